@@ -1,0 +1,120 @@
+"""What can go wrong, in one tree. Every room raises these; the edges translate them.
+
+::
+
+    PhonofsError
+    ├── UsageError           wrong usage or configuration             exit 1
+    ├── MountFailed          the mount could not be made              exit 32
+    ├── ServiceError         what the service, or the way to it, did
+    │   ├── CredentialsRefused   the token endpoint says no           exit 2, EACCES
+    │   ├── Unavailable          unreachable, throttled, 5xx, late    exit 3, EIO
+    │   ├── Refused              401 after a fresh token, 403         exit 2, EACCES
+    │   ├── Gone                 the object is no more                ESTALE
+    │   ├── Changed              other content than when it was opened ESTALE
+    │   ├── Archived             in cold storage, not readable        ENODATA
+    │   ├── Malformed            an answer that cannot be used        EIO
+    │   └── Corrupt              wrong length or checksum, twice      EIO
+    └── TreeError            what the tree does not have or allow
+        ├── NoSuchName                                                ENOENT
+        ├── NotAFolder                                                ENOTDIR
+        ├── IsAFolder                                                 EISDIR
+        ├── NoSuchAttribute                                           ENODATA
+        ├── ReadOnlyTree                                              EROFS
+        └── Interrupted          the caller has a signal pending      EINTR
+
+The message of each is one sentence for a person: it names the thing and, where there is one,
+the remedy. It never holds a secret, a token or the query of a URL.
+"""
+
+
+class PhonofsError(Exception):
+    """The root of the tree; ``exit_status`` is what a command that fails of it returns."""
+
+    exit_status = 1
+
+
+class UsageError(PhonofsError):
+    """Wrong usage or configuration."""
+
+
+class MountFailed(PhonofsError):
+    """The mount could not be made, or not be taken down (exit status as mount(8))."""
+
+    exit_status = 32
+
+
+class ServiceError(PhonofsError):
+    """What the service, or the way to it, did."""
+
+    exit_status = 3
+
+
+class CredentialsRefused(ServiceError):
+    """The token endpoint does not accept the key and the secret."""
+
+    exit_status = 2
+
+
+class Unavailable(ServiceError):
+    """The service cannot be reached, throttles, fails, or was too slow.
+
+    ``retry_after_s`` is the pause in seconds that the service asked for, if it did.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Refused(ServiceError):
+    """The service does not allow it: 403, or 401 even with a fresh token."""
+
+    exit_status = 2
+
+
+class Gone(ServiceError):
+    """The service answered that the object does not exist (any more)."""
+
+
+class Changed(ServiceError):
+    """The object has other content than when it was opened."""
+
+
+class Archived(ServiceError):
+    """The object lies in cold storage and must be restored before it can be read."""
+
+
+class Malformed(ServiceError):
+    """The service answered with something that cannot be used."""
+
+
+class Corrupt(ServiceError):
+    """The content has the wrong length or checksum, also after a second fetch."""
+
+
+class TreeError(PhonofsError):
+    """What the tree does not have or does not allow."""
+
+
+class NoSuchName(TreeError):
+    """There is no such file or folder."""
+
+
+class NotAFolder(TreeError):
+    """A folder was asked for, and it is a file."""
+
+
+class IsAFolder(TreeError):
+    """A file was asked for, and it is a folder."""
+
+
+class NoSuchAttribute(TreeError):
+    """There is no such extended attribute."""
+
+
+class ReadOnlyTree(TreeError):
+    """Something that would change the tree."""
+
+
+class Interrupted(TreeError):
+    """The caller has a signal pending, so it is not kept waiting."""

@@ -1,0 +1,103 @@
+"""The words every room shares: a record of the service, a search, a page of answers.
+
+Pure data. All times are UTC epoch milliseconds (``_ms``); all sizes and offsets are bytes.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import msgspec
+
+
+class State(StrEnum):
+    """The object states the service names; any other is treated as not readable."""
+
+    AVAILABLE = "AVAILABLE"
+    ARCHIVED = "ARCHIVED"
+    PENDING = "PENDING"
+    REVOKED = "REVOKED"
+    DELETED = "DELETED"
+    FAILED = "FAILED"
+
+
+LISTED_STATES = frozenset({State.AVAILABLE, State.ARCHIVED})
+"""The states of objects that have a file in the tree."""
+
+WITHDRAWN_STATES = frozenset({State.REVOKED, State.DELETED})
+"""The states that say: the service took the object away; its cached bytes go too."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One object of the service, as its record says.
+
+    id          the service's identifier, unique in its region
+    region      the region it was found in
+    type        e.g. ``callrecording``; unknown types are still files
+    mime_type   as given, may be empty
+    object_name free text, not unique, not safe as a name
+    size        ``storedBytes``, at least 0
+    created_ms  ``createdTime``
+    updated_ms  ``updatedTime`` (``createdTime`` where it is missing)
+    state       one of :class:`State`, or a word unknown to us
+    checksum    MD5 as 32 hex digits, or an S3 multipart ETag ``…-N``, or empty; lower case
+    tags        key to value; of a repeated key the last value counts
+    source      the record's own JSON text, as it came (mended where it was not valid JSON)
+    """
+
+    id: str
+    region: str
+    type: str
+    mime_type: str
+    object_name: str
+    size: int
+    created_ms: int
+    updated_ms: int
+    state: str
+    checksum: str
+    tags: dict[str, str]
+    source: bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """What stands for the content: equal fingerprints mean equal bytes.
+
+        The checksum where there is one; else size and change time, the best that is known.
+        """
+        return self.checksum or f"{self.size}-{self.updated_ms}"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search: which objects of one region, in which order.
+
+    Bounds are half open: ``created_from_ms <= created < created_until_ms``; ``None`` is open.
+    ``types`` empty means all; ``states`` empty means what the service gives by default.
+    """
+
+    created_from_ms: int | None = None
+    created_until_ms: int | None = None
+    updated_from_ms: int | None = None
+    types: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
+    sort: str = "createdTime"
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer to a search.
+
+    records    those that could be understood, in the order given
+    count      how many records the page held, also those set aside
+    last       whether the service says this is the last page
+    next_key   the ``pageKey`` of the next request, an offset
+    total      how many there are in all, where the service says so
+    rejected   one sentence for each record that was set aside
+    """
+
+    records: list[Record]
+    count: int
+    last: bool
+    next_key: int | None = None
+    total: int | None = None
+    rejected: list[str] = field(default_factory=list)
