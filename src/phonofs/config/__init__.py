@@ -1,0 +1,30 @@
+"""The options of a mount: declared once, read from text, merged from layers.
+
+Pure. ``options`` holds the table, ``values`` reads one value, ``settings`` merges the layers.
+"""
+
+from phonofs.config.options import BY_NAME, DEFAULT_TEMPLATE, OPTIONS, TEMPLATE_FIELDS, Kind, Option
+from phonofs.config.settings import Layer, Settings, Source, Surroundings, check_profile, merge
+from phonofs.config.values import Secret, is_loopback, nearest
+
+DEFAULT_PROFILE = "default"
+"""The profile that is meant when none is named; its table also holds for all others."""
+
+__all__ = [
+    "BY_NAME",
+    "DEFAULT_PROFILE",
+    "DEFAULT_TEMPLATE",
+    "OPTIONS",
+    "TEMPLATE_FIELDS",
+    "Kind",
+    "Layer",
+    "Option",
+    "Secret",
+    "Settings",
+    "Source",
+    "Surroundings",
+    "check_profile",
+    "is_loopback",
+    "merge",
+    "nearest",
+]

@@ -1,0 +1,135 @@
+"""The one table of options, from which help, manual pages and documentation are made.
+
+Pure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+DEFAULT_TEMPLATE = "{time}_{type}_{direction}_{name}_{party}_{id8}"
+TEMPLATE_FIELDS = ("time", "type", "direction", "name", "party", "id8", "id")
+
+
+class Kind(StrEnum):
+    """What a value is, in the words the manual uses for it."""
+
+    TEXT = "text"
+    SECRET = "secret"  # noqa: S105 (the name of a kind)
+    PATH = "path"
+    URL = "URL"
+    LIST = "list"
+    ZONE = "time zone"
+    DATE = "date"
+    SIZE = "size"
+    DURATION = "duration"
+    NUMBER = "number"
+    MODE = "octal mode"
+    FLAG = "flag"
+    CHOICE = "choice"
+    TEMPLATE = "template"
+    ADDRESS = "address"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option.
+
+    name     the one name it has in TOML, ``-o`` and (upper case, prefixed) the environment
+    kind     how its text is read
+    default  as one would write it; empty: there is none, or ``default_note`` says what is taken
+    help     its meaning, one line
+    choices  the words a CHOICE knows; least and most bound a NUMBER, SIZE or DURATION
+    """
+
+    name: str
+    kind: Kind
+    default: str
+    help: str
+    default_note: str = ""
+    choices: tuple[str, ...] = ()
+    least: float = 0
+    most: float = float("inf")
+
+    @property
+    def secret(self) -> bool:
+        """Whether its value must not be shown, nor be given on a command line."""
+        return self.kind is Kind.SECRET
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return f"PHONOFS_{self.name.upper()}"
+
+    @property
+    def shown_default(self) -> str:
+        """The default as the manual shows it."""
+        return self.default_note or self.default
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("key", Kind.TEXT, "", "the API key (client id)"),
+    Option("secret", Kind.SECRET, "", "its secret; never from -o"),
+    Option("secret_file", Kind.PATH, "", "a file that holds the secret, readable by you alone"),
+    Option(
+        "api_url",
+        Kind.URL,
+        "https://api.8x8.com",
+        "where the service is; plain http only towards a loopback address",
+    ),
+    Option("regions", Kind.LIST, "", "the regions to show", "ask the service"),
+    Option("timezone", Kind.ZONE, "", "the calendar the folders follow", "the system's"),
+    Option("types", Kind.LIST, "", "the object types to show", "all"),
+    Option("since", Kind.DATE, "", "the oldest date to show", "no limit"),
+    Option(
+        "cache_dir",
+        Kind.PATH,
+        "",
+        "where content and catalogue are kept; yours alone, one mount at a time",
+        "$XDG_CACHE_HOME/phonofs/PROFILE",
+    ),
+    Option("cache_size", Kind.SIZE, "10G", "a hard cap; 0: no content on disk at all"),
+    Option("cache_min_free", Kind.SIZE, "1G", "free disk that is always left"),
+    Option(
+        "poll_interval", Kind.DURATION, "60s", "how often changes are asked for; 0 never", least=0
+    ),
+    Option("page_size", Kind.NUMBER, "100", "records a search page", least=1, most=1000),
+    Option("max_connections", Kind.NUMBER, "16", "to the service, all in all", least=1, most=256),
+    Option("timeout", Kind.DURATION, "30s", "without a byte, a request is given up", least=0.1),
+    Option(
+        "read_deadline",
+        Kind.DURATION,
+        "60s",
+        "the longest any read waits, retries included; then EIO",
+        least=0.1,
+    ),
+    Option("name_template", Kind.TEMPLATE, DEFAULT_TEMPLATE, "how files are named"),
+    Option(
+        "archived",
+        Kind.CHOICE,
+        "show",
+        "whether objects in cold storage are listed",
+        choices=("show", "hide"),
+    ),
+    Option("uid", Kind.NUMBER, "", "owner of the files", "the caller's", most=2**32 - 2),
+    Option("gid", Kind.NUMBER, "", "group of the files", "the caller's", most=2**32 - 2),
+    Option("umask", Kind.MODE, "0222", "permission bits taken away", most=0o777),
+    Option("allow_other", Kind.FLAG, "", "let other users in too", "no"),
+    Option(
+        "subtype",
+        Kind.TEXT,
+        "phonofs",
+        "the type others see (fuse.SUBTYPE); desktops take sshfs for remote",
+    ),
+    Option("metrics", Kind.ADDRESS, "", "address to serve Prometheus metrics on", "off"),
+    Option(
+        "log_level",
+        Kind.CHOICE,
+        "info",
+        "how much is logged",
+        choices=("debug", "info", "warning", "error"),
+    ),
+    Option("log_file", Kind.PATH, "", "where the log goes", "journal or stderr"),
+)
+
+BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}

@@ -1,0 +1,151 @@
+"""The settings of one mount, merged from layers of raw values.
+
+Pure: files, the environment and the system's own values are read by the edge and handed in.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from phonofs.config.options import BY_NAME, OPTIONS, Kind, Option
+from phonofs.config.values import READERS, Secret, nearest
+from phonofs.errors import UsageError
+
+
+class Source(Enum):
+    """Where a layer's values come from; it decides how a place is named and text is split."""
+
+    SYSTEM = "system"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+    ARGUMENT = "-o"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Raw values by option name, and where they stand (for a file: its path and table)."""
+
+    source: Source
+    values: Mapping[str, object] = field(repr=False)
+    where: str = ""
+
+    def place(self, name: str) -> str:
+        """The place of one value, for a message."""
+        if self.source is Source.ENVIRONMENT:
+            return f"the variable PHONOFS_{name.upper()}"
+        if self.source is Source.ARGUMENT:
+            return f"the option -o {name}"
+        return f"{self.where}: {name}" if self.where else name
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What stands in for options that were not given, read from the system by the edge."""
+
+    timezone: str
+    uid: int
+    gid: int
+    home: Path
+    cache_home: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All options of one mount, read and checked. Durations in seconds, sizes in bytes.
+
+    ``archived`` is True where archived objects are shown; ``regions`` is empty where the
+    service is to be asked, ``types`` where all are shown.
+    """
+
+    profile: str
+    key: str | None
+    secret: Secret | None
+    secret_file: Path | None
+    api_url: str
+    regions: tuple[str, ...]
+    timezone: str
+    types: tuple[str, ...]
+    since: date | None
+    cache_dir: Path
+    cache_size: int
+    cache_min_free: int
+    poll_interval: float
+    page_size: int
+    max_connections: int
+    timeout: float
+    read_deadline: float
+    name_template: str
+    archived: bool
+    uid: int
+    gid: int
+    umask: int
+    allow_other: bool
+    subtype: str
+    metrics: str | None
+    log_level: str
+    log_file: Path | None
+
+
+def merge(layers: Sequence[Layer], profile: str, surroundings: Surroundings) -> Settings:
+    """The settings that result when later layers win.
+
+    Raises UsageError, naming the place, for an unknown name or a value that can't be read;
+    also for one that a later layer would have hidden.
+    """
+    check_profile(profile)
+    values: dict[str, Any] = {option.name: _default(option) for option in OPTIONS}
+    values |= {
+        "timezone": surroundings.timezone,
+        "uid": surroundings.uid,
+        "gid": surroundings.gid,
+        "cache_dir": surroundings.cache_home / "phonofs" / profile,
+    }
+    for layer in layers:
+        for name, raw in layer.values.items():
+            values[name] = _value(layer, name, raw, surroundings.home)
+    values["archived"] = values["archived"] == "show"
+    return Settings(profile=profile, **values)
+
+
+def check_profile(name: str) -> str:
+    """The name itself; UsageError where it could not be a table's and a folder's name."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", name):
+        raise UsageError(
+            f"{name!r} cannot name a profile: letters, digits, '.', '_' and '-' only, "
+            "at most 64, not beginning with '.' or '-'"
+        )
+    return name
+
+
+def _default(option: Option) -> Any:
+    if option.kind is Kind.FLAG:
+        return False
+    if option.kind is Kind.LIST:
+        return ()
+    return READERS[option.kind](option, option.default) if option.default else None
+
+
+def _value(layer: Layer, name: str, raw: object, home: Path) -> Any:
+    option = BY_NAME.get(name)
+    if option is None:
+        hint = nearest(name, BY_NAME)
+        raise UsageError(f"{layer.place(name)}: there is no option {name!r}{hint}")
+    if option.secret and layer.source is Source.ARGUMENT:
+        raise UsageError(
+            f"{layer.place(name)}: refused, because others can read a command line; "
+            "use 'phonofs login' or secret_file"
+        )
+    try:
+        value = READERS[option.kind](option, raw)
+    except ValueError as error:
+        shown = "" if option.secret or "@" in str(raw) else f" {raw!r}"  # user:password@host
+        raise UsageError(f"{layer.place(name)}:{shown} cannot be used: {error}") from None
+    return _under_home(value, home) if isinstance(value, Path) else value
+
+
+def _under_home(path: Path, home: Path) -> Path:
+    return home / Path(*path.parts[1:]) if path.parts[0] == "~" else path

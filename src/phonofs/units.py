@@ -1,0 +1,78 @@
+"""Sizes and durations as people write and read them.
+
+Pure. Used by the configuration and by what the commands print.
+"""
+
+import math
+import re
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b?)", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)?", re.IGNORECASE)
+
+_POWERS = " kmgtp"
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+LARGEST_SIZE = 2**63 - 1
+"""What a signed 64-bit offset can hold; no file system goes further."""
+
+LONGEST_DURATION_S = 366 * 86400.0
+"""A year: anything longer is a slip of the pen, and some clocks overflow on it."""
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``10G``, ``512 MiB``, ``1.5T``, ``2GB`` or a plain number.
+
+    A bare letter and ``KiB`` count in 1024s, ``KB`` in 1000s. Raises ValueError.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("a size looks like 512M, 10G or 0")
+    number, letter, ending = match.groups()
+    base = 1000 if ending.lower() == "b" and letter else 1024
+    size = float(number) * base ** _POWERS.index(letter.lower() or " ")
+    if size > LARGEST_SIZE:
+        raise ValueError("that is more than a file system can hold")
+    return int(size)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of ``60s``, ``5m``, ``1.5h``, ``2d``, ``500ms`` or a plain number.
+
+    Raises ValueError.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("a duration looks like 30s, 5m, 1h or 0")
+    number, unit = match.groups()
+    seconds = float(number) * _SECONDS[(unit or "s").lower()]
+    if seconds > LONGEST_DURATION_S:
+        raise ValueError("that is longer than a year")
+    return seconds
+
+
+def format_size(size_bytes: float) -> str:
+    """``1.4 GiB``, ``312 KiB``, ``17 B``: three digits at most say enough to a person."""
+    size = float(size_bytes)
+    step = 0
+    while size >= 1000 and step < len(_UNITS) - 1:
+        size /= 1024
+        step += 1
+    digits = 1 if step and size < 10 else 0
+    return f"{size:.{digits}f} {_UNITS[step]}"
+
+
+def format_duration(seconds: float) -> str:
+    """``0.4 s``, ``45 s``, ``3 min 20 s``, ``2 h 05 min``, ``3 d 4 h``."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 9.95:
+        return f"{max(seconds, 0.0):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
