@@ -24,7 +24,7 @@ def test_a_size_is_read_as_people_write_it(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "G", "-1", "10 potatoes", "1e3", "nan", "99999999P", "1,5G"])
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="size|more"):
+    with pytest.raises(ValueError, match=r"size|more"):
         parse_size(text)
 
 
@@ -42,7 +42,7 @@ def test_a_plain_number_is_seconds() -> None:
 
 @pytest.mark.parametrize("text", ["", "-5s", "soon", "inf", "10y", "400d"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="duration|longer"):
+    with pytest.raises(ValueError, match=r"duration|longer"):
         parse_duration(text)
 
 

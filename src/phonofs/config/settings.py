@@ -35,6 +35,7 @@ class Layer:
 
     def place(self, name: str) -> str:
         """The place of one value, for a message."""
+        name = name if re.fullmatch(r"[\w.-]+", name, re.ASCII) else repr(name)
         if self.source is Source.ENVIRONMENT:
             return f"the variable PHONOFS_{name.upper()}"
         if self.source is Source.ARGUMENT:
