@@ -1,0 +1,97 @@
+"""Going to the background, before there is a loop or a thread; telling systemd.
+
+The parent waits on a pipe until the child says that the mount answers, so that ``mount``
+returns 0 only then, and with the child's one sentence and status otherwise.
+"""
+
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+
+from phonofs.errors import PhonofsError
+
+Ready = Callable[[str], None]
+"""Called once with a note for the person who waits (may be empty): the mount answers."""
+
+
+def report(error: BaseException) -> int:
+    """One sentence on stderr; the exit status."""
+    if isinstance(error, PhonofsError):
+        print(f"phonofs: {error}", file=sys.stderr)
+        return error.exit_status
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    print(f"phonofs: internal fault: {type(error).__name__}; the log has more", file=sys.stderr)
+    return 1
+
+
+def detach(work: Callable[[Ready], None]) -> int:
+    """Run ``work`` in a child of its own session; the exit status for the parent.
+
+    In the child this never returns. Call it before any thread or event loop exists.
+    """
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read_end)
+        _be_child(work, write_end)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        said = pipe.read().decode(errors="replace")
+    if said.startswith("ready\n"):
+        note = said.removeprefix("ready\n").strip()
+        if note:
+            print(f"phonofs: {note}", file=sys.stderr)
+        return 0
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or 1
+
+
+def _be_child(work: Callable[[Ready], None], write_end: int) -> None:
+    """The child's life; ends the process."""
+    os.setsid()
+
+    def ready(note: str) -> None:
+        _let_go_of_terminal()
+        os.write(write_end, f"ready\n{note}".encode())
+        os.close(write_end)
+
+    status = 0
+    try:
+        work(ready)
+    except KeyboardInterrupt:
+        status = 130
+    except PhonofsError as error:
+        status = report(error)
+    except BaseException as error:  # noqa: BLE001 - the last stop before the process ends
+        traceback.print_exception(error)
+        status = report(error)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _let_go_of_terminal() -> None:
+    """Standard streams to /dev/null: a closed terminal must not end a later log line."""
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.close(null)
+
+
+def notify(state: str) -> bool:
+    """Tell systemd (sd_notify(3)), e.g. ``READY=1``; whether there was anyone to tell."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        try:
+            sender.sendto(state.encode(), address)
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,97 @@
+"""The guard around every handler: only FUSEError (and trio's Cancelled) may leave it.
+
+Any other exception ends ``pyfuse3.main`` and with it the whole mount.
+"""
+
+import errno
+import functools
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import trio
+from pyfuse3 import FUSEError
+
+from phonofs.errors import PhonofsError, Unavailable
+from phonofs.fuse.errnos import FAULT, Outage, unwrap, verdict
+
+log = logging.getLogger(__name__)
+
+
+class Ledger:
+    """What handlers answered: errnos by name, the outage in progress. Owned by Operations."""
+
+    def __init__(self) -> None:
+        self.errnos: Counter[str] = Counter()
+        self.last_error = ""
+        self.outage = Outage()
+
+    def answer(self, operation: str, error: BaseException) -> FUSEError:
+        """Log and count ``error``; the FUSEError to raise for it."""
+        if not isinstance(error, PhonofsError):
+            log.error("%s failed through a fault of phonofs", operation, exc_info=error)
+            return self._count(FAULT.errno, f"{operation}: {type(error).__name__}")
+        outcome = verdict(error)
+        if isinstance(error, Unavailable):
+            line = self.outage.failed(error)
+            if line is not None:
+                log.warning("%s: %s", operation, line)
+        else:
+            log.log(outcome.level, "%s: %s", operation, error)
+        noted = f"{operation}: {error}" if outcome.level >= logging.WARNING else ""
+        return self._count(outcome.errno, noted)
+
+    def worked(self) -> None:
+        """Something that needed the service went well."""
+        line = self.outage.worked()
+        if line is not None:
+            log.warning("%s", line)
+
+    def _count(self, number: int, noted: str) -> FUSEError:
+        self.errnos[errno.errorcode.get(number, str(number))] += 1
+        self.last_error = noted or self.last_error
+        return FUSEError(number)
+
+
+class Guarded(Protocol):
+    """What a guarded class has."""
+
+    ledger: Ledger
+
+
+S = TypeVar("S", bound=Guarded)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def guarded(
+    handler: Callable[Concatenate[S, P], Awaitable[R]],
+) -> Callable[Concatenate[S, P], Awaitable[R]]:
+    """Let FUSEError and Cancelled pass; all else becomes an errno by the one table."""
+    operation = handler.__name__
+
+    @functools.wraps(handler)
+    async def inner(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await handler(self, *args, **kwargs)
+        except (FUSEError, trio.Cancelled):
+            raise
+        except Exception as error:  # noqa: BLE001 - the very purpose
+            cause = unwrap(error)
+            if isinstance(cause, FUSEError):
+                raise cause from None
+            raise self.ledger.answer(operation, cause) from None
+
+    return inner
+
+
+def refused(operation: str) -> Callable[..., Awaitable[Any]]:
+    """A handler that answers EROFS: everything that would change the tree."""
+
+    async def handler(self: Guarded, *args: object, **kwargs: object) -> Any:
+        self.ledger.errnos["EROFS"] += 1
+        raise FUSEError(errno.EROFS)
+
+    handler.__name__ = operation
+    return handler

@@ -1,0 +1,146 @@
+"""The mount point as the system sees it: fit to mount on, mounted, dead, how to take it down.
+
+Nothing here touches a mount that this very process serves: that would deadlock.
+"""
+
+import errno
+import os
+import re
+import shutil
+import stat
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from phonofs.errors import MountFailed
+
+MOUNTS = Path("/proc/self/mountinfo")
+FUSE_DEVICE = Path("/dev/fuse")
+READ_AHEAD_KB = 1024  # 2.2 times the throughput of the kernel's 128, measured with one reader
+
+_DEVICE_FD = re.compile(r"/dev/fd/(\d+)")
+
+
+def device_fd(mountpoint: str) -> int | None:
+    """N of ``/dev/fd/N``, an opened ``/dev/fuse`` that mount(8) hands over; else None."""
+    match = _DEVICE_FD.fullmatch(mountpoint)
+    return int(match[1]) if match else None
+
+
+def mounted_type(path: str) -> str | None:
+    """The file system type of the topmost mount exactly at ``path`` (absolute), else None."""
+    found = None
+    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
+        left, _, right = line.partition(" - ")
+        if _unescape(left.split(" ")[4]) == path:
+            found = right.split(" ")[0]
+    return found
+
+
+def _unescape(field: str) -> str:
+    """Undo the octal escapes of proc(5): space, tab, newline, backslash."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
+
+
+def absolute(mountpoint: str) -> str:
+    """The path with its parent's links resolved; the last part is not touched."""
+    head, tail = os.path.split(os.path.abspath(mountpoint))
+    return os.path.join(os.path.realpath(head), tail)
+
+
+def check(mountpoint: str) -> None:
+    """Raise MountFailed, with the reason and the remedy, where it can't be mounted on."""
+    if device_fd(mountpoint) is not None:
+        return
+    path = absolute(mountpoint)
+    kind = mounted_type(path)
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise MountFailed(f"{mountpoint} does not exist; create it with `mkdir`") from None
+    except OSError as error:
+        if error.errno == errno.ENOTCONN or kind is not None:
+            raise MountFailed(
+                f"{mountpoint} is a mount whose process has died; "
+                f"take it down with `phonofs umount {mountpoint}`"
+            ) from None
+        raise MountFailed(f"{mountpoint} cannot be used: {error.strerror}") from None
+    if kind is not None:
+        raise MountFailed(f"{mountpoint} already has a file system mounted on it ({kind})")
+    if not stat.S_ISDIR(status.st_mode):
+        raise MountFailed(f"{mountpoint} is not a folder")
+    _check_empty(mountpoint, path)
+    _check_device()
+
+
+def _check_empty(mountpoint: str, path: str) -> None:
+    try:
+        with os.scandir(path) as entries:
+            if next(entries, None) is not None:
+                raise MountFailed(f"{mountpoint} is not empty; mount on an empty folder")
+    except PermissionError:
+        raise MountFailed(f"{mountpoint} cannot be read by you: permission denied") from None
+
+
+def _check_device() -> None:
+    try:
+        os.close(os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise MountFailed(
+            f"{FUSE_DEVICE} is missing; load FUSE with `modprobe fuse`, or give a container "
+            f"`--device {FUSE_DEVICE}`"
+        ) from None
+    except PermissionError:
+        raise MountFailed(
+            f"{FUSE_DEVICE} cannot be opened by you; as root, `chmod 666 {FUSE_DEVICE}` "
+            "(udev does so on most systems)"
+        ) from None
+    except OSError as error:
+        raise MountFailed(f"{FUSE_DEVICE} cannot be opened: {error.strerror}") from None
+
+
+def check_outside(mountpoint: str, paths: dict[str, Path]) -> None:
+    """Refuse files of ours inside our own mount: using them would deadlock."""
+    if device_fd(mountpoint) is not None:
+        return
+    root = Path(absolute(mountpoint))
+    for what, path in paths.items():
+        if Path(os.path.realpath(path)).is_relative_to(root):
+            raise MountFailed(f"{what} {path} lies inside the mount point {mountpoint}")
+
+
+def raise_read_ahead(mountpoint: str) -> bool:
+    """Let the kernel ask further ahead, where we may (root); whether it worked.
+
+    Call it in a thread while the mount is served: it needs the mount's device number.
+    """
+    device = os.stat(mountpoint).st_dev
+    setting = f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb"
+    try:
+        Path(setting).write_text(f"{READ_AHEAD_KB}\n")
+    except OSError:
+        return False
+    return True
+
+
+def unmount(mountpoint: str, *, lazy: bool = False) -> None:
+    """Take a FUSE mount down, also one whose process has died. Raises MountFailed."""
+    path = absolute(mountpoint)
+    program = shutil.which("fusermount3") or shutil.which("fusermount")
+    command = ["umount"] if os.geteuid() == 0 or program is None else [program, "-u"]
+    if lazy:
+        command.append("-l" if command[0] == "umount" else "-z")
+    outcome = subprocess.run(  # noqa: S603 - a fixed program, the path is one argument
+        [*command, "--", path], capture_output=True, text=True, check=False
+    )
+    if outcome.returncode != 0:
+        reason = outcome.stderr.strip().splitlines()
+        raise MountFailed(
+            f"{mountpoint} could not be unmounted: {reason[-1] if reason else command[0]}"
+        )
+
+
+def abandon(mountpoint: str) -> None:
+    """After an abort: detach what is left, quietly."""
+    with suppress(MountFailed):
+        unmount(mountpoint, lazy=True)

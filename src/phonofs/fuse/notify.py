@@ -1,0 +1,60 @@
+"""Tells the kernel what changed, so that it may keep all else for long.
+
+A notification can wait for a request in flight on the same folder or pages, which only the
+event loop can answer: so all of them are made in a thread, never from a handler or the loop.
+"""
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+import pyfuse3
+import trio
+
+from phonofs.catalogue.store import Change
+
+log = logging.getLogger(__name__)
+
+
+class KernelNotifier:
+    """A queue of changes and the task that passes them on. Owns the queue."""
+
+    def __init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[Sequence[Change]](math.inf)
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        """Queue changes; returns at once."""
+        if changes:
+            self._send.send_nowait(changes)
+
+    async def run(self) -> None:
+        """The task that passes changes on; never ends."""
+        async for changes in self._receive:
+            await trio.to_thread.run_sync(_pass_on, changes, abandon_on_cancel=True)
+
+
+def _pass_on(changes: Sequence[Change]) -> None:
+    folders: set[int] = set()
+    for change in changes:
+        for parent, name in change.entries:
+            _invalidate_entry(parent, name)
+        folders.update(change.folders)
+        if change.content or change.kind == "removed":
+            _invalidate_inode(change.ino, attr_only=False)
+        elif change.kind == "changed":
+            _invalidate_inode(change.ino, attr_only=True)
+    for ino in folders:
+        _invalidate_inode(ino, attr_only=True)
+
+
+def _invalidate_entry(parent: int, name: str) -> None:
+    with suppress(FileNotFoundError):  # the kernel does not know the name: nothing to forget
+        pyfuse3.invalidate_entry(cast(Any, parent), cast(Any, os.fsencode(name)))
+
+
+def _invalidate_inode(ino: int, *, attr_only: bool) -> None:
+    with suppress(FileNotFoundError):
+        pyfuse3.invalidate_inode(cast(Any, ino), attr_only)

@@ -1,0 +1,236 @@
+"""pyfuse3's handlers over the vfs: convert, call, guard.
+
+Everything the kernel may keep it keeps long (``keep_cache``, timeouts of an hour), because what
+changes is told to it (``notify.py``). Inode numbers come from the catalogue, so ``forget`` has
+nothing to do.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, cast
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
+
+from phonofs.catalogue.store import Entry
+from phonofs.errors import NoSuchName
+from phonofs.fuse.callers import Callers
+from phonofs.fuse.guard import Ledger, guarded, refused
+from phonofs.reader.reader import Handle
+from phonofs.vfs import FolderHandle, Vfs
+
+KEPT_S = 3600.0
+"""How long the kernel may keep names and attributes; it is told when they change."""
+
+BLOCK = 512  # bytes; the unit of st_blocks (stat(2)), whatever the file system's block size
+FRAGMENT = 4096  # bytes; the unit of statfs here: a page
+READ_SIZE = 131072  # bytes; st_blksize: what the kernel asks for at once
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Whom files and folders belong to, and the permission bits taken away."""
+
+    uid: int
+    gid: int
+    umask: int
+
+
+class OpenFile:
+    """A handle and the process that opened it (``read`` is not told who asks)."""
+
+    __slots__ = ("handle", "ino", "pid")
+
+    def __init__(self, handle: Handle, ino: int, pid: int) -> None:
+        self.handle = handle
+        self.ino = ino
+        self.pid = pid
+
+
+class Operations(pyfuse3.Operations):
+    """The handlers. Owns the open handles; their numbers are never reused in one mount."""
+
+    supports_dot_lookup = True
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(self, vfs: Vfs, callers: Callers, ownership: Ownership) -> None:
+        super().__init__()
+        self.ledger = Ledger()
+        self._vfs = vfs
+        self._callers = callers
+        self._ownership = ownership
+        self._numbers = count(1)
+        self._files: dict[int, OpenFile] = {}
+        self._folders: dict[int, FolderHandle] = {}
+
+    def statistics(self) -> dict[str, object]:
+        """Gauges and counts, by their names in ``phonofs status --json``."""
+        return {
+            "open_files": len(self._files),
+            "open_folders": len(self._folders),
+            "waiting": len(self._callers),
+            "errnos": dict(self.ledger.errnos),
+            "last_error": self.ledger.last_error,
+            "failed_in_outage": self.ledger.outage.failures,
+        }
+
+    # names and attributes
+
+    @guarded
+    async def lookup(self, parent_inode: int, name: bytes, ctx: Any) -> EntryAttributes:
+        """An entry by name; waits at most for the listing of a folder never listed."""
+        if name == b".":
+            return self._attributes(self._vfs.entry(parent_inode))
+        if name == b"..":
+            return self._attributes(self._vfs.parent(parent_inode))
+        text = _text(name)
+        with self._callers.waiting(ctx.pid):
+            return self._attributes(await self._vfs.lookup(parent_inode, text))
+
+    @guarded
+    async def getattr(self, inode: int, ctx: Any) -> EntryAttributes:
+        """Attributes, from the catalogue."""
+        return self._attributes(self._vfs.entry(inode))
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """Nothing to do: inodes are the catalogue's."""
+
+    @guarded
+    async def statfs(self, ctx: Any) -> StatvfsData:
+        """Known objects and bytes, from memory: a full, read-only file system."""
+        usage = self._vfs.usage()
+        data = StatvfsData()
+        data.f_bsize = data.f_frsize = FRAGMENT
+        data.f_blocks = -(-usage.size // FRAGMENT)
+        data.f_bfree = data.f_bavail = 0
+        data.f_files = usage.objects
+        data.f_ffree = data.f_favail = 0
+        data.f_namemax = 255
+        return data
+
+    # folders
+
+    @guarded
+    async def opendir(self, inode: int, ctx: Any) -> int:
+        """Take the listing; the one place where a listing is asked of the service."""
+        asked = self._vfs.needs_listing(inode)
+        with self._callers.waiting(ctx.pid):
+            folder = await self._vfs.open_folder(inode)
+        if asked:
+            self.ledger.worked()
+        number = next(self._numbers)
+        self._folders[number] = folder
+        return number
+
+    @guarded
+    async def readdir(self, fh: int, start_id: int, token: Any) -> None:
+        """Entries from ``start_id`` on: an index into the listing taken at opendir."""
+        entries = self._folders[fh].entries
+        attributes = self._blank()
+        reply = pyfuse3.readdir_reply
+        for index in range(start_id, len(entries)):
+            entry = entries[index]
+            self._fill(attributes, entry)
+            if not reply(token, cast(Any, os.fsencode(entry.name)), attributes, index + 1):
+                break
+
+    @guarded
+    async def releasedir(self, fh: int) -> None:
+        """Forget the listing."""
+        self._folders.pop(fh, None)
+
+    # files
+
+    @guarded
+    async def open(self, inode: int, flags: int, ctx: Any) -> FileInfo:
+        """Open for reading; never waits."""
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise FUSEError(errno.EROFS)
+        handle = self._vfs.open(inode, pid=ctx.pid)
+        number = next(self._numbers)
+        self._files[number] = OpenFile(handle, inode, ctx.pid)
+        return FileInfo(fh=cast(Any, number), keep_cache=True)
+
+    @guarded
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        """Bytes from the page cache at once, others when they are there."""
+        file = self._files[fh]
+        data = self._vfs.read_now(file.handle, off, size)
+        if data is None:
+            with self._callers.waiting(file.pid):
+                data = await self._vfs.read(file.handle, off, size)
+            self.ledger.worked()
+        return data
+
+    @guarded
+    async def release(self, fh: int) -> None:
+        """Close."""
+        file = self._files.pop(fh, None)
+        if file is not None:
+            self._vfs.release(file.handle)
+
+    # extended attributes
+
+    @guarded
+    async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
+        """One attribute; ENODATA where there is none."""
+        text = name.decode("utf-8", "surrogateescape")
+        return self._vfs.attribute(inode, text)
+
+    @guarded
+    async def listxattr(self, inode: int, ctx: Any) -> list[bytes]:
+        """The names of all attributes."""
+        return [name.encode("utf-8", "replace") for name in self._vfs.attributes(inode)]
+
+    # what would change the tree (the kernel refuses most of it itself on a read-only mount)
+
+    setattr = refused("setattr")
+    mknod = refused("mknod")
+    mkdir = refused("mkdir")
+    unlink = refused("unlink")
+    rmdir = refused("rmdir")
+    symlink = refused("symlink")
+    rename = refused("rename")
+    link = refused("link")
+    create = refused("create")
+    write = refused("write")
+    setxattr = refused("setxattr")
+    removexattr = refused("removexattr")
+
+    # conversion
+
+    def _attributes(self, entry: Entry) -> EntryAttributes:
+        attributes = self._blank()
+        self._fill(attributes, entry)
+        return attributes
+
+    def _blank(self) -> EntryAttributes:
+        attributes = EntryAttributes()
+        attributes.st_uid = self._ownership.uid
+        attributes.st_gid = self._ownership.gid
+        attributes.st_blksize = READ_SIZE
+        attributes.entry_timeout = attributes.attr_timeout = KEPT_S
+        return attributes
+
+    def _fill(self, attributes: EntryAttributes, entry: Entry) -> None:
+        kind = stat.S_IFDIR | 0o555 if entry.folder else stat.S_IFREG | 0o444
+        attributes.st_ino = cast(Any, entry.ino)
+        attributes.st_mode = cast(Any, kind & ~self._ownership.umask)
+        attributes.st_nlink = 2 if entry.folder else 1
+        attributes.st_size = entry.size
+        attributes.st_blocks = -(-entry.size // BLOCK)
+        attributes.st_mtime_ns = attributes.st_atime_ns = entry.mtime_ms * 1_000_000
+        attributes.st_ctime_ns = entry.ctime_ms * 1_000_000
+
+
+def _text(name: bytes) -> str:
+    """A name as the catalogue has it; one that is not UTF-8 is in no folder."""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise NoSuchName("a name that is not UTF-8 is in no folder") from None
