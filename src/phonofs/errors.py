@@ -8,6 +8,7 @@
     ├── ServiceError         what the service, or the way to it, did
     │   ├── CredentialsRefused   the token endpoint says no           exit 2, EACCES
     │   ├── Unavailable          unreachable, throttled, 5xx, late    exit 3, EIO
+    │   │   └── Untrusted        its certificate cannot be verified   exit 3, EIO
     │   ├── Refused              401 after a fresh token, 403         exit 2, EACCES
     │   ├── Gone                 the object is no more                ESTALE
     │   ├── Changed              other content than when it was opened ESTALE
@@ -64,6 +65,10 @@ class Unavailable(ServiceError):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class Untrusted(Unavailable):
+    """The certificate of the service cannot be verified; trying again does not help."""
 
 
 class Refused(ServiceError):
