@@ -1,0 +1,103 @@
+"""Content that is computed, not kept: a head, then a loop of bytes, to a given size.
+
+Pure. Every object of the stand-in has one: a recording is a tag and a clip that repeats, a note
+is a head alone, a test object is a ramp modulo a prime. Any part of it can be had without the
+parts before it, so an object of a gigabyte costs no memory.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+CHUNK = 256 * 1024
+"""Bytes in one piece of a body: large enough that the system call is not what costs."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Bytes that repeat for ever. ``unit`` is one turn; empty gives nothing."""
+
+    unit: bytes
+
+    @cached_property
+    def _tile(self) -> memoryview:
+        return memoryview(self.unit * (CHUNK // len(self.unit) + 2))
+
+    def piece(self, start: int, size: int) -> memoryview:
+        """Up to ``size`` (at most ``CHUNK``) bytes from ``start`` on, without a copy."""
+        phase = start % len(self.unit)
+        return self._tile[phase : phase + min(size, CHUNK)]
+
+
+PRIME = 251
+RAMP = Loop(bytes(range(PRIME)))
+NOTHING = Loop(b"")
+
+
+@dataclass(frozen=True)
+class Content:
+    """The bytes of one object: ``head``, then ``loop`` from its offset ``phase``; ``size`` in all.
+
+    Where ``loop`` is empty, ``size`` is the head's length.
+    """
+
+    head: bytes
+    loop: Loop
+    size: int
+    phase: int = 0
+
+    def pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
+        """The bytes ``[start, stop)`` in order, in pieces of at most ``CHUNK`` bytes."""
+        stop = min(stop, self.size)
+        while start < stop:
+            if start < len(self.head):
+                piece: bytes | memoryview = self.head[start : min(stop, start + CHUNK)]
+            else:
+                at = start - len(self.head) + self.phase
+                piece = self.loop.piece(at, stop - start)
+            yield piece
+            start += len(piece)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes ``[start, stop)``, cut at the size."""
+        return b"".join(self.pieces(max(start, 0), stop))
+
+    @cached_property
+    def md5(self) -> str:
+        """MD5 of the whole as 32 hex digits, computed on first use."""
+        digest = hashlib.md5(usedforsecurity=False)
+        for piece in self.pieces(0, self.size):
+            digest.update(piece)
+        return digest.hexdigest()
+
+    def multipart(self, part: int) -> str:
+        """The checksum of an upload in parts of ``part`` bytes: MD5 of the MD5s, ``-N``.
+
+        Source: Amazon S3's ETag of a multipart upload.
+        """
+        starts = range(0, max(self.size, 1), part)
+        sums = (
+            hashlib.md5(self.read(start, start + part), usedforsecurity=False) for start in starts
+        )
+        whole = hashlib.md5(b"".join(each.digest() for each in sums), usedforsecurity=False)
+        return f"{whole.hexdigest()}-{len(starts)}"
+
+
+def text(value: str) -> Content:
+    """Content that is this text in UTF-8."""
+    return plain(value.encode())
+
+
+def plain(value: bytes) -> Content:
+    """Content that is exactly these bytes."""
+    return Content(value, NOTHING, len(value))
+
+
+def ramp(seed: str, size: int) -> Content:
+    """Content whose byte at ``i`` is ``(i + k) % 251``, where ``k`` follows from ``seed``.
+
+    Any byte out of place shows, whether it comes from another offset or another object.
+    """
+    return Content(b"", RAMP, size, phase=zlib.crc32(seed.encode("utf-8", "replace")) % PRIME)

@@ -1,0 +1,275 @@
+"""The fault plan: which requests fail, and how. Data, not code; pure.
+
+A plan is TOML or JSON: a ``seed`` and a list ``rule``. Each rule says which requests it means and
+what happens to them::
+
+    seed = 7
+    [[rule]]
+    kind = "content"        # or a list; see KINDS
+    probability = 0.3
+    fail = "status"
+    status = 503
+    retry_after = 1
+
+Which requests (all that are given must hold): ``kind``, ``path`` and ``id`` (globs), ``region``,
+``nth`` (a number or a list, counted among the requests the rule means, from 1), ``every``
+(each n-th), ``skip`` (not the first n), ``from_s`` / ``until_s`` (seconds since the start),
+``probability`` (0 to 1, from the seed), ``count`` (at most so often). The first rule that fires
+decides. What happens is ``fail``, one of FAILURES, with the parameters named there.
+"""
+
+import json
+import random
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from phonofs.errors import UsageError
+
+KINDS = frozenset(
+    {"token", "regions", "search", "record", "content", "presign", "store"}
+    | {"restore", "bulk", "buckets", "other"}
+)
+
+FAILURES: Mapping[str, Mapping[str, Any]] = {
+    # name: its parameters and their defaults; ... marks one that must be given
+    "status": {"status": ..., "retry_after": None, "body": "", "content_type": "text/plain"},
+    "html": {"status": 200},  # a gateway's page in place of the answer
+    "json": {"value": ..., "status": 200},  # any other JSON in place of the answer
+    "record": {"set": ...},  # fields laid over every record of the answer (null: taken out)
+    "text": {"body": ..., "status": 200},  # this text in place of a JSON answer, e.g. half of one
+    "redirect": {"to": "", "status": 302},  # to a URL; to itself where `to` is empty
+    "delay": {"seconds": ...},
+    "reset": {"after": -1},  # RST after so many bytes of the body; -1: before the headers
+    "cut": {"after": 0},  # end of the connection after so many bytes, Content-Length unfulfilled
+    "stall": {"after": -1},  # no further byte, the connection stays open
+    "drip": {"bytes_per_s": ...},
+    "short": {"by": 1},  # a body `by` bytes shorter, its Content-Length in agreement
+    "long": {"by": 1},  # a body `by` bytes longer, its Content-Length in agreement
+    "overrun": {"by": 1},  # `by` bytes more than the Content-Length says
+    "wrong_range": {"by": 1},  # 206 for a range `by` bytes further on, which it says
+    "whole": {},  # 200 with the whole body for a range
+    "etag": {"etag": '"changed"'},
+    "flip": {"at": 0, "mask": 255},  # the byte at this offset of the object, xor the mask
+    "encoding": {"encoding": "gzip"},  # the body compressed although nobody asked
+    "endless": {},  # never a last page: beyond the end comes the last page again
+    "repeat": {},  # the first page again, whatever was asked for
+    "empty": {},  # a page without records that is not the last
+    "expired": {},  # a presigned URL that is dead from birth
+    "revoke": {},  # all tokens die, also this request's; it goes on
+}
+
+_SELECTORS: Mapping[str, tuple[type, ...]] = {
+    "name": (str,),
+    "kind": (str, list),
+    "path": (str,),
+    "id": (str,),
+    "region": (str,),
+    "nth": (int, list),
+    "every": (int,),
+    "skip": (int,),
+    "from_s": (int, float),
+    "until_s": (int, float),
+    "probability": (int, float),
+    "count": (int,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a rule looks at of a request. ``at_s``: seconds since the server started."""
+
+    kind: str
+    path: str
+    id: str = ""
+    region: str = ""
+    at_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is to happen to one request: ``fail`` of FAILURES, with all its parameters."""
+
+    fail: str
+    parameters: Mapping[str, Any]
+    rule: str
+
+    def __getitem__(self, name: str) -> Any:
+        return self.parameters[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of the plan. ``index`` is its place, from 0."""
+
+    name: str
+    index: int
+    select: Mapping[str, Any]
+    fault: Fault
+
+    def means(self, asked: Asked) -> bool:
+        """Whether the request is of those the rule speaks of (its turn aside)."""
+        select = self.select
+        return (
+            asked.kind in select.get("kind", KINDS)
+            and fnmatchcase(asked.path, select.get("path", "*"))
+            and fnmatchcase(asked.id, select.get("id", "*"))
+            and asked.region == select.get("region", asked.region)
+            and select.get("from_s", 0) <= asked.at_s < select.get("until_s", float("inf"))
+        )
+
+    def turn(self, number: int, chance: float) -> bool:
+        """Whether it is the turn of the ``number``-th request meant; ``chance`` from 0 to 1."""
+        select = self.select
+        return (
+            number in select.get("nth", (number,))
+            and number % select.get("every", 1) == 0
+            and number > select.get("skip", 0)
+            and chance < select.get("probability", 1)
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked fault plan; ``source`` is what it was made of, to be shown or kept."""
+
+    rules: tuple[Rule, ...] = ()
+    seed: int = 0
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Faults:
+    """A plan at work: decides, and counts how often each rule fired.
+
+    Owns the counts. Invariant: ``fired[name] <= met[name]``; both have every rule's name.
+    """
+
+    def __init__(self, plan: Plan | None = None) -> None:
+        self.plan = plan or Plan()
+        self.met = {rule.name: 0 for rule in self.plan.rules}
+        self.fired = dict(self.met)
+        self._chances = [
+            random.Random(f"{self.plan.seed}:{rule.index}")  # noqa: S311
+            for rule in self.plan.rules
+        ]
+
+    def decide(self, asked: Asked) -> Fault | None:
+        """What is to happen to this request. Every rule that means it counts it."""
+        chosen = None
+        for rule in self.plan.rules:
+            if rule.means(asked) and self._turn(rule) and chosen is None:
+                self.fired[rule.name] += 1
+                chosen = rule.fault
+        return chosen
+
+    def _turn(self, rule: Rule) -> bool:
+        self.met[rule.name] += 1
+        chance = self._chances[rule.index].random()
+        left = self.fired[rule.name] < rule.select.get("count", float("inf"))
+        return left and rule.turn(self.met[rule.name], chance)
+
+
+def load(text: str) -> Plan:
+    """The plan in ``text``: a path to a file, or TOML or JSON itself. Raises UsageError."""
+    if "\n" not in text and "=" not in text and not text.lstrip().startswith(("{", "[")):
+        try:
+            text = Path(text).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise UsageError(f"the fault plan {text!r} cannot be read: {error}") from error
+    return plan(_decoded(text))
+
+
+def _decoded(text: str) -> Any:
+    is_json = text.lstrip().startswith("{") or text.lstrip().startswith(("[{", "[]"))
+    try:
+        return json.loads(text) if is_json else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        kind = "JSON" if is_json else "TOML"
+        raise UsageError(f"the fault plan is not valid {kind}: {error}") from error
+
+
+def plan(source: Any) -> Plan:
+    """Check a decoded plan (or a bare list of rules). Raises UsageError naming the rule."""
+    if isinstance(source, list):
+        source = {"rule": source}
+    if not isinstance(source, dict) or set(source) - {"seed", "rule"}:
+        raise UsageError("the fault plan must have a list 'rule' and may have a 'seed', no more")
+    rules, seed = source.get("rule", []), source.get("seed", 0)
+    if not isinstance(rules, list) or not isinstance(seed, int):
+        raise UsageError("in the fault plan 'rule' must be a list and 'seed' a whole number")
+    made = tuple(_rule(index, each) for index, each in enumerate(rules))
+    names = [rule.name for rule in made]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"the fault plan has two rules named {name!r}")
+    return Plan(made, seed, source)
+
+
+def _rule(index: int, source: Any) -> Rule:
+    where = f"rule {index + 1} of the fault plan"
+    if not isinstance(source, dict):
+        raise UsageError(f"{where} must be a table")
+    fail = source.get("fail")
+    if not isinstance(fail, str) or fail not in FAILURES:
+        raise UsageError(f"{where}: 'fail' must be one of {', '.join(FAILURES)}")
+    name = str(source.get("name", f"{index + 1}:{fail}"))
+    parameters = _parameters(where, fail, source)
+    select = _select(where, source, FAILURES[fail])
+    return Rule(name, index, select, Fault(fail, parameters, name))
+
+
+def _parameters(where: str, fail: str, source: Mapping[str, Any]) -> Mapping[str, Any]:
+    made = {name: source.get(name, default) for name, default in FAILURES[fail].items()}
+    for name, value in made.items():
+        if value is ...:
+            raise UsageError(f"{where}: {fail!r} needs {name!r}")
+        if name != "value" and not _fits(value, name):
+            raise UsageError(f"{where}: {name!r} cannot be {value!r}")
+    return made
+
+
+_NUMBERS = frozenset({"status", "after", "by", "at", "mask"})
+_AMOUNTS = frozenset({"seconds", "bytes_per_s"})
+
+
+def _fits(value: Any, name: str) -> bool:
+    if name == "status":
+        return type(value) is int and 200 <= value <= 599
+    if name in _NUMBERS:
+        return type(value) is int and -1 <= value < 2**62
+    if name in _AMOUNTS:
+        return type(value) in (int, float) and 0 < value < 1e12
+    if name == "set":
+        return isinstance(value, dict)
+    return name == "retry_after" or isinstance(value, str)
+
+
+def _select(
+    where: str, source: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    select = {}
+    for name, value in source.items():
+        if name == "fail" or name in parameters:
+            continue
+        if name not in _SELECTORS:
+            raise UsageError(f"{where}: unknown key {name!r}")
+        if not isinstance(value, _SELECTORS[name]) or isinstance(value, bool):
+            raise UsageError(f"{where}: {name!r} cannot be {value!r}")
+        select[name] = value
+    return _settled(where, select)
+
+
+def _settled(where: str, select: dict[str, Any]) -> Mapping[str, Any]:
+    """Lists where one value was given, and the values checked against each other."""
+    for name in ("kind", "nth"):
+        if name in select and not isinstance(select[name], list):
+            select[name] = [select[name]]
+    unknown = [kind for kind in map(str, select.get("kind", ())) if kind not in KINDS]
+    if unknown:
+        raise UsageError(f"{where}: unknown kind {unknown[0]!r}, one of {', '.join(sorted(KINDS))}")
+    if not all(type(each) is int for each in select.get("nth", ())) or select.get("every", 1) < 1:
+        raise UsageError(f"{where}: 'nth' and 'every' are whole numbers from 1")
+    return select

@@ -1,0 +1,205 @@
+"""The filter language of a search: parser and evaluator.
+
+Pure and total: any text either parses or raises :class:`FilterError`, nothing else. The grammar
+is the part of FIQL (draft-nottingham-atompub-fiql) that the service documents: ``==  !=  =gt=
+=ge=  =lt=  =le=``, ``;`` for AND (binds tighter), ``,`` for OR, parentheses. ``createdTime`` and
+``updatedTime`` are compared with epoch milliseconds.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+TIME_FIELDS = frozenset({"createdTime", "updatedTime"})
+MAX_LENGTH = 16_000
+"""Characters in a filter; longer ones would not fit into a request line either."""
+MAX_DEPTH = 50
+"""Nested parentheses: far more than a person writes, far less than Python's own stack."""
+
+_TOKEN = re.compile(r"[;,()]|[^;,()]+")
+_COMPARISON = re.compile(r"(?P<field>[\w.:-]+)(?P<operator>==|!=|=gt=|=ge=|=lt=|=le=)(?P<value>.+)")
+_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+
+Value = str | int | None
+Fields = Mapping[str, Value]
+
+
+class FilterError(Exception):
+    """The filter cannot be understood; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """``field operator value``, e.g. ``type==callrecording``."""
+
+    field: str
+    operator: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """All of the parts hold; of no parts, true."""
+
+    parts: tuple["Expression", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """At least one of the parts holds; of no parts, false."""
+
+    parts: tuple["Expression", ...]
+
+
+Expression = Comparison | Every | Some
+TRUE = Every(())
+FALSE = Some(())
+
+
+def parse(text: str) -> Expression:
+    """The meaning of a filter. Raises FilterError; an empty text is one too."""
+    if len(text) > MAX_LENGTH:
+        raise FilterError(f"the filter is longer than {MAX_LENGTH} characters")
+    parser = _Parser(_TOKEN.findall(text))
+    expression = parser.some(0)
+    if parser.peek():
+        raise FilterError(f"unexpected {parser.peek()!r}")
+    return expression
+
+
+class _Parser:
+    """Recursive descent over the tokens. Invariant: ``_at`` is the next token not yet used."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        self._tokens = tokens
+        self._at = 0
+
+    def peek(self) -> str:
+        return self._tokens[self._at] if self._at < len(self._tokens) else ""
+
+    def take(self) -> str:
+        token = self.peek()
+        self._at += 1
+        return token
+
+    def some(self, depth: int) -> Expression:
+        parts = self._list(",", self.every, depth)
+        return parts[0] if len(parts) == 1 else Some(parts)
+
+    def every(self, depth: int) -> Expression:
+        parts = self._list(";", self.one, depth)
+        return parts[0] if len(parts) == 1 else Every(parts)
+
+    def _list(
+        self, separator: str, part: Callable[[int], Expression], depth: int
+    ) -> tuple[Expression, ...]:
+        parts = [part(depth)]
+        while self.peek() == separator:
+            self.take()
+            parts.append(part(depth))
+        return tuple(parts)
+
+    def one(self, depth: int) -> Expression:
+        first = self.take()
+        if first != "(":
+            return _comparison(first)
+        if depth == MAX_DEPTH:
+            raise FilterError(f"more than {MAX_DEPTH} parentheses within each other")
+        inner = self.some(depth + 1)
+        if self.take() != ")":
+            raise FilterError("a parenthesis is not closed")
+        return inner
+
+
+def _comparison(token: str) -> Comparison:
+    found = _COMPARISON.fullmatch(token)
+    if found is None:
+        raise FilterError(f"not a comparison: {token[:80]!r}")
+    comparison = Comparison(found["field"], found["operator"], found["value"])
+    if comparison.field in TIME_FIELDS and not re.fullmatch(r"-?[0-9]{1,18}", comparison.value):
+        raise FilterError(f"{comparison.field} is compared with epoch milliseconds")
+    return comparison
+
+
+def matches(expression: Expression, fields: Fields) -> bool:
+    """Whether an object with these fields and tags is among what the filter asks for."""
+    match expression:
+        case Every(parts):
+            return all(matches(part, fields) for part in parts)
+        case Some(parts):
+            return any(matches(part, fields) for part in parts)
+        case Comparison(field, operator, value):
+            return _compare(fields.get(field), operator, value)
+
+
+def _compare(actual: Value, operator: str, wanted: str) -> bool:
+    if actual is None:
+        return operator == "!="
+    left, right = _comparable(actual, wanted)
+    if operator == "==":
+        return left == right
+    if operator == "!=":
+        return left != right
+    below, equal = bool(left < right), left == right  # type: ignore[operator]
+    return {
+        "=lt=": below,
+        "=le=": below or equal,
+        "=gt=": not below and not equal,
+        "=ge=": not below,
+    }[operator]
+
+
+def _comparable(actual: str | int, wanted: str) -> tuple[float | str, float | str]:
+    """Both as numbers where both are numbers, else both as text."""
+    if isinstance(actual, int) and _NUMBER.fullmatch(wanted):
+        return actual, float(wanted) if "." in wanted else int(wanted)
+    if _NUMBER.fullmatch(wanted) and _NUMBER.fullmatch(str(actual)):
+        return float(actual), float(wanted)
+    return str(actual), wanted
+
+
+def names(expression: Expression) -> frozenset[str]:
+    """The fields and tags that the filter speaks of."""
+    if isinstance(expression, Comparison):
+        return frozenset({expression.field})
+    return frozenset().union(*(names(part) for part in expression.parts))
+
+
+def given(expression: Expression, known: Fields) -> Expression:
+    """What is left of the filter once the ``known`` fields are put in: TRUE, FALSE or a rest."""
+    match expression:
+        case Comparison(field):
+            if field not in known:
+                return expression
+            return TRUE if matches(expression, known) else FALSE
+        case Every(parts):
+            rest = tuple(p for p in (given(part, known) for part in parts) if p != TRUE)
+            return FALSE if FALSE in rest else Every(rest)
+        case Some(parts):
+            rest = tuple(p for p in (given(part, known) for part in parts) if p != FALSE)
+            return TRUE if TRUE in rest else Some(rest)
+
+
+def span(expression: Expression, field: str) -> tuple[float, float]:
+    """Half-open bounds on ``field`` (whole numbers) outside which the filter cannot hold."""
+    match expression:
+        case Comparison():
+            return _span_of(expression) if expression.field == field else (-math.inf, math.inf)
+        case Every(parts):
+            spans = [span(part, field) for part in parts] or [(-math.inf, math.inf)]
+            return max(low for low, _ in spans), min(high for _, high in spans)
+        case Some(parts):
+            spans = [span(part, field) for part in parts] or [(0.0, 0.0)]
+            return min(low for low, _ in spans), max(high for _, high in spans)
+
+
+def _span_of(comparison: Comparison) -> tuple[float, float]:
+    value = int(comparison.value)
+    return {
+        "==": (value, value + 1),
+        "=ge=": (value, math.inf),
+        "=gt=": (value + 1, math.inf),
+        "=lt=": (-math.inf, value),
+        "=le=": (-math.inf, value + 1),
+    }.get(comparison.operator, (-math.inf, math.inf))

@@ -1,0 +1,73 @@
+"""The stand-in on two loopback ports: the api's origin and the store's.
+
+``serve`` runs it in the caller's process (tests), ``serve_forever`` is a whole program's work.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+
+from phonofs.demo.account import Account
+from phonofs.demo.faults import Faults
+from phonofs.demo.options import Options
+from phonofs.demo.service import Service
+from phonofs.demo.wire import serve_connection
+from phonofs.errors import UsageError
+
+HOST = "127.0.0.1"
+BACKLOG = 512
+
+
+@asynccontextmanager
+async def serve(
+    account: Account,
+    options: Options | None = None,
+    faults: Faults | None = None,
+    *,
+    port: int = 0,
+    store_port: int = 0,
+    service: Service | None = None,
+) -> AsyncIterator[Service]:
+    """Serve the account on loopback until the block ends; port 0 takes any free one.
+
+    Gives the service, whose ``url`` and ``store_url`` are set. ``service``: one made before (with
+    a clock of its own, say) in place of ``account``, ``options`` and ``faults``. Raises
+    UsageError where a port is taken.
+    """
+    service = service or Service(account, options, faults)
+    async with trio.open_nursery() as nursery:
+        service.url = await _listen(nursery, service, "api", port)
+        service.store_url = await _listen(nursery, service, "store", store_port)
+        try:
+            yield service
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+async def _listen(nursery: trio.Nursery, service: Service, origin: str, port: int) -> str:
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=HOST, backlog=BACKLOG)
+    except OSError as error:
+        raise UsageError(f"port {port} on {HOST} cannot be used: {error.strerror}") from error
+    handler = partial(
+        serve_connection, origin=origin, respond=service.answer, counters=service.counters
+    )
+    nursery.start_soon(partial(trio.serve_listeners, handler, listeners))
+    return f"http://{HOST}:{listeners[0].socket.getsockname()[1]}"
+
+
+async def serve_forever(
+    account: Account,
+    options: Options | None = None,
+    faults: Faults | None = None,
+    *,
+    port: int = 0,
+    store_port: int = 0,
+    announce: Callable[[Service], None] = lambda service: None,
+) -> None:
+    """Serve until cancelled; ``announce`` is called once both ports are open."""
+    async with serve(account, options, faults, port=port, store_port=store_port) as service:
+        announce(service)
+        await trio.sleep_forever()
