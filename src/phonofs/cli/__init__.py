@@ -1,0 +1,115 @@
+"""The commands: one module each, which parses, calls one thing below, and prints.
+
+A command's module is imported when it is asked for, so that ``--help`` and ``umount`` start fast.
+"""
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import click
+
+from phonofs import __version__
+from phonofs.config import nearest
+from phonofs.daemon import report
+from phonofs.errors import UsageError
+
+EXIT_USAGE = 1
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a command is: module and attribute, and its one line of help."""
+
+    module: str
+    help: str
+
+
+COMMANDS: Mapping[str, Command] = {
+    "mount": Command("mount", "Mount an account as a read-only folder."),
+    "umount": Command("umount", "Unmount, also a mount whose process has died."),
+    "demo": Command("demo", "Mount a made-up account: no key, no network."),
+    "doctor": Command("doctor", "Check everything a mount needs, and say what to do."),
+    "status": Command("status", "Show how a running mount is doing."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, from ``phonofs.cli.<module>.command``."""
+        found = COMMANDS.get(cmd_name)
+        if found is None:
+            return None
+        module = importlib.import_module(f"{__name__}.{found.module}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click has it, but an unknown name gets the nearest right one."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            hint = nearest(args[0], COMMANDS)
+            raise UsageError(f"there is no command {args[0]!r}{hint or '; see `phonofs --help`'}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in ``--help``, from the table: nothing is imported for it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", message="phonofs %(version)s")
+def group() -> None:
+    """The recordings of an 8x8 account as a read-only folder organised by date."""
+
+
+def main() -> None:
+    """The program ``phonofs``."""
+    arguments = sys.argv[1:]
+    if _called_by_mount(arguments):
+        helper = importlib.import_module(f"{__name__}.mount_helper")
+        helper.main()
+    sys.exit(run(group, "phonofs", arguments))
+
+
+def _called_by_mount(arguments: Sequence[str]) -> bool:
+    """Whether mount.fuse3(8) started us: ``phonofs PROFILE /MOUNTPOINT -o …``, no command."""
+    return len(arguments) >= 2 and arguments[0] not in COMMANDS and arguments[1].startswith("/")
+
+
+def run(command: click.Command, name: str, arguments: Sequence[str]) -> int:
+    """The exit status of a command; errors become one sentence on stderr."""
+    try:
+        status = command.main(list(arguments), prog_name=name, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        return EXIT_USAGE
+    except click.ClickException as error:
+        return report(UsageError(_sentence(error)))
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_USAGE
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        return report(error)
+    return status if isinstance(status, int) else 0
+
+
+def _sentence(error: click.ClickException) -> str:
+    """What click says, as one line that ends with where to read on."""
+    said = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "phonofs"
+    return f"{said[:1].lower()}{said[1:]}; see `{path} --help`"

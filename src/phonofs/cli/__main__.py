@@ -1,0 +1,5 @@
+"""``python -m phonofs.cli``."""
+
+from phonofs.cli import main
+
+main()

@@ -1,0 +1,106 @@
+"""Child processes of a command that ends with them: forked, told to stop, waited for.
+
+A child has a session of its own, so that Ctrl-C reaches the parent alone, which stops its
+children in order; and it gets SIGTERM when the parent dies, whatever of.
+"""
+
+import ctypes
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from phonofs.daemon import report
+from phonofs.errors import PhonofsError
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+STOP_S = 6.0
+"""A clean stop of a mount takes up to 5 s."""
+
+Say = Callable[[str], None]
+
+
+class Child:
+    """A running child. Owns its pid and pidfd; ``status`` is its exit status once it ended."""
+
+    def __init__(self, pid: int, said: str) -> None:
+        self.pid = pid
+        self.said = said
+        self.status: int | None = None
+        self._process = os.pidfd_open(pid)
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Its exit status once it ends; None where it has not by then."""
+        if self.status is None and self._ends_within(timeout_s):
+            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.status
+
+    def stop(self) -> None:
+        """End it: politely, then not."""
+        if self.wait(0) is None:
+            signal.pidfd_send_signal(self._process, signal.SIGTERM)
+            if self.wait(STOP_S) is None:
+                signal.pidfd_send_signal(self._process, signal.SIGKILL)
+                self.wait()
+        os.close(self._process)
+
+    def _ends_within(self, timeout_s: float | None) -> bool:
+        poll = select.poll()
+        poll.register(self._process, select.POLLIN)  # readable when it ends: pidfd_open(2)
+        return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
+
+
+class ChildFailed(PhonofsError):
+    """A child ended before it was ready; it has said why itself."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("a child process ended early")
+        self.exit_status = status
+
+
+@contextmanager
+def running(work: Callable[[Say], None]) -> Iterator[Child]:
+    """Run ``work`` in a child while the block runs; starts once it has said something.
+
+    Call it before any thread or event loop exists. Raises ChildFailed.
+    """
+    child = _fork(work)
+    try:
+        yield child
+    finally:
+        child.stop()
+
+
+def _fork(work: Callable[[Say], None]) -> Child:
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        _be_child(work, write_end)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        said = pipe.read().decode(errors="replace")
+    if not said.endswith("\n"):
+        raise ChildFailed(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) or 1)
+    return Child(pid, said.strip())
+
+
+def _be_child(work: Callable[[Say], None], write_end: int) -> NoReturn:
+    status = 0
+    try:
+        os.setsid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
+        def say(text: str) -> None:
+            os.write(write_end, f"{text}\n".encode())
+            os.close(write_end)
+
+        work(say)
+    except BaseException as error:  # noqa: BLE001 - the last stop before the process ends
+        status = report(error)
+    finally:
+        os._exit(status)

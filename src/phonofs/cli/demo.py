@@ -1,0 +1,198 @@
+"""``phonofs demo``: the same mount over a made-up account, served by a stand-in on loopback.
+
+Two children, the stand-in and the mount; this process waits, and takes both down in order.
+"""
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import trio
+
+from phonofs import logs
+from phonofs.cli.children import Child, Say, running
+from phonofs.cli.settings import split_options, surroundings
+from phonofs.config import Layer, Settings, Source, merge
+from phonofs.demo.dataset import made_up_account
+from phonofs.demo.faults import Faults, Plan, load
+from phonofs.demo.options import Options, options_from
+from phonofs.demo.server import serve_forever
+from phonofs.demo.service import Service
+from phonofs.errors import MountFailed, UsageError
+from phonofs.fuse.mountpoint import abandon, absolute, mounted_type
+from phonofs.mount import MountPlan, serve
+
+PROFILE = "demo"
+
+
+@click.command("demo")
+@click.argument("mountpoint", required=False)
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As those of mount.")
+@click.option("--fault", metavar="PLAN", help="A fault plan: which requests fail, and how.")
+@click.option("--set", "choices", metavar="NAME=VALUE", multiple=True, help="How it answers.")
+@click.option("--serve-only", is_flag=True, help="Only the stand-in, for other clients.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Its port; 0: any.")
+def command(
+    mountpoint: str | None,
+    options: Sequence[str],
+    fault: str | None,
+    choices: Sequence[str],
+    serve_only: bool,
+    port: int,
+) -> int:
+    """Mount a made-up account: no key, no network.
+
+    Stays in the foreground; Ctrl-C unmounts and leaves nothing.
+    """
+    stand_in = StandIn(options_from(choices), load(fault) if fault else Plan(), port)
+    if serve_only:
+        return _serve_only(stand_in)
+    if mountpoint is None:
+        raise UsageError("name an empty or new folder to mount on: `phonofs demo calls`")
+    return _demo(mountpoint, options, stand_in, hints=not fault)
+
+
+class StandIn:
+    """The stand-in for the service, to be run in a process of its own."""
+
+    def __init__(self, options: Options, plan: Plan, port: int) -> None:
+        self.options = options
+        self.plan = plan
+        self.port = port
+
+    def run(self, say: Say) -> None:
+        """Serve until ended; says its URL once it can be reached."""
+
+        def announce(service: Service) -> None:
+            say(service.url)
+
+        async def main() -> None:
+            account = made_up_account(datetime.now(UTC).date())
+            faults = Faults(self.plan)
+            await serve_forever(account, self.options, faults, port=self.port, announce=announce)
+
+        trio.run(main)
+
+
+def _serve_only(stand_in: StandIn) -> int:
+    def say(url: str) -> None:
+        click.echo(
+            f"api_url {url}\nkey     {stand_in.options.key}\nsecret  {stand_in.options.secret}"
+        )
+
+    with suppress(KeyboardInterrupt):
+        stand_in.run(say)
+    return 0
+
+
+def _demo(mountpoint: str, options: Sequence[str], stand_in: StandIn, *, hints: bool) -> int:
+    with ExitStack() as stack:
+        stack.enter_context(_stopping_on_signals())
+        service = stack.enter_context(running(stand_in.run))
+        stack.enter_context(_folder(mountpoint))
+        private = stack.enter_context(tempfile.TemporaryDirectory(prefix="phonofs-demo-"))
+        settings = demo_settings(service.said, Path(private), options, stand_in.options)
+        if mounted_type(absolute(mountpoint)) is None:  # else it is not ours, and refused
+            stack.callback(_clear, mountpoint)
+        mount = stack.enter_context(running(lambda say: _mount(settings, mountpoint, say)))
+        click.echo(what_to_try(mountpoint, example(Path(mountpoint)) if hints else None))
+        return _until_stopped(mount, mountpoint)
+
+
+def demo_settings(url: str, folder: Path, options: Sequence[str], stand_in: Options) -> Settings:
+    """The settings of a demo mount: nothing of the user's own but what ``-o`` says."""
+    layers = [
+        Layer(
+            Source.FILE,
+            {
+                "api_url": url,
+                "key": stand_in.key,
+                "secret": stand_in.secret,
+                "cache_dir": str(folder / "cache"),
+                "cache_size": "1G",
+                "log_level": "warning",
+            },
+            "the demo",
+        ),
+        *(Layer(Source.ARGUMENT, split_options(text)) for text in options),
+    ]
+    return merge(layers, PROFILE, surroundings(os.environ))
+
+
+def _mount(settings: Settings, mountpoint: str, say: Say) -> None:
+    logs.set_up(settings.log_level, settings.log_file)
+    serve(MountPlan(settings, os.path.abspath(mountpoint), say))
+
+
+def _until_stopped(mount: Child, mountpoint: str) -> int:
+    """Wait for Ctrl-C or for the mount to end by itself; the exit status."""
+    try:
+        status = mount.wait()
+    except KeyboardInterrupt:
+        click.echo(f"\nunmounting {mountpoint}", err=True)
+        return 0
+    return MountFailed.exit_status if status else 0
+
+
+@contextmanager
+def _stopping_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP (the terminal was closed) end the demo as Ctrl-C does."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _folder(mountpoint: str) -> Iterator[None]:
+    """The mount point; made where it is missing, and then removed again."""
+    try:
+        os.mkdir(mountpoint)
+    except FileExistsError:
+        yield
+        return
+    except OSError as error:
+        raise MountFailed(f"{mountpoint} cannot be made: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.rmdir(mountpoint)
+
+
+def _clear(mountpoint: str) -> None:
+    """What a killed mount left behind; a clean one left nothing."""
+    if (mounted_type(absolute(mountpoint)) or "").startswith("fuse"):
+        abandon(mountpoint)
+
+
+def example(root: Path) -> tuple[Path, str] | None:
+    """The newest day's folder that holds a recording, and that recording's name."""
+    with suppress(OSError):
+        for day in sorted(root.glob("*/*/*"), reverse=True)[:3]:
+            sounds = sorted(name for name in os.listdir(day) if name.endswith(".mp3"))
+            if sounds:
+                return day, sounds[0]
+    return None
+
+
+def what_to_try(mountpoint: str, found: tuple[Path, str] | None) -> str:
+    """Where it is mounted, and three lines on what to try."""
+    day, sound = found or (Path(mountpoint) / "YYYY" / "YYYY-MM" / "YYYY-MM-DD", "….mp3")
+    return (
+        f"A made-up account is mounted on {mountpoint}; Ctrl-C unmounts it. In another terminal:\n"
+        f"  ls -l {day}\n"
+        f"  grep -ri invoice {day.parent}\n"
+        f"  ffprobe -hide_banner {day / sound}"
+    )

@@ -1,0 +1,65 @@
+"""``phonofs mount``: settings, then the mount, in the background unless told otherwise."""
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from phonofs import logs
+from phonofs.cli.settings import load
+from phonofs.config import DEFAULT_PROFILE, OPTIONS, Settings
+from phonofs.daemon import Ready, detach
+from phonofs.errors import UsageError
+from phonofs.mount import MountPlan, serve
+
+
+def _option_list() -> str:
+    """The options for ``--help``, from the one table."""
+    lines = [
+        f"  {option.name:<17} {option.help}"
+        + (f" [{option.shown_default}]" if option.shown_default else "")
+        for option in OPTIONS
+        if not option.secret
+    ]
+    return "\b\nOptions for -o, also in phonofs.toml and the environment:\n" + "\n".join(lines)
+
+
+@click.command("mount", epilog=_option_list())
+@click.argument("words", metavar="[PROFILE] MOUNTPOINT", nargs=-1, required=True)
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="Options, see below.")
+@click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
+def command(words: Sequence[str], options: Sequence[str], foreground: bool) -> int:
+    """Mount an account as a read-only folder.
+
+    Returns once the tree can be read, and serves it from the background.
+    """
+    profile, mountpoint = profile_and_path(words)
+    return start(load(profile, options), mountpoint, foreground=foreground)
+
+
+def profile_and_path(words: Sequence[str]) -> tuple[str, str]:
+    """``[PROFILE] MOUNTPOINT`` taken apart."""
+    if len(words) > 2:
+        raise UsageError(f"{words[2]!r} is one word too many; see `phonofs mount --help`")
+    profile = words[0] if len(words) == 2 else DEFAULT_PROFILE
+    return profile, words[-1]
+
+
+def start(settings: Settings, mountpoint: str, *, foreground: bool) -> int:
+    """Mount; the exit status. In the background it is that of the parent process."""
+    # A background process leaves this folder. abspath only joins texts: /dev/fd/N stays itself.
+    plan_for = os.path.abspath(mountpoint)
+
+    def work(ready: Ready) -> None:
+        logs.set_up(settings.log_level, settings.log_file, background=not foreground)
+        serve(MountPlan(settings, plan_for, ready))
+
+    if not foreground:
+        return detach(work)
+    work(_say)
+    return 0
+
+
+def _say(note: str) -> None:
+    if note:
+        click.echo(f"phonofs: {note}", err=True)

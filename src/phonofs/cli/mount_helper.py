@@ -1,0 +1,98 @@
+"""``mount.phonofs``: what mount(8) runs for ``mount -t phonofs`` and lines of fstab.
+
+``mount.phonofs PROFILE MOUNTPOINT [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPT,…]``, as mount(8)
+says under "External helpers". mount.fuse3(8) calls ``phonofs PROFILE MOUNTPOINT -o …`` the same
+way, with a mount point ``/dev/fd/N`` when it has opened the device for us.
+"""
+
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+import click
+
+from phonofs.cli import run
+from phonofs.cli.mount import start
+from phonofs.cli.settings import load, split_options
+from phonofs.config import BY_NAME, DEFAULT_PROFILE
+
+IGNORED = frozenset({
+    # what mount(8) and fstab say to every file system; a phonofs mount is ro,nosuid,nodev,noexec
+    "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync",
+    "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime",
+    "nostrictatime", "lazytime", "nolazytime", "iversion", "noiversion", "mand", "nomand",
+    "silent", "loud", "defaults", "remount", "symfollow", "nosymfollow",
+    # what init and mount(8) keep for themselves
+    "auto", "noauto", "nofail", "fail", "_netdev", "_rnetdev", "user", "nouser", "users", "nousers",
+    "owner", "noowner", "group", "nogroup", "comment", "helper", "uhelper",
+    # what FUSE has always, or what mount.fuse3(8) acted upon
+    "default_permissions", "drop_privileges", "setuid", "fsname", "nonempty", "blkdev",
+})  # fmt: skip
+"""Mount options that are taken and mean nothing to us, as sshfs and rclone have it."""
+
+_IGNORED_PREFIX = re.compile(r"(x-|X-|context|fscontext|defcontext|rootcontext|verity\.)")
+
+
+@click.command("mount.phonofs", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("profile")
+@click.argument("mountpoint")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="Mount options.")
+@click.option("-s", "sloppy", is_flag=True, help="Ignore options that are not known.")
+@click.option("-f", "fake", is_flag=True, help="Check everything, mount nothing.")
+@click.option("-n", "_no_mtab", is_flag=True, help="Taken and ignored.")
+@click.option("-v", "verbose", is_flag=True, help="Say what is mounted where.")
+@click.option("-N", "_namespace", metavar="NS", help="Taken and ignored.")
+@click.option("-t", "_type", metavar="TYPE", help="Taken and ignored.")
+def command(
+    profile: str,
+    mountpoint: str,
+    options: Sequence[str],
+    sloppy: bool,
+    fake: bool,
+    verbose: bool,
+    **_ignored: object,
+) -> int:
+    """Mount PROFILE on MOUNTPOINT for mount(8)."""
+    profile = source_profile(profile)
+    settings = load(profile, [ours(options, sloppy=sloppy)])
+    if fake:
+        return 0
+    status = start(settings, mountpoint, foreground=False)
+    if verbose and status == 0:
+        click.echo(f"phonofs: {profile} mounted on {mountpoint}")
+    return status
+
+
+def source_profile(source: str) -> str:
+    """The profile of a mount source: ``work``, ``phonofs#work``; ``none`` is the default one."""
+    name = source.removeprefix("phonofs#")
+    return DEFAULT_PROFILE if name in ("", "none", "phonofs") else name
+
+
+def ours(options: Iterable[str], *, sloppy: bool) -> str:
+    """The options that are ours, as one ``-o`` text again; the rest of mount(8)'s are left out.
+
+    With ``sloppy`` unknown ones are left out too; otherwise they stay in, to be refused.
+    """
+    kept: dict[str, object] = {}
+    for text in options:
+        kept |= split_options(text)
+    return ",".join(_spelled(kept, name) for name in kept if _stays(name, sloppy=sloppy))
+
+
+def _stays(name: str, *, sloppy: bool) -> bool:
+    if name in BY_NAME:
+        return True
+    return not (sloppy or name in IGNORED or _IGNORED_PREFIX.match(name))
+
+
+def _spelled(options: Mapping[str, object], name: str) -> str:
+    value = options[name]
+    return name if value is True else f"{name}=" + re.sub(r"([,\\])", r"\\\1", str(value))
+
+
+def main() -> None:
+    """The program ``mount.phonofs``."""
+    arguments = sys.argv[1:]
+    # mount(8) puts the flags behind the operands and may join them: -sv; click takes both.
+    sys.exit(run(command, "mount.phonofs", arguments))

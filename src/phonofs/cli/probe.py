@@ -1,0 +1,62 @@
+"""Asking a running mount about itself, through its root's extended attribute."""
+
+import errno
+import json
+import os
+import queue
+import threading
+
+from phonofs.errors import MountFailed, PhonofsError, Unavailable
+
+STATUS_ATTRIBUTE = "user.phonofs.status"  # of the root
+
+PATIENCE_S = 2.0
+"""The root answers from memory; a mount that takes longer is stuck."""
+
+
+def status_text(mountpoint: str, patience_s: float = PATIENCE_S) -> bytes:
+    """The status JSON of a mount, as it gives it.
+
+    Asked in a thread, because a call into a mount whose process is stopped cannot be broken off.
+    Raises MountFailed for a dead mount, Unavailable for one that does not answer.
+    """
+    answers: queue.SimpleQueue[bytes | OSError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(os.getxattr(mountpoint, STATUS_ATTRIBUTE))
+        except OSError as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True, name="phonofs status").start()
+    try:
+        answer = answers.get(timeout=patience_s)
+    except queue.Empty:
+        raise Unavailable(f"{mountpoint} does not answer; its process may be stopped") from None
+    if isinstance(answer, OSError):
+        raise _explained(mountpoint, answer) from None
+    return answer
+
+
+def status_of(mountpoint: str, patience_s: float = PATIENCE_S) -> dict[str, object]:
+    """The status of a mount, read. Raises as ``status_text`` does."""
+    status = json.loads(status_text(mountpoint, patience_s))
+    return status if isinstance(status, dict) else {}
+
+
+def server_pid(mountpoint: str) -> int | None:
+    """The process that serves a mount; None where it is dead or does not say."""
+    try:
+        pid = status_of(mountpoint, patience_s=1.0).get("pid")
+    except PhonofsError:
+        return None
+    return pid if isinstance(pid, int) and pid > 0 else None
+
+
+def _explained(mountpoint: str, error: OSError) -> PhonofsError:
+    if error.errno == errno.ENOTCONN:
+        return MountFailed(
+            f"{mountpoint} is a mount whose process has died; "
+            f"take it down with `phonofs umount {mountpoint}`"
+        )
+    return MountFailed(f"{mountpoint} cannot be asked: {error.strerror}")

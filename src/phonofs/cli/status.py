@@ -1,0 +1,100 @@
+"""``phonofs status``: how a running mount is doing, for people and for programs."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from phonofs.cli.mounts import mount_of, the_only_mount
+from phonofs.cli.probe import status_of, status_text
+from phonofs.units import format_duration, format_size
+
+REFRESH_S = 1.0
+
+
+@click.command("status")
+@click.argument("mountpoint", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON, for programs.")
+@click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C.")
+def command(mountpoint: str | None, as_json: bool, watch: bool) -> int:
+    """Show how a running mount is doing.
+
+    Token, catalogue, cache, transfers and errors of MOUNTPOINT, which need not be named where
+    there is only one.
+    """
+    point = (mount_of(mountpoint) if mountpoint else the_only_mount()).point
+    if as_json:
+        click.echo(status_text(point))
+    elif watch:
+        _watch(point)
+    else:
+        Console().print(page(point, status_of(point)))
+    return 0
+
+
+def _watch(point: str) -> None:
+    with Live(page(point, status_of(point)), screen=sys.stdout.isatty()) as live:
+        while True:
+            time.sleep(REFRESH_S)
+            live.update(page(point, status_of(point)))
+
+
+def page(point: str, status: Mapping[str, object]) -> RenderableType:
+    """The whole status as one table: a line a fact, grouped as the status itself is."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows(status):
+        table.add_row(Text(name, style="bold" if not value else ""), Text(value))
+    return Group(Text(point, style="bold"), table)
+
+
+def rows(status: Mapping[str, object], indent: int = 0) -> Iterator[tuple[str, str]]:
+    """Name and value of each fact; what is nested follows its name, indented."""
+    for name, value in status.items():
+        label = "  " * indent + _label(name)
+        if isinstance(value, Mapping):
+            if value:
+                yield label, ""
+                yield from rows(value, indent + 1)
+        elif value is not None and value != [] and value != "":
+            yield label, shown(name, value)
+
+
+def _label(name: str) -> str:
+    for unit in ("_bytes_per_s", "_bytes", "_s", "_ms"):
+        name = name.removesuffix(unit)
+    return name.replace("_", " ")
+
+
+def shown(name: str, value: object) -> str:
+    """A value as people read it; the ending of its name says its unit."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(shown("", item) for item in value)
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={shown(key, item)}" for key, item in value.items())
+    if isinstance(value, int | float):
+        return _number(name, value)
+    return printable(str(value))
+
+
+def _number(name: str, value: float) -> str:
+    if name.endswith("_bytes_per_s"):
+        return f"{format_size(value)}/s"
+    if name.endswith("_bytes"):
+        return format_size(value)
+    if name.endswith("_s"):
+        return format_duration(value)
+    if name.endswith("_ms"):
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value / 1000))
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+def printable(text: str) -> str:
+    """The text without anything that would drive a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
