@@ -1,0 +1,223 @@
+"""The file name of an object. Pure.
+
+A name depends on its object alone (and on the template and the time zone), so it is the same in
+every mount; never on its neighbours or on the order of arrival. Should two names of one folder
+still be equal, the catalogue asks for the next ``variant`` of one of them.
+"""
+
+import hashlib
+import re
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from difflib import get_close_matches
+from functools import lru_cache
+
+from phonofs.errors import UsageError
+from phonofs.model import Record
+from phonofs.tree.clean import clean, cut, is_device, visible
+from phonofs.tree.extensions import LONGEST, extension
+
+DEFAULT_TEMPLATE = "{time}_{type}_{direction}_{name}_{party}_{id8}"
+MAX_BYTES = 255
+"""The longest name Linux takes (NAME_MAX), in bytes of UTF-8."""
+
+_ID_BYTES = 64
+"""An identifier up to this long is used as it is, if it is plain; UUIDs have 36."""
+
+_LONGEST_VALUE = 512
+"""Characters of a tag that are looked at; more would not fit into a name anyway."""
+
+_MARK_BYTES = 17
+"""What the last variant adds: ``_`` and 16 hex digits."""
+
+_PLAIN_ID = re.compile(rf"[0-9A-Za-z][0-9A-Za-z-]{{0,{_ID_BYTES - 1}}}")
+_NUMBER = re.compile(r"[+(]?[0-9][0-9 ()./-]*")
+_FIRST_MS, _LAST_MS = 86_400_000, 253_370_764_800_000  # 1970-01-02 and 9999-01-01: any zone fits
+
+
+def _first(tags: dict[str, str], *keys: str) -> str:
+    """The first of these tags that holds more than spaces."""
+    for key in keys:
+        if key in tags and (value := tags[key].strip()):
+            return value
+    return ""
+
+
+def _start_ms(record: Record) -> int:
+    """When the call began: the tag ``startTime`` (epoch ms) if it is plausible, else creation."""
+    text = record.tags.get("startTime", "").strip()
+    if text.isdecimal() and len(text) < 16 and _FIRST_MS <= int(text) < _LAST_MS:
+        return int(text)
+    return min(max(record.created_ms, _FIRST_MS), _LAST_MS)
+
+
+def _moment(record: Record, zone: tzinfo) -> datetime:
+    return datetime.fromtimestamp(_start_ms(record) // 1000, zone)
+
+
+def _time(record: Record, zone: tzinfo) -> str:
+    return f"{_moment(record, zone):%H%M%S}"
+
+
+def _date(record: Record, zone: tzinfo) -> str:
+    return _moment(record, zone).date().isoformat()
+
+
+_SIDES = {"INBOUND": ("callerId", "callerName"), "OUTBOUND": ("calleeId", "calleeName")}
+
+
+def _party(record: Record, _: tzinfo) -> str:
+    """The other side's number, else its name; ``address`` is either."""
+    tags = record.tags
+    address = tags.get("address", "").strip()
+    number, name = _SIDES.get(tags.get("direction", "").strip().upper(), ("", ""))
+    if _NUMBER.fullmatch(address):
+        return _first(tags, number) or address
+    return _first(tags, number, name) or address
+
+
+def _hash(record: Record, digits: int) -> str:
+    text = f"{record.region}\0{record.id}".encode(errors="surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:digits]
+
+
+def _whole_id(record: Record, _: tzinfo) -> str:
+    """The id; where it is not fit for a name, a hash of it, so that none is like another's."""
+    return record.id if _PLAIN_ID.fullmatch(record.id) else _hash(record, 32)
+
+
+def _id8(record: Record, zone: tzinfo) -> str:
+    return _whole_id(record, zone)[:8]
+
+
+def _tag(*keys: str) -> Callable[[Record, tzinfo], str]:
+    return lambda record, _: _first(record.tags, *keys)
+
+
+_Source = Callable[[Record, tzinfo], str]
+_FIELDS: dict[str, _Source] = {
+    "time": _time,
+    "date": _date,
+    "type": lambda record, _: record.type,
+    "direction": lambda record, _: record.tags.get("direction", "").lower(),
+    "name": _tag("agentName", "userName"),
+    "party": _party,
+    "queue": _tag("queueName"),
+    "channel": _tag("channelName"),
+    "extension": _tag("extensionNumber"),
+    "call": _tag("callId"),
+    "id8": _id8,
+    "id": _whole_id,
+}
+FIELDS = tuple(_FIELDS)
+"""What a template may name."""
+
+_IDS = frozenset({"id", "id8"})
+
+
+def _checked(name: str, spec: str | None, conversion: str | None) -> str:
+    if name in _FIELDS and not spec and not conversion:
+        return name
+    near = get_close_matches(name, FIELDS, n=1)
+    hint = f"did you mean {{{near[0]}}}?" if near else f"there are: {', '.join(FIELDS)}."
+    raise UsageError(f"name_template: there is no field {{{name}}}; {hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A checked ``name_template``.
+
+    parts  (separator before, field) in order
+    tail   the text after the last field
+    """
+
+    parts: tuple[tuple[str, str], ...]
+    tail: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Template":
+        """Raises :class:`UsageError` with the remedy for a template that makes no good names."""
+        try:
+            pieces = list(string.Formatter().parse(text))
+        except ValueError as error:
+            raise UsageError(f"name_template {text!r} is not understood: {error}.") from error
+        parts, text_before = [], ""
+        for literal, name, spec, conversion in pieces:
+            text_before += visible(literal)
+            if name is not None:
+                parts.append((text_before, _checked(name, spec, conversion)))
+                text_before = ""
+        made = cls(tuple(parts), text_before)
+        made._demand(text)
+        return made
+
+    def _demand(self, text: str) -> None:
+        ids = sum(name in _IDS for _, name in self.parts)
+        if not ids:
+            raise UsageError(f"name_template {text!r} must contain {{id8}} or {{id}}.")
+        if "/" in text:
+            raise UsageError(f"name_template {text!r} must not contain '/': it names files only.")
+        fixed = len(self.tail.encode()) + sum(len(before.encode()) for before, _ in self.parts)
+        if fixed + ids * _ID_BYTES + _MARK_BYTES + LONGEST + 2 > MAX_BYTES:
+            raise UsageError(f"name_template {text!r} is too long to keep the id within a name.")
+
+
+@lru_cache(maxsize=8)
+def _template(text: str) -> Template:
+    return Template.parse(text)
+
+
+def _values(record: Record, template: Template, zone: tzinfo, variant: int) -> list[str]:
+    """The cleaned value of each part; from the first variant on, ``id8`` is the whole id."""
+    names = (name for _, name in template.parts)
+    if variant:
+        names = ("id" if name == "id8" else name for name in names)
+    return [clean(_FIELDS[name](record, zone)[:_LONGEST_VALUE]) for name in names]
+
+
+def _join(template: Template, values: list[str]) -> str:
+    """An empty field goes together with the separator before it, a leading one with that after."""
+    text, begun = template.parts[0][0], False
+    for (before, _), value in zip(template.parts, values, strict=True):
+        if value:
+            text += before + value if begun else value
+            begun = True
+    text += template.tail
+    return text if text.isascii() else visible(text)
+
+
+def _shorten(template: Template, values: list[str], room: int) -> str:
+    """Join, with the longest field other than an id cut until ``room`` bytes are enough.
+
+    No cut takes more than half, so that two long fields share the loss.
+    """
+    stem = _join(template, values)
+    while (over := len(stem.encode()) - room) > 0:
+        sizes = [
+            0 if name in _IDS else len(value.encode())
+            for (_, name), value in zip(template.parts, values, strict=True)
+        ]
+        size, longest = max((size, index) for index, size in enumerate(sizes))
+        assert size, "the template leaves room for its ids"
+        values[longest] = cut(values[longest], max(size - over, size // 2))
+        stem = _join(template, values)
+    return stem
+
+
+def file_name(record: Record, template: str, zone: tzinfo, variant: int = 0) -> str:
+    """The name of ``record``'s file: total, deterministic, at most 255 bytes, NFC.
+
+    ``variant`` 0 is the name as the template says; 1 carries the whole id instead of its first 8
+    characters; 2 and more add a hash besides. Different objects never share variant 2.
+    Raises :class:`UsageError` for a template that :meth:`Template.parse` does not take.
+    """
+    parsed = _template(template)
+    ending = "." + extension(record.mime_type, record.object_name)
+    if variant > 1:
+        ending = f"_{_hash(record, 16)}{'' if variant == 2 else f'-{variant}'}{ending}"
+    values = _values(record, parsed, zone, variant)
+    stem = _shorten(parsed, values, MAX_BYTES - len(ending) - 1).lstrip("-. ")
+    name = (stem + ending).lstrip("-. ")
+    return "_" + name if is_device(name) else name
