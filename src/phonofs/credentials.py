@@ -1,0 +1,240 @@
+"""Where key and secret are found, and where ``login`` leaves them.
+
+Used by the composition root and the commands. In order: systemd's credentials, ``secret_file``
+and the file that ``login`` writes, the keyring, the environment and the configuration. Files
+and environment are quick; a keyring may wait for its owner to unlock it, so :func:`find` belongs
+in a thread where the event loop runs.
+"""
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from phonofs.config import Secret, check_profile
+from phonofs.errors import UsageError
+
+try:
+    import keyring
+    import keyring.errors
+except ImportError:  # the extra phonofs[keyring] is not installed
+    keyring = None
+
+LARGEST_FILE = 1 << 16
+SERVICE = "phonofs"
+"""What our entries in the keyring go by."""
+
+
+class Credentials(NamedTuple):
+    """Key and secret of one account."""
+
+    key: str
+    secret: Secret
+
+
+class Places(NamedTuple):
+    """Where to look, besides the keyring.
+
+    folder       phonofs' configuration folder; ``login`` writes below it
+    environment  of the process: ``CREDENTIALS_DIRECTORY``, ``PHONOFS_KEY``, ``PHONOFS_SECRET``
+    key, secret, secret_file  as configured
+    """
+
+    folder: Path
+    environment: Mapping[str, str]
+    key: str | None = None
+    secret: Secret | None = None
+    secret_file: Path | None = None
+
+
+def find(profile: str, places: Places) -> Credentials:
+    """Key and secret of a profile. May wait for a keyring.
+
+    Raises UsageError, with the remedy, where one is missing or a file is open to others.
+    """
+    check_profile(profile)
+    given = _from_systemd(places.environment)
+    kept_key, kept_secret = _from_file(stored_file(places.folder, profile))
+    key = given[0] or places.key or places.environment.get("PHONOFS_KEY") or kept_key
+    secret = given[1]
+    if secret is None and places.secret_file is not None:
+        secret = _text(places.secret_file)
+        if secret is None:
+            raise UsageError(f"secret_file {places.secret_file} does not exist")
+    if secret is None:
+        secret = kept_secret
+    if secret is None and key:
+        secret = _from_keyring(profile, key)
+    if not key:
+        key, secret = _pair_from_keyring(profile, secret)
+    secret = secret or places.secret or _from_environment(places.environment)
+    if not key or secret is None:
+        missing = "API key" if not key else "secret"
+        raise UsageError(f"there is no {missing} for the profile {profile}: run 'phonofs login'")
+    return Credentials(key, secret)
+
+
+def stored_file(folder: Path, profile: str) -> Path:
+    """The file ``login`` writes where there is no keyring: the key, a line break, the secret."""
+    return folder / "credentials" / profile
+
+
+def store(profile: str, credentials: Credentials, folder: Path) -> str:
+    """Keep key and secret in the keyring, else in a file of mode 0600; say where.
+
+    Raises UsageError where neither works.
+    """
+    check_profile(profile)
+    if _into_keyring(profile, credentials):
+        _remove(stored_file(folder, profile))
+        return "the keyring"
+    path = stored_file(folder, profile)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(path, f"{credentials.key}\n{credentials.secret.reveal()}\n".encode())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+    return str(path)
+
+
+def read_private(path: Path) -> bytes | None:
+    """The bytes of a file that nobody else can read; None where it does not exist.
+
+    Not through a link. Raises UsageError where it is not a regular file of ours or root's, or
+    where others have any right to it, with the command that mends it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        why = "it is a symbolic link" if path.is_symlink() else error.strerror
+        raise UsageError(f"{path} cannot be read: {why}") from None
+    try:
+        _check(path, os.fstat(descriptor))
+        return os.read(descriptor, LARGEST_FILE)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+
+
+def _check(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{path} is refused: it is not a regular file")
+    if status.st_uid not in (os.geteuid(), 0):
+        raise UsageError(f"{path} is refused: it belongs to someone else")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise UsageError(f"{path} is refused: others can get at it; run: chmod 600 '{path}'")
+
+
+def _text(path: Path) -> Secret | None:
+    content = read_private(path)
+    if content is None:
+        return None
+    return Secret(_line(path, content.decode("utf-8", "replace").strip()))
+
+
+def _line(path: Path, text: str) -> str:
+    if not text or not text.isprintable() or "\ufffd" in text:
+        raise UsageError(f"{path} must hold one line of text")
+    return text
+
+
+def _from_file(path: Path) -> tuple[str | None, Secret | None]:
+    content = read_private(path)
+    if content is None:
+        return None, None
+    lines = content.decode("utf-8", "replace").splitlines()
+    if len(lines) != 2:
+        raise UsageError(f"{path} must hold the key and the secret, a line each")
+    key, secret = (_line(path, line.strip()) for line in lines)
+    return key, Secret(secret)
+
+
+def _from_systemd(environment: Mapping[str, str]) -> tuple[str | None, Secret | None]:
+    """systemd.exec(5), LoadCredential: files in a folder that only the unit can read.
+
+    The folder is systemd's and of mode 0500, its files 0400 (or 0440 with an ACL for the
+    user of the unit, which shows as group rights): what it put there is taken as it is.
+    """
+    folder = environment.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        return None, None
+    key, secret = (_systemd_text(Path(folder) / f"phonofs.{name}") for name in ("key", "secret"))
+    return key, Secret(secret) if secret is not None else None
+
+
+def _systemd_text(path: Path) -> str | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        if os.fstat(descriptor).st_mode & 0o007:
+            raise UsageError(f"{path} is refused: others can get at it; use LoadCredential=")
+        content = os.read(descriptor, LARGEST_FILE)
+    finally:
+        os.close(descriptor)
+    return _line(path, content.decode("utf-8", "replace").strip())
+
+
+def _from_environment(environment: Mapping[str, str]) -> Secret | None:
+    text = environment.get("PHONOFS_SECRET", "").strip()
+    return Secret(text) if text else None
+
+
+def _from_keyring(profile: str, key: str) -> Secret | None:
+    found = _ask_keyring(f"{SERVICE}:{profile}", key)
+    return Secret(found) if found else None
+
+
+def _pair_from_keyring(profile: str, secret: Secret | None) -> tuple[str | None, Secret | None]:
+    """The key that ``login`` left for the profile, and its secret unless there is one."""
+    key = _ask_keyring(SERVICE, profile)
+    if not key or secret is not None:
+        return key, secret
+    return key, _from_keyring(profile, key)
+
+
+def _ask_keyring(service: str, name: str) -> str | None:
+    if keyring is None:
+        return None
+    try:
+        found = keyring.get_password(service, name)
+    except (keyring.errors.KeyringError, RuntimeError):  # none here, or its owner said no
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _into_keyring(profile: str, credentials: Credentials) -> bool:
+    if keyring is None:
+        return False
+    try:
+        keyring.set_password(f"{SERVICE}:{profile}", credentials.key, credentials.secret.reveal())
+        keyring.set_password(SERVICE, profile, credentials.key)
+    except (keyring.errors.KeyringError, RuntimeError):
+        return False
+    return _ask_keyring(f"{SERVICE}:{profile}", credentials.key) is not None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """A new file of mode 0600 in the place of the old one, whatever the umask."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    _remove(new)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(new, flags, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    new.replace(path)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)

@@ -1,0 +1,288 @@
+"""The bytes of objects: which way a region gives them, found out once, and taken.
+
+Used by the client. The documents do not say whether ``/content`` honours ``Range`` or redirects,
+so the first request with a ``Range`` header tells: 206, ranges work; a redirect, follow it
+without the token; 200 although a part was wanted, ranges do not work there: then a presigned URL
+is asked for, and where that is refused, the whole is streamed.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import trio
+
+from phonofs.css import presigned
+from phonofs.css.answers import REDIRECTS, content_length
+from phonofs.css.api import Api, refused
+from phonofs.css.links import Key, Link, Links
+from phonofs.css.origins import MOST_HOPS
+from phonofs.css.promises import Promise, Wanted, promised
+from phonofs.css.records import LARGEST_OBJECT
+from phonofs.css.transport import Ask, Chunk, Stream
+from phonofs.errors import Archived, Malformed, Unavailable
+
+log = logging.getLogger(__name__)
+
+RANGE = "range"
+PRESIGN = "presign"
+REDIRECT = "redirect"
+STREAM = "stream"
+WAYS = frozenset({RANGE, PRESIGN, REDIRECT, STREAM})
+
+STRIKES = 3
+"""So many ranges ignored one after the other in a region that honoured them: it has changed."""
+
+_LINK_REFUSED = (400, 401, 403)
+"""What object stores answer to a URL that is no longer valid (S3: 403; some proxies: 400)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Bytes of one object; ``urgent`` when somebody waits for them."""
+
+    region: str
+    id: str
+    wanted: Wanted
+    urgent: bool
+
+    @property
+    def key(self) -> Key:
+        """What its link is remembered under."""
+        return self.region, self.id
+
+
+class Body:
+    """Bytes of an object on their way: an async iterator over chunks, in order.
+
+    start  offset of the first byte that comes: what was asked for, or 0 where only the whole is
+           to be had
+    stop   offset after the last promised byte, None where it is not said
+    total  length of the whole object where the service said so
+    etag   its ETag as sent, '' where there is none
+
+    A chunk that is a memoryview holds only until the next one is asked for. Raises Unavailable
+    where the body ends early, Malformed where it is longer than promised.
+    """
+
+    def __init__(self, stream: Stream, promise: Promise, what: str) -> None:
+        self.start = promise.start
+        self.stop = promise.stop
+        self.total = promise.total
+        self.etag = promise.etag
+        self._reached = promise.start
+        self._stream = stream
+        self._what = what
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        """The next chunk, never empty."""
+        while True:
+            try:
+                chunk = await anext(self._stream)
+            except StopAsyncIteration:
+                if self.stop is not None and self._reached < self.stop:
+                    raise Unavailable(f"the content of {self._what} ended early") from None
+                raise
+            self._reached += len(chunk)
+            if self._reached > (LARGEST_OBJECT if self.stop is None else self.stop):
+                raise Malformed(f"the content of {self._what} is longer than promised")
+            if len(chunk):
+                return chunk
+
+    async def aclose(self) -> None:
+        """Close the body and give its slot back, within 2 s."""
+        await self._stream.aclose()
+
+
+class Contents:
+    """Opens bodies.
+
+    Owns what is known of each region (its way, whether one can start in the middle, how often
+    in a row it ignored a range) and the links. Something is learned from successful answers only.
+    """
+
+    def __init__(self, api: Api, ways: Mapping[str, str]) -> None:
+        self._api = api
+        self.ways = {region: way for region, way in ways.items() if way in WAYS}
+        self._seekable = {region: way != STREAM for region, way in self.ways.items()}
+        self._strikes: dict[str, int] = {}
+        self._links = Links()
+
+    def seekable(self, region: str) -> bool | None:
+        """Whether a body can start in the middle of an object; None while that is not known."""
+        return self._seekable.get(region)
+
+    def forget(self, region: str) -> None:
+        """Find the region's way out anew with the next request."""
+        self.ways.pop(region, None)
+        self._seekable.pop(region, None)
+        self._strikes.pop(region, None)
+
+    async def open(self, wish: Wish) -> Body:
+        """The body for a wish; the caller closes it."""
+        way = self.ways.get(wish.region, "")
+        if way == STREAM:
+            return await self._open_whole(wish)
+        if way in (PRESIGN, REDIRECT):
+            body = await self._open_linked(wish, way)
+            if body is not None:
+                return body
+            self.forget(wish.region)
+        return await self._open_direct(wish)
+
+    async def _open_direct(self, wish: Wish) -> Body:
+        stream = await self._ask_service(wish, ranged=True)
+        if stream.status in REDIRECTS:
+            link = await self._redirected(wish, stream)
+            return await self._open_link(wish, REDIRECT, link)
+        if stream.status != 200:
+            return await self._body(wish, stream, RANGE if stream.status == 206 else "")
+        if self._is_useful(wish, stream):
+            return await self._body(wish, stream, "")
+        await stream.aclose()
+        body = await self._open_linked(wish, PRESIGN)
+        return body if body is not None else await self._open_whole(wish)
+
+    def _is_useful(self, wish: Wish, stream: Stream) -> bool:
+        """Whether to take a whole body that came for a part.
+
+        Yes where the whole was wanted (which says nothing about ranges), where ``If-Range`` may
+        have made it whole, and where the region honoured ranges before and may again.
+        """
+        if wish.wanted.is_whole(content_length(stream.headers)) or wish.wanted.etag:
+            return True
+        if self.ways.get(wish.region) != RANGE:
+            return False
+        strikes = self._strikes[wish.region] = self._strikes.get(wish.region, 0) + 1
+        if strikes < STRIKES:
+            return True
+        log.info("region %s no longer honours ranges", wish.region)
+        self.forget(wish.region)
+        return False
+
+    async def _open_whole(self, wish: Wish) -> Body:
+        stream = await self._ask_service(wish, ranged=False)
+        if stream.status in REDIRECTS:
+            stream = await self._get(wish, await self._redirected(wish, stream), ranged=False)
+        return await self._body(wish, stream, STREAM if stream.status == 200 else "")
+
+    async def _open_linked(self, wish: Wish, way: str) -> Body | None:
+        """The body by way of a link; None where the service gives no link that way."""
+        link = await self._link(wish, way)
+        return None if link is None else await self._open_link(wish, way, link)
+
+    async def _open_link(self, wish: Wish, way: str, link: Link) -> Body:
+        """The body behind a link; one that is refused is renewed once."""
+        stream = await self._get(wish, link, ranged=True)
+        if stream.status in _LINK_REFUSED:
+            error = await refused(stream, wish.wanted.what)
+            self._links.drop(wish.key, link)
+            if isinstance(error, Archived):
+                raise error
+            renewed = await self._link(wish, way)
+            if renewed is None:
+                raise error
+            stream = await self._get(wish, renewed, ranged=True)
+        return await self._body(wish, stream, way)
+
+    async def _link(self, wish: Wish, way: str) -> Link | None:
+        async with self._links.turn(wish.key):
+            link = self._links.get(wish.key)
+            if link is not None:
+                return link
+            return await (self._presign(wish) if way == PRESIGN else self._ask_redirect(wish))
+
+    async def _presign(self, wish: Wish) -> Link | None:
+        url = self._api.url(
+            wish.region, "objects", wish.id, "content", query={"presignUrl": "true"}
+        )
+        stream = await self._api.open(Ask("presign", url), urgent=wish.urgent)
+        if stream.status in REDIRECTS:
+            return await self._redirected(wish, stream)
+        if stream.status in (400, 403, 405, 406, 415, 422, 501):
+            await stream.aclose()
+            return None
+        if stream.status != 200:
+            raise await refused(stream, wish.wanted.what)
+        try:
+            answer = presigned.parse_presigned(await stream.read(presigned.LARGEST_ANSWER))
+        except Malformed:  # the content itself: the parameter was ignored
+            answer = None
+        finally:
+            await stream.aclose()
+        return None if answer is None else self._remember(wish, stream, answer, True)
+
+    async def _ask_redirect(self, wish: Wish) -> Link | None:
+        stream = await self._ask_service(wish, ranged=True)
+        if stream.status in REDIRECTS:
+            return await self._redirected(wish, stream)
+        if stream.status in (200, 206, 416):
+            await stream.aclose()
+            return None
+        raise await refused(stream, wish.wanted.what)
+
+    async def _redirected(self, wish: Wish, stream: Stream) -> Link:
+        await stream.aclose()
+        return self._remember(wish, stream, stream.headers.get("location", ""), False)
+
+    def _remember(self, wish: Wish, stream: Stream, url: str, presign: bool) -> Link:
+        """The link to a URL from an answer, kept for as long as it says that it lives.
+
+        A presigned URL that does not say lives half an hour; a redirect that does not say may
+        be good for once only.
+        """
+        target = self._api.transport.targets.target(url, stream.url)
+        life_s = presigned.life_s(target, stream.headers.get("date"), time.time())
+        if life_s is None:
+            life_s = presigned.DEFAULT_LIFE_S - presigned.LARGEST_MARGIN_S if presign else 0.0
+        link = Link(target, trio.current_time() + life_s)
+        if life_s > 0:
+            self._links.put(wish.key, link)
+        return link
+
+    async def _ask_service(self, wish: Wish, *, ranged: bool) -> Stream:
+        url = self._api.url(wish.region, "objects", wish.id, "content")
+        headers = wish.wanted.headers() if ranged else {}
+        return await self._api.open(Ask("content", url, headers=headers), urgent=wish.urgent)
+
+    async def _get(self, wish: Wish, link: Link, *, ranged: bool) -> Stream:
+        """The answer behind a link, without the token; further redirects are followed."""
+        url = link.url
+        transport = self._api.transport
+        headers = wish.wanted.headers() if ranged else {}
+        for _ in range(MOST_HOPS):
+            stream = await transport.open(Ask("link", url, headers=headers), urgent=wish.urgent)
+            if stream.status not in REDIRECTS:
+                return stream
+            await stream.aclose()
+            url = transport.targets.target(stream.headers.get("location", ""), url)
+        raise Malformed(f"the service redirects {wish.wanted.what} too often")
+
+    async def _body(self, wish: Wish, stream: Stream, way: str) -> Body:
+        """The body of a successful answer, from which ``way`` is learned; else its error."""
+        if stream.status not in (200, 206, 416):
+            raise await refused(stream, wish.wanted.what)
+        try:
+            promise = promised(stream.status, stream.headers, wish.wanted)
+        except BaseException:
+            await stream.aclose()
+            raise
+        self._learn(wish, stream.status, way, promise)
+        return Body(stream, promise, wish.wanted.what)
+
+    def _learn(self, wish: Wish, status: int, way: str, promise: Promise) -> None:
+        if not way or status == 416:
+            return
+        if self.ways.get(wish.region) != way:
+            self.ways[wish.region] = way
+            log.info("region %s gives content by way of: %s", wish.region, way)
+        if status == 206:
+            self._seekable[wish.region] = True
+            self._strikes.pop(wish.region, None)
+        elif way == STREAM or not (wish.wanted.is_whole(promise.total) or wish.wanted.etag):
+            self._seekable[wish.region] = False

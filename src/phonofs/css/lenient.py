@@ -1,0 +1,79 @@
+"""JSON as the service and the gateways before it write it: decoded strictly, else leniently.
+
+Pure. ``msgspec`` refuses a whole document for one unpaired surrogate escape, where ``json``
+accepts it; a document that only ``json`` understands is mended, so that what comes out can
+always be encoded again.
+"""
+
+import json
+import math
+from typing import Any
+
+import msgspec
+
+from phonofs.errors import Malformed
+
+LONGEST_INTEGER = 30
+"""Digits; more than any number of the service has, and no work to speak of."""
+
+
+def decode(body: bytes, what: str) -> Any:
+    """The value ``body`` stands for, of lists, dicts, texts, finite numbers, booleans and None.
+
+    Raises Malformed, naming ``what``, when it is no JSON at all.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return decode_leniently(body, what)
+
+
+def decode_leniently(body: bytes, what: str) -> Any:
+    """As :func:`decode`, by way of ``json``: unpaired surrogates become U+FFFD, NaN None."""
+    try:
+        text = body.decode("utf-8-sig", "replace")
+        loaded = json.loads(text, parse_int=_integer, parse_float=_float, parse_constant=_none)
+        return mend(loaded)
+    except (ValueError, RecursionError):
+        raise Malformed(f"the answer for {what} is not JSON: {excerpt(body)}") from None
+
+
+def mend(value: Any) -> Any:
+    """``value`` with every text encodable."""
+    if isinstance(value, str):
+        return mend_text(value)
+    if isinstance(value, list):
+        return [mend(item) for item in value]
+    if isinstance(value, dict):
+        return {mend_text(key): mend(item) for key, item in value.items()}
+    return value
+
+
+def mend_text(text: str) -> str:
+    """``text`` with U+FFFD in place of each unpaired surrogate."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def excerpt(body: bytes) -> str:
+    """What kind of thing an answer is, without quoting what may be personal or secret."""
+    start = body[:200].lstrip().lower()
+    if not start:
+        return "it is empty"
+    if start.startswith((b"<!doctype", b"<html")):
+        return "it is a web page"
+    return "it is XML" if start.startswith(b"<") else f"{len(body)} bytes of something else"
+
+
+def _integer(digits: str) -> int | None:
+    return int(digits) if len(digits) <= LONGEST_INTEGER else None
+
+
+def _float(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _none(_constant: str) -> None:
+    return None

@@ -1,0 +1,124 @@
+"""Where requests may go: the service's own origin, and what its answers point to. Pure.
+
+A URL in an answer (a redirect, a presigned URL) is input. It must be https; it may hold no user,
+and must not lead from a public service into this machine or its network. Names are checked here
+as texts, and once more by the address they turned out to have (:meth:`Targets.check_address`)
+before a byte is sent, so that a name that resolves to a private address does not get by.
+"""
+
+import ipaddress
+import re
+from typing import NamedTuple
+from urllib.parse import urldefrag, urljoin, urlsplit
+
+from phonofs.config import is_loopback
+from phonofs.errors import Malformed, UsageError
+
+LONGEST_URL = 8192
+MOST_HOPS = 5
+
+_PORTS = {"http": 80, "https": 443}
+_NAME = re.compile(r"(?!.*\.\.)[a-z0-9_]([a-z0-9_.-]{0,252})", re.ASCII)
+_NUMBER = re.compile(r"(0x[0-9a-f]*|\d+)", re.ASCII)
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class Origin(NamedTuple):
+    """Scheme, host (lower case) and port: what a secret or a connection belongs to."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+def origin_of(url: str) -> Origin:
+    """The origin of an http(s) URL. Raises ValueError where it has none."""
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError("not an http or https URL with a host")
+    return Origin(parts.scheme, parts.hostname.lower(), parts.port or _PORTS[parts.scheme])
+
+
+class Targets:
+    """What may be asked for: ``api_url`` with the token, other places without.
+
+    ``api`` is the origin of ``api_url``, the only one that ever gets the token.
+    """
+
+    def __init__(self, api_url: str) -> None:
+        """Raises UsageError unless ``api_url`` is https, or http towards loopback."""
+        try:
+            self.api = origin_of(api_url)
+        except ValueError:
+            raise UsageError("api_url must look like https://HOST") from None
+        self._local = is_loopback(self.api.host)
+        if self.api.scheme != "https" and not self._local:
+            raise UsageError("api_url must be https; plain http is for a loopback address only")
+        address = _address(self.api.host)
+        self._private = address is not None and address.is_private
+
+    def is_api(self, url: str) -> bool:
+        """Whether a URL is of the service's own origin."""
+        return origin_of(url) == self.api
+
+    def target(self, url: str, base: str = "") -> str:
+        """The URL an answer points to, absolute; relative ones start from ``base``.
+
+        Raises Malformed, never quoting the URL's query, where it is not to be followed.
+        """
+        if len(url) > LONGEST_URL or not re.fullmatch(r"[!-~]+", url):
+            raise Malformed("the service points to something that is not a URL")
+        try:
+            absolute = urldefrag(urljoin(base, url)).url
+            origin, parts = origin_of(absolute), urlsplit(absolute)
+        except ValueError:
+            raise Malformed("the service points to something that is not a URL") from None
+        if parts.username is not None or parts.password is not None:
+            raise Malformed(f"the service points to {origin.host} with a user name: refused")
+        if origin != self.api:
+            self._check_host(origin)
+        return absolute
+
+    def check_address(self, text: str) -> None:
+        """Raises Malformed where a server outside the service's origin has such an address."""
+        address = _address(text)
+        if address is None or self._local:
+            return
+        inside = address.is_loopback or address.is_link_local or address.is_unspecified
+        if inside or not (self._private or _is_public(address)):
+            raise Malformed(f"the service points to the private address {address}: refused")
+
+    def _check_host(self, origin: Origin) -> None:
+        loopback = is_loopback(origin.host) or origin.host.endswith(".localhost")
+        if loopback and not self._local:
+            raise Malformed("the service points to this very machine: refused")
+        if origin.scheme != "https" and not loopback:
+            raise Malformed(f"the service points to {origin.host} without https: refused")
+        if _address(origin.host) is not None:
+            self.check_address(origin.host)
+        elif not _NAME.fullmatch(origin.host) or _looks_like_number(origin.host):
+            raise Malformed("the service points to a host whose name cannot be used: refused")
+
+
+def _address(host: str) -> _Address | None:
+    """The address a text is, with one that an IPv6 address wraps taken out."""
+    try:
+        address: _Address = ipaddress.ip_address(host.split("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in _NAT64:
+            return ipaddress.IPv4Address(address.packed[-4:])
+        return address.ipv4_mapped or address.sixtofour or address
+    return address
+
+
+def _is_public(address: _Address) -> bool:
+    return address.is_global and not address.is_multicast
+
+
+def _looks_like_number(host: str) -> bool:
+    """``127.1``, ``0x7f.1`` and ``2130706433`` are addresses to resolvers, though not to us."""
+    return bool(_NUMBER.fullmatch(host.rstrip(".").rsplit(".", 1)[-1]))

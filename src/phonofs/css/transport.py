@@ -1,0 +1,397 @@
+"""Requests and answers: the only user of httpx, together with :mod:`phonofs.css.wire`.
+
+Used by the token keeper and the client, on the event loop. Every request passes the gate, holds
+a slot until its body is closed, carries the token to the service's own origin only, and has
+deadlines: ``timeout_s`` to the answer's head, the same for each chunk, and a least speed. Nothing
+is followed, decoded or tried again here. Errors are our own and quote no query, header or body.
+"""
+
+import logging
+import ssl
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import httpx
+import trio
+
+from phonofs import __version__
+from phonofs.css.answers import Headers, asked_pause_s
+from phonofs.css.origins import Targets, origin_of
+from phonofs.css.pace import Pace
+from phonofs.css.proxies import environment_proxies, proxy_for
+from phonofs.css.slots import Gate, Slots
+from phonofs.css.tls import trusting
+from phonofs.errors import Malformed, PhonofsError, ServiceError, Unavailable, Untrusted, UsageError
+
+log = logging.getLogger(__name__)
+
+CLOSING_S = 2.0
+"""Closing a TLS stream can wait on the other side; after this it is left to the system."""
+
+KEEP_ALIVE_S = 20.0
+"""An idle connection is not used again after this: object stores close theirs from then on."""
+
+USER_AGENT = f"phonofs/{__version__}"
+
+EXPECTED = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    OSError,
+    ServiceError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.TooSlowError,
+)
+"""What may go wrong on the way; anything else is a fault of ours, and stays one."""
+
+Chunk = bytes | bytearray | memoryview
+"""A piece of a body; a memoryview holds only until the next one is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token; ``generation`` counts those that were fetched, ``until`` is trio's clock."""
+
+    value: str = field(repr=False)
+    generation: int
+    until: float
+
+
+class Bearer(Protocol):
+    """Who has the token (:class:`phonofs.css.auth.Keeper`)."""
+
+    async def token(self) -> Token:
+        """Wait for a valid one."""
+
+    def current(self) -> Token | None:
+        """The valid one, if there is one now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request: its ``kind`` for the statistics, and what is sent."""
+
+    kind: str
+    url: str = field(repr=False)
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: status, headers (lower case), body, and the token it was asked with."""
+
+    status: int
+    headers: Headers
+    body: bytes = field(repr=False)
+    token: Token | None = None
+    pause_s: float | None = None
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What was done so far: requests by kind, errors by class, bytes of bodies."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    received_bytes: int = 0
+
+
+class Transport:
+    """The way to the service. An async context manager; leaving it closes all connections.
+
+    Owns the connections, the slots, the gate and the counts.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        *,
+        max_connections: int = 16,
+        timeout_s: float = 30.0,
+        http: httpx.AsyncBaseTransport | None = None,
+        context: ssl.SSLContext | None = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> None:
+        """``http`` stands in for the network (tests); ``proxies`` for those of the environment.
+
+        Raises UsageError for an ``api_url`` that would show the token to others.
+        """
+        self.targets = Targets(api_url)
+        self.slots = Slots(max_connections)
+        self.gate = Gate()
+        self._timeout_s = timeout_s
+        self._context = trusting() if context is None and http is None else context
+        self._proxies = environment_proxies() if proxies is None else dict(proxies)
+        self._counts = _Counts()
+        self._direct = http if http is not None else self._ordinary(None)
+        self._given = http is not None
+        self._by_proxy: dict[str, httpx.AsyncBaseTransport] = {}
+        quiet()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with trio.move_on_after(CLOSING_S, shield=True):
+            for transport in (self._direct, *self._by_proxy.values()):
+                await transport.aclose()
+
+    @asynccontextmanager
+    async def stream(
+        self, ask: Ask, *, urgent: bool = True, bearer: Bearer | None = None
+    ) -> "AsyncIterator[Stream]":
+        """The answer to ``ask``, its body still to come; closed when the block is left."""
+        stream = await self.open(ask, urgent=urgent, bearer=bearer)
+        try:
+            yield stream
+        finally:
+            await stream.aclose()
+
+    async def request(
+        self, ask: Ask, *, limit_bytes: int, urgent: bool = True, bearer: Bearer | None = None
+    ) -> Answer:
+        """The whole answer. Raises Malformed when its body is longer than ``limit_bytes``."""
+        async with self.stream(ask, urgent=urgent, bearer=bearer) as stream:
+            body = await stream.read(limit_bytes)
+            return Answer(stream.status, stream.headers, body, stream.token, stream.pause_s)
+
+    async def open(
+        self, ask: Ask, *, urgent: bool = True, bearer: Bearer | None = None
+    ) -> "Stream":
+        """As :meth:`stream`, for a caller that closes it: until then it holds a slot.
+
+        Raises Unavailable when there is no answer, Untrusted for its certificate, Malformed for
+        one that breaks the protocol; with ``bearer`` also what the keeper raises.
+        """
+        token = await self._admit(urgent, bearer, ask)
+        try:
+            response = await self._send(ask, token)
+            stream = Stream(self, ask, response, token, urgent)
+        except BaseException as error:
+            self.slots.release(urgent=urgent)
+            if isinstance(error, ServiceError):
+                self._counts.errors[type(error).__name__] += 1
+            raise
+        if stream.pause_s:
+            self.gate.close(stream.pause_s)
+        return stream
+
+    def statistics(self) -> dict[str, Any]:
+        """Requests by kind, errors by class, bytes received, slots, and how long the gate is shut.
+
+        ``slots`` as in :meth:`Slots.statistics`.
+        """
+        return {
+            "requests": dict(self._counts.requests),
+            "errors": dict(self._counts.errors),
+            "received_bytes": self._counts.received_bytes,
+            "slots": self.slots.statistics(),
+            "paused_s": round(self.gate.closed_s, 3),
+        }
+
+    async def _admit(self, urgent: bool, bearer: Bearer | None, ask: Ask) -> Token | None:
+        """Hold a slot, with the gate open and a token valid at that very moment.
+
+        Nobody waits for the gate or a token while holding a slot: the keeper needs one too.
+        """
+        assert bearer is None or self.targets.is_api(ask.url), "the token stays with the service"
+        while True:
+            if bearer is not None:
+                await bearer.token()
+            await self.gate.passed()
+            await self.slots.acquire(urgent=urgent)
+            token = bearer.current() if bearer is not None else None
+            if not self.gate.closed_s and (bearer is None or token is not None):
+                return token
+            self.slots.release(urgent=urgent)
+
+    async def _send(self, ask: Ask, token: Token | None) -> httpx.Response:
+        self._counts.requests[ask.kind] += 1
+        host = origin_of(ask.url).host
+        try:
+            request = self._request(ask, token)
+            with trio.fail_after(self._timeout_s):
+                response = await self._route(ask.url).handle_async_request(request)
+        except EXPECTED as error:
+            raise explained(error, host, self._timeout_s) from error
+        await self._check_server(ask, response)
+        return response
+
+    def _request(self, ask: Ask, token: Token | None) -> httpx.Request:
+        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **ask.headers}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token.value}"
+        extensions: dict[str, Any] = {}
+        if not self.targets.is_api(ask.url):
+            extensions["check_address"] = self.targets.check_address
+        return httpx.Request(
+            ask.method, ask.url, headers=headers, content=ask.body or None, extensions=extensions
+        )
+
+    async def _check_server(self, ask: Ask, response: httpx.Response) -> None:
+        """Look at the address of a server that httpx reached, before its answer is used."""
+        network = response.extensions.get("network_stream")
+        if network is None or self.targets.is_api(ask.url) or self._proxy(ask.url):
+            return
+        address = network.get_extra_info("server_addr")
+        try:
+            self.targets.check_address(str(address[0]) if address else "")
+        except ServiceError:
+            with trio.move_on_after(CLOSING_S, shield=True):
+                await response.aclose()
+            raise
+
+    def _proxy(self, url: str) -> str | None:
+        return None if self._given else proxy_for(origin_of(url), self._proxies)
+
+    def _route(self, url: str) -> httpx.AsyncBaseTransport:
+        proxy = self._proxy(url)
+        if proxy is None:
+            return self._direct
+        if proxy not in self._by_proxy:
+            self._by_proxy[proxy] = self._ordinary(proxy)
+        return self._by_proxy[proxy]
+
+    def _ordinary(self, proxy: str | None) -> httpx.AsyncBaseTransport:
+        """httpx's own transport: HTTP/1.1 only, since its HTTP/2 has a fifth of the speed."""
+        limits = httpx.Limits(
+            max_connections=self.slots.total,
+            max_keepalive_connections=self.slots.total,
+            keepalive_expiry=KEEP_ALIVE_S,
+        )
+        try:
+            return httpx.AsyncHTTPTransport(
+                verify=self._context or True, http2=False, limits=limits, proxy=proxy
+            )
+        except (ImportError, ValueError) as error:
+            raise UsageError("the proxy in the environment cannot be used") from error
+
+
+class Stream:
+    """An answer whose body is still to come: an async iterator over its chunks, in order.
+
+    Holds a slot until :meth:`aclose`, which may be called more than once.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        ask: Ask,
+        response: httpx.Response,
+        token: Token | None,
+        urgent: bool,
+    ) -> None:
+        self.status = response.status_code
+        self.headers: Headers = {key.lower(): value for key, value in response.headers.items()}
+        self.token = token
+        self.url = ask.url
+        self.pause_s = asked_pause_s(self.status, self.headers, time.time())
+        self._transport = transport
+        self._response = response
+        self._chunks: AsyncIterator[Chunk] = aiter(response.stream)  # type: ignore[arg-type]
+        self._urgent = urgent
+        self._pace = Pace(transport._timeout_s)
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        """The next chunk. Raises Unavailable where it is cut off, late or too slow."""
+        timeout_s = self._transport._timeout_s
+        started = trio.current_time()
+        try:
+            with trio.fail_after(timeout_s):
+                chunk = await anext(self._chunks)
+        except EXPECTED as error:
+            raise self._failed(explained(error, origin_of(self.url).host, timeout_s)) from error
+        self._transport._counts.received_bytes += len(chunk)
+        if self._pace.too_slow(trio.current_time() - started, len(chunk)):
+            host = origin_of(self.url).host
+            raise self._failed(Unavailable(f"{host} sends too slowly to wait for"))
+        return chunk
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The whole body, in ``timeout_s`` at most. Raises Malformed beyond ``limit_bytes``."""
+        host = origin_of(self.url).host
+        parts, size = [], 0
+        with trio.move_on_after(self._transport._timeout_s) as scope:
+            async for chunk in self:
+                parts.append(bytes(chunk))
+                size += len(chunk)
+                if size > limit_bytes:
+                    raise self._failed(Malformed(f"the answer of {host} is too long"))
+        if scope.cancelled_caught:
+            raise self._failed(Unavailable(f"{host} sends too slowly to wait for"))
+        return b"".join(parts)
+
+    async def aclose(self) -> None:
+        """Close the body and give the slot back, within 2 s whatever the other side does."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            with trio.move_on_after(CLOSING_S, shield=True):
+                await self._close()
+        finally:
+            self._transport.slots.release(urgent=self._urgent)
+
+    async def _close(self) -> None:
+        try:
+            closing = getattr(self._chunks, "aclose", None)
+            if closing is not None:
+                await closing()
+            await self._response.aclose()
+        except (httpx.HTTPError, OSError, RuntimeError, trio.BrokenResourceError) as error:
+            log.debug("closing a connection failed: %s", type(error).__name__)
+
+    def _failed(self, error: PhonofsError) -> PhonofsError:
+        self._transport._counts.errors[type(error).__name__] += 1
+        return error
+
+
+def explained(error: Exception, host: str, timeout_s: float) -> ServiceError:
+    """What an error of httpx, trio or the system means, in one sentence without secrets."""
+    if isinstance(error, ServiceError):
+        return error
+    if isinstance(error, trio.TooSlowError | httpx.TimeoutException):
+        return Unavailable(f"{host} did not answer within {timeout_s:g} s")
+    certificate = _certificate_error(error)
+    if certificate is not None:
+        return Untrusted(
+            f"the certificate of {host} cannot be verified ({certificate.verify_message}): is the "
+            "clock right, and is your network's own authority in the system's trust store?"
+        )
+    if isinstance(error, httpx.ConnectError | httpx.ProxyError):
+        return Unavailable(f"{host} cannot be reached")
+    if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol | httpx.InvalidURL):
+        return Malformed(f"the request to {host} cannot be sent ({type(error).__name__})")
+    return Unavailable(f"the connection to {host} broke ({type(error).__name__})")
+
+
+def quiet() -> None:
+    """Keep httpx and httpcore from logging: they print whole URLs, signatures and headers."""
+    for name in ("httpx", "httpcore", "hpack"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    seen: BaseException | None = error
+    for _ in range(10):
+        if seen is None or isinstance(seen, ssl.SSLCertVerificationError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
