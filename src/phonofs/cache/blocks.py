@@ -1,0 +1,117 @@
+"""What a block is, and the CRCs of the blocks of one object. Pure."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
+from zlib import crc32
+
+from phonofs.ranges import Ranges
+
+BLOCK = 128 * 1024
+"""Bytes of a block: what the kernel asks for at once, so that one read checks one block."""
+
+PAGE = 4096
+"""Bytes the disk is charged for at least: the block size of ext4, xfs and btrfs."""
+
+
+def page_floor(offset: int) -> int:
+    """The start of the page that holds ``offset``."""
+    return offset - offset % PAGE
+
+
+def page_ceil(offset: int) -> int:
+    """The end of the last page of bytes that stop at ``offset``."""
+    return -(-offset // PAGE) * PAGE
+
+
+def block_count(size: int) -> int:
+    """How many blocks ``size`` bytes make; the last one may be short."""
+    return -(-size // BLOCK)
+
+
+def touched_blocks(start: int, stop: int) -> tuple[int, int]:
+    """The blocks that ``[start, stop)`` touches, as a half-open interval."""
+    return start // BLOCK, block_count(stop)
+
+
+def whole_blocks(start: int, stop: int, size: int) -> tuple[int, int]:
+    """The blocks that lie wholly in ``[start, stop)``; the short last one is whole at ``size``."""
+    last = block_count(stop) if stop >= size else stop // BLOCK
+    return block_count(start), max(block_count(start), last)
+
+
+def bytes_of(first: int, last: int, size: int) -> tuple[int, int]:
+    """The bytes of the blocks ``[first, last)`` of an object of ``size`` bytes."""
+    return first * BLOCK, min(last * BLOCK, size)
+
+
+def crcs_of(data: memoryview) -> list[int]:
+    """The CRC-32 of each block of ``data``, which begins at the start of a block."""
+    return [crc32(data[at : at + BLOCK]) for at in range(0, len(data), BLOCK)]
+
+
+class Seals:
+    """The CRC-32 of the blocks of one object, as far as they are known.
+
+    Owner: the blob. Invariant: ``_crcs`` is at least as long as the last block in ``known``;
+    what it holds for a block that is not in ``known`` means nothing.
+    """
+
+    __slots__ = ("_crcs", "known")
+
+    def __init__(self) -> None:
+        self._crcs = array("I")
+        self.known = Ranges()
+
+    def put(self, first: int, crcs: Sequence[int]) -> None:
+        """Note the CRCs of the blocks from ``first`` on."""
+        last = first + len(crcs)
+        if len(self._crcs) < last:
+            self._crcs.extend([0] * (last - len(self._crcs)))
+        self._crcs[first:last] = array("I", crcs)
+        self.known.add(first, last)
+
+    def get(self, first: int, last: int) -> list[int]:
+        """The CRCs of the blocks ``[first, last)``, all of which must be known."""
+        return self._crcs[first:last].tolist()
+
+    def forget(self, first: int, last: int) -> None:
+        """Those blocks have no CRC any more."""
+        self.known.remove(first, last)
+
+    def pack(self, blocks: Iterable[tuple[int, int]]) -> tuple[bytes, bytes]:
+        """The intervals of ``blocks`` and their CRCs in order, as little-endian u32."""
+        bounds, crcs = array("I"), array("I")
+        for first, last in blocks:
+            bounds.extend((first, last))
+            crcs.extend(self._crcs[first:last])
+        return _to_bytes(bounds), _to_bytes(crcs)
+
+    @classmethod
+    def unpack(cls, bounds: bytes, crcs: bytes) -> Seals:
+        """The reverse of :meth:`pack`; ``ValueError`` where the two do not fit together."""
+        seals = cls()
+        flat, values = _from_bytes(bounds), _from_bytes(crcs)
+        at = 0
+        for first, last in zip(flat[::2], flat[1::2], strict=True):
+            if not first < last <= first + len(values) - at:
+                raise ValueError("the packed blocks do not fit their CRCs")
+            seals.put(first, values[at : at + last - first])
+            at += last - first
+        return seals
+
+
+def _to_bytes(values: array[int]) -> bytes:
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values.tobytes()
+
+
+def _from_bytes(packed: bytes) -> array[int]:
+    values = array("I")
+    values.frombytes(packed)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values

@@ -1,0 +1,252 @@
+"""The cache folder: whose it is, who uses it, and that what we may remove is ours.
+
+::
+
+    CACHE_DIR/            0700, ours alone
+        content/          the only thing below which anything is ever removed
+            phonofs-cache the marker, with the version of the layout
+            CACHEDIR.TAG  tells backup programs to pass by (bford.info/cachedir)
+            lock          held with flock while a mount uses the cache
+            index.sqlite
+            gone/         evicted files on their way out
+            3f/           256 of these, one file an object
+
+Everything is opened relative to a descriptor and never through a link. What is wrong with the
+folder is a UsageError of one sentence with the remedy, because only the user can mend it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from phonofs.errors import UsageError
+
+CONTENT = "content"
+MARKER = "phonofs-cache"
+VERSION = 1
+
+_MARKER_TEXT = f"phonofs cache, layout {VERSION}\n"
+_TAG = (
+    "Signature: 8a477f597d28d172789f06886806bc55\n"
+    "# This folder is a cache of phonofs; it can be removed while nothing is mounted.\n"
+)
+_OURS_FROM_THE_START = frozenset({MARKER, "CACHEDIR.TAG", "lock"})
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+_REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "fuse.sshfs", "fuse.s3fs"})
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A cache folder that is ours until :meth:`drop`.
+
+    path        the cache folder, for messages
+    content_fd  the descriptor of ``content/``
+    lock_fd     holds the lock
+    kind        the type of the file system, empty where it cannot be told
+    """
+
+    path: Path
+    content_fd: int
+    lock_fd: int
+    kind: str
+
+    @property
+    def in_ram(self) -> bool:
+        """Whether reading a file never waits for a device."""
+        return self.kind in _IN_MEMORY
+
+    @property
+    def remote(self) -> bool:
+        """Whether it lies on another machine, where locks and SQLite are not to be trusted."""
+        return self.kind in _REMOTE
+
+    def drop(self) -> None:
+        """Let go of the lock and the descriptors."""
+        os.close(self.content_fd)
+        os.close(self.lock_fd)
+
+
+def claim(path: Path) -> Claim:
+    """Make or open the cache folder, and lock it. UsageError where it must not be used.
+
+    An OSError of the disk (full, read-only, failing) leaves as it is: the caller goes on
+    without a cache.
+    """
+    folder = _open_own(path)
+    try:
+        content = _open_content(folder, path)
+    finally:
+        os.close(folder)
+    try:
+        lock = _lock(content, path)
+    except BaseException:
+        os.close(content)
+        raise
+    try:
+        _mark(content, path)
+        return Claim(path, content, lock, file_system_of(content))
+    except BaseException:
+        os.close(content)
+        os.close(lock)
+        raise
+
+
+def holds_cache(path: Path) -> bool:
+    """Whether the folder has content of ours from an earlier run."""
+    return (path / CONTENT / MARKER).is_file()
+
+
+def _open_own(path: Path) -> int:
+    _make(path)
+    folder = _open_folder(path, None, path)
+    try:
+        found = os.fstat(folder)
+        _own(found, path)
+        if found.st_mode & 0o077:
+            _tighten(folder, path)
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _make(path: Path) -> None:
+    """Make the folder and what lacks above it, all 0700; mkdir's mode is only cut by umask."""
+    try:
+        for missing in reversed([p for p in (path, *path.parents) if not os.path.lexists(p)]):
+            missing.mkdir(0o700, exist_ok=True)
+    except PermissionError as error:
+        raise UsageError(
+            f"the cache folder {path} cannot be made: permission denied; "
+            "set cache_dir to a folder of your own"
+        ) from error
+    except (NotADirectoryError, FileExistsError) as error:
+        raise UsageError(
+            f"the cache folder {path} cannot be made: something in its path is not a folder; "
+            "set cache_dir to another one"
+        ) from error
+
+
+def _open_folder(name: Path | str, above: int | None, path: Path) -> int:
+    try:
+        return os.open(name, _FOLDER_FLAGS, dir_fd=above)
+    except PermissionError as error:
+        raise UsageError(
+            f"the cache folder {path} cannot be opened: permission denied; "
+            "set cache_dir to a folder of your own"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        raise UsageError(
+            f"{path if above is None else path / name} is a link or not a folder, "
+            "so it is not used as a cache; remove it or set cache_dir to a real folder"
+        ) from error
+
+
+def _own(found: os.stat_result, path: Path) -> None:
+    if found.st_uid != os.geteuid():
+        raise UsageError(
+            f"the cache folder {path} belongs to someone else (uid {found.st_uid}); "
+            "set cache_dir to a folder of your own"
+        )
+
+
+def _tighten(folder: int, path: Path) -> None:
+    """Take the rights of others away, but not from a folder that has another use."""
+    names = set(os.listdir(folder))
+    if names and CONTENT not in names:
+        raise UsageError(
+            f"the cache folder {path} is open to others and holds other things; "
+            "set cache_dir to a folder of its own, or chmod it to 0700"
+        )
+    os.fchmod(folder, 0o700)
+
+
+def _open_content(folder: int, path: Path) -> int:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(CONTENT, 0o700, dir_fd=folder)
+    content = _open_folder(CONTENT, folder, path)
+    try:
+        _own(os.fstat(content), path / CONTENT)
+        os.fchmod(content, 0o700)
+    except BaseException:
+        os.close(content)
+        raise
+    return content
+
+
+def _lock(content: int, path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    lock = os.open("lock", flags, 0o600, dir_fd=content)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise UsageError(
+            f"another phonofs is using the cache folder {path}; "
+            "unmount it, or give this one a cache_dir of its own"
+        ) from error
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _mark(content: int, path: Path) -> None:
+    """See that ``content/`` is ours and of this layout, and mark a new one."""
+    text = _read_marker(content)
+    if text is None and set(os.listdir(content)) - _OURS_FROM_THE_START:
+        raise UsageError(
+            f"{path / CONTENT} holds something that is not a phonofs cache; "
+            "remove it or set cache_dir to another folder"
+        )
+    if text and text != _MARKER_TEXT:
+        raise UsageError(
+            f"the cache in {path / CONTENT} was made by another version of phonofs; "
+            "remove it, or set cache_dir to another folder"
+        )
+    if not text:
+        _write(content, MARKER, _MARKER_TEXT)
+        _write(content, "CACHEDIR.TAG", _TAG)
+
+
+def _read_marker(content: int) -> str | None:
+    """The marker's text; empty after a power cut; None where there is none."""
+    try:
+        marker = os.open(MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=content)
+    except FileNotFoundError:
+        return None
+    with open(marker, encoding="utf-8", errors="replace") as file:
+        if not stat.S_ISREG(os.fstat(marker).st_mode):
+            return "not a file"
+        return file.read(200)
+
+
+def _write(content: int, name: str, text: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(name, flags, 0o600, dir_fd=content)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
+
+
+def file_system_of(fd: int) -> str:
+    """The type of the file system ``fd`` lies on, from /proc/self/mountinfo (proc(5))."""
+    device = os.fstat(fd).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        head, _, tail = line.partition(" - ")
+        if head.split()[2:3] == [wanted]:
+            return tail.split()[0] if tail else ""
+    return ""

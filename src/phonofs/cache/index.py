@@ -1,0 +1,326 @@
+"""The index of the cache: which blocks of which object are on disk, and who was used last.
+
+SQLite, WAL, one connection used on the event loop only (each call is short: a row by its key
+takes some 10 µs). ``synchronous=NORMAL``: a killed process loses nothing, a power cut may lose
+the last rows, and then the files they stood for are orphans that the janitor removes. The other
+way round, a row whose bytes did not reach the disk, is what the CRC of every block is for.
+
+``object.open`` is set before a byte of an object is written and cleared when its row is
+final. So after a kill the objects whose cost is not known are found without a scan.
+``object.used`` counts up with every use: the order of eviction.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import sqlite3
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from phonofs.cache.blocks import Seals
+
+log = logging.getLogger(__name__)
+
+NAME = "index.sqlite"
+_FILES = (NAME, f"{NAME}-wal", f"{NAME}-shm", f"{NAME}-journal")
+_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE object (
+    number INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    region TEXT NOT NULL,
+    id TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    charge INTEGER NOT NULL DEFAULT 0,
+    used INTEGER NOT NULL,
+    open INTEGER NOT NULL,
+    verified INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX object_used ON object(used, charge);
+CREATE INDEX object_id ON object(region, id);
+CREATE INDEX object_open ON object(open) WHERE open = 1;
+CREATE TABLE blocks (
+    number INTEGER PRIMARY KEY,
+    present BLOB NOT NULL,
+    crcs BLOB NOT NULL,
+    seal BLOB NOT NULL
+) STRICT;
+CREATE TRIGGER object_gone AFTER DELETE ON object
+    BEGIN DELETE FROM blocks WHERE number = OLD.number; END;
+"""
+
+
+class Identity(NamedTuple):
+    """Which content: the key is a hash of region, id and fingerprint, and names the file."""
+
+    key: bytes
+    region: str
+    id: str
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is known of one object.
+
+    size, bytes, charge   the object's length, its bytes on disk, what they cost there
+    verified              whether the whole of it had the right checksum
+    """
+
+    identity: Identity
+    size: int
+    bytes: int
+    charge: int
+    verified: bool
+
+
+class Index:
+    """The open index. Owner of the connection; a ``sqlite3.Error`` leaves as it is."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        (last,) = self._db.execute("SELECT max(used) FROM object").fetchone()
+        self._used: int = last or 0
+        self._touched: dict[bytes, int] = {}
+
+    @classmethod
+    def open(cls, folder_fd: int) -> "Index":
+        """Open the index in that folder; a damaged one is removed, and the cache starts empty."""
+        try:
+            return cls(_connect(folder_fd))
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            log.warning("the index of the cache is damaged (%s); the cache starts empty", error)
+            return cls.renew(folder_fd)
+
+    @classmethod
+    def renew(cls, folder_fd: int) -> "Index":
+        """Remove the index and start an empty one."""
+        _remove(folder_fd)
+        return cls(_connect(folder_fd))
+
+    def declare(self, identity: Identity, size: int) -> None:
+        """Note that bytes of the object are going to be on disk."""
+        self._db.execute(
+            "INSERT INTO object(key, region, id, checksum, size, used, open)"
+            " VALUES(?, ?, ?, ?, ?, ?, 1) ON CONFLICT(key) DO UPDATE SET open = 1",
+            (*identity, size, self._next()),
+        )
+
+    def save(
+        self, row: Row, seals: Seals, blocks: Iterable[tuple[int, int]], *, final: bool
+    ) -> None:
+        """Note which ``blocks`` are on disk, where their bytes are already.
+
+        ``final``: nothing more is going to be written in this run.
+        """
+        present, crcs = seals.pack(blocks)
+        used = self._next()
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            (number,) = self._db.execute(
+                "INSERT INTO object(key, region, id, checksum, size, bytes, charge, used, open,"
+                " verified) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET"
+                " size = excluded.size, bytes = excluded.bytes, charge = excluded.charge,"
+                " used = excluded.used, open = excluded.open, verified = excluded.verified"
+                " RETURNING number",
+                (*row.identity, row.size, row.bytes, row.charge, used, not final, row.verified),
+            ).fetchone()
+            self._db.execute(
+                "INSERT OR REPLACE INTO blocks VALUES(?, ?, ?, ?)",
+                (number, present, crcs, _seal(row, present, crcs)),
+            )
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def load(self, key: bytes) -> tuple[Row, Seals] | None:
+        """What is known of an object; None for nothing, or nothing that can be trusted."""
+        found = self._db.execute(
+            "SELECT key, region, id, checksum, size, bytes, charge, verified, present, crcs, seal"
+            " FROM object LEFT JOIN blocks USING(number) WHERE key = ?",
+            (key,),
+        ).fetchone()
+        if found is None:
+            return None
+        row, (present, crcs, seal) = _row(found), found[8:]
+        if present is None or seal != _seal(row, present, crcs):
+            return Row(row.identity, row.size, 0, row.charge, verified=False), Seals()
+        return row, Seals.unpack(present, crcs)
+
+    def row(self, key: bytes) -> Row | None:
+        """What is known of an object, without its blocks."""
+        found = self._db.execute(
+            "SELECT key, region, id, checksum, size, bytes, charge, verified"
+            " FROM object WHERE key = ?",
+            (key,),
+        ).fetchone()
+        return _row(found) if found else None
+
+    def rows(self) -> Iterator[Row]:
+        """Every object, the least recently used first; for a person, not for a mount."""
+        self.flush()
+        for found in self._db.execute(
+            "SELECT key, region, id, checksum, size, bytes, charge, verified"
+            " FROM object ORDER BY used"
+        ):
+            yield _row(found)
+
+    def keys_of(self, region: str, id: str) -> list[tuple[bytes, int]]:
+        """Key and charge of every fingerprint of an object."""
+        return self._db.execute(
+            "SELECT key, charge FROM object WHERE region = ? AND id = ?", (region, id)
+        ).fetchall()
+
+    def keys_between(self, first: bytes, last: bytes) -> list[tuple[bytes, int]]:
+        """Key and charge of the objects with ``first <= key < last``."""
+        return self._db.execute(
+            "SELECT key, charge FROM object WHERE key >= ? AND key < ?", (first, last)
+        ).fetchall()
+
+    def oldest(self) -> Iterator[tuple[bytes, int]]:
+        """Key and charge, the least recently used first; rows may be deleted on the way."""
+        self.flush()
+        after = -1
+        while True:
+            batch = self._db.execute(
+                "SELECT used, key, charge FROM object WHERE used > ? ORDER BY used LIMIT 64",
+                (after,),
+            ).fetchall()
+            if not batch:
+                return
+            after = batch[-1][0]
+            yield from (row[1:] for row in batch)
+
+    def left_open(self) -> list[tuple[bytes, int]]:
+        """Key and charge of the objects whose row was not final when the process ended."""
+        return self._db.execute("SELECT key, charge FROM object WHERE open = 1").fetchall()
+
+    def settle(self, key: bytes, charge: int) -> None:
+        """The cost of an object is known."""
+        self._db.execute("UPDATE object SET open = 0, charge = ? WHERE key = ?", (charge, key))
+
+    def delete(self, keys: Iterable[bytes]) -> None:
+        """Forget objects."""
+        gone = list(keys)
+        for key in gone:
+            self._touched.pop(key, None)
+        self._many("DELETE FROM object WHERE key = ?", [(key,) for key in gone])
+
+    def touch(self, key: bytes) -> None:
+        """The object was used; written down by :meth:`flush`."""
+        self._touched[key] = self._next()
+
+    def flush(self) -> None:
+        """Write the order of use down."""
+        if self._touched:
+            touched, self._touched = self._touched, {}
+            self._many(
+                "UPDATE object SET used = ? WHERE key = ?",
+                [(used, key) for key, used in touched.items()],
+            )
+
+    def totals(self) -> tuple[int, int]:
+        """How many objects, and what they cost on disk."""
+        objects, charge = self._db.execute("SELECT count(*), sum(charge) FROM object").fetchone()
+        return objects, charge or 0
+
+    def probe(self) -> None:
+        """Write something; sqlite3.Error where that fails."""
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute(f"PRAGMA user_version = {_VERSION}")
+        self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Write what is left and close."""
+        try:
+            self.flush()
+        finally:
+            self._db.close()
+
+    def _next(self) -> int:
+        self._used += 1
+        return self._used
+
+    def _many(self, statement: str, values: list[tuple[object, ...]]) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany(statement, values)
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+def checkpoint(folder_fd: int) -> None:
+    """Bring the log into the index, in a thread: it syncs, so the event loop must not do it."""
+    connection = sqlite3.connect(_path(folder_fd), isolation_level=None, timeout=1.0)
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    finally:
+        connection.close()
+
+
+def _row(found: tuple[object, ...]) -> Row:
+    key, region, id, checksum, size, held, charge, verified = found[:8]
+    identity = Identity(key, region, id, checksum)  # type: ignore[arg-type]
+    return Row(identity, size, held, charge, bool(verified))  # type: ignore[arg-type]
+
+
+def _seal(row: Row, present: bytes, crcs: bytes) -> bytes:
+    """A hash over what a row claims, so that a damaged page of the index claims nothing."""
+    digest = hashlib.blake2b(row.identity.key, digest_size=8)
+    digest.update(f"|{row.identity.checksum}|{row.size}|{int(row.verified)}|".encode())
+    digest.update(present)
+    digest.update(crcs)
+    return digest.digest()
+
+
+def _path(folder_fd: int) -> str:
+    return f"/proc/self/fd/{folder_fd}/{NAME}"
+
+
+def _connect(folder_fd: int) -> sqlite3.Connection:
+    _prepare(folder_fd)
+    connection = sqlite3.connect(_path(folder_fd), isolation_level=None, timeout=1.0)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # it syncs; the janitor does it
+        connection.execute("PRAGMA temp_store = MEMORY")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {_VERSION};COMMIT;")
+        elif version != _VERSION:
+            raise sqlite3.DatabaseError(f"it has version {version}, not {_VERSION}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(folder_fd: int) -> None:
+    """Make the file 0600, from which SQLite takes the mode of its others; no links, no pipes."""
+    for name in _FILES:
+        try:
+            found = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            os.unlink(name, dir_fd=folder_fd)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.close(os.open(NAME, flags, 0o600, dir_fd=folder_fd))
+
+
+def _remove(folder_fd: int) -> None:
+    for name in _FILES:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder_fd)

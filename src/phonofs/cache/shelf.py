@@ -1,0 +1,275 @@
+"""The files of content: the only code that reads or writes content, on disk or in memory.
+
+An encrypted cache would be another ``Content``: nothing else sees how bytes lie in a file.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+from typing import NamedTuple
+
+SCRATCH = 1 << 20
+"""The longest read answered at once: the largest the kernel asks for."""
+
+_PREFETCH = 128 * 1024
+"""Bytes per posix_fadvise: the kernel cuts a longer one to the device's own limit, silently."""
+
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
+
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a planted pipe must not hold us up
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_fallocate = _libc.fallocate64 if hasattr(_libc, "fallocate64") else _libc.fallocate
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+class Stamp(NamedTuple):
+    """What changes when a file is touched by anyone; the change time cannot be set back."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Content:
+    """One open file of content. Owner: the holding that opened it; closed exactly once.
+
+    ``in_ram``: reading never waits for a device, so it is never refused at once.
+    ``scratch`` is a buffer shared by all contents of one shelf; only the event loop uses it.
+    """
+
+    __slots__ = ("_in_ram", "_scratch", "fd", "writable")
+
+    def __init__(self, fd: int, scratch: memoryview, *, in_ram: bool, writable: bool) -> None:
+        self.fd = fd
+        self.writable = writable
+        self._scratch = scratch
+        self._in_ram = in_ram
+
+    def read(self, offset: int, n: int) -> bytes:
+        """Up to ``n`` bytes, waiting for the device; fewer only where the file ends."""
+        return os.pread(self.fd, n, offset)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer``, waiting for the device; fewer bytes only where the file ends."""
+        return os.preadv(self.fd, [buffer], offset)
+
+    def read_now(self, offset: int, n: int) -> bytes | None:
+        """Exactly ``n`` bytes, or None where that would wait, fail, or find fewer."""
+        if self._in_ram:
+            data = os.pread(self.fd, n, offset)
+            return data if len(data) == n else None
+        if n > SCRATCH:
+            return None
+        buffer = self._scratch[:n]
+        try:
+            got = os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError:  # EAGAIN: not in the page cache; EOPNOTSUPP: nobody can tell
+            return None
+        return buffer.tobytes() if got == n else None
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write all of ``data``. OSError where the disk does not take it."""
+        written = os.pwrite(self.fd, data, offset)
+        while written < len(data):
+            rest = memoryview(data)[written:]
+            step = os.pwrite(self.fd, rest, offset + written)
+            if step == 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            written += step
+
+    def punch(self, start: int, stop: int) -> bool:
+        """Give the pages in ``[start, stop)`` back; False where the file system cannot."""
+        done = _fallocate(self.fd, _PUNCH_HOLE | _KEEP_SIZE, start, stop - start)
+        return int(done) == 0
+
+    def truncate(self, size: int) -> None:
+        """Cut the file."""
+        os.ftruncate(self.fd, size)
+
+    def prefetch(self, start: int, stop: int) -> None:
+        """Ask the kernel to read ahead, without waiting."""
+        if self._in_ram:
+            return
+        for at in range(start, stop, _PREFETCH):
+            os.posix_fadvise(self.fd, at, min(_PREFETCH, stop - at), os.POSIX_FADV_WILLNEED)
+
+    def stamp(self) -> Stamp:
+        """What the file looks like now."""
+        now = os.fstat(self.fd)
+        return Stamp(now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+
+    def close(self) -> None:
+        """Let the descriptor go."""
+        os.close(self.fd)
+
+
+class Memory:
+    """Makes contents that live in memory only: nothing of them reaches a disk but swap."""
+
+    def __init__(self) -> None:
+        self._scratch = memoryview(bytearray(SCRATCH))
+
+    def open(self) -> Content:
+        """A new, empty one. OSError without memory or descriptors."""
+        fd = os.memfd_create("phonofs", os.MFD_CLOEXEC)
+        return Content(fd, self._scratch, in_ram=True, writable=True)
+
+
+class Shelf:
+    """The files below ``content/``: ``3f/…``, one an object, its name the key's hex digits.
+
+    Owner of the folder's descriptor only as a borrower: the claim closes it.
+    """
+
+    def __init__(self, folder_fd: int, *, in_ram: bool) -> None:
+        self._folder = folder_fd
+        self._in_ram = in_ram
+        self._scratch = memoryview(bytearray(SCRATCH))
+
+    def create(self, key: bytes) -> Content:
+        """A new, empty file; one left behind under that name is emptied."""
+        drawer = self._drawer(key, make=True)
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | _FLAGS
+            fd = os.open(key.hex()[2:], flags, 0o600, dir_fd=drawer)
+        finally:
+            os.close(drawer)
+        return self._content(fd, writable=True)
+
+    def open(self, key: bytes) -> Content:
+        """The file of an object; OSError where it is not there or not a file.
+
+        It is opened for reading only where the disk turned read-only.
+        """
+        drawer = self._drawer(key, make=False)
+        try:
+            fd, writable = _open_file(key.hex()[2:], drawer)
+        finally:
+            os.close(drawer)
+        return self._content(fd, writable=writable)
+
+    def remove(self, key: bytes) -> None:
+        """Remove the file of an object, if it is there."""
+        try:
+            drawer = self._drawer(key, make=False)
+        except FileNotFoundError:
+            return
+        try:
+            os.unlink(key.hex()[2:], dir_fd=drawer)
+        except FileNotFoundError:
+            pass
+        finally:
+            os.close(drawer)
+
+    def set_aside(self, key: bytes) -> None:
+        """Move the file of an object to ``gone/``: quick, where removing a large one is not."""
+        gone = self._subfolder("gone", make=True)
+        try:
+            drawer = self._drawer(key, make=False)
+            try:
+                os.rename(key.hex()[2:], key.hex(), src_dir_fd=drawer, dst_dir_fd=gone)
+            finally:
+                os.close(drawer)
+        except FileNotFoundError:
+            pass
+        finally:
+            os.close(gone)
+
+    def set_name_aside(self, drawer_name: str, name: str) -> None:
+        """The same for a file of any name in one of the 256 folders; not for a folder."""
+        gone = self._subfolder("gone", make=True)
+        try:
+            drawer = self._subfolder(drawer_name, make=False)
+            try:
+                inside = name[len(drawer_name) :]
+                os.rename(inside, name, src_dir_fd=drawer, dst_dir_fd=gone)
+            finally:
+                os.close(drawer)
+        finally:
+            os.close(gone)
+
+    def empty_gone(self) -> None:
+        """Remove all that lies in ``gone/``; in a thread."""
+        gone = self._subfolder("gone", make=True)
+        try:
+            for entry in os.listdir(gone):
+                with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                    os.unlink(entry, dir_fd=gone)
+        finally:
+            os.close(gone)
+
+    def names(self, drawer_name: str) -> list[str]:
+        """The files in one of the 256 folders, as whole hex names; in a thread."""
+        try:
+            drawer = self._subfolder(drawer_name, make=False)
+        except FileNotFoundError:
+            return []
+        try:
+            return [drawer_name + name for name in os.listdir(drawer)]
+        finally:
+            os.close(drawer)
+
+    def charged(self, key: bytes) -> int | None:
+        """The bytes the file takes on disk; None where there is no file."""
+        try:
+            drawer = self._drawer(key, make=False)
+        except FileNotFoundError:
+            return None
+        try:
+            found = os.stat(key.hex()[2:], dir_fd=drawer, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        finally:
+            os.close(drawer)
+        return found.st_blocks * 512
+
+    def free_bytes(self) -> int:
+        """What the disk has left for us; 0 where it does not say."""
+        try:
+            found = os.fstatvfs(self._folder)
+        except OSError:
+            return 0
+        return found.f_bavail * found.f_frsize
+
+    def probe(self) -> None:
+        """Write a page and remove it again; OSError where the disk does not take it."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | _FLAGS
+        fd = os.open("probe", flags, 0o600, dir_fd=self._folder)
+        try:
+            os.write(fd, bytes(4096))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+            os.unlink("probe", dir_fd=self._folder)
+
+    def _content(self, fd: int, *, writable: bool) -> Content:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a file")
+        return Content(fd, self._scratch, in_ram=self._in_ram, writable=writable)
+
+    def _drawer(self, key: bytes, *, make: bool) -> int:
+        return self._subfolder(key.hex()[:2], make=make)
+
+    def _subfolder(self, name: str, *, make: bool) -> int:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return os.open(name, flags, dir_fd=self._folder)
+        except FileNotFoundError:
+            if not make:
+                raise
+        os.mkdir(name, 0o700, dir_fd=self._folder)
+        return os.open(name, flags, dir_fd=self._folder)
+
+
+def _open_file(name: str, drawer: int) -> tuple[int, bool]:
+    try:
+        return os.open(name, os.O_RDWR | _FLAGS, dir_fd=drawer), True
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        return os.open(name, os.O_RDONLY | _FLAGS, dir_fd=drawer), False
