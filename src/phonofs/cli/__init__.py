@@ -25,6 +25,7 @@ class Command:
 
     module: str
     help: str
+    hidden: bool = False
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -33,6 +34,7 @@ COMMANDS: Mapping[str, Command] = {
     "demo": Command("demo", "Mount a made-up account: no key, no network."),
     "doctor": Command("doctor", "Check everything a mount needs, and say what to do."),
     "status": Command("status", "Show how a running mount is doing."),
+    "mount-helper": Command("mount_helper", "What mount(8) runs.", hidden=True),
 }
 
 
@@ -40,8 +42,8 @@ class LazyGroup(click.Group):
     """A group that imports a command's module only when that command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, in the order of the table."""
-        return list(COMMANDS)
+        """The names that are shown, in the order of the table."""
+        return [name for name, command in COMMANDS.items() if not command.hidden]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, from ``phonofs.cli.<module>.command``."""
@@ -57,14 +59,15 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click has it, but an unknown name gets the nearest right one."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            hint = nearest(args[0], COMMANDS)
+            hint = nearest(args[0], self.list_commands(ctx))
             raise UsageError(f"there is no command {args[0]!r}{hint or '; see `phonofs --help`'}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in ``--help``, from the table: nothing is imported for it."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+            names = self.list_commands(ctx)
+            formatter.write_dl([(name, COMMANDS[name].help) for name in names])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -77,14 +80,19 @@ def main() -> None:
     """The program ``phonofs``."""
     arguments = sys.argv[1:]
     if _called_by_mount(arguments):
-        helper = importlib.import_module(f"{__name__}.mount_helper")
-        helper.main()
+        arguments = ["mount-helper", *arguments]
     sys.exit(run(group, "phonofs", arguments))
 
 
 def _called_by_mount(arguments: Sequence[str]) -> bool:
-    """Whether mount.fuse3(8) started us: ``phonofs PROFILE /MOUNTPOINT -o …``, no command."""
-    return len(arguments) >= 2 and arguments[0] not in COMMANDS and arguments[1].startswith("/")
+    """Whether mount.fuse3(8) started us: ``phonofs PROFILE /MOUNTPOINT -o …``, no command.
+
+    It always passes options, ``dev,suid`` at least (mount.fuse.c of libfuse).
+    """
+    match arguments:
+        case [first, path, "-o", _, *_] if path.startswith("/"):
+            return first not in COMMANDS and not first.startswith("-")
+    return False
 
 
 def run(command: click.Command, name: str, arguments: Sequence[str]) -> int:

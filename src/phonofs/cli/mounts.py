@@ -21,8 +21,13 @@ class Mounted:
 
     @property
     def is_phonofs(self) -> bool:
-        """Whether it is one of ours; the type may be another, by the option ``subtype``."""
-        return self.source.startswith(SOURCE) and self.kind.startswith("fuse")
+        """Whether it is one of ours.
+
+        The type may be another, by the option ``subtype``; the source is, where mount.fuse3(8)
+        made the mount and handed it over.
+        """
+        named = self.source.startswith(SOURCE) or self.kind == "fuse.phonofs"
+        return named and self.kind.startswith("fuse.")
 
 
 def mounts(table: Path = MOUNTS) -> list[Mounted]:

@@ -1,0 +1,62 @@
+"""The table of mounts, read without touching a mount."""
+
+from pathlib import Path
+
+import pytest
+
+from phonofs.cli.mounts import mount_of, mounted_at, the_only_mount
+from phonofs.errors import UsageError
+
+ROOT = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+
+
+def line(point: str, kind: str = "fuse.phonofs", source: str = "phonofs#work") -> str:
+    return f"36 22 0:44 / {point} ro,nosuid shared:1 master:2 - {kind} {source} ro\n"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "mountinfo"
+    path.write_text(ROOT)
+    return path
+
+
+def test_the_only_mount_is_found(table: Path) -> None:
+    table.write_text(ROOT + line("/mnt/my\\040calls"))
+    assert the_only_mount(table).point == "/mnt/my calls"
+
+
+def test_none_or_several_are_named(table: Path) -> None:
+    with pytest.raises(UsageError, match="nothing is mounted"):
+        the_only_mount(table)
+    table.write_text(ROOT + line("/a") + line("/b"))
+    with pytest.raises(UsageError, match="/a, /b"):
+        the_only_mount(table)
+
+
+def test_a_mount_with_another_subtype_is_ours_by_its_source(table: Path) -> None:
+    table.write_text(ROOT + line("/a", kind="fuse.sshfs"))
+    assert the_only_mount(table).point == "/a"
+
+
+def test_other_mounts_are_not_ours(table: Path) -> None:
+    table.write_text(ROOT + line("/a", "fuse.sshfs", "me@host:") + line("/b", "ext4", "phonofs#x"))
+    with pytest.raises(UsageError, match="nothing is mounted"):
+        the_only_mount(table)
+
+
+def test_a_path_belongs_to_the_innermost_mount(table: Path) -> None:
+    table.write_text(ROOT + line("/a") + line("/a/b", "tmpfs", "tmpfs"))
+    assert mount_of("/a/2024/x.mp3", table).point == "/a"
+    with pytest.raises(UsageError, match="not in a phonofs mount"):
+        mount_of("/a/b/x", table)
+    with pytest.raises(UsageError, match="not in a phonofs mount"):
+        mount_of("/ab", table)
+
+
+def test_of_two_mounts_at_one_place_the_later_is_on_top(table: Path) -> None:
+    table.write_text(ROOT + line("/a") + line("/a", "tmpfs", "tmpfs"))
+    top = mounted_at("/a", table)
+    assert top is not None
+    assert top.kind == "tmpfs"
+    assert mounted_at("/nowhere", table) is None

@@ -1,0 +1,133 @@
+"""Reading the layers: files, environment, -o, the system's time zone."""
+
+from pathlib import Path
+
+import pytest
+
+from phonofs.cli import settings as room
+from phonofs.cli.settings import load, profiles, split_options, surroundings, system_zone
+from phonofs.errors import UsageError
+
+
+@pytest.fixture
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An environment whose system and user files lie in a folder of the test's own."""
+    monkeypatch.setattr(room, "SYSTEM_FILE", tmp_path / "etc.toml")
+    (tmp_path / "config" / "phonofs").mkdir(parents=True)
+    return {
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "TZ": "Europe/Berlin",
+    }
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> Path:
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_the_layers_win_in_the_order_of_the_contract(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    """System file, user file, environment, -o; in a file the profile wins over [default]."""
+    write(
+        tmp_path / "etc.toml",
+        '[default]\ncache_size = "1G"\ntimeout = "1s"\nsubtype = "a"\npage_size = 1\nkey = "k"\n'
+        '[work]\ncache_size = "2G"\ntimeout = "2s"\nsubtype = "b"\npage_size = 2\n',
+    )
+    write(
+        tmp_path / "config/phonofs/config.toml",
+        '[work]\ncache_size = "3G"\ntimeout = "3s"\nsubtype = "c"\n',
+    )
+    environ |= {"PHONOFS_CACHE_SIZE": "4G", "PHONOFS_TIMEOUT": "4s"}
+    got = load("work", ["cache_size=5G"], environment=environ)
+    assert (got.cache_size, got.timeout, got.subtype) == (5 * 2**30, 4.0, "c")
+    assert (got.page_size, got.key) == (2, "k")
+
+
+def test_the_default_table_is_the_profile_when_none_is_named(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    write(tmp_path / "etc.toml", '[default]\nkey = "k"\n[work]\nkey = "w"\n')
+    assert load("default", environment=environ).key == "k"
+    assert profiles(environ) == ["default", "work"]
+
+
+def test_without_any_file_the_defaults_hold(tmp_path: Path, environ: dict[str, str]) -> None:
+    got = load("work", environment=environ)
+    assert got.cache_dir == tmp_path / ".cache/phonofs/work"
+    assert got.timezone == "Europe/Berlin"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[work]\ncahce_size = "1G"\n', ["etc.toml, [work]: cahce_size", "'cache_size'"]),
+        ("cache_size = 1\n", ["cache_size stands outside of a table", "[default]"]),
+        ("[work\n", ["etc.toml is not valid TOML", "line 1"]),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_with_its_place(
+    tmp_path: Path, environ: dict[str, str], text: str, words: list[str]
+) -> None:
+    write(tmp_path / "etc.toml", text)
+    with pytest.raises(UsageError) as caught:
+        load("work", environment=environ)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_an_unknown_variable_is_an_error(environ: dict[str, str]) -> None:
+    environ["PHONOFS_CAHCE_SIZE"] = "1G"
+    with pytest.raises(UsageError, match=r"the variable PHONOFS_CAHCE_SIZE.*'cache_size'"):
+        load("work", environment=environ)
+
+
+def test_a_file_with_a_secret_that_others_can_read_is_refused_with_the_remedy(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    path = write(tmp_path / "etc.toml", '[work]\nsecret = "CANARY"\n', 0o640)
+    with pytest.raises(UsageError, match="chmod 600") as caught:
+        load("work", environment=environ)
+    assert "CANARY" not in str(caught.value)
+    path.chmod(0o600)
+    got = load("work", environment=environ)
+    assert got.secret is not None
+    assert got.secret.reveal() == "CANARY"
+
+
+def test_a_file_that_cannot_be_read_says_so(tmp_path: Path, environ: dict[str, str]) -> None:
+    (tmp_path / "etc.toml").mkdir()
+    with pytest.raises(UsageError, match=r"etc\.toml cannot be read: Is a directory"):
+        load("work", environment=environ)
+
+
+def test_a_relative_xdg_folder_is_ignored(environ: dict[str, str], tmp_path: Path) -> None:
+    environ["XDG_CACHE_HOME"] = "here"
+    assert surroundings(environ).cache_home == tmp_path / ".cache"
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("", {}),
+        ("allow_other", {"allow_other": True}),
+        ("cache_size=1G,allow_other", {"cache_size": "1G", "allow_other": True}),
+        (r"name_template={time}\,{id8},uid=3", {"name_template": "{time},{id8}", "uid": "3"}),
+        ("a=b=c,,", {"a": "b=c"}),
+        (r"a=x\\,b", {"a": "x\\", "b": True}),
+    ],
+)
+def test_options_are_taken_apart_at_commas(text: str, options: dict[str, object]) -> None:
+    assert split_options(text) == options
+
+
+def test_the_zone_is_that_of_tz_then_of_the_link_then_of_the_file(tmp_path: Path) -> None:
+    link, file = tmp_path / "localtime", tmp_path / "timezone"
+    assert system_zone("", link, file) == "UTC"
+    file.write_text("Asia/Tokyo\n")
+    assert system_zone("", link, file) == "Asia/Tokyo"
+    link.symlink_to("/usr/share/zoneinfo/America/New_York")
+    assert system_zone("", link, file) == "America/New_York"
+    assert system_zone(":Europe/Paris", link, file) == "Europe/Paris"
+    assert system_zone("CET-1CEST,M3.5.0", link, file) == "America/New_York"
