@@ -22,8 +22,9 @@ CUSTOMER = "0012J00002DemoCoQAA"
 class Item:
     """One object: its record and its content.
 
-    ``checksum`` None means the MD5 of the content; ``extra`` is laid over the record as it is
-    sent, to make odd ones. ``size`` None means the content's.
+    ``checksum`` None means that of the content: its MD5, or with ``part_bytes`` that of an upload
+    in parts of so many bytes. ``size`` None means the content's. ``extra`` is laid over the
+    record as it is sent, to make odd ones.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Item:
     state: str = "AVAILABLE"
     tags: Mapping[str, str] = field(default_factory=dict)
     checksum: str | None = None
+    part_bytes: int = 0
     size: int | None = None
     user_id: str = "2xEVyEt2SFmZfL3v5UuEdw"
     bucket_id: str = ""
@@ -51,7 +53,7 @@ class Item:
             "mimeType": self.mime_type,
             "objectName": self.name,
             "checksumType": "MD5",
-            "checksum": self.content.md5 if self.checksum is None else self.checksum,
+            "checksum": self.sum,
             "customerId": CUSTOMER,
             "userId": self.user_id,
             "storedBytes": self.content.size if self.size is None else self.size,
@@ -65,10 +67,16 @@ class Item:
         }
 
     @property
+    def sum(self) -> str:
+        """The checksum as the record has it; computed on first use."""
+        if self.checksum is not None:
+            return self.checksum
+        return self.content.multipart(self.part_bytes) if self.part_bytes else self.content.md5
+
+    @property
     def etag(self) -> str:
         """The ETag of the content, quotes included; costs nothing where there is no checksum."""
-        checksum = self.content.md5 if self.checksum is None else self.checksum
-        return f'"{checksum or f"{self.content.size}-{self.content.phase}"}"'
+        return f'"{self.sum or f"{self.content.size}-{self.content.phase}"}"'
 
     def fields(self) -> Fields:
         """What filters and sorting see: tags, and the record's fields over them."""

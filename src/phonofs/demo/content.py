@@ -77,12 +77,15 @@ class Content:
 
         Source: Amazon S3's ETag of a multipart upload.
         """
-        starts = range(0, max(self.size, 1), part)
-        sums = (
-            hashlib.md5(self.read(start, start + part), usedforsecurity=False) for start in starts
-        )
-        whole = hashlib.md5(b"".join(each.digest() for each in sums), usedforsecurity=False)
-        return f"{whole.hexdigest()}-{len(starts)}"
+        if self.size <= part:
+            sums = [bytes.fromhex(self.md5)]
+        else:
+            sums = [
+                hashlib.md5(self.read(start, start + part), usedforsecurity=False).digest()
+                for start in range(0, self.size, part)
+            ]
+        whole = hashlib.md5(b"".join(sums), usedforsecurity=False)
+        return f"{whole.hexdigest()}-{len(sums)}"
 
 
 def text(value: str) -> Content:

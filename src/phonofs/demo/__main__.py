@@ -1,0 +1,80 @@
+"""``python -m phonofs.demo``: the stand-in as a process of its own."""
+
+import argparse
+import json
+import sys
+import time
+from datetime import UTC, date, datetime
+from functools import partial
+
+import trio
+
+from phonofs.demo.account import Account
+from phonofs.demo.dataset import demo_account
+from phonofs.demo.faults import Faults, load
+from phonofs.demo.options import options_from
+from phonofs.demo.server import serve_forever
+from phonofs.demo.service import Service
+from phonofs.errors import PhonofsError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until interrupted. Prints one line of JSON once the ports are open."""
+    given = _parser().parse_args(arguments)
+    try:
+        serve = partial(
+            serve_forever,
+            _account(given),
+            options_from(given.set),
+            Faults(load(given.fault)) if given.fault else None,
+            port=given.port,
+            store_port=given.store_port,
+            announce=_announce,
+        )
+        trio.run(serve)
+    except* PhonofsError as failed:
+        print(f"phonofs demo: {failed.exceptions[0]}", file=sys.stderr)
+        return 1
+    except* KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m phonofs.demo", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="of the api (default: any)")
+    parser.add_argument("--store-port", type=int, default=0, help="of the store (default: any)")
+    parser.add_argument("--fault", metavar="PLAN", help="a file, or TOML or JSON itself")
+    parser.add_argument("--set", metavar="NAME=VALUE", action="append", default=[])
+    parser.add_argument("--seed", type=int, default=8)
+    parser.add_argument("--today", type=date.fromisoformat, help="last day (default: today, UTC)")
+    parser.add_argument("--regions", default="us-east", help="joined by ':'")
+    return parser
+
+
+def _account(given: argparse.Namespace) -> Account:
+    regions = tuple(given.regions.split(":"))
+    if given.today:
+        return demo_account(given.today, seed=given.seed, regions=regions)
+    now_ms = time.time_ns() // 1_000_000
+    today = datetime.fromtimestamp(now_ms / 1000, UTC).date()
+    return demo_account(today, seed=given.seed, regions=regions, until_ms=now_ms)
+
+
+def _announce(service: Service) -> None:
+    options = service.options
+    print(
+        json.dumps(
+            {
+                "url": service.url,
+                "store_url": service.store_url,
+                "key": options.key,
+                "secret": options.secret,
+            }
+        ),
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
