@@ -1,8 +1,8 @@
 """Where key and secret are found, and where ``login`` leaves them.
 
 Used by the composition root and the commands. In order: systemd's credentials, ``secret_file``
-and the file that ``login`` writes, the keyring, the environment and the configuration. Files
-and environment are quick; a keyring may wait for its owner to unlock it, so :func:`find` belongs
+and the file that ``login`` writes, the keyring, then what the environment or the configuration
+say. A secret counts only for the key it was kept with. Files are quick; a keyring may wait for its owner to unlock it, so :func:`find` belongs
 in a thread where the event loop runs.
 """
 
@@ -10,11 +10,12 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from phonofs.config import Secret, check_profile
 from phonofs.errors import UsageError
 
+keyring: Any
 try:
     import keyring
     import keyring.errors
@@ -37,8 +38,8 @@ class Places(NamedTuple):
     """Where to look, besides the keyring.
 
     folder       phonofs' configuration folder; ``login`` writes below it
-    environment  of the process: ``CREDENTIALS_DIRECTORY``, ``PHONOFS_KEY``, ``PHONOFS_SECRET``
-    key, secret, secret_file  as configured
+    environment  of the process, for ``CREDENTIALS_DIRECTORY``
+    key, secret, secret_file  as configured, ``PHONOFS_KEY`` and ``PHONOFS_SECRET`` included
     """
 
     folder: Path
@@ -54,24 +55,18 @@ def find(profile: str, places: Places) -> Credentials:
     Raises UsageError, with the remedy, where one is missing or a file is open to others.
     """
     check_profile(profile)
-    given = _from_systemd(places.environment)
-    kept_key, kept_secret = _from_file(stored_file(places.folder, profile))
-    key = given[0] or places.key or places.environment.get("PHONOFS_KEY") or kept_key
-    secret = given[1]
-    if secret is None and places.secret_file is not None:
-        secret = _text(places.secret_file)
-        if secret is None:
-            raise UsageError(f"secret_file {places.secret_file} does not exist")
-    if secret is None:
-        secret = kept_secret
-    if secret is None and key:
-        secret = _from_keyring(profile, key)
+    given_key, given_secret = _from_systemd(places.environment)
+    kept = _from_file(stored_file(places.folder, profile))
+    key = given_key or places.key or (kept.key if kept else _ask_keyring(SERVICE, profile))
     if not key:
-        key, secret = _pair_from_keyring(profile, secret)
-    secret = secret or places.secret or _from_environment(places.environment)
-    if not key or secret is None:
-        missing = "API key" if not key else "secret"
-        raise UsageError(f"there is no {missing} for the profile {profile}: run 'phonofs login'")
+        raise UsageError(f"there is no API key for the profile {profile}: run 'phonofs login'")
+    secret = given_secret or _from_secret_file(places.secret_file)
+    if secret is None and kept is not None and kept.key == key:
+        secret = kept.secret
+    if secret is None:
+        secret = _from_keyring(profile, key) or places.secret
+    if secret is None:
+        raise UsageError(f"there is no secret for the profile {profile}: run 'phonofs login'")
     return Credentials(key, secret)
 
 
@@ -129,10 +124,12 @@ def _check(path: Path, status: os.stat_result) -> None:
         raise UsageError(f"{path} is refused: others can get at it; run: chmod 600 '{path}'")
 
 
-def _text(path: Path) -> Secret | None:
+def _from_secret_file(path: Path | None) -> Secret | None:
+    if path is None:
+        return None
     content = read_private(path)
     if content is None:
-        return None
+        raise UsageError(f"secret_file {path} does not exist")
     return Secret(_line(path, content.decode("utf-8", "replace").strip()))
 
 
@@ -142,15 +139,15 @@ def _line(path: Path, text: str) -> str:
     return text
 
 
-def _from_file(path: Path) -> tuple[str | None, Secret | None]:
+def _from_file(path: Path) -> Credentials | None:
     content = read_private(path)
     if content is None:
-        return None, None
+        return None
     lines = content.decode("utf-8", "replace").splitlines()
     if len(lines) != 2:
         raise UsageError(f"{path} must hold the key and the secret, a line each")
     key, secret = (_line(path, line.strip()) for line in lines)
-    return key, Secret(secret)
+    return Credentials(key, Secret(secret))
 
 
 def _from_systemd(environment: Mapping[str, str]) -> tuple[str | None, Secret | None]:
@@ -182,22 +179,9 @@ def _systemd_text(path: Path) -> str | None:
     return _line(path, content.decode("utf-8", "replace").strip())
 
 
-def _from_environment(environment: Mapping[str, str]) -> Secret | None:
-    text = environment.get("PHONOFS_SECRET", "").strip()
-    return Secret(text) if text else None
-
-
 def _from_keyring(profile: str, key: str) -> Secret | None:
     found = _ask_keyring(f"{SERVICE}:{profile}", key)
     return Secret(found) if found else None
-
-
-def _pair_from_keyring(profile: str, secret: Secret | None) -> tuple[str | None, Secret | None]:
-    """The key that ``login`` left for the profile, and its secret unless there is one."""
-    key = _ask_keyring(SERVICE, profile)
-    if not key or secret is not None:
-        return key, secret
-    return key, _from_keyring(profile, key)
 
 
 def _ask_keyring(service: str, name: str) -> str | None:

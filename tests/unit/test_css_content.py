@@ -22,7 +22,7 @@ async def test_every_way_gives_the_right_bytes_and_is_found_out(way: str) -> Non
         assert await it.read(0, None) == ramp(1000)
 
 
-@pytest.mark.parametrize("way", ("presign", "redirect"))
+@pytest.mark.parametrize("way", ["presign", "redirect"])
 async def test_the_token_goes_to_no_other_origin(way: str) -> None:
     """A presigned URL and a redirect are asked for without the token."""
     service = Service(way)
