@@ -2,8 +2,8 @@
 
 Used by the composition root and the commands. In order: systemd's credentials, ``secret_file``
 and the file that ``login`` writes, the keyring, then what the environment or the configuration
-say. A secret counts only for the key it was kept with. Files are quick; a keyring may wait for its owner to unlock it, so :func:`find` belongs
-in a thread where the event loop runs.
+say. A secret counts only for the key it was kept with. Files are quick; a keyring may wait for
+its owner to unlock it, so :func:`find` belongs in a thread where the event loop runs.
 """
 
 import os
