@@ -1,0 +1,104 @@
+"""The task of one part: ask, receive, go on from the byte reached when that fails.
+
+Runs in the reader's nursery, so that the end of a reader is not the end of what others wait for.
+"""
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from phonofs.errors import Changed, Malformed, ServiceError, Unavailable, Untrusted
+from phonofs.reader.limits import MALFORMED_TRIES, PATIENCE_S, backoff_s
+from phonofs.reader.part import Part
+
+if TYPE_CHECKING:
+    from phonofs.reader.streams import Stream
+
+log = logging.getLogger(__name__)
+
+
+async def carry(stream: "Stream", part: Part) -> None:
+    """Bring one part; ends with it written, or with ``part.error`` set, or cancelled."""
+    done = False
+    try:
+        with part.scope:
+            done = await _bring(stream, part)
+    except ServiceError as error:
+        part.error = error
+    except Exception as error:
+        log.exception("object %s: a fault of phonofs while reading", stream.record.id)
+        part.error = error
+    finally:
+        stream.ended(part, done=done)
+        if isinstance(part.error, Changed):
+            stream.fail(part.error)
+
+
+async def _bring(stream: "Stream", part: Part) -> bool:
+    failures = 0
+    while part.head < part.stop:
+        reached = part.head
+        try:
+            await stream.yard.turns.take(part)
+            await _request(stream, part)
+            if part.head == reached < part.stop and not part.whole:
+                raise Malformed(f"object {stream.record.id}: the service sent an empty part")
+        except (Unavailable, Malformed) as error:
+            failures = 1 if part.head > reached else failures + 1
+            await _recover(stream, part, error, failures)
+    return True
+
+
+async def _recover(
+    stream: "Stream", part: Part, error: Unavailable | Malformed, failures: int
+) -> None:
+    """Pause before the next try; raises the error where that makes no sense."""
+    stream.yard.counts.failures += 1
+    stream.trouble = error
+    asked_s = None if isinstance(error, Malformed) else error.retry_after_s
+    pause_s = max(backoff_s(failures, stream.yard.draw()), asked_s or 0.0)
+    hopeless = isinstance(error, Untrusted) or (
+        isinstance(error, Malformed) and failures >= MALFORMED_TRIES
+    )
+    if hopeless or part.patience < trio.current_time() + pause_s:
+        raise error
+    stream.yard.turns.leave(part)
+    part.urgent = True
+    await trio.sleep(pause_s)
+
+
+async def _request(stream: "Stream", part: Part) -> None:
+    """One request; returns early where the part was cut."""
+    asked_at = trio.current_time()
+    part.answered = False
+    service = stream.yard.service
+    async with service.content(
+        stream.record, part.head, part.stop, urgent=part.urgent, etag=stream.etag or None
+    ) as body:
+        answered_at = trio.current_time()
+        pace = stream.yard.pace(stream.record.region)
+        stream.accept(part, body)
+        began = part.head
+        if part.head >= part.stop:
+            return  # another part brings it
+        async for chunk in body:
+            if not stream.take(part, chunk):
+                break
+            if stream.idles(part) and not await _patience(part):
+                part.cut(part.head)
+                return
+        else:
+            if body.stop is None and part.head < part.stop:
+                stream.resize(part.head)  # a whole body that ended cleanly has the last word
+    pace.answered(answered_at - asked_at)
+    pace.received(part.head - began, trio.current_time() - answered_at)
+
+
+async def _patience(part: Part) -> bool:
+    """Hold the connection until somebody reads on; False when nobody did."""
+    part.moved = trio.Event()
+    with trio.move_on_after(PATIENCE_S):
+        await part.moved.wait()
+        return True
+    return False

@@ -1,0 +1,67 @@
+"""Files brought ahead, kept until somebody opens them or nobody came for a while."""
+
+from collections.abc import Callable
+from math import inf
+
+from phonofs.model import Record
+from phonofs.reader.neighbours import weight
+from phonofs.reader.streams import Stream
+
+HOLD_S = 20.0
+"""A reader that takes longer over the files before it finds the file in the cache on disk, if
+it was not evicted; what is held in memory must not stay for longer."""
+
+
+class Holds:
+    """Owns the streams that are kept for a reader expected soon, and until when.
+
+    Invariant: each stream here has one of its ``holds`` from here, and the bytes they were
+    begun with are at most ``most_bytes`` together.
+    """
+
+    def __init__(
+        self,
+        stream: Callable[[Record, int], Stream],
+        idle: Callable[[Stream], None],
+        most_bytes: int,
+    ) -> None:
+        self._stream = stream
+        self._idle = idle
+        self._most_bytes = most_bytes
+        self._held: dict[Stream, tuple[float, int]] = {}
+        self._bytes = 0
+
+    def bring(self, record: Record, ino: int, now: float) -> bool:
+        """Begin to fetch a file nobody has open, unless that were too much; whether it was."""
+        size = weight(record)
+        if self._bytes + size > self._most_bytes:
+            return False
+        stream = self._stream(record, ino)
+        stream.holds += 1
+        self._held[stream] = now + HOLD_S, size
+        self._bytes += size
+        stream.prefetch(size)
+        if not stream.busy:
+            self._let_go(stream)  # it was there already
+        return True
+
+    def drop(self, stream: Stream) -> None:
+        """Somebody opened it: the hold is over."""
+        _, size = self._held.pop(stream, (0.0, 0))
+        if size:
+            self._bytes -= size
+            stream.holds -= 1
+
+    def expire(self, now: float) -> float:
+        """Let go of what nobody came for; the time the next one is due, or infinity."""
+        for stream in [stream for stream, (until, _) in self._held.items() if until <= now]:
+            self._let_go(stream)
+        return min((until for until, _ in self._held.values()), default=inf)
+
+    def _let_go(self, stream: Stream) -> None:
+        self.drop(stream)
+        self._idle(stream)
+
+    def statistics(self) -> dict[str, int]:
+        """How many files are held and how many bytes they were begun with."""
+        return {"held": len(self._held), "held_bytes": self._bytes}

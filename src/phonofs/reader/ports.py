@@ -1,0 +1,113 @@
+"""What the reader needs of the rooms below: a service that gives content, a cache that keeps it.
+
+Protocols only, so that tests put small fakes in their place.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from phonofs.model import Record
+from phonofs.ranges import Ranges
+
+Chunk = bytes | bytearray | memoryview
+"""Bytes of a body; valid only until the next one is asked for."""
+
+
+class Body(Protocol):
+    """Content on its way.
+
+    start   offset of the first byte that comes; 0 where only whole streams are to be had
+    stop    offset after the last promised byte, or None
+    total   the object's whole length where the service said it
+    etag    the version given, '' where unknown
+    Ends early with :class:`~phonofs.errors.Unavailable`.
+    """
+
+    @property
+    def start(self) -> int: ...  # noqa: D102
+    @property
+    def stop(self) -> int | None: ...  # noqa: D102
+    @property
+    def total(self) -> int | None: ...  # noqa: D102
+    @property
+    def etag(self) -> str: ...  # noqa: D102
+    def __aiter__(self) -> AsyncIterator[Chunk]: ...
+
+
+class ContentService(Protocol):
+    """Gives bytes of objects: one try a call, errors of :mod:`phonofs.errors`."""
+
+    def content(
+        self,
+        record: Record,
+        start: int,
+        stop: int | None,
+        *,
+        urgent: bool,
+        etag: str | None = None,
+    ) -> AbstractAsyncContextManager[Body]:
+        """The bytes ``[start, stop)``; ``urgent`` where a reader waits for them."""
+        ...
+
+    def seekable(self, region: str) -> bool | None:
+        """Whether parts can be asked for in this region; None while that is not known."""
+        ...
+
+
+class Blob(Protocol):
+    """The bytes of one object as far as they are here."""
+
+    @property
+    def size(self) -> int: ...  # noqa: D102
+    @property
+    def present(self) -> Ranges: ...  # noqa: D102
+    @property
+    def complete(self) -> bool: ...  # noqa: D102
+    @property
+    def verified(self) -> bool: ...  # noqa: D102
+    @property
+    def in_memory(self) -> bool: ...  # noqa: D102
+
+    def write(self, offset: int, data: Chunk) -> None:
+        """Put bytes in; they are ``present`` afterwards."""
+
+    def read_now(self, offset: int, n: int) -> bytes | None:
+        """The bytes, where that does not block; else None."""
+        ...
+
+    async def read(self, offset: int, n: int) -> bytes | None:
+        """The bytes, or None where they turned out not to be there (any more)."""
+        ...
+
+    def keep(self, ranges: Ranges) -> None:
+        """Of bytes in memory all but these may be dropped."""
+
+    async def check(self) -> bool:
+        """Whether the complete content is right; then ``verified`` is true."""
+        ...
+
+    def reset(self) -> None:
+        """Forget every byte."""
+
+    def resize(self, n: int) -> None:
+        """The real length of the object, in bytes."""
+
+
+class Cache(Protocol):
+    """Keeps blobs; one that was given out stays until it is released."""
+
+    def blob(self, record: Record) -> Blob:
+        """The bytes of this object, pinned."""
+        ...
+
+    def release(self, blob: Blob) -> None:
+        """Give a blob back."""
+
+
+class Siblings(Protocol):
+    """Which files stand after another in its folder."""
+
+    def __call__(self, ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, Record]]:
+        """At most ``n`` readable files after ``ino``, by name or by inode; cheap, never raises."""
+        ...

@@ -1,0 +1,197 @@
+"""Whether a whole content is right, and what follows where it is not.
+
+An object that is complete is checked once. Up to ``CHECKED_FIRST`` bytes nothing is given between
+its completion and the end of the check, so the read that makes it whole never gets false bytes
+for true ones. Where the check fails, all bytes are dropped and fetched once more; a handle that
+was given bytes which then turn out different gets no more of the file. What is read through
+memory, and so is never complete, is hashed as it passes.
+"""
+
+import hashlib
+import logging
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+import trio
+
+from phonofs.cache.digest import expected
+from phonofs.errors import Corrupt
+from phonofs.ranges import Ranges
+from phonofs.reader.limits import CHECKED_FIRST, KIB, SMALL
+
+if TYPE_CHECKING:
+    from phonofs.reader.handle import Handle
+    from phonofs.reader.streams import Stream
+
+log = logging.getLogger(__name__)
+
+BLOCK = 128 * KIB
+Sums = list[int | None]
+
+
+class Proof:
+    """Owns the answer for one stream.
+
+    gated    nothing may be given until a check was passed
+    running  a check is under way
+    failures checks that failed
+    Doubted are, after a failed check: the sums of its blocks, and what each handle was given.
+    """
+
+    def __init__(self, stream: "Stream") -> None:
+        self._stream = stream
+        self.gated = False
+        self.running = False
+        self.failures = 0
+        self._over = trio.Event()
+        self._doubted: Sums = []
+        self._given: dict[Handle, Ranges] = {}
+        self._passing = Passing(stream)
+
+    @property
+    def sure(self) -> bool:
+        """Whether the content is known to be right."""
+        return self._stream.blob.verified or self._passing.right
+
+    def completed(self) -> None:
+        """All bytes are there: check them, if that was not done."""
+        stream = self._stream
+        if self.running or self.sure or stream.failure is not None:
+            return
+        self.running = True
+        self.gated = stream.size <= CHECKED_FIRST
+        self._over = trio.Event()
+        stream.yard.spawn(self._check)
+
+    def passed(self) -> None:
+        """New bytes are there; to be called before those who wait for them are woken."""
+        if self._passing.advance():
+            self._failed([])
+
+    def keep(self, kept: Ranges) -> None:
+        """Add what the proof still needs to what is kept in memory."""
+        self._passing.keep(kept)
+
+    async def settle(self, handle: "Handle", deadline: float) -> None:
+        """Wait for the check, bringing what it needs; the caller looks again afterwards."""
+        if self.running:
+            await self._over.wait()
+            return
+        on_its_way = self._stream.cover(handle, 0, self._stream.size)
+        if on_its_way is None:
+            self.completed()
+        else:
+            await on_its_way[0].until(on_its_way[1], deadline)
+
+    async def _check(self) -> None:
+        stream = self._stream
+        try:
+            if await stream.blob.check():
+                await self._right()
+            elif stream.failure is None:
+                self._failed(await self._sums())
+        except Exception:
+            log.exception("object %s: its check failed by a fault of phonofs", stream.record.id)
+            stream.fail(Corrupt(f"object {stream.record.id} could not be checked"))
+        finally:
+            self.running = False
+            self._over.set()
+            if not stream.busy:
+                stream.yard.drained(stream)
+
+    async def _right(self) -> None:
+        if self._doubted:
+            false = _differences(self._doubted, await self._sums())
+            for handle, given in self._given.items():
+                if any(given.missing(a, b) != [(a, b)] for a, b in false):
+                    handle.wrong = Corrupt(
+                        f"object {self._stream.record.id}: bytes given before were wrong; "
+                        "open the file again"
+                    )
+            self._doubted, self._given = [], {}
+        self.gated = False
+
+    def _failed(self, sums: Sums) -> None:
+        """The content is wrong: fetch it once more, or tell everybody."""
+        stream = self._stream
+        self.failures += 1
+        stream.yard.counts.wrong += 1
+        if self.failures > 1:
+            log.error("object %s has the wrong content, also when fetched again", stream.record.id)
+            stream.fail(Corrupt(f"object {stream.record.id} has the wrong checksum or length"))
+            return
+        log.warning("object %s has the wrong content and is fetched again", stream.record.id)
+        self._doubted = sums or [None]
+        self._given = {handle: handle.seen for handle in stream.handles}
+        for handle in stream.handles:
+            handle.seen = Ranges()
+        self.gated = stream.size <= CHECKED_FIRST
+        self._passing.restart()
+        stream.restore()
+        stream.yard.on_wrong(stream.ino)
+
+    async def _sums(self) -> Sums:
+        """A CRC for each block; None where it cannot be read."""
+        sums: Sums = []
+        for start in range(0, self._stream.size, BLOCK):
+            data = await self._stream.blob.read(start, min(BLOCK, self._stream.size - start))
+            sums.append(None if data is None else crc32(data))
+        return sums
+
+
+class Passing:
+    """The hash of a content that passes through memory, from its first byte on.
+
+    Owns the hash of ``[0, _position)``. Stalls for good where a byte was dropped unhashed, which
+    only says that the content was not read from its start.
+    """
+
+    def __init__(self, stream: "Stream") -> None:
+        self._stream = stream
+        self._expected = expected(stream.record.checksum)
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin at the first byte."""
+        self.right = False
+        self._position = 0
+        self._md5 = hashlib.md5(usedforsecurity=False)
+
+    def _wanted(self) -> bool:
+        stream = self._stream
+        return stream.blob.in_memory and stream.size > SMALL and self._expected is not None
+
+    def advance(self) -> bool:
+        """Hash what is there now; true where that shows the whole content to be wrong."""
+        stream = self._stream
+        if not self._wanted() or self.right:
+            return False
+        there = stream.blob.present.stop_of(self._position)
+        while there - self._position >= BLOCK or self._position < there == stream.size:
+            data = stream.blob.read_now(self._position, min(BLOCK, there - self._position))
+            if data is None:
+                return False
+            self._md5.update(data)
+            self._position += len(data)
+        if self._position < stream.size:
+            return False
+        assert self._expected is not None
+        self.right = self._expected.matches(self._md5.digest())
+        return not self.right
+
+    def keep(self, kept: Ranges) -> None:
+        """What is there and was not hashed yet."""
+        if self._wanted():
+            kept.add(self._position, self._position + 2 * BLOCK)
+
+
+def _differences(old: Sums, new: Sums) -> list[tuple[int, int]]:
+    """The blocks that were not the same, as intervals of bytes."""
+    count = max(len(old), len(new))
+    old = old + [None] * (count - len(old))
+    new = new + [None] * (count - len(new))
+    return [
+        (index * BLOCK, (index + 1) * BLOCK)
+        for index, (a, b) in enumerate(zip(old, new, strict=True))
+        if a is None or a != b
+    ]

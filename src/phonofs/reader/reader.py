@@ -1,0 +1,347 @@
+"""Reading files: what the file system calls.
+
+Runs on the event loop. ``open``, ``read_now`` and ``release`` are plain and cannot wait; ``read``
+waits for nothing but the bytes it was asked for, and never longer than the read deadline. The
+fetching belongs to ``run``'s nursery.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from random import SystemRandom
+from typing import Any
+
+import trio
+
+from phonofs.errors import Gone, Unavailable
+from phonofs.model import Record
+from phonofs.reader.handle import Handle
+from phonofs.reader.holds import Holds
+from phonofs.reader.limits import LINGER_S, MIB, MOST_LINGERING, Limits
+from phonofs.reader.neighbours import Neighbours
+from phonofs.reader.ports import Cache, ContentService, Siblings
+from phonofs.reader.streams import Stream
+from phonofs.reader.turns import Turns
+from phonofs.reader.yard import Yard
+
+Key = tuple[str, str, str]
+
+
+def _nobody(ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, Record]]:
+    return ()
+
+
+class Reader:
+    """Gives the bytes of open files; owns the streams.
+
+    streams    one per content that is open, lingers, or is brought ahead. Invariant: the blob
+               of each is pinned in the cache until the stream leaves
+    failed     those that can give nothing more, until they are closed
+    lingering  streams nobody has open, and when they end, oldest first
+
+    ``on_size(ino, size)`` is called where the real length differs from the known one;
+    ``on_wrong(ino)`` where bytes given so far turned out false: the kernel must forget them.
+    Both are called on the event loop, outside of any handler of that inode's reads or inside.
+    """
+
+    def __init__(
+        self,
+        service: ContentService,
+        cache: Cache,
+        limits: Limits | None = None,
+        *,
+        siblings: Siblings = _nobody,
+        on_size: Callable[[int, int], None] = lambda ino, size: None,
+        on_wrong: Callable[[int], None] = lambda ino: None,
+        draw: Callable[[], float] | None = None,
+    ) -> None:
+        self._cache = cache
+        self._limits = limits = limits or Limits()
+        self._streams: dict[Key, Stream] = {}
+        self._failed: set[Stream] = set()
+        self._lingering: dict[Stream, float] = {}
+        self._nursery: trio.Nursery | None = None
+        self._stirred = trio.Event()
+        self._yard = Yard(
+            service=service, limits=limits, turns=Turns(limits.turns),
+            draw=draw or SystemRandom().random,
+            spawn=self._spawn, on_size=on_size, on_wrong=on_wrong, drained=self._close_if_idle,
+            sharers=self._sharers,
+        )  # fmt: skip
+        ahead = min(64 * MIB, limits.cache_bytes // 4) or limits.memory_bytes // 2
+        self._neighbours = Neighbours(siblings, most_files=2 * limits.turns, most_bytes=ahead)
+        self._holds = Holds(self._stream, self._idle, ahead)
+
+    # life
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Fetch, and close what lingered long enough, until cancelled; gives all blobs back."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                while True:
+                    self._stirred = trio.Event()
+                    with trio.move_on_after(self._expire(trio.current_time())):
+                        await self._stirred.wait()
+        finally:
+            self._nursery = None
+            for stream in [*self._streams.values(), *self._failed]:
+                self._drop(stream)
+            self._lingering.clear()
+
+    def _spawn(self, task: Callable[..., Any], *args: object) -> None:
+        if self._nursery is None:
+            raise Unavailable("phonofs is not reading now")
+        self._nursery.start_soon(task, *args)
+
+    # files
+
+    def open(self, record: Record, ino: int, *, pid: int = 0) -> Handle:
+        """Open a file. Nothing is asked of the service before the first read."""
+        stream = self._stream(record, ino)
+        handle = Handle(stream, ino, pid)
+        stream.handles.add(handle)
+        self._holds.drop(stream)
+        self._lingering.pop(stream, None)
+        return handle
+
+    def read_now(self, handle: Handle, offset: int, size: int) -> bytes | None:
+        """The bytes that are there and need no waiting, else None: then ask :meth:`read`."""
+        stream = handle.stream
+        stop = min(offset + size, stream.size)
+        if offset >= stop:
+            return b""
+        if handle.window.note(offset, stop):
+            handle.kick_at = 0
+        if stream.held or handle.wrong is not None:
+            return None
+        data = stream.blob.read_now(offset, stop - offset)
+        if data is None:
+            return None
+        self._yard.counts.hits += 1
+        return self._given(handle, offset, data)
+
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes:
+        """Exactly ``min(size, handle.size - offset)`` bytes, or an error.
+
+        Raises errors of the service; :class:`Unavailable` at the read deadline; ``Corrupt``
+        where the content, or what this handle was given before, is wrong.
+        """
+        deadline = trio.current_time() + self._limits.read_deadline_s
+        ticket = object()
+        self._yard.counts.waiters += 1
+        try:
+            with trio.move_on_at(deadline):
+                return await self._read(handle, offset, size, deadline, ticket)
+        finally:
+            self._yard.counts.waiters -= 1
+            handle.stream.needs.pop(ticket, None)
+        raise self._late(handle, offset)
+
+    async def _read(
+        self, handle: Handle, offset: int, size: int, deadline: float, ticket: object
+    ) -> bytes:
+        stream = handle.stream
+        waited = False
+        handle.window.note(offset, min(offset + size, stream.size))
+        while True:
+            self._usable(handle)
+            stop = min(offset + size, stream.size)
+            if offset >= stop:
+                return b""
+            stream.needs[ticket] = offset, stop
+            if stream.proof.gated:
+                await stream.proof.settle(handle, deadline)
+            elif (coming := stream.cover(handle, offset, stop)) is not None:
+                waited = True
+                await coming[0].until(coming[1], deadline)
+            elif (data := await self._from_blob(stream, offset, stop)) is not None:
+                self._count(waited)
+                return self._given(handle, offset, data)
+
+    @staticmethod
+    def _usable(handle: Handle) -> None:
+        error = handle.wrong or handle.stream.failure
+        if error is not None:
+            raise error.with_traceback(None)
+
+    async def _from_blob(self, stream: Stream, offset: int, stop: int) -> bytes | None:
+        data = stream.blob.read_now(offset, stop - offset)
+        if data is not None:
+            return data
+        failures = stream.proof.failures
+        data = await stream.blob.read(offset, stop - offset)
+        changed = failures != stream.proof.failures or stream.held
+        return None if changed else data
+
+    def _given(self, handle: Handle, offset: int, data: bytes) -> bytes:
+        """Bookkeeping of what is being given."""
+        stream = handle.stream
+        stop = offset + len(data)
+        self._yard.counts.served_bytes += len(data)
+        if not stream.proof.sure:
+            handle.seen.add(offset, stop)
+        if handle.window.next >= handle.kick_at:
+            stream.extend(handle)
+        if stop >= stream.size and not handle.finished and handle.window.run >= stream.size:
+            handle.finished = True
+            self._look_ahead(handle)
+        return data
+
+    def _count(self, waited: bool) -> None:
+        if waited:
+            self._yard.counts.misses += 1
+        else:
+            self._yard.counts.hits += 1
+
+    def _late(self, handle: Handle, offset: int) -> Unavailable:
+        stream = handle.stream
+        late = Unavailable(
+            f"object {stream.record.id}: bytes at {offset} did not come within "
+            f"{self._limits.read_deadline_s:g} s"
+        )
+        late.__cause__ = stream.trouble
+        return late
+
+    def release(self, handle: Handle) -> None:
+        """Close a file; once more does nothing. What nobody waits for ends after a while."""
+        stream = handle.stream
+        if handle in stream.handles:
+            stream.handles.discard(handle)
+            self._idle(stream)
+
+    def withdraw(self, region: str, object_id: str) -> None:
+        """The service took an object away: whoever has it open gets no more of it."""
+        for key, stream in list(self._streams.items()):
+            if key[:2] == (region, object_id):
+                stream.fail(Gone(f"object {object_id} was taken away"))
+                self._idle(stream)
+
+    # ahead
+
+    def _look_ahead(self, handle: Handle) -> None:
+        now = trio.current_time()
+        for ino, other in self._neighbours.finished(handle.ino, handle.stream.record, now):
+            if self._key(other) not in self._streams and self._holds.bring(other, ino, now):
+                self._yard.counts.ahead_files += 1
+        self._stirred.set()
+
+    async def bring(self, record: Record, progress: Callable[[int], None]) -> None:
+        """Bring a whole object into the cache; ``progress`` is told how many bytes are there.
+
+        Raises what a read raises. Parts come side by side as for a fast reader.
+        """
+        handle = self.open(record, 0)
+        try:
+            offset = 0
+            while offset < handle.size:
+                stop = min(offset + MIB, handle.size)
+                handle.window.note(offset, stop)
+                await self._until_there(handle, offset, stop)
+                progress(handle.stream.blob.present.total())
+                offset = stop
+            await self._until_there(handle, 0, handle.size)
+        finally:
+            self.release(handle)
+
+    async def _until_there(self, handle: Handle, offset: int, stop: int) -> None:
+        """Like a read, but for the bytes; a large object's check is waited for at the end."""
+        stream = handle.stream
+        deadline = trio.current_time() + self._limits.read_deadline_s
+        with trio.move_on_at(deadline):
+            while True:
+                await trio.lowlevel.checkpoint()
+                self._usable(handle)
+                if stream.proof.gated or (stream.blob.complete and stream.proof.running):
+                    await stream.proof.settle(handle, deadline)
+                elif (coming := stream.cover(handle, offset, min(stop, stream.size))) is not None:
+                    await coming[0].until(coming[1], deadline)
+                else:
+                    if handle.window.next >= handle.kick_at:
+                        stream.extend(handle)
+                    return
+        raise self._late(handle, offset)
+
+    # streams
+
+    @staticmethod
+    def _key(record: Record) -> Key:
+        return record.region, record.id, record.fingerprint
+
+    def _stream(self, record: Record, ino: int) -> Stream:
+        key = self._key(record)
+        stream = self._streams.get(key)
+        if stream is not None and stream.failure is None:
+            return stream
+        if stream is not None:
+            self._failed.add(stream)
+        stream = Stream(record, ino, self._cache.blob(record), self._yard)
+        self._streams[key] = stream
+        if stream.size != record.size:
+            self._yard.on_size(ino, stream.size)
+        if stream.blob.complete and stream.size > 0:
+            stream.proof.completed()
+        return stream
+
+    def _sharers(self) -> int:
+        return sum(1 for stream in self._streams.values() if stream.handles and stream.parts)
+
+    def _idle(self, stream: Stream) -> None:
+        """Nobody has it open any more: it lingers, if there is anything to lose by that."""
+        if stream.used:
+            return
+        kept = stream.blob.complete and not stream.blob.in_memory
+        if stream.failure is None and not kept:
+            stream.unqueue()
+            self._lingering[stream] = trio.current_time() + LINGER_S
+            if len(self._lingering) > MOST_LINGERING:
+                self._end(next(iter(self._lingering)))
+            self._stirred.set()
+        self._close_if_idle(stream)
+
+    def _expire(self, now: float) -> float:
+        """End what lingered long enough; seconds until the next is due."""
+        for stream in [stream for stream, until in self._lingering.items() if until <= now]:
+            self._end(stream)
+        due = self._holds.expire(now)
+        return min([due, *self._lingering.values()]) - now
+
+    def _end(self, stream: Stream) -> None:
+        self._lingering.pop(stream, None)
+        stream.quit()
+        self._close_if_idle(stream)
+
+    def _close_if_idle(self, stream: Stream) -> None:
+        if not (stream.used or stream.busy or stream in self._lingering):
+            self._drop(stream)
+
+    def _drop(self, stream: Stream) -> None:
+        key = self._key(stream.record)
+        if self._streams.get(key) is stream:
+            del self._streams[key]
+        elif stream in self._failed:
+            self._failed.remove(stream)
+        else:
+            return
+        self._cache.release(stream.blob)
+
+    # status
+
+    def busy(self) -> bool:
+        """Whether anything is on its way or waited for."""
+        return self._yard.counts.waiters > 0 or any(
+            stream.busy for stream in self._streams.values()
+        )
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts since the start (:class:`Counts`) and gauges of now; all but rates in units."""
+        streams = [*self._streams.values(), *self._failed]
+        return {
+            **asdict(self._yard.counts),
+            **self._yard.turns.statistics(),
+            **self._holds.statistics(),
+            "streams": len(streams),
+            "handles": sum(len(stream.handles) for stream in streams),
+            "parts": sum(len(stream.parts) for stream in streams),
+            "lingering": len(self._lingering),
+        }

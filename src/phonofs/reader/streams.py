@@ -1,0 +1,336 @@
+"""The content of one object while it is open: what is on its way, who waits for it.
+
+All handles of equal content share one stream, so that each byte is fetched once. Planning is
+synchronous; only waiting is not.
+"""
+
+import logging
+
+import trio
+
+from phonofs.errors import Changed, Malformed, ServiceError
+from phonofs.model import Record
+from phonofs.ranges import Ranges
+from phonofs.reader.fetching import carry
+from phonofs.reader.handle import Handle
+from phonofs.reader.limits import KIB, MOST_PART, QUIET_S, RUN_OUT, SLACK, SMALL
+from phonofs.reader.part import Part
+from phonofs.reader.plan import pieces, uncovered
+from phonofs.reader.ports import Blob, Body, Chunk
+from phonofs.reader.proof import Proof
+from phonofs.reader.window import part_size
+from phonofs.reader.yard import Yard
+
+log = logging.getLogger(__name__)
+
+
+class Stream:
+    """Owns the blob of one content, the parts in flight, and the windows of its handles.
+
+    parts    what is on its way. Invariant: parts that are not ``whole`` neither overlap each
+             other nor what is present, so no byte comes twice
+    handles  the open files; holds counts other reasons to keep the stream
+    needs    what reads are waiting for just now, by ticket
+    failure  why no read of this stream can succeed any more
+    etag     the version all bytes are of; '' until the service named one
+    size     the length, the real one once it is known
+    """
+
+    def __init__(self, record: Record, ino: int, blob: Blob, yard: Yard) -> None:
+        self.record = record
+        self.ino = ino
+        self.blob = blob
+        self.yard = yard
+        self.size = blob.size
+        self.etag = ""
+        self.parts: list[Part] = []
+        self.handles: set[Handle] = set()
+        self.holds = 0
+        self.needs: dict[object, tuple[int, int]] = {}
+        self.failure: ServiceError | None = None
+        self.trouble: ServiceError | None = None
+        self.quiet_until = float("-inf")
+        self.proof = Proof(self)
+        self._total: int | None = None
+        self._answered = False
+        self._ranges_seen = False
+        self._whole_seen = False
+
+    # what holds
+
+    @property
+    def used(self) -> bool:
+        """Whether somebody has it open, or wants it kept."""
+        return bool(self.handles) or self.holds > 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task of it is running."""
+        return bool(self.parts) or self.proof.running
+
+    @property
+    def whole_only(self) -> bool:
+        """Whether the service gives this content from its first byte only."""
+        if self.yard.service.seekable(self.record.region) is False:
+            return True
+        return self._whole_seen and not self._ranges_seen
+
+    @property
+    def held(self) -> bool:
+        """Whether bytes must not be given without asking further."""
+        return self.failure is not None or self.proof.gated
+
+    # demand
+
+    def cover(self, handle: Handle, start: int, stop: int) -> tuple[Part, int] | None:
+        """See to it that all of ``[start, stop)`` is on its way; None where it is there.
+
+        Returns the part that brings the first missing byte, and up to where to wait for it.
+        """
+        gaps = self.blob.present.missing(start, stop)
+        if not gaps:
+            return None
+        parts = [self._serve(handle, a, b) for a, b in gaps]
+        self.extend(handle)
+        return parts[0], min(gaps[0][1], parts[0].stop)
+
+    def _serve(self, handle: Handle, start: int, stop: int) -> Part:
+        first = None
+        while start < stop:
+            part = self._join(handle, start) or self._ask(handle, start, stop)
+            first = first or part
+            start = part.stop
+        assert first is not None
+        return first
+
+    def _join(self, handle: Handle, offset: int) -> Part | None:
+        """The part in flight to wait for; one too far behind is cut to end at ``offset``."""
+        flying = [part for part in self.parts if part.head <= offset < part.stop]
+        if not flying:
+            return None
+        part = max(flying, key=lambda part: part.head)
+        near = offset - part.head <= self.yard.pace(self.record.region).reach()
+        if part.whole or self.whole_only or handle.window.running or near:
+            self.yard.turns.promote(part)
+            return part
+        part.cut(offset)
+        return None
+
+    def _ask(self, handle: Handle, start: int, stop: int) -> Part:
+        """A part of its own for what a reader waits for."""
+        if self.whole_only:
+            return self.start(0, self.size, urgent=True, whole=True)
+        flying = [(part.head, part.stop) for part in self.parts]
+        if self.size <= SMALL:
+            near = uncovered(self.blob.present, flying, 0, start) if start <= 256 * KIB else []
+            begin = near[-1][0] if near and near[-1][1] == start else start
+            gaps = uncovered(self.blob.present, flying, begin, self.size)
+        else:
+            ahead = handle.window.ahead(self.most_ahead())
+            end = start + part_size(ahead) if handle.window.running else stop + ahead
+            gaps = uncovered(self.blob.present, flying, start, min(self.size, max(stop, end)))
+        return self.start(*gaps[0], urgent=True)
+
+    def start(self, start: int, stop: int, *, urgent: bool, whole: bool = False) -> Part:
+        """Send for ``[start, stop)``."""
+        part = Part(start, stop, urgent=urgent, whole=whole)
+        self.parts.append(part)
+        self.yard.spawn(carry, self, part)
+        return part
+
+    # reading ahead
+
+    def most_ahead(self) -> int:
+        """The largest window a handle of this stream may have, in bytes."""
+        return self.yard.limits.most_ahead(self.blob.in_memory, self.yard.sharers())
+
+    def extend(self, handle: Handle) -> None:
+        """Plan ahead of a handle: send for what its window lacks, as far as there are lanes."""
+        window = handle.window
+        ahead = window.ahead(self.most_ahead())
+        part = part_size(ahead)
+        handle.kick_at = window.next + part // 4
+        handle.starved = False
+        if self.blob.in_memory:
+            self._keep()
+        if self.whole_only:
+            self._stir()
+        elif self._may_extend(handle):
+            self._fill(handle, ahead, part)
+
+    def _may_extend(self, handle: Handle) -> bool:
+        if self.failure is not None or handle not in self.handles:
+            return False
+        if trio.current_time() < self.quiet_until:
+            return False
+        known = self._answered or self.yard.service.seekable(self.record.region) is not None
+        return known or not self.parts  # else the first answer will say whether parts are had
+
+    def _fill(self, handle: Handle, ahead: int, part: int) -> None:
+        begin, end = handle.window.next, min(self.size, handle.window.next + ahead)
+        if self.size <= SMALL:
+            begin, end = 0, self.size
+        if self.blob.present.covers(begin, end):
+            return
+        flying = [(part.head, part.stop) for part in self.parts]
+        mine = sum(begin < stop and head < end for head, stop in flying)
+        room = self._lanes(part) - mine
+        gaps = uncovered(self.blob.present, flying, begin, end)
+        for start, stop in pieces(gaps, part, end if end < self.size else None):
+            if room <= 0:
+                handle.starved = True
+                return
+            self.start(start, stop, urgent=False)
+            room -= 1
+
+    def _lanes(self, part: int) -> int:
+        share = self.yard.limits.turns // max(1, self.yard.sharers())
+        return max(1, min(self.yard.pace(self.record.region).lanes(part), max(2, share)))
+
+    def prefetch(self, stop: int) -> None:
+        """Send for the first bytes up to ``stop``, though nobody reads them yet."""
+        if self.whole_only and self.parts:
+            return
+        flying = [(part.head, part.stop) for part in self.parts]
+        for start, end in uncovered(self.blob.present, flying, 0, min(stop, self.size)):
+            self.start(start, end, urgent=False)
+
+    def _keep(self) -> None:
+        """Of bytes in memory, keep those of windows and waiters."""
+        if self.size <= SMALL or not self.handles:
+            return
+        kept = Ranges(self.needs.values())
+        for handle in self.handles:
+            window = handle.window
+            kept.add(max(0, window.next - SLACK), window.next + window.ahead(self.most_ahead()))
+        self.proof.keep(kept)
+        self.blob.keep(kept)
+
+    def _stir(self) -> None:
+        for part in self.parts:
+            part.moved.set()
+
+    def idles(self, part: Part) -> bool:
+        """Whether a whole stream is far enough ahead of everybody to wait for them."""
+        if not part.whole or part.waiting:
+            return False
+        if not self.handles:
+            return self.holds == 0
+        if not self.blob.in_memory:
+            return False
+        most = self.most_ahead()
+        return part.head > max(handle.window.next for handle in self.handles) + most
+
+    # what comes
+
+    def accept(self, part: Part, body: Body) -> None:
+        """Take the head of an answer down; raises where the body cannot be used."""
+        self._answered = part.answered = True
+        if self.etag and body.etag and body.etag != self.etag:
+            raise Changed(f"object {self.record.id} has other content than when it was opened")
+        self.etag = self.etag or body.etag
+        if body.total is not None:
+            self._measure(body.total)
+        if body.start == part.head:
+            self._ranges_seen |= part.head > 0
+        elif body.start < part.head:
+            self._from_elsewhere(part, body.start)
+        else:
+            raise Malformed(f"object {self.record.id}: the service sent other bytes than asked for")
+
+    def _from_elsewhere(self, part: Part, start: int) -> None:
+        """The body begins before what was asked for: only whole streams are to be had."""
+        seekable = self.yard.service.seekable(self.record.region)
+        if self._ranges_seen and seekable is not False and part.head - start > MOST_PART:
+            raise Malformed(f"object {self.record.id}: the service sent all instead of a part")
+        self._whole_seen = True
+        rivals = (other for other in self.parts if other is not part and other.whole)
+        if any(other.answered and other.head <= part.head for other in rivals):
+            part.cut(part.head)  # the other one brings it
+        else:
+            part.restart(start, self.size)
+
+    def _measure(self, total: int) -> None:
+        if self._total is not None and total != self._total:
+            raise Changed(f"object {self.record.id} has another length than when it was opened")
+        self._total = total
+        self.resize(total)
+
+    def resize(self, size: int) -> None:
+        """The real length: the file gets it, what was planned beyond it is dropped."""
+        if size == self.size:
+            return
+        log.info("object %s has %d bytes, not %d", self.record.id, size, self.size)
+        self.size = size
+        self.blob.resize(size)
+        for part in self.parts:
+            part.cut(size)
+        self.yard.on_size(self.ino, size)
+        if self.blob.complete:
+            self.proof.completed()
+
+    def restore(self) -> None:
+        """Forget all bytes and what the service said of them: it is asked anew."""
+        self.blob.reset()
+        self.etag, self._total = "", None
+        self.resize(self.record.size)
+
+    def take(self, part: Part, chunk: Chunk) -> bool:
+        """Write what came, wake who waited for it; whether to go on."""
+        start, stop = part.head, min(part.head + len(chunk), part.stop)
+        if self.failure is not None or stop <= start:
+            return False
+        fresh = 0
+        view = memoryview(chunk)
+        for a, b in self.blob.present.missing(start, stop):
+            self.blob.write(a, view[a - start : b - start])
+            fresh += b - a
+        self.yard.counts.fetched_bytes += fresh
+        self.yard.counts.discarded_bytes += len(chunk) - fresh
+        self.proof.passed()
+        part.advance(stop)
+        met = self.blob.present.stop_of(stop)
+        if met > stop and (not part.whole or met >= part.stop):
+            part.cut(stop)
+        if self.blob.complete:
+            self.proof.completed()
+        return part.head < part.stop
+
+    def ended(self, part: Part, *, done: bool) -> None:
+        """A part's task is over; ``done`` where it brought what it should."""
+        self.parts.remove(part)
+        self.yard.turns.leave(part)
+        part.end()
+        if part.error is not None:
+            self.quiet_until = trio.current_time() + QUIET_S
+        if done:
+            for handle in self.handles:
+                if handle.starved:
+                    self.extend(handle)
+        if not self.busy:
+            self.yard.drained(self)
+
+    # ends
+
+    def fail(self, error: ServiceError) -> None:
+        """No read of this stream can succeed any more; what it has is not to be trusted."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        self.blob.reset()
+        for part in list(self.parts):
+            part.error = error
+            part.scope.cancel()
+        self.yard.on_wrong(self.ino)
+
+    def unqueue(self) -> None:
+        """Drop what was not sent for yet and nobody waits for."""
+        for part in self.parts:
+            if self.yard.turns.queued(part):
+                part.scope.cancel()
+
+    def quit(self) -> None:
+        """Stop fetching; what is nearly there may still come."""
+        for part in self.parts:
+            if not part.waiting and (part.whole or part.stop - part.head > RUN_OUT):
+                part.scope.cancel()

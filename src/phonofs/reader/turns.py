@@ -1,0 +1,70 @@
+"""Who may fetch ahead now: requests nobody waits for take turns, so that some slots stay free."""
+
+from collections import deque
+from typing import Protocol
+
+import trio
+
+
+class Queued(Protocol):
+    """What can wait for a turn."""
+
+    urgent: bool
+
+
+class Turns:
+    """At most ``capacity`` non-urgent parts under way; urgent ones need no turn.
+
+    Owns who has a turn and who waits for one, first come first served. A part is in at most one
+    of the two. Leaving is synchronous.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._under_way: set[Queued] = set()
+        self._waiting: dict[Queued, trio.Event] = {}
+        self._order: deque[Queued] = deque()
+
+    async def take(self, part: Queued) -> None:
+        """Return when this part may go; at once where somebody waits for it."""
+        if part.urgent:
+            return
+        if len(self._under_way) < self._capacity:
+            self._under_way.add(part)
+            return
+        event = self._waiting[part] = trio.Event()
+        self._order.append(part)
+        try:
+            await event.wait()
+        finally:
+            self._waiting.pop(part, None)
+
+    def promote(self, part: Queued) -> None:
+        """Somebody waits for this part now: it goes at once if it was queued."""
+        part.urgent = True
+        event = self._waiting.pop(part, None)
+        if event is not None:
+            event.set()
+
+    def leave(self, part: Queued) -> None:
+        """This part needs its turn no more (also where it had none)."""
+        self._waiting.pop(part, None)
+        if part in self._under_way:
+            self._under_way.remove(part)
+            self._next()
+
+    def queued(self, part: Queued) -> bool:
+        """Whether the part still waits for its turn."""
+        return part in self._waiting
+
+    def _next(self) -> None:
+        while self._order and len(self._under_way) < self._capacity:
+            part = self._order.popleft()
+            event = self._waiting.pop(part, None)
+            if event is not None:
+                self._under_way.add(part)
+                event.set()
+
+    def statistics(self) -> dict[str, int]:
+        """How many are under way and how many wait."""
+        return {"ahead": len(self._under_way), "ahead_queued": len(self._waiting)}

@@ -1,0 +1,67 @@
+"""What all streams of a reader share: the service, the limits, the turns, the counts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from phonofs.reader.limits import Limits
+from phonofs.reader.pace import Pace
+from phonofs.reader.ports import ContentService
+from phonofs.reader.turns import Turns
+
+if TYPE_CHECKING:
+    from phonofs.reader.streams import Stream
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was done since the start.
+
+    hits / misses     reads answered from what was there / that had to wait
+    served_bytes      given to readers
+    fetched_bytes     received and kept
+    discarded_bytes   received for nothing: twice, or found wrong
+    failures          tries that failed, of any kind
+    wrong             contents that failed their check
+    waiters           reads that wait now
+    ahead_files       files begun because a neighbour was read
+    """
+
+    hits: int = 0
+    misses: int = 0
+    served_bytes: int = 0
+    fetched_bytes: int = 0
+    discarded_bytes: int = 0
+    failures: int = 0
+    wrong: int = 0
+    waiters: int = 0
+    ahead_files: int = 0
+
+
+@dataclass(slots=True)
+class Yard:
+    """Handed to every stream; owned by the reader.
+
+    draw     chance in [0, 1), for jitter
+    spawn    starts a task that belongs to the reader
+    on_size  called with inode and size where the real length differs from the known one
+    on_wrong called with the inode whose bytes, as given so far, are not to be trusted
+    drained  called by a stream whose last task has ended
+    sharers  how many streams are being read now
+    """
+
+    service: ContentService
+    limits: Limits
+    turns: Turns
+    draw: Callable[[], float]
+    spawn: Callable[..., Any]
+    on_size: Callable[[int, int], None]
+    on_wrong: Callable[[int], None]
+    drained: "Callable[[Stream], None]"
+    sharers: Callable[[], int]
+    counts: Counts = field(default_factory=Counts)
+    paces: dict[str, Pace] = field(default_factory=dict)
+
+    def pace(self, region: str) -> Pace:
+        """The measurements of a region."""
+        return self.paces.setdefault(region, Pace())

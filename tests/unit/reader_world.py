@@ -1,0 +1,330 @@
+"""A small world for the reader's tests: a service with latency, rates and faults, and a cache."""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+
+import trio
+
+from phonofs.errors import Unavailable
+from phonofs.model import Record
+from phonofs.ranges import Ranges
+from phonofs.reader.handle import Handle
+from phonofs.reader.limits import Limits
+from phonofs.reader.reader import Reader
+
+KIB, MIB = 1024, 1024 * 1024
+PATTERN = bytes(range(251)) * 4200
+LATENCY = 0.05
+
+
+def plain(start: int, stop: int) -> bytes:
+    """The true content of every object: a ramp modulo a prime."""
+    at, count = start % 251, stop - start
+    if count <= MIB:
+        return PATTERN[at : at + count]
+    return (PATTERN * (count // len(PATTERN) + 2))[at : at + count]
+
+
+@cache
+def checksum_of(size: int) -> str:
+    """The MD5 of the true content, where it is not too long to compute."""
+    return hashlib.md5(plain(0, size)).hexdigest() if size <= 48 * MIB else ""
+
+
+def record(
+    size: int, name: str = "a", *, checksum: str | None = None, kind: str = "callrecording"
+) -> Record:
+    """A record of the true content."""
+    if checksum is None:
+        checksum = checksum_of(size)
+    return Record(
+        id=name, region="uk", type=kind, mime_type="audio/mpeg", object_name=name, size=size,
+        created_ms=0, updated_ms=0, state="AVAILABLE", checksum=checksum, tags={}, source=b"{}",
+    )  # fmt: skip
+
+
+@dataclass
+class FakeBody:
+    start: int
+    stop: int | None
+    total: int | None
+    etag: str
+    chunks: "FakeChunks"
+
+    def __aiter__(self) -> "FakeChunks":
+        return self.chunks
+
+
+@dataclass
+class Fault:
+    """What one request does wrong."""
+
+    error: Exception | None = None
+    cut_after: int | None = None
+    flip: int | None = None
+    etag: str | None = None
+    total: int | None = None
+    stall: bool = False
+
+
+@dataclass
+class Asked:
+    """One request, as the service saw it."""
+
+    id: str
+    start: int
+    stop: int | None
+    urgent: bool
+    at: float
+    sent: int = 0
+
+
+def no_fault(asked: Asked, number: int) -> Fault | None:
+    return None
+
+
+class FakeChunks:
+    """The chunks of one body, at the rate of the service, with the fault of the request."""
+
+    def __init__(
+        self, service: "FakeService", asked: Asked, start: int, stop: int, fault: Fault
+    ) -> None:
+        self.service, self.asked, self.fault = service, asked, fault
+        self.next, self.stop = start, stop
+
+    def __aiter__(self) -> "FakeChunks":
+        return self
+
+    async def __anext__(self) -> bytes:
+        start, end = self.next, min(self.stop, self.next + self.service.chunk)
+        if start >= end:
+            raise StopAsyncIteration
+        cut = self.fault.cut_after
+        if cut is not None and self.asked.sent + end - start > cut:
+            raise Unavailable("cut")
+        await trio.sleep((end - start) / self.service.rate)
+        self.asked.sent += end - start
+        self.next = end
+        data = plain(start, end)
+        flip = self.fault.flip
+        if flip is not None and start <= flip < end:
+            at = flip - start
+            data = data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :]
+        return data
+
+
+@dataclass
+class FakeService:
+    """Gives the true content, or what the faults make of it."""
+
+    latency_s: float = LATENCY
+    rate: float = 40_000_000
+    chunk: int = 64 * KIB
+    way: str = "range"
+    known: bool = True
+    connections: int = 16
+    fault: Callable[[Asked, int], Fault | None] = no_fault
+    sizes: dict[str, int] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+    open_now: int = 0
+    most_open: int = 0
+
+    def __post_init__(self) -> None:
+        self.limiter = trio.CapacityLimiter(self.connections)
+
+    def seekable(self, region: str) -> bool | None:
+        return (self.way == "range") if self.known else None
+
+    @asynccontextmanager
+    async def content(
+        self,
+        record: Record,
+        start: int,
+        stop: int | None,
+        *,
+        urgent: bool,
+        etag: str | None = None,
+    ) -> AsyncIterator[FakeBody]:
+        async with self.limiter:
+            asked = Asked(record.id, start, stop, urgent, trio.current_time())
+            self.asked.append(asked)
+            fault = self.fault(asked, len(self.asked) - 1) or Fault()
+            self.open_now += 1
+            self.most_open = max(self.most_open, self.open_now)
+            try:
+                await trio.sleep(self.latency_s)
+                if fault.stall:
+                    await trio.sleep_forever()
+                self.known = True
+                if fault.error is not None:
+                    raise fault.error
+                size = self.sizes.get(record.id, record.size)
+                begin = start if self.way == "range" else 0
+                end = min(size, stop) if self.way == "range" and stop is not None else size
+                chunks = FakeChunks(self, asked, begin, end, fault)
+                total = size if fault.total is None else fault.total
+                yield FakeBody(begin, end, total, fault.etag or "v1", chunks)
+            finally:
+                self.open_now -= 1
+
+    def sent(self, name: str | None = None) -> int:
+        """Bytes sent, of one object or of all."""
+        return sum(asked.sent for asked in self.asked if name in (None, asked.id))
+
+
+class FakeBlob:
+    """Bytes of one object in a bytearray."""
+
+    def __init__(self, record: Record, in_memory: bool) -> None:
+        self.record = record
+        self.size = record.size
+        self.present = Ranges()
+        self.verified = False
+        self.in_memory = in_memory
+        self.data = bytearray(record.size)
+        self.checks = 0
+        self.pins = 0
+        self.most_kept = 0
+        self.slow = False
+
+    @property
+    def complete(self) -> bool:
+        return self.present.covers(0, self.size)
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        assert self.pins > 0, "written after it was released"
+        self.data[offset : offset + len(data)] = data
+        self.present.add(offset, offset + len(data))
+        self.most_kept = max(self.most_kept, self.present.total())
+
+    def read_now(self, offset: int, n: int) -> bytes | None:
+        if self.slow or not self.present.covers(offset, offset + n):
+            return None
+        return bytes(self.data[offset : offset + n])
+
+    async def read(self, offset: int, n: int) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        if not self.present.covers(offset, offset + n):
+            return None
+        return bytes(self.data[offset : offset + n])
+
+    def keep(self, ranges: Ranges) -> None:
+        if self.in_memory:
+            for start, stop in self.present:
+                for a, b in ranges.missing(start, stop):
+                    self.present.remove(a, b)
+                    self.data[a:b] = b"\xee" * (b - a)
+
+    async def check(self) -> bool:
+        await trio.sleep(0.01)
+        self.checks += 1
+        digest = hashlib.md5(self.data[: self.size]).hexdigest()
+        self.verified = not self.record.checksum or digest == self.record.checksum
+        return self.verified
+
+    def reset(self) -> None:
+        self.present = Ranges()
+        self.verified = False
+
+    def resize(self, n: int) -> None:
+        self.present.remove(n, max(n, self.size))
+        self.data = self.data[:n].ljust(n, b"\0")
+        self.size = n
+
+
+class FakeCache:
+    """Keeps every blob for good; on disk unless told otherwise."""
+
+    def __init__(self, in_memory: bool = False) -> None:
+        self.in_memory = in_memory
+        self.blobs: dict[tuple[str, str], FakeBlob] = {}
+
+    def blob(self, record: Record) -> FakeBlob:
+        key = record.id, record.fingerprint
+        if key not in self.blobs:
+            self.blobs[key] = FakeBlob(record, self.in_memory)
+        self.blobs[key].pins += 1
+        return self.blobs[key]
+
+    def release(self, blob: FakeBlob) -> None:
+        blob.pins -= 1
+        assert blob.pins >= 0
+        if self.in_memory and not blob.pins:
+            del self.blobs[blob.record.id, blob.record.fingerprint]
+
+    @property
+    def pinned(self) -> int:
+        return sum(blob.pins for blob in self.blobs.values())
+
+
+@dataclass
+class World:
+    """A reader over the fakes, and what it called back."""
+
+    service: FakeService
+    cache: FakeCache
+    reader: Reader
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    wrong: list[int] = field(default_factory=list)
+
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes:
+        """As the file system does: at once where that is possible."""
+        data = self.reader.read_now(handle, offset, size)
+        return await self.reader.read(handle, offset, size) if data is None else data
+
+    async def read_on(
+        self, handle: Handle, start: int = 0, stop: int | None = None, step: int = 128 * KIB
+    ) -> None:
+        """Read in sequence as the kernel asks, and compare."""
+        while start < (handle.size if stop is None else stop):
+            data = await self.read(handle, start, step)
+            assert data == plain(start, start + len(data))
+            assert len(data) == min(step, handle.size - start)
+            start += len(data)
+
+    async def settle(self) -> None:
+        """Wait until whatever still runs is over, and see that nothing is held."""
+        await trio.sleep(40)
+        gauges = self.reader.statistics()
+        names = ("waiters", "parts", "streams", "handles", "lingering", "ahead", "ahead_queued",
+                 "held", "held_bytes")  # fmt: skip
+        assert {name: gauges[name] for name in names} == dict.fromkeys(names, 0)
+        assert self.service.open_now == 0
+        assert self.service.limiter.borrowed_tokens == 0
+        assert self.cache.pinned == 0
+
+
+@asynccontextmanager
+async def world(
+    service: FakeService | None = None,
+    *,
+    limits: Limits | None = None,
+    in_memory: bool = False,
+    files: Iterable[tuple[int, Record]] = (),
+) -> AsyncIterator[World]:
+    """A running reader; at the end nothing may be held."""
+    service = service or FakeService()
+    cache = FakeCache(in_memory)
+    listed = list(files)
+    sizes: list[tuple[int, int]] = []
+    wrong: list[int] = []
+
+    def siblings(ino: int, n: int, *, by_inode: bool = False) -> list[tuple[int, Record]]:
+        order = sorted(listed) if by_inode else listed
+        inodes = [other for other, _ in order]
+        at = inodes.index(ino) + 1 if ino in inodes else len(order)
+        return order[at : at + n]
+
+    reader = Reader(
+        service, cache, limits or Limits(), siblings=siblings, draw=lambda: 0.5,
+        on_size=lambda ino, size: sizes.append((ino, size)), on_wrong=wrong.append,
+    )  # fmt: skip
+    async with trio.open_nursery() as nursery:
+        await nursery.start(reader.run)
+        made = World(service, cache, reader, sizes, wrong)
+        yield made
+        await made.settle()
+        nursery.cancel_scope.cancel()
