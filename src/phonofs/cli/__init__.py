@@ -4,6 +4,7 @@ A command's module is imported when it is asked for, so that ``--help`` and ``um
 """
 
 import importlib
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,14 @@ COMMANDS: Mapping[str, Command] = {
     "umount": Command("umount", "Unmount, also a mount whose process has died."),
     "demo": Command("demo", "Mount a made-up account: no key, no network."),
     "doctor": Command("doctor", "Check everything a mount needs, and say what to do."),
+    "login": Command("login", "Ask for key and secret, try them, and keep them."),
     "status": Command("status", "Show how a running mount is doing."),
+    "fetch": Command("fetch", "Bring files or whole days into the cache."),
+    "restore": Command("restore", "Ask for archived objects back."),
+    "watch": Command("watch", "Print a JSON line for each object that appears, changes or goes."),
+    "setup-mount-helper": Command(
+        "setup_mount_helper", "Make `mount -t phonofs` and fstab work (as root)."
+    ),
     "mount-helper": Command("mount_helper", "What mount(8) runs.", hidden=True),
 }
 
@@ -79,6 +87,8 @@ def group() -> None:
 def main() -> None:
     """The program ``phonofs``."""
     arguments = sys.argv[1:]
+    # A command says what went wrong in one sentence; a mount turns its log on itself.
+    logging.getLogger("phonofs").setLevel(logging.CRITICAL)
     if _called_by_mount(arguments):
         arguments = ["mount-helper", *arguments]
     sys.exit(run(group, "phonofs", arguments))

@@ -18,7 +18,7 @@ from phonofs import logs
 from phonofs.cli.children import Child, Say, running
 from phonofs.cli.settings import split_options, surroundings
 from phonofs.config import Layer, Settings, Source, merge
-from phonofs.demo.dataset import made_up_account
+from phonofs.demo.dataset import demo_account
 from phonofs.demo.faults import Faults, Plan, load
 from phonofs.demo.options import Options, options_from
 from phonofs.demo.server import serve_forever
@@ -72,7 +72,8 @@ class StandIn:
             say(service.url)
 
         async def main() -> None:
-            account = made_up_account(datetime.now(UTC).date())
+            now = datetime.now(UTC)
+            account = demo_account(now.date(), until_ms=int(now.timestamp() * 1000))
             faults = Faults(self.plan)
             await serve_forever(account, self.options, faults, port=self.port, announce=announce)
 

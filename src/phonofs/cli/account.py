@@ -1,0 +1,81 @@
+"""A command's own way to the service, without a mount: credentials, client, one piece of work."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+
+from phonofs.cli.settings import surroundings, user_file
+from phonofs.config import Settings
+from phonofs.credentials import Credentials, Places, find
+from phonofs.css.auth import Keeper
+from phonofs.css.client import Client
+from phonofs.css.transport import Transport
+from phonofs.fuse.errnos import unwrap
+
+PATIENCE_S = 20.0
+"""How long somebody at a terminal is kept waiting for an answer, retries included."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The service, asked with one key."""
+
+    transport: Transport
+    client: Client
+    keeper: Keeper
+
+
+def places(settings: Settings) -> Places:
+    """Where this profile's key and secret are looked for, the keyring aside."""
+    return Places(
+        user_file(os.environ, surroundings(os.environ).home).parent,
+        os.environ,
+        settings.key,
+        settings.secret,
+        settings.secret_file,
+    )
+
+
+def credentials_of(settings: Settings) -> Credentials:
+    """Key and secret of a profile; UsageError with the remedy where there are none."""
+    return find(settings.profile, places(settings))
+
+
+def ask(settings: Settings, credentials: Credentials, work: Callable[[Account], Awaitable[T]]) -> T:
+    """Run ``work`` with a connected account; its result. Raises PhonofsError."""
+
+    async def main() -> T:
+        async with _connected(settings, credentials) as account:
+            return await work(account)
+
+    try:
+        return trio.run(main)
+    except BaseExceptionGroup as group:
+        raise unwrap(group) from None
+
+
+@asynccontextmanager
+async def _connected(settings: Settings, credentials: Credentials) -> AsyncIterator[Account]:
+    async def known() -> Credentials:
+        return credentials
+
+    patience_s = min(PATIENCE_S, settings.read_deadline)
+    async with (
+        Transport(
+            settings.api_url,
+            max_connections=settings.max_connections,
+            timeout_s=min(patience_s, settings.timeout),
+        ) as transport,
+        trio.open_nursery() as nursery,
+    ):
+        keeper = Keeper(transport, settings.api_url, known)
+        nursery.start_soon(keeper.run)
+        client = Client(transport, keeper, settings.api_url, read_deadline_s=patience_s)
+        yield Account(transport, client, keeper)
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,192 @@
+"""What ``doctor`` looks at. Each check gives a text, or raises the error with its remedy."""
+
+import os
+import shutil
+import stat
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import trio
+
+from phonofs.cli.account import Account
+from phonofs.config import Settings
+from phonofs.css.transport import Ask
+from phonofs.errors import MountFailed, PhonofsError, ServiceError, UsageError
+from phonofs.fuse.mountpoint import FUSE_DEVICE
+from phonofs.model import Query, Record
+from phonofs.units import format_duration, format_size
+
+FUSE_CONF = Path("/etc/fuse.conf")
+CLOCK_TOLERANCE_S = 60.0
+"""The clock matters to certificates and to what people see; a minute harms neither."""
+SAMPLE = 20
+"""Records looked at for one whose content can be tried."""
+
+WAYS = {
+    "range": "content by ranges",
+    "presign": "content by presigned URLs",
+    "redirect": "content by redirects to presigned URLs",
+    "stream": "content as whole streams only: a seek far ahead waits",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found; ``error`` is None where all is well."""
+
+    name: str
+    text: str
+    error: PhonofsError | None = None
+
+
+def attempt(name: str, check: Callable[[], str]) -> Finding:
+    """The finding of a check that does not wait for the network."""
+    try:
+        return Finding(name, check())
+    except PhonofsError as error:
+        return Finding(name, str(error), error)
+
+
+def check_machine() -> Iterator[Finding]:
+    """What any mount needs of this machine."""
+    yield attempt("FUSE", _fuse_device)
+    yield attempt("fusermount3", _fusermount)
+
+
+def check_settings(settings: Settings) -> Iterator[Finding]:
+    """What this profile's settings need of this machine."""
+    yield attempt("other users", lambda: _allow_other(settings))
+    yield attempt("cache folder", lambda: _cache_folder(settings))
+
+
+def _fuse_device() -> str:
+    try:
+        os.close(os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise MountFailed(
+            f"{FUSE_DEVICE} is missing: as root, run `modprobe fuse`; a container needs "
+            "`--device /dev/fuse --cap-add SYS_ADMIN`"
+        ) from None
+    except OSError as error:
+        raise MountFailed(
+            f"{FUSE_DEVICE} cannot be opened by you ({error.strerror}): as root, run "
+            f"`chmod 666 {FUSE_DEVICE}`"
+        ) from None
+    return f"{FUSE_DEVICE} can be opened"
+
+
+def _fusermount() -> str:
+    program = shutil.which("fusermount3")
+    if program is None:
+        if os.geteuid() == 0:
+            return "not installed, and not needed by root"
+        raise MountFailed("fusermount3 is missing: install the package fuse3")
+    if os.geteuid() != 0 and not os.stat(program).st_mode & stat.S_ISUID:
+        raise MountFailed(f"{program} is not setuid root: as root, run `chmod u+s {program}`")
+    return program
+
+
+def _allow_other(settings: Settings) -> str:
+    try:
+        lines = [line.strip() for line in FUSE_CONF.read_text(errors="replace").splitlines()]
+    except OSError:
+        lines = []
+    if not settings.allow_other:
+        return "allow_other is off: the mount is for you alone"
+    if os.geteuid() == 0 or "user_allow_other" in lines:
+        return "allow_other is on, and allowed"
+    raise MountFailed(
+        f"allow_other needs a line `user_allow_other` in {FUSE_CONF}: ask root to add it"
+    )
+
+
+def _cache_folder(settings: Settings) -> str:
+    folder = settings.cache_dir
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if existing == folder:
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode):
+            raise UsageError(f"{folder} is not a folder: move it away, or set cache_dir")
+        if status.st_uid != os.geteuid():
+            raise UsageError(f"{folder} belongs to someone else: set cache_dir to one of your own")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            raise UsageError(f"{folder} is open to others: run `chmod 700 {folder}`")
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"{folder} cannot be made below {existing}: set cache_dir")
+    free = shutil.disk_usage(existing).free
+    room = max(free - settings.cache_min_free, 0)
+    if settings.cache_size and room == 0:
+        raise UsageError(
+            f"{existing} has {format_size(free)} free, less than cache_min_free: free some, or "
+            "set cache_dir or cache_min_free"
+        )
+    return f"{folder}: {format_size(free)} free, {format_size(settings.cache_size)} allowed"
+
+
+async def check_service(settings: Settings, account: Account) -> AsyncIterator[Finding]:
+    """What the service says, from the network up to the bytes of one object a region."""
+    try:
+        yield Finding("clock", await _clock(settings, account))
+    except ServiceError as error:
+        yield Finding("service", str(error), error)
+        return
+    except PhonofsError as error:
+        yield Finding("clock", str(error), error)
+    try:
+        with trio.fail_after(settings.read_deadline):
+            await account.keeper.token()
+        regions = list(settings.regions) or await account.client.regions()
+    except trio.TooSlowError:
+        yield Finding("token", "no token came in time", ServiceError("no token came in time"))
+        return
+    except PhonofsError as error:
+        yield Finding("token", str(error), error)
+        return
+    life = format_duration(account.keeper.statistics()["life_s"])
+    yield Finding("token", f"granted, for {life}; it covers the storage product")
+    yield Finding("regions", ", ".join(regions))
+    for region in regions:
+        yield await _region(account, region)
+
+
+async def _clock(settings: Settings, account: Account) -> str:
+    asked = time.time()
+    answer = await account.transport.request(Ask("doctor", settings.api_url), limit_bytes=1 << 20)
+    now = (asked + time.time()) / 2
+    try:
+        theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (KeyError, ValueError):
+        return "the service does not say what time it is"
+    off_s = now - theirs
+    if abs(off_s) > CLOCK_TOLERANCE_S:
+        way = "ahead of" if off_s > 0 else "behind"
+        raise UsageError(
+            f"this machine's clock is {format_duration(abs(off_s))} {way} the service's: "
+            "set it, or turn on `timedatectl set-ntp true`"
+        )
+    return "agrees with the service's"
+
+
+async def _region(account: Account, region: str) -> Finding:
+    name = f"region {region}"
+    try:
+        page = await account.client.search(
+            region, Query(sort="createdTime", descending=True), limit=SAMPLE
+        )
+        sample = next((record for record in page.records if record.size > 1), None)
+        if sample is None:
+            return Finding(name, "no object to try; how content is given is not known yet")
+        await _first_byte(account, sample)
+    except PhonofsError as error:
+        return Finding(name, str(error), error)
+    total = "" if page.total is None else f"{page.total:,} objects, "
+    return Finding(name, total + WAYS.get(account.client.content_way(region), "content works"))
+
+
+async def _first_byte(account: Account, record: Record) -> None:
+    async with account.client.content(record, 0, 1) as body:
+        async for _ in body:
+            return

@@ -1,0 +1,193 @@
+"""``phonofs fetch``: brings files or whole days into the cache, by reading them."""
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from phonofs.cli import EXIT_INTERRUPTED
+from phonofs.cli.probe import status_of
+from phonofs.cli.selection import Chosen, chosen, one_mount
+from phonofs.cli.status import printable
+from phonofs.errors import CredentialsRefused, PhonofsError, Unavailable, UsageError
+from phonofs.units import format_size
+
+PIECE = 1 << 20
+"""Bytes a read: what the kernel reads ahead at most, so that larger ones gain nothing."""
+
+
+@dataclass
+class Outcome:
+    """What became of each file. Owned by the thread that prints."""
+
+    done: int = 0
+    failed: list[tuple[Path, OSError]] = field(default_factory=list)
+    full: bool = False
+
+
+@click.command("fetch")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say how much it would be.")
+@click.option("-j", "--jobs", type=click.IntRange(1, 64), default=8, help="Files side by side.")
+def command(paths: Sequence[str], dry_run: bool, jobs: int) -> int:
+    """Bring files or whole days into the cache.
+
+    PATH is a file, a folder or a glob within one mount. What is there already is not read again,
+    so after Ctrl-C the next run goes on.
+    """
+    point = one_mount(paths)
+    files = list(chosen(paths))
+    archived = [file for file in files if file.archived]
+    wanted = [file for file in files if not file.archived and file.missing]
+    missing = sum(file.missing for file in wanted)
+    click.echo(_plan(files, archived, wanted, missing))
+    if dry_run or not wanted:
+        return 0
+    _check_room(point, missing)
+    try:
+        outcome = _fetch_all(wanted, missing, jobs)
+    except KeyboardInterrupt:
+        click.echo("\nstopped; the next run goes on from here", err=True)
+        # Not by returning: Python would wait for threads that wait for the service.
+        os._exit(EXIT_INTERRUPTED)
+    return _report(outcome, len(wanted))
+
+
+def _plan(
+    files: Sequence[Chosen], archived: Sequence[Chosen], wanted: Sequence[Chosen], missing: int
+) -> str:
+    parts = [f"{len(files)} files", f"{len(wanted)} to fetch ({format_size(missing)})"]
+    if archived:
+        parts.append(f"{len(archived)} archived, which `phonofs restore` asks for")
+    return ", ".join(parts)
+
+
+def _check_room(point: str, missing: int) -> None:
+    """Refuse what the cache cannot hold: reading it would push out what was just fetched."""
+    cache = status_of(point).get("cache")
+    cap = cache.get("cap_bytes") if isinstance(cache, dict) else None
+    if isinstance(cap, int) and missing > cap:
+        raise UsageError(
+            f"{format_size(missing)} do not fit into the cache of {format_size(cap)}: "
+            "raise cache_size, or fetch less"
+        )
+
+
+def _fetch_all(files: Sequence[Chosen], missing: int, jobs: int) -> Outcome:
+    stop = threading.Event()
+    outcome = Outcome()
+    bar = Progress(
+        TextColumn("{task.fields[count]}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    pool = ThreadPoolExecutor(jobs, "fetch")
+    with bar:
+        task = bar.add_task("", total=missing, count=f"0/{len(files)}")
+        queue = iter(files)
+        running: dict[Future[None], Chosen] = {}
+        try:
+            while _top_up(running, queue, pool, jobs, lambda n: bar.advance(task, n), stop):
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    _note(outcome, running.pop(future), future)
+                bar.update(task, count=f"{outcome.done}/{len(files)}")
+                if outcome.full:
+                    break
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+    return outcome
+
+
+def _top_up(
+    running: dict[Future[None], Chosen],
+    queue: Iterator[Chosen],
+    pool: ThreadPoolExecutor,
+    jobs: int,
+    advance: Callable[[int], None],
+    stop: threading.Event,
+) -> bool:
+    """Start as many as may run side by side; whether any is running."""
+    while len(running) < jobs:
+        file = next(queue, None)
+        if file is None:
+            break
+        running[pool.submit(_read_whole, file, advance, stop)] = file
+    return bool(running)
+
+
+def _read_whole(file: Chosen, advance: Callable[[int], None], stop: threading.Event) -> None:
+    """Read the file to nowhere; the mount keeps what passes by. Raises OSError."""
+    descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        offset = 0
+        while not stop.is_set():
+            size = len(os.pread(descriptor, PIECE, offset))
+            if not size:
+                return
+            offset += size
+            # What was cached already is read too, but does not count as progress.
+            advance(min(size, max(offset - file.cached, 0)))
+    finally:
+        os.close(descriptor)
+
+
+def _note(outcome: Outcome, file: Chosen, future: Future[None]) -> None:
+    error = future.exception()
+    if isinstance(error, OSError):
+        outcome.failed.append((file.path, error))
+    elif error is not None:
+        raise error
+    else:
+        outcome.done += 1
+        outcome.full = outcome.full or not _kept(file)
+
+
+def _kept(file: Chosen) -> bool:
+    """Whether the cache has the file now; it does not when the disk is as full as it may be."""
+    try:
+        cached = int(os.getxattr(file.path, "user.phonofs.cached"))
+        return cached >= os.stat(file.path).st_size
+    except OSError:
+        return True  # gone meanwhile: no sign of a full disk
+
+
+def _report(outcome: Outcome, wanted: int) -> int:
+    for path, error in outcome.failed:
+        click.echo(f"{printable(str(path))}: {error.strerror}", err=True)
+    click.echo(f"{outcome.done} of {wanted} fetched" + _failures(outcome.failed))
+    if outcome.full:
+        raise UsageError("the cache has no room left (cache_size, cache_min_free); stopped")
+    return _status(outcome.failed)
+
+
+def _failures(failed: Sequence[tuple[Path, OSError]]) -> str:
+    return f", {len(failed)} failed" if failed else ""
+
+
+def _status(failed: Sequence[tuple[Path, OSError]]) -> int:
+    """The exit status of the gravest failure."""
+    kinds = {error.errno for _, error in failed}
+    if errno.EIO in kinds:
+        return Unavailable.exit_status
+    if errno.EACCES in kinds:
+        return CredentialsRefused.exit_status
+    return PhonofsError.exit_status if kinds else 0

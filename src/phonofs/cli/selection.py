@@ -1,0 +1,82 @@
+"""Which files of a mount a command means: files, folders and globs, as named on its line."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from phonofs.cli.mounts import mount_of
+from phonofs.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One file of a mount, as its attributes say. ``cached`` and ``size`` in bytes."""
+
+    path: Path
+    size: int
+    cached: int
+    id: str
+    region: str
+    archived: bool
+
+    @property
+    def missing(self) -> int:
+        """How many bytes are not in the cache."""
+        return max(self.size - self.cached, 0)
+
+
+def one_mount(paths: Iterable[str]) -> str:
+    """The mount point all paths lie in. Raises UsageError where it is not one."""
+    points = {mount_of(path).point for path in paths}
+    if len(points) != 1:
+        raise UsageError(f"name paths of one mount at a time, not of {', '.join(sorted(points))}")
+    return points.pop()
+
+
+def chosen(paths: Iterable[str]) -> Iterator[Chosen]:
+    """The files, in order, each once. Raises UsageError for a path that is not there."""
+    seen: set[Path] = set()
+    for text in paths:
+        for path in _expanded(text):
+            if path not in seen:
+                seen.add(path)
+                yield _look(path)
+
+
+def _expanded(text: str) -> Iterator[Path]:
+    found = [text] if os.path.lexists(text) else sorted(glob.glob(text, recursive=True))
+    if not found:
+        raise UsageError(f"{text} is not there")
+    for each in found:
+        path = Path(each)
+        yield from _files_below(path) if path.is_dir() else [path]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise UsageError(f"{error.filename} cannot be listed: {error.strerror}")
+
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        folders.sort()
+        for name in sorted(names):
+            yield Path(parent, name)
+
+
+def _look(path: Path) -> Chosen:
+    try:
+        return Chosen(
+            path,
+            path.stat().st_size,
+            int(_attribute(path, "cached")),
+            _attribute(path, "id"),
+            _attribute(path, "region"),
+            _attribute(path, "state") == "ARCHIVED",
+        )
+    except OSError as error:
+        raise UsageError(f"{path} cannot be looked at: {error.strerror}") from None
+
+
+def _attribute(path: Path, name: str) -> str:
+    return os.getxattr(path, f"user.phonofs.{name}").decode(errors="replace")

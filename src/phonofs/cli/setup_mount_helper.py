@@ -1,0 +1,49 @@
+"""``phonofs setup-mount-helper``: puts mount.phonofs where mount(8) looks for it."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from phonofs.errors import UsageError
+
+PROGRAM = "mount.phonofs"
+FOLDER = Path("/sbin")
+
+
+@click.command("setup-mount-helper")
+def command() -> int:
+    """Make `mount -t phonofs` and fstab work (as root).
+
+    Puts a link to mount.phonofs into /sbin, the only place where mount(8) looks.
+    """
+    link = FOLDER / PROGRAM
+    click.echo(f"{link} -> {set_up(link, helper())}")
+    return 0
+
+
+def helper() -> Path:
+    """The mount.phonofs that belongs to this installation."""
+    beside = Path(sys.executable).parent / PROGRAM
+    found = str(beside) if beside.exists() else shutil.which(PROGRAM)
+    if found is None:
+        raise UsageError(f"{PROGRAM} is not there: install phonofs with pip or pipx")
+    return Path(found).absolute()
+
+
+def set_up(link: Path, target: Path) -> Path:
+    """Make the link, or renew it; anything else of that name stays, and is said."""
+    if link.exists() and not link.is_symlink():
+        if link.samefile(target):
+            return target
+        raise UsageError(f"{link} is there already and no link; remove it first")
+    new = link.with_name(f".{link.name}.{os.getpid()}")
+    try:
+        new.symlink_to(target)
+        new.replace(link)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise UsageError(f"{link} cannot be made ({error.strerror}): run it as root") from None
+    return target

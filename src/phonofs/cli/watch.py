@@ -1,0 +1,77 @@
+"""``phonofs watch``: a JSON line for each object that appears, changes or goes, as it does."""
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import click
+
+from phonofs.cli.mounts import mount_of
+from phonofs.cli.probe import status_of
+from phonofs.cli.status import printable
+from phonofs.errors import MountFailed, UsageError
+
+
+@click.command("watch")
+@click.argument("mountpoint")
+@click.option("--exec", "program", metavar="CMD", help="Run it for each, with path and record.")
+def command(mountpoint: str, program: str | None) -> int:
+    """Print a JSON line for each object that appears, changes or goes.
+
+    With --exec the command is run for each, one at a time: the path as its last argument, the
+    line on its standard input, its kind in PHONOFS_CHANGE.
+    """
+    point = mount_of(mountpoint).point
+    words = shlex.split(program) if program else []
+    with _connect(point) as answers:
+        for line in _lines(answers):
+            if words:
+                _run(words, line, point)
+            else:
+                click.echo(line)
+    raise MountFailed(f"{point} is no longer mounted")
+
+
+def _connect(point: str) -> BinaryIO:
+    path = status_of(point).get("control")
+    if not isinstance(path, str):
+        raise UsageError(f"{point} does not say where it takes commands")
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+        connection.sendall(b'{"command": "watch"}\n')
+        return connection.makefile("rb")
+    except OSError as error:
+        raise UsageError(
+            f"{point} takes no commands from you ({error.strerror}): only its owner may watch it"
+        ) from None
+    finally:
+        connection.close()  # the file made of it keeps it open
+
+
+def _lines(answers: BinaryIO) -> Iterator[str]:
+    for line in answers:
+        yield line.decode(errors="replace").rstrip("\n")
+
+
+def _run(words: list[str], line: str, point: str) -> None:
+    """Run the command once; that it fails is said, and no reason to stop."""
+    event = json.loads(line)
+    path = os.path.join(point, str(event.get("path", "")).lstrip("/"))
+    try:
+        outcome = subprocess.run(  # noqa: S603 - the user's own command; the path is one argument
+            [*words, path],
+            input=line.encode() + b"\n",
+            env={**os.environ, "PHONOFS_CHANGE": str(event.get("kind", ""))},
+            check=False,
+        )
+    except OSError as error:
+        raise UsageError(f"{words[0]} cannot be run: {error.strerror}") from None
+    if outcome.returncode:
+        click.echo(
+            f"phonofs: {words[0]} ended with {outcome.returncode} for {printable(path)}", err=True
+        )
