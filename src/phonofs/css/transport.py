@@ -26,6 +26,7 @@ from phonofs.css.pace import Pace
 from phonofs.css.proxies import environment_proxies, proxy_for
 from phonofs.css.slots import Gate, Slots
 from phonofs.css.tls import trusting
+from phonofs.css.wire import WireTransport
 from phonofs.errors import Malformed, PhonofsError, ServiceError, Unavailable, Untrusted, UsageError
 
 log = logging.getLogger(__name__)
@@ -116,11 +117,14 @@ class Transport:
         *,
         max_connections: int = 16,
         timeout_s: float = 30.0,
+        fast: bool = True,
         http: httpx.AsyncBaseTransport | None = None,
         context: ssl.SSLContext | None = None,
         proxies: Mapping[str, str] | None = None,
     ) -> None:
-        """``http`` stands in for the network (tests); ``proxies`` for those of the environment.
+        """``fast``: by way of :mod:`phonofs.css.wire`, else by httpx's own transport.
+
+        ``http`` stands in for the network (tests); ``proxies`` for those of the environment.
 
         Raises UsageError for an ``api_url`` that would show the token to others.
         """
@@ -131,7 +135,7 @@ class Transport:
         self._context = trusting() if context is None and http is None else context
         self._proxies = environment_proxies() if proxies is None else dict(proxies)
         self._counts = _Counts()
-        self._direct = http if http is not None else self._ordinary(None)
+        self._direct = http if http is not None else self._own(fast)
         self._given = http is not None
         self._by_proxy: dict[str, httpx.AsyncBaseTransport] = {}
         quiet()
@@ -264,6 +268,11 @@ class Transport:
         if proxy not in self._by_proxy:
             self._by_proxy[proxy] = self._ordinary(proxy)
         return self._by_proxy[proxy]
+
+    def _own(self, fast: bool) -> httpx.AsyncBaseTransport:
+        if not fast or self._context is None:
+            return self._ordinary(None)
+        return WireTransport(self._context, most_idle=self.slots.total, keep_alive_s=KEEP_ALIVE_S)
 
     def _ordinary(self, proxy: str | None) -> httpx.AsyncBaseTransport:
         """httpx's own transport: HTTP/1.1 only, since its HTTP/2 has a fifth of the speed."""

@@ -1,0 +1,282 @@
+"""A transport under httpx for speed: h11 reads the heads, the socket itself the bodies.
+
+Used by :mod:`phonofs.css.transport`, which guards it as it guards httpx's own: slots, deadlines,
+checks. A body of known length comes straight from the socket as views of one reused buffer; any
+other is decoded by h11. Proxies are left to httpx's own transport.
+
+A connection goes back only after its answer was read to its end; in every other case, whatever
+was cancelled or failed, it is closed at once and synchronously.
+"""
+
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import h11
+import httpx
+import trio
+
+from phonofs.css.connection import Connection, connect
+from phonofs.css.origins import Origin
+
+log = logging.getLogger(__name__)
+
+HEAD_BYTES = 1 << 14
+"""Read at a time while the head comes; what it holds of the body passes through h11."""
+
+LARGEST_HEAD = 1 << 16
+
+NO_BODY = frozenset({204, 304})
+
+
+class WireTransport(httpx.AsyncBaseTransport):
+    """HTTP/1.1 over connections of our own, kept alive by origin.
+
+    Owns the idle connections: at most ``most_idle``, none idle for longer than ``keep_alive_s``,
+    the one used last is used first. Those in use belong to their answers.
+    """
+
+    def __init__(self, context: ssl.SSLContext, *, most_idle: int, keep_alive_s: float) -> None:
+        self._context = context
+        self._most_idle = most_idle
+        self._keep_alive_s = keep_alive_s
+        self._idle: dict[Origin, list[Connection]] = {}
+        self._closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer, its body still to come.
+
+        A kept connection may have been closed by the other side just now: a GET that got no
+        byte of an answer on one goes again on a new one, once; anything else, which must not
+        go twice, begins with a new one.
+        """
+        url = request.url
+        port = url.port or (443 if url.scheme == "https" else 80)
+        origin = Origin(url.scheme, url.raw_host.decode("ascii"), port)
+        kept = self._take(origin) if request.method == "GET" else None
+        if kept is not None:
+            try:
+                return await self._exchange(kept, origin, request)
+            except _Silent:
+                log.debug("a kept connection to %s had been closed", origin.host)
+        try:
+            return await self._exchange(await self._connect(origin, request), origin, request)
+        except _Silent as error:
+            raise httpx.RemoteProtocolError(str(error)) from error
+
+    async def aclose(self) -> None:
+        """Close the idle connections; those in use are closed with their answers."""
+        self._closed = True
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.close()
+        self._idle.clear()
+
+    def idle(self) -> int:
+        """How many connections are kept for later."""
+        return sum(len(connections) for connections in self._idle.values())
+
+    def give_back(self, origin: Origin, connection: Connection) -> None:
+        """Keep a connection whose last answer was read to its end."""
+        connection.idle_since = trio.current_time()
+        self._expire()
+        if self._closed or self.idle() >= self._most_idle:
+            connection.close()
+        else:
+            self._idle.setdefault(origin, []).append(connection)
+
+    def _take(self, origin: Origin) -> Connection | None:
+        self._expire()
+        connections = self._idle.get(origin, [])
+        while connections:
+            connection = connections.pop()
+            if not connection.is_stale():
+                return connection
+            connection.close()
+        return None
+
+    def _expire(self) -> None:
+        oldest = trio.current_time() - self._keep_alive_s
+        for origin, connections in list(self._idle.items()):
+            while connections and connections[0].idle_since <= oldest:
+                connections.pop(0).close()
+            if not connections:
+                del self._idle[origin]
+
+    async def _connect(self, origin: Origin, request: httpx.Request) -> Connection:
+        context = self._context if origin.scheme == "https" else None
+        check = request.extensions.get("check_address")
+        try:
+            return await connect(origin.host, origin.port, context, check)
+        except OSError as error:
+            raise httpx.ConnectError("no connection") from error
+
+    async def _exchange(
+        self, connection: Connection, origin: Origin, request: httpx.Request
+    ) -> httpx.Response:
+        """Send the request and read the answer's head. Closes the connection where it fails."""
+        machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
+        try:
+            head = await _ask(connection, machine, request)
+            body = WireBody(self, origin, connection, machine, _length(head))
+        except BaseException:
+            connection.close()
+            raise
+        return httpx.Response(
+            head.status_code,
+            headers=head.headers.raw_items(),
+            stream=body,
+            extensions={"http_version": b"HTTP/" + head.http_version},
+        )
+
+
+class WireBody(httpx.AsyncByteStream):
+    """The body of an answer: an async iterator over views that hold until the next one.
+
+    Owns the connection until the body is at its end, or closed. ``_left`` counts the bytes still
+    to come straight from the socket; None: h11 decodes, and says where the end is.
+    """
+
+    def __init__(
+        self,
+        transport: WireTransport,
+        origin: Origin,
+        connection: Connection,
+        machine: h11.Connection,
+        length: int | None,
+    ) -> None:
+        self._transport = transport
+        self._origin = origin
+        self._connection: Connection | None = connection
+        self._machine = machine
+        self._ended = False
+        self._first: list[bytes] = []
+        self._left: int | None = None
+        if length is not None:
+            self._first = self._decoded()
+            self._left = length - sum(map(len, self._first))
+            self._ended = self._left == 0
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> bytes | memoryview:
+        """The next piece. Raises httpx.ReadError or RemoteProtocolError where it is cut off."""
+        if self._first:
+            return self._first.pop(0)
+        if self._ended or self._connection is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        try:
+            return await self._receive(self._connection)
+        except BaseException as error:
+            self._drop()
+            if isinstance(error, OSError):
+                raise httpx.ReadError(type(error).__name__) from error
+            if isinstance(error, h11.RemoteProtocolError):
+                raise httpx.RemoteProtocolError("not HTTP") from error
+            raise
+
+    async def aclose(self) -> None:
+        """Keep the connection where the answer is complete, else close it. Does not wait."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._ended and not self._first and self._may_stay():
+            self._transport.give_back(self._origin, connection)
+        else:
+            connection.close()
+
+    async def _receive(self, connection: Connection) -> bytes | memoryview:
+        if self._left is None:
+            return await self._receive_decoded(connection)
+        view = await connection.receive(self._left)
+        if not view:
+            raise httpx.RemoteProtocolError("the body ended early")
+        self._left -= len(view)
+        self._ended = self._left == 0
+        return view
+
+    async def _receive_decoded(self, connection: Connection) -> bytes:
+        """Through h11; an empty piece at the end."""
+        while not self._ended and not self._first:
+            self._first = self._decoded()
+            if not self._first and not self._ended:
+                self._machine.receive_data(bytes(await connection.receive(HEAD_BYTES * 4)))
+        return self._first.pop(0) if self._first else b""
+
+    def _decoded(self) -> list[bytes]:
+        """What h11 has of the body already; sets ``_ended`` where that is all."""
+        pieces = []
+        while True:
+            event = self._machine.next_event()
+            if isinstance(event, h11.Data):
+                pieces.append(bytes(event.data))
+                continue
+            if isinstance(event, h11.EndOfMessage):
+                self._ended = True
+            return pieces
+
+    def _may_stay(self) -> bool:
+        """HTTP/1.1, no ``Connection: close``, and nothing came after the end."""
+        return self._machine.our_state is h11.DONE and self._machine.trailing_data == (b"", False)
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class _Silent(Exception):
+    """The connection broke before a byte of an answer came."""
+
+
+async def _ask(
+    connection: Connection, machine: h11.Connection, request: httpx.Request
+) -> h11.Response:
+    try:
+        message = _encoded(machine, request)
+    except h11.LocalProtocolError as error:
+        raise httpx.LocalProtocolError("the request cannot be sent") from error
+    heard = False
+    try:
+        await connection.send(message)
+        while True:
+            event = machine.next_event()
+            if isinstance(event, h11.Response):
+                return event
+            if event is h11.NEED_DATA:
+                data = bytes(await connection.receive(HEAD_BYTES))
+                if not data and not heard:
+                    raise _Silent("the server closed the connection")
+                heard = True
+                machine.receive_data(data)
+            elif not isinstance(event, h11.InformationalResponse):
+                raise httpx.RemoteProtocolError("no answer")
+    except OSError as error:
+        if not heard:
+            raise _Silent(type(error).__name__) from error
+        raise httpx.ReadError(type(error).__name__) from error
+    except h11.RemoteProtocolError as error:
+        raise httpx.RemoteProtocolError("not HTTP") from error
+
+
+def _encoded(machine: h11.Connection, request: httpx.Request) -> bytes:
+    head = h11.Request(
+        method=request.method, target=request.url.raw_path, headers=request.headers.raw
+    )
+    parts = [machine.send(head)]
+    if request.content:
+        parts.append(machine.send(h11.Data(data=request.content)))
+    parts.append(machine.send(h11.EndOfMessage()))
+    return b"".join(part for part in parts if part)
+
+
+def _length(head: h11.Response) -> int | None:
+    """The length of a body that needs no decoding; None where h11 must find its end."""
+    names = dict(head.headers)
+    if b"transfer-encoding" in names or head.status_code in NO_BODY:
+        return None
+    length = names.get(b"content-length")
+    return int(length) if length is not None else None
