@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from phonofs.tree.layout import (
     FIRST_DAY,
     LAST_DAY,
-    ROOT_INO,
+    ROOT,
     Calendar,
     Folder,
     day_folder,
@@ -99,7 +99,7 @@ def test_a_folder_and_its_number_say_the_same(one, other):
     """Numbers decode, differ where the folders differ, and leave the root and objects alone."""
     assert folder(one.ino) == one
     assert is_folder(one.ino)
-    assert one.ino > ROOT_INO
+    assert one.ino > ROOT
     assert (one.ino == other.ino) == (one == other)
     if one.parent:
         assert named(one.parent, one.name) == one

@@ -9,7 +9,7 @@ midnight strikes.
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
-ROOT_INO = 1
+ROOT = 1
 """FUSE's number for the root of a mount."""
 
 FIRST_OBJECT_INO = 1 << 31

@@ -1,0 +1,89 @@
+"""Which spans of creation time were listed, and how far each region is followed.
+
+Kept as spans of UTC ms, not as days, so that another time zone needs nothing listed again; and
+for each scope apart, since what was listed of some types says nothing about the others.
+"""
+
+# ruff: noqa: S608 - what is put into SQL texts here are constants, never values
+
+from phonofs.catalogue.database import Database
+from phonofs.catalogue.words import Scope
+from phonofs.ranges import Ranges
+
+
+class Coverage:
+    """Owns the tables ``scope``, ``listed`` and ``watermark`` and their copy in memory.
+
+    Invariants: ``listed`` holds a moment only if all objects of the scope created then, as far
+    as the service showed them at that time, are in the catalogue; objects created before the
+    watermark and in ``listed`` are known by their changes up to the watermark.
+    """
+
+    def __init__(self, database: Database, scope: Scope) -> None:
+        self._database = database
+        self._scope = scope
+        self.load()
+
+    def load(self) -> None:
+        """Take everything from the file, as at the start and after a failed transaction."""
+        self._id = self._find(self._scope)
+        self._listed: dict[int, Ranges] = {}
+        sql = "SELECT region, start_ms, stop_ms FROM listed WHERE scope = ?"
+        for region, start_ms, stop_ms in self._database.rows(sql, self._id):
+            self.listed(region).add(start_ms, stop_ms)
+        sql = "SELECT region, updated_ms FROM watermark WHERE scope = ?"
+        self._watermarks: dict[int, int] = dict(self._database.rows(sql, self._id))
+
+    def _find(self, scope: Scope) -> int:
+        types = "\n".join(sorted(set(scope.types)))
+        sql = "SELECT id FROM scope WHERE types = ? AND archived = ?"
+        row = self._database.row(sql, types, scope.archived)
+        if row is None:
+            sql_new = "INSERT INTO scope (types, archived) VALUES (?, ?)"
+            self._database.run(sql_new, types, scope.archived)
+            row = self._database.row(sql, types, scope.archived)
+            self._inherit(scope, row[0])
+        return int(row[0])
+
+    def _inherit(self, scope: Scope, new: int) -> None:
+        """A narrower scope begins with what was listed and followed of a wider one."""
+        sql = (
+            "SELECT id, types, archived FROM scope LEFT JOIN watermark ON scope = id"
+            " WHERE id <> ? GROUP BY id ORDER BY max(coalesce(updated_ms, 0)) DESC, id"
+        )
+        for old, types, archived in self._database.rows(sql, new):
+            if scope.within(Scope(tuple(types.split("\n")) if types else (), bool(archived))):
+                for table, rest in (("listed", "start_ms, stop_ms"), ("watermark", "updated_ms")):
+                    self._database.run(
+                        f"INSERT INTO {table} (scope, region, {rest})"
+                        f" SELECT ?, region, {rest} FROM {table} WHERE scope = ?",
+                        *(new, old),
+                    )
+                return
+
+    def listed(self, region: int) -> Ranges:
+        """The spans listed of a region (do not change it)."""
+        return self._listed.setdefault(region, Ranges())
+
+    def mark(self, region: int, start_ms: int, stop_ms: int) -> None:
+        """``[start_ms, stop_ms)`` was listed. Call within a transaction."""
+        spans = self.listed(region)
+        if spans.covers(start_ms, stop_ms):
+            return
+        spans.add(start_ms, stop_ms)
+        sql = "DELETE FROM listed WHERE scope = ? AND region = ?"
+        self._database.run(sql, self._id, region)
+        self._database.run_many(
+            "INSERT INTO listed (scope, region, start_ms, stop_ms) VALUES (?, ?, ?, ?)",
+            [(self._id, region, start, stop) for start, stop in spans],
+        )
+
+    def watermark(self, region: int) -> int | None:
+        """The ``updatedTime`` (epoch ms) up to which changes are known; None if never asked."""
+        return self._watermarks.get(region)
+
+    def set_watermark(self, region: int, updated_ms: int) -> None:
+        """Changes are known up to here. Call within a transaction."""
+        sql = "INSERT OR REPLACE INTO watermark (scope, region, updated_ms) VALUES (?, ?, ?)"
+        self._database.run(sql, self._id, region, updated_ms)
+        self._watermarks[region] = updated_ms

@@ -1,0 +1,76 @@
+"""Days and names computed anew, when the catalogue is opened with another view."""
+
+# ruff: noqa: S608 - what is put into SQL texts here are constants, never values
+
+from collections.abc import Iterator
+
+from phonofs.catalogue.database import Database
+from phonofs.catalogue.folders import Folders
+from phonofs.catalogue.objects import COLUMNS, Objects, Row
+from phonofs.catalogue.sight import Sight
+from phonofs.errors import Malformed
+
+_CHUNK = 5000
+"""Rows at a time: 10 MB of records in memory."""
+
+
+def rebuild(database: Database, sight: Sight, objects: Objects, folders: Folders) -> None:
+    """Place and name every object by the view of ``sight``; within a transaction.
+
+    Nothing is asked of the service. The names are set without their index, which is built when
+    all are there; those that are equal are then told apart.
+    """
+    database.run("DROP INDEX object_name")
+    for chunk in _chunks(database):
+        database.run_many(
+            "UPDATE object SET parent = ?, name = ?, rank = 0 WHERE ino = ?",
+            [_placed(sight, objects, row, packed) for row, packed in chunk],
+        )
+    _tell_apart(database, sight, objects)
+    database.run("CREATE UNIQUE INDEX object_name ON object (parent, name)")
+    folders.recount()
+
+
+def _chunks(database: Database) -> Iterator[list[tuple[Row, bytes]]]:
+    last = 0
+    columns = ", ".join(f"object.{column}" for column in COLUMNS.split(", "))
+    while True:
+        rows = database.rows(
+            f"SELECT {columns}, text FROM object JOIN source USING (ino)"
+            " WHERE object.ino > ? ORDER BY object.ino LIMIT ?",
+            *(last, _CHUNK),
+        )
+        if not rows:
+            return
+        yield [(Row(*row[:-1]), row[-1]) for row in rows]
+        last = rows[-1][0]
+
+
+def _placed(
+    sight: Sight, objects: Objects, row: Row, packed: bytes
+) -> tuple[int | None, str | None, int]:
+    try:
+        record = objects.unpacked(row, packed)
+    except Malformed:
+        return None, None, row.ino
+    parent = sight.parent(record, row.region)
+    return parent, sight.name(record, 0) if parent is not None else None, row.ino
+
+
+def _tell_apart(database: Database, sight: Sight, objects: Objects) -> None:
+    """Of those with the same name the one created first keeps it."""
+    database.run("CREATE INDEX object_equal ON object (parent, name)")
+    groups = database.rows(
+        "SELECT parent, name FROM object WHERE parent IS NOT NULL"
+        " GROUP BY parent, name HAVING count(*) > 1"
+    )
+    for parent, name in groups:
+        sql = f"SELECT {COLUMNS} FROM object WHERE parent = ? AND name = ?"
+        rows = sorted((Row(*row) for row in database.rows(sql, parent, name)), key=_order)
+        for row in rows[1:]:
+            objects.lengthen(row)
+    database.run("DROP INDEX object_equal")
+
+
+def _order(row: Row) -> tuple[int, str]:
+    return row.order

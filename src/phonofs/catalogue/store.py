@@ -1,0 +1,365 @@
+"""The catalogue: everything known of the account, on disk, as a tree.
+
+Used by the file system (names, attributes, listings, records), the lister and the follower (what
+the service says). Threading: :meth:`Catalogue.open` may run in a thread; everything else is
+called on the event loop, is short (a lookup 10 µs, a page of 100 records 3 to 5 ms) and never
+awaits, so that each call is a critical section. Invariants that rely on this: names are unique
+in a day, the counts of folders agree with the objects, numbers are given out once.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+import msgspec
+
+from phonofs.catalogue.coverage import Coverage
+from phonofs.catalogue.database import Database
+from phonofs.catalogue.folders import Folders
+from phonofs.catalogue.objects import Batch, Objects
+from phonofs.catalogue.rebuild import rebuild
+from phonofs.catalogue.schema import MIGRATIONS
+from phonofs.catalogue.sight import Sight
+from phonofs.catalogue.words import CHANGED, CREATED, REMOVED, Change, Entry, Scope, View
+from phonofs.errors import Malformed, NoSuchName
+from phonofs.model import Record
+from phonofs.ranges import Ranges
+from phonofs.tree.clean import clean
+from phonofs.tree.layout import ROOT, Calendar, Folder, day_folder, folder, is_folder
+from phonofs.tree.naming import DEFAULT_TEMPLATE
+
+__all__ = ["CHANGED", "CREATED", "REMOVED", "Catalogue", "Change", "Entry", "Scope", "View"]
+
+LEAP_MS = 7 * 86_400_000
+"""An ``updatedTime`` further ahead than this of all that is plausible moves no watermark: one
+odd record must not make the follower blind. A week: longer than a quiet account is silent."""
+
+
+class Catalogue:
+    """The known account. Owns the database and the totals; its tables belong to its parts.
+
+    Invariant: memory (regions, spans, totals, next number) agrees with the file after each call,
+    also one that failed.
+    """
+
+    def __init__(self, database: Database, view: View, now_ms: Callable[[], int]) -> None:
+        """Use :meth:`open`."""
+        self._database = database
+        self._now_ms = now_ms
+        made = self.recall("made_ms")
+        if made is None:
+            made = str(now_ms())
+            self.remember("made_ms", made)
+        self._sight = Sight(database, view)
+        self._objects = Objects(database, self._sight)
+        self._folders = Folders(database, int(made))
+        self._coverage = Coverage(database, view.scope)
+        self._following: set[str] = set()
+        self._view_again()
+        self._show()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        timezone: str,
+        template: str = DEFAULT_TEMPLATE,
+        types: Collection[str] = (),
+        since: date | None = None,
+        archived: bool = True,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> "Catalogue":
+        """Open or make the catalogue at ``path``; may run in a thread.
+
+        With another ``timezone``, ``template``, ``types``, ``since`` or ``archived`` than last
+        time, days and names are computed anew from the stored records (a minute for a million).
+        Raises UsageError for a bad template, a newer schema, a file in use or not writable. A
+        damaged file is set aside and built anew.
+        """
+        view = View(timezone, template, since, Scope(tuple(sorted(set(types))), archived))
+        database = Database(path, MIGRATIONS)
+        try:
+            return cls(database, view, now_ms)
+        except BaseException:
+            database.close()
+            raise
+
+    def close(self) -> None:
+        """Let the file go; nothing may be called after."""
+        self._database.close()
+
+    def _view_again(self) -> None:
+        """Compute days and names anew where the file was made for another view."""
+        view = msgspec.json.encode(self._sight.view).decode()
+        if self.recall("view") == view:
+            return
+        with self._writing():
+            if self.recall("view") is not None:
+                rebuild(self._database, self._sight, self._objects, self._folders)
+            self.remember("view", view)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction; one that fails leaves memory as the file is."""
+        try:
+            with self._database.transaction():
+                yield
+        except BaseException:
+            self._sight.load()
+            self._objects.recover()
+            self._coverage.load()
+            raise
+
+    # the tree
+
+    def entry(self, ino: int) -> Entry | None:
+        """What there is under an inode number."""
+        return self._folders.entry(ino) if is_folder(ino) else self._objects.entry(ino)
+
+    def lookup(self, parent_ino: int, name: str) -> Entry | None:
+        """What is called ``name`` in a folder."""
+        found = folder(parent_ino)
+        if found is not None and found.day:
+            return self._objects.lookup(parent_ino, name)
+        return self._folders.lookup(parent_ino, name)
+
+    def children(self, ino: int) -> list[Entry]:
+        """What is in a folder, sorted by name."""
+        found = folder(ino)
+        return self._objects.children(ino) if found and found.day else self._folders.children(ino)
+
+    def parent(self, ino: int) -> int:
+        """The folder that holds ``ino``; the root is its own. Raises NoSuchName."""
+        if ino == ROOT:
+            return ROOT
+        found = folder(ino)
+        if found is not None:
+            return self._folders.shown_parent(found)
+        row = self._objects.row(ino)
+        if row is None or row.parent is None:
+            raise NoSuchName(f"inode {ino} is not in the tree")
+        return row.parent
+
+    def path(self, ino: int) -> str:
+        """The path below the mount point, without a leading slash. Raises NoSuchName."""
+        if ino == ROOT:
+            return ""
+        found = folder(ino)
+        if found is not None:
+            name = self._folders.shown_name(found)
+        else:
+            entry = self.entry(ino)
+            name = entry.name if entry else ""
+        above = self.path(self.parent(ino))
+        return f"{above}/{name}" if above else name
+
+    def record(self, ino: int) -> Record:
+        """The record of an object that is shown. Raises NoSuchName; Malformed if it is damaged."""
+        row = self._objects.row(ino)
+        record = self._objects.record(row) if row and row.parent is not None else None
+        if record is None:
+            raise NoSuchName(f"inode {ino} is not in the tree")
+        return record
+
+    def find(self, region: str, id: str) -> int | None:
+        """The inode number of an object by the service's identifier, if it is shown."""
+        index = self._sight.known_region(region)
+        row = self._objects.find(index, id) if index is not None else None
+        return row.ino if row and row.parent is not None else None
+
+    def totals(self) -> tuple[int, int]:
+        """How many objects are known and their bytes, from memory."""
+        return self._totals
+
+    # what the service says
+
+    def apply(self, records: Iterable[Record]) -> list[Change]:
+        """Take in records in any order, also again and late; returns what that changed.
+
+        The newer ``updatedTime`` wins; what is withdrawn, or in a state that is not listed,
+        leaves the tree. Raises Unavailable where the disk fails: then nothing is taken in.
+        """
+        batch = Batch()
+        with self._writing():
+            newest: dict[str, int] = {}
+            for record in records:
+                self._objects.put(record, batch)
+                newest[record.region] = max(newest.get(record.region, 0), record.updated_ms)
+            for region, updated_ms in newest.items():
+                self._note_newest(region, updated_ms)
+            self._settle(batch)
+        return batch.changes
+
+    def known_objects(self, region: str, start_ms: int, end_ms: int) -> dict[int, int]:
+        """What is shown of ``[start_ms, end_ms)``: inode number to ``updatedTime``.
+
+        Taken before a listing and given to :meth:`reconcile` after it.
+        """
+        return {
+            row.ino: row.updated_ms
+            for parent in self._days_of(region, start_ms, end_ms)
+            for row in self._objects.of_day(parent)
+            if start_ms <= row.created_ms < end_ms
+        }
+
+    def reconcile(
+        self, before: Mapping[int, int], seen_ids: Collection[str], listed_at: int
+    ) -> list[Change]:
+        """A complete listing of one region had the objects ``seen_ids`` and no others.
+
+        What was known before it (:meth:`known_objects`), was not seen and did not change while
+        it ran is gone; ``listed_at`` (epoch ms) is when it ended.
+        """
+        batch = Batch()
+        with self._writing():
+            for ino, updated_ms in before.items():
+                row = self._objects.row(ino)
+                if row and row.parent and row.updated_ms == updated_ms and row.id not in seen_ids:
+                    self._objects.drop(row, listed_at, batch)
+            self._settle(batch)
+        return batch.changes
+
+    def _days_of(self, region: str, start_ms: int, end_ms: int) -> list[int]:
+        index = self._sight.known_region(region)
+        if index is None or start_ms >= end_ms:
+            return []
+        days = (self.calendar.day_of(start_ms), self.calendar.day_of(end_ms - 1))
+        first, last = (day_folder(index, day) for day in days)
+        return self._folders.days_within(index, first, last)
+
+    def set_size(self, ino: int, size: int) -> None:
+        """The real length of an object's content, in bytes."""
+        row = self._objects.row(ino)
+        if row is None or row.size == size:
+            return
+        batch = Batch()
+        with self._writing():
+            self._objects.resize(row, size, batch)
+            self._settle(batch)
+
+    def _settle(self, batch: Batch) -> None:
+        """Bring the folders up to date and say it in the batch's first change."""
+        if not batch.deltas:
+            return
+        moves = self._folders.settle(batch.deltas)
+        self._totals = self._folders.totals()
+        if batch.changes:
+            first = batch.changes[0]
+            first.entries += tuple(moves.entries)
+            first.folders = tuple(moves.folders)
+
+    # coverage
+
+    @property
+    def calendar(self) -> Calendar:
+        """The days of the time zone shown."""
+        return self._sight.calendar
+
+    @property
+    def view(self) -> View:
+        """What is shown."""
+        return self._sight.view
+
+    @property
+    def since_ms(self) -> int:
+        """Nothing created before is shown or asked for; 0 for no bound."""
+        return self._sight.since_ms
+
+    def known(self, above: Folder) -> set[Folder]:
+        """The folders directly below one that are known to hold something."""
+        return self._folders.known(above)
+
+    def shown_folder(self, ino: int) -> Folder | None:
+        """The region, year, month or day of an inode number; None for a root above regions."""
+        return self._folders.single if ino == ROOT else folder(ino)
+
+    def listed(self, region: str) -> Ranges:
+        """The spans of creation time (UTC ms) that were listed; not to be changed."""
+        index = self._sight.known_region(region)
+        return self._coverage.listed(index) if index is not None else Ranges()
+
+    def mark_listed(self, region: str, start_ms: int, end_ms: int) -> None:
+        """All of the scope that was created in ``[start_ms, end_ms)`` is known."""
+        if start_ms < end_ms and not self.listed(region).covers(start_ms, end_ms):
+            with self._writing():
+                self._coverage.mark(self._sight.region_index(region), start_ms, end_ms)
+
+    def watermark(self, region: str) -> int | None:
+        """The ``updatedTime`` (epoch ms) up to which all changes are known; None: never asked."""
+        index = self._sight.known_region(region)
+        return self._coverage.watermark(index) if index is not None else None
+
+    def set_watermark(self, region: str, updated_ms: int) -> None:
+        """All changes up to here are known; what was created since the last one is listed."""
+        before = self.watermark(region)
+        if before == updated_ms:
+            return
+        with self._writing():
+            index = self._sight.region_index(region)
+            self._coverage.set_watermark(index, updated_ms)
+            if before is not None:
+                self._coverage.mark(index, before, updated_ms)
+
+    def plausible_ms(self, region: str) -> int:
+        """The latest ``updatedTime`` that may be true, by our clock or by what was seen before."""
+        return max(self._now_ms(), self.watermark(region) or 0) + LEAP_MS
+
+    def newest_ms(self, region: str) -> int:
+        """The newest plausible ``updatedTime`` ever seen of a region, 0 for none."""
+        index = self._sight.known_region(region)
+        sql = "SELECT newest_ms FROM region WHERE idx = ?"
+        return int(self._database.row(sql, index)[0]) if index is not None else 0
+
+    def _note_newest(self, region: str, updated_ms: int) -> None:
+        if updated_ms <= self.plausible_ms(region):
+            self._database.run(
+                "UPDATE region SET newest_ms = ? WHERE idx = ? AND newest_ms < ?",
+                *(updated_ms, self._sight.region_index(region), updated_ms),
+            )
+
+    def following(self, region: str) -> bool:
+        """Whether the follower of this run has caught up with a region once."""
+        return region in self._following
+
+    def set_following(self, region: str) -> None:
+        """The follower has caught up, and goes on from there."""
+        self._following.add(region)
+
+    # notes
+
+    def remember(self, key: str, value: str) -> None:
+        """Keep a note of another room."""
+        sql = "INSERT OR REPLACE INTO note (key, value) VALUES (?, ?)"
+        self._database.run(sql, key, value)
+
+    def recall(self, key: str) -> str | None:
+        """A note, None if there is none."""
+        row = self._database.row("SELECT value FROM note WHERE key = ?", key)
+        return row[0] if row else None
+
+    def regions(self) -> list[str]:
+        """The regions shown, as last set; empty if they were never known."""
+        return msgspec.json.decode(self.recall("regions") or "[]", type=list[str])
+
+    def set_regions(self, names: Sequence[str]) -> None:
+        """The regions of the account. Raises Malformed for a name that cannot be a folder's."""
+        for name in names:
+            if not name or clean(name) != name or name.isdecimal():
+                raise Malformed(f"{name!r} is not a region.")
+        wanted = list(dict.fromkeys(names))
+        with self._writing():
+            for name in wanted:
+                self._sight.region_index(name)
+            self.remember("regions", msgspec.json.encode(wanted).decode())
+        self._show()
+
+    def region_of(self, of: Folder) -> str:
+        """The region a folder belongs to."""
+        return self._sight.region_name(of.region)
+
+    def _show(self) -> None:
+        self._folders.show({self._sight.region_index(name): name for name in self.regions()})
+        self._totals = self._folders.totals()

@@ -1,0 +1,83 @@
+"""The words of the catalogue: an entry of a folder, a change of the tree, the view shown."""
+
+from dataclasses import dataclass
+from datetime import date
+
+import msgspec
+
+from phonofs.model import LISTED_STATES, Record, State
+
+CREATED, CHANGED, REMOVED = "created", "changed", "removed"
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """A file or folder as ``readdir`` and ``stat`` show it. Times are UTC epoch ms, size bytes."""
+
+    ino: int
+    name: str
+    folder: bool
+    size: int
+    mtime_ms: int
+    ctime_ms: int
+    archived: bool
+
+
+class Change(msgspec.Struct, gc=False):
+    """One object that appeared, changed or went.
+
+    kind      ``created``, ``changed`` or ``removed``
+    ino       its inode number
+    parent_ino, name  where it is; of a removed one where it was (0 and empty if nowhere)
+    record    its record; of a removed one the newest there is
+    content   whether its bytes are others than before
+    entries   (folder, name) of each name that came, went or moved, of folders too
+    folders   inode numbers of the folders whose mtime moved
+    """
+
+    kind: str
+    ino: int
+    parent_ino: int
+    name: str
+    record: Record
+    content: bool = False
+    entries: tuple[tuple[int, str], ...] = ()
+    folders: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which objects are asked for: of these types (all, if none is named), archived ones or not."""
+
+    types: tuple[str, ...] = ()
+    archived: bool = True
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The states a listing asks for."""
+        shown = sorted(LISTED_STATES) if self.archived else [State.AVAILABLE]
+        return tuple(str(state) for state in shown)
+
+    def within(self, other: "Scope") -> bool:
+        """Whether all that this scope asks for, the other one asks for too."""
+        types = not other.types or (bool(self.types) and set(self.types) <= set(other.types))
+        return types and (other.archived or not self.archived)
+
+    def holds(self, record: Record) -> bool:
+        """Whether a record is one that is shown."""
+        return record.state in self.states and (not self.types or record.type in self.types)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What of the account is shown, and how.
+
+    timezone  IANA name, whose days the folders are
+    template  file names (``tree.naming``)
+    since     the oldest day shown, None for all
+    scope     which objects
+    """
+
+    timezone: str
+    template: str
+    since: date | None = None
+    scope: Scope = Scope()
