@@ -4,15 +4,21 @@ Everything runs on the event loop unless its docstring says *in a thread*. From 
 
 ========== ==========================================================================
 blocks     pure: what a block is, CRCs of blocks, their packed form
-digest     pure: what a checksum says, hashing a stretch of content
+digest     pure: what a checksum says; hashing a stretch of content
 room       the budget: the hard cap, what is left, when to evict
 health     pure: when a failing disk is left alone and tried again
 folder     the cache folder: whose it is, its lock, its marker
-shelf      the files in it, the only code that reads or writes content
+shelf      the files in it; the only code that reads or writes content
 index      SQLite: which blocks of which object are there, and who was used last
-holding    the bytes of one object in one place, and what they cost
-blob       one object: write, read, check
+holding    the bytes of one object in one place, and what they cost there
+stock      the state of one object: what is here, where, and how far it is trusted
+writing    bytes into a stock
+reading    bytes out of a stock, checked
+checking   the whole of a stock against its checksum
+blob       one object, as the reader sees it
+ground     what all blobs stand on: disk, index, room, memory
 cache      all of them: open, pin, evict, forget
 janitor    the background task: saves, evicts ahead, tidies, tries again
+audit      checks everything, on request
 ========== ==========================================================================
 """

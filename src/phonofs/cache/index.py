@@ -246,6 +246,11 @@ class Index:
         finally:
             self._db.close()
 
+    def abandon(self) -> None:
+        """Close a damaged index, writing nothing."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+
     def _next(self) -> int:
         self._used += 1
         return self._used

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from phonofs.cache.checking import seal
 from phonofs.cache.index import Index, checkpoint
 
 if TYPE_CHECKING:
     from phonofs.cache.blob import Blob
-    from phonofs.cache.cache import Cache, Disk
+    from phonofs.cache.cache import Cache
+    from phonofs.cache.ground import Disk
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +42,14 @@ SWEEP_PAUSE_S = 0.1
 async def run(cache: Cache) -> None:
     """Look after the cache until cancelled."""
     async with trio.open_nursery() as nursery:
-        if cache.disk is not None:
+        if cache.ground.disk is not None:
             nursery.start_soon(_sweep_once, cache)
             nursery.start_soon(_checkpoints, cache)
         while True:
             await round_of(cache)
             with trio.move_on_after(TICK_S):
-                await cache.wake.wait()
-            cache.wake = trio.Event()
+                await cache.ground.wake.wait()
+            cache.ground.wake = trio.Event()
 
 
 async def round_of(cache: Cache) -> None:
@@ -55,68 +57,67 @@ async def round_of(cache: Cache) -> None:
     for blob in list(cache.leaving.values()):
         await _let_go(cache, blob)
     for blob in cache.growing(trio.current_time() - SAVE_AFTER_S, SAVE_BYTES):
-        await blob.seal()
-        cache.save(blob)
+        await seal(blob.stock)
+        cache.ground.save(blob.stock)
     await _evict_ahead(cache)
     await _try_again(cache)
-    cache.flush()
+    cache.ground.asked(lambda index: index.flush())
     await trio.lowlevel.checkpoint()
 
 
 async def _let_go(cache: Cache, blob: Blob) -> None:
     """Save and close a released blob, unless somebody took it again meanwhile."""
-    await blob.seal()
-    if blob.refs or blob.busy or blob.identity.key not in cache.leaving:
-        return
-    cache.save(blob)
-    cache.settle(blob)
+    await seal(blob.stock)
+    if cache.leaving.get(blob.stock.identity.key) is blob and not blob.stock.busy:
+        cache.ground.save(blob.stock)
+        cache.settle(blob)
 
 
 async def _evict_ahead(cache: Cache) -> None:
     """Have headroom, so that a write need not wait for a large file to be removed."""
-    disk = cache.disk
-    if disk is None or not cache.health.on:
+    disk = cache.ground.disk
+    if disk is None or not cache.ground.health.on:
         return
-    cache.evict_aside(cache.room.lacking())
-    if disk.gone_bytes:
-        gone, disk.gone_bytes = disk.gone_bytes, 0
-        await _empty_gone(cache, disk)
-        cache.room.give(gone)
-
-
-async def _empty_gone(cache: Cache, disk: Disk) -> None:
+    cache.evict_aside(cache.ground.room.lacking())
+    gone = disk.gone_bytes
+    if not gone:
+        return
     try:
-        await cache.in_thread(disk.shelf.empty_gone)
+        await cache.ground.in_thread(disk.shelf.empty_gone)
     except OSError as error:
-        cache.trouble(error)
+        cache.ground.trouble(error)
+        return
+    disk.gone_bytes -= gone
+    cache.ground.give(gone)
 
 
 async def _try_again(cache: Cache) -> None:
     """Try a disk that was left alone for a while."""
-    disk = cache.disk
-    if disk is None or not cache.health.due(trio.current_time()):
+    disk = cache.ground.disk
+    if disk is None or not cache.ground.health.due(trio.current_time()):
         return
     try:
-        await cache.in_thread(disk.shelf.probe)
-        if cache.index_damaged:
+        await cache.ground.in_thread(disk.shelf.probe)
+        if cache.ground.index_damaged:
+            disk.index.abandon()
             disk.index = Index.renew(disk.claim.content_fd)
-            cache.index_damaged = False
+            cache.ground.index_damaged = False
             await sweep(cache, 0.0)
             cache.recount()
         disk.index.probe()
     except (OSError, sqlite3.Error) as error:
-        cache.health.still_bad(error, trio.current_time())
+        cache.ground.health.still_bad(error, trio.current_time())
         return
-    cache.health.worked()
+    cache.ground.health.worked()
     log.warning("the disk cache is on again")
 
 
 async def _checkpoints(cache: Cache) -> None:
-    while cache.disk is not None:
+    while cache.ground.disk is not None:
         await trio.sleep(CHECKPOINT_S)
-        work = partial(checkpoint, cache.disk.claim.content_fd)
+        work = partial(checkpoint, cache.ground.disk.claim.content_fd)
         try:
-            await cache.in_thread(work)
+            await cache.ground.in_thread(work)
         except sqlite3.Error as error:
             log.info("the index's log could not be brought in: %s", error)
 
@@ -128,22 +129,22 @@ async def _sweep_once(cache: Cache) -> None:
 
 async def sweep(cache: Cache, pause_s: float) -> None:
     """Remove files that no row stands for, and rows whose file is not there."""
-    disk = cache.disk
+    disk = cache.ground.disk
     if disk is None:
         return
     try:
         for number in range(256):
             await _sweep_drawer(cache, disk, number)
             await trio.sleep(pause_s)
-        await cache.in_thread(disk.shelf.empty_gone)
+        await cache.ground.in_thread(disk.shelf.empty_gone)
     except (OSError, sqlite3.Error) as error:
-        cache.trouble(error)
+        cache.ground.trouble(error)
 
 
 async def _sweep_drawer(cache: Cache, disk: Disk, number: int) -> None:
     """List first, then ask the index: a file's row is there before the file is."""
     drawer = f"{number:02x}"
-    names = set(await cache.in_thread(lambda: disk.shelf.names(drawer)))
+    names = set(await cache.ground.in_thread(lambda: disk.shelf.names(drawer)))
     end = bytes([number + 1]) if number < 255 else b"\xff" * 17
     rows = dict(disk.index.keys_between(bytes([number]), end))
     for key in {key for key in rows if key.hex() not in names}:

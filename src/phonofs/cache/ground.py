@@ -1,0 +1,195 @@
+"""What all blobs stand on: the folder with its files and index, the room in it, and memory."""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from phonofs.cache.folder import Claim, claim
+from phonofs.cache.health import Health
+from phonofs.cache.index import Identity, Index
+from phonofs.cache.room import Room
+from phonofs.cache.shelf import Content, Memory, Shelf
+from phonofs.cache.stock import Counters, Stock
+
+log = logging.getLogger(__name__)
+
+THREADS = 8
+"""Threads that may wait for the cache's disk at once; more would only queue at the device."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Disk:
+    """What there is where content goes to disk at all.
+
+    claim, shelf, index   the folder, its files, its index
+    gone_bytes            bytes in ``gone/`` that are charged for until they are removed
+    """
+
+    claim: Claim
+    shelf: Shelf
+    index: Index
+    gone_bytes: int = 0
+
+    @classmethod
+    def open(cls, folder: Path) -> "Disk":
+        """Claim the folder and open what is in it. UsageError, OSError or sqlite3.Error."""
+        claimed = claim(folder)
+        try:
+            if claimed.remote:
+                log.warning("the cache folder is on a network file system (%s)", claimed.kind)
+            shelf = Shelf(claimed.content_fd, in_ram=claimed.in_ram)
+            return cls(claimed, shelf, Index.open(claimed.content_fd))
+        except BaseException:
+            claimed.drop()
+            raise
+
+    def used(self) -> int:
+        """What lies on disk: the rows say it, but for those left open when a process died."""
+        for key, charge in self.index.left_open():
+            found = self.shelf.charged(key)
+            if found is None:
+                self.index.delete([key])
+            else:
+                self.index.settle(key, max(found, charge))
+        return self.index.totals()[1]
+
+    def close(self) -> None:
+        """Let go of it."""
+        try:
+            self.index.close()
+        except sqlite3.Error as error:
+            log.warning("the index of the cache could not be written: %s", error)
+        self.claim.drop()
+
+
+class Ground:
+    """The host of all blobs. Owner of the disk, of its health and room, and of the counters.
+
+    disk           None where there is none: all goes to memory
+    index_damaged  SQLite found the index broken: it is made anew at the next try
+    wake           set when the janitor has something to do
+    memory_bytes   what all contents in memory take
+    """
+
+    def __init__(
+        self,
+        disk: Disk | None,
+        *,
+        size_bytes: int,
+        min_free_bytes: int,
+        evict: Callable[[int], object],
+    ) -> None:
+        self.disk = disk
+        self.health = Health()
+        self.index_damaged = False
+        self.counters = Counters()
+        self.memory_bytes = 0
+        self.wake = trio.Event()
+        self.room = Room(
+            size_bytes,
+            min_free_bytes,
+            used=disk.used() if disk else 0,
+            free_bytes=disk.shelf.free_bytes if disk else lambda: 0,
+            evict=evict,
+        )
+        self._memory = Memory()
+        self._threads = trio.CapacityLimiter(THREADS)
+
+    def to_disk(self, size: int) -> bool:
+        """Whether an object goes to disk: one that can never be there whole does not."""
+        return self.disk is not None and self.health.on and size <= self.room.cap
+
+    def asked(self, question: Callable[[Index], T]) -> T | None:
+        """Ask the index; None where it does not answer, which counts as trouble."""
+        if self.disk is None:
+            return None
+        try:
+            return question(self.disk.index)
+        except (sqlite3.Error, ValueError) as error:
+            self.trouble(error)
+            return None
+
+    # The host of the blobs
+
+    def open_file(self, identity: Identity, *, create: bool) -> Content | None:
+        """The object's file, or None where the disk is in trouble or the file is not there."""
+        if self.disk is None:
+            return None
+        shelf = self.disk.shelf
+        try:
+            return shelf.create(identity.key) if create else shelf.open(identity.key)
+        except OSError as error:
+            if create or not isinstance(error, FileNotFoundError):
+                self.trouble(error)
+            return None
+
+    def open_memory(self) -> Content | None:
+        """A place in memory, or None where there is none."""
+        try:
+            return self._memory.open()
+        except OSError as error:
+            log.error("no place in memory for content: %s", error.strerror)
+            return None
+
+    def declare(self, identity: Identity, size: int) -> bool:
+        """Note that bytes of it are going to be on disk; False where they must not."""
+        if not self.to_disk(size):
+            return False
+
+        def write(index: Index) -> bool:
+            index.declare(identity, size)
+            return True
+
+        return bool(self.asked(write))
+
+    def take(self, n: int) -> bool:
+        """Charge bytes that are about to be written; False where there is no room."""
+        taken = self.room.take(n)
+        if self.room.left < self.room.headroom // 2:
+            self.wake.set()
+        return taken
+
+    def give(self, n: int) -> None:
+        """Bytes charged for are no longer on disk."""
+        self.room.give(n)
+
+    def take_memory(self, n: int) -> None:
+        """Count bytes in memory (negative: no longer)."""
+        self.memory_bytes += n
+
+    def trouble(self, error: Exception) -> None:
+        """The disk failed: after a few times nothing new goes there for a while."""
+        self.room.withdraw()
+        if type(error) is sqlite3.DatabaseError:  # the others, locked or full, pass by themselves
+            self.index_damaged = True
+        if self.health.failed(error, self.now()):
+            log.warning("the disk cache is off: %s", self.health.reason)
+
+    def save(self, stock: Stock) -> None:
+        """Write its row; its bytes are on disk already."""
+        if stock.forgotten or self.disk is None:
+            return
+        row, blocks = stock.row()
+        final = row.bytes == row.size or not stock.pinned
+
+        def write(index: Index) -> None:
+            index.save(row, stock.seals, blocks, final=final)
+            stock.saved(final=final)
+
+        self.asked(write)
+
+    def now(self) -> float:
+        """Seconds, monotonic; the commands that look at a cache do so without a loop."""
+        return trio.current_time() if trio.lowlevel.in_trio_run() else time.monotonic()
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Do what waits for the disk; cancelled only before it begins or after it ends."""
+        return await trio.to_thread.run_sync(work, limiter=self._threads)

@@ -1,0 +1,150 @@
+"""Getting the bytes of an object out of the cache, checked where they need to be."""
+
+import logging
+from typing import NamedTuple
+
+from phonofs.cache.blocks import BLOCK, bytes_of, crcs_of, touched_blocks
+from phonofs.cache.holding import View
+from phonofs.cache.stock import Stock
+
+log = logging.getLogger(__name__)
+
+CHECK_NOW = 2 * BLOCK
+"""Bytes of an earlier run that ``read_now`` checks itself: 256 KiB take 100 µs, and handing
+them to a thread takes as long."""
+
+AHEAD = 8 << 20
+"""The most bytes one ``prefetch`` has checked ahead."""
+
+
+class Span(NamedTuple):
+    """Bytes to read; ``crc`` is that of the one block they are, or None where they are trusted."""
+
+    start: int
+    stop: int
+    crc: int | None
+
+
+def read_now(stock: Stock, offset: int, n: int) -> bytes | None:
+    """Exactly ``n`` bytes, or None where it would wait, or they are not there."""
+    stop = offset + n
+    if not stock.trusted.covers(offset, stop):
+        return _checked_now(stock, offset, stop)
+    content = stock.place_of(offset, stop)
+    if content is None or not stock.trusted.covers(offset, stop):
+        return None  # the file had to be opened again, and somebody had touched it
+    data = content.read_now(offset, n)
+    if data is not None:
+        stock.host.counters.read_bytes += n
+    return data
+
+
+def _checked_now(stock: Stock, offset: int, stop: int) -> bytes | None:
+    """Read bytes of an earlier run and check their blocks, where that is quick."""
+    first, last = touched_blocks(offset, stop)
+    start, end = bytes_of(first, last, stock.size)
+    if (
+        stock.suspect
+        or end - start > CHECK_NOW
+        or not stock.present.covers(start, end)
+        or not stock.seals.known.covers(first, last)
+    ):
+        return None
+    content = stock.place_of(start, end)
+    data = content.read_now(start, end - start) if content is not None else None
+    if data is None:
+        return None
+    if crcs_of(memoryview(data)) != stock.seals.get(first, last):
+        stock.lose(start, end)
+        return None
+    stock.trusted.add(start, end)
+    stock.host.counters.read_bytes += stop - offset
+    return data[offset - start : stop - start]
+
+
+async def read(stock: Stock, offset: int, n: int) -> bytes | None:
+    """Exactly ``n`` bytes, in a thread; None where they are not there any more."""
+    stop = offset + n
+    if not n or not _readable(stock, offset, stop):
+        return None if n else b""
+    spans = _spans(stock, offset, stop)
+    view, epoch = stock.view(spans[0].start, spans[-1].stop), stock.epoch
+    with stock.in_use():
+        found = await stock.host.in_thread(lambda: _read_spans(view, spans))
+    if stock.epoch != epoch:
+        return None
+    for span, data in zip(spans, found, strict=True):
+        if data is None:
+            stock.lose(span.start, span.stop)
+        elif span.crc is not None:
+            stock.trusted.add(span.start, span.stop)
+    if stock.epoch != epoch:
+        return None
+    stock.host.counters.read_bytes += n
+    whole = b"".join(data for data in found if data is not None)
+    return whole[offset - spans[0].start : stop - spans[0].start]
+
+
+def _readable(stock: Stock, start: int, stop: int) -> bool:
+    """Whether all is present, its file open, and what is not trusted has a seal."""
+    if not stock.present.covers(start, stop):
+        return False
+    if stock.disk is not None and stock.disk.content is None:
+        stock.open_disk()
+    for gap in stock.trusted.missing(start, stop):
+        if not stock.seals.known.covers(*touched_blocks(*gap)):
+            stock.lose(*gap)
+    return stock.present.covers(start, stop)
+
+
+def _spans(stock: Stock, start: int, stop: int) -> list[Span]:
+    """What to read for ``[start, stop)``: whole blocks where they are to be checked."""
+    spans: list[Span] = []
+    for block in range(*touched_blocks(start, stop)):
+        whole = bytes_of(block, block + 1, stock.size)
+        inside = max(whole[0], start), min(whole[1], stop)
+        if not stock.trusted.covers(*inside):
+            spans.append(Span(*whole, stock.seals.get(block, block + 1)[0]))
+        elif spans and spans[-1].crc is None:
+            spans[-1] = Span(spans[-1].start, inside[1], None)
+        else:
+            spans.append(Span(*inside, None))
+    return spans
+
+
+class Ahead:
+    """How far the disk was asked to read ahead. Owner of that stretch."""
+
+    __slots__ = ("_start", "_stop")
+
+    def __init__(self) -> None:
+        self._start = self._stop = 0
+
+    def prefetch(self, stock: Stock, offset: int, n: int) -> None:
+        """See :meth:`phonofs.cache.blob.Blob.prefetch`."""
+        n = min(n, AHEAD)
+        stop = min(offset + n, stock.size)
+        going_on = self._start <= offset <= self._stop
+        if going_on and stop - self._stop < (n // 2 if stop < stock.size else 1):
+            return
+        start = self._stop if going_on else offset
+        stop = min(stop, stock.present.stop_of(start))
+        self._start, self._stop = offset, stop
+        content = stock.place_of(start, stop) if start < stop and not stock.suspect else None
+        if content is not None:
+            content.prefetch(start, stop)
+
+
+def _read_spans(view: View, spans: list[Span]) -> list[bytes | None]:
+    """In a thread: the bytes of each span; None where they are not there or not right."""
+    found: list[bytes | None] = []
+    for span in spans:
+        try:
+            data = view.read(span.start, span.stop)
+        except OSError as error:
+            log.warning("the disk of the cache fails: %s", error.strerror)
+            data = None
+        if data is not None and span.crc is not None and crcs_of(memoryview(data)) != [span.crc]:
+            data = None
+        found.append(data)
+    return found
