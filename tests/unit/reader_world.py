@@ -218,7 +218,15 @@ class FakeBlob:
                     self.present.remove(a, b)
                     self.data[a:b] = b"\xee" * (b - a)
 
+    def prefetch(self, offset: int, n: int) -> None:
+        assert n > 0
+
+    async def check_ahead(self) -> None:
+        assert self.pins > 0
+        await trio.sleep(0.01)
+
     async def check(self) -> bool:
+        assert self.pins > 0
         await trio.sleep(0.01)
         self.checks += 1
         digest = hashlib.md5(self.data[: self.size]).hexdigest()
@@ -284,6 +292,11 @@ class World:
             assert data == plain(start, start + len(data))
             assert len(data) == min(step, handle.size - start)
             start += len(data)
+
+    async def read_blindly(self, handle: Handle, step: int = 128 * KIB) -> None:
+        """Read all in sequence, whatever comes."""
+        for offset in range(0, handle.size, step):
+            await self.read(handle, offset, step)
 
     async def settle(self) -> None:
         """Wait until whatever still runs is over, and see that nothing is held."""

@@ -45,8 +45,9 @@ PATIENCE_S = 5.0
 
 BACKOFF_S = 0.1
 MOST_BACKOFF_S = 5.0
-MALFORMED_TRIES = 3
-"""Answers that cannot be used, one after another, until a reader is told."""
+MALFORMED_TRIES = 4
+"""Answers that cannot be used, one after another, until a reader is told; one more than the
+client takes to see that a region no longer honours ranges."""
 
 
 @dataclass(frozen=True, slots=True)

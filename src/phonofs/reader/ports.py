@@ -83,6 +83,12 @@ class Blob(Protocol):
     def keep(self, ranges: Ranges) -> None:
         """Of bytes in memory all but these may be dropped."""
 
+    def prefetch(self, offset: int, n: int) -> None:
+        """A sequential reader will want these bytes soon: have the disk's part of them ready."""
+
+    async def check_ahead(self) -> None:
+        """Hash what is there from the start on, so that the check has less left to do."""
+
     async def check(self) -> bool:
         """Whether the complete content is right; then ``verified`` is true."""
         ...

@@ -17,7 +17,7 @@ import trio
 from phonofs.cache.digest import expected
 from phonofs.errors import Corrupt
 from phonofs.ranges import Ranges
-from phonofs.reader.limits import CHECKED_FIRST, KIB, SMALL
+from phonofs.reader.limits import CHECKED_FIRST, KIB, MIB, SMALL
 
 if TYPE_CHECKING:
     from phonofs.reader.handle import Handle
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BLOCK = 128 * KIB
+HASH_AHEAD = 8 * MIB
+"""So many bytes at a time are hashed while the rest is still on its way, so that the last block
+waits for the hash of few."""
+
 Sums = list[int | None]
 
 
@@ -43,10 +47,17 @@ class Proof:
         self.gated = False
         self.running = False
         self.failures = 0
+        self._hashed = 0
+        self._hashing = False
         self._over = trio.Event()
         self._doubted: Sums = []
         self._given: dict[Handle, Ranges] = {}
         self._passing = Passing(stream)
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has a task that uses the blob."""
+        return self.running or self._hashing
 
     @property
     def sure(self) -> bool:
@@ -67,6 +78,19 @@ class Proof:
         """New bytes are there; to be called before those who wait for them are woken."""
         if self._passing.advance():
             self._failed([])
+        elif not self._hashing and HASH_AHEAD <= self._stream.size <= CHECKED_FIRST:
+            there = self._stream.blob.present.stop_of(0)
+            if there - self._hashed >= HASH_AHEAD and there < self._stream.size:
+                self._hashed, self._hashing = there, True
+                self._stream.yard.spawn(self._hash_ahead)
+
+    async def _hash_ahead(self) -> None:
+        try:
+            await self._stream.blob.check_ahead()
+        finally:
+            self._hashing = False
+            if not self._stream.busy:
+                self._stream.yard.drained(self._stream)
 
     def keep(self, kept: Ranges) -> None:
         """Add what the proof still needs to what is kept in memory."""
@@ -88,8 +112,9 @@ class Proof:
         try:
             if await stream.blob.check():
                 await self._right()
-            elif stream.failure is None:
+            elif stream.failure is None and stream.blob.complete:
                 self._failed(await self._sums())
+            # else bytes were lost on disk: whoever needs them fetches them, and it begins again
         except Exception:
             log.exception("object %s: its check failed by a fault of phonofs", stream.record.id)
             stream.fail(Corrupt(f"object {stream.record.id} could not be checked"))
@@ -126,6 +151,7 @@ class Proof:
         for handle in stream.handles:
             handle.seen = Ranges()
         self.gated = stream.size <= CHECKED_FIRST
+        self._hashed = 0
         self._passing.restart()
         stream.restore()
         stream.yard.on_wrong(stream.ino)

@@ -8,7 +8,7 @@ import logging
 
 import trio
 
-from phonofs.errors import Changed, Malformed, ServiceError
+from phonofs.errors import Changed, Malformed, ServiceError, Unavailable
 from phonofs.model import Record
 from phonofs.ranges import Ranges
 from phonofs.reader.fetching import carry
@@ -66,7 +66,7 @@ class Stream:
     @property
     def busy(self) -> bool:
         """Whether a task of it is running."""
-        return bool(self.parts) or self.proof.running
+        return bool(self.parts) or self.proof.busy
 
     @property
     def whole_only(self) -> bool:
@@ -153,6 +153,8 @@ class Stream:
         handle.starved = False
         if self.blob.in_memory:
             self._keep()
+        elif window.running:
+            self.blob.prefetch(window.next, min(ahead, MOST_PART))
         if self.whole_only:
             self._stir()
         elif self._may_extend(handle):
@@ -200,9 +202,12 @@ class Stream:
         if self.size <= SMALL or not self.handles:
             return
         kept = Ranges(self.needs.values())
+        most = self.most_ahead()
         for handle in self.handles:
             window = handle.window
-            kept.add(max(0, window.next - SLACK), window.next + window.ahead(self.most_ahead()))
+            # a whole stream is let run as far as the largest window, and a chunk beyond
+            ahead = most + SLACK if self.whole_only else window.ahead(most)
+            kept.add(max(0, window.next - SLACK), window.next + ahead)
         self.proof.keep(kept)
         self.blob.keep(kept)
 
@@ -232,11 +237,20 @@ class Stream:
         if body.total is not None:
             self._measure(body.total)
         if body.start == part.head:
-            self._ranges_seen |= part.head > 0
+            self._from_there(part, body)
         elif body.start < part.head:
             self._from_elsewhere(part, body.start)
         else:
             raise Malformed(f"object {self.record.id}: the service sent other bytes than asked for")
+
+    def _from_there(self, part: Part, body: Body) -> None:
+        """The body begins where it should; at 0 it may yet be the whole, unasked."""
+        if part.head > 0:
+            self._ranges_seen = True
+        elif part.stop < self.size and (body.stop is None or body.stop > part.stop):
+            self._whole_seen = True
+            if self.whole_only:
+                part.restart(0, self.size)
 
     def _from_elsewhere(self, part: Part, start: int) -> None:
         """The body begins before what was asked for: only whole streams are to be had."""
@@ -285,6 +299,8 @@ class Stream:
         for a, b in self.blob.present.missing(start, stop):
             self.blob.write(a, view[a - start : b - start])
             fresh += b - a
+        if fresh and not self.blob.present.covers(start, stop):
+            raise Unavailable(f"object {self.record.id}: neither disk nor memory has room for it")
         self.yard.counts.fetched_bytes += fresh
         self.yard.counts.discarded_bytes += len(chunk) - fresh
         self.proof.passed()
