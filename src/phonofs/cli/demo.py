@@ -32,11 +32,11 @@ PROFILE = "demo"
 
 @click.command("demo")
 @click.argument("mountpoint", required=False)
-@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As those of mount.")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
 @click.option("--fault", metavar="PLAN", help="A fault plan: which requests fail, and how.")
 @click.option("--set", "choices", metavar="NAME=VALUE", multiple=True, help="How it answers.")
 @click.option("--serve-only", is_flag=True, help="Only the stand-in, for other clients.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Its port; 0: any.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Its port.")
 def command(
     mountpoint: str | None,
     options: Sequence[str],

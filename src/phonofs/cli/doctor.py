@@ -15,7 +15,7 @@ from phonofs.errors import PhonofsError
 
 @click.command("doctor")
 @click.argument("profile", default=DEFAULT_PROFILE)
-@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As those of mount.")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
 def command(profile: str, options: tuple[str, ...]) -> int:
     """Check everything a mount needs, and say what to do.
 

@@ -42,7 +42,14 @@ class Outcome:
 @click.command("fetch")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say how much it would be.")
-@click.option("-j", "--jobs", type=click.IntRange(1, 64), default=8, help="Files side by side.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=8,
+    metavar="N",
+    help="Files side by side (8).",
+)
 def command(paths: Sequence[str], dry_run: bool, jobs: int) -> int:
     """Bring files or whole days into the cache.
 

@@ -13,7 +13,7 @@ from phonofs.errors import UsageError
 
 @click.command("login")
 @click.argument("profile", default=DEFAULT_PROFILE)
-@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As those of mount.")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
 def command(profile: str, options: tuple[str, ...]) -> int:
     """Ask for key and secret, try them, and keep them.
 

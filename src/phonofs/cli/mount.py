@@ -26,7 +26,9 @@ def _option_list() -> str:
 
 @click.command("mount", epilog=_option_list())
 @click.argument("words", metavar="[PROFILE] MOUNTPOINT", nargs=-1, required=True)
-@click.option("-o", "options", metavar="OPT,…", multiple=True, help="Options, see below.")
+@click.option(
+    "-o", "options", metavar="OPT,…", multiple=True, help="Options, as in phonofs.toml(5)."
+)
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
 def command(words: Sequence[str], options: Sequence[str], foreground: bool) -> int:
     """Mount an account as a read-only folder.

@@ -17,9 +17,9 @@ MANY = 10
 
 @click.command("restore")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
-@click.option("--days", type=click.IntRange(1, 10), default=7, help="How long they stay (7).")
+@click.option("--days", type=click.IntRange(1, 10), default=7, metavar="N", help="1 to 10 (7).")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, however many there are.")
-@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As those of mount.")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
 def command(paths: Sequence[str], days: int, yes: bool, options: Sequence[str]) -> int:
     """Ask for archived objects back.
 

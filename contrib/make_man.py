@@ -1,0 +1,277 @@
+"""Writes the manual pages from the tables they document: commands, options, exit statuses.
+
+``python contrib/make_man.py`` writes man/; a test says when that is due. The language is mdoc(7).
+"""
+
+import importlib
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+
+from phonofs.cli import COMMANDS
+from phonofs.config import OPTIONS, Option
+
+FOLDER = Path(__file__).resolve().parent.parent / "man"
+WIDTH = 72
+DATE = "November 23, 2026"
+
+EXIT_STATUS = (
+    ("0", "done"),
+    ("1", "wrong usage or configuration"),
+    ("2", "the credentials are refused"),
+    ("3", "the service cannot be reached"),
+    ("32", "the mount failed, as with mount(8)"),
+    ("130", "interrupted by Ctrl-C"),
+)
+
+ERRORS = (
+    ("ENOENT", "There is no such name."),
+    ("EROFS", "Something that would change the tree; nothing does."),
+    ("ENODATA", "The object is archived: ask for it with phonofs restore."),
+    ("EACCES", "The service refuses it to this key."),
+    ("ESTALE", "The object is gone, or has other content than when it was opened: open it again."),
+    (
+        "EIO",
+        "The service cannot be reached or was too slow, or gave wrong bytes twice; the log has "
+        "more.",
+    ),
+    ("ENOTCONN", "The process of the mount has died: phonofs umount, then mount again."),
+)
+
+ATTRIBUTES = (
+    ("user.phonofs.id", "the object's id"),
+    ("user.phonofs.region", "the region it is in"),
+    ("user.phonofs.type", "its type, such as callrecording"),
+    ("user.phonofs.state", "AVAILABLE or ARCHIVED"),
+    ("user.phonofs.checksum", "its checksum, as the service says it"),
+    ("user.phonofs.object_name", "its name at the service, unchanged"),
+    ("user.phonofs.created, user.phonofs.updated", "when, in UTC"),
+    ("user.phonofs.cached", "how many of its bytes are in the cache"),
+    ("user.phonofs.tag.KEY", "each of its tags"),
+    ("user.mime_type", "its media type"),
+    ("user.phonofs.json", "the whole record"),
+    ("user.phonofs.status", "of the root only: what phonofs status --json prints"),
+)
+
+
+def text(words: str) -> str:
+    """Words as mdoc takes them: a line a sentence at least, none of it a request or an escape."""
+    sentences = re.split(r"(?<=[^.]\.) (?=[A-Z])", " ".join(words.split()))
+    lines = [
+        line for each in sentences for line in textwrap.wrap(each, WIDTH, break_on_hyphens=False)
+    ]
+    return "\n".join(escaped(line) for line in lines)
+
+
+def escaped(line: str) -> str:
+    """One line without anything that mdoc would act upon."""
+    line = line.replace("\\", "\\e").replace("-", "\\-")
+    return re.sub(r"^([.'])", r"\\&\1", line)
+
+
+def argument(words: str) -> str:
+    """Words as one argument of a macro."""
+    return '"' + escaped(words).replace('"', "\\(dq") + '"'
+
+
+def items(pairs: Iterable[tuple[str, str]], tag: str = "Li") -> Iterator[str]:
+    """A tagged list; nothing where it would be empty."""
+    entries = list(pairs)
+    if not entries:
+        return
+    yield ".Bl -tag -width Ds"
+    for name, meaning in entries:
+        yield f".It {tag} {argument(name)}"
+        yield text(sentence(meaning))
+    yield ".El"
+
+
+def sentence(words: str) -> str:
+    """Words with a capital and a full stop."""
+    words = words.strip()
+    words = words if words.endswith((".", ":")) else words + "."
+    return words[0].upper() + words[1:] if words[0].islower() else words
+
+
+def head(name: str, section: int, what: str) -> Iterator[str]:
+    """The beginning every page has."""
+    yield '.\\" Made by contrib/make_man.py; change that, or the tables it reads.'
+    yield f".Dd {DATE}"
+    yield f".Dt {name.upper()} {section}"
+    yield ".Os"
+    yield ".Sh NAME"
+    yield f".Nm {name}"
+    yield f".Nd {what}"
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """The commands that help shows."""
+    for name, entry in COMMANDS.items():
+        if not entry.hidden:
+            yield name, importlib.import_module(f"phonofs.cli.{entry.module}").command
+
+
+def command_section(name: str, command: click.Command) -> Iterator[str]:
+    """One command: its usage, help, and options."""
+    context = click.Context(command, info_name=name)
+    pieces = [piece for piece in command.collect_usage_pieces(context) if piece != "[OPTIONS]"]
+    yield f".Ss phonofs {name} {escaped(' '.join(pieces))}".rstrip()
+    for paragraph in (command.help or "").split("\n\n"):
+        yield text(" ".join(paragraph.split()))
+        yield ".Pp"
+    options = [each for each in command.params if isinstance(each, click.Option)]
+    records = (each.get_help_record(context) for each in options)
+    yield from items((record for record in records if record), tag="Li")
+
+
+def phonofs_1() -> Iterator[str]:
+    """The commands."""
+    yield from head("phonofs", 1, "the recordings of an 8x8 account as a read-only folder")
+    yield from [".Sh SYNOPSIS", ".Nm", ".Ar command", ".Op Ar option ...", ".Op Ar argument ..."]
+    yield ".Sh DESCRIPTION"
+    yield ".Nm"
+    yield text(
+        "mounts calls, voicemails, screen recordings and transcripts as files, by date. Nothing "
+        "is downloaded until it is read; what was read stays in a bounded cache on disk. The "
+        "folders are YEAR/YEAR-MONTH/YEAR-MONTH-DAY in the time zone of the configuration; with "
+        "more than one region, each is a folder above the years."
+    )
+    yield ".Sh COMMANDS"
+    for name, command in commands():
+        yield from command_section(name, command)
+    yield ".Sh EXTENDED ATTRIBUTES"
+    yield from items(ATTRIBUTES)
+    yield from [".Sh ENVIRONMENT", text("Every option of"), ".Xr phonofs.toml 5"]
+    yield text("can be given as a variable, PHONOFS_ and its name in capitals.")
+    yield ".Sh FILES"
+    yield from items(
+        (
+            ("/etc/phonofs.toml", "the configuration of the system"),
+            ("$XDG_CONFIG_HOME/phonofs/config.toml", "that of the user, which wins"),
+            ("$XDG_CONFIG_HOME/phonofs/credentials/PROFILE", "where login keeps key and secret"),
+            ("$XDG_CACHE_HOME/phonofs/PROFILE", "the cache and the catalogue"),
+        ),
+        tag="Pa",
+    )
+    yield ".Sh EXIT STATUS"
+    yield from items(EXIT_STATUS)
+    yield ".Sh EXAMPLES"
+    yield text("The made-up account, without a key or a network:")
+    yield ".Dl phonofs demo calls"
+    yield text("An account, once its key and secret are known:")
+    yield from [".Dl phonofs login", ".Dl phonofs mount \\(ti/calls"]
+    yield ".Sh DIAGNOSTICS"
+    yield text("What a reader of the mounted files may meet:")
+    yield from items(ERRORS, tag="Er")
+    yield from [".Sh SEE ALSO", ".Xr phonofs.toml 5 ,", ".Xr mount.phonofs 8"]
+
+
+def option_entry(option: Option) -> tuple[str, str]:
+    """An option, its kind, meaning, choices and default."""
+    parts = [option.help]
+    if option.choices:
+        parts.append("One of " + ", ".join(option.choices))
+    if option.shown_default:
+        parts.append(f"Default: {option.shown_default}")
+    return f"{option.name} ({option.kind})", " ".join(sentence(part) for part in parts)
+
+
+def phonofs_toml_5() -> Iterator[str]:
+    """The configuration."""
+    yield from head("phonofs.toml", 5, "configuration of phonofs")
+    yield ".Sh DESCRIPTION"
+    yield text(
+        "A TOML file with a table for each profile. What the table [default] says holds for all "
+        "profiles, and it is the profile that is meant where none is named. Later wins: "
+        "/etc/phonofs.toml, $XDG_CONFIG_HOME/phonofs/config.toml, the environment, -o. Lists are "
+        "TOML lists; in the environment and with -o they are joined by colons, and a comma "
+        "within a value is written with a backslash. A name that is not known, or a value that "
+        "cannot be used, is an error."
+    )
+    yield ".Pp"
+    yield text("A file that holds a secret must be readable by its owner alone.")
+    yield ".Sh OPTIONS"
+    yield from items(option_entry(option) for option in OPTIONS)
+    yield ".Sh FILES"
+    yield from [".Pa /etc/phonofs.toml ,", ".Pa $XDG_CONFIG_HOME/phonofs/config.toml"]
+    yield ".Sh EXAMPLES"
+    yield ".Bd -literal -offset indent"
+    yield from (
+        escaped(line)
+        for line in (
+            "[default]",
+            'timezone = "Europe/London"',
+            'cache_size = "50G"',
+            "",
+            "[work]",
+            'key = "eght_…"',
+            'secret_file = "/etc/phonofs/work.secret"',
+            'types = ["callrecording", "transcription"]',
+            "since = 2024-01-01",
+        )
+    )
+    yield from [".Ed", ".Sh SEE ALSO", ".Xr phonofs 1 ,", ".Xr mount.phonofs 8"]
+
+
+def mount_phonofs_8() -> Iterator[str]:
+    """The mount helper."""
+    yield from head("mount.phonofs", 8, "mount helper of phonofs")
+    yield from [".Sh SYNOPSIS", ".Nm", ".Ar profile", ".Ar mountpoint", ".Op Fl sfnv"]
+    yield ".Op Fl o Ar options"
+    yield ".Sh DESCRIPTION"
+    yield text("Called by")
+    yield ".Xr mount 8"
+    yield text("for mount -t phonofs and for lines of")
+    yield ".Xr fstab 5 ,"
+    yield text("once phonofs setup-mount-helper has put it into /sbin. The options are those of")
+    yield ".Xr phonofs.toml 5 ;"
+    yield text(
+        "those that mount(8) passes on to every file system (ro, nosuid, nofail, _netdev, user, "
+        "x-systemd.automount and so on) are taken and ignored. A phonofs mount is always "
+        "ro,nosuid,nodev,noexec,default_permissions."
+    )
+    helper = importlib.import_module("phonofs.cli.mount_helper").command
+    context = click.Context(helper, info_name="mount.phonofs")
+    options = [each for each in helper.params if isinstance(each, click.Option)]
+    records = (each.get_help_record(context) for each in options)
+    yield from items((record for record in records if record), tag="Li")
+    yield ".Sh EXIT STATUS"
+    yield from items(EXIT_STATUS[:-1])
+    yield ".Sh EXAMPLES"
+    yield text("A line of /etc/fstab that mounts when somebody looks:")
+    yield ".Dl work /mnt/calls phonofs _netdev,allow_other,x\\-systemd.automount 0 0"
+    yield from [".Sh SEE ALSO", ".Xr phonofs 1 ,", ".Xr phonofs.toml 5 ,", ".Xr mount 8"]
+
+
+PAGES = {
+    "phonofs.1": phonofs_1,
+    "phonofs.toml.5": phonofs_toml_5,
+    "mount.phonofs.8": mount_phonofs_8,
+}
+
+
+def page(name: str) -> str:
+    """The source of one page."""
+    lines = list(PAGES[name]())
+    # A paragraph break before a list or a section is one too many.
+    kept = [
+        line
+        for line, following in zip(lines, [*lines[1:], ".Sh"], strict=True)
+        if line != ".Pp" or not following.startswith((".Sh", ".Ss", ".Bl", ".Pp"))
+    ]
+    return "\n".join(kept) + "\n"
+
+
+def main() -> None:
+    """Write all pages, or those named."""
+    FOLDER.mkdir(exist_ok=True)
+    for name in sys.argv[1:] or PAGES:
+        (FOLDER / name).write_text(page(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Every option, command, exit status and errno is documented, and nothing that is not there."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from phonofs.cli import COMMANDS
+from phonofs.config import OPTIONS
+from phonofs.errors import CredentialsRefused, MountFailed, Unavailable, UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def rows(*header: str) -> list[list[str]]:
+    """The rows of the table in the README that has this header."""
+    start = README.index("| " + " | ".join(header) + " |")
+    lines = README[start:].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def make_man() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_man", ROOT / "contrib/make_man.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_readme_has_every_option_with_its_default_and_meaning() -> None:
+    documented = [
+        (name.strip("`"), default.strip("`"), meaning)
+        for name, default, meaning in rows("name", "default", "meaning")
+    ]
+    assert documented == [(each.name, each.shown_default, each.help) for each in OPTIONS]
+
+
+def test_the_readme_has_every_command_and_no_other() -> None:
+    documented = {row[0].split()[1].strip("`") for row in rows("command", "does")}
+    assert documented == {name for name, command in COMMANDS.items() if not command.hidden}
+
+
+def test_every_command_named_in_the_readme_exists() -> None:
+    named = set(re.findall(r"(?<![/\w])phonofs ([a-z][a-z-]+)\b", README))
+    prose = {"mounts", "tells", "finds", "and", "goes"}
+    assert named - prose <= set(COMMANDS)
+
+
+def test_the_readme_says_every_exit_status() -> None:
+    sentence = " ".join(re.search(r"Exit status:[^#]*?\n\n", README)[0].split())  # type: ignore[index]
+    said = {int(number) for number in re.findall(r"\b(\d+) [a-z]", sentence)}
+    errors = (UsageError, CredentialsRefused, Unavailable, MountFailed)
+    assert said == {0, *(error.exit_status for error in errors)}
+
+
+def test_every_errno_a_reader_may_meet_is_documented() -> None:
+    """Those of the one table, but for what no reader of files gets."""
+    errnos = importlib.import_module("phonofs.fuse.errnos")
+    source = Path(errnos.__file__ or "").read_text()
+    given = set(re.findall(r"errno\.(E[A-Z]+)", source)) - {"ENOTDIR", "EISDIR", "EINTR"}
+    documented = {row[0].split()[0].strip("`") for row in rows("error", "why", "what to do")}
+    assert given <= documented
+    assert documented == {name for name, _ in make_man().ERRORS}
+
+
+def test_the_two_commands_of_the_readme_are_there() -> None:
+    for name in ("contrib/demo", "contrib/test"):
+        assert f"\n./{name}\n" in README
+        assert os.access(ROOT / name, os.X_OK)
+
+
+def test_the_links_of_the_documents_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_room_is_in_the_table_of_rooms() -> None:
+    text = (ROOT / "contrib/ARCHITECTURE.md").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "src/phonofs").iterdir()):
+        if path.name.startswith("__") or path.suffix not in ("", ".py"):
+            continue
+        name = f"{path.name}/" if path.is_dir() else path.name
+        assert f"`{name}`" in text, name
+
+
+@pytest.mark.parametrize("name", ["phonofs.1", "phonofs.toml.5", "mount.phonofs.8"])
+def test_the_manual_is_what_the_tables_say(name: str) -> None:
+    """Otherwise: python contrib/make_man.py."""
+    assert (ROOT / "man" / name).read_text(encoding="utf-8") == make_man().page(name)
+
+
+@pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc is not installed")
+def test_the_manual_is_well_formed() -> None:
+    pages = sorted(str(path) for path in (ROOT / "man").iterdir())
+    outcome = subprocess.run(
+        ["mandoc", "-Tlint", "-Wwarning", *pages], capture_output=True, text=True, check=False
+    )
+    assert outcome.stdout == ""
+
+
+def test_what_the_tests_need_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = project["dependency-groups"]["dev"] + project["project"]["dependencies"]
+    for extra in project["project"]["optional-dependencies"].values():
+        wanted += extra
+    pinned = {
+        re.split("==", line)[0].lower().replace("_", "-")
+        for line in (ROOT / "contrib/requirements-dev.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    }
+    names = {re.match(r"[A-Za-z0-9_-]+", each)[0].lower() for each in wanted}  # type: ignore[index]
+    assert names <= pinned
