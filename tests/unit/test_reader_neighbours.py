@@ -1,0 +1,174 @@
+"""Reading ahead across files: who reads them one after another does not wait for each."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import trio
+
+from phonofs.model import Record
+from phonofs.reader.limits import Limits
+from phonofs.reader.neighbours import Neighbours
+from tests.unit.reader_world import KIB, LATENCY, MIB, FakeService, World, plain, record, world
+
+SIZE = 50_000
+
+
+def folder(count: int, *, size: int = SIZE, shuffled: bool = False) -> list[tuple[int, Record]]:
+    """Files in the order of names; shuffled inodes where asked for."""
+    inodes = list(range(100, 100 + count))
+    if shuffled:
+        random.Random(5).shuffle(inodes)
+    return [(ino, record(size, f"f{number:04}")) for number, ino in enumerate(inodes)]
+
+
+async def read_file(w: World, ino: int, file: Record) -> None:
+    handle = w.reader.open(file, ino)
+    await w.read_on(handle)
+    w.reader.release(handle)
+
+
+async def read_all(w: World, files: Sequence[tuple[int, Record]]) -> float:
+    began = trio.current_time()
+    for ino, file in files:
+        await read_file(w, ino, file)
+    return (trio.current_time() - began) / LATENCY
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+async def test_three_hundred_small_files_cost_few_round_trips(in_memory):
+    """300 files of 50 KB one after another take at most 28 round trips, each byte once."""
+    files = folder(300)
+    async with world(FakeService(rate=400e6), files=files, in_memory=in_memory) as w:
+        assert await read_all(w, files) <= 28
+        assert w.service.sent() == 300 * SIZE
+        assert len(w.service.asked) == 300
+        assert w.service.most_open <= 16
+
+
+async def test_the_order_of_inodes_is_followed_too():
+    """``cp -r`` sorts by inode; it finds its next files just as well."""
+    files = folder(200, shuffled=True)
+    async with world(FakeService(rate=400e6), files=files) as w:
+        assert await read_all(w, sorted(files, key=lambda file: file[0])) <= 24
+        assert len(w.service.asked) == 200
+
+
+async def test_a_few_left_out_do_not_end_it():
+    """Reading every second file, or with small leaps, still finds the next ones there."""
+    files = folder(200)
+    async with world(FakeService(rate=400e6), files=files) as w:
+        assert await read_all(w, files[::2]) <= 24
+
+
+async def test_types_left_out_are_not_brought():
+    """``cat *.json`` in a folder of recordings and transcripts fetches only transcripts."""
+    files = [
+        (ino, record(SIZE, f"f{ino}", kind="transcription" if ino % 2 else "callrecording"))
+        for ino in range(200)
+    ]
+    async with world(FakeService(rate=400e6), files=files) as w:
+        await read_all(w, files[1::2])
+        await trio.sleep(5)
+        fetched = {asked.id for asked in w.service.asked}
+        others = fetched - {file.id for _, file in files[1::2]}
+        assert len(others) <= 4
+
+
+async def test_several_processes_share_a_folder():
+    """Four readers that take the files in turns (xargs -P4) leave one trail."""
+    files = folder(200)
+    async with world(FakeService(rate=400e6), files=files) as w:
+        queue = iter(files)
+
+        async def worker() -> None:
+            for ino, file in queue:
+                await read_file(w, ino, file)
+
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(worker)
+        assert (trio.current_time() - began) / LATENCY <= 22
+        assert len(w.service.asked) == 200
+
+
+async def test_headers_only_trigger_nothing():
+    """Opening every file for its first bytes fetches no other file."""
+    files = folder(50, size=8 * MIB)
+    async with world(files=files) as w:
+        for ino, file in files:
+            handle = w.reader.open(file, ino)
+            await w.read(handle, 0, 64 * KIB)
+            w.reader.release(handle)
+        assert w.reader.statistics()["ahead_files"] == 0
+
+
+async def test_a_random_order_triggers_nothing_much():
+    """Whoever picks files here and there does not fetch the folder."""
+    files = folder(300)
+    async with world(files=files) as w:
+        picked = random.Random(3).sample(files, 25)
+        await read_all(w, picked)
+        await trio.sleep(5)
+        assert len({asked.id for asked in w.service.asked}) <= 25 + 8
+
+
+async def test_it_stops_when_the_pattern_stops():
+    """A reader that goes no further leaves at most the files begun, and they are let go."""
+    files = folder(300)
+    async with world(FakeService(rate=400e6), files=files) as w:
+        await read_all(w, files[:10])
+        await trio.sleep(30)
+        assert len(w.service.asked) <= 10 + 28
+        assert w.reader.statistics()["streams"] == 0
+
+
+async def test_it_is_capped_in_bytes():
+    """With a small cache only a quarter of it is brought ahead."""
+    files = folder(40, size=2 * MIB)
+    limits = Limits(cache_bytes=32 * MIB)
+    async with world(FakeService(rate=400e6), files=files, limits=limits) as w:
+        await read_all(w, files[:6])
+        await trio.sleep(5)
+        assert w.service.sent() <= 6 * 2 * MIB + 8 * MIB
+
+
+async def test_of_large_files_the_beginning_is_brought():
+    """Files too large to come whole have their first MiB there when they are opened."""
+    files = folder(10, size=12 * MIB)
+    async with world(FakeService(rate=400e6), files=files) as w:
+        await read_all(w, files[:4])
+        await trio.sleep(2)
+        ino, file = files[4]
+        handle = w.reader.open(file, ino)
+        assert w.reader.read_now(handle, 0, 128 * KIB) == plain(0, 128 * KIB)
+        w.reader.release(handle)
+
+
+async def test_a_reader_passes_what_is_read_ahead():
+    """With all turns taken by read-ahead, what a reader waits for still goes at once."""
+    files = folder(300, size=3 * MIB)
+    async with world(FakeService(rate=2e6), files=files, limits=Limits()) as w:
+        await read_all(w, files[:4])
+        began = trio.current_time()
+        handle = w.reader.open(record(64 * MIB, "other"), 5)
+        await w.read(handle, 0, 64 * KIB)
+        assert trio.current_time() - began < 2 * LATENCY
+        w.reader.release(handle)
+
+
+def test_a_trail_is_forgotten():
+    """After some seconds without a file the sequence begins anew."""
+    files = folder(20)
+
+    def siblings(ino: int, n: int, *, by_inode: bool = False) -> list[tuple[int, Record]]:
+        at = [other for other, _ in files].index(ino) + 1
+        return files[at : at + n]
+
+    neighbours = Neighbours(siblings, most_files=28, most_bytes=MIB)
+    file = files[0][1]
+    assert neighbours.finished(100, file, 0.0) == []
+    assert [ino for ino, _ in neighbours.finished(101, file, 1.0)] == [102, 103, 104, 105]
+    assert [ino for ino, _ in neighbours.finished(102, file, 2.0)] == list(range(106, 111))
+    assert neighbours.finished(103, file, 60.0) == []
