@@ -1,0 +1,57 @@
+"""The rows: what is measured, in which unit, and what the target is. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    key     the name its figures are kept under
+    title   what it says
+    unit    ``MB/s``, ``s``, ``round trips``, ``IOPS``, ``MiB``, or nothing for a plain number
+    more    whether more is better (a speed) or less (a time)
+    target  the least ratio to the better rclone
+    against the least ratio to one mode of rclone, where that has a target of its own
+    most    an absolute: our figure must be at most this
+    least   an absolute: our figure must be at least this
+    """
+
+    key: str
+    title: str
+    unit: str
+    more: bool = False
+    target: float | None = None
+    against: Mapping[str, float] = field(default_factory=dict)
+    most: float | None = None
+    least: float | None = None
+
+
+ROWS = (
+    Row("cold", "512 MiB, cold, sequential, 0 ms", "MB/s", True,
+        against={"rclone full": 1.7, "rclone off": 1.0}),
+    Row("hot", "the same again in the same mount", "MB/s", True, target=5.0),
+    Row("warm", "after a remount, from the disk cache", "MB/s", True, target=2.5),
+    Row("disk", "the same with the disk cold", "MB/s", True, target=2.0),
+    Row("fio1", "random 4 KiB from the disk cache, 1 job", "IOPS", True, target=1.0),
+    Row("fio16", "the same, 16 jobs", "IOPS", True, target=1.0),
+    Row("limited", "{limited}, cold, 50 ms, 40 MB/s a connection", "MB/s", True, target=3.0),
+    Row("first", "first 64 KiB after open, 50 ms", "round trips", most=1.3),
+    Row("last", "then the last 64 KiB", "round trips", most=1.3),
+    Row("random", "then random seeks (the median of 5)", "round trips", most=1.3),
+    Row("worst", "the slowest of the 5", "round trips", most=1.3),
+    Row("grep", "{small}, cold, 50 ms: grep -r", "s", target=12.0),
+    Row("cat", "cat *", "s", target=12.0),
+    Row("cp", "cp -r", "s", target=12.0),
+    Row("again", "grep -r, warm after a remount", "s", target=2.0),
+    Row("ls", "ls of 10,000, cold, 0 ms", "s"),
+    Row("ls-l", "ls -l of 10,000 after ls", "s", target=5.0),
+    Row("eight", "8 readers of 8 files, 50 ms", "MB/s", True),
+    Row("share8", "the slowest one's part of its share", "", True, least=0.5),
+    Row("sent8", "bytes fetched, as a multiple", "", most=1.02),
+    Row("one", "8 readers of one file, 50 ms", "MB/s", True),
+    Row("share1", "the slowest one's part of its share", "", True, least=0.5),
+    Row("sent1", "bytes fetched, as a multiple", "", most=1.02),
+    Row("peak", "most memory of the process, over all", "MiB", most=120.0, target=1.0),
+)  # fmt: skip
