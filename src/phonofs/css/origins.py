@@ -59,10 +59,6 @@ class Targets:
         address = _address(self.api.host)
         self._private = address is not None and address.is_private
 
-    def is_api(self, url: str) -> bool:
-        """Whether a URL is of the service's own origin."""
-        return origin_of(url) == self.api
-
     def target(self, url: str, base: str = "") -> str:
         """The URL an answer points to, absolute; relative ones start from ``base``.
 

@@ -21,13 +21,14 @@ import trio
 
 from phonofs import __version__
 from phonofs.css.answers import Headers, asked_pause_s
-from phonofs.css.origins import Targets, origin_of
+from phonofs.css.origins import Origin, Targets, origin_of
 from phonofs.css.pace import Pace
 from phonofs.css.proxies import environment_proxies, proxy_for
 from phonofs.css.slots import Gate, Slots
 from phonofs.css.tls import trusting
+from phonofs.css.transport_errors import EXPECTED, explained
 from phonofs.css.wire import WireTransport
-from phonofs.errors import Malformed, PhonofsError, ServiceError, Unavailable, Untrusted, UsageError
+from phonofs.errors import Malformed, PhonofsError, ServiceError, Unavailable, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -38,18 +39,6 @@ KEEP_ALIVE_S = 20.0
 """An idle connection is not used again after this: object stores close theirs from then on."""
 
 USER_AGENT = f"phonofs/{__version__}"
-
-EXPECTED = (
-    httpx.HTTPError,
-    httpx.InvalidURL,
-    httpx.StreamError,
-    OSError,
-    ServiceError,
-    trio.BrokenResourceError,
-    trio.ClosedResourceError,
-    trio.TooSlowError,
-)
-"""What may go wrong on the way; anything else is a fault of ours, and stays one."""
 
 Chunk = bytes | bytearray | memoryview
 """A piece of a body; a memoryview holds only until the next one is asked for."""
@@ -97,7 +86,7 @@ class Answer:
 
 
 @dataclass(slots=True)
-class _Counts:
+class Counts:
     """What was done so far: requests by kind, errors by class, bytes of bodies."""
 
     requests: Counter[str] = field(default_factory=Counter)
@@ -131,10 +120,10 @@ class Transport:
         self.targets = Targets(api_url)
         self.slots = Slots(max_connections)
         self.gate = Gate()
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._context = trusting() if context is None and http is None else context
         self._proxies = environment_proxies() if proxies is None else dict(proxies)
-        self._counts = _Counts()
+        self.counts = Counts()
         self._direct = http if http is not None else self._own(fast)
         self._given = http is not None
         self._by_proxy: dict[str, httpx.AsyncBaseTransport] = {}
@@ -180,14 +169,16 @@ class Transport:
         Raises Unavailable when there is no answer, Untrusted for its certificate, Malformed for
         one that breaks the protocol; with ``bearer`` also what the keeper raises.
         """
-        token = await self._admit(urgent, bearer, ask)
+        origin = origin_of(ask.url)
+        assert bearer is None or origin == self.targets.api, "the token stays with the service"
+        token = await self._admit(urgent, bearer)
         try:
-            response = await self._send(ask, token)
-            stream = Stream(self, ask, response, token, urgent)
+            response = await self._send(ask, origin, token)
+            stream = Stream(self, ask, origin.host, response, token, urgent)
         except BaseException as error:
             self.slots.release(urgent=urgent)
             if isinstance(error, ServiceError):
-                self._counts.errors[type(error).__name__] += 1
+                self.counts.errors[type(error).__name__] += 1
             raise
         if stream.pause_s:
             self.gate.close(stream.pause_s)
@@ -199,19 +190,18 @@ class Transport:
         ``slots`` as in :meth:`Slots.statistics`.
         """
         return {
-            "requests": dict(self._counts.requests),
-            "errors": dict(self._counts.errors),
-            "received_bytes": self._counts.received_bytes,
+            "requests": dict(self.counts.requests),
+            "errors": dict(self.counts.errors),
+            "received_bytes": self.counts.received_bytes,
             "slots": self.slots.statistics(),
             "paused_s": round(self.gate.closed_s, 3),
         }
 
-    async def _admit(self, urgent: bool, bearer: Bearer | None, ask: Ask) -> Token | None:
+    async def _admit(self, urgent: bool, bearer: Bearer | None) -> Token | None:
         """Hold a slot, with the gate open and a token valid at that very moment.
 
         Nobody waits for the gate or a token while holding a slot: the keeper needs one too.
         """
-        assert bearer is None or self.targets.is_api(ask.url), "the token stays with the service"
         while True:
             if bearer is not None:
                 await bearer.token()
@@ -222,35 +212,37 @@ class Transport:
                 return token
             self.slots.release(urgent=urgent)
 
-    async def _send(self, ask: Ask, token: Token | None) -> httpx.Response:
-        self._counts.requests[ask.kind] += 1
-        host = origin_of(ask.url).host
+    async def _send(self, ask: Ask, origin: Origin, token: Token | None) -> httpx.Response:
+        self.counts.requests[ask.kind] += 1
+        proxy = None if self._given else proxy_for(origin, self._proxies)
         try:
-            request = self._request(ask, token)
-            with trio.fail_after(self._timeout_s):
-                response = await self._route(ask.url).handle_async_request(request)
+            request = self._request(ask, origin, token)
+            with trio.fail_after(self.timeout_s):
+                response = await self._route(proxy).handle_async_request(request)
         except EXPECTED as error:
-            raise explained(error, host, self._timeout_s) from error
-        await self._check_server(ask, response)
+            raise explained(error, origin.host, self.timeout_s) from error
+        if origin != self.targets.api and proxy is None:
+            await self._check_server(response)
         return response
 
-    def _request(self, ask: Ask, token: Token | None) -> httpx.Request:
+    def _request(self, ask: Ask, origin: Origin, token: Token | None) -> httpx.Request:
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **ask.headers}
         if token is not None:
             headers["Authorization"] = f"Bearer {token.value}"
         extensions: dict[str, Any] = {}
-        if not self.targets.is_api(ask.url):
+        if origin != self.targets.api:
             extensions["check_address"] = self.targets.check_address
         return httpx.Request(
             ask.method, ask.url, headers=headers, content=ask.body or None, extensions=extensions
         )
 
-    async def _check_server(self, ask: Ask, response: httpx.Response) -> None:
-        """Look at the address of a server that httpx reached, before its answer is used."""
+    async def _check_server(self, response: httpx.Response) -> None:
+        """Look at the address of a server that httpx reached, before its answer is used.
+
+        The wire has looked before it sent anything; a proxy reaches servers by itself.
+        """
         network = response.extensions.get("network_stream")
-        if network is None or self.targets.is_api(ask.url) or self._proxy(ask.url):
-            return
-        address = network.get_extra_info("server_addr")
+        address = network.get_extra_info("server_addr") if network is not None else None
         try:
             self.targets.check_address(str(address[0]) if address else "")
         except ServiceError:
@@ -258,11 +250,7 @@ class Transport:
                 await response.aclose()
             raise
 
-    def _proxy(self, url: str) -> str | None:
-        return None if self._given else proxy_for(origin_of(url), self._proxies)
-
-    def _route(self, url: str) -> httpx.AsyncBaseTransport:
-        proxy = self._proxy(url)
+    def _route(self, proxy: str | None) -> httpx.AsyncBaseTransport:
         if proxy is None:
             return self._direct
         if proxy not in self._by_proxy:
@@ -299,6 +287,7 @@ class Stream:
         self,
         transport: Transport,
         ask: Ask,
+        host: str,
         response: httpx.Response,
         token: Token | None,
         urgent: bool,
@@ -307,12 +296,13 @@ class Stream:
         self.headers: Headers = {key.lower(): value for key, value in response.headers.items()}
         self.token = token
         self.url = ask.url
+        self._host = host
         self.pause_s = asked_pause_s(self.status, self.headers, time.time())
         self._transport = transport
         self._response = response
         self._chunks: AsyncIterator[Chunk] = aiter(response.stream)  # type: ignore[arg-type]
         self._urgent = urgent
-        self._pace = Pace(transport._timeout_s)
+        self._pace = Pace(transport.timeout_s)
         self._closed = False
 
     def __aiter__(self) -> Self:
@@ -320,31 +310,29 @@ class Stream:
 
     async def __anext__(self) -> Chunk:
         """The next chunk. Raises Unavailable where it is cut off, late or too slow."""
-        timeout_s = self._transport._timeout_s
+        timeout_s = self._transport.timeout_s
         started = trio.current_time()
         try:
             with trio.fail_after(timeout_s):
                 chunk = await anext(self._chunks)
         except EXPECTED as error:
-            raise self._failed(explained(error, origin_of(self.url).host, timeout_s)) from error
-        self._transport._counts.received_bytes += len(chunk)
+            raise self._failed(explained(error, self._host, timeout_s)) from error
+        self._transport.counts.received_bytes += len(chunk)
         if self._pace.too_slow(trio.current_time() - started, len(chunk)):
-            host = origin_of(self.url).host
-            raise self._failed(Unavailable(f"{host} sends too slowly to wait for"))
+            raise self._failed(self._too_slow())
         return chunk
 
     async def read(self, limit_bytes: int) -> bytes:
         """The whole body, in ``timeout_s`` at most. Raises Malformed beyond ``limit_bytes``."""
-        host = origin_of(self.url).host
         parts, size = [], 0
-        with trio.move_on_after(self._transport._timeout_s) as scope:
+        with trio.move_on_after(self._transport.timeout_s) as scope:
             async for chunk in self:
                 parts.append(bytes(chunk))
                 size += len(chunk)
                 if size > limit_bytes:
-                    raise self._failed(Malformed(f"the answer of {host} is too long"))
+                    raise self._failed(Malformed(f"the answer of {self._host} is too long"))
         if scope.cancelled_caught:
-            raise self._failed(Unavailable(f"{host} sends too slowly to wait for"))
+            raise self._failed(self._too_slow())
         return b"".join(parts)
 
     async def aclose(self) -> None:
@@ -367,40 +355,15 @@ class Stream:
         except (httpx.HTTPError, OSError, RuntimeError, trio.BrokenResourceError) as error:
             log.debug("closing a connection failed: %s", type(error).__name__)
 
+    def _too_slow(self) -> Unavailable:
+        return Unavailable(f"{self._host} sends too slowly to wait for")
+
     def _failed(self, error: PhonofsError) -> PhonofsError:
-        self._transport._counts.errors[type(error).__name__] += 1
+        self._transport.counts.errors[type(error).__name__] += 1
         return error
-
-
-def explained(error: Exception, host: str, timeout_s: float) -> ServiceError:
-    """What an error of httpx, trio or the system means, in one sentence without secrets."""
-    if isinstance(error, ServiceError):
-        return error
-    if isinstance(error, trio.TooSlowError | httpx.TimeoutException):
-        return Unavailable(f"{host} did not answer within {timeout_s:g} s")
-    certificate = _certificate_error(error)
-    if certificate is not None:
-        return Untrusted(
-            f"the certificate of {host} cannot be verified ({certificate.verify_message}): is the "
-            "clock right, and is your network's own authority in the system's trust store?"
-        )
-    if isinstance(error, httpx.ConnectError | httpx.ProxyError):
-        return Unavailable(f"{host} cannot be reached")
-    if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol | httpx.InvalidURL):
-        return Malformed(f"the request to {host} cannot be sent ({type(error).__name__})")
-    return Unavailable(f"the connection to {host} broke ({type(error).__name__})")
 
 
 def quiet() -> None:
     """Keep httpx and httpcore from logging: they print whole URLs, signatures and headers."""
     for name in ("httpx", "httpcore", "hpack"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-def _certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | None:
-    seen: BaseException | None = error
-    for _ in range(10):
-        if seen is None or isinstance(seen, ssl.SSLCertVerificationError):
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    return None
