@@ -22,22 +22,27 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve until interrupted. Prints one line of JSON once the ports are open."""
     given = _parser().parse_args(arguments)
     try:
-        serve = partial(
-            serve_forever,
-            _account(given),
-            options_from(given.set),
-            Faults(load(given.fault)) if given.fault else None,
-            port=given.port,
-            store_port=given.store_port,
-            announce=_announce,
-        )
-        trio.run(serve)
-    except* PhonofsError as failed:
-        print(f"phonofs demo: {failed.exceptions[0]}", file=sys.stderr)
-        return 1
-    except* KeyboardInterrupt:
-        return 0
+        _serve(given)
+    except PhonofsError as error:
+        print(f"phonofs demo: {error}", file=sys.stderr)
+        return error.exit_status
     return 0
+
+
+def _serve(given: argparse.Namespace) -> None:
+    serve = partial(
+        serve_forever,
+        _account(given),
+        options_from(given.set),
+        Faults(load(given.fault)) if given.fault else None,
+        port=given.port,
+        store_port=given.store_port,
+        announce=_announce,
+    )
+    try:
+        trio.run(serve)
+    except* KeyboardInterrupt:
+        pass  # the way to end it; nothing is kept that would need an orderly end
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -37,25 +37,39 @@ async def serve(
     UsageError where a port is taken.
     """
     service = service or Service(account, options, faults)
+    api, store = await _listen(port), await _listen(store_port)
+    service.url, service.store_url = _url(api), _url(store)
+    error: Exception | None = None
     async with trio.open_nursery() as nursery:
-        service.url = await _listen(nursery, service, "api", port)
-        service.store_url = await _listen(nursery, service, "store", store_port)
+        _accept(nursery, service, "api", api)
+        _accept(nursery, service, "store", store)
         try:
             yield service
-        finally:
-            nursery.cancel_scope.cancel()
+        except Exception as raised:  # noqa: BLE001 (raised again below, not within a group)
+            error = raised
+        nursery.cancel_scope.cancel()
+    if error is not None:
+        raise error
 
 
-async def _listen(nursery: trio.Nursery, service: Service, origin: str, port: int) -> str:
+async def _listen(port: int) -> list[trio.SocketListener]:
     try:
-        listeners = await trio.open_tcp_listeners(port, host=HOST, backlog=BACKLOG)
-    except OSError as error:
-        raise UsageError(f"port {port} on {HOST} cannot be used: {error.strerror}") from error
+        return await trio.open_tcp_listeners(port, host=HOST, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"port {port} on {HOST} cannot be used: {error}") from error
+
+
+def _url(listeners: list[trio.SocketListener]) -> str:
+    return f"http://{HOST}:{listeners[0].socket.getsockname()[1]}"
+
+
+def _accept(
+    nursery: trio.Nursery, service: Service, origin: str, listeners: list[trio.SocketListener]
+) -> None:
     handler = partial(
         serve_connection, origin=origin, respond=service.answer, counters=service.counters
     )
     nursery.start_soon(partial(trio.serve_listeners, handler, listeners))
-    return f"http://{HOST}:{listeners[0].socket.getsockname()[1]}"
 
 
 async def serve_forever(
