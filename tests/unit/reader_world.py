@@ -246,8 +246,9 @@ class FakeBlob:
 class FakeCache:
     """Keeps every blob for good; on disk unless told otherwise."""
 
-    def __init__(self, in_memory: bool = False) -> None:
+    def __init__(self, in_memory: bool = False, slow: bool = False) -> None:
         self.in_memory = in_memory
+        self.slow = slow
         self.blobs: dict[tuple[str, str], FakeBlob] = {}
 
     def blob(self, record: Record) -> FakeBlob:
@@ -255,6 +256,7 @@ class FakeCache:
         if key not in self.blobs:
             self.blobs[key] = FakeBlob(record, self.in_memory)
         self.blobs[key].pins += 1
+        self.blobs[key].slow = self.slow
         return self.blobs[key]
 
     def release(self, blob: FakeBlob) -> None:
@@ -316,11 +318,12 @@ async def world(
     *,
     limits: Limits | None = None,
     in_memory: bool = False,
+    slow: bool = False,
     files: Iterable[tuple[int, Record]] = (),
 ) -> AsyncIterator[World]:
     """A running reader; at the end nothing may be held."""
     service = service or FakeService()
-    cache = FakeCache(in_memory)
+    cache = FakeCache(in_memory, slow)
     listed = list(files)
     sizes: list[tuple[int, int]] = []
     wrong: list[int] = []
