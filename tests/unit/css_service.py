@@ -46,7 +46,7 @@ def record(id: str = "one", size: int = 1000, **changes: Any) -> Record:
     return Record(**{**fields, **changes})
 
 
-def record_json(id: str = "one", **changes: Any) -> dict[str, Any]:
+def record_json(id: str = "one", /, **changes: Any) -> dict[str, Any]:
     """A record as the service shows it."""
     return {
         "id": id,

@@ -87,7 +87,8 @@ class Targets:
             raise Malformed(f"the service points to the private address {address}: refused")
 
     def _check_host(self, origin: Origin) -> None:
-        loopback = is_loopback(origin.host) or origin.host.endswith(".localhost")
+        name = origin.host.rstrip(".")
+        loopback = is_loopback(name) or name.endswith(".localhost")
         if loopback and not self._local:
             raise Malformed("the service points to this very machine: refused")
         if origin.scheme != "https" and not loopback:
