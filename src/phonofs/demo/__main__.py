@@ -4,13 +4,14 @@ import argparse
 import json
 import sys
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
 import trio
 
 from phonofs.demo.account import Account
 from phonofs.demo.dataset import demo_account
+from phonofs.demo.endless import EndlessAccount
 from phonofs.demo.faults import Faults, load
 from phonofs.demo.options import options_from
 from phonofs.demo.server import serve_forever
@@ -53,17 +54,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", metavar="NAME=VALUE", action="append", default=[])
     parser.add_argument("--seed", type=int, default=8)
     parser.add_argument("--today", type=date.fromisoformat, help="last day (default: today, UTC)")
+    parser.add_argument("--endless", type=int, metavar="N", help="N objects over --days instead")
+    parser.add_argument("--days", type=int, default=1096, help="of --endless (default: 3 years)")
+    parser.add_argument("--size", type=int, help="of each object of --endless, in bytes")
     parser.add_argument("--regions", default="us-east", help="joined by ':'")
     return parser
 
 
 def _account(given: argparse.Namespace) -> Account:
-    regions = tuple(given.regions.split(":"))
-    if given.today:
-        return demo_account(given.today, seed=given.seed, regions=regions)
     now_ms = time.time_ns() // 1_000_000
-    today = datetime.fromtimestamp(now_ms / 1000, UTC).date()
-    return demo_account(today, seed=given.seed, regions=regions, until_ms=now_ms)
+    today = given.today or datetime.fromtimestamp(now_ms / 1000, UTC).date()
+    if given.endless:
+        first = today - timedelta(days=given.days - 1)
+        return EndlessAccount(given.endless, first, given.days, size=given.size)
+    regions = tuple(given.regions.split(":"))
+    until_ms = None if given.today else now_ms
+    return demo_account(today, seed=given.seed, regions=regions, until_ms=until_ms)
 
 
 def _announce(service: Service) -> None:

@@ -1,8 +1,220 @@
-"""The stand-in's description of itself, OpenAPI 3.1, in our own words. Pure."""
+"""The stand-in's description of itself, OpenAPI 3.1, in our own words. Pure.
+
+Served at ``/openapi.json``, so that a tool which knows nothing of phonofs can test the stand-in
+against it. It says what the stand-in does under its default options.
+"""
 
 from typing import Any
 
+from phonofs.demo.faults import KINDS
 
-def description(url: str) -> dict[str, Any]:
+Json = dict[str, Any]
+
+_REGION = {"name": "region", "in": "path", "required": True, "schema": {"type": "string"}}
+_JSON = "application/json"
+_TEXT = {"type": "string"}
+_COUNT = {"type": "integer", "minimum": 0}
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _list(of: Json) -> Json:
+    return {"type": "array", "items": of}
+
+
+def _object(required: str, **properties: Json) -> Json:
+    return {"type": "object", "required": required.split(), "properties": properties}
+
+
+_SCHEMAS: Json = {
+    "Error": _object("message", errorCode={"type": "integer"}, message=_TEXT),
+    "Tag": _object("key value", key=_TEXT, value=_TEXT),
+    "Record": _object(
+        "id type objectName storedBytes createdTime objectState tags",
+        id=_TEXT,
+        type=_TEXT,
+        mimeType=_TEXT,
+        objectName=_TEXT,
+        checksumType={"const": "MD5"},
+        checksum=_TEXT,
+        customerId=_TEXT,
+        userId=_TEXT,
+        storedBytes=_COUNT,
+        createdTime=_TEXT,
+        updatedTime=_TEXT,
+        objectState=_TEXT,
+        bucketId=_TEXT,
+        tags=_list(_ref("Tag")),
+        shared={"type": "boolean"},
+    ),
+    "Page": _object(
+        "lastPage pageKey pageSize content",
+        lastPage={"type": "boolean"},
+        pageKey=_COUNT,
+        pageSize=_COUNT,
+        total=_COUNT,
+        content=_list(_ref("Record")),
+    ),
+    "Token": _object(
+        "access_token expires_in token_type status",
+        access_token=_TEXT,
+        expires_in=_TEXT,
+        issued_at=_TEXT,
+        token_type=_TEXT,
+        status=_TEXT,
+    ),
+    "Bucket": _object("bucketId objectList", bucketId=_TEXT, objectList=_list(_ref("Record"))),
+    "Zip": _object(
+        "zipName status",
+        zipName=_TEXT,
+        status=_TEXT,
+        url=_TEXT,
+        content=_list(_TEXT),
+    ),
+    "Link": _object("url", url=_TEXT),
+}
+
+
+def _query(name: str, schema: Json) -> Json:
+    return {"name": name, "in": "query", "required": False, "schema": schema}
+
+
+def _in_path(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+_PAGING = [
+    _query("filter", {"type": "string", "minLength": 1, "examples": ["type==callrecording"]}),
+    _query("pageKey", {"type": "integer", "minimum": 0, "maximum": 10**9}),
+    _query("limit", {"type": "integer", "minimum": 1, "maximum": 100}),
+    _query("sortField", _TEXT),
+    _query("sortDirection", {"enum": ["ASC", "DESC"]}),
+]
+_PRESIGN = _query("presignUrl", {"type": "boolean"})
+_IDS = {**_list(_TEXT), "minItems": 1}
+_DAYS = {
+    "type": "object",
+    "properties": {"expirationDays": {"type": "integer", "minimum": 1, "maximum": 10}},
+}
+
+
+def description(url: str) -> Json:
     """The description, for a stand-in whose api origin is ``url``."""
-    return {"openapi": "3.1.0", "info": {"title": "stand-in", "version": "3"}, "paths": {}}
+    paths: Json = {"/oauth/v2/token": {"post": _token()}}
+    for path, method, operation in _storage():
+        full = f"/storage/{{region}}/v3{path}"
+        paths.setdefault(full, {"parameters": [_REGION]})[method] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Stand-in for the 8x8 Cloud Storage Service",
+            "version": "3",
+            "description": f"Kinds of requests, for fault plans: {', '.join(sorted(KINDS))}.",
+        },
+        "servers": [{"url": url}],
+        "paths": paths,
+        "components": {
+            "schemas": _SCHEMAS,
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "basic"},
+                "token": {"type": "http", "scheme": "bearer"},
+            },
+        },
+    }
+
+
+def _storage() -> list[tuple[str, str, Json]]:
+    id, zip_name = [_in_path("id")], [_in_path("zipName")]
+    binary: Json = {"type": "string", "format": "binary"}
+    content = _operation("Content, or a presigned URL", "*/*", binary, [*id, _PRESIGN])
+    content["responses"] |= {str(status): {"description": "see HTTP"} for status in (206, 302, 416)}
+    restore = _operation("Ask for an archived object back", _JSON, {}, id, _DAYS, status=202)
+    start = _operation("Begin a zip", _JSON, _ref("Zip"), body=_IDS, body_required=True)
+    return [
+        ("/regions", "get", _operation("Regions that hold something", _JSON, _list(_TEXT))),
+        ("/objects", "get", _operation("Search", _JSON, _ref("Page"), _PAGING)),
+        ("/objects/{id}", "get", _operation("A record", _JSON, _ref("Record"), id)),
+        ("/objects/{id}/metadata", "get", _operation("A record", _JSON, _ref("Record"), id)),
+        ("/objects/{id}/content", "get", content),
+        ("/objects/{id}/restore", "post", restore),
+        ("/buckets", "get", _operation("Objects by bucket", _JSON, _list(_ref("Bucket")))),
+        ("/buckets/{id}", "get", _operation("A bucket", _JSON, _ref("Bucket"), id)),
+        ("/bulk", "delete", _refused()),
+        ("/bulk/download/start", "post", start),
+        ("/bulk/download/status", "get", _operation("All zips", _JSON, _list(_ref("Zip")))),
+        (
+            "/bulk/download/status/{zipName}",
+            "get",
+            _operation("How far a zip is", _JSON, _ref("Zip"), [*zip_name, _PRESIGN]),
+        ),
+        (
+            "/bulk/download/cancel/{zipName}",
+            "post",
+            _operation("Cancel a zip", _JSON, _ref("Zip"), zip_name),
+        ),
+        ("/bulk/download/clear", "put", _operation("Forget all zips", _JSON, _list(_TEXT))),
+        (
+            "/bulk/download/{zipName}",
+            "get",
+            _operation("A zip", "application/zip", binary, zip_name),
+        ),
+    ]
+
+
+def _operation(
+    summary: str,
+    content_type: str,
+    schema: Json,
+    parameters: list[Json] | None = None,
+    body: Json | None = None,
+    *,
+    status: int = 200,
+    body_required: bool = False,
+) -> Json:
+    operation: Json = {
+        "summary": summary,
+        "security": [{"token": []}],
+        "parameters": parameters or [],
+        "responses": {
+            str(status): {"description": "done", "content": {content_type: {"schema": schema}}},
+            **_errors(400, 401, 403, 404, 405),
+        },
+    }
+    if body is not None:
+        content = {_JSON: {"schema": body}}
+        operation["requestBody"] = {"required": body_required, "content": content}
+    return operation
+
+
+def _errors(*statuses: int) -> Json:
+    content = {_JSON: {"schema": _ref("Error")}}
+    return {str(status): {"description": "refused", "content": content} for status in statuses}
+
+
+def _refused() -> Json:
+    return {
+        "summary": "Never done: the stand-in deletes nothing",
+        "security": [{"token": []}],
+        "responses": _errors(400, 401, 403, 404, 405),
+    }
+
+
+def _token() -> Json:
+    form = {
+        "type": "object",
+        "required": ["grant_type"],
+        "properties": {"grant_type": {"const": "client_credentials"}},
+    }
+    problem = {"description": "refused", "content": {_JSON: {"schema": _object("error")}}}
+    done = {"description": "a token", "content": {_JSON: {"schema": _ref("Token")}}}
+    return {
+        "summary": "A token",
+        "security": [{"key": []}],
+        "requestBody": {
+            "required": True,
+            "content": {"application/x-www-form-urlencoded": {"schema": form}},
+        },
+        "responses": {"200": done, "400": problem, "401": problem, **_errors(405)},
+    }

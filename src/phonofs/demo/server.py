@@ -53,9 +53,11 @@ async def serve(
 
 
 async def _listen(port: int) -> list[trio.SocketListener]:
+    if not 0 <= port < 65536:
+        raise UsageError(f"{port} is not a port")
     try:
         return await trio.open_tcp_listeners(port, host=HOST, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise UsageError(f"port {port} on {HOST} cannot be used: {error}") from error
 
 
