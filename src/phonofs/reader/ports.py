@@ -5,7 +5,7 @@ Protocols only, so that tests put small fakes in their place.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from phonofs.model import Record
 from phonofs.ranges import Ranges
@@ -107,8 +107,8 @@ class Cache(Protocol):
         """The bytes of this object, pinned."""
         ...
 
-    def release(self, blob: Blob) -> None:
-        """Give a blob back."""
+    def release(self, blob: Any) -> None:
+        """Give a blob back, one of this cache's."""
 
 
 class Siblings(Protocol):

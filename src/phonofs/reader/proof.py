@@ -101,6 +101,9 @@ class Proof:
         if self.running:
             await self._over.wait()
             return
+        if self.sure:
+            self.gated = False
+            return
         on_its_way = self._stream.cover(handle, 0, self._stream.size)
         if on_its_way is None:
             self.completed()
@@ -154,7 +157,7 @@ class Proof:
         self._hashed = 0
         self._passing.restart()
         stream.restore()
-        stream.yard.on_wrong(stream.ino)
+        stream.yard.tell(stream.yard.on_wrong, stream.ino)
 
     async def _sums(self) -> Sums:
         """A CRC for each block; None where it cannot be read."""

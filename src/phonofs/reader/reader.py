@@ -64,7 +64,9 @@ class Reader:
         self._yard = Yard(
             service=service, limits=limits, turns=Turns(limits.turns),
             draw=draw or SystemRandom().random,
-            spawn=self._spawn, on_size=on_size, on_wrong=on_wrong, drained=self._close_if_idle,
+            spawn=self._spawn,
+            on_size=on_size,
+            on_wrong=on_wrong, drained=self._close_if_idle,
             sharers=self._sharers,
         )  # fmt: skip
         ahead = min(64 * MIB, limits.cache_bytes // 4) or limits.memory_bytes // 2
@@ -210,11 +212,16 @@ class Reader:
             stream.handles.discard(handle)
             self._idle(stream)
 
-    def withdraw(self, region: str, object_id: str) -> None:
-        """The service took an object away: whoever has it open gets no more of it."""
+    def withdraw(self, region: str, object_id: str, *, but: str = "") -> None:
+        """The service took an object away, or changed it: who has it open gets no more of it.
+
+        Content with the fingerprint ``but`` is the new one, and goes on.
+        """
         for key, stream in list(self._streams.items()):
-            if key[:2] == (region, object_id):
-                stream.fail(Gone(f"object {object_id} was taken away"))
+            if key[:2] == (region, object_id) and key[2] != but:
+                stream.fail(Gone(f"object {object_id} was taken away or changed"))
+                self._holds.drop(stream)
+                self._lingering.pop(stream, None)
                 self._idle(stream)
 
     # ahead
@@ -226,12 +233,12 @@ class Reader:
                 self._yard.counts.ahead_files += 1
         self._stirred.set()
 
-    async def bring(self, record: Record, progress: Callable[[int], None]) -> None:
+    async def bring(self, record: Record, progress: Callable[[int], None], *, ino: int = 0) -> None:
         """Bring a whole object into the cache; ``progress`` is told how many bytes are there.
 
         Raises what a read raises. Parts come side by side as for a fast reader.
         """
-        handle = self.open(record, 0)
+        handle = self.open(record, ino)
         try:
             offset = 0
             while offset < handle.size:
@@ -278,7 +285,7 @@ class Reader:
         stream = Stream(record, ino, self._cache.blob(record), self._yard)
         self._streams[key] = stream
         if stream.size != record.size:
-            self._yard.on_size(ino, stream.size)
+            self._yard.tell(self._yard.on_size, ino, stream.size)
         if stream.blob.complete and stream.size > 0:
             stream.proof.completed()
         return stream

@@ -279,7 +279,7 @@ class Stream:
         self.blob.resize(size)
         for part in self.parts:
             part.cut(size)
-        self.yard.on_size(self.ino, size)
+        self.yard.tell(self.yard.on_size, self.ino, size)
         if self.blob.complete:
             self.proof.completed()
 
@@ -337,7 +337,7 @@ class Stream:
         for part in list(self.parts):
             part.error = error
             part.scope.cancel()
-        self.yard.on_wrong(self.ino)
+        self.yard.tell(self.yard.on_wrong, self.ino)
 
     def unqueue(self) -> None:
         """Drop what was not sent for yet and nobody waits for."""

@@ -1,5 +1,6 @@
 """What all streams of a reader share: the service, the limits, the turns, the counts."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,8 @@ from phonofs.reader.limits import Limits
 from phonofs.reader.pace import Pace
 from phonofs.reader.ports import ContentService
 from phonofs.reader.turns import Turns
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from phonofs.reader.streams import Stream
@@ -61,6 +64,14 @@ class Yard:
     sharers: Callable[[], int]
     counts: Counts = field(default_factory=Counts)
     paces: dict[str, Pace] = field(default_factory=dict)
+
+    def tell(self, callback: Callable[..., None], ino: int, *args: int) -> None:
+        """Call back; a fault over there is logged, and no reader's."""
+        if ino:
+            try:
+                callback(ino, *args)
+            except Exception:
+                log.exception("telling of inode %d failed", ino)
 
     def pace(self, region: str) -> Pace:
         """The measurements of a region."""
