@@ -172,7 +172,7 @@ class Cache:
                 if key not in self._open and remove(disk, key, charge):
                     freed += charge
                     gone.append(key)
-                if freed >= n:
+                if freed >= n or not self.ground.health.on:
                     break
             disk.index.delete(gone)
         except sqlite3.Error as error:

@@ -134,6 +134,14 @@ class Stock:
         self.trusted.add(start, stop)
         if start < self.hashed.position:
             self.hashed = Hash()
+        if self.seals.known:
+            self._unseal(*touched_blocks(start, stop))
+
+    def _unseal(self, first: int, last: int) -> None:
+        """Blocks written again may have other bytes; a seal the rest still needs stays."""
+        for block in range(first, last):
+            if self.trusted.covers(*bytes_of(block, block + 1, self.size)):
+                self.seals.forget(block, block + 1)
 
     def changed(self, n: int = 0) -> None:
         """What lies on disk is no longer what the row says, by ``n`` bytes more."""

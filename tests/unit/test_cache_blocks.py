@@ -1,0 +1,129 @@
+"""Blocks, seals and checksums, without a disk."""
+
+import hashlib
+from zlib import crc32
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phonofs.cache.blocks import (
+    BLOCK,
+    Seals,
+    bytes_of,
+    crcs_of,
+    page_ceil,
+    page_floor,
+    touched_blocks,
+    whole_blocks,
+)
+from phonofs.cache.digest import STEP, Hash, expected, hash_stretch
+
+sizes = st.integers(0, 6 * BLOCK)
+
+
+@given(sizes, sizes, sizes)
+def test_whole_blocks_lie_within_their_bytes_and_none_is_left_out(a: int, b: int, size: int):
+    """Every block inside the interval is whole, every other one is not."""
+    start, stop = sorted((min(a, size), min(b, size)))
+    first, last = whole_blocks(start, stop, size)
+    for block in range(size // BLOCK + 1):
+        lo, hi = bytes_of(block, block + 1, size)
+        inside = lo < hi and start <= lo and hi <= stop
+        assert inside == (first <= block < last and lo < hi)
+
+
+@given(sizes, sizes)
+def test_touched_blocks_cover_their_bytes(a: int, b: int):
+    """The first and last byte lie in the first and last block."""
+    start, stop = sorted((a, b + 1))
+    first, last = touched_blocks(start, stop)
+    assert first * BLOCK <= start < stop <= last * BLOCK
+
+
+@given(st.integers(0, 1 << 40))
+def test_pages_round_outwards(offset: int):
+    """A page holds its offset."""
+    assert page_floor(offset) <= offset <= page_ceil(offset)
+    assert page_ceil(offset) - page_floor(offset) in (0, 4096)
+
+
+@given(st.dictionaries(st.integers(0, 40), st.integers(0, 2**32 - 1)))
+def test_seals_survive_packing(crcs: dict[int, int]):
+    """What was packed comes back, block for block."""
+    seals = Seals()
+    for block, crc in crcs.items():
+        seals.put(block, [crc])
+    again = Seals.unpack(*seals.pack(seals.known))
+    assert again.known == seals.known
+    assert all(again.get(block, block + 1) == [crc] for block, crc in crcs.items())
+
+
+@pytest.mark.parametrize(
+    ("bounds", "crcs"),
+    [
+        (b"\1\0\0\0\2\0\0\0", b""),
+        (b"\2\0\0\0\1\0\0\0", b"\0\0\0\0"),
+        (b"\1\0\0\0", b"\0\0\0\0"),
+        (b"\1\0\0", b""),
+        (b"\0\0\0\0\xff\xff\xff\xff", b"\0\0\0\0"),
+    ],
+)
+def test_packed_nonsense_is_refused(bounds: bytes, crcs: bytes):
+    """Bounds that do not fit their CRCs never become seals."""
+    with pytest.raises(ValueError, match=r"."):
+        Seals.unpack(bounds, crcs)
+
+
+def test_a_block_has_the_crc_of_its_bytes():
+    """The last block may be short."""
+    data = bytes(range(256)) * (BLOCK // 256) + b"tail"
+    assert crcs_of(memoryview(data)) == [crc32(data[:BLOCK]), crc32(b"tail")]
+
+
+MD5 = hashlib.md5(b"content").digest()
+
+
+@pytest.mark.parametrize(
+    ("checksum", "matches"),
+    [
+        (MD5.hex(), True),
+        (MD5.hex().upper(), True),
+        (f'"{MD5.hex()}"', True),
+        (hashlib.md5(b"other").hexdigest(), False),
+        (hashlib.md5(MD5).hexdigest() + "-1", True),
+        (MD5.hex() + "-1", False),
+    ],
+)
+def test_a_checksum_demands_an_md5(checksum: str, matches: bool):
+    """Plain, or of one part: the MD5 of the binary MD5."""
+    want = expected(checksum)
+    assert want is not None
+    assert want.matches(MD5) is matches
+
+
+@pytest.mark.parametrize("checksum", ["", "x", MD5.hex()[:31], MD5.hex() + "-2", "0" * 40])
+def test_other_checksums_demand_the_length_only(checksum: str):
+    """More parts than one, or no MD5 at all, cannot be checked."""
+    assert expected(checksum) is None
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 3 * STEP // BLOCK), min_size=1, max_size=4), st.integers(1, BLOCK))
+def test_hashing_in_stretches_gives_the_md5_and_the_crcs(blocks: list[int], tail: int):
+    """However the content is cut into stretches."""
+    data = bytes(b"%09d" % 7 * (sum(blocks) * BLOCK // 9 + BLOCK))[: sum(blocks) * BLOCK + tail]
+
+    def read_into(offset: int, buffer: memoryview) -> int:
+        piece = data[offset : offset + len(buffer)]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    hashed, crcs = Hash(), []
+    for count in blocks:
+        stop = hashed.position + count * BLOCK
+        crcs += hash_stretch(read_into, hashed, hashed.position, stop) or []
+    crcs += hash_stretch(read_into, hashed, hashed.position, len(data)) or []
+    assert hashed.md5.digest() == hashlib.md5(data).digest()
+    assert crcs == crcs_of(memoryview(data))
+    assert hash_stretch(read_into, None, 0, len(data) + 1) is None
