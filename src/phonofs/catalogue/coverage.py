@@ -78,6 +78,12 @@ class Coverage:
             [(self._id, region, start, stop) for start, stop in spans],
         )
 
+    def forget(self, region: int) -> None:
+        """Nothing of a region counts as listed. Call within a transaction."""
+        sql = "DELETE FROM listed WHERE scope = ? AND region = ?"
+        self._database.run(sql, self._id, region)
+        self._listed.pop(region, None)
+
     def watermark(self, region: int) -> int | None:
         """The ``updatedTime`` (epoch ms) up to which changes are known; None if never asked."""
         return self._watermarks.get(region)

@@ -19,6 +19,9 @@ from phonofs.model import LISTED_STATES, WITHDRAWN_STATES, Record, State
 MISSING = "MISSING"
 """Our own state of an object that a complete listing did not have; the service has no such."""
 
+_CLOSE = 5000
+"""Inode numbers that are looked through for the next of a day: half a millisecond."""
+
 COLUMNS = "ino, region, id, parent, name, rank, size, created_ms, updated_ms, state, crc"
 _ENTRY = "ino, name, size, created_ms, updated_ms, state"
 
@@ -114,6 +117,19 @@ class Objects:
         """The rows of a day."""
         sql = f"SELECT {COLUMNS} FROM object WHERE parent = ?"
         return [Row(*row) for row in self._database.rows(sql, parent)]
+
+    def after(self, row: Row, count: int, *, by_inode: bool) -> list[tuple[int, Record]]:
+        """The next readable objects of a day; by inode only among those that came close by."""
+        if by_inode:  # by the rowid: the index of names would have to be sorted each time
+            where = "ino > ? AND ino <= ? AND +parent = ? AND state = ? ORDER BY ino"
+            values: tuple[int | str | None, ...] = (row.ino, row.ino + _CLOSE, row.parent)
+        else:
+            where = "name > ? AND parent = ? AND state = ? ORDER BY name"
+            values = (row.name, row.parent)
+        sql = f"SELECT {COLUMNS} FROM object WHERE {where} LIMIT ?"
+        found = self._database.rows(sql, *values, str(State.AVAILABLE), count)
+        pairs = ((other.ino, self._readable(other)) for other in (Row(*one) for one in found))
+        return [(ino, record) for ino, record in pairs if record]
 
     def record(self, row: Row) -> Record | None:
         """The record of a row, with the size as it is known by now; None where none is kept.

@@ -10,8 +10,8 @@ in a day, the counts of folders agree with the objects, numbers are given out on
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,15 +22,24 @@ from phonofs.catalogue.objects import Batch, Objects
 from phonofs.catalogue.rebuild import rebuild
 from phonofs.catalogue.schema import MIGRATIONS
 from phonofs.catalogue.sight import Sight
-from phonofs.catalogue.words import CHANGED, CREATED, REMOVED, Change, Entry, Scope, View
+from phonofs.catalogue.words import CHANGED, CREATED, LISTED, REMOVED, Change, Entry, Shown, View
 from phonofs.errors import Malformed, NoSuchName
 from phonofs.model import Record
 from phonofs.ranges import Ranges
 from phonofs.tree.clean import clean
 from phonofs.tree.layout import ROOT, Calendar, Folder, day_folder, folder, is_folder
-from phonofs.tree.naming import DEFAULT_TEMPLATE
 
-__all__ = ["CHANGED", "CREATED", "REMOVED", "Catalogue", "Change", "Entry", "Scope", "View"]
+__all__ = [
+    "CHANGED",
+    "CREATED",
+    "LISTED",
+    "REMOVED",
+    "Catalogue",
+    "Change",
+    "Entry",
+    "Shown",
+    "View",
+]
 
 LEAP_MS = 7 * 86_400_000
 """An ``updatedTime`` further ahead than this of all that is plausible moves no watermark: one
@@ -48,13 +57,12 @@ class Catalogue:
         """Use :meth:`open`."""
         self._database = database
         self._now_ms = now_ms
-        made = self.recall("made_ms")
-        if made is None:
-            made = str(now_ms())
-            self.remember("made_ms", made)
+        made_ms = self.recall("made_ms")
+        if made_ms is None:
+            self.remember("made_ms", made_ms := now_ms())
         self._sight = Sight(database, view)
         self._objects = Objects(database, self._sight)
-        self._folders = Folders(database, int(made))
+        self._folders = Folders(database, int(made_ms))
         self._coverage = Coverage(database, view.scope)
         self._following: set[str] = set()
         self._view_again()
@@ -64,22 +72,17 @@ class Catalogue:
     def open(
         cls,
         path: Path,
-        *,
-        timezone: str,
-        template: str = DEFAULT_TEMPLATE,
-        types: Collection[str] = (),
-        since: date | None = None,
-        archived: bool = True,
+        settings: Shown,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> "Catalogue":
         """Open or make the catalogue at ``path``; may run in a thread.
 
-        With another ``timezone``, ``template``, ``types``, ``since`` or ``archived`` than last
-        time, days and names are computed anew from the stored records (a minute for a million).
-        Raises UsageError for a bad template, a newer schema, a file in use or not writable. A
-        damaged file is set aside and built anew.
+        With another ``timezone``, ``name_template``, ``types``, ``since`` or ``archived`` than
+        last time, days and names are computed anew from the stored records (a minute for a
+        million). Raises UsageError for a bad template, a newer schema, a file in use or not
+        writable. A damaged file is set aside and built anew.
         """
-        view = View(timezone, template, since, Scope(tuple(sorted(set(types))), archived))
+        view = View.of(settings)
         database = Database(path, MIGRATIONS)
         try:
             return cls(database, view, now_ms)
@@ -93,7 +96,7 @@ class Catalogue:
 
     def _view_again(self) -> None:
         """Compute days and names anew where the file was made for another view."""
-        view = msgspec.json.encode(self._sight.view).decode()
+        view = msgspec.to_builtins(self._sight.view)
         if self.recall("view") == view:
             return
         with self._writing():
@@ -170,6 +173,13 @@ class Catalogue:
         row = self._objects.find(index, id) if index is not None else None
         return row.ino if row and row.parent is not None else None
 
+    def siblings(self, ino: int, n: int, *, by_inode: bool = False) -> list[tuple[int, Record]]:
+        """The next readable objects of its day, in the order of inode numbers or of names."""
+        row = self._objects.row(ino)
+        if row is None or row.parent is None:
+            return []
+        return self._objects.after(row, n, by_inode=by_inode)
+
     def totals(self) -> tuple[int, int]:
         """How many objects are known and their bytes, from memory."""
         return self._totals
@@ -230,18 +240,31 @@ class Catalogue:
         first, last = (day_folder(index, day) for day in days)
         return self._folders.days_within(index, first, last)
 
-    def set_size(self, ino: int, size: int) -> None:
-        """The real length of an object's content, in bytes."""
+    def set_size(self, ino: int, size: int) -> list[Change]:
+        """The real length of an object's content, in bytes, where its record is wrong."""
         row = self._objects.row(ino)
         if row is None or row.size == size:
-            return
+            return []
         batch = Batch()
         with self._writing():
             self._objects.resize(row, size, batch)
             self._settle(batch)
+        return self.touched(ino)
+
+    def touched(self, ino: int) -> list[Change]:
+        """What to tell when the bytes given of an object so far are not its bytes."""
+        row = self._objects.row(ino)
+        if row is None or row.parent is None or row.name is None:
+            return []
+        change = Change(CHANGED, ino, row.parent, row.name, self.record(ino), True)
+        change.path = self.path(ino)
+        return [change]
 
     def _settle(self, batch: Batch) -> None:
         """Bring the folders up to date and say it in the batch's first change."""
+        for change in batch.changes:
+            if change.parent_ino:
+                change.path = f"{self.path(change.parent_ino)}/{change.name}"
         if not batch.deltas:
             return
         moves = self._folders.settle(batch.deltas)
@@ -292,15 +315,22 @@ class Catalogue:
         index = self._sight.known_region(region)
         return self._coverage.watermark(index) if index is not None else None
 
+    def begin_following(self, region: str, updated_ms: int) -> None:
+        """The first watermark: what was listed before nobody watched, and counts no more."""
+        with self._writing():
+            index = self._sight.region_index(region)
+            self._coverage.forget(index)
+            self._coverage.set_watermark(index, updated_ms)
+
     def set_watermark(self, region: str, updated_ms: int) -> None:
         """All changes up to here are known; what was created since the last one is listed."""
         before = self.watermark(region)
-        if before == updated_ms:
-            return
-        with self._writing():
-            index = self._sight.region_index(region)
-            self._coverage.set_watermark(index, updated_ms)
-            if before is not None:
+        if before is None:
+            self.begin_following(region, updated_ms)
+        elif before < updated_ms:
+            with self._writing():
+                index = self._sight.region_index(region)
+                self._coverage.set_watermark(index, updated_ms)
                 self._coverage.mark(index, before, updated_ms)
 
     def plausible_ms(self, region: str) -> int:
@@ -330,19 +360,19 @@ class Catalogue:
 
     # notes
 
-    def remember(self, key: str, value: str) -> None:
-        """Keep a note of another room."""
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a note: anything JSON can say."""
         sql = "INSERT OR REPLACE INTO note (key, value) VALUES (?, ?)"
-        self._database.run(sql, key, value)
+        self._database.run(sql, key, msgspec.json.encode(value).decode())
 
-    def recall(self, key: str) -> str | None:
-        """A note, None if there is none."""
+    def recall(self, key: str, otherwise: Any = None) -> Any:
+        """A note; ``otherwise`` if there is none."""
         row = self._database.row("SELECT value FROM note WHERE key = ?", key)
-        return row[0] if row else None
+        return msgspec.json.decode(row[0]) if row else otherwise
 
     def regions(self) -> list[str]:
         """The regions shown, as last set; empty if they were never known."""
-        return msgspec.json.decode(self.recall("regions") or "[]", type=list[str])
+        return list(self.recall("regions", []))
 
     def set_regions(self, names: Sequence[str]) -> None:
         """The regions of the account. Raises Malformed for a name that cannot be a folder's."""
@@ -353,7 +383,7 @@ class Catalogue:
         with self._writing():
             for name in wanted:
                 self._sight.region_index(name)
-            self.remember("regions", msgspec.json.encode(wanted).decode())
+            self.remember("regions", wanted)
         self._show()
 
     def region_of(self, of: Folder) -> str:

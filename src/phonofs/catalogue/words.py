@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Protocol
 
 import msgspec
 
 from phonofs.model import LISTED_STATES, Record, State
 
 CREATED, CHANGED, REMOVED = "created", "changed", "removed"
+LISTED = "listed"
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -25,13 +27,15 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 class Change(msgspec.Struct, gc=False):
     """One object that appeared, changed or went.
 
-    kind      ``created``, ``changed`` or ``removed``
+    kind      ``created``, ``changed`` or ``removed``; ``listed`` stands for objects that were
+              there before and are known only now: nothing happened, but for the folders
     ino       its inode number
     parent_ino, name  where it is; of a removed one where it was (0 and empty if nowhere)
     record    its record; of a removed one the newest there is
     content   whether its bytes are others than before
     entries   (folder, name) of each name that came, went or moved, of folders too
     folders   inode numbers of the folders whose mtime moved
+    path      below the mount point, of a removed one as it was; empty if it had none
     """
 
     kind: str
@@ -42,6 +46,7 @@ class Change(msgspec.Struct, gc=False):
     content: bool = False
     entries: tuple[tuple[int, str], ...] = ()
     folders: tuple[int, ...] = ()
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +86,33 @@ class View:
     template: str
     since: date | None = None
     scope: Scope = Scope()
+
+    @classmethod
+    def of(cls, settings: "Shown") -> "View":
+        """The view that the settings ask for."""
+        scope = Scope(tuple(sorted(set(settings.types))), settings.archived)
+        return cls(settings.timezone, settings.name_template, settings.since, scope)
+
+
+class Shown(Protocol):
+    """The settings that say what is shown (``config.Settings`` has them)."""
+
+    @property
+    def timezone(self) -> str:
+        """IANA name."""
+
+    @property
+    def name_template(self) -> str:
+        """Of file names."""
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Object types to show, empty for all."""
+
+    @property
+    def since(self) -> date | None:
+        """The oldest date to show."""
+
+    @property
+    def archived(self) -> bool:
+        """Whether archived objects are shown."""

@@ -1,0 +1,84 @@
+"""How the changes of a region are asked for, page by page. Pure.
+
+The set grows at its end and loses records from its middle (a changed one moves to the end), so
+offsets alone would skip some. The next page is therefore asked for from the newest time reached,
+at offset 0; only where a whole page has one and the same time, the offset goes on.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from phonofs.errors import Malformed
+from phonofs.model import Page
+
+OVERLAP_MS = 120_000
+"""How far a poll goes back behind the watermark: a record is shown some time after its
+``updatedTime``, and records share a second."""
+
+SWEEP_MS = 3_600_000
+SWEEP_EVERY = 15
+"""Each run's first poll, and every so many, go back an hour: an upload that took long."""
+
+_FRUITLESS = 8
+"""Pages without anything new before the service is taken to repeat itself."""
+
+
+class Ask(NamedTuple):
+    """The next search: from which ``updatedTime`` on, at which offset, how many."""
+
+    from_ms: int
+    key: int
+    limit: int
+
+
+class Changes:
+    """One poll of a region. Owns how far it got.
+
+    reached_ms  all changes up to here have come
+    """
+
+    def __init__(self, watermark_ms: int, polls: int, limit: int) -> None:
+        """``polls``: how many there were before in this run."""
+        back_ms = SWEEP_MS if polls % SWEEP_EVERY == 0 else OVERLAP_MS
+        self.reached_ms = watermark_ms
+        self._ask: Ask | None = Ask(max(watermark_ms - back_ms, 0), 0, limit)
+        self._seen: set[tuple[str, int]] = set()
+        self._ordered = True
+        self._newest_ms = watermark_ms
+        self._fruitless = 0
+
+    def next(self) -> Ask | None:
+        """The search to make now; None when all has come."""
+        return self._ask
+
+    def feed(self, page: Page, plausible_ms: int) -> None:
+        """Take in the page; times later than ``plausible_ms`` move nothing.
+
+        Raises Malformed when the service repeats itself without an end.
+        """
+        assert self._ask is not None
+        self._note(page)
+        times = [one.updated_ms for one in page.records if one.updated_ms <= plausible_ms]
+        self._ordered = self._ordered and times == sorted(times)
+        self._newest_ms = max([self._newest_ms, *times])
+        over = page.last or page.count == 0
+        if over or self._ordered:  # else later pages may hold older changes
+            self.reached_ms = self._newest_ms
+        self._ask = None if over else self._following(self._ask, page, times)
+
+    def _following(self, ask: Ask, page: Page, times: Sequence[int]) -> Ask:
+        if self._ordered and times and times[-1] > ask.from_ms:
+            return Ask(times[-1], 0, ask.limit)
+        return Ask(ask.from_ms, ask.key + page.count, ask.limit)
+
+    def _note(self, page: Page) -> None:
+        before = len(self._seen)
+        self._seen.update((one.id, one.updated_ms) for one in page.records)
+        self._fruitless = 0 if len(self._seen) > before else self._fruitless + 1
+        if self._fruitless >= _FRUITLESS and not page.last:
+            raise Malformed("the service repeats its pages without an end")
+
+
+def newest_plausible(times_ms: Sequence[int], plausible_ms: int) -> int:
+    """The newest of these times that can be true; the newest at all where none can."""
+    return max([time for time in times_ms if time <= plausible_ms] or times_ms, default=0)

@@ -1,0 +1,155 @@
+"""Keeps the catalogue up to date: asks each region for what changed since the last time.
+
+The watermark is the newest ``updatedTime`` seen, in the service's own time, never ours. Each
+poll goes back a little behind it, since records come late and share a second; what is known
+already changes nothing. It asks for all states by name: what was withdrawn must leave the tree.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import trio
+
+from phonofs.catalogue.changes import Changes, newest_plausible
+from phonofs.catalogue.service import Service
+from phonofs.catalogue.store import Catalogue, Change
+from phonofs.errors import Malformed, ServiceError, Unavailable
+from phonofs.model import Query, State
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 30.0
+"""While the service is away it is asked this often, or every ``poll_interval`` if that is less."""
+
+
+class Polled(Protocol):
+    """The settings of the follower (``config.Settings`` has them)."""
+
+    @property
+    def poll_interval(self) -> float:
+        """Seconds between two polls, 0 for none."""
+
+    @property
+    def page_size(self) -> int:
+        """Records a search page."""
+
+
+class Follower:
+    """Owns the polls of each region: when the last one worked, since when none does."""
+
+    def __init__(
+        self,
+        service: Service,
+        catalogue: Catalogue,
+        settings: Polled,
+        on_changes: Callable[[Sequence[Change]], None] = lambda changes: None,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        """``on_changes`` is told what changed, once it is in the catalogue."""
+        self._service = service
+        self._catalogue = catalogue
+        self._interval_s = settings.poll_interval
+        self._page_size = settings.page_size
+        self._on_changes = on_changes
+        self._now_s = now_s
+        self._polls: dict[str, int] = {}
+        self._worked_s: dict[str, float] = {}
+        self._failing: dict[str, tuple[float, int]] = {}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow every region until cancelled; at once, then every ``poll_interval``."""
+        async with trio.open_nursery() as nursery:
+            if self._interval_s > 0:
+                for region in self._catalogue.regions():
+                    nursery.start_soon(self._follow, region)
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def _follow(self, region: str) -> None:
+        while True:
+            rest_s = await self._turn(region)
+            await trio.sleep(rest_s)
+
+    async def _turn(self, region: str) -> float:
+        """One poll and its outcome; how long to rest, in seconds."""
+        try:
+            await self.poll(region)
+        except ServiceError as error:
+            self._failed(region, error)
+            asked_s = error.retry_after_s if isinstance(error, Unavailable) else None
+            return max(min(self._interval_s, RETRY_S), asked_s or 0.0)
+        self._succeeded(region)
+        return self._interval_s
+
+    async def poll(self, region: str) -> None:
+        """Ask one region for its changes and apply them. Raises ServiceError."""
+        if self._catalogue.watermark(region) is None:
+            await self._begin(region)
+        else:
+            await self._catch_up(region)
+        self._polls[region] = self._polls.get(region, 0) + 1
+        self._catalogue.set_following(region)
+
+    async def _begin(self, region: str) -> None:
+        """The first watermark: the newest change there is, by the service's own time."""
+        query = Query(
+            types=self._catalogue.view.scope.types,
+            states=tuple(State),
+            sort="updatedTime",
+            descending=True,
+        )
+        page = await self._service.search(region, query, 0, self._page_size, urgent=False)
+        if page.count and not page.records:
+            raise Malformed(f"none of the newest records in {region} can be understood")
+        times = [record.updated_ms for record in page.records]
+        newest = newest_plausible(times, self._catalogue.plausible_ms(region))
+        self._catalogue.begin_following(region, newest)
+
+    async def _catch_up(self, region: str) -> None:
+        """Everything that changed since the watermark, page by page, each applied at once."""
+        watermark = self._catalogue.watermark(region) or 0
+        changes = Changes(watermark, self._polls.get(region, 0), self._page_size)
+        while (ask := changes.next()) is not None:
+            query = Query(
+                updated_from_ms=ask.from_ms,
+                types=self._catalogue.view.scope.types,
+                states=tuple(State),
+                sort="updatedTime",
+            )
+            page = await self._service.search(region, query, ask.key, ask.limit, urgent=False)
+            self._on_changes(self._catalogue.apply(page.records))
+            changes.feed(page, self._catalogue.plausible_ms(region))
+            self._catalogue.set_watermark(region, changes.reached_ms)
+
+    # outages
+
+    def _failed(self, region: str, error: ServiceError) -> None:
+        """Said once an outage, with the reason."""
+        since_s, count = self._failing.get(region, (self._now_s(), 0))
+        self._failing[region] = since_s, count + 1
+        if not count:
+            log.warning("changes in %s cannot be followed: %s", region, error)
+
+    def _succeeded(self, region: str) -> None:
+        self._worked_s[region] = self._now_s()
+        if region in self._failing:
+            since_s, count = self._failing.pop(region)
+            away_s = self._now_s() - since_s
+            log.info(
+                "changes in %s are followed again, after %.0f s and %d tries", region, away_s, count
+            )
+
+    def statistics(self) -> dict[str, object]:
+        """Of each region: the watermark (epoch ms), the last poll that worked, tries in vain."""
+        return {
+            "followed": {
+                region: {
+                    "watermark_ms": self._catalogue.watermark(region),
+                    "polled_at": self._worked_s.get(region),
+                    "failures": self._failing.get(region, (0.0, 0))[1],
+                }
+                for region in self._catalogue.regions()
+            }
+        }

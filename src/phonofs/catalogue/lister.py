@@ -1,0 +1,326 @@
+"""Brings the contents of a folder into the catalogue when somebody opens it.
+
+A day is listed whole, its pages side by side; of a year or month it is only found out which
+parts hold anything, by searches for one record. Each folder has one listing at a time, which
+belongs to the lister: callers wait for it, and go without ending it.
+"""
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
+
+import msgspec
+import trio
+
+from phonofs.catalogue.paging import Paging, Passes
+from phonofs.catalogue.plan import Knowledge
+from phonofs.catalogue.service import Service
+from phonofs.catalogue.store import CREATED, LISTED, Catalogue, Change
+from phonofs.errors import ServiceError, Unavailable
+from phonofs.model import Query, Record
+from phonofs.tree.layout import Folder
+
+log = logging.getLogger(__name__)
+
+SIDE_BY_SIDE = 14
+"""Searches of one listing in flight: two of the usual 16 connections stay free for readers."""
+
+REFRESH_S = 0.7
+"""How long the opening of a known folder waits for news before it shows what is known."""
+
+PAUSE_S = 5.0
+"""A folder that was looked at this short a while ago is not looked at again."""
+
+
+_Value = TypeVar("_Value")
+
+
+class Paged(Protocol):
+    """The settings of the lister (``config.Settings`` has them)."""
+
+    @property
+    def page_size(self) -> int:
+        """Records a search page."""
+
+    @property
+    def max_connections(self) -> int:
+        """To the service, all in all."""
+
+
+class _Flight:
+    """One listing on its way, and how it ended."""
+
+    def __init__(self) -> None:
+        self.over = trio.Event()
+        self.error: ServiceError | None = None
+
+
+class Lister:
+    """Owns the listings on their way and when each folder was last looked at."""
+
+    def __init__(
+        self,
+        service: Service,
+        catalogue: Catalogue,
+        settings: Paged,
+        on_changes: Callable[[Sequence[Change]], None] = lambda changes: None,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """``on_changes`` is told what a listing changed of what was known before."""
+        self._service = service
+        self._catalogue = catalogue
+        self._page_size = settings.page_size
+        self._slots = max(1, min(SIDE_BY_SIDE, settings.max_connections - 2))
+        self._on_changes = on_changes
+        self._now_ms = now_ms
+        self._flights: dict[int, _Flight] = {}
+        self._looked: dict[int, float] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold the listings until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+
+    def needs(self, ino: int) -> bool:
+        """Whether the service must be asked before a folder can be shown."""
+        of = self._catalogue.shown_folder(ino)
+        if of is None:
+            return False
+        knowledge = self._knowledge(of)
+        if not knowledge.whole(of):
+            return True
+        rested = trio.current_time() - self._looked.get(ino, -math.inf) >= PAUSE_S
+        return rested and knowledge.stale(of)
+
+    async def list(self, ino: int) -> None:
+        """Ask the service for a folder; all callers for one folder share one listing.
+
+        Of a folder that can be shown it only waits a moment for news. Raises ServiceError when a
+        folder that was never listed could not be: half of it is not shown.
+        """
+        of = self._catalogue.shown_folder(ino)
+        if of is None:
+            return
+        flight = self._flights.get(ino) or self._start(ino, of)
+        known = self._knowledge(of).whole(of)
+        with trio.move_on_after(REFRESH_S if known else math.inf):
+            await flight.over.wait()
+        if flight.error is not None and not known:
+            raise copy.copy(flight.error) from flight.error
+
+    def statistics(self) -> dict[str, object]:
+        """Listings on their way."""
+        return {"listings": len(self._flights)}
+
+    def _start(self, ino: int, of: Folder) -> _Flight:
+        if self._nursery is None:
+            raise Unavailable("the lister is not running")
+        flight = self._flights[ino] = _Flight()
+        self._nursery.start_soon(self._fly, ino, of, flight)
+        return flight
+
+    async def _fly(self, ino: int, of: Folder, flight: _Flight) -> None:
+        """One listing; whatever happens to it, the callers learn that it is over."""
+        flight.error = Unavailable("the listing was given up")
+        try:
+            if of.day:
+                await self._list_day(of)
+            else:
+                await self._list_parts(of)
+            flight.error = None
+        except* ServiceError as group:
+            flight.error = _first(group)
+            log.debug("listing %s failed: %s", of.name or "the root", flight.error)
+        finally:
+            self._looked[ino] = trio.current_time()
+            del self._flights[ino]
+            flight.over.set()
+
+    # what is known
+
+    def _knowledge(self, of: Folder) -> Knowledge:
+        catalogue, region = self._catalogue, self._catalogue.region_of(of)
+        return Knowledge(
+            catalogue.calendar,
+            catalogue.listed(region),
+            self._edge_ms(region),
+            catalogue.following(region),
+            self._now_ms(),
+            catalogue.since_ms,
+            catalogue.known,
+        )
+
+    def _edge_ms(self, region: str) -> int | None:
+        if self._catalogue.following(region):
+            return self._catalogue.watermark(region)
+        return self._catalogue.newest_ms(region) or self._catalogue.watermark(region)
+
+    def _query(self, of: Folder, start_ms: int, stop_ms: int, *, descending: bool = False) -> Query:
+        """A search for what was created in a stretch; all time is asked for without bounds."""
+        scope = self._catalogue.view.scope
+        _, end_ms = self._catalogue.calendar.span_ms(Folder(of.region))
+        return Query(
+            created_from_ms=start_ms or None,
+            created_until_ms=stop_ms if stop_ms < end_ms else None,
+            types=scope.types,
+            states=scope.states,
+            descending=descending,
+        )
+
+    def _edge_before(self, of: Folder) -> int | None:
+        """Up to when a listing that begins now can speak, if the follower brings the rest."""
+        region = self._catalogue.region_of(of)
+        following = self._catalogue.following(region)
+        return self._catalogue.watermark(region) if following else None
+
+    def _mark(self, of: Folder, start_ms: int, stop_ms: int, edge_ms: int | None) -> None:
+        """Call a stretch listed, as far as the listing speaks: ``edge_ms`` if it is followed,
+        else the newest change it showed.
+
+        Not if the follower began while it ran: it would take changes for known that are not.
+        """
+        region = self._catalogue.region_of(of)
+        if edge_ms is None and not self._catalogue.following(region):
+            edge_ms = self._catalogue.newest_ms(region)
+        if edge_ms is not None:
+            self._catalogue.mark_listed(region, start_ms, min(stop_ms, edge_ms))
+
+    # years and months
+
+    async def _list_parts(self, of: Folder) -> None:
+        """Find out which parts of a folder hold anything."""
+        knowledge = self._knowledge(of)
+        parts = knowledge.unsettled(of)
+        if knowledge.edge_ms is None:
+            await self._find_ends(of, *knowledge.span(of))
+        elif len(parts) > 2:
+            start_ms, stop_ms = knowledge.span(parts[0])[0], knowledge.span(parts[-1])[1]
+            await self._find_ends(of, start_ms, min(stop_ms, knowledge.edge_ms))
+        parts = self._knowledge(of).unsettled(of)
+        if not knowledge.following:
+            parts += [part for part in self._knowledge(of).recent(of) if part not in parts]
+        await self._each(partial(self._probe, of), parts)
+
+    async def _find_ends(self, of: Folder, start_ms: int, stop_ms: int) -> None:
+        """The earliest and the newest object of a stretch; outside of them there is nothing."""
+        region, edge_ms = self._catalogue.region_of(of), self._edge_before(of)
+        ends: dict[bool, Record | None] = {}
+
+        async def look(descending: bool) -> None:
+            query = self._query(of, start_ms, stop_ms, descending=descending)
+            ends[descending] = await self._one(region, query)
+
+        await self._each(look, (False, True))
+        first, last = ends[False], ends[True]
+        self._take_in([end for end in (first, last) if end], known=False)
+        if first is None or last is None:
+            self._mark(of, start_ms, stop_ms, edge_ms)
+        else:
+            self._mark(of, start_ms, first.created_ms, edge_ms)
+            self._mark(of, last.created_ms + 1, stop_ms, edge_ms)
+
+    async def _probe(self, of: Folder, part: Folder) -> None:
+        """Whether a part holds anything; what was found is kept."""
+        edge_ms = self._edge_before(of)
+        span = self._knowledge(of).span(part)
+        found = await self._one(self._catalogue.region_of(of), self._query(of, *span))
+        if found is not None:
+            self._take_in([found], known=False)
+        else:
+            self._mark(of, *span, edge_ms)
+
+    async def _one(self, region: str, query: Query) -> Record | None:
+        """The first record of a search that can be used."""
+        key, limit = 0, 1
+        while True:
+            page = await self._service.search(region, query, key, limit)
+            if page.records or page.last or not page.count:
+                return page.records[0] if page.records else None
+            key, limit = key + page.count, self._page_size
+
+    # days
+
+    async def _list_day(self, of: Folder) -> None:
+        """List a day until it adds up; only then is anything taken out or called listed."""
+        region = self._catalogue.region_of(of)
+        known = self._knowledge(of).whole(of)
+        start_ms, stop_ms = self._knowledge(of).span(of)
+        before = self._catalogue.known_objects(region, start_ms, stop_ms)
+        edge_ms = self._edge_before(of)
+        passes = Passes()
+        while passes.again:
+            query = self._query(of, start_ms, stop_ms)
+            passes.feed(await self._pass(region, query, known=known))
+        if not passes.complete:
+            raise Unavailable(f"{of.name} changed all the time while it was listed; try again")
+        if not passes.rejected:  # what could not be understood cannot be called gone
+            changes = self._catalogue.reconcile(before, passes.seen, self._now_ms())
+            self._on_changes(changes)
+        self._mark(of, start_ms, stop_ms, edge_ms)
+
+    async def _pass(self, region: str, query: Query, *, known: bool) -> Paging:
+        """All pages of a search once, side by side, each taken in when it is there."""
+        paging = Paging(self._page_size, self._slots)
+        landed = trio.Event()
+
+        async def page(key: int, limit: int) -> None:
+            answer = await self._service.search(region, query, key, limit)
+            self._take_in(answer.records, known=known)
+            paging.feed(key, answer)
+            landed.set()
+
+        async with trio.open_nursery() as nursery:
+            while not paging.done:
+                landed = trio.Event()
+                for key, limit in paging.ask():
+                    nursery.start_soon(page, key, limit)
+                await landed.wait()
+        return paging
+
+    def _take_in(self, records: Sequence[Record], *, known: bool) -> None:
+        """Into the catalogue; of a folder seen for the first time, nothing was created."""
+        changes = self._catalogue.apply(records)
+        if not known:
+            changes = _as_listed(changes)
+        self._on_changes(changes)
+
+    async def _each(
+        self, ask: Callable[[_Value], Awaitable[None]], values: Iterable[_Value]
+    ) -> None:
+        """Do something for each value, side by side."""
+        slots = trio.CapacityLimiter(self._slots)
+
+        async def one(value: _Value) -> None:
+            async with slots:
+                await ask(value)
+
+        async with trio.open_nursery() as nursery:
+            for value in values:
+                nursery.start_soon(one, value)
+
+
+def _as_listed(changes: Sequence[Change]) -> list[Change]:
+    """Without the objects that are only known now; the folders they moved stay."""
+    kept = [one for one in changes if one.kind != CREATED]
+    first = changes[0] if changes else None
+    if first is not None and first.kind == CREATED and (first.folders or first.entries[1:]):
+        entries = first.entries[1:]  # the first is the object's own
+        kept.insert(0, msgspec.structs.replace(first, kind=LISTED, content=False, entries=entries))
+    return kept
+
+
+def _first(group: BaseExceptionGroup[ServiceError]) -> ServiceError:
+    """The error to show for several: the first."""
+    for error in group.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("a group is never empty")
