@@ -15,6 +15,7 @@ import trio
 from phonofs.cache import janitor
 from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
+from phonofs.cache.ground import Ground
 from phonofs.cache.janitor import round_of, sweep
 from phonofs.cache.shelf import Shelf
 from tests.unit.caching import (
@@ -30,6 +31,19 @@ from tests.unit.caching import (
 
 DATA = ramp(3 * BLOCK)
 RECORD = record("a", DATA)
+
+
+@pytest.fixture(autouse=True)
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is handed to a thread is done at once: the fake clock does not wait for threads."""
+
+    async def in_thread(self, work):
+        await trio.lowlevel.checkpoint()
+        done = work()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return done
+
+    monkeypatch.setattr(Ground, "in_thread", in_thread)
 
 
 async def test_it_lets_go_of_what_nobody_uses(tmp_path: Path):
@@ -217,6 +231,7 @@ CAP = 4 * MIB
 FILLER = """
 import pathlib, random, sys, trio
 from tests.unit.caching import *
+from phonofs.cache.ground import Ground
 from phonofs.cache.janitor import round_of
 
 async def main(folder, seed):
