@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import socket
+import stat
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -165,6 +166,7 @@ def _listening(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_own(path.parent)
         with suppress(FileNotFoundError):
             path.unlink()
         previous = os.umask(0o177)
@@ -177,3 +179,10 @@ def _listening(path: Path) -> socket.socket:
         sock.close()
         raise UsageError(f"the control socket {path} cannot be made: {error.strerror}") from None
     return sock
+
+
+def _check_own(folder: Path) -> None:
+    """Refuse a folder that somebody else made in a place open to all."""
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise UsageError(f"{folder} is not a folder of yours alone; remove it or `chmod 700` it")

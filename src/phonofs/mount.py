@@ -80,6 +80,8 @@ async def _serve(plan: MountPlan) -> None:
                 for name, task in house.tasks():
                     await nursery.start(keep_running, name, task)
                 note = await house.connect()
+                for name, task in house.later_tasks():
+                    await nursery.start(keep_running, name, task)
                 nursery.start_soon(callers.run)
                 async with session.mounted(nursery):
                     await nursery.start(keep_running, "the kernel notifier", notifier.run)

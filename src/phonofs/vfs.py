@@ -17,7 +17,8 @@ import msgspec
 from phonofs.catalogue.store import Catalogue, Entry
 from phonofs.errors import Archived, IsAFolder, NoSuchAttribute, NoSuchName, NotAFolder
 from phonofs.model import Record, State
-from phonofs.reader.reader import Handle, Reader
+from phonofs.reader.handle import Handle
+from phonofs.reader.reader import Reader
 from phonofs.tree.layout import ROOT
 
 STATUS_ATTRIBUTE = "user.phonofs.status"

@@ -7,8 +7,8 @@ import errno
 import functools
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import trio
 from pyfuse3 import FUSEError
@@ -66,8 +66,8 @@ R = TypeVar("R")
 
 
 def guarded(
-    handler: Callable[Concatenate[S, P], Awaitable[R]],
-) -> Callable[Concatenate[S, P], Awaitable[R]]:
+    handler: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
     """Let FUSEError and Cancelled pass; all else becomes an errno by the one table."""
     operation = handler.__name__
 
@@ -83,10 +83,10 @@ def guarded(
                 raise cause from None
             raise self.ledger.answer(operation, cause) from None
 
-    return inner
+    return cast(Callable[Concatenate[S, P], Coroutine[Any, Any, R]], inner)
 
 
-def refused(operation: str) -> Callable[..., Awaitable[Any]]:
+def refused(operation: str) -> Any:
     """A handler that answers EROFS: everything that would change the tree."""
 
     async def handler(self: Guarded, *args: object, **kwargs: object) -> Any:

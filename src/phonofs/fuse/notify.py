@@ -30,8 +30,9 @@ class KernelNotifier:
         if changes:
             self._send.send_nowait(changes)
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The task that passes changes on; never ends."""
+        task_status.started()
         async for changes in self._receive:
             await trio.to_thread.run_sync(_pass_on, changes, abandon_on_cancel=True)
 

@@ -20,7 +20,7 @@ from phonofs.catalogue.store import Entry
 from phonofs.errors import NoSuchName
 from phonofs.fuse.callers import Callers
 from phonofs.fuse.guard import Ledger, guarded, refused
-from phonofs.reader.reader import Handle
+from phonofs.reader.handle import Handle
 from phonofs.vfs import FolderHandle, Vfs
 
 KEPT_S = 3600.0
