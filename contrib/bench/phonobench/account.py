@@ -17,6 +17,9 @@ from phonobench.things import Thing
 from phonofs.demo.fiql import Every, Expression, Fields, matches, parse, span
 
 REGION = "us-east"
+UPDATED_AFTER_MS = 10_000
+"""How long after its creation an object was last changed, as in the vendor's example."""
+
 KEPT = 64
 """Results of searches kept, so that pages asked for side by side cost one search."""
 
@@ -50,7 +53,7 @@ class Account:
         return json.dumps(head).encode()[:-1] + b', "content": [' + records + b"]}"
 
     def _search(self, text: str, descending: bool) -> list[Thing]:
-        """All that match. ``updatedTime`` is ``createdTime`` here, so every sort is by it."""
+        """All that match. Objects are updated in the order of their creation: one sort for both."""
         key = (text, descending)
         if key not in self._found:
             expression = parse(text) if text else Every(())
@@ -60,8 +63,9 @@ class Account:
         return self._found[key]
 
     def _matching(self, expression: Expression) -> list[Thing]:
-        spans = [span(expression, field) for field in ("createdTime", "updatedTime")]
-        low, high = max(low for low, _ in spans), min(high for _, high in spans)
+        created, updated = span(expression, "createdTime"), span(expression, "updatedTime")
+        low = max(created[0], updated[0] - UPDATED_AFTER_MS)
+        high = min(created[1], updated[1] - UPDATED_AFTER_MS)
         start = 0 if low == -inf else bisect_left(self._times, low)
         stop = len(self._times) if high == inf else bisect_left(self._times, high)
         return [each for each in self._sorted[start:stop] if matches(expression, fields(each))]
@@ -112,7 +116,7 @@ def fields(thing: Thing) -> Fields:
         "id": thing.id,
         "type": "callrecording",
         "createdTime": thing.created_ms,
-        "updatedTime": thing.created_ms,
+        "updatedTime": thing.created_ms + UPDATED_AFTER_MS,
         "objectState": "AVAILABLE",
         "storedBytes": thing.size,
     }
@@ -120,7 +124,6 @@ def fields(thing: Thing) -> Fields:
 
 def record(thing: Thing) -> bytes:
     """The record as the service sends it, with the tags a real one has."""
-    created = datetime.fromtimestamp(thing.created_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     tags = {
         "callId": thing.id,
         "direction": "OUTBOUND",
@@ -143,14 +146,18 @@ def record(thing: Thing) -> bytes:
             "customerId": "0012J00002IZiaKQAT",
             "userId": "2xEVyEt2SFmZfL3v5UuEdw",
             "storedBytes": thing.size,
-            "createdTime": created,
-            "updatedTime": created,
+            "createdTime": _iso(thing.created_ms),
+            "updatedTime": _iso(thing.created_ms + UPDATED_AFTER_MS),
             "objectState": "AVAILABLE",
             "bucketId": thing.id,
             "tags": [{"key": key, "value": value} for key, value in tags.items()],
             "shared": False,
         }
     ).encode()
+
+
+def _iso(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _html(_here: str, folders: list[str], things: list[Thing]) -> bytes:
