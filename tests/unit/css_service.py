@@ -178,12 +178,11 @@ async def connected(
     """A client whose requests ``handler`` answers."""
     mock = httpx.MockTransport(handler)
     slots = options.pop("max_connections", 16)
-    async with (
-        Transport(api_url, http=mock, timeout_s=timeout_s, max_connections=slots) as transport,
-        trio.open_nursery() as nursery,
-    ):
-        keeper = Keeper(transport, api_url, options.pop("credentials", credentials))
-        await nursery.start(keeper.run)
-        yield Connected(transport, keeper, Client(transport, keeper, api_url, **options))
-        assert transport.slots.statistics()["in_use"] == 0
-        nursery.cancel_scope.cancel()
+    read = options.pop("credentials", credentials)
+    async with Transport(api_url, http=mock, timeout_s=timeout_s, max_connections=slots) as way:
+        async with trio.open_nursery() as nursery:
+            keeper = Keeper(way, api_url, read)
+            await nursery.start(keeper.run)
+            yield Connected(way, keeper, Client(way, keeper, api_url, **options))
+            nursery.cancel_scope.cancel()
+        assert way.slots.statistics()["in_use"] == 0

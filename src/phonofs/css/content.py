@@ -15,7 +15,7 @@ from typing import Self
 import trio
 
 from phonofs.css import presigned
-from phonofs.css.answers import REDIRECTS, content_length
+from phonofs.css.answers import REDIRECTS
 from phonofs.css.api import Api, refused
 from phonofs.css.links import Key, Link, Links
 from phonofs.css.origins import MOST_HOPS
@@ -30,7 +30,8 @@ RANGE = "range"
 PRESIGN = "presign"
 REDIRECT = "redirect"
 STREAM = "stream"
-WAYS = frozenset({RANGE, PRESIGN, REDIRECT, STREAM})
+REMEMBERED = frozenset({RANGE, PRESIGN, REDIRECT})
+"""The ways believed from an earlier run. ``stream`` is the worst, so it is found out anew."""
 
 STRIKES = 3
 """So many ranges ignored one after the other in a region that honoured them: it has changed."""
@@ -41,10 +42,11 @@ _LINK_REFUSED = (400, 401, 403)
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Bytes of one object; ``urgent`` when somebody waits for them."""
+    """Bytes of one object, ``size`` bytes long by its record; ``urgent`` when somebody waits."""
 
     region: str
     id: str
+    size: int
     wanted: Wanted
     urgent: bool
 
@@ -108,8 +110,8 @@ class Contents:
 
     def __init__(self, api: Api, ways: Mapping[str, str]) -> None:
         self._api = api
-        self.ways = {region: way for region, way in ways.items() if way in WAYS}
-        self._seekable = {region: way != STREAM for region, way in self.ways.items()}
+        self.ways = {region: way for region, way in ways.items() if way in REMEMBERED}
+        self._seekable = dict.fromkeys(self.ways, True)
         self._strikes: dict[str, int] = {}
         self._links = Links()
 
@@ -140,21 +142,23 @@ class Contents:
         if stream.status in REDIRECTS:
             link = await self._redirected(wish, stream)
             return await self._open_link(wish, REDIRECT, link)
-        if stream.status != 200:
-            return await self._body(wish, stream, RANGE if stream.status == 206 else "")
-        if self._is_useful(wish, stream):
-            return await self._body(wish, stream, "")
-        await stream.aclose()
-        body = await self._open_linked(wish, PRESIGN)
-        return body if body is not None else await self._open_whole(wish)
+        body = await self._body(wish, stream, RANGE if stream.status == 206 else "")
+        if stream.status != 200 or self._is_useful(wish, body):
+            return body
+        await body.aclose()
+        linked = await self._open_linked(wish, PRESIGN)
+        return linked if linked is not None else await self._open_whole(wish)
 
-    def _is_useful(self, wish: Wish, stream: Stream) -> bool:
+    def _is_useful(self, wish: Wish, body: Body) -> bool:
         """Whether to take a whole body that came for a part.
 
         Yes where the whole was wanted (which says nothing about ranges), where ``If-Range`` may
-        have made it whole, and where the region honoured ranges before and may again.
+        have made it whole, where it is not as long as the object (it may be something else, from
+        which nothing is learned), and where the region honoured ranges before and may again.
         """
-        if wish.wanted.is_whole(content_length(stream.headers)) or wish.wanted.etag:
+        if wish.wanted.is_whole(body.total) or wish.wanted.etag:
+            return True
+        if body.total not in (None, wish.size):
             return True
         if self.ways.get(wish.region) != RANGE:
             return False

@@ -1,0 +1,114 @@
+"""Slots and the gate: who may send a request now."""
+
+import random
+
+import trio
+import trio.testing
+
+from phonofs.css.slots import Gate, Slots
+
+
+async def test_ahead_leaves_two_slots_free() -> None:
+    """What nobody waits for takes all but two; what somebody waits for takes all."""
+    slots = Slots(4)
+    order: list[str] = []
+
+    async def take(name: str, urgent: bool) -> None:
+        await slots.acquire(urgent=urgent)
+        order.append(name)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(4):
+            nursery.start_soon(take, f"ahead{number}", False)
+        await trio.testing.wait_all_tasks_blocked()
+        assert slots.statistics() == {"total": 4, "in_use": 2, "ahead_in_use": 2, "waiting": 2}
+        for number in range(3):
+            nursery.start_soon(take, f"urgent{number}", True)
+        await trio.testing.wait_all_tasks_blocked()
+        assert slots.statistics() == {"total": 4, "in_use": 4, "ahead_in_use": 2, "waiting": 3}
+        slots.release(urgent=False)
+        await trio.testing.wait_all_tasks_blocked()
+        assert order[-1].startswith("urgent"), "what a reader waits for goes first"
+        assert slots.statistics()["ahead_in_use"] == 1
+        slots.release(urgent=True)
+        await trio.testing.wait_all_tasks_blocked()
+        assert order[-1].startswith("ahead")
+        for urgent in (True, True, False, False):
+            slots.release(urgent=urgent)
+            await trio.testing.wait_all_tasks_blocked()
+    slots.release(urgent=False)
+    assert slots.statistics() == {"total": 4, "in_use": 0, "ahead_in_use": 0, "waiting": 0}
+
+
+async def test_one_slot_serves_everybody() -> None:
+    """With ``max_connections=1`` read-ahead still goes on."""
+    slots = Slots(1)
+    for urgent in (False, True):
+        await slots.acquire(urgent=urgent)
+        slots.release(urgent=urgent)
+
+
+async def test_cancelled_waits_lose_no_slot() -> None:
+    """Random holds and cancellations, thousands of them: all slots are free at the end."""
+    chance = random.Random(7)
+    slots = Slots(5)
+    most = 0
+
+    async def work(urgent: bool, patience_s: float, hold_s: float) -> None:
+        nonlocal most
+        with trio.move_on_after(patience_s):
+            await slots.acquire(urgent=urgent)
+            try:
+                most = max(most, slots.in_use)
+                await trio.sleep(hold_s)
+            finally:
+                slots.release(urgent=urgent)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3000):
+            nursery.start_soon(work, chance.random() < 0.4, chance.random(), chance.random() / 50)
+            if chance.random() < 0.1:
+                await trio.sleep(chance.random() / 50)
+    assert most == 5
+    assert slots.statistics() == {"total": 5, "in_use": 0, "ahead_in_use": 0, "waiting": 0}
+
+
+async def test_a_cancelled_taker_gives_back() -> None:
+    """Cancelled at the very checkpoint of taking, nothing stays held."""
+    slots = Slots(2)
+    for urgent in (True, False):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await slots.acquire(urgent=urgent)
+        with trio.CancelScope() as scope:
+            trio.lowlevel.current_trio_token().run_sync_soon(scope.cancel)
+            await slots.acquire(urgent=urgent)
+            await trio.sleep_forever()
+        if slots.in_use:
+            slots.release(urgent=urgent)
+    assert slots.in_use == 0
+
+
+async def test_the_gate_holds_everybody_for_as_long_as_it_was_asked() -> None:
+    """A later and shorter wish does not open it; afterwards they come spread, not all at once."""
+    gate = Gate()
+    start = trio.current_time()
+    times: list[float] = []
+
+    async def pass_it() -> None:
+        await gate.passed()
+        times.append(trio.current_time() - start)
+
+    await gate.passed()
+    gate.close(10)
+    gate.close(2)
+    assert gate.closed_s == 10
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(pass_it)
+        await trio.sleep(5)
+        gate.close(15)
+    assert min(times) >= 20
+    assert max(times) <= 22
+    assert len(set(times)) > 10
+    assert gate.closed_s == 0
