@@ -1,6 +1,7 @@
 """A small world for the reader's tests: a service with latency, rates and faults, and a cache."""
 
 import hashlib
+import mmap
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -175,8 +176,13 @@ class FakeService:
         return sum(asked.sent for asked in self.asked if name in (None, asked.id))
 
 
+def _memory(size: int) -> mmap.mmap:
+    """Memory that costs nothing until it is written to."""
+    return mmap.mmap(-1, max(1, size))
+
+
 class FakeBlob:
-    """Bytes of one object in a bytearray."""
+    """Bytes of one object in memory."""
 
     def __init__(self, record: Record, in_memory: bool) -> None:
         self.record = record
@@ -184,7 +190,7 @@ class FakeBlob:
         self.present = Ranges()
         self.verified = False
         self.in_memory = in_memory
-        self.data = bytearray(record.size)
+        self.data = _memory(record.size)
         self.checks = 0
         self.pins = 0
         self.most_kept = 0
@@ -229,7 +235,7 @@ class FakeBlob:
         assert self.pins > 0
         await trio.sleep(0.01)
         self.checks += 1
-        digest = hashlib.md5(self.data[: self.size]).hexdigest()
+        digest = hashlib.md5(memoryview(self.data)[: self.size]).hexdigest()
         self.verified = not self.record.checksum or digest == self.record.checksum
         return self.verified
 
@@ -239,7 +245,9 @@ class FakeBlob:
 
     def resize(self, n: int) -> None:
         self.present.remove(n, max(n, self.size))
-        self.data = self.data[:n].ljust(n, b"\0")
+        old, self.data = self.data, _memory(n)
+        for start, stop in self.present:
+            self.data[start:stop] = old[start:stop]
         self.size = n
 
 
@@ -277,8 +285,24 @@ class World:
     service: FakeService
     cache: FakeCache
     reader: Reader
+    nursery: trio.Nursery | None = None
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     wrong: list[int] = field(default_factory=list)
+
+    async def restart(self) -> None:
+        """Run the reader, again where it was stopped."""
+        self.scope = trio.CancelScope()
+        assert self.nursery is not None
+        await self.nursery.start(self._run)
+
+    async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        with self.scope:
+            await self.reader.run(task_status=task_status)
+
+    def stop(self) -> None:
+        """End the reader's tasks."""
+        self.scope.cancel()
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """As the file system does: at once where that is possible."""
@@ -339,8 +363,8 @@ async def world(
         on_size=lambda ino, size: sizes.append((ino, size)), on_wrong=wrong.append,
     )  # fmt: skip
     async with trio.open_nursery() as nursery:
-        await nursery.start(reader.run)
-        made = World(service, cache, reader, sizes, wrong)
+        made = World(service, cache, reader, nursery, sizes=sizes, wrong=wrong)
+        await made.restart()
         yield made
         await made.settle()
         nursery.cancel_scope.cancel()

@@ -42,7 +42,7 @@ class Running:
         self.nursery = await self.nurseries.__aenter__()
         self.nursery.start_soon(self.cache.run)
         await self.nursery.start(reader.run)
-        return World(self.service, FakeCache(), reader, [], wrong)
+        return World(self.service, FakeCache(), reader, wrong=wrong)
 
     async def __aexit__(self, *error: object) -> None:
         self.nursery.cancel_scope.cancel()

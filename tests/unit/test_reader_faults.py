@@ -380,3 +380,17 @@ async def test_a_fault_of_ours_reaches_the_reader_and_harms_nobody_else():
             await w.read(handle, 0, 1000)
         await w.read_on(handle)
         w.reader.release(handle)
+
+
+@pytest.mark.expected_log("wrong content")
+async def test_false_bytes_through_memory_are_not_made_good_silently():
+    """Without a disk too: who was given bytes that turn out false gets an error, others do not."""
+    service = FakeService(fault=first(1, Fault(flip=0)))
+    async with world(service, in_memory=True) as w:
+        handle = w.reader.open(record(6 * MIB), 7)
+        with pytest.raises(Corrupt, match="open the file again"):
+            await w.read_blindly(handle)
+        again = w.reader.open(record(6 * MIB), 7)
+        await w.read_on(again)
+        w.reader.release(handle)
+        w.reader.release(again)

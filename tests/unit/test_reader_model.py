@@ -209,6 +209,8 @@ async def test_the_reader_cancelled_anywhere_gives_all_back():
             await trio.sleep(number * 0.007)
             nursery.cancel_scope.cancel()
         assert service.limiter.borrowed_tokens == 0
+        assert w.cache.pinned == 1
+        w.reader.release(handle)
         assert w.cache.pinned == 0
         assert w.reader.statistics()["waiters"] == 0
         assert w.reader.statistics()["parts"] == 0

@@ -4,7 +4,8 @@ import pytest
 import trio
 
 from phonofs.errors import Unavailable
-from tests.unit.reader_world import KIB, LATENCY, MIB, FakeService, plain, record, world
+from phonofs.reader.limits import Limits
+from tests.unit.reader_world import KIB, LATENCY, MIB, FakeService, Fault, plain, record, world
 
 
 async def test_first_bytes_take_one_round_trip():
@@ -86,6 +87,53 @@ async def test_a_seek_costs_one_round_trip_and_little_else():
             assert w.service.asked[-1].start == offset
             await trio.sleep(1)
             assert w.service.sent() - sent <= MIB
+        w.reader.release(handle)
+
+
+async def test_the_tail_of_a_small_file_comes_first():
+    """A read near the end of a small file takes one round trip; the rest comes behind it."""
+    async with world(FakeService(rate=4e6)) as w:
+        size = 4 * MIB
+        handle = w.reader.open(record(size), 7)
+        began = trio.current_time()
+        assert await w.read(handle, size - 64 * KIB, 64 * KIB) == plain(size - 64 * KIB, size)
+        assert trio.current_time() - began < 1.4 * LATENCY
+        await trio.sleep(5)
+        assert handle.stream.blob.verified
+        assert w.service.sent() == size
+        w.reader.release(handle)
+
+
+async def test_slow_connections_get_small_parts():
+    """No part takes much longer than a second, so that its slot is soon free for others."""
+    async with world(FakeService(rate=1e6)) as w:
+        handle = w.reader.open(record(48 * MIB), 7)
+        await w.read_on(handle)
+        assert max(asked.sent for asked in w.service.asked) < 2 * MIB
+        w.reader.release(handle)
+
+
+async def test_what_lingers_in_memory_is_bounded():
+    """Many small files read and closed without a cache on disk do not stay in memory."""
+    async with world(in_memory=True, limits=Limits(memory_bytes=8 * MIB)) as w:
+        for number in range(20):
+            handle = w.reader.open(record(2 * MIB, f"f{number}"), number + 1)
+            await w.read_on(handle)
+            w.reader.release(handle)
+        assert sum(blob.present.total() for blob in w.cache.blobs.values()) <= 8 * MIB
+
+
+async def test_it_runs_again_after_it_was_stopped():
+    """A handle that was open meanwhile reads on."""
+    async with world() as w:
+        handle = w.reader.open(record(30 * MIB), 7)
+        await w.read_on(handle, 0, MIB)
+        w.stop()
+        await trio.sleep(1)
+        with pytest.raises(Unavailable):
+            await w.read(handle, 20 * MIB, 1000)
+        await w.restart()
+        await w.read_on(handle)
         w.reader.release(handle)
 
 
@@ -210,8 +258,6 @@ async def test_nothing_is_fetched_by_open_and_close():
 
 async def test_a_read_ends_by_its_deadline():
     """With the service stalled a read fails after read_deadline, and nothing stays behind."""
-    from tests.unit.reader_world import Fault
-
     async with world(FakeService(fault=lambda asked, n: Fault(stall=True))) as w:
         handle = w.reader.open(record(64 * MIB), 7)
         began = trio.current_time()

@@ -2,7 +2,7 @@
 
 from math import ceil
 
-from phonofs.reader.limits import KIB, MIB, MOST_LANES
+from phonofs.reader.limits import KIB, LEAST_PART, MIB, MOST_LANES, MOST_PART
 
 GOAL_BYTES_S = 500_000_000
 """About what one process can receive, write and serve; more lanes than reach it only cost."""
@@ -10,6 +10,7 @@ GOAL_BYTES_S = 500_000_000
 LEAST_LANES = 2
 """One that comes and one whose first byte is on the way: no gap between parts."""
 
+PART_S = 1.0
 UNKNOWN_LANES = 4
 WEIGHT = 0.25
 
@@ -42,6 +43,12 @@ class Pace:
             return UNKNOWN_LANES
         needed = GOAL_BYTES_S * (self.latency_s + part / self.rate) / part
         return max(LEAST_LANES, min(MOST_LANES, ceil(needed)))
+
+    def most_part(self) -> int:
+        """No part larger than comes in about a second: then its slot is free for others."""
+        if self.rate is None:
+            return MOST_PART
+        return max(LEAST_PART, min(MOST_PART, int(self.rate * PART_S)))
 
     def reach(self) -> int:
         """How far ahead of a running part a byte is quicker to wait for than to ask for."""

@@ -76,8 +76,11 @@ class Proof:
 
     def passed(self) -> None:
         """New bytes are there; to be called before those who wait for them are woken."""
-        if self._passing.advance():
+        verdict = self._passing.advance()
+        if verdict is False:
             self._failed([])
+        elif verdict:
+            self._cleared([])
         elif not self._hashing and HASH_AHEAD <= self._stream.size <= CHECKED_FIRST:
             there = self._stream.blob.present.stop_of(0)
             if there - self._hashed >= HASH_AHEAD and there < self._stream.size:
@@ -102,7 +105,7 @@ class Proof:
             await self._over.wait()
             return
         if self.sure:
-            self.gated = False
+            self._cleared([])
             return
         on_its_way = self._stream.cover(handle, 0, self._stream.size)
         if on_its_way is None:
@@ -114,7 +117,7 @@ class Proof:
         stream = self._stream
         try:
             if await stream.blob.check():
-                await self._right()
+                self._cleared(await self._sums() if self._doubted else [])
             elif stream.failure is None and stream.blob.complete:
                 self._failed(await self._sums())
             # else bytes were lost on disk: whoever needs them fetches them, and it begins again
@@ -127,9 +130,10 @@ class Proof:
             if not stream.busy:
                 stream.yard.drained(stream)
 
-    async def _right(self) -> None:
+    def _cleared(self, sums: Sums) -> None:
+        """The content is right now; who was given something else before gets no more."""
         if self._doubted:
-            false = _differences(self._doubted, await self._sums())
+            false = _differences(self._doubted, sums)
             for handle, given in self._given.items():
                 if any(given.missing(a, b) != [(a, b)] for a, b in false):
                     handle.wrong = Corrupt(
@@ -149,7 +153,7 @@ class Proof:
             stream.fail(Corrupt(f"object {stream.record.id} has the wrong checksum or length"))
             return
         log.warning("object %s has the wrong content and is fetched again", stream.record.id)
-        self._doubted = sums or [None]
+        self._doubted = sums or [None] * (stream.size // BLOCK + 1)
         self._given = {handle: handle.seen for handle in stream.handles}
         for handle in stream.handles:
             handle.seen = Ranges()
@@ -190,23 +194,23 @@ class Passing:
         stream = self._stream
         return stream.blob.in_memory and stream.size > SMALL and self._expected is not None
 
-    def advance(self) -> bool:
-        """Hash what is there now; true where that shows the whole content to be wrong."""
+    def advance(self) -> bool | None:
+        """Hash what is there now; whether the whole is right, where that shows just now."""
         stream = self._stream
         if not self._wanted() or self.right:
-            return False
+            return None
         there = stream.blob.present.stop_of(self._position)
         while there - self._position >= BLOCK or self._position < there == stream.size:
             data = stream.blob.read_now(self._position, min(BLOCK, there - self._position))
             if data is None:
-                return False
+                return None
             self._md5.update(data)
             self._position += len(data)
         if self._position < stream.size:
-            return False
+            return None
         assert self._expected is not None
         self.right = self._expected.matches(self._md5.digest())
-        return not self.right
+        return self.right
 
     def keep(self, kept: Ranges) -> None:
         """What is there and was not hashed yet."""

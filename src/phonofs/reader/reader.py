@@ -7,6 +7,7 @@ fetching belongs to ``run``'s nursery.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from math import inf
 from random import SystemRandom
 from typing import Any
 
@@ -76,7 +77,10 @@ class Reader:
     # life
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Fetch, and close what lingered long enough, until cancelled; gives all blobs back."""
+        """Fetch, and close what lingered long enough, until cancelled.
+
+        Then nothing is fetched any more, and the blobs of all but open files are given back.
+        """
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -87,9 +91,10 @@ class Reader:
                         await self._stirred.wait()
         finally:
             self._nursery = None
-            for stream in [*self._streams.values(), *self._failed]:
-                self._drop(stream)
             self._lingering.clear()
+            self._holds.expire(inf)
+            for stream in [*self._streams.values(), *self._failed]:
+                self._idle(stream)  # those that are open stay, for when it runs again
 
     def _spawn(self, task: Callable[..., Any], *args: object) -> None:
         if self._nursery is None:
@@ -298,13 +303,21 @@ class Reader:
         if stream.used:
             return
         kept = stream.blob.complete and not stream.blob.in_memory
-        if stream.failure is None and not kept:
+        if stream.failure is None and not kept and self._nursery is not None:
             stream.unqueue()
             self._lingering[stream] = trio.current_time() + LINGER_S
-            if len(self._lingering) > MOST_LINGERING:
-                self._end(next(iter(self._lingering)))
+            self._thin_out()
             self._stirred.set()
         self._close_if_idle(stream)
+
+    def _thin_out(self) -> None:
+        """Of too many that linger, or too much in memory, the oldest go at once."""
+        held = [stream.blob.present.total() for stream in self._lingering if stream.blob.in_memory]
+        excess = sum(held) - self._limits.memory_bytes
+        while len(self._lingering) > MOST_LINGERING or excess > 0:
+            oldest = next(iter(self._lingering))
+            excess -= oldest.blob.present.total() if oldest.blob.in_memory else 0
+            self._end(oldest)
 
     def _expire(self, now: float) -> float:
         """End what lingered long enough; seconds until the next is due."""

@@ -127,15 +127,15 @@ class Stream:
             gaps = uncovered(self.blob.present, flying, begin, self.size)
         else:
             ahead = handle.window.ahead(self.most_ahead())
-            end = start + part_size(ahead) if handle.window.running else stop + ahead
+            end = start + self._part_size(ahead) if handle.window.running else stop + ahead
             gaps = uncovered(self.blob.present, flying, start, min(self.size, max(stop, end)))
         return self.start(*gaps[0], urgent=True)
 
     def start(self, start: int, stop: int, *, urgent: bool, whole: bool = False) -> Part:
         """Send for ``[start, stop)``."""
         part = Part(start, stop, urgent=urgent, whole=whole)
+        self.yard.spawn(carry, self, part)  # may refuse; it begins to run later
         self.parts.append(part)
-        self.yard.spawn(carry, self, part)
         return part
 
     # reading ahead
@@ -148,7 +148,7 @@ class Stream:
         """Plan ahead of a handle: send for what its window lacks, as far as there are lanes."""
         window = handle.window
         ahead = window.ahead(self.most_ahead())
-        part = part_size(ahead)
+        part = self._part_size(ahead)
         handle.kick_at = window.next + part // 4
         handle.starved = False
         if self.blob.in_memory:
@@ -184,6 +184,9 @@ class Stream:
                 return
             self.start(start, stop, urgent=False)
             room -= 1
+
+    def _part_size(self, ahead: int) -> int:
+        return min(part_size(ahead), self.yard.pace(self.record.region).most_part())
 
     def _lanes(self, part: int) -> int:
         share = self.yard.limits.turns // max(1, self.yard.sharers())
@@ -255,7 +258,8 @@ class Stream:
     def _from_elsewhere(self, part: Part, start: int) -> None:
         """The body begins before what was asked for: only whole streams are to be had."""
         seekable = self.yard.service.seekable(self.record.region)
-        if self._ranges_seen and seekable is not False and part.head - start > MOST_PART:
+        ranges = seekable if seekable is not None else self._ranges_seen
+        if ranges and part.head - start > MOST_PART:
             raise Malformed(f"object {self.record.id}: the service sent all instead of a part")
         self._whole_seen = True
         rivals = (other for other in self.parts if other is not part and other.whole)
@@ -285,6 +289,8 @@ class Stream:
 
     def restore(self) -> None:
         """Forget all bytes and what the service said of them: it is asked anew."""
+        for part in self.parts:
+            part.scope.cancel()
         self.blob.reset()
         self.etag, self._total = "", None
         self.resize(self.record.size)
@@ -292,7 +298,7 @@ class Stream:
     def take(self, part: Part, chunk: Chunk) -> bool:
         """Write what came, wake who waited for it; whether to go on."""
         start, stop = part.head, min(part.head + len(chunk), part.stop)
-        if self.failure is not None or stop <= start:
+        if part.scope.cancel_called or stop <= start:
             return False
         fresh = 0
         view = memoryview(chunk)
