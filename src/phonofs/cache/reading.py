@@ -18,11 +18,21 @@ AHEAD = 8 << 20
 
 
 class Span(NamedTuple):
-    """Bytes to read; ``crc`` is that of the one block they are, or None where they are trusted."""
+    """Bytes to read at once.
+
+    ``crcs`` are those of the blocks they are, or None where they are trusted as they are.
+    """
 
     start: int
     stop: int
-    crc: int | None
+    crcs: list[int] | None
+
+
+class Found(NamedTuple):
+    """What a thread found of a span: its bytes, unless they are not there, and the bad blocks."""
+
+    data: bytes | None
+    bad: list[int]
 
 
 def read_now(stock: Stock, offset: int, n: int) -> bytes | None:
@@ -70,19 +80,27 @@ async def read(stock: Stock, offset: int, n: int) -> bytes | None:
     spans = _spans(stock, offset, stop)
     view, epoch = stock.view(spans[0].start, spans[-1].stop), stock.epoch
     with stock.in_use():
-        found = await stock.host.in_thread(lambda: _read_spans(view, spans))
+        found = await stock.host.in_thread(lambda: [_read_span(view, span) for span in spans])
     if stock.epoch != epoch:
         return None
-    for span, data in zip(spans, found, strict=True):
-        if data is None:
-            stock.lose(span.start, span.stop)
-        elif span.crc is not None:
-            stock.trusted.add(span.start, span.stop)
+    for span, what in zip(spans, found, strict=True):
+        _believe(stock, span, what)
     if stock.epoch != epoch:
         return None
     stock.host.counters.read_bytes += n
-    whole = b"".join(data for data in found if data is not None)
+    parts = [what.data for what in found if what.data is not None]
+    whole = parts[0] if len(parts) == 1 else b"".join(parts)
     return whole[offset - spans[0].start : stop - spans[0].start]
+
+
+def _believe(stock: Stock, span: Span, found: Found) -> None:
+    """Trust the blocks that were right; lose the others, or all where they cannot be read."""
+    if found.data is None:
+        stock.lose(span.start, span.stop)
+    for block in found.bad:
+        stock.lose(*bytes_of(block, block + 1, stock.size))
+    if found.data is not None and not found.bad:
+        stock.trusted.add(span.start, span.stop)
 
 
 def _readable(stock: Stock, start: int, stop: int) -> bool:
@@ -98,17 +116,22 @@ def _readable(stock: Stock, start: int, stop: int) -> bool:
 
 
 def _spans(stock: Stock, start: int, stop: int) -> list[Span]:
-    """What to read for ``[start, stop)``: whole blocks where they are to be checked."""
+    """What to read for ``[start, stop)``: runs of whole blocks where they are to be checked."""
     spans: list[Span] = []
     for block in range(*touched_blocks(start, stop)):
         whole = bytes_of(block, block + 1, stock.size)
         inside = max(whole[0], start), min(whole[1], stop)
-        if not stock.trusted.covers(*inside):
-            spans.append(Span(*whole, stock.seals.get(block, block + 1)[0]))
-        elif spans and spans[-1].crc is None:
-            spans[-1] = Span(spans[-1].start, inside[1], None)
+        last = spans[-1] if spans else Span(0, -1, None)
+        if stock.trusted.covers(*inside):
+            if last.crcs is None and last.stop == inside[0]:
+                spans[-1] = Span(last.start, inside[1], None)
+            else:
+                spans.append(Span(*inside, None))
+        elif last.crcs is not None:
+            last.crcs.extend(stock.seals.get(block, block + 1))
+            spans[-1] = Span(last.start, whole[1], last.crcs)
         else:
-            spans.append(Span(*inside, None))
+            spans.append(Span(*whole, stock.seals.get(block, block + 1)))
     return spans
 
 
@@ -135,16 +158,32 @@ class Ahead:
             content.prefetch(start, stop)
 
 
-def _read_spans(view: View, spans: list[Span]) -> list[bytes | None]:
-    """In a thread: the bytes of each span; None where they are not there or not right."""
-    found: list[bytes | None] = []
-    for span in spans:
-        try:
-            data = view.read(span.start, span.stop)
-        except OSError as error:
-            log.warning("the disk of the cache fails: %s", error.strerror)
-            data = None
-        if data is not None and span.crc is not None and crcs_of(memoryview(data)) != [span.crc]:
-            data = None
-        found.append(data)
-    return found
+def _read_span(view: View, span: Span) -> Found:
+    """In a thread."""
+    data = _bytes_of(view, span.start, span.stop)
+    if data is None and span.crcs is not None and len(span.crcs) > 1:
+        return _read_singly(view, span, span.crcs)
+    if data is None or span.crcs is None:
+        return Found(data, [])
+    first = span.start // BLOCK
+    crcs = zip(span.crcs, crcs_of(memoryview(data)), strict=True)
+    return Found(data, [first + n for n, (want, got) in enumerate(crcs) if want != got])
+
+
+def _read_singly(view: View, span: Span, wanted: list[int]) -> Found:
+    """Find the blocks that are still right in a file that was cut, or cannot be read."""
+    bad = []
+    for n, crc in enumerate(wanted):
+        start = span.start + n * BLOCK
+        data = _bytes_of(view, start, min(start + BLOCK, span.stop))
+        if data is None or crcs_of(memoryview(data)) != [crc]:
+            bad.append(start // BLOCK)
+    return Found(b"", bad)
+
+
+def _bytes_of(view: View, start: int, stop: int) -> bytes | None:
+    try:
+        return view.read(start, stop)
+    except OSError as error:
+        log.warning("the disk of the cache fails: %s", error.strerror)
+        return None
