@@ -12,12 +12,12 @@ from phonofs.errors import Malformed
 from phonofs.model import Page
 
 OVERLAP_MS = 120_000
-"""How far a poll goes back behind the watermark: a record is shown some time after its
-``updatedTime``, and records share a second."""
+"""How late after its ``updatedTime`` a record may be shown and still come with the next poll;
+and records share a second."""
 
 SWEEP_MS = 3_600_000
 SWEEP_EVERY = 15
-"""Each run's first poll, and every so many, go back an hour: an upload that took long."""
+"""Each run's first poll, and every so many, look for records up to an hour late."""
 
 _FRUITLESS = 8
 """Pages without anything new before the service is taken to repeat itself."""
@@ -37,9 +37,14 @@ class Changes:
     reached_ms  all changes up to here have come
     """
 
-    def __init__(self, watermark_ms: int, polls: int, limit: int) -> None:
-        """``polls``: how many there were before in this run."""
-        back_ms = SWEEP_MS if polls % SWEEP_EVERY == 0 else OVERLAP_MS
+    def __init__(self, watermark_ms: int, polls: int, limit: int, quiet_s: float = 0.0) -> None:
+        """``polls``: how many there were before in this run.
+
+        ``quiet_s``: how long the watermark has stood still. By the service's clock it is later
+        by as much, so there is less to go back; at last nothing but the watermark itself.
+        """
+        late_ms = SWEEP_MS if polls % SWEEP_EVERY == 0 else OVERLAP_MS
+        back_ms = max(late_ms - int(quiet_s * 1000), 0)
         self.reached_ms = watermark_ms
         self._ask: Ask | None = Ask(max(watermark_ms - back_ms, 0), 0, limit)
         self._seen: set[tuple[str, int]] = set()

@@ -14,9 +14,9 @@ import trio
 
 from phonofs.catalogue.changes import Changes, newest_plausible
 from phonofs.catalogue.service import Service
-from phonofs.catalogue.store import Catalogue, Change
+from phonofs.catalogue.store import CHANGED, CREATED, LISTED, Catalogue, Change, as_listed
 from phonofs.errors import Malformed, ServiceError, Unavailable
-from phonofs.model import Query, State
+from phonofs.model import Query, Record, State
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,9 @@ class Polled(Protocol):
 
 
 class Follower:
-    """Owns the polls of each region: when the last one worked, since when none does."""
+    """Owns the polls of each region: how many worked, when the last one did, when the watermark
+    moved last (trio's time), since when none works.
+    """
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Follower:
         self._on_changes = on_changes
         self._now_s = now_s
         self._polls: dict[str, int] = {}
+        self._moved: dict[str, float] = {}
         self._worked_s: dict[str, float] = {}
         self._failing: dict[str, tuple[float, int]] = {}
 
@@ -106,11 +109,14 @@ class Follower:
         times = [record.updated_ms for record in page.records]
         newest = newest_plausible(times, self._catalogue.plausible_ms(region))
         self._catalogue.begin_following(region, newest)
+        self._on_changes(as_listed(self._catalogue.apply(page.records)))
 
     async def _catch_up(self, region: str) -> None:
         """Everything that changed since the watermark, page by page, each applied at once."""
         watermark = self._catalogue.watermark(region) or 0
-        changes = Changes(watermark, self._polls.get(region, 0), self._page_size)
+        now = trio.current_time()
+        quiet_s = now - self._moved.get(region, now)
+        changes = Changes(watermark, self._polls.get(region, 0), self._page_size, quiet_s)
         while (ask := changes.next()) is not None:
             query = Query(
                 updated_from_ms=ask.from_ms,
@@ -119,15 +125,28 @@ class Follower:
                 sort="updatedTime",
             )
             page = await self._service.search(region, query, ask.key, ask.limit, urgent=False)
-            self._on_changes(self._catalogue.apply(page.records))
+            self._take_in(region, page.records, watermark)
             changes.feed(page, self._catalogue.plausible_ms(region))
             self._catalogue.set_watermark(region, changes.reached_ms)
+        if changes.reached_ms > watermark or region not in self._moved:
+            self._moved[region] = trio.current_time()
+
+    def _take_in(self, region: str, records: Sequence[Record], watermark: int) -> None:
+        """Into the catalogue; what was there before and is only known now was not created."""
+        changes = self._catalogue.apply(records)
+        listed = self._catalogue.listed(region)
+        for change in changes:
+            created_ms, updated_ms = change.record.created_ms, change.record.updated_ms
+            new = created_ms >= watermark or listed.covers(created_ms, created_ms + 1)
+            if change.kind == CREATED and not new:
+                change.kind = CHANGED if updated_ms >= watermark else LISTED
+        self._on_changes(changes)
 
     # outages
 
     def _failed(self, region: str, error: ServiceError) -> None:
         """Said once an outage, with the reason."""
-        since_s, count = self._failing.get(region, (self._now_s(), 0))
+        since_s, count = self._failing.get(region, (trio.current_time(), 0))
         self._failing[region] = since_s, count + 1
         if not count:
             log.warning("changes in %s cannot be followed: %s", region, error)
@@ -136,7 +155,7 @@ class Follower:
         self._worked_s[region] = self._now_s()
         if region in self._failing:
             since_s, count = self._failing.pop(region)
-            away_s = self._now_s() - since_s
+            away_s = trio.current_time() - since_s
             log.info(
                 "changes in %s are followed again, after %.0f s and %d tries", region, away_s, count
             )

@@ -13,13 +13,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
-import msgspec
 import trio
 
 from phonofs.catalogue.paging import Paging, Passes
 from phonofs.catalogue.plan import Knowledge
 from phonofs.catalogue.service import Service
-from phonofs.catalogue.store import CREATED, LISTED, Catalogue, Change
+from phonofs.catalogue.store import Catalogue, Change, as_listed
 from phonofs.errors import ServiceError, Unavailable
 from phonofs.model import Query, Record
 from phonofs.tree.layout import Folder
@@ -291,7 +290,7 @@ class Lister:
         """Into the catalogue; of a folder seen for the first time, nothing was created."""
         changes = self._catalogue.apply(records)
         if not known:
-            changes = _as_listed(changes)
+            changes = as_listed(changes)
         self._on_changes(changes)
 
     async def _each(
@@ -307,16 +306,6 @@ class Lister:
         async with trio.open_nursery() as nursery:
             for value in values:
                 nursery.start_soon(one, value)
-
-
-def _as_listed(changes: Sequence[Change]) -> list[Change]:
-    """Without the objects that are only known now; the folders they moved stay."""
-    kept = [one for one in changes if one.kind != CREATED]
-    first = changes[0] if changes else None
-    if first is not None and first.kind == CREATED and (first.folders or first.entries[1:]):
-        entries = first.entries[1:]  # the first is the object's own
-        kept.insert(0, msgspec.structs.replace(first, kind=LISTED, content=False, entries=entries))
-    return kept
 
 
 def _first(group: BaseExceptionGroup[ServiceError]) -> ServiceError:

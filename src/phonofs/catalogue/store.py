@@ -22,7 +22,17 @@ from phonofs.catalogue.objects import Batch, Objects
 from phonofs.catalogue.rebuild import rebuild
 from phonofs.catalogue.schema import MIGRATIONS
 from phonofs.catalogue.sight import Sight
-from phonofs.catalogue.words import CHANGED, CREATED, LISTED, REMOVED, Change, Entry, Shown, View
+from phonofs.catalogue.words import (
+    CHANGED,
+    CREATED,
+    LISTED,
+    REMOVED,
+    Change,
+    Entry,
+    Shown,
+    View,
+    as_listed,
+)
 from phonofs.errors import Malformed, NoSuchName
 from phonofs.model import Record
 from phonofs.ranges import Ranges
@@ -39,6 +49,7 @@ __all__ = [
     "Entry",
     "Shown",
     "View",
+    "as_listed",
 ]
 
 LEAP_MS = 7 * 86_400_000

@@ -1,5 +1,6 @@
 """The words of the catalogue: an entry of a folder, a change of the tree, the view shown."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -116,3 +117,16 @@ class Shown(Protocol):
     @property
     def archived(self) -> bool:
         """Whether archived objects are shown."""
+
+
+def as_listed(changes: Sequence[Change]) -> list[Change]:
+    """What to tell of objects that were there before: not that they were created.
+
+    Only the folders that moved stay, and what really changed or went.
+    """
+    kept = [one for one in changes if one.kind != CREATED]
+    first = changes[0] if changes else None
+    if first is not None and first.kind == CREATED and (first.folders or first.entries[1:]):
+        entries = first.entries[1:]  # the first is the object's own
+        kept.insert(0, msgspec.structs.replace(first, kind=LISTED, content=False, entries=entries))
+    return kept

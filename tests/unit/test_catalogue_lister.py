@@ -1,0 +1,319 @@
+"""Opening a folder brings its contents in, with as few questions as can be, or says it failed."""
+
+import random
+from datetime import date
+from pathlib import Path
+
+import pytest
+import trio
+
+from phonofs.catalogue.lister import REFRESH_S
+from phonofs.errors import Malformed, Unavailable
+from phonofs.tree.layout import ROOT
+from tests.unit.catalogue_world import (
+    DAY_MS,
+    LATENCY_S,
+    FakeService,
+    check,
+    make,
+    ms,
+    uuid,
+    world,
+)
+
+DAY = "2024/2024-09/2024-09-17"
+
+
+def day_of(count: int, day: str = "2024-09-17", *, per_second: int = 1, first: int = 0):
+    """``count`` records of a day, so many of the same second."""
+    start = ms(day)
+    return [make(uuid(first + n), start + n // per_second * 1000) for n in range(count)]
+
+
+async def test_the_tree_appears_as_it_is_opened(tmp_path: Path):
+    """Years, months and days that hold something are shown, and no others."""
+    records = [
+        make("a" * 8, "2021-03-10T18:02:08"),
+        make("b" * 8, "2024-09-17T09:30:12"),
+        make("c" * 8, "2024-09-17T09:30:13"),
+        make("d" * 8, "2024-11-30T23:59:59"),
+    ]
+    async with world(tmp_path, records) as w:
+        assert await w.ls() == ["2021", "2024"]
+        assert await w.ls("2024") == ["2024-09", "2024-11"]
+        assert await w.ls("2024/2024-09") == ["2024-09-17"]
+        names = await w.ls(DAY)
+        assert names == [
+            "093012_callrecording_bbbbbbbb.mp3",
+            "093013_callrecording_cccccccc.mp3",
+        ]
+        check(w.catalogue)
+
+
+async def test_a_month_or_year_costs_few_questions_once(tmp_path: Path):
+    """At most 12 + 31 small questions, side by side; none the second time."""
+    records = [make(uuid(n), ms("2023-01-01") + n * 5 * DAY_MS) for n in range(100)]
+    async with world(tmp_path, records) as w:
+        w.catalogue.begin_following("us-east", ms("2024-09-20"))
+        w.catalogue.set_following("us-east")
+        begun = trio.current_time()
+        assert await w.ls() == ["2023", "2024"]
+        assert await w.ls("2023") == [f"2023-{n:02d}" for n in range(1, 13)]
+        assert len(await w.ls("2023/2023-05")) == 7
+        assert w.service.count() <= 4 + 12 + 31
+        assert trio.current_time() - begun <= 10 * LATENCY_S
+        assert all(limit == 1 for _, _, _, limit in w.service.asked)
+        await w.ls("2023/2023-05")
+        assert w.service.count() == 0
+
+
+async def test_a_day_is_listed_once(tmp_path: Path):
+    """What was listed, and is followed, is never asked for again, also by the next mount."""
+    async with world(tmp_path, day_of(250)) as w:
+        w.catalogue.begin_following("us-east", ms("2024-09-20"))
+        w.catalogue.set_following("us-east")
+        assert len(await w.ls(DAY)) == 250
+        assert len(await w.ls(DAY)) == 250
+        w.service.count()
+    async with world(tmp_path, service=w.service) as again:
+        assert len(await again.ls()) == 1
+        again.catalogue.set_following("us-east")
+        assert len(await again.ls(DAY)) == 250
+        assert again.service.count() == 0
+
+
+@pytest.mark.parametrize("totals", [False, True])
+async def test_a_large_day_costs_a_sixth_of_page_by_page(tmp_path: Path, totals):
+    """10,000 objects in pages of 100 at 50 ms: their number unknown, at most a sixth of 5 s."""
+    service = FakeService(totals=totals)
+    async with world(tmp_path, day_of(10_000, per_second=3), service=service) as w:
+        await w.open("2024/2024-09")
+        ino = w.catalogue.lookup(await w.open("2024/2024-09"), "2024-09-17").ino
+        w.service.count()
+        begun = trio.current_time()
+        await w.lister.list(ino)
+        assert trio.current_time() - begun <= 100 * LATENCY_S / 6
+        assert len(w.catalogue.children(ino)) == 10_000
+        assert w.service.count() <= 102 + 14
+        assert w.service.most_flying <= 14
+
+
+@pytest.mark.parametrize(
+    ("count", "most"),
+    [(n, 100) for n in (0, 1, 98, 99, 100, 198, 199, 297, 298, 1000)]
+    + [(n, 37) for n in (0, 36, 37, 72, 73, 120)]
+    + [(n, 1) for n in (0, 1, 2, 17)],
+)
+@pytest.mark.parametrize("says_last", [True, False])
+async def test_every_size_of_day_comes_whole(tmp_path: Path, count, most, says_last):
+    """Whatever the number, the page limit of the service, and whether it says what is last."""
+    service = FakeService(most=most, says_last=says_last)
+    other = make("other-one", "2024-09-17T23:59:59")
+    async with world(tmp_path, [*day_of(count), other], service=service) as w:
+        assert len(await w.ls(DAY)) == count + 1
+
+
+async def test_records_of_one_second_in_any_order_come_whole(tmp_path: Path):
+    """A service that orders equal times differently each time is listed until all were seen."""
+    chance = random.Random(7)
+
+    def shuffle(found):
+        groups = {}
+        for one in found:
+            groups.setdefault(one.created_ms, []).append(one)
+        return [one for group in groups.values() for one in chance.sample(group, len(group))]
+
+    service = FakeService(shuffle=shuffle)
+    async with world(tmp_path, day_of(500, per_second=4), service=service) as w:
+        assert len(await w.ls(DAY)) == 500
+
+
+@pytest.mark.parametrize("totals", [False, True])
+async def test_offsets_that_shift_are_noticed(tmp_path: Path, totals):
+    """An object that goes while the pages are read hides no other one."""
+    service = FakeService(totals=totals)
+    records = day_of(1000)
+    answers = iter(range(10_000))
+
+    def shift(fake):
+        if (number := next(answers)) in (4, 9):
+            fake.remove(records[number].id)
+
+    async with world(tmp_path, records, service=service) as w:
+        await w.open("2024/2024-09")
+        service.before_answer = shift
+        await w.ls(DAY)
+        shown = {change.record.id for change in w.changes if change.kind == "removed"}
+        await trio.sleep(10)
+        names = await w.ls(DAY)
+        assert len(service.records) == 998
+        assert len(names) == 998
+        assert shown <= {records[4].id, records[9].id}
+
+
+async def test_a_listing_that_never_adds_up_is_an_error(tmp_path: Path):
+    """After three passes it is given up: what was seen is kept, nothing removed, not listed."""
+    service = FakeService()
+    number = iter(range(100_000))
+
+    def churn(fake):
+        for one in list(fake.records.values())[:3]:
+            fake.remove(one.id)
+        fake.put(*[make(uuid(10**6 + next(number)), ms("2024-09-17T20:00:00")) for _ in range(3)])
+
+    async with world(tmp_path, day_of(1000), service=service) as w:
+        await w.open("2024/2024-09")
+        service.before_answer = churn
+        with pytest.raises(Unavailable, match="2024-09-17 changed all the time"):
+            await w.ls(DAY)
+        assert service.count() < 100
+        service.before_answer = lambda fake: None
+        assert len(await w.ls(DAY)) == 1000
+
+
+@pytest.mark.parametrize("stuck", [True, False])
+async def test_an_endless_service_is_an_error(tmp_path: Path, stuck):
+    """Pages that repeat, or never end, are given up."""
+    service = FakeService()
+
+    class Endless(FakeService):
+        async def search(self, region, query, page_key=0, limit=100, *, urgent=True):
+            await trio.sleep(LATENCY_S)
+            page = await FakeService.search(self, region, query, 0 if stuck else page_key, limit)
+            page = page if page.records else await FakeService.search(self, region, query, 0, limit)
+            return type(page)(page.records, page.count, last=False)
+
+    async with world(tmp_path, day_of(500), service=service) as w:
+        await w.open("2024/2024-09")
+        w.lister._service = Endless(service.records)
+        with pytest.raises((Malformed, Unavailable)):
+            await w.ls(DAY)
+
+
+async def test_a_failed_first_listing_is_an_error_not_half_a_listing(tmp_path: Path):
+    """Of a day never listed nothing is shown, though some of it is known; later it recovers."""
+    async with world(tmp_path, day_of(300)) as w:
+        await w.open("2024/2024-09")
+        calls = iter(range(1000))
+
+        def fail(fake):
+            if next(calls) == 2:
+                raise Unavailable("cut")
+
+        w.service.before_answer = fail
+        with pytest.raises(Unavailable, match="cut"):
+            await w.ls(DAY)
+        assert len(await w.ls(DAY)) == 300
+
+
+async def test_known_folders_are_shown_without_the_service(tmp_path: Path):
+    """After a remount everything listed is there while the service is gone, without waiting."""
+    async with world(tmp_path, day_of(300)) as w:
+        await w.ls(DAY)
+    service = FakeService(w.service.records, error=Unavailable("gone"), latency_s=60)
+    async with world(tmp_path, service=service) as w:
+        begun = trio.current_time()
+        assert len(await w.ls(DAY)) == 300
+        assert trio.current_time() - begun <= 4 * REFRESH_S
+
+
+async def test_the_first_listing_of_all_needs_the_service(tmp_path: Path):
+    """With an empty catalogue and no service, the root is an error."""
+    async with world(tmp_path, service=FakeService(error=Unavailable("gone"))) as w:
+        with pytest.raises(Unavailable, match="gone"):
+            await w.ls()
+
+
+async def test_an_empty_account_is_an_empty_folder(tmp_path: Path):
+    """No object, no folder, no error."""
+    async with world(tmp_path) as w:
+        assert await w.ls() == []
+
+
+async def test_callers_share_a_listing_and_may_leave(tmp_path: Path):
+    """Many callers cost one listing; one that is cancelled does not cancel it."""
+    async with world(tmp_path, day_of(300)) as w:
+        month = await w.open("2024/2024-09")
+        ino = w.catalogue.lookup(month, "2024-09-17").ino
+        w.service.count()
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(w.lister.list, ino)
+            with trio.move_on_after(LATENCY_S / 2):
+                await w.lister.list(ino)
+        assert len(w.catalogue.children(ino)) == 300
+        assert w.service.count() <= 4 + 4
+        assert w.lister.statistics() == {"listings": 0}
+
+
+async def test_what_a_complete_listing_does_not_have_goes(tmp_path: Path):
+    """Listed again, a day loses what is gone and keeps what changed meanwhile."""
+    async with world(tmp_path, day_of(120), now="2024-09-18") as w:
+        assert len(await w.ls(DAY)) == 120
+        w.service.remove(uuid(3))
+        await trio.sleep(10)
+        assert len(await w.ls(DAY)) == 119
+        gone = [change for change in w.changes if change.kind == "removed"]
+        assert [change.record.id for change in gone] == [uuid(3)]
+        assert gone[0].path == f"{DAY}/000003_callrecording_00000003.mp3"
+        check(w.catalogue)
+
+
+async def test_without_a_follower_recent_days_are_looked_at_again(tmp_path: Path):
+    """New objects, days and months show on a later opening, but not every few seconds."""
+    async with world(tmp_path, day_of(3), now="2024-09-17T12:00:00") as w:
+        assert len(await w.ls(DAY)) == 3
+        w.service.put(make(uuid(99), "2024-09-17T11:00:00"), make(uuid(98), "2024-09-16T01:00:00"))
+        assert len(await w.ls(DAY)) == 3
+        await trio.sleep(10)
+        assert len(await w.ls(DAY)) == 4
+        assert await w.ls("2024/2024-09") == ["2024-09-16", "2024-09-17"]
+
+
+async def test_old_days_are_settled_without_a_follower(tmp_path: Path):
+    """What is older than two days is not asked for again."""
+    records = [*day_of(3), make("newest-1", "2024-09-25")]
+    async with world(tmp_path, records, now="2024-09-30") as w:
+        await w.ls(DAY)
+        await trio.sleep(100)
+        w.service.count()
+        ino = w.catalogue.lookup(w.catalogue.lookup(ROOT, "2024").ino, "2024-09").ino
+        assert not w.lister.needs(w.catalogue.lookup(ino, "2024-09-17").ino)
+
+
+async def test_regions_have_a_folder_each(tmp_path: Path):
+    """With two regions each is listed for itself; the root asks nothing."""
+    records = [make("a" * 8, "2024-09-17", region="uk"), make("b" * 8, "2023-09-17")]
+    async with world(tmp_path, records, regions=("us-east", "uk")) as w:
+        assert await w.ls() == ["uk", "us-east"]
+        assert w.service.count() == 0
+        assert await w.ls("uk") == ["2024"]
+        assert await w.ls("us-east/2023/2023-09") == ["2023-09-17"]
+        assert {region for region, *_ in w.service.asked} == {"uk", "us-east"}
+        check(w.catalogue)
+
+
+async def test_types_and_dates_narrow_the_questions(tmp_path: Path):
+    """types, since and archived=hide are asked of the service, not filtered out afterwards."""
+    records = [
+        make("a" * 8, "2024-09-17", kind="voicemail"),
+        make("b" * 8, "2024-09-17"),
+        make("c" * 8, "2023-01-01", kind="voicemail"),
+        make("d" * 8, "2024-09-17", kind="voicemail", state="ARCHIVED"),
+    ]
+    since = date(2024, 1, 1)
+    async with world(tmp_path, records, types=("voicemail",), since=since, archived=False) as w:
+        assert await w.ls() == ["2024"]
+        assert len(await w.ls(DAY)) == 1
+        for _, query, _, _ in w.service.asked:
+            assert query.types == ("voicemail",)
+            assert query.states == ("AVAILABLE",)
+            assert query.created_from_ms >= ms("2024-01-01")
+
+
+async def test_a_first_listing_tells_of_no_creation(tmp_path: Path):
+    """Objects that were there before are 'listed', so that watch stays silent."""
+    async with world(tmp_path, day_of(150)) as w:
+        await w.ls(DAY)
+        assert {change.kind for change in w.changes} == {"listed"}
+        assert any(change.folders for change in w.changes)
