@@ -60,8 +60,8 @@ class Dataset:
         yield from self._hidden()
 
     def _day(self, day: date, ago: int) -> Iterator[Item]:
-        weekend = day.weekday() >= 5
-        count = self._chance.choice((0, 0, 1) if weekend else (1, 1, 2, 2))
+        number = day.toordinal()
+        count = int(number % 4 == 0) if day.weekday() >= 5 else 1 + number % 2
         for at in sorted(self._chance.sample(range(8 * 3600, 18 * 3600), count)):
             call = self._call(day, at)
             yield from self._contact(call) if call.contact else self._work(call)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,12}")
+MOST_OFFSET = 10**9
 _AVAILABLE = Comparison("objectState", "==", "AVAILABLE")
 
 
@@ -46,8 +47,8 @@ class Objects:
             limit = most
         if not 1 <= limit <= most:
             raise _Wrong(f"limit must be 1 to {most}")
-        if offset < 0:
-            raise _Wrong("pageKey must not be negative")
+        if not 0 <= offset <= MOST_OFFSET:
+            raise _Wrong(f"pageKey must be 0 to {MOST_OFFSET}")
         return offset, limit
 
     def _page_of(self, records: list[Json], total: int, offset: int) -> Any:
@@ -91,6 +92,8 @@ class Objects:
         """``GET /objects/{id}/content``: bytes, a presigned URL, or a redirect to one."""
         way, item = self._service.options.content, self._item(call)
         refused = _unreadable(item)
+        if call.request.query.get("presignUrl", "false").lower() not in ("true", "false"):
+            return refusal(400, "presignUrl must be true or false")
         if refused is not None or item is None:
             return refused or refusal(404, "no such object")
         if wants_presigned(call.request):

@@ -4,13 +4,13 @@ Served at ``/openapi.json``, so that a tool which knows nothing of phonofs can t
 against it. It says what the stand-in does under its default options.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from phonofs.demo.faults import KINDS
 
 Json = dict[str, Any]
 
-_REGION = {"name": "region", "in": "path", "required": True, "schema": {"type": "string"}}
 _JSON = "application/json"
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}
@@ -81,8 +81,8 @@ def _query(name: str, schema: Json) -> Json:
     return {"name": name, "in": "query", "required": False, "schema": schema}
 
 
-def _in_path(name: str) -> Json:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+def _in_path(name: str, schema: Json) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 _PAGING = [
@@ -100,12 +100,16 @@ _DAYS = {
 }
 
 
-def description(url: str) -> Json:
-    """The description, for a stand-in whose api origin is ``url``."""
+def description(url: str, regions: Sequence[str], ids: Sequence[str]) -> Json:
+    """The description, for a stand-in whose api origin is ``url``.
+
+    ``regions`` are those it answers for, ``ids`` some of its objects, for a tool to try.
+    """
+    region = _in_path("region", {"enum": list(regions)})
     paths: Json = {"/oauth/v2/token": {"post": _token()}}
-    for path, method, operation in _storage():
+    for path, method, operation in _storage(ids):
         full = f"/storage/{{region}}/v3{path}"
-        paths.setdefault(full, {"parameters": [_REGION]})[method] = operation
+        paths.setdefault(full, {"parameters": [region]})[method] = operation
     return {
         "openapi": "3.1.0",
         "info": {
@@ -125,10 +129,11 @@ def description(url: str) -> Json:
     }
 
 
-def _storage() -> list[tuple[str, str, Json]]:
-    id, zip_name = [_in_path("id")], [_in_path("zipName")]
+def _storage(ids: Sequence[str]) -> list[tuple[str, str, Json]]:
+    one_of = {"anyOf": [{"enum": list(ids)}, _TEXT]} if ids else _TEXT
+    id, zip_name = [_in_path("id", one_of)], [_in_path("zipName", _TEXT)]
     binary: Json = {"type": "string", "format": "binary"}
-    content = _operation("Content, or a presigned URL", "*/*", binary, [*id, _PRESIGN])
+    content = _operation("Content, or a presigned URL", "*/*", {}, [*id, _PRESIGN])
     content["responses"] |= {str(status): {"description": "see HTTP"} for status in (206, 302, 416)}
     restore = _operation("Ask for an archived object back", _JSON, {}, id, _DAYS, status=202)
     start = _operation("Begin a zip", _JSON, _ref("Zip"), body=_IDS, body_required=True)

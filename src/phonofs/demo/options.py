@@ -45,11 +45,11 @@ class Options:
     total: bool = True
     page_limit: int = 100
     over_limit: Literal["refuse", "lower"] = "refuse"
-    token_life_s: float = 1799
-    presign_life_s: float = 1800
-    latency_s: float = 0
-    bytes_per_s: float = 0
-    restore_s: float = 0
+    token_life_s: float = 1799.0
+    presign_life_s: float = 1800.0
+    latency_s: float = 0.0
+    bytes_per_s: float = 0.0
+    restore_s: float = 0.0
     editable: bool = True
     etag: bool = True
     products: str = "storage"

@@ -56,7 +56,7 @@ def _table(*rows: tuple[str, str, str, str]) -> tuple[_Route, ...]:
 
 
 def _expression(path: str) -> str:
-    path = path.replace("~", "/storage/{region}/v3")
+    path = path.replace("~", "/storage/{region}/v3").replace("{zip}", r"(?P<id>[^/]+\.zip)")
     return re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)
 
 
@@ -77,7 +77,7 @@ API = _table(
     ("GET", "~/bulk/download/status/{id}", "bulk", "bulk_status"),
     ("POST", "~/bulk/download/cancel/{id}", "bulk", "bulk_cancel"),
     ("PUT", "~/bulk/download/clear", "bulk", "bulk_clear"),
-    ("GET", "~/bulk/download/{id}", "bulk", "bulk_get"),
+    ("GET", "~/bulk/download/{zip}", "bulk", "bulk_get"),
     ("GET", "/-/{id}", "other", "backdoor"),
     ("POST", "/-/{id}", "other", "backdoor"),
 )

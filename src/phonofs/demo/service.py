@@ -11,12 +11,13 @@ from collections.abc import Callable
 
 import trio
 
-from phonofs.demo.account import Account, change
+from phonofs.demo.account import Account, Json, Sort, change
 from phonofs.demo.answers import Answer, Request, of_json, refusal
 from phonofs.demo.backdoor import Backdoor
 from phonofs.demo.bulk import Bulk
 from phonofs.demo.counters import Counters, Seen
 from phonofs.demo.faults import Asked, Fault, Faults
+from phonofs.demo.fiql import TRUE
 from phonofs.demo.misbehave import after, before
 from phonofs.demo.objects import Objects
 from phonofs.demo.openapi import description
@@ -98,7 +99,7 @@ class Service:
         if call.handler == "token":
             return self._token(call.request)
         if call.handler == "openapi":
-            return of_json(200, description(self.url))
+            return of_json(200, self._description())
         if not self.tokens.accepts(call.request, trio.current_time()):
             return refusal(401, "no token, or one that has expired", www_authenticate="Bearer")
         if call.region not in {*KNOWN_REGIONS, *self.account.regions}:
@@ -138,6 +139,12 @@ class Service:
         if call.handler == "bulk_get":
             return self._bulk.get(call)
         return self._objects.bytes_of(call, ranges=True)
+
+    def _description(self) -> Json:
+        region = (*self.account.regions, KNOWN_REGIONS[0])[0]
+        found, _ = self.account.search(region, TRUE, Sort(), 0, 5)
+        ids = [str(record["id"]) for record in found]
+        return description(self.url, [region, *KNOWN_REGIONS], ids)
 
     def presigned(self, path: str, life_s: float | None = None) -> str:
         """A URL on the store's origin that is good for ``life_s`` (else as the options say)."""
