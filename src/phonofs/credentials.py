@@ -9,6 +9,7 @@ its owner to unlock it, so :func:`find` belongs in a thread where the event loop
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +35,8 @@ class Credentials(NamedTuple):
     secret: Secret
 
 
-class Places(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Places:
     """Where to look, besides the keyring.
 
     folder       phonofs' configuration folder; ``login`` writes below it
@@ -43,7 +45,7 @@ class Places(NamedTuple):
     """
 
     folder: Path
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     key: str | None = None
     secret: Secret | None = None
     secret_file: Path | None = None

@@ -275,7 +275,7 @@ async def test_a_redirect_back_to_the_service_does_not_carry_the_token() -> None
     async with connected(service) as it:
         await it.keeper.token()
         service.answers = [httpx.Response(302, headers={"Location": "/elsewhere"})]
-        with pytest.raises(Refused):
+        with pytest.raises(Unavailable, match="link"):
             await it.read(10, 20)
     elsewhere = [r for r in service.requests if r.url.path == "/elsewhere"]
     assert ["authorization" in request.headers for request in elsewhere] == [False]

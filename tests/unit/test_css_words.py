@@ -80,13 +80,14 @@ def test_a_repeated_key_is_taken() -> None:
         (3599, 3599),
         (0, 1),
         ("-5", 1),
+        ("1.5", 1.5),
         ("x", 600),
         (None, 600),
         (1e300, 600),
         (10**9, 86400),
     ],
 )
-def test_the_life_of_a_token_is_bounded(value: object, life_s: int) -> None:
+def test_the_life_of_a_token_is_bounded(value: object, life_s: float) -> None:
     """A second at least, a day at most, ten minutes where it cannot be read."""
     assert oauth.parse_grant(grant(expires_in=value)).life_s == life_s
 

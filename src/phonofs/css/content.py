@@ -125,6 +125,10 @@ class Contents:
         self._seekable.pop(region, None)
         self._strikes.pop(region, None)
 
+    def _lose(self, region: str, way: str) -> None:
+        if self.ways.get(region) == way:
+            self.forget(region)
+
     async def open(self, wish: Wish) -> Body:
         """The body for a wish; the caller closes it."""
         way = self.ways.get(wish.region, "")
@@ -181,7 +185,10 @@ class Contents:
         return None if link is None else await self._open_link(wish, way, link)
 
     async def _open_link(self, wish: Wish, way: str, link: Link) -> Body:
-        """The body behind a link; one that is refused is renewed once."""
+        """The body behind a link; one that is refused is renewed once.
+
+        Where there is no other to be had, the way has changed: the next try finds it out anew.
+        """
         stream = await self._get(wish, link, ranged=True)
         if stream.status in _LINK_REFUSED:
             error = await refused(stream, wish.wanted.what)
@@ -190,7 +197,8 @@ class Contents:
                 raise error
             renewed = await self._link(wish, way)
             if renewed is None:
-                raise error
+                self._lose(wish.region, way)
+                raise Unavailable(f"the link to {wish.wanted.what} is refused") from error
             stream = await self._get(wish, renewed, ranged=True)
         return await self._body(wish, stream, way)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from phonofs.config import Secret
 from phonofs.css.lenient import decode
-from phonofs.css.records import integer
 from phonofs.errors import CredentialsRefused, Malformed
 
 TOKEN_PATH = "/oauth/v2/token"  # noqa: S105 (a path)
@@ -31,7 +30,7 @@ class Grant:
     """What the token endpoint gave: the token, and its life in seconds from the answer on."""
 
     token: str = field(repr=False)
-    life_s: int
+    life_s: float
 
 
 def headers(key: str, secret: Secret) -> dict[str, str]:
@@ -74,9 +73,11 @@ def refusal(status: int) -> CredentialsRefused | None:
     )
 
 
-def _life_s(value: object) -> int:
-    life_s = integer(value)
-    return ASSUMED_LIFE_S if life_s is None else max(1, min(life_s, LONGEST_LIFE_S))
+def _life_s(value: object) -> float:
+    text = str(value).strip()
+    if not re.fullmatch(r"-?\d{1,12}(\.\d{1,12})?", text, re.ASCII):
+        return ASSUMED_LIFE_S
+    return max(1.0, min(float(text), LONGEST_LIFE_S))
 
 
 def _may_use_storage(answer: dict[str, Any]) -> bool:
