@@ -7,7 +7,6 @@ by inode, ``grep -r`` takes the listing's order). What is opened without being r
 """
 
 from collections import deque
-from dataclasses import dataclass, field
 
 from phonofs.model import Record
 from phonofs.reader.limits import MIB, SMALL
@@ -19,6 +18,9 @@ SKIP = 4
 RAMP = (0, 0, 4, 8, 14)
 """Files to have on their way after so many in a row, until the trail is sure."""
 
+BATCH = 32
+"""Files asked of the catalogue at once: a trail asks for each of its files once."""
+
 TRAILS = 8
 FORGET_S = 10.0
 """A trail nobody went on with for this long has ended."""
@@ -27,31 +29,95 @@ HEAD = 1 * MIB
 """Of a file too large to come whole, this much is brought: enough to read on without a gap."""
 
 
-@dataclass(slots=True)
+Files = list[tuple[int, Record]]
+
+
+class Ahead:
+    """What stands after a file in one order, asked for a batch at a time. Owned by its trail.
+
+    Invariant: ``_coming`` are the files directly after ``_at``, in order, as they were when
+    they were asked for; ``_end`` is set once there were no more.
+    """
+
+    def __init__(self, siblings: Siblings, order: bool, at: int) -> None:
+        self._siblings = siblings
+        self.order = order
+        self._at = at
+        self._coming: Files = []
+        self._end = False
+
+    def first(self, n: int) -> Files:
+        """The next ``n`` files, fewer where the folder ends."""
+        while len(self._coming) < n and not self._end:
+            at = self._coming[-1][0] if self._coming else self._at
+            more = self._siblings(at, max(SKIP, min(n, BATCH)), by_inode=self.order)
+            self._coming.extend(more)
+            self._end = not more
+        return self._coming[:n]
+
+    def pass_to(self, ino: int) -> Files:
+        """Go on to a file among the next ``SKIP``; returns what was passed, it the last."""
+        inodes = [other for other, _ in self.first(SKIP)]
+        if ino not in inodes:
+            return []
+        count = inodes.index(ino) + 1
+        passed, self._coming = self._coming[:count], self._coming[count:]
+        self._at = ino
+        return passed
+
+
 class Trail:
     """One reader's way through a folder.
 
-    last      the furthest file read to its end
-    at        when
-    order     True by inode, False by name, None while there is only one file
-    streak    files read in this order
+    at        when it was gone on with last
+    aheads    what comes next, in each order that was kept to so far
+    streak    files read one after another
     recent    inodes passed, read or left out
+    sent      inodes brought ahead lately
     read      types of files that were read
     passed    types of files that were left out
-    sent      inodes brought ahead lately
     """
 
-    last: int
-    at: float
-    order: bool | None = None
-    streak: int = 1
-    recent: deque[int] = field(default_factory=lambda: deque(maxlen=4 * SKIP))
-    read: set[str] = field(default_factory=set)
-    passed: set[str] = field(default_factory=set)
-    sent: deque[int] = field(default_factory=lambda: deque(maxlen=128))
+    __slots__ = ("aheads", "at", "passed", "read", "recent", "sent", "streak")
 
+    def __init__(self, siblings: Siblings, ino: int, now: float) -> None:
+        self.at = now
+        self.aheads = [Ahead(siblings, order, ino) for order in (False, True)]
+        self.streak = 1
+        self.recent: deque[int] = deque([ino], maxlen=4 * SKIP)
+        self.sent: deque[int] = deque(maxlen=128)
+        self.read: set[str] = set()
+        self.passed: set[str] = set()
 
-Files = list[tuple[int, Record]]
+    def follow(self, ino: int) -> bool:
+        """Whether ``ino`` continues it; then it goes on from there."""
+        if ino in self.recent:
+            return True
+        ways = [(ahead, passed) for ahead in self.aheads if (passed := ahead.pass_to(ino))]
+        if not ways:
+            return False
+        self.aheads = [ahead for ahead, _ in ways]
+        self.streak += 1
+        passed = ways[0][1]
+        self.passed.update(record.type for _, record in passed[:-1])
+        self.recent.extend(other for other, _ in passed)
+        return True
+
+    def wanted(self, count: int, most_bytes: int) -> Files:
+        """Of the next ``count`` files of the types that are read, those not brought yet."""
+        skipped = self.passed - self.read
+        found: Files = []
+        for ino, record in self.aheads[0].first(2 * count if skipped else count):
+            if record.type in skipped:
+                continue
+            count -= 1
+            most_bytes -= weight(record)
+            if count < 0 or most_bytes < 0:
+                break
+            if ino not in self.sent:
+                found.append((ino, record))
+        self.sent.extend(ino for ino, _ in found)
+        return found
 
 
 def weight(record: Record) -> int:
@@ -74,48 +140,11 @@ class Neighbours:
     def finished(self, ino: int, record: Record, now: float) -> Files:
         """A file was read to its end: the files to have on their way now, in order."""
         self._trails = [trail for trail in self._trails if now - trail.at < FORGET_S]
-        trail = next((trail for trail in self._trails if self._follows(trail, ino)), None)
+        trail = next((trail for trail in self._trails if trail.follow(ino)), None)
         if trail is None:
-            self._trails = [*self._trails[-TRAILS + 1 :], Trail(ino, now, read={record.type})]
-            return []
+            trail = Trail(self._siblings, ino, now)
+            self._trails = [*self._trails[-TRAILS + 1 :], trail]
         trail.at = now
         trail.read.add(record.type)
-        return self._ahead(trail)
-
-    def _follows(self, trail: Trail, ino: int) -> bool:
-        """Whether ``ino`` continues the trail, which then goes on from it."""
-        if ino in trail.recent or ino == trail.last:
-            return True
-        for order in (trail.order or False, not trail.order):
-            after = self._siblings(trail.last, SKIP, by_inode=order)
-            inodes = [other for other, _ in after]
-            if ino in inodes:
-                self._go_on(trail, order, list(after[: inodes.index(ino) + 1]))
-                return True
-        return False
-
-    def _go_on(self, trail: Trail, order: bool, passed: Files) -> None:
-        trail.streak = trail.streak + 1 if trail.order in (order, None) else 2
-        trail.order = order
-        trail.passed.update(record.type for _, record in passed[:-1])
-        trail.recent.extend(ino for ino, _ in passed)
-        trail.last = passed[-1][0]
-
-    def _ahead(self, trail: Trail) -> Files:
         count = RAMP[trail.streak] if trail.streak < len(RAMP) else self._most_files
-        if not count or trail.order is None:
-            return []
-        skipped = trail.passed - trail.read
-        wanted: Files = []
-        total = 0
-        for ino, record in self._siblings(trail.last, 2 * count, by_inode=trail.order):
-            if record.type in skipped:
-                continue
-            total += weight(record)
-            count -= 1
-            if count < 0 or total > self._most_bytes:
-                break
-            if ino not in trail.sent:
-                wanted.append((ino, record))
-        trail.sent.extend(ino for ino, _ in wanted)
-        return wanted
+        return trail.wanted(count, self._most_bytes) if count else []
