@@ -58,6 +58,16 @@ async def test_a_connection_serves_one_request_after_another():
         assert service.counters.requests["other"] == 2
 
 
+async def test_head_has_no_body():
+    """So that the next answer on the connection begins where it should."""
+    async with connected() as (_, stream):
+        await stream.send_all(OPEN.replace(b"GET", b"HEAD") + OPEN)
+        data = b""
+        while b"200 OK" not in data:
+            data += await stream.receive_some()
+        assert data.partition(b"\r\n\r\n")[2].startswith(b"HTTP/1.1 200 OK")
+
+
 async def test_a_body_can_wait_for_a_word():
     """``Expect: 100-continue`` is answered, and the body read."""
     async with connected() as (_, stream):

@@ -86,7 +86,7 @@ def _in_path(name: str, schema: Json) -> Json:
 
 
 _PAGING = [
-    _query("filter", {"type": "string", "minLength": 1, "examples": ["type==callrecording"]}),
+    _query("filter", {"type": "string", "examples": ["type==callrecording"]}),
     _query("pageKey", {"type": "integer", "minimum": 0, "maximum": 10**9}),
     _query("limit", {"type": "integer", "minimum": 1, "maximum": 100}),
     _query("sortField", _TEXT),

@@ -116,7 +116,10 @@ async def _answer(stream: trio.SocketStream, request: Request, respond: Respond)
         answer = await respond(request)
         await answer.begin()
         goes_on = answer.whole and request.headers.get("connection", "").lower() != "close"
-        await _send(stream, answer, goes_on)
+        if request.method == "HEAD":
+            await stream.send_all(_head(answer, goes_on))
+        else:
+            await _send(stream, answer, goes_on)
     except Dropped as dropped:
         return "reset" if dropped.reset else "close"
     except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -64,6 +64,7 @@ AWKWARD = (
     "zero\u200bwidth\ufeff",
     "$(reboot); `id` && echo %s",
     "Ends with a dot.",
+    "half a \ud83d emoji",
 )
 
 
