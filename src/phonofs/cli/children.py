@@ -81,7 +81,7 @@ def _fork(work: Callable[[Say], None]) -> Child:
         _be_child(work, write_end)
     os.close(write_end)
     with os.fdopen(read_end, "rb") as pipe:
-        said = pipe.read().decode(errors="replace")
+        said = pipe.readline().decode(errors="replace")
     if not said.endswith("\n"):
         raise ChildFailed(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) or 1)
     return Child(pid, said.strip())

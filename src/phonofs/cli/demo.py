@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 import trio
 
-from phonofs import logs
 from phonofs.cli.children import Child, Say, running
+from phonofs.cli.mount import serve_logged
 from phonofs.cli.settings import split_options, surroundings
 from phonofs.config import Layer, Settings, Source, merge
 from phonofs.demo.dataset import demo_account
@@ -25,9 +25,9 @@ from phonofs.demo.server import serve_forever
 from phonofs.demo.service import Service
 from phonofs.errors import MountFailed, UsageError
 from phonofs.fuse.mountpoint import abandon, absolute, mounted_type
-from phonofs.mount import MountPlan, serve
 
 PROFILE = "demo"
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command("demo")
@@ -100,7 +100,7 @@ def _demo(mountpoint: str, options: Sequence[str], stand_in: StandIn, *, hints: 
         settings = demo_settings(service.said, Path(private), options, stand_in.options)
         if mounted_type(absolute(mountpoint)) is None:  # else it is not ours, and refused
             stack.callback(_clear, mountpoint)
-        mount = stack.enter_context(running(lambda say: _mount(settings, mountpoint, say)))
+        mount = stack.enter_context(running(lambda say: serve_logged(settings, mountpoint, say)))
         click.echo(what_to_try(mountpoint, example(Path(mountpoint)) if hints else None))
         return _until_stopped(mount, mountpoint)
 
@@ -125,11 +125,6 @@ def demo_settings(url: str, folder: Path, options: Sequence[str], stand_in: Opti
     return merge(layers, PROFILE, surroundings(os.environ))
 
 
-def _mount(settings: Settings, mountpoint: str, say: Say) -> None:
-    logs.set_up(settings.log_level, settings.log_file)
-    serve(MountPlan(settings, os.path.abspath(mountpoint), say))
-
-
 def _until_stopped(mount: Child, mountpoint: str) -> int:
     """Wait for Ctrl-C or for the mount to end by itself; the exit status."""
     try:
@@ -142,12 +137,15 @@ def _until_stopped(mount: Child, mountpoint: str) -> int:
 
 @contextmanager
 def _stopping_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP (the terminal was closed) end the demo as Ctrl-C does."""
+    """SIGTERM and SIGHUP (the terminal was closed) end the demo as Ctrl-C does.
+
+    SIGINT is named too because a shell has it ignored in what it starts in the background.
+    """
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, stop) for number in STOPPING}
     try:
         yield
     finally:
@@ -194,6 +192,6 @@ def what_to_try(mountpoint: str, found: tuple[Path, str] | None) -> str:
     return (
         f"A made-up account is mounted on {mountpoint}; Ctrl-C unmounts it. In another terminal:\n"
         f"  ls -l {day}\n"
-        f"  grep -ri invoice {day.parent}\n"
+        f"  grep -rsl invoice {mountpoint}\n"
         f"  ffprobe -hide_banner {day / sound}"
     )

@@ -49,17 +49,28 @@ def profile_and_path(words: Sequence[str]) -> tuple[str, str]:
 
 def start(settings: Settings, mountpoint: str, *, foreground: bool) -> int:
     """Mount; the exit status. In the background it is that of the parent process."""
-    # A background process leaves this folder. abspath only joins texts: /dev/fd/N stays itself.
-    plan_for = os.path.abspath(mountpoint)
 
     def work(ready: Ready) -> None:
-        logs.set_up(settings.log_level, settings.log_file, background=not foreground)
-        serve(MountPlan(settings, plan_for, ready))
+        serve_logged(settings, mountpoint, ready, background=not foreground)
 
     if not foreground:
         return detach(work)
     work(_say)
     return 0
+
+
+def serve_logged(
+    settings: Settings, mountpoint: str, ready: Ready, *, background: bool = False
+) -> None:
+    """Set the log up, then mount and serve until the end; see ``mount.serve``."""
+    release = logs.set_up(settings.log_level, settings.log_file, background=background)
+
+    def say_ready(note: str) -> None:
+        release()
+        ready(note)
+
+    # A background process leaves this folder. abspath only joins texts: /dev/fd/N stays itself.
+    serve(MountPlan(settings, os.path.abspath(mountpoint), say_ready))
 
 
 def _say(note: str) -> None:

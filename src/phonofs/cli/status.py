@@ -86,13 +86,21 @@ def shown(name: str, value: object) -> str:
 def _number(name: str, value: float) -> str:
     if name.endswith("_bytes_per_s"):
         return f"{format_size(value)}/s"
-    if name.endswith("_bytes"):
+    if name == "bytes" or name.endswith("_bytes"):
         return format_size(value)
     if name.endswith("_s"):
         return format_duration(value)
     if name.endswith("_ms"):
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value / 1000))
+        return _date(value / 1000)
+    if name.endswith("_at"):
+        return _date(value) if value > 0 else "never"
+    if name == "pid":
+        return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+def _date(epoch_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch_s))
 
 
 def printable(text: str) -> str:
