@@ -5,6 +5,7 @@ mount is taken down, also when a test fails.
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 import trio
 
 from phonofs.demo.account import Account
+from phonofs.demo.faults import Faults, load
 from phonofs.demo.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.demo.server import serve
 from phonofs.demo.service import Service
@@ -59,6 +61,11 @@ class StandIn:
                 self._store_port = int(service.store_url.rpartition(":")[2])
                 ready.set()
                 await trio.sleep_forever()
+
+    def faults(self, *rules: dict[str, object]) -> Faults:
+        """Misbehave from now on; no rule: behave again. What is given counts what fired."""
+        self.service.faults = Faults(load(json.dumps({"rule": list(rules)})))
+        return self.service.faults
 
     def stop(self) -> None:
         if self._thread is not None:

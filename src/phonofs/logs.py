@@ -10,11 +10,15 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from phonofs.errors import UsageError
 
 SYSLOG = Path("/dev/log")
+HELD_LINES = 1000
+"""Kept while a mount starts; more are written at once."""
+
 LINES_PER_S = 50.0
 """More than a person reads; a storm of failures must not fill the journal."""
 
@@ -80,20 +84,34 @@ class RateLimit(logging.Filter):
         return True
 
 
-def set_up(level: str, file: Path | None, *, background: bool = False) -> None:
+def set_up(level: str, file: Path | None, *, background: bool = False) -> Callable[[], None]:
     """Send phonofs' log to ``file``, else to stderr, else (in the background) to syslog.
 
-    Raises UsageError when the file can't be written.
+    What goes to stderr is held back until the returned function is called: a command that
+    fails before that says one sentence, not the log's as well. Raises UsageError when the file
+    can't be written.
     """
     handler = _handler(file, background=background)
     handler.addFilter(RateLimit())
+    held = logging.handlers.MemoryHandler(HELD_LINES, logging.CRITICAL, flushOnClose=False)
+    _use(held if type(handler) is logging.StreamHandler else handler)
+    logging.getLogger().setLevel(logging.WARNING)
+    set_level(level)
+    logging.captureWarnings(True)
+
+    def release() -> None:
+        held.setTarget(handler)  # not before: the interpreter flushes it at its end
+        held.flush()
+        _use(handler)
+
+    return release
+
+
+def _use(handler: logging.Handler) -> None:
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(logging.WARNING)
-    set_level(level)
-    logging.captureWarnings(True)
 
 
 def set_level(level: str) -> None:

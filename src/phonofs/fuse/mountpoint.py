@@ -56,6 +56,8 @@ def check(mountpoint: str) -> None:
     kind = mounted_type(path)
     try:
         status = os.stat(path)
+        if kind is not None:
+            os.statvfs(path)  # stat is answered from the kernel's cache, also for the dead
     except FileNotFoundError:
         raise MountFailed(f"{mountpoint} does not exist; create it with `mkdir`") from None
     except OSError as error:

@@ -4,19 +4,17 @@ A notification can wait for a request in flight on the same folder or pages, whi
 event loop can answer: so all of them are made in a thread, never from a handler or the loop.
 """
 
-import logging
+import errno
 import math
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import pyfuse3
 import trio
 
 from phonofs.catalogue.store import Change
-
-log = logging.getLogger(__name__)
 
 
 class KernelNotifier:
@@ -51,11 +49,24 @@ def _pass_on(changes: Sequence[Change]) -> None:
         _invalidate_inode(ino, attr_only=True)
 
 
+NOTHING_TO_FORGET = frozenset({errno.ENOENT, errno.ENOSYS, errno.ENOTCONN, errno.EBADF})
+"""The kernel does not know the name or inode; or, before INIT and after the end, nothing."""
+
+
 def _invalidate_entry(parent: int, name: str) -> None:
-    with suppress(FileNotFoundError):  # the kernel does not know the name: nothing to forget
+    with _unless_unknown():
         pyfuse3.invalidate_entry(cast(Any, parent), cast(Any, os.fsencode(name)))
 
 
 def _invalidate_inode(ino: int, *, attr_only: bool) -> None:
-    with suppress(FileNotFoundError):
+    with _unless_unknown():
         pyfuse3.invalidate_inode(cast(Any, ino), attr_only)
+
+
+@contextmanager
+def _unless_unknown() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NOTHING_TO_FORGET:
+            raise

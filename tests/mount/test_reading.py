@@ -1,0 +1,179 @@
+"""Reading through a real mount: each way of giving content, one fetch for all, the cache."""
+
+import os
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from phonofs.demo.options import Options
+from tests.mount.conftest import content_of, flat
+from tests.mounting import files, mounted, standing, until
+
+pytestmark = pytest.mark.fuse
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("way", ["range", "presign", "redirect", "stream"])
+@pytest.mark.parametrize("cache_size", ["1G", "0"])
+def test_every_way_of_giving_content_gives_the_right_bytes(tmp_path, way, cache_size):
+    """Whole files and reads at odd places; the bearer token goes to the api's origin alone."""
+    account = flat(1, 4095, 300_000, 9 * MIB + 17)
+    with (
+        standing(account, Options(content=way)) as stand_in,
+        mounted(stand_in.url, tmp_path, cache_size=cache_size) as mount,
+    ):
+        for path, item in zip(files(mount.point), account, strict=True):
+            whole = content_of(stand_in.service, item.id)
+            with path.open("rb", buffering=0) as file:
+                assert (
+                    os.pread(file.fileno(), 999, len(whole) // 2) == whole[len(whole) // 2 :][:999]
+                )
+                assert os.pread(file.fileno(), 77, max(0, len(whole) - 50)) == whole[-50:]
+            assert path.read_bytes() == whole
+        assert stand_in.service.counters.bearers("store") == 0
+
+
+def test_a_byte_is_fetched_once_however_many_read_it(tmp_path):
+    """Eight readers of one file, from different places: the service sends each byte once."""
+    account = flat(24 * MIB)
+    with standing(account) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+        (path,) = files(mount.point)
+        whole = content_of(stand_in.service, "00000000")
+
+        def read(start: int) -> bool:
+            with path.open("rb") as file:
+                file.seek(start)
+                return file.read() == whole[start:]
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(read, [0, 0, 0, 0, MIB, 3 * MIB, 0, 0]))
+        sent = stand_in.service.counters.of("us-east", "00000000")
+        assert sent.twice == 0
+        assert sent.ranges.covers(0, 24 * MIB)
+
+
+def test_a_header_does_not_download_a_film(tmp_path):
+    """The first 64 KiB of a large file fetch at most 4 MiB."""
+    with (
+        standing(flat(400 * MIB, checksum="")) as stand_in,
+        mounted(stand_in.url, tmp_path) as mount,
+    ):
+        (path,) = files(mount.point)
+        with path.open("rb", buffering=0) as file:
+            assert len(file.read(65536)) == 65536
+        assert stand_in.service.counters.bytes <= 4 * MIB
+
+
+def test_what_is_cached_survives_a_remount_without_a_request(tmp_path):
+    """The same bytes, inodes and times, and nothing asked of the service but a token."""
+    account = flat(50_000, 3 * MIB)
+    with standing(account) as stand_in:
+        with mounted(stand_in.url, tmp_path) as mount:
+            first = {p.name: (p.read_bytes(), p.stat()) for p in files(mount.point)}
+            assert mount.stop() == 0
+        stand_in.service.counters.clear()
+        with mounted(stand_in.url, tmp_path, poll_interval="0") as mount:
+            again = {p.name: (p.read_bytes(), p.stat()) for p in files(mount.point)}
+        assert {n: b for n, (b, _) in first.items()} == {n: b for n, (b, _) in again.items()}
+        for name, (_, status) in first.items():
+            assert status.st_ino == again[name][1].st_ino
+            assert status.st_ctime_ns == again[name][1].st_ctime_ns
+        assert stand_in.service.counters.requests["content"] == 0
+
+
+def test_cache_size_zero_leaves_no_content_on_disk(tmp_path):
+    """No file below the cache folder holds a stretch of what was read."""
+    account = flat(300_000)
+    with (
+        standing(account) as stand_in,
+        mounted(stand_in.url, tmp_path, cache_size="0") as mount,
+    ):
+        (path,) = files(mount.point)
+        piece = path.read_bytes()[1000:1251]
+        held = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
+        assert held
+        assert all(piece not in p.read_bytes() for p in held)
+
+
+def test_the_cache_stays_below_its_cap(tmp_path):
+    """Thirty megabytes read through a cache of eight never hold more than eight."""
+    account = flat(*[2 * MIB] * 15)
+    with (
+        standing(account) as stand_in,
+        mounted(stand_in.url, tmp_path, cache_size="8M") as mount,
+    ):
+        for path, item in zip(files(mount.point), account, strict=True):
+            assert path.read_bytes() == content_of(stand_in.service, item.id)
+            held = sum(p.stat().st_blocks * 512 for p in (tmp_path / "cache/content").rglob("??/*"))
+            assert held <= 8_000_000 + 4096 * 16
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_reader_of_a_stalled_file_at_once(tmp_path, number):
+    """Ctrl-C and kill on a `cat` that waits for bytes return within a second."""
+    with standing(flat(3 * MIB)) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+        (path,) = files(mount.point)
+        faults = stand_in.faults({"kind": "content", "fail": "stall"})
+        cat = subprocess.Popen(["cat", str(path)], stdout=subprocess.DEVNULL)
+        until(lambda: sum(faults.fired.values()) > 0)
+        begun = time.monotonic()
+        cat.send_signal(number)
+        cat.wait(5)
+        assert time.monotonic() - begun < 1
+
+
+def test_a_reader_that_handles_the_signal_gets_eintr(tmp_path):
+    """Python's KeyboardInterrupt comes within a second, although it does not die of SIGINT."""
+    code = "import sys\ntry: open(sys.argv[1],'rb').read()\nexcept KeyboardInterrupt: sys.exit(7)"
+    with standing(flat(3 * MIB)) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+        (path,) = files(mount.point)
+        faults = stand_in.faults({"kind": "content", "fail": "stall"})
+        reader = subprocess.Popen(["python3", "-c", code, str(path)])
+        until(lambda: sum(faults.fired.values()) > 0)
+        begun = time.monotonic()
+        reader.send_signal(signal.SIGINT)
+        assert reader.wait(5) == 7
+        assert time.monotonic() - begun < 1.5
+
+
+def test_a_stalled_file_stops_nobody_else(tmp_path):
+    """While one file stalls, ls, stat, other files and a clean stop go on."""
+    with standing(flat(3 * MIB, 1000)) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+        slow, quick = files(mount.point)
+        faults = stand_in.faults({"kind": "content", "id": "00000000", "fail": "stall"})
+        cats = [subprocess.Popen(["cat", str(slow)], stdout=subprocess.DEVNULL) for _ in range(20)]
+        until(lambda: sum(faults.fired.values()) > 0)
+        begun = time.monotonic()
+        assert quick.read_bytes() == content_of(stand_in.service, "00000001")
+        assert len(os.listdir(slow.parent)) == 2
+        assert slow.stat().st_size == 3 * MIB
+        assert time.monotonic() - begun < 1
+        assert mount.stop() == 0
+        assert time.monotonic() - begun < 5
+        assert not os.path.ismount(mount.point)
+        for cat in cats:
+            assert cat.wait(5) != 0
+
+
+def test_a_short_token_life_is_never_felt(tmp_path):
+    """With tokens of 3 s, steady reading shows no error and one refresh a life at most."""
+    seconds = 9
+    with (
+        standing(flat(*[40_000] * 40), Options(token_life_s=3)) as stand_in,
+        mounted(stand_in.url, tmp_path, cache_size="0") as mount,
+    ):
+        begun = time.monotonic()
+        turn = 0
+        while time.monotonic() - begun < seconds:
+            for path in files(mount.point):
+                with path.open("rb") as file:
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                    assert len(file.read()) == 40_000
+            turn += 1
+        assert turn > 1
+        assert stand_in.service.counters.tokens <= 1 + seconds / 2.4 + 1
+        assert "WARNING" not in mount.log_text()
