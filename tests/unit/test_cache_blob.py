@@ -1,6 +1,7 @@
 """One object in the cache: what is written comes out, what is wrong never does."""
 
 import errno
+import itertools
 import os
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tests.unit.caching import MIB, file_of, md5, on_disk, open_cache, ramp, rec
 
 DATA = ramp(3 * BLOCK + 1000)
 RECORD = record("a", DATA)
-LOST = pytest.mark.expected_log("the cache lost")
+LOST = pytest.mark.expected_log("the cache lost", "the disk of the cache fails")
 
 
 async def read_all(blob: blobs.Blob, step: int = BLOCK) -> bytes | None:
@@ -118,6 +119,38 @@ async def test_a_truncated_file_is_a_miss_from_there_on(tmp_path: Path, length: 
         stop = min(start + BLOCK, len(DATA))
         want = DATA[start:stop] if stop <= length else None
         assert await blob.read(start, stop - start) == want
+    cache.close()
+
+
+@LOST
+async def test_of_a_truncated_file_what_is_left_stays(tmp_path: Path):
+    """One long read finds out which blocks are not there."""
+    await stored(tmp_path, RECORD, DATA)
+    os.truncate(file_of(tmp_path, RECORD), 2 * BLOCK + 5)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    assert await blob.read(0, len(DATA)) is None
+    assert list(blob.present) == [(0, 2 * BLOCK)]
+    assert await blob.read(0, 2 * BLOCK) == DATA[: 2 * BLOCK]
+    cache.close()
+
+
+@LOST
+async def test_a_passing_read_error_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What the second look finds right is given out, whole."""
+    await stored(tmp_path, RECORD, DATA)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    real, failures = os.pread, [errno.EIO]
+
+    def pread(fd: int, n: int, at: int) -> bytes:
+        if failures:
+            raise OSError(failures.pop(), "Input/output error")
+        return real(fd, n, at)
+
+    monkeypatch.setattr(os, "pread", pread)
+    assert await blob.read(0, len(DATA)) == DATA
+    assert not failures
     cache.close()
 
 
@@ -459,6 +492,104 @@ async def test_without_any_place_bytes_are_refused(tmp_path: Path, monkeypatch: 
     assert blob.read_now(0, 1) is None
     assert cache.statistics()["refused_bytes"] == len(DATA)
     cache.release(blob)
+
+
+# Reading ahead
+
+
+async def test_reading_ahead_asks_the_disk_once_for_every_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """However often it is called; only for what is there; a seek begins anew."""
+    data = ramp(4 * MIB)
+    await stored(tmp_path, record("a", data), data)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(record("a", data))
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(Content, "prefetch", lambda self, a, b: asked.append((a, b)))
+    for offset in range(0, 3 * MIB, BLOCK):
+        blob.prefetch(offset, MIB)
+    assert asked[0] == (0, MIB)
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(asked))
+    assert len(asked) < 10
+    asked.clear()
+    blob.prefetch(0, 100)
+    assert asked == [(0, 100)]
+    asked.clear()
+    blob.reset()
+    blob.prefetch(MIB, MIB)
+    assert asked == []
+    cache.close()
+
+
+async def test_reading_ahead_is_only_advice(tmp_path: Path):
+    """On a disk, in memory, past the end."""
+    for size in (64 * MIB, 0):
+        cache = open_cache(tmp_path / str(size), size)
+        blob = cache.blob(RECORD)
+        blob.prefetch(0, MIB)
+        blob.write(0, DATA)
+        blob.prefetch(0, MIB)
+        blob.prefetch(len(DATA), MIB)
+        assert await blob.read(0, len(DATA)) == DATA
+        cache.release(blob)
+        cache.close()
+
+
+async def test_a_cache_in_ram_answers_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """There, the kernel cannot say whether a read would wait; it never does."""
+    monkeypatch.setattr("phonofs.cache.folder.file_system_of", lambda fd: "tmpfs")
+    await stored(tmp_path, RECORD, DATA)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    assert blob.read_now(0, BLOCK) == DATA[:BLOCK]
+    assert blob.read_now(5, 10) == DATA[5:15]
+    cache.close()
+
+
+async def test_where_the_kernel_cannot_say_a_thread_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Some file systems do not know RWF_NOWAIT."""
+    real = os.preadv
+
+    def preadv(fd: int, buffers: list[memoryview], at: int, flags: int = 0) -> int:
+        if flags:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return real(fd, buffers, at)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    await stored(tmp_path, RECORD, DATA)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    assert blob.read_now(0, 10) is None
+    assert await blob.read(0, 10) == DATA[:10]
+    assert await read_all(blob, 1000) == DATA
+    cache.close()
+
+
+async def test_an_object_partly_in_memory_is_read_across_both(tmp_path: Path):
+    """Of an earlier run, of this one, on disk and not, in one read."""
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(0, DATA[:BLOCK])
+    blob.write(2 * BLOCK, DATA[2 * BLOCK : 3 * BLOCK])
+    cache.close()
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(3 * BLOCK, DATA[3 * BLOCK :])
+    blob.stock.in_memory = True
+    blob.write(BLOCK - 10, DATA[BLOCK - 10 : 2 * BLOCK + 10])
+    assert blob.complete
+    assert await blob.read(5, len(DATA) - 9) == DATA[5:-4]
+    assert await blob.check()
+    cache.release(blob)
+    cache.close()
+    cache = open_cache(tmp_path)
+    again = cache.blob(RECORD)
+    assert not again.verified
+    assert 0 < again.present.total() < len(DATA)
+    cache.close()
 
 
 # Random reads and writes against a plain file

@@ -284,9 +284,9 @@ async def test_verifying_finds_what_is_wrong(tmp_path: Path):
     assert there(cache) == [0, 2]
     assert {row.identity.id: row.bytes for row in cache.entries()} == {
         "object-0": SIZE,
-        "object-1": 0,
         "object-2": SIZE,
     }
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 2 * CHARGE
     cache.close()
 
 
@@ -580,4 +580,67 @@ async def test_a_hundred_thousand_objects_do_not_hold_a_mount_up(tmp_path: Path)
     took = time.perf_counter() - begun
     assert cache.statistics()["disk_bytes"] == 100_000
     assert took < 0.5
+    cache.close()
+
+
+@TROUBLE
+async def test_without_descriptors_nothing_on_disk_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """This run does without what it cannot open; a later one has it still."""
+    await stored(tmp_path, record_of(0), data_of(0))
+    cache = open_cache(tmp_path)
+    blob = cache.blob(record_of(0))
+
+    def none(*args: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("phonofs.cache.shelf._open_file", none)
+    assert await blob.read(0, 10) is None
+    assert not blob.present
+    blob.write(0, data_of(0))
+    assert blob.in_memory
+    assert blob.read_now(0, SIZE) == data_of(0)
+    cache.release(blob)
+    await settle(cache)
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == CHARGE
+    monkeypatch.undo()
+    cache.close()
+    cache = open_cache(tmp_path)
+    assert cache.blob(record_of(0)).verified
+    cache.close()
+
+
+async def test_less_than_a_block_is_not_kept(tmp_path: Path):
+    """It could not be checked later, so it does not cost anything either."""
+    cache = open_cache(tmp_path)
+    blob = cache.blob(record("large", ramp(MIB)))
+    blob.write(5000, ramp(MIB)[5000:9000])
+    assert on_disk(tmp_path) > 0
+    cache.release(blob)
+    await settle(cache)
+    assert on_disk(tmp_path) == cache.statistics()["disk_bytes"] == 0
+    assert list(cache.entries()) == []
+    blob = cache.blob(record("large", ramp(MIB)))
+    blob.write(0, ramp(MIB))
+    assert await blob.check()
+    cache.close()
+
+
+@TROUBLE
+async def test_what_is_charged_for_is_right_again_after_trouble(tmp_path: Path):
+    """Also where the index missed something meanwhile."""
+    cache = open_cache(tmp_path)
+    for n in range(3):
+        fill(cache, record_of(n), data_of(n))
+    await settle(cache)
+    blob = cache.blob(record_of(3))
+    blob.write(0, data_of(3)[:50_000])
+    for _ in range(3):
+        cache.ground.trouble(sqlite3.OperationalError("disk I/O error"))
+    cache.ground.room.used = 12345
+    await trio.sleep(61)
+    await settle(cache)
+    assert cache.statistics()["state"] == "on"
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path)
     cache.close()

@@ -123,7 +123,7 @@ class Cache:
         if stock.forgotten or stock.disk is None or self.ground.disk is None:
             return
         self.ground.disk.index.touch(key)
-        if not stock.in_memory:
+        if not stock.in_memory and not stock.passed_by:
             self._resting[key] = blob
 
     def cached_bytes(self, record: Record) -> int:
@@ -216,8 +216,8 @@ class Cache:
         self.leaving.pop(key, None)
         stock.forget()
         disk = self.ground.disk
-        if disk is not None and stock.disk is not None:
-            self._remove(disk, key, stock.disk.charge)
+        if disk is not None:
+            self._remove(disk, key, stock.disk.charge if stock.disk else 0)
             self.ground.asked(lambda index: index.delete([key]))
 
     def clear(self) -> tuple[int, int]:
@@ -260,14 +260,21 @@ class Cache:
             self.ground.give(row.charge)
 
     def recount(self) -> None:
-        """The index was made anew: what is on disk now is what is open."""
+        """After trouble with the index: charge for what its rows say and for what is open.
+
+        Raises sqlite3.Error.
+        """
+        index = self.ground.disk.index if self.ground.disk else None
+        if index is None:
+            return
         self._resting.clear()
-        stocks = [blob.stock for blob in self._open.values()]
-        self.ground.room.used = sum(stock.disk.charge for stock in stocks if stock.disk)
-        for stock in stocks:
-            if stock.disk is not None:
-                stock.changed()
-                self.ground.save(stock)
+        _, used = index.totals()
+        for key, blob in self._open.items():
+            row, disk = index.row(key), blob.stock.disk
+            used += (disk.charge if disk else 0) - (row.charge if row else 0)
+            if disk is not None:
+                blob.stock.changed()
+        self.ground.room.used = used
 
     # Looking
 

@@ -119,16 +119,22 @@ class Ground:
 
     # The host of the blobs
 
-    def open_file(self, identity: Identity, *, create: bool) -> Content | None:
-        """The object's file, or None where the disk is in trouble or the file is not there."""
-        if self.disk is None:
-            return None
-        shelf = self.disk.shelf
+    def create_file(self, identity: Identity) -> Content | None:
+        """A new file for the object, or None where the disk is in trouble."""
         try:
-            return shelf.create(identity.key) if create else shelf.open(identity.key)
+            return self.disk.shelf.create(identity.key) if self.disk else None
         except OSError as error:
-            if create or not isinstance(error, FileNotFoundError):
-                self.trouble(error)
+            self.trouble(error)
+            return None
+
+    def open_file(self, identity: Identity) -> Content | None:
+        """The object's file, or None where that fails now. FileNotFoundError: it is gone."""
+        try:
+            return self.disk.shelf.open(identity.key) if self.disk else None
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self.trouble(error)
             return None
 
     def open_memory(self) -> Content | None:
@@ -175,16 +181,32 @@ class Ground:
 
     def save(self, stock: Stock) -> None:
         """Write its row; its bytes are on disk already."""
-        if stock.forgotten or self.disk is None:
+        if stock.forgotten or stock.passed_by or self.disk is None:
             return
         row, blocks = stock.row()
         final = row.bytes == row.size or not stock.pinned
+        if final and not row.bytes:
+            self._discard(stock)
+            return
 
         def write(index: Index) -> None:
             index.save(row, stock.seals, blocks, final=final)
             stock.saved(final=final)
 
         self.asked(write)
+
+    def _discard(self, stock: Stock) -> None:
+        """Nothing of it is worth a row: not one whole block."""
+        key = stock.identity.key
+        if self.disk is None:
+            return
+        try:
+            self.disk.shelf.remove(key)
+        except OSError as error:
+            self.trouble(error)
+            return
+        stock.abandon_disk()
+        self.asked(lambda index: index.delete([key]))
 
     def now(self) -> float:
         """Seconds, monotonic; the commands that look at a cache do so without a loop."""

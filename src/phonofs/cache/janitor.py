@@ -103,8 +103,8 @@ async def _try_again(cache: Cache) -> None:
             disk.index = Index.renew(disk.claim.content_fd)
             cache.ground.index_damaged = False
             await sweep(cache, 0.0)
-            cache.recount()
         disk.index.probe()
+        cache.recount()
     except (OSError, sqlite3.Error) as error:
         cache.ground.health.still_bad(error, trio.current_time())
         return

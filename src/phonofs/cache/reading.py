@@ -172,13 +172,15 @@ def _read_span(view: View, span: Span) -> Found:
 
 def _read_singly(view: View, span: Span, wanted: list[int]) -> Found:
     """Find the blocks that are still right in a file that was cut, or cannot be read."""
-    bad = []
+    good, bad = [], []
     for n, crc in enumerate(wanted):
         start = span.start + n * BLOCK
         data = _bytes_of(view, start, min(start + BLOCK, span.stop))
         if data is None or crcs_of(memoryview(data)) != [crc]:
             bad.append(start // BLOCK)
-    return Found(b"", bad)
+        else:
+            good.append(data)
+    return Found(b"".join(good), bad)
 
 
 def _bytes_of(view: View, start: int, stop: int) -> bytes | None:

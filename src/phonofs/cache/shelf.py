@@ -18,6 +18,9 @@ _PREFETCH = 128 * 1024
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
 
+_NO_FILE = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
+"""What opening says of a link, a folder and a pipe in the place of a file."""
+
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a planted pipe must not hold us up
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -141,15 +144,20 @@ class Shelf:
         return self._content(fd, writable=True)
 
     def open(self, key: bytes) -> Content:
-        """The file of an object; OSError where it is not there or not a file.
+        """The file of an object. FileNotFoundError where it is gone, or is not a file.
 
         It is opened for reading only where the disk turned read-only.
         """
-        drawer = self._drawer(key, make=False)
         try:
-            fd, writable = _open_file(key.hex()[2:], drawer)
-        finally:
-            os.close(drawer)
+            drawer = self._drawer(key, make=False)
+            try:
+                fd, writable = _open_file(key.hex()[2:], drawer)
+            finally:
+                os.close(drawer)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            raise FileNotFoundError(error.errno, "no file") from error
         return self._content(fd, writable=writable)
 
     def remove(self, key: bytes) -> None:
@@ -249,7 +257,7 @@ class Shelf:
     def _content(self, fd: int, *, writable: bool) -> Content:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise OSError(errno.EINVAL, "not a file")
+            raise FileNotFoundError(errno.EINVAL, "not a file")
         return Content(fd, self._scratch, in_ram=self._in_ram, writable=writable)
 
     def _drawer(self, key: bytes, *, make: bool) -> int:

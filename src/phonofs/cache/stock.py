@@ -32,8 +32,11 @@ class Host(Protocol):
 
     counters: Counters
 
-    def open_file(self, identity: Identity, *, create: bool) -> Content | None:
-        """The object's file, or None where the disk is in trouble."""
+    def create_file(self, identity: Identity) -> Content | None:
+        """A new file for the object, or None where the disk is in trouble."""
+
+    def open_file(self, identity: Identity) -> Content | None:
+        """The object's file, or None where that fails now. FileNotFoundError: it is gone."""
 
     def open_memory(self) -> Content | None:
         """A place in memory, or None where there is none."""
@@ -70,7 +73,9 @@ class Stock:
     trusted   bytes that need no check: written or checked in this run
     verified  the whole had the right checksum, or the right length where there is no more
     suspect   complete in an earlier run and not verified then: nothing of it is given out
-    pinned    who uses it
+    pinned    how many use it
+    forgotten the object was withdrawn: nothing is given out or kept any more
+    passed_by its file could not be opened, so that what its row says is not touched
     epoch     goes up with every loss, so that what a thread found out before is not believed
 
     Invariants: ``trusted`` ⊆ ``present`` ⊆ what the holdings hold together; what is present
@@ -103,6 +108,7 @@ class Stock:
         self.hashed = Hash()
         self.pinned = 0
         self.forgotten = False
+        self.passed_by = False
         self.epoch = 0
         self.declared = False
         self.unsaved_bytes = 0
@@ -124,7 +130,7 @@ class Stock:
     @property
     def unsaved(self) -> bool:
         """Whether its row is not yet what it has to be once this is closed."""
-        return self.unsaved_since is not None or self.declared
+        return (self.unsaved_since is not None or self.declared) and not self.passed_by
 
     # Gaining and losing bytes
 
@@ -249,15 +255,19 @@ class Stock:
         return View(sorted(parts, key=lambda part: part[0]))
 
     def open_disk(self) -> bool:
-        """Open the file again where it is closed; where it is gone, its bytes are lost."""
+        """Open the file again where it is closed; where that fails, its bytes are not here."""
         disk = self.disk
         if disk is None or self.forgotten:
             return False
         if disk.content is not None:
             return True
-        content = self.host.open_file(self.identity, create=False)
-        if content is None:
+        try:
+            content = self.host.open_file(self.identity)
+        except FileNotFoundError:
             self._lose_disk(disk)
+            return False
+        if content is None:
+            self._pass_by(disk)
             return False
         if self._stamp is not None and content.stamp() != self._stamp:
             self._distrust(disk)
@@ -267,9 +277,24 @@ class Stock:
     def _lose_disk(self, disk: Holding) -> None:
         for start, stop in disk.held:
             self.lose(start, stop)
-        self.host.give(disk.charge)
-        self.disk = None
+        self.abandon_disk()
+        self.changed()
+
+    def _pass_by(self, disk: Holding) -> None:
+        """The file cannot be opened now: this run does without it, a later one may not."""
+        self.passed_by = True
+        self.in_memory = True
+        for start, stop in disk.held:
+            self.drop(start, stop)
+
+    def abandon_disk(self) -> None:
+        """The file is not there any more, and nothing is on disk."""
+        disk, self.disk = self.disk, None
+        if disk is not None:
+            self.host.give(disk.charge)
+            self._retire(disk)
         self.declared = False
+        self.saved(final=True)
 
     def _distrust(self, disk: Holding) -> None:
         """Somebody touched the file while it was closed: its blocks are checked again."""

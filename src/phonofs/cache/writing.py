@@ -72,7 +72,7 @@ def _declared_disk(stock: Stock) -> Holding | None:
     if not stock.host.declare(stock.identity, stock.size):
         return None
     if stock.disk is None:
-        content = stock.host.open_file(stock.identity, create=True)
+        content = stock.host.create_file(stock.identity)
         stock.disk = Holding(content) if content is not None else None
     elif not stock.open_disk():
         return None
