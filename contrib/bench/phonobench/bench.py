@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from phonobench.peers import Mount, Peer, Site, mounted
-from phonobench.processes import Failed, forget_pages
+from phonobench.processes import Failed, cpu_s, forget_pages
 from phonobench.servers import Origin
 from phonobench.things import DAY_MS, DAYS, FIRST_DAY_MS, Thing
 
@@ -131,6 +131,13 @@ class Bench:
             if not filecmp.cmp(mount.file(thing), self.source(thing), shallow=False):
                 raise Failed(f"{mount.peer.name} gave wrong bytes of {thing.name}")
         filecmp.clear_cache()
+
+    @contextmanager
+    def cpu(self, row: str, mount: Mount) -> Iterator[None]:
+        """Count the CPU of the mount's process in the block: what a busy machine does not spoil."""
+        before_s = cpu_s(mount.process.pid)
+        yield
+        self.figures.add(f"{row}-cpu", mount.peer.name, cpu_s(mount.process.pid) - before_s)
 
     def add(self, row: str, mount: Mount, number: float) -> None:
         """A figure of one mount, which has just given bytes."""

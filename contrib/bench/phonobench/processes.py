@@ -132,3 +132,9 @@ def memory(pid: int) -> dict[str, int]:
         if name in ("VmRSS", "VmHWM"):
             fields["peak" if name == "VmHWM" else "rss"] = int(value.split()[0]) * 1024
     return fields
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU a process has used, user and system (fields 14 and 15 of proc_pid_stat(5))."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")

@@ -28,25 +28,36 @@ class Row:
     least: float | None = None
 
 
+CPU = "CPU of the process for it"
+
 ROWS = (
     Row("cold", "512 MiB, cold, sequential, 0 ms", "MB/s", True,
         against={"rclone full": 1.7, "rclone off": 1.0}),
+    Row("cold-cpu", CPU, "s"),
     Row("hot", "the same again in the same mount", "MB/s", True, target=5.0),
+    Row("hot-cpu", CPU, "s"),
     Row("warm", "after a remount, from the disk cache", "MB/s", True, target=2.5),
+    Row("warm-cpu", CPU, "s"),
     Row("disk", "the same with the disk cold", "MB/s", True, target=2.0),
+    Row("disk-cpu", CPU, "s"),
     Row("fio1", "random 4 KiB from the disk cache, 1 job", "IOPS", True, target=1.0),
     Row("fio16", "the same, 16 jobs", "IOPS", True, target=1.0),
     Row("limited", "{limited}, cold, 50 ms, 40 MB/s a connection", "MB/s", True, target=3.0),
+    Row("limited-cpu", CPU, "s"),
     Row("first", "first 64 KiB after open, 50 ms", "round trips", most=1.3),
     Row("last", "then the last 64 KiB", "round trips", most=1.3),
     Row("random", "then random seeks (the median of 5)", "round trips", most=1.3),
     Row("worst", "the slowest of the 5", "round trips", most=1.3),
     Row("grep", "{small}, cold, 50 ms: grep -r", "s", target=12.0),
+    Row("grep-cpu", CPU, "s"),
     Row("cat", "cat *", "s", target=12.0),
     Row("cp", "cp -r", "s", target=12.0),
     Row("again", "grep -r, warm after a remount", "s", target=2.0),
+    Row("again-cpu", CPU, "s"),
     Row("ls", "ls of 10,000, cold, 0 ms", "s"),
+    Row("ls-cpu", CPU, "s"),
     Row("ls-l", "ls -l of 10,000 after ls", "s", target=5.0),
+    Row("ls-l-cpu", CPU, "s"),
     Row("eight", "8 readers of 8 files, 50 ms", "MB/s", True),
     Row("share8", "the slowest one's part of its share", "", True, least=0.5),
     Row("sent8", "bytes fetched, as a multiple", "", most=1.02),

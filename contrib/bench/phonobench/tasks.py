@@ -29,7 +29,10 @@ def _raw(bench: Bench, row: str, url: str, thing: Thing) -> None:
 
 def _sequential(bench: Bench, row: str, mounts: Sequence[Mount], thing: Thing) -> None:
     for mount in mounts:
-        bench.add(row, mount, _speed(read("sequential", mount.file(thing))))
+        path = mount.file(thing)
+        with bench.cpu(row, mount):
+            found = read("sequential", path)
+        bench.add(row, mount, _speed(found))
 
 
 def sequential(bench: Bench) -> None:
@@ -94,14 +97,18 @@ def small(bench: Bench) -> None:
     for row in ("grep", "cat", "cp") if bench.long else ("grep",):
         with bench.mounts(bench.far(), names=names, remount=row == "grep") as mounts:
             for mount in mounts:
-                bench.add(row, mount, run(_tool(bench, row, mount)))
+                with bench.cpu(row, mount):
+                    took_s = run(_tool(bench, row, mount))
+                bench.add(row, mount, took_s)
             for mount in mounts if row == "grep" else ():
                 bench.verify(mount, things)
                 mount.read_s = time.monotonic()
         if row == "grep":
             with bench.mounts(bench.far(), names=names, keep=True, keepers=True) as mounts:
                 for mount in mounts:
-                    bench.add("again", mount, run(_tool(bench, row, mount)))
+                    with bench.cpu("again", mount):
+                        took_s = run(_tool(bench, row, mount))
+                    bench.add("again", mount, took_s)
 
 
 def _tool(bench: Bench, row: str, mount: Mount) -> list[str]:
@@ -129,11 +136,12 @@ def listing(bench: Bench) -> None:
     """10,000 names, then with all their attributes."""
     folder, site = folder_of("many"), bench.local()
     with bench.mounts(site) as mounts:
-        for mount in mounts:
-            bench.add("ls", mount, run(["ls", mount.folder(folder)]))
-        time.sleep(IDLE_S)
-        for mount in mounts:
-            bench.add("ls-l", mount, run(["ls", "-l", mount.folder(folder)]))
+        for row, command in (("ls", ["ls"]), ("ls-l", ["ls", "-l"])):
+            for mount in mounts:
+                with bench.cpu(row, mount):
+                    took_s = run([*command, mount.folder(folder)])
+                bench.add(row, mount, took_s)
+            time.sleep(IDLE_S)
 
 
 def parallel(bench: Bench) -> None:
