@@ -255,8 +255,8 @@ def test_ten_thousand_names_take_a_quarter_of_a_second():
     records = [record(id=f"{n:08x}-557c-42bf-9b7c-40c7b909d489") for n in range(10_000)]
     zone, best = ZoneInfo("Europe/Berlin"), 1e9
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         names = {file_name(made, DEFAULT_TEMPLATE, zone) for made in records}
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     assert len(names) == 10_000
     assert best <= 0.25

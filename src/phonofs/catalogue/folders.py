@@ -80,7 +80,7 @@ class Folders:
 
     def lookup(self, parent: int, name: str) -> Entry | None:
         """The folder called ``name`` in ``parent`` (the root, a region, a year, a month)."""
-        above = self.single if parent == ROOT else folder(parent)
+        above = self._above(parent)
         if above is None:
             for index, region in self._regions.items():
                 if parent == ROOT and region == name:
@@ -89,9 +89,14 @@ class Folders:
         found = named(above, name)
         return self.entry(found.ino) if found else None
 
+    def _above(self, parent: int) -> Folder | None:
+        """The folder whose parts are seen in ``parent``; the only region is seen as the root."""
+        found = self.single if parent == ROOT else folder(parent)
+        return None if parent != ROOT and found == self.single else found
+
     def children(self, parent: int) -> list[Entry]:
         """The folders in ``parent``, sorted by name."""
-        above = self.single if parent == ROOT else folder(parent)
+        above = self._above(parent)
         if above is None:
             inos = [Folder(index).ino for index in self._regions] if parent == ROOT else []
             found = [entry for entry in map(self.entry, inos) if entry]

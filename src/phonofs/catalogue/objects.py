@@ -3,6 +3,7 @@
 # ruff: noqa: S608 - what is put into SQL texts here are constants, never values
 
 import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -23,6 +24,7 @@ _CLOSE = 5000
 """Inode numbers that are looked through for the next of a day: half a millisecond."""
 
 COLUMNS = "ino, region, id, parent, name, rank, size, created_ms, updated_ms, state, crc"
+_INSERT = f"INSERT INTO object ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 _ENTRY = "ino, name, size, created_ms, updated_ms, state"
 
 
@@ -159,15 +161,61 @@ class Objects:
 
     # writing
 
-    def put(self, record: Record, batch: Batch) -> None:
-        """Take in a record, unless something as new or newer is known."""
-        region = self._sight.region_index(record.region)
-        crc = zlib.crc32(record.source)
-        row = self.find(region, record.id)
-        if row is None:
-            self._add(record, region, crc, batch)
-        elif not _outdated(row, record, crc):
-            self._update(row, record, crc, batch)
+    def put(self, records: Iterable[Record], batch: Batch) -> None:
+        """Take in records, each unless something as new or newer is known."""
+        fresh: list[Record] = []
+        for record in records:
+            region = self._sight.region_index(record.region)
+            row = self.find(region, record.id)
+            if row is None:
+                fresh.append(record)
+            elif not _outdated(row, record, crc := zlib.crc32(record.source)):
+                self._update(row, record, crc, batch)
+        for record in self._add_plain(fresh, batch):
+            region = self._sight.region_index(record.region)
+            row = self.find(region, record.id)
+            crc = zlib.crc32(record.source)
+            if row is None:
+                self._add(record, region, crc, batch)
+            elif not _outdated(row, record, crc):
+                self._update(row, record, crc, batch)
+
+    def _add_plain(self, records: Sequence[Record], batch: Batch) -> list[Record]:
+        """Add at once the new objects whose plain names are free: nearly all there are.
+
+        Returns the others: not shown, of an equal name, or twice among ``records``.
+        """
+        others: list[Record] = []
+        plain: dict[tuple[int, str], Record] = {}
+        ids: set[tuple[str, str]] = set()
+        for record in records:
+            parent = self._sight.parent(record, self._sight.region_index(record.region))
+            place = (parent, self._sight.name(record, 0)) if parent is not None else None
+            identity = (record.region, record.id)
+            if place is None or place in plain or identity in ids:
+                others.append(record)
+            else:
+                plain[place] = record
+                ids.add(identity)
+        for place in [place for place in plain if self._holder(*place)]:
+            others.append(plain.pop(place))
+        self._insert(plain, batch)
+        return others
+
+    def _insert(self, plain: Mapping[tuple[int, str], Record], batch: Batch) -> None:
+        rows, sources = [], []
+        for (parent, name), record in plain.items():
+            ino, crc = self._next_ino, zlib.crc32(record.source)
+            self._next_ino += 1
+            region = self._sight.region_index(record.region)
+            times = (record.created_ms, record.updated_ms)
+            rows.append(
+                (ino, region, record.id, parent, name, 0, record.size, *times, record.state, crc)
+            )
+            sources.append((ino, pack(record.source)))
+            self._appeared(ino, parent, name, record, batch)
+        self._database.run_many(_INSERT, rows)
+        self._database.run_many("INSERT INTO source (ino, text) VALUES (?, ?)", sources)
 
     def _add(self, record: Record, region: int, crc: int, batch: Batch) -> None:
         ino, parent = self._next_ino, self._sight.parent(record, region)
@@ -176,7 +224,7 @@ class Objects:
             name, rank = self._free_name(record, parent, ino, batch)
         self._next_ino += 1
         self._database.run(
-            f"INSERT INTO object ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+            _INSERT,
             *(ino, region, record.id, parent, name, rank, record.size),
             *(record.created_ms, record.updated_ms, record.state, crc),
         )

@@ -8,7 +8,7 @@ in a day, the counts of folders agree with the objects, numbers are given out on
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class Catalogue:
 
     def _view_again(self) -> None:
         """Compute days and names anew where the file was made for another view."""
-        view = msgspec.to_builtins(self._sight.view)
+        view = msgspec.json.decode(msgspec.json.encode(self._sight.view))
         if self.recall("view") == view:
             return
         with self._writing():
@@ -125,6 +125,7 @@ class Catalogue:
             self._sight.load()
             self._objects.recover()
             self._coverage.load()
+            self._totals = self._folders.totals()
             raise
 
     # the tree
@@ -197,7 +198,7 @@ class Catalogue:
 
     # what the service says
 
-    def apply(self, records: Iterable[Record]) -> list[Change]:
+    def apply(self, records: Sequence[Record]) -> list[Change]:
         """Take in records in any order, also again and late; returns what that changed.
 
         The newer ``updatedTime`` wins; what is withdrawn, or in a state that is not listed,
@@ -205,12 +206,8 @@ class Catalogue:
         """
         batch = Batch()
         with self._writing():
-            newest: dict[str, int] = {}
-            for record in records:
-                self._objects.put(record, batch)
-                newest[record.region] = max(newest.get(record.region, 0), record.updated_ms)
-            for region, updated_ms in newest.items():
-                self._note_newest(region, updated_ms)
+            self._objects.put(records, batch)
+            self._note_newest(records)
             self._settle(batch)
         return batch.changes
 
@@ -273,9 +270,12 @@ class Catalogue:
 
     def _settle(self, batch: Batch) -> None:
         """Bring the folders up to date and say it in the batch's first change."""
+        above = {
+            ino: self.path(ino) for ino in {change.parent_ino for change in batch.changes} if ino
+        }
         for change in batch.changes:
             if change.parent_ino:
-                change.path = f"{self.path(change.parent_ino)}/{change.name}"
+                change.path = f"{above[change.parent_ino]}/{change.name}"
         if not batch.deltas:
             return
         moves = self._folders.settle(batch.deltas)
@@ -354,12 +354,17 @@ class Catalogue:
         sql = "SELECT newest_ms FROM region WHERE idx = ?"
         return int(self._database.row(sql, index)[0]) if index is not None else 0
 
-    def _note_newest(self, region: str, updated_ms: int) -> None:
-        if updated_ms <= self.plausible_ms(region):
-            self._database.run(
-                "UPDATE region SET newest_ms = ? WHERE idx = ? AND newest_ms < ?",
-                *(updated_ms, self._sight.region_index(region), updated_ms),
-            )
+    def _note_newest(self, records: Sequence[Record]) -> None:
+        newest: dict[str, int] = {}
+        for record in records:
+            if record.updated_ms > newest.get(record.region, 0):
+                newest[record.region] = record.updated_ms
+        for region, updated_ms in newest.items():
+            if updated_ms <= self.plausible_ms(region):
+                self._database.run(
+                    "UPDATE region SET newest_ms = ? WHERE idx = ? AND newest_ms < ?",
+                    *(updated_ms, self._sight.region_index(region), updated_ms),
+                )
 
     def following(self, region: str) -> bool:
         """Whether the follower of this run has caught up with a region once."""
