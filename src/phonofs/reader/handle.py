@@ -22,13 +22,12 @@ class Handle:
     """
 
     __slots__ = (
-        "finished", "ino", "kick_at", "pid", "seen", "starved", "stream", "window", "wrong",
+        "finished", "ino", "kick_at", "seen", "starved", "stream", "window", "wrong",
     )  # fmt: skip
 
-    def __init__(self, stream: "Stream", ino: int, pid: int) -> None:
+    def __init__(self, stream: "Stream", ino: int) -> None:
         self.stream = stream
         self.ino = ino
-        self.pid = pid
         self.window = Window()
         self.kick_at = 0
         self.starved = False

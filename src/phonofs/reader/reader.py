@@ -104,9 +104,13 @@ class Reader:
     # files
 
     def open(self, record: Record, ino: int, *, pid: int = 0) -> Handle:
-        """Open a file. Nothing is asked of the service before the first read."""
+        """Open a file. Nothing is asked of the service before the first read.
+
+        ``pid`` is the process that opens it, where that is known. Nothing depends on it:
+        neighbours go by the order of files, whichever processes read them (``xargs -P``).
+        """
         stream = self._stream(record, ino)
-        handle = Handle(stream, ino, pid)
+        handle = Handle(stream, ino)
         stream.handles.add(handle)
         self._holds.drop(stream)
         self._lingering.pop(stream, None)
