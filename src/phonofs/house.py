@@ -32,6 +32,7 @@ from phonofs.css.client import Client
 from phonofs.css.transport import Transport
 from phonofs.errors import Unavailable
 from phonofs.logs import set_level
+from phonofs.metrics import Metrics
 from phonofs.reader.limits import Limits
 from phonofs.reader.reader import Reader
 from phonofs.supervise import Task
@@ -92,6 +93,8 @@ class House:
             set_level=set_level,
             events=self._events,
         )
+        address = settings.metrics
+        self._metrics = Metrics(address, self.status) if address is not None else None
         self._tell_kernel: Callable[[Sequence[Change]], None] = lambda changes: None
         self._fuse: Statistics = dict
         self.vfs = Vfs(
@@ -121,7 +124,10 @@ class House:
 
     def later_tasks(self) -> list[tuple[str, Task]]:
         """Those to start after it: they need to know the regions."""
-        return [("the change follower", self._follower.run)]
+        tasks: list[tuple[str, Task]] = [("the change follower", self._follower.run)]
+        if self._metrics is not None:
+            tasks.append(("the metrics", self._metrics.run))
+        return tasks
 
     async def _janitor(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
