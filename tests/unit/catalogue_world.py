@@ -40,6 +40,7 @@ class Settings:
     page_size: int = 100
     max_connections: int = 16
     poll_interval: float = 60.0
+    read_deadline: float = 60.0
 
 
 def make(

@@ -158,7 +158,7 @@ def test_each_change_says_what_to_forget(tmp_path: Path):
     record = make("one-1111", NOON, checksum="0" * 32, agentName="Ann")
     (created,) = catalogue.apply([record])
     ino, day = created.ino, created.parent_ino
-    assert (created.kind, created.content) == ("created", True)
+    assert (created.kind, created.content) == ("created", False)
     year, month = at(catalogue, "2024"), at(catalogue, "2024/2024-09")
     assert set(created.entries) == {
         (day, created.name),
@@ -536,19 +536,48 @@ def test_damage_found_in_use_is_an_error_and_looked_at_next_time(tmp_path: Path,
     assert files(opened(tmp_path)) == []
 
 
-def test_a_record_that_was_altered_is_an_error(tmp_path: Path):
-    """What is kept of a record is checked before it is believed."""
+@pytest.mark.parametrize("altered", [pack(b'{"id": "other"}'), b"\x07nonsense", b""])
+def test_a_record_that_was_altered_is_an_error_and_told_again(
+    tmp_path: Path, expected_log, altered
+):
+    """What is kept is checked before it is believed; its day is then listed anew."""
+    expected_log.expect("is damaged")
     catalogue = opened(tmp_path)
-    catalogue.apply([make("one-1111", NOON)])
+    record = make("one-1111", NOON)
+    catalogue.apply([record])
+    catalogue.mark_listed("us-east", ms("2024-09-01"), ms("2024-09-20"))
     ino = only(catalogue)
-    catalogue._database.run("UPDATE source SET text = ?", pack(b'{"id": "other"}'))
+    catalogue._database.run("UPDATE source SET text = ?", altered)
     with pytest.raises(Malformed, match="one-1111 in the catalogue is damaged"):
         catalogue.record(ino)
-    catalogue._database.run("UPDATE source SET text = ?", b"\x07nonsense")
-    with pytest.raises(Malformed, match="damaged"):
-        catalogue.record(ino)
-    catalogue.apply([make("one-1111", NOON, updated="2024-09-18")])
-    assert catalogue.record(ino).updated_ms == ms("2024-09-18")
+    assert not catalogue.listed("us-east").covers(ms(NOON), ms(NOON) + 1)
+    assert catalogue.listed("us-east").covers(ms("2024-09-01"), ms("2024-09-17"))
+    catalogue.apply([record])
+    assert catalogue.record(ino) == record
+    catalogue._database.run("UPDATE source SET text = ?", altered)
+    catalogue.mark_listed("us-east", ms("2024-09-01"), ms("2024-09-20"))
+    catalogue.close()
+    catalogue = opened(tmp_path, timezone="Asia/Tokyo")
+    assert files(catalogue) == []
+    assert not catalogue.listed("us-east").covers(ms(NOON), ms(NOON) + 1)
+    catalogue.apply([record])
+    assert catalogue.record(ino) == record
+    check(catalogue)
+
+
+def test_a_size_that_cannot_be_noted_is_only_said(tmp_path: Path, expected_log):
+    """Who reads a file is not stopped by a full disk under the catalogue."""
+    expected_log.expect("could not be noted")
+    catalogue = opened(tmp_path)
+    catalogue.apply([make("one-1111", NOON, size=10)])
+
+    def full(sql: str, *values: object) -> None:
+        raise Unavailable("disk full")
+
+    catalogue._database.run = full
+    assert catalogue.set_size(only(catalogue), 12) == []
+    del catalogue._database.run
+    assert catalogue.entry(only(catalogue)).size == 10
 
 
 def test_a_failing_disk_takes_nothing_in_by_halves(tmp_path: Path):

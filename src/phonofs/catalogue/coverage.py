@@ -68,21 +68,27 @@ class Coverage:
     def mark(self, region: int, start_ms: int, stop_ms: int) -> None:
         """``[start_ms, stop_ms)`` was listed. Call within a transaction."""
         spans = self.listed(region)
-        if spans.covers(start_ms, stop_ms):
-            return
-        spans.add(start_ms, stop_ms)
+        if not spans.covers(start_ms, stop_ms):
+            spans.add(start_ms, stop_ms)
+            self._write(region)
+
+    def unmark(self, region: int, start_ms: int, stop_ms: int) -> None:
+        """``[start_ms, stop_ms)`` has to be listed again. Call within a transaction."""
+        self.listed(region).remove(start_ms, stop_ms)
+        self._write(region)
+
+    def _write(self, region: int) -> None:
         sql = "DELETE FROM listed WHERE scope = ? AND region = ?"
         self._database.run(sql, self._id, region)
         self._database.run_many(
             "INSERT INTO listed (scope, region, start_ms, stop_ms) VALUES (?, ?, ?, ?)",
-            [(self._id, region, start, stop) for start, stop in spans],
+            [(self._id, region, start, stop) for start, stop in self.listed(region)],
         )
 
     def forget(self, region: int) -> None:
         """Nothing of a region counts as listed. Call within a transaction."""
-        sql = "DELETE FROM listed WHERE scope = ? AND region = ?"
-        self._database.run(sql, self._id, region)
         self._listed.pop(region, None)
+        self._write(region)
 
     def watermark(self, region: int) -> int | None:
         """The ``updatedTime`` (epoch ms) up to which changes are known; None if never asked."""

@@ -49,6 +49,10 @@ class Paged(Protocol):
     def max_connections(self) -> int:
         """To the service, all in all."""
 
+    @property
+    def read_deadline(self) -> float:
+        """Seconds that anybody waits at most."""
+
 
 class _Flight:
     """One listing on its way, and how it ended."""
@@ -74,6 +78,7 @@ class Lister:
         self._catalogue = catalogue
         self._page_size = settings.page_size
         self._slots = max(1, min(SIDE_BY_SIDE, settings.max_connections - 2))
+        self._deadline_s = settings.read_deadline
         self._on_changes = on_changes
         self._now_ms = now_ms
         self._flights: dict[int, _Flight] = {}
@@ -99,22 +104,28 @@ class Lister:
         if not knowledge.whole(of):
             return True
         rested = trio.current_time() - self._looked.get(ino, -math.inf) >= PAUSE_S
-        return rested and knowledge.stale(of)
+        return rested and ino not in self._flights and knowledge.stale(of)
 
     async def list(self, ino: int) -> None:
         """Ask the service for a folder; all callers for one folder share one listing.
 
         Of a folder that can be shown it only waits a moment for news. Raises ServiceError when a
-        folder that was never listed could not be: half of it is not shown.
+        folder that was never listed could not be, or not in time: half of it is not shown. A
+        listing that takes longer goes on, for the next one who asks.
         """
         of = self._catalogue.shown_folder(ino)
         if of is None:
             return
         flight = self._flights.get(ino) or self._start(ino, of)
         known = self._knowledge(of).whole(of)
-        with trio.move_on_after(REFRESH_S if known else math.inf):
+        with trio.move_on_after(REFRESH_S if known else self._deadline_s) as waiting:
             await flight.over.wait()
-        if flight.error is not None and not known:
+        if known:
+            return
+        if waiting.cancelled_caught:
+            name = of.name or "the root"
+            raise Unavailable(f"listing {name} takes longer than {self._deadline_s:g} s")
+        if flight.error is not None:
             raise copy.copy(flight.error) from flight.error
 
     def statistics(self) -> dict[str, object]:

@@ -17,6 +17,11 @@ from phonofs.css.records import parse_record
 from phonofs.errors import Malformed
 from phonofs.model import LISTED_STATES, WITHDRAWN_STATES, Record, State
 
+
+class Damaged(Malformed):
+    """What the catalogue kept of a record is not what was put there."""
+
+
 MISSING = "MISSING"
 """Our own state of an object that a complete listing did not have; the service has no such."""
 
@@ -136,7 +141,7 @@ class Objects:
     def record(self, row: Row) -> Record | None:
         """The record of a row, with the size as it is known by now; None where none is kept.
 
-        Raises Malformed when what is kept is not what was put there.
+        Raises Damaged when what is kept is not what was put there.
         """
         found = self._database.row("SELECT text FROM source WHERE ino = ?", row.ino)
         return self.unpacked(row, found[0]) if found else None
@@ -153,9 +158,9 @@ class Objects:
         try:
             source = unpack(packed)
         except ValueError as error:
-            raise Malformed(f"object {row.id} in the catalogue is damaged: {error}.") from error
+            raise Damaged(f"object {row.id} in the catalogue is damaged: {error}") from error
         if zlib.crc32(source) != row.crc:
-            raise Malformed(f"object {row.id} in the catalogue is damaged: wrong checksum.")
+            raise Damaged(f"object {row.id} in the catalogue is damaged: wrong checksum")
         record = parse_record(source, self._sight.region_name(row.region))
         return msgspec.structs.replace(record, size=row.size, state=row.state)
 
@@ -238,7 +243,7 @@ class Objects:
         when = max(record.created_ms, record.updated_ms)
         batch.count(parent, 1, record.size, when, moved=True)
         entries = ((parent, name),)
-        batch.changes.append(Change(CREATED, ino, parent, name, record, True, entries))
+        batch.changes.append(Change(CREATED, ino, parent, name, record, False, entries))
 
     def _update(self, row: Row, record: Record, crc: int, batch: Batch) -> None:
         old = self._readable(row)
@@ -309,6 +314,10 @@ class Objects:
         self._database.run("UPDATE object SET size = ? WHERE ino = ?", size, row.ino)
         if row.parent is not None:
             batch.count(row.parent, 0, size - row.size, 0, moved=False)
+
+    def expect(self, row: Row) -> None:
+        """Take the record of a row anew when it is told next, whatever was kept of it."""
+        self._database.run("UPDATE object SET crc = 0 WHERE ino = ?", row.ino)
 
     def _keep_source(self, ino: int, record: Record) -> None:
         """What is withdrawn is not kept."""

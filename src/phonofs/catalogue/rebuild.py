@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.folders import Folders
-from phonofs.catalogue.objects import COLUMNS, Objects, Row
+from phonofs.catalogue.objects import COLUMNS, Damaged, Objects, Row
 from phonofs.catalogue.sight import Sight
 from phonofs.errors import Malformed
 
@@ -14,21 +14,24 @@ _CHUNK = 5000
 """Rows at a time: 10 MB of records in memory."""
 
 
-def rebuild(database: Database, sight: Sight, objects: Objects, folders: Folders) -> None:
+def rebuild(database: Database, sight: Sight, objects: Objects, folders: Folders) -> list[Row]:
     """Place and name every object by the view of ``sight``; within a transaction.
 
     Nothing is asked of the service. The names are set without their index, which is built when
-    all are there; those that are equal are then told apart.
+    all are there; those that are equal are then told apart. Returns the objects whose records
+    are damaged: they are not shown any more.
     """
+    damaged: list[Row] = []
     database.run("DROP INDEX object_name")
     for chunk in _chunks(database):
         database.run_many(
             "UPDATE object SET parent = ?, name = ?, rank = 0 WHERE ino = ?",
-            [_placed(sight, objects, row, packed) for row, packed in chunk],
+            [_placed(sight, objects, row, packed, damaged) for row, packed in chunk],
         )
     _tell_apart(database, sight, objects)
     database.run("CREATE UNIQUE INDEX object_name ON object (parent, name)")
     folders.recount()
+    return damaged
 
 
 def _chunks(database: Database) -> Iterator[list[tuple[Row, bytes]]]:
@@ -47,11 +50,14 @@ def _chunks(database: Database) -> Iterator[list[tuple[Row, bytes]]]:
 
 
 def _placed(
-    sight: Sight, objects: Objects, row: Row, packed: bytes
+    sight: Sight, objects: Objects, row: Row, packed: bytes, damaged: list[Row]
 ) -> tuple[int | None, str | None, int]:
     try:
         record = objects.unpacked(row, packed)
-    except Malformed:
+    except Damaged:
+        damaged.append(row)
+        return None, None, row.ino
+    except Malformed:  # what was usable once is set aside by now, as it would be in a listing
         return None, None, row.ino
     parent = sight.parent(record, row.region)
     return parent, sight.name(record, 0) if parent is not None else None, row.ino

@@ -7,6 +7,7 @@ awaits, so that each call is a critical section. Invariants that rely on this: n
 in a day, the counts of folders agree with the objects, numbers are given out once.
 """
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import msgspec
 from phonofs.catalogue.coverage import Coverage
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.folders import Folders
-from phonofs.catalogue.objects import Batch, Objects
+from phonofs.catalogue.objects import Batch, Damaged, Objects, Row
 from phonofs.catalogue.rebuild import rebuild
 from phonofs.catalogue.schema import MIGRATIONS
 from phonofs.catalogue.sight import Sight
@@ -33,11 +34,13 @@ from phonofs.catalogue.words import (
     View,
     as_listed,
 )
-from phonofs.errors import Malformed, NoSuchName
+from phonofs.errors import Malformed, NoSuchName, Unavailable
 from phonofs.model import Record
 from phonofs.ranges import Ranges
 from phonofs.tree.clean import clean
 from phonofs.tree.layout import ROOT, Calendar, Folder, day_folder, folder, is_folder
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "CHANGED",
@@ -112,7 +115,9 @@ class Catalogue:
             return
         with self._writing():
             if self.recall("view") is not None:
-                rebuild(self._database, self._sight, self._objects, self._folders)
+                parts = (self._sight, self._objects, self._folders)
+                for row in rebuild(self._database, *parts):
+                    self._list_again(row)
             self.remember("view", view)
 
     @contextmanager
@@ -172,12 +177,26 @@ class Catalogue:
         return f"{above}/{name}" if above else name
 
     def record(self, ino: int) -> Record:
-        """The record of an object that is shown. Raises NoSuchName; Malformed if it is damaged."""
+        """The record of an object that is shown. Raises NoSuchName; Malformed if it is
+        damaged."""
         row = self._objects.row(ino)
-        record = self._objects.record(row) if row and row.parent is not None else None
-        if record is None:
+        if row is None or row.parent is None:
             raise NoSuchName(f"inode {ino} is not in the tree")
+        try:
+            record = self._objects.record(row)
+        except Damaged:
+            with self._writing():
+                self._list_again(row)
+            raise
+        assert record is not None, "what is shown has a source"
         return record
+
+    def _list_again(self, row: Row) -> None:
+        """The record of an object is damaged: its day is listed at the next opening."""
+        log.warning("object %s in the catalogue is damaged; its day is listed again", row.id)
+        day = self.calendar.day_of(row.created_ms)
+        self._objects.expect(row)
+        self._coverage.unmark(row.region, *self.calendar.span_ms(day_folder(row.region, day)))
 
     def find(self, region: str, id: str) -> int | None:
         """The inode number of an object by the service's identifier, if it is shown."""
@@ -254,9 +273,13 @@ class Catalogue:
         if row is None or row.size == size:
             return []
         batch = Batch()
-        with self._writing():
-            self._objects.resize(row, size, batch)
-            self._settle(batch)
+        try:
+            with self._writing():
+                self._objects.resize(row, size, batch)
+                self._settle(batch)
+        except Unavailable as error:
+            log.warning("the size of object %s could not be noted: %s", row.id, error)
+            return []
         return self.touched(ino)
 
     def touched(self, ino: int) -> list[Change]:

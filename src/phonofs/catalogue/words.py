@@ -33,7 +33,7 @@ class Change(msgspec.Struct, gc=False):
     ino       its inode number
     parent_ino, name  where it is; of a removed one where it was (0 and empty if nowhere)
     record    its record; of a removed one the newest there is
-    content   whether its bytes are others than before
+    content   whether its bytes are others than before (of a new one: false)
     entries   (folder, name) of each name that came, went or moved, of folders too
     folders   inode numbers of the folders whose mtime moved
     path      below the mount point, of a removed one as it was; empty if it had none
@@ -128,5 +128,5 @@ def as_listed(changes: Sequence[Change]) -> list[Change]:
     first = changes[0] if changes else None
     if first is not None and first.kind == CREATED and (first.folders or first.entries[1:]):
         entries = first.entries[1:]  # the first is the object's own
-        kept.insert(0, msgspec.structs.replace(first, kind=LISTED, content=False, entries=entries))
+        kept.insert(0, msgspec.structs.replace(first, kind=LISTED, entries=entries))
     return kept
