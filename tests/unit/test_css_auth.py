@@ -223,6 +223,19 @@ async def test_a_key_without_the_product_is_told_so() -> None:
             await it.keeper.token()
 
 
+@pytest.mark.expected_log("no token")
+async def test_a_keyring_that_never_answers_holds_nobody_up() -> None:
+    """After a minute it is said, and asked again later."""
+
+    async def credentials() -> tuple[str, Secret]:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with connected(Service(), credentials=credentials) as it:
+        with pytest.raises(UsageError, match="keyring"):
+            await it.keeper.token()
+
+
 async def test_a_caller_that_gives_up_does_not_end_the_refresh() -> None:
     """The fetch belongs to the keeper's task."""
     service = Service()

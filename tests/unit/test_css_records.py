@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phonofs.css.lenient import decode, mend_text
@@ -294,6 +294,7 @@ json_values = st.recursive(
 )
 
 
+@settings(max_examples=60)
 @given(json_values)
 def test_any_json_is_a_page_or_malformed(value: object) -> None:
     """No other error, and what comes out is within its bounds."""
@@ -308,6 +309,7 @@ def test_any_json_is_a_page_or_malformed(value: object) -> None:
     assert read.count == len(read.records) + len(read.rejected)
 
 
+@settings(max_examples=60)
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(record_json(), json_values)))
 def test_any_field_may_hold_anything(changes: dict[str, Any]) -> None:
     """A record with any of its fields replaced is read, or set aside with one sentence."""

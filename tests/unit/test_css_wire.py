@@ -210,7 +210,9 @@ async def test_a_reset_is_unavailable(fast: bool) -> None:
     async with serving(lambda n: None) as server:
         pass
     async with asking(server, fast) as way:
-        with pytest.raises(Unavailable, match="cannot be reached"):
+        with pytest.raises(
+            Unavailable, match=r"localhost cannot be reached \(Connection refused\)"
+        ):
             await get(way, server)
 
 
@@ -399,6 +401,38 @@ async def test_a_certificate_nobody_trusts(fast: bool, certificate: Path) -> Non
             with pytest.raises(Untrusted, match="trust store"):
                 await get(way, server)
         assert server.requests == []
+
+
+@both
+async def test_a_server_without_tls(fast: bool) -> None:
+    """The reason is in the sentence."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some(1)
+            await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with (
+        trio.open_nursery() as nursery,
+        Transport("https://localhost", fast=fast, timeout_s=5, proxies={}) as way,
+    ):
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, answer, listeners)
+        url = f"https://localhost:{listeners[0].socket.getsockname()[1]}/x"
+        with pytest.raises(Unavailable, match=r"cannot be reached \(TLS: "):
+            await way.request(Ask("test", url), limit_bytes=10)
+        nursery.cancel_scope.cancel()
+
+
+@both
+async def test_a_server_that_stalls_in_the_handshake(fast: bool) -> None:
+    """It is given up, and its connection closed."""
+    async with serving(lambda n: sized(b"x")) as server:
+        async with Transport("https://localhost", fast=fast, timeout_s=0.2, proxies={}) as way:
+            with pytest.raises(Unavailable, match="did not answer"):
+                await way.request(Ask("test", f"https://localhost:{server.port}/x"), limit_bytes=10)
+        await trio.sleep(0.02)
+        assert server.open == 0
 
 
 @both

@@ -15,7 +15,7 @@ from phonofs.config import Secret
 from phonofs.css import oauth
 from phonofs.css.answers import failure
 from phonofs.css.transport import Ask, Token, Transport
-from phonofs.errors import CredentialsRefused, PhonofsError, ServiceError, Unavailable
+from phonofs.errors import CredentialsRefused, PhonofsError, ServiceError, Unavailable, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,9 @@ LONGEST_PAUSE_S = 15.0
 DEAD_KEY_PAUSE_S = 30.0
 LONGEST_DEAD_KEY_PAUSE_S = 300.0
 """Pauses while key and secret are refused; they are read again before every try."""
+
+CREDENTIALS_S = 60.0
+"""A locked keyring asks its owner, who may be away."""
 
 LARGEST_ANSWER = 1 << 16
 
@@ -156,13 +159,18 @@ class Keeper:
             self._note_success(grant)
 
     async def _fetch(self) -> oauth.Grant:
-        key, secret = await self._credentials()
+        key, secret = await self._read_credentials()
         ask = Ask("token", self._url, "POST", oauth.headers(key, secret), oauth.BODY)
         answer = await self._transport.request(ask, limit_bytes=LARGEST_ANSWER)
         if answer.status == 200:
             return oauth.parse_grant(answer.body)
         refusal = oauth.refusal(answer.status)
         raise refusal or failure(answer.status, "a token", pause_s=answer.pause_s)
+
+    async def _read_credentials(self) -> Credentials:
+        with trio.move_on_after(CREDENTIALS_S):
+            return await self._credentials()
+        raise UsageError("the key and the secret could not be read: is the keyring locked?")
 
     def _note_success(self, grant: oauth.Grant) -> None:
         if self._failures:

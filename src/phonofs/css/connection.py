@@ -19,6 +19,11 @@ BURST_BYTES = 1 << 20
 """So much may come without waiting before others get their turn (about 1 ms)."""
 
 
+UNHEARD_MS = 10_000
+"""What was sent and not acknowledged for so long ends the connection (TCP_USER_TIMEOUT): a kept
+one whose way is gone, after a suspend say, is found out well within a request's time."""
+
+
 class Connection:
     """A connection that one request at a time uses.
 
@@ -104,6 +109,7 @@ async def connect(
     sock = socket.socket(fileno=stream.socket.detach())
     try:
         sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
         if check_address is not None:
             check_address(str(sock.getpeername()[0]))
         if context is not None:

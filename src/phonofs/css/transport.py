@@ -229,7 +229,9 @@ class Transport:
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **ask.headers}
         if token is not None:
             headers["Authorization"] = f"Bearer {token.value}"
-        extensions: dict[str, Any] = {}
+        # httpcore leaves a socket open when it is cancelled while it connects, but not when its
+        # own timeout ends it: so that comes a little earlier than ours.
+        extensions: dict[str, Any] = {"timeout": {"connect": self.timeout_s * 0.95}}
         if origin != self.targets.api:
             extensions["check_address"] = self.targets.check_address
         return httpx.Request(

@@ -1,6 +1,9 @@
 """The one map from what httpx, trio and the system raise to the words of :mod:`phonofs.errors`."""
 
+import os
+import socket
 import ssl
+from collections.abc import Iterable, Iterator
 
 import httpx
 import trio
@@ -26,23 +29,42 @@ def explained(error: Exception, host: str, timeout_s: float) -> ServiceError:
         return error
     if isinstance(error, trio.TooSlowError | httpx.TimeoutException):
         return Unavailable(f"{host} did not answer within {timeout_s:g} s")
-    certificate = _certificate_error(error)
-    if certificate is not None:
-        return Untrusted(
-            f"the certificate of {host} cannot be verified ({certificate.verify_message}): is the "
-            "clock right, and is your network's own authority in the system's trust store?"
-        )
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Untrusted(
+                f"the certificate of {host} cannot be verified ({cause.verify_message}): is the "
+                "clock right, and is your network's own authority in the system's trust store?"
+            )
     if isinstance(error, httpx.ConnectError | httpx.ProxyError):
-        return Unavailable(f"{host} cannot be reached")
+        return Unavailable(f"{host} cannot be reached{_reason(causes)}")
     if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol | httpx.InvalidURL):
         return Malformed(f"the request to {host} cannot be sent ({type(error).__name__})")
     return Unavailable(f"the connection to {host} broke ({type(error).__name__})")
 
 
-def _certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | None:
-    seen: BaseException | None = error
-    for _ in range(10):
-        if seen is None or isinstance(seen, ssl.SSLCertVerificationError):
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    return None
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what led to it, also within groups; at most a few dozen."""
+    left: list[BaseException | None] = [error]
+    for _ in range(40):
+        if not left:
+            return
+        found = left.pop()
+        if found is None:
+            continue
+        yield found
+        left += [found.__context__, found.__cause__]
+        if isinstance(found, BaseExceptionGroup):
+            left += found.exceptions
+
+
+def _reason(causes: Iterable[BaseException]) -> str:
+    """Why there is no connection, as the system or TLS puts it; '' where neither says."""
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError):
+            return f" (TLS: {cause.reason})" if cause.reason else ""
+        if isinstance(cause, socket.gaierror):
+            return f" ({cause.strerror})"
+        if isinstance(cause, OSError) and cause.errno:
+            return f" ({os.strerror(cause.errno)})"
+    return ""

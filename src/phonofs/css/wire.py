@@ -10,12 +10,12 @@ was cancelled or failed, it is closed at once and synchronously.
 
 import logging
 import ssl
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import h11
 import httpx
-import trio
 
 from phonofs.css.connection import Connection, connect
 from phonofs.css.origins import Origin
@@ -79,7 +79,7 @@ class WireTransport(httpx.AsyncBaseTransport):
 
     def give_back(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection whose last answer was read to its end."""
-        connection.idle_since = trio.current_time()
+        connection.idle_since = _now_s()
         self._expire()
         if self._closed or self.idle() >= self._most_idle:
             connection.close()
@@ -97,7 +97,7 @@ class WireTransport(httpx.AsyncBaseTransport):
         return None
 
     def _expire(self) -> None:
-        oldest = trio.current_time() - self._keep_alive_s
+        oldest = _now_s() - self._keep_alive_s
         for origin, connections in list(self._idle.items()):
             while connections and connections[0].idle_since <= oldest:
                 connections.pop(0).close()
@@ -260,6 +260,11 @@ async def _ask(
         raise httpx.ReadError(type(error).__name__) from error
     except h11.RemoteProtocolError as error:
         raise httpx.RemoteProtocolError("not HTTP") from error
+
+
+def _now_s() -> float:
+    """A clock that goes on while the machine is suspended, as the other side's does."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _encoded(machine: h11.Connection, request: httpx.Request) -> bytes:
