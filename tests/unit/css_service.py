@@ -186,3 +186,29 @@ async def connected(
             yield Connected(way, keeper, Client(way, keeper, api_url, **options))
             nursery.cancel_scope.cancel()
         assert way.slots.statistics()["in_use"] == 0
+
+
+class CancelAt(trio.abc.Instrument):
+    """Cancels a scope when a task makes its n-th step, so that every checkpoint gets its turn."""
+
+    def __init__(self, task: trio.lowlevel.Task, step: int, scope: trio.CancelScope) -> None:
+        self.task, self.left, self.scope = task, step, scope
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Count the steps of the one task."""
+        if task is self.task:
+            self.left -= 1
+            if self.left == 0:
+                self.scope.cancel()
+
+
+async def cancelled_at(step: int, work: Any) -> bool:
+    """Run ``work()`` and cancel it at its n-th step; whether there was such a step."""
+    with trio.CancelScope() as scope:
+        instrument = CancelAt(trio.lowlevel.current_task(), step, scope)
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            await work()
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+    return instrument.left <= 0

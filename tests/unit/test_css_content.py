@@ -7,7 +7,16 @@ import pytest
 import trio
 
 from phonofs.errors import Archived, Changed, Gone, Malformed, Refused, Unavailable
-from tests.unit.css_service import API, STORE, Connected, Service, connected, ramp, record
+from tests.unit.css_service import (
+    API,
+    STORE,
+    Connected,
+    Service,
+    cancelled_at,
+    connected,
+    ramp,
+    record,
+)
 
 WAYS = ("range", "presign", "redirect", "stream")
 
@@ -446,3 +455,30 @@ async def test_stream_is_not_believed_from_an_earlier_run() -> None:
     async with connected(service, ways={"uk": "stream"}) as it:
         assert await it.read(10, 20) == ramp(1000)[10:20]
         assert it.client.content_way("uk") == "range"
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_cancelled_at_every_checkpoint(way: str) -> None:
+    """From the first to the last, in every way: no slot and no lock is kept."""
+    step = 0
+    more = True
+    while more:
+        step += 1
+        service = Service(way)
+
+        async def slow(request: httpx.Request, service: Service = service) -> httpx.Response:
+            await trio.sleep(0.05)
+            return await service(request)
+
+        async with connected(slow, max_connections=2) as it:
+            await it.keeper.token()
+            more = await cancelled_at(step, lambda it=it: it.read(10, 20))
+            assert it.transport.slots.statistics() == {
+                "total": 2,
+                "in_use": 0,
+                "ahead_in_use": 0,
+                "waiting": 0,
+            }
+            assert it.client._contents._links._locks == {}
+            assert (await it.read(10, 20))[:10] == ramp(1000)[10:20]
+    assert step > 2

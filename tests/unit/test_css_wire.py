@@ -13,12 +13,13 @@ from typing import Any
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from phonofs.css import connection as connections
 from phonofs.css.transport import Ask, Transport
 from phonofs.css.wire import WireTransport
 from phonofs.errors import Malformed, ServiceError, Unavailable, Untrusted
-from tests.unit.css_service import ramp
+from tests.unit.css_service import cancelled_at, ramp
 
 pytestmark = pytest.mark.real_clock
 
@@ -456,3 +457,24 @@ async def test_a_cut_over_tls_is_no_end(certificate: Path) -> None:
     ):
         with pytest.raises(ServiceError):
             await get(way, server)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
+async def test_cancelled_at_every_checkpoint(secure: bool, kept: bool, certificate: Path) -> None:
+    """While connecting, in the handshake, the head, the body: nothing is left half read."""
+    trusting = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+    context = server_side(certificate) if secure else None
+    async with serving(lambda n: sized(BIG[:400_000]), context) as server:
+        step, more = 0, True
+        while more:
+            step += 1
+            async with asking(server, True, context=trusting) as way:
+                if kept:
+                    await get(way, server)
+                more = await cancelled_at(step, lambda way=way: get(way, server))
+                assert way.slots.in_use == 0
+                assert await get(way, server) == (200, BIG[:400_000])
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert server.open == 0
+        assert step > 2
