@@ -68,7 +68,7 @@ def _bench(given: argparse.Namespace) -> Iterator[Bench]:
         work.chmod(0o700)
         root = work / "origin"
         plan = write(root, things(LONG if given.long else SHORT))
-        server = stack.enter_context(origin(sys.executable, root, plan, work))
+        server = stack.enter_context(origin(root, plan, work))
         fast = stack.enter_context(nginx(root, server, work))
         yield Bench(peers, plan, root, work, server, fast, given.long)
 

@@ -11,14 +11,30 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from html import escape
 from math import inf
+from operator import attrgetter
 from urllib.parse import quote
 
-from phonobench.things import Thing
-from phonofs.demo.fiql import Every, Expression, Fields, matches, parse, span
+from phonobench.things import DAY_MS, FIRST_DAY_MS, Days, Thing, day_folder
+from phonofs.demo.fiql import (
+    TRUE,
+    Comparison,
+    Every,
+    Expression,
+    Fields,
+    given,
+    matches,
+    parse,
+    span,
+)
 
 REGION = "us-east"
 UPDATED_AFTER_MS = 10_000
 """How long after its creation an object was last changed, as in the vendor's example."""
+
+SAME: Fields = {"type": "callrecording", "objectState": "AVAILABLE"}
+"""What all objects have in common."""
+
+Contents = tuple[list[str], list[Thing]]
 
 KEPT = 64
 """Results of searches kept, so that pages asked for side by side cost one search."""
@@ -28,19 +44,31 @@ class Account:
     """The objects by id, by folder and by time. Owns them; never changes."""
 
     def __init__(self, things: Sequence[Thing]) -> None:
-        self.by_id = {thing.id: thing for thing in things}
-        self.by_path = {thing.path: thing for thing in things}
-        self._sorted = sorted(things, key=lambda thing: thing.created_ms)
-        self._times = [thing.created_ms for thing in self._sorted]
+        self._by_id = {thing.id: thing for thing in things}
+        self._by_path = {thing.path: thing for thing in things}
         self._folders = _folders(things)
-        self._found: OrderedDict[tuple[str, bool], list[Thing]] = OrderedDict()
+        self._sorted: Sequence[Thing] = sorted(things, key=attrgetter("created_ms"))
+        self._found: OrderedDict[str, Sequence[int]] = OrderedDict()
         self._indexes: dict[str, bytes] = {}
+
+    def find(self, id: str) -> Thing | None:
+        """An object by its id."""
+        return self._by_id.get(id)
+
+    def at(self, path: str) -> Thing | None:
+        """An object by its path in the tree."""
+        return self._by_path.get(path)
+
+    def children(self, folder: str) -> Contents | None:
+        """Names of the folders, and the objects, of a folder; None where there is no such one."""
+        return self._folders.get(folder)
 
     def page(self, query: Mapping[str, str]) -> bytes:
         """The answer to ``GET /objects``."""
         offset, limit = int(query.get("pageKey", 0)), min(int(query.get("limit", 100)), 100)
-        descending = query.get("sortDirection", "ASC") == "DESC"
-        found = self._search(query.get("filter", ""), descending)
+        found = self._search(query.get("filter", ""))
+        if query.get("sortDirection", "ASC") == "DESC":
+            found = found[::-1]
         part = found[offset : offset + limit]
         reached = offset + len(part)
         head = {
@@ -49,30 +77,32 @@ class Account:
             "pageSize": len(part),
             "total": len(found),
         }
-        records = b",".join(record(thing) for thing in part)
+        records = b",".join(record(self._sorted[index]) for index in part)
         return json.dumps(head).encode()[:-1] + b', "content": [' + records + b"]}"
 
-    def _search(self, text: str, descending: bool) -> list[Thing]:
-        """All that match. Objects are updated in the order of their creation: one sort for both."""
-        key = (text, descending)
-        if key not in self._found:
-            expression = parse(text) if text else Every(())
-            self._found[key] = self._matching(expression)[:: -1 if descending else 1]
+    def _search(self, text: str) -> Sequence[int]:
+        """Which match. Objects are updated in the order of their creation: one sort for both."""
+        if text not in self._found:
+            self._found[text] = self._matching(parse(text) if text else TRUE)
             if len(self._found) > KEPT:
                 self._found.popitem(last=False)
-        return self._found[key]
+        return self._found[text]
 
-    def _matching(self, expression: Expression) -> list[Thing]:
+    def _matching(self, expression: Expression) -> Sequence[int]:
         created, updated = span(expression, "createdTime"), span(expression, "updatedTime")
         low = max(created[0], updated[0] - UPDATED_AFTER_MS)
         high = min(created[1], updated[1] - UPDATED_AFTER_MS)
-        start = 0 if low == -inf else bisect_left(self._times, low)
-        stop = len(self._times) if high == inf else bisect_left(self._times, high)
-        return [each for each in self._sorted[start:stop] if matches(expression, fields(each))]
+        within = range(self._first(low), self._first(high))
+        rest = given(expression, SAME)
+        if _is_only_span(rest):
+            return within
+        return [index for index in within if matches(rest, fields(self._sorted[index]))]
 
-    def children(self, folder: str) -> tuple[list[str], list[Thing]] | None:
-        """Names of the folders, and the objects, of a folder; None where there is no such one."""
-        return self._folders.get(folder)
+    def _first(self, created_ms: float) -> int:
+        """The index of the first object created at that time or later."""
+        if created_ms in (-inf, inf):
+            return 0 if created_ms < 0 else len(self._sorted)
+        return bisect_left(self._sorted, created_ms, key=attrgetter("created_ms"))
 
     def index(self, folder: str, prefix: str) -> bytes | None:
         """The folder as an HTML page of links, as a web server lists it."""
@@ -93,8 +123,51 @@ class Account:
         return self._indexes[key]
 
 
-def _folders(things: Sequence[Thing]) -> dict[str, tuple[list[str], list[Thing]]]:
-    folders: dict[str, tuple[list[str], list[Thing]]] = {"": ([], [])}
+class Many(Account):
+    """Very many objects, computed and not kept: ``counts`` of them on each day from 2024 on.
+
+    Listed only: they have no bytes.
+    """
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        super().__init__(())
+        self._sorted = Days(counts)
+        self._folders = {"": ([], [])}
+        self._days = {day_folder(FIRST_DAY_MS + day * DAY_MS): day for day in range(len(counts))}
+        for folder in self._days:
+            _add_folder(self._folders, folder)
+
+    def find(self, id: str) -> Thing | None:
+        """An object by its id."""
+        number = int(id[:8], 16) - 1
+        return self._sorted[number] if number < len(self._sorted) else None
+
+    def at(self, path: str) -> Thing | None:
+        """An object by its path in the tree; its name ends with its number."""
+        return self.find(path[-12:-4]) if path.endswith(".mp3") else None
+
+    def children(self, folder: str) -> Contents | None:
+        """Names of the folders, and the objects, of a folder; None where there is no such one."""
+        day = self._days.get(folder)
+        if day is None:
+            return self._folders.get(folder)
+        low = FIRST_DAY_MS + day * DAY_MS
+        first, stop = self._first(low), self._first(low + DAY_MS)
+        return [], [self._sorted[number] for number in range(first, stop)]
+
+
+def _is_only_span(rest: Expression) -> bool:
+    """Whether nothing is left to check once the bounds of both times are kept."""
+    parts = rest.parts if isinstance(rest, Every) else (rest,)
+    return all(
+        isinstance(part, Comparison) and part.operator != "!="
+        and part.field in ("createdTime", "updatedTime")
+        for part in parts
+    )  # fmt: skip
+
+
+def _folders(things: Sequence[Thing]) -> dict[str, Contents]:
+    folders: dict[str, Contents] = {"": ([], [])}
     for thing in things:
         if thing.day not in folders:
             _add_folder(folders, thing.day)
@@ -102,7 +175,7 @@ def _folders(things: Sequence[Thing]) -> dict[str, tuple[list[str], list[Thing]]
     return folders
 
 
-def _add_folder(folders: dict[str, tuple[list[str], list[Thing]]], folder: str) -> None:
+def _add_folder(folders: dict[str, Contents], folder: str) -> None:
     folders[folder] = ([], [])
     parent, _, name = folder.rpartition("/")
     if parent not in folders:
@@ -113,11 +186,10 @@ def _add_folder(folders: dict[str, tuple[list[str], list[Thing]]], folder: str) 
 def fields(thing: Thing) -> Fields:
     """What a filter sees."""
     return {
+        **SAME,
         "id": thing.id,
-        "type": "callrecording",
         "createdTime": thing.created_ms,
         "updatedTime": thing.created_ms + UPDATED_AFTER_MS,
-        "objectState": "AVAILABLE",
         "storedBytes": thing.size,
     }
 

@@ -25,7 +25,7 @@ from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from phonobench.account import REGION, Account, dav_file, multistatus, record
+from phonobench.account import REGION, Account, Many, dav_file, multistatus, record
 from phonobench.things import Thing, load
 
 HEAD_MOST = 64 * 1024
@@ -106,14 +106,14 @@ class Site:
                 return _json([REGION])
             case ["objects"]:
                 return _bytes(self._account.page(request.query), "application/json")
-            case ["objects", id] if id in self._account.by_id:
-                return _bytes(record(self._account.by_id[id]), "application/json")
-            case ["objects", id, "content"] if id in self._account.by_id:
-                return _content(self._account.by_id[id], request)
+            case ["objects", id] if thing := self._account.find(id):
+                return _bytes(record(thing), "application/json")
+            case ["objects", id, "content"] if thing := self._account.find(id):
+                return _content(thing, request)
         return Answer(404, {})
 
     def _tree(self, kind: str, path: str, request: Request) -> Answer:
-        thing = self._account.by_path.get(path)
+        thing = self._account.at(path)
         if thing is None:
             return self._folder(kind, path, request)
         if request.method != "PROPFIND":
@@ -269,19 +269,26 @@ async def serve(site: Site, listener: socket.socket) -> None:
 def main() -> None:
     """``python -m phonobench.origin --root FOLDER --things FILE``; prints its port."""
     parser = argparse.ArgumentParser(description="The benchmark's origin.")
-    parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--things", type=Path, required=True)
+    parser.add_argument("--root", type=Path, default=Path())
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--things", type=Path, help="the objects, as things.save wrote them")
+    what.add_argument("--counts", type=Path, help="a JSON list: how many on each day, no bytes")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds")
     parser.add_argument("--rate", type=float, default=0.0, help="bytes per second; 0: unlimited")
     given = parser.parse_args()
-    site = Site(Account(load(given.things)), given.root, given.latency, given.rate)
+    account = Account(load(given.things)) if given.things else _many(given.counts)
+    site = Site(account, given.root, given.latency, given.rate)
     listener = socket.create_server(("127.0.0.1", given.port), backlog=128)
     print(listener.getsockname()[1], flush=True)
     try:
         asyncio.run(serve(site, listener))
     except (KeyboardInterrupt, asyncio.CancelledError):
         os._exit(0)
+
+
+def _many(file: Path) -> Many:
+    return Many(json.loads(file.read_text()))
 
 
 if __name__ == "__main__":

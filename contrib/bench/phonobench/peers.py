@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,24 +102,25 @@ class Site:
 
 
 @contextmanager
-def mounted(peer: Peer, site: Site, cache: Path, work: Path) -> Iterator[Mount]:
+def mounted(
+    peer: Peer, site: Site, cache: Path, work: Path, env: Mapping[str, str] | None = None
+) -> Iterator[Mount]:
     """The peer's mount, with its cache in ``cache``, taken down at the end."""
-    mount = start_mount(peer, site, cache, work)
+    mount = _start(peer, site, cache, work, env or {})
     try:
         yield mount
     finally:
         unmount(mount.point, mount.process)
 
 
-def start_mount(peer: Peer, site: Site, cache: Path, work: Path) -> Mount:
-    """As ``mounted``, for whoever takes it down himself."""
+def _start(peer: Peer, site: Site, cache: Path, work: Path, env: Mapping[str, str]) -> Mount:
     slug = peer.name.replace(" ", "-")
     point = (work / "mnt" / slug).resolve()
     point.mkdir(parents=True, exist_ok=True)
     cache.mkdir(parents=True, exist_ok=True)
     log = work / f"{slug}.log"
     command = _phonofs(site, point, cache) if peer.is_phonofs else _rclone(peer, site, point, cache)
-    process = start(command, log, _environment(work))
+    process = start(command, log, {**_environment(work), **env})
     try:
         until(lambda: is_mounted(point), process, f"{peer.name} did not mount", log)
         os.statvfs(point)

@@ -5,14 +5,15 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from phonobench.processes import Failed, end, start, until
+from phonobench.processes import Failed, end, start, tail, until
 from phonobench.things import Thing, save
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -46,17 +47,32 @@ class Origin:
 
 
 @contextmanager
-def origin(python: str, root: Path, things: list[Thing], logs: Path) -> Iterator[Origin]:
+def origin(root: Path, things: list[Thing], logs: Path) -> Iterator[Origin]:
     """The origin over the bytes in ``root``."""
     listing = root / "things.json"
     save(things, listing)
+    with _origin(["--root", str(root), "--things", str(listing)], logs) as server:
+        yield server
+
+
+@contextmanager
+def many(counts: Sequence[int], work: Path) -> Iterator[Origin]:
+    """The origin over so many objects on each day, without bytes."""
+    file = work / f"{sum(counts)}.json"
+    file.write_text(json.dumps(list(counts)))
+    with _origin(["--counts", str(file)], work) as server:
+        yield server
+
+
+@contextmanager
+def _origin(words: list[str], logs: Path) -> Iterator[Origin]:
     log = logs / "origin.log"
-    command = [python, "-m", "phonobench.origin", "--root", str(root), "--things", str(listing)]
+    command = [sys.executable, "-m", "phonobench.origin", *words]
     process = start(command, log, stdout=subprocess.PIPE)
     try:
         line = process.stdout.readline() if process.stdout else ""
         if not line.strip().isdigit():
-            raise Failed(f"the origin did not start; see {log}")
+            raise Failed(f"the origin did not start: {tail(log)}")
         yield Origin(int(line), process)
     finally:
         end(process)

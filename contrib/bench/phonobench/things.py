@@ -8,10 +8,13 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
+from typing import overload
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -108,11 +111,31 @@ def things(sizes: Sizes) -> list[Thing]:
     return made
 
 
-def days(count: int, files: int, first: int = 0) -> Iterator[Thing]:
-    """``count`` days of ``files`` objects that are only listed."""
-    for day in range(count):
-        for at in range(files):
-            yield make(first + day * files + at + 1, day, at, files, 4321, virtual=True)
+class Days(Sequence[Thing]):
+    """``counts[d]`` objects on day ``d``, in order, computed when asked for. They are virtual."""
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        self._counts = counts
+        self._ends = list(accumulate(counts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @overload
+    def __getitem__(self, number: int) -> Thing: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Thing]: ...
+
+    def __getitem__(self, number: int | slice) -> Thing | Sequence[Thing]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        day = bisect_right(self._ends, number)
+        count = self._counts[day]
+        at = number - self._ends[day] + count
+        return make(number + 1, day, at, count, 4321, virtual=True)
 
 
 def write(root: Path, plan: list[Thing]) -> list[Thing]:

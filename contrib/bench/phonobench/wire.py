@@ -145,7 +145,7 @@ def _measure(rounds: int, size: int) -> None:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="phonobench-")))
         root = work / "origin"
         (thing,) = write(root, [make(1, 0, 0, 1, size)])
-        behind = stack.enter_context(origin(sys.executable, root, [thing], work))
+        behind = stack.enter_context(origin(root, [thing], work))
         pair = _certificate(work)
         context = ssl.create_default_context(cafile=str(pair[0]))
         for tls in (None, pair):
