@@ -128,8 +128,52 @@ async def test_read_ahead_that_fails_is_not_insisted_on():
     service = FakeService(fault=fault)
     async with world(service) as w:
         handle = w.reader.open(record(24 * MIB), 7)
+        began = trio.current_time()
         await w.read_on(handle)
         assert service.sent() == 24 * MIB
+        in_vain = sum(not asked.urgent for asked in service.asked)
+        assert in_vain <= 8 * (1 + trio.current_time() - began)
+        w.reader.release(handle)
+
+
+@pytest.mark.expected_log("wrong content")
+async def test_a_length_that_was_false_is_taken_back():
+    """A wrong length with wrong content: the second fetch begins from what the record says."""
+    service = FakeService(fault=first(1, Fault(total=40_000)))
+    async with world(service) as w:
+        handle = w.reader.open(record(50_000), 7)
+        assert await w.read(handle, 0, 131_072) == plain(0, 50_000)
+        assert w.sizes == [(7, 40_000), (7, 50_000)]
+        w.reader.release(handle)
+
+
+async def test_a_part_ends_where_it_meets_bytes_that_are_there():
+    """Bytes that came to be present meanwhile are not fetched by a part under way."""
+    async with world(FakeService(rate=1e6)) as w:
+        handle = w.reader.open(record(3 * MIB, checksum=""), 7)
+        await w.read(handle, 0, 1000)
+        handle.stream.blob.write(MIB, plain(MIB, 2 * MIB))
+        await w.read_on(handle)
+        assert w.service.sent() <= 2 * MIB + 64 * KIB
+        w.reader.release(handle)
+
+
+async def test_bytes_read_while_they_became_false_are_not_given():
+    """What a thread read of a content that was taken away meanwhile is not given."""
+    async with world(slow=True) as w:
+        handle = w.reader.open(record(MIB), 7)
+        await w.read_on(handle)
+        blob = handle.stream.blob
+        really = blob.read
+
+        async def slowly(offset: int, n: int) -> bytes | None:
+            data = await really(offset, n)
+            w.reader.withdraw("uk", "a")
+            return data
+
+        blob.read = slowly
+        with pytest.raises(Gone):
+            await w.read(handle, 0, 1000)
         w.reader.release(handle)
 
 

@@ -211,6 +211,7 @@ async def test_opened_again_within_five_seconds_finds_its_stream():
         await trio.sleep(4)
         again = w.reader.open(file, 7)
         assert again.stream is handle.stream
+        assert w.reader.statistics()["lingering"] == 0
         asked = len(w.service.asked)
         await w.read_on(again, 0, 4 * MIB)
         assert w.service.asked[asked:] == [] or w.service.asked[asked].start > 4 * MIB
