@@ -54,8 +54,8 @@ async def test_a_month_or_year_costs_few_questions_once(tmp_path: Path):
     """At most 12 + 31 small questions, side by side; none the second time."""
     records = [make(uuid(n), ms("2023-01-01") + n * 5 * DAY_MS) for n in range(100)]
     async with world(tmp_path, records) as w:
-        w.catalogue.begin_following("us-east", ms("2024-09-20"))
-        w.catalogue.set_following("us-east")
+        w.catalogue.progress.begin_following("us-east", ms("2024-09-20"))
+        w.catalogue.progress.set_following("us-east")
         begun = trio.current_time()
         assert await w.ls() == ["2023", "2024"]
         assert await w.ls("2023") == [f"2023-{n:02d}" for n in range(1, 13)]
@@ -70,14 +70,14 @@ async def test_a_month_or_year_costs_few_questions_once(tmp_path: Path):
 async def test_a_day_is_listed_once(tmp_path: Path):
     """What was listed, and is followed, is never asked for again, also by the next mount."""
     async with world(tmp_path, day_of(250)) as w:
-        w.catalogue.begin_following("us-east", ms("2024-09-20"))
-        w.catalogue.set_following("us-east")
+        w.catalogue.progress.begin_following("us-east", ms("2024-09-20"))
+        w.catalogue.progress.set_following("us-east")
         assert len(await w.ls(DAY)) == 250
         assert len(await w.ls(DAY)) == 250
         w.service.count()
     async with world(tmp_path, service=w.service) as again:
         assert len(await again.ls()) == 1
-        again.catalogue.set_following("us-east")
+        again.catalogue.progress.set_following("us-east")
         assert len(await again.ls(DAY)) == 250
         assert again.service.count() == 0
 

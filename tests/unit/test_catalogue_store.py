@@ -315,27 +315,27 @@ def test_neighbours_are_given_in_both_orders(tmp_path: Path):
 def test_listed_spans_and_watermarks_persist(tmp_path: Path):
     """They are there in the next mount; what is created since a watermark is listed with it."""
     catalogue = opened(tmp_path)
-    assert catalogue.watermark("us-east") is None
-    catalogue.mark_listed("us-east", 10, 20)
-    catalogue.begin_following("us-east", 100)
-    catalogue.mark_listed("us-east", 30, 40)
-    catalogue.set_watermark("us-east", 200)
-    catalogue.set_watermark("us-east", 150)
+    assert catalogue.progress.watermark("us-east") is None
+    catalogue.progress.mark_listed("us-east", 10, 20)
+    catalogue.progress.begin_following("us-east", 100)
+    catalogue.progress.mark_listed("us-east", 30, 40)
+    catalogue.progress.set_watermark("us-east", 200)
+    catalogue.progress.set_watermark("us-east", 150)
     catalogue.remember("ways", {"us-east": "range"})
     catalogue.close()
     catalogue = opened(tmp_path)
-    assert catalogue.listed("us-east") == Ranges([(30, 40), (100, 200)])
-    assert catalogue.watermark("us-east") == 200
+    assert catalogue.progress.listed("us-east") == Ranges([(30, 40), (100, 200)])
+    assert catalogue.progress.watermark("us-east") == 200
     assert catalogue.recall("ways") == {"us-east": "range"}
     assert catalogue.recall("nothing", 5) == 5
-    assert not catalogue.following("us-east")
+    assert not catalogue.progress.following("us-east")
 
 
 def test_narrower_types_keep_what_was_listed_wider_ones_do_not(tmp_path: Path):
     """What was listed of one type says nothing about others."""
     catalogue = opened(tmp_path, types=("voicemail", "meeting"))
-    catalogue.begin_following("us-east", 100)
-    catalogue.mark_listed("us-east", 10, 20)
+    catalogue.progress.begin_following("us-east", 100)
+    catalogue.progress.mark_listed("us-east", 10, 20)
     catalogue.close()
     for types, archived, spans in [
         (("voicemail",), True, 1),
@@ -345,8 +345,8 @@ def test_narrower_types_keep_what_was_listed_wider_ones_do_not(tmp_path: Path):
         (("meeting", "voicemail"), True, 1),
     ]:
         catalogue = opened(tmp_path, types=types, archived=archived)
-        assert len(list(catalogue.listed("us-east"))) == spans
-        assert (catalogue.watermark("us-east") is not None) == bool(spans)
+        assert len(list(catalogue.progress.listed("us-east"))) == spans
+        assert (catalogue.progress.watermark("us-east") is not None) == bool(spans)
         catalogue.close()
 
 
@@ -358,7 +358,7 @@ def test_another_timezone_moves_names_without_asking(tmp_path: Path):
     records = [make(uuid(n), ms("2024-03-30") + n * HOUR_MS) for n in range(72)]
     catalogue = opened(tmp_path)
     catalogue.apply(records)
-    catalogue.mark_listed("us-east", ms("2024-03-30"), ms("2024-04-02"))
+    catalogue.progress.mark_listed("us-east", ms("2024-03-30"), ms("2024-04-02"))
     numbers = {record.id: catalogue.find("us-east", record.id) for record in records}
     catalogue.close()
     for zone in ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "UTC"):
@@ -367,7 +367,7 @@ def test_another_timezone_moves_names_without_asking(tmp_path: Path):
         fresh.apply(records)
         assert files(catalogue) == files(fresh)
         assert {id: catalogue.find("us-east", id) for id in numbers} == numbers
-        assert catalogue.listed("us-east").covers(ms("2024-03-30"), ms("2024-04-02"))
+        assert catalogue.progress.listed("us-east").covers(ms("2024-03-30"), ms("2024-04-02"))
         check(catalogue)
         fresh.close()
         catalogue.close()
@@ -545,21 +545,21 @@ def test_a_record_that_was_altered_is_an_error_and_told_again(
     catalogue = opened(tmp_path)
     record = make("one-1111", NOON)
     catalogue.apply([record])
-    catalogue.mark_listed("us-east", ms("2024-09-01"), ms("2024-09-20"))
+    catalogue.progress.mark_listed("us-east", ms("2024-09-01"), ms("2024-09-20"))
     ino = only(catalogue)
     catalogue._database.run("UPDATE source SET text = ?", altered)
     with pytest.raises(Malformed, match="one-1111 in the catalogue is damaged"):
         catalogue.record(ino)
-    assert not catalogue.listed("us-east").covers(ms(NOON), ms(NOON) + 1)
-    assert catalogue.listed("us-east").covers(ms("2024-09-01"), ms("2024-09-17"))
+    assert not catalogue.progress.listed("us-east").covers(ms(NOON), ms(NOON) + 1)
+    assert catalogue.progress.listed("us-east").covers(ms("2024-09-01"), ms("2024-09-17"))
     catalogue.apply([record])
     assert catalogue.record(ino) == record
     catalogue._database.run("UPDATE source SET text = ?", altered)
-    catalogue.mark_listed("us-east", ms("2024-09-01"), ms("2024-09-20"))
+    catalogue.progress.mark_listed("us-east", ms("2024-09-01"), ms("2024-09-20"))
     catalogue.close()
     catalogue = opened(tmp_path, timezone="Asia/Tokyo")
     assert files(catalogue) == []
-    assert not catalogue.listed("us-east").covers(ms(NOON), ms(NOON) + 1)
+    assert not catalogue.progress.listed("us-east").covers(ms(NOON), ms(NOON) + 1)
     catalogue.apply([record])
     assert catalogue.record(ino) == record
     check(catalogue)
@@ -618,7 +618,7 @@ catalogue = opened(Path({folder!r}))
 for n in range(0, 10**6, 20):
     day = ms("2024-09-17") + n * 60_000
     catalogue.apply([make(uuid(n + k), day) for k in range(20)])
-    catalogue.mark_listed("us-east", day, day + 1000)
+    catalogue.progress.mark_listed("us-east", day, day + 1000)
     print(n, flush=True)
 """
 

@@ -12,7 +12,8 @@ from phonofs.ranges import Ranges
 
 
 class Coverage:
-    """Owns the tables ``scope``, ``listed`` and ``watermark`` and their copy in memory.
+    """Owns the tables ``scope``, ``listed`` and ``watermark``, their copy in memory, and the
+    column ``region.newest_ms``.
 
     Invariants: ``listed`` holds a moment only if all objects of the scope created then, as far
     as the service showed them at that time, are in the catalogue; objects created before the
@@ -99,3 +100,12 @@ class Coverage:
         sql = "INSERT OR REPLACE INTO watermark (scope, region, updated_ms) VALUES (?, ?, ?)"
         self._database.run(sql, self._id, region, updated_ms)
         self._watermarks[region] = updated_ms
+
+    def newest_ms(self, region: int) -> int:
+        """The newest plausible ``updatedTime`` ever seen, whatever the scope; 0 for none."""
+        return int(self._database.row("SELECT newest_ms FROM region WHERE idx = ?", region)[0])
+
+    def note_newest(self, region: int, updated_ms: int) -> None:
+        """An ``updatedTime`` was seen. Call within a transaction."""
+        sql = "UPDATE region SET newest_ms = ? WHERE idx = ? AND newest_ms < ?"
+        self._database.run(sql, updated_ms, region, updated_ms)

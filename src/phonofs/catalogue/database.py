@@ -87,7 +87,6 @@ class Database:
             "synchronous = NORMAL",
             f"wal_autocheckpoint = {WAL_PAGES}",
             "cache_size = -16384",
-            "temp_store = MEMORY",
         ):
             connection.execute(f"PRAGMA {pragma}")
         if _number(connection, "application_id") not in (0, APPLICATION_ID):

@@ -88,12 +88,12 @@ class Follower:
 
     async def poll(self, region: str) -> None:
         """Ask one region for its changes and apply them. Raises ServiceError."""
-        if self._catalogue.watermark(region) is None:
+        if self._catalogue.progress.watermark(region) is None:
             await self._begin(region)
         else:
             await self._catch_up(region)
         self._polls[region] = self._polls.get(region, 0) + 1
-        self._catalogue.set_following(region)
+        self._catalogue.progress.set_following(region)
 
     async def _begin(self, region: str) -> None:
         """The first watermark: the newest change there is, by the service's own time."""
@@ -107,13 +107,13 @@ class Follower:
         if page.count and not page.records:
             raise Malformed(f"none of the newest records in {region} can be understood")
         times = [record.updated_ms for record in page.records]
-        newest = newest_plausible(times, self._catalogue.plausible_ms(region))
-        self._catalogue.begin_following(region, newest)
+        newest = newest_plausible(times, self._catalogue.progress.plausible_ms(region))
+        self._catalogue.progress.begin_following(region, newest)
         self._on_changes(as_listed(self._catalogue.apply(page.records)))
 
     async def _catch_up(self, region: str) -> None:
         """Everything that changed since the watermark, page by page, each applied at once."""
-        watermark = self._catalogue.watermark(region) or 0
+        watermark = self._catalogue.progress.watermark(region) or 0
         now = trio.current_time()
         quiet_s = now - self._moved.get(region, now)
         changes = Changes(watermark, self._polls.get(region, 0), self._page_size, quiet_s)
@@ -126,15 +126,15 @@ class Follower:
             )
             page = await self._service.search(region, query, ask.key, ask.limit, urgent=False)
             self._take_in(region, page.records, watermark)
-            changes.feed(page, self._catalogue.plausible_ms(region))
-            self._catalogue.set_watermark(region, changes.reached_ms)
+            changes.feed(page, self._catalogue.progress.plausible_ms(region))
+            self._catalogue.progress.set_watermark(region, changes.reached_ms)
         if changes.reached_ms > watermark or region not in self._moved:
             self._moved[region] = trio.current_time()
 
     def _take_in(self, region: str, records: Sequence[Record], watermark: int) -> None:
         """Into the catalogue; what was there before and is only known now was not created."""
         changes = self._catalogue.apply(records)
-        listed = self._catalogue.listed(region)
+        listed = self._catalogue.progress.listed(region)
         for change in changes:
             created_ms, updated_ms = change.record.created_ms, change.record.updated_ms
             new = created_ms >= watermark or listed.covers(created_ms, created_ms + 1)
@@ -165,7 +165,7 @@ class Follower:
         return {
             "followed": {
                 region: {
-                    "watermark_ms": self._catalogue.watermark(region),
+                    "watermark_ms": self._catalogue.progress.watermark(region),
                     "polled_at": self._worked_s.get(region),
                     "failures": self._failing.get(region, (0.0, 0))[1],
                 }

@@ -162,18 +162,20 @@ class Lister:
         catalogue, region = self._catalogue, self._catalogue.region_of(of)
         return Knowledge(
             catalogue.calendar,
-            catalogue.listed(region),
+            catalogue.progress.listed(region),
             self._edge_ms(region),
-            catalogue.following(region),
+            catalogue.progress.following(region),
             self._now_ms(),
             catalogue.since_ms,
             catalogue.known,
         )
 
     def _edge_ms(self, region: str) -> int | None:
-        if self._catalogue.following(region):
-            return self._catalogue.watermark(region)
-        return self._catalogue.newest_ms(region) or self._catalogue.watermark(region)
+        if self._catalogue.progress.following(region):
+            return self._catalogue.progress.watermark(region)
+        return self._catalogue.progress.newest_ms(region) or self._catalogue.progress.watermark(
+            region
+        )
 
     def _query(self, of: Folder, start_ms: int, stop_ms: int, *, descending: bool = False) -> Query:
         """A search for what was created in a stretch; all time is asked for without bounds."""
@@ -190,8 +192,8 @@ class Lister:
     def _edge_before(self, of: Folder) -> int | None:
         """Up to when a listing that begins now can speak, if the follower brings the rest."""
         region = self._catalogue.region_of(of)
-        following = self._catalogue.following(region)
-        return self._catalogue.watermark(region) if following else None
+        following = self._catalogue.progress.following(region)
+        return self._catalogue.progress.watermark(region) if following else None
 
     def _mark(self, of: Folder, start_ms: int, stop_ms: int, edge_ms: int | None) -> None:
         """Call a stretch listed, as far as the listing speaks: ``edge_ms`` if it is followed,
@@ -200,10 +202,10 @@ class Lister:
         Not if the follower began while it ran: it would take changes for known that are not.
         """
         region = self._catalogue.region_of(of)
-        if edge_ms is None and not self._catalogue.following(region):
-            edge_ms = self._catalogue.newest_ms(region)
+        if edge_ms is None and not self._catalogue.progress.following(region):
+            edge_ms = self._catalogue.progress.newest_ms(region)
         if edge_ms is not None:
-            self._catalogue.mark_listed(region, start_ms, min(stop_ms, edge_ms))
+            self._catalogue.progress.mark_listed(region, start_ms, min(stop_ms, edge_ms))
 
     # years and months
 

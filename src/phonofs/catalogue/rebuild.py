@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.folders import Folders
-from phonofs.catalogue.objects import COLUMNS, Damaged, Objects, Row
+from phonofs.catalogue.names import Names
+from phonofs.catalogue.rows import COLUMNS, Damaged, Row, Rows
 from phonofs.catalogue.sight import Sight
 from phonofs.errors import Malformed
 
@@ -14,7 +15,9 @@ _CHUNK = 5000
 """Rows at a time: 10 MB of records in memory."""
 
 
-def rebuild(database: Database, sight: Sight, objects: Objects, folders: Folders) -> list[Row]:
+def rebuild(
+    database: Database, sight: Sight, rows: Rows, names: Names, folders: Folders
+) -> list[Row]:
     """Place and name every object by the view of ``sight``; within a transaction.
 
     Nothing is asked of the service. The names are set without their index, which is built when
@@ -26,9 +29,9 @@ def rebuild(database: Database, sight: Sight, objects: Objects, folders: Folders
     for chunk in _chunks(database):
         database.run_many(
             "UPDATE object SET parent = ?, name = ?, rank = 0 WHERE ino = ?",
-            [_placed(sight, objects, row, packed, damaged) for row, packed in chunk],
+            [_placed(sight, rows, row, packed, damaged) for row, packed in chunk],
         )
-    _tell_apart(database, sight, objects)
+    _tell_apart(database, names)
     database.run("CREATE UNIQUE INDEX object_name ON object (parent, name)")
     folders.recount()
     return damaged
@@ -50,10 +53,10 @@ def _chunks(database: Database) -> Iterator[list[tuple[Row, bytes]]]:
 
 
 def _placed(
-    sight: Sight, objects: Objects, row: Row, packed: bytes, damaged: list[Row]
+    sight: Sight, rows: Rows, row: Row, packed: bytes, damaged: list[Row]
 ) -> tuple[int | None, str | None, int]:
     try:
-        record = objects.unpacked(row, packed)
+        record = rows.unpacked(row, packed)
     except Damaged:
         damaged.append(row)
         return None, None, row.ino
@@ -63,7 +66,7 @@ def _placed(
     return parent, sight.name(record, 0) if parent is not None else None, row.ino
 
 
-def _tell_apart(database: Database, sight: Sight, objects: Objects) -> None:
+def _tell_apart(database: Database, names: Names) -> None:
     """Of those with the same name the one created first keeps it."""
     database.run("CREATE INDEX object_equal ON object (parent, name)")
     groups = database.rows(
@@ -72,9 +75,9 @@ def _tell_apart(database: Database, sight: Sight, objects: Objects) -> None:
     )
     for parent, name in groups:
         sql = f"SELECT {COLUMNS} FROM object WHERE parent = ? AND name = ?"
-        rows = sorted((Row(*row) for row in database.rows(sql, parent, name)), key=_order)
-        for row in rows[1:]:
-            objects.lengthen(row)
+        equal = sorted((Row(*row) for row in database.rows(sql, parent, name)), key=_order)
+        for row in equal[1:]:
+            names.lengthen(row)
     database.run("DROP INDEX object_equal")
 
 

@@ -16,11 +16,16 @@ from typing import Any
 
 import msgspec
 
+from phonofs.catalogue.batch import Batch
 from phonofs.catalogue.coverage import Coverage
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.folders import Folders
-from phonofs.catalogue.objects import Batch, Damaged, Objects, Row
+from phonofs.catalogue.names import Names
+from phonofs.catalogue.notes import Notes
+from phonofs.catalogue.objects import Objects
+from phonofs.catalogue.progress import Progress
 from phonofs.catalogue.rebuild import rebuild
+from phonofs.catalogue.rows import Damaged, Row, Rows
 from phonofs.catalogue.schema import MIGRATIONS
 from phonofs.catalogue.sight import Sight
 from phonofs.catalogue.words import (
@@ -36,7 +41,6 @@ from phonofs.catalogue.words import (
 )
 from phonofs.errors import Malformed, NoSuchName, Unavailable
 from phonofs.model import Record
-from phonofs.ranges import Ranges
 from phonofs.tree.clean import clean
 from phonofs.tree.layout import ROOT, Calendar, Folder, day_folder, folder, is_folder
 
@@ -55,13 +59,11 @@ __all__ = [
     "as_listed",
 ]
 
-LEAP_MS = 7 * 86_400_000
-"""An ``updatedTime`` further ahead than this of all that is plausible moves no watermark: one
-odd record must not make the follower blind. A week: longer than a quiet account is silent."""
-
 
 class Catalogue:
     """The known account. Owns the database and the totals; its tables belong to its parts.
+
+    progress  how far each region is known
 
     Invariant: memory (regions, spans, totals, next number) agrees with the file after each call,
     also one that failed.
@@ -70,15 +72,17 @@ class Catalogue:
     def __init__(self, database: Database, view: View, now_ms: Callable[[], int]) -> None:
         """Use :meth:`open`."""
         self._database = database
-        self._now_ms = now_ms
+        self._notes = Notes(database)
         made_ms = self.recall("made_ms")
         if made_ms is None:
             self.remember("made_ms", made_ms := now_ms())
         self._sight = Sight(database, view)
-        self._objects = Objects(database, self._sight)
+        self._rows = Rows(database, self._sight)
+        self._names = Names(database, self._sight, self._rows)
+        self._objects = Objects(database, self._sight, self._rows, self._names)
         self._folders = Folders(database, int(made_ms))
         self._coverage = Coverage(database, view.scope)
-        self._following: set[str] = set()
+        self.progress = Progress(self._sight, self._coverage, self._writing, now_ms)
         self._view_again()
         self._show()
 
@@ -115,7 +119,8 @@ class Catalogue:
             return
         with self._writing():
             if self.recall("view") is not None:
-                parts = (self._sight, self._objects, self._folders)
+                log.info("another view than last time: days and names are computed anew")
+                parts = (self._sight, self._rows, self._names, self._folders)
                 for row in rebuild(self._database, *parts):
                     self._list_again(row)
             self.remember("view", view)
@@ -137,19 +142,19 @@ class Catalogue:
 
     def entry(self, ino: int) -> Entry | None:
         """What there is under an inode number."""
-        return self._folders.entry(ino) if is_folder(ino) else self._objects.entry(ino)
+        return self._folders.entry(ino) if is_folder(ino) else self._rows.entry(ino)
 
     def lookup(self, parent_ino: int, name: str) -> Entry | None:
         """What is called ``name`` in a folder."""
         found = folder(parent_ino)
         if found is not None and found.day:
-            return self._objects.lookup(parent_ino, name)
+            return self._rows.lookup(parent_ino, name)
         return self._folders.lookup(parent_ino, name)
 
     def children(self, ino: int) -> list[Entry]:
         """What is in a folder, sorted by name."""
         found = folder(ino)
-        return self._objects.children(ino) if found and found.day else self._folders.children(ino)
+        return self._rows.children(ino) if found and found.day else self._folders.children(ino)
 
     def parent(self, ino: int) -> int:
         """The folder that holds ``ino``; the root is its own. Raises NoSuchName."""
@@ -158,7 +163,7 @@ class Catalogue:
         found = folder(ino)
         if found is not None:
             return self._folders.shown_parent(found)
-        row = self._objects.row(ino)
+        row = self._rows.row(ino)
         if row is None or row.parent is None:
             raise NoSuchName(f"inode {ino} is not in the tree")
         return row.parent
@@ -179,11 +184,11 @@ class Catalogue:
     def record(self, ino: int) -> Record:
         """The record of an object that is shown. Raises NoSuchName; Malformed if it is
         damaged."""
-        row = self._objects.row(ino)
+        row = self._rows.row(ino)
         if row is None or row.parent is None:
             raise NoSuchName(f"inode {ino} is not in the tree")
         try:
-            record = self._objects.record(row)
+            record = self._rows.record(row)
         except Damaged:
             with self._writing():
                 self._list_again(row)
@@ -201,15 +206,15 @@ class Catalogue:
     def find(self, region: str, id: str) -> int | None:
         """The inode number of an object by the service's identifier, if it is shown."""
         index = self._sight.known_region(region)
-        row = self._objects.find(index, id) if index is not None else None
+        row = self._rows.find(index, id) if index is not None else None
         return row.ino if row and row.parent is not None else None
 
     def siblings(self, ino: int, n: int, *, by_inode: bool = False) -> list[tuple[int, Record]]:
         """The next readable objects of its day, in the order of inode numbers or of names."""
-        row = self._objects.row(ino)
+        row = self._rows.row(ino)
         if row is None or row.parent is None:
             return []
-        return self._objects.after(row, n, by_inode=by_inode)
+        return self._rows.after(row, n, by_inode=by_inode)
 
     def totals(self) -> tuple[int, int]:
         """How many objects are known and their bytes, from memory."""
@@ -226,7 +231,7 @@ class Catalogue:
         batch = Batch()
         with self._writing():
             self._objects.put(records, batch)
-            self._note_newest(records)
+            self.progress.note_newest(records)
             self._settle(batch)
         return batch.changes
 
@@ -238,7 +243,7 @@ class Catalogue:
         return {
             row.ino: row.updated_ms
             for parent in self._days_of(region, start_ms, end_ms)
-            for row in self._objects.of_day(parent)
+            for row in self._rows.of_day(parent)
             if start_ms <= row.created_ms < end_ms
         }
 
@@ -253,7 +258,7 @@ class Catalogue:
         batch = Batch()
         with self._writing():
             for ino, updated_ms in before.items():
-                row = self._objects.row(ino)
+                row = self._rows.row(ino)
                 if row and row.parent and row.updated_ms == updated_ms and row.id not in seen_ids:
                     self._objects.drop(row, listed_at, batch)
             self._settle(batch)
@@ -269,7 +274,7 @@ class Catalogue:
 
     def set_size(self, ino: int, size: int) -> list[Change]:
         """The real length of an object's content, in bytes, where its record is wrong."""
-        row = self._objects.row(ino)
+        row = self._rows.row(ino)
         if row is None or row.size == size:
             return []
         batch = Batch()
@@ -284,7 +289,7 @@ class Catalogue:
 
     def touched(self, ino: int) -> list[Change]:
         """What to tell when the bytes given of an object so far are not its bytes."""
-        row = self._objects.row(ino)
+        row = self._rows.row(ino)
         if row is None or row.parent is None or row.name is None:
             return []
         change = Change(CHANGED, ino, row.parent, row.name, self.record(ino), True)
@@ -333,81 +338,27 @@ class Catalogue:
         """The region, year, month or day of an inode number; None for a root above regions."""
         return self._folders.single if ino == ROOT else folder(ino)
 
-    def listed(self, region: str) -> Ranges:
-        """The spans of creation time (UTC ms) that were listed; not to be changed."""
-        index = self._sight.known_region(region)
-        return self._coverage.listed(index) if index is not None else Ranges()
-
     def mark_listed(self, region: str, start_ms: int, end_ms: int) -> None:
-        """All of the scope that was created in ``[start_ms, end_ms)`` is known."""
-        if start_ms < end_ms and not self.listed(region).covers(start_ms, end_ms):
-            with self._writing():
-                self._coverage.mark(self._sight.region_index(region), start_ms, end_ms)
+        """See :meth:`Progress.mark_listed`."""
+        self.progress.mark_listed(region, start_ms, end_ms)
 
     def watermark(self, region: str) -> int | None:
-        """The ``updatedTime`` (epoch ms) up to which all changes are known; None: never asked."""
-        index = self._sight.known_region(region)
-        return self._coverage.watermark(index) if index is not None else None
-
-    def begin_following(self, region: str, updated_ms: int) -> None:
-        """The first watermark: what was listed before nobody watched, and counts no more."""
-        with self._writing():
-            index = self._sight.region_index(region)
-            self._coverage.forget(index)
-            self._coverage.set_watermark(index, updated_ms)
+        """See :meth:`Progress.watermark`."""
+        return self.progress.watermark(region)
 
     def set_watermark(self, region: str, updated_ms: int) -> None:
-        """All changes up to here are known; what was created since the last one is listed."""
-        before = self.watermark(region)
-        if before is None:
-            self.begin_following(region, updated_ms)
-        elif before < updated_ms:
-            with self._writing():
-                index = self._sight.region_index(region)
-                self._coverage.set_watermark(index, updated_ms)
-                self._coverage.mark(index, before, updated_ms)
-
-    def plausible_ms(self, region: str) -> int:
-        """The latest ``updatedTime`` that may be true, by our clock or by what was seen before."""
-        return max(self._now_ms(), self.watermark(region) or 0) + LEAP_MS
-
-    def newest_ms(self, region: str) -> int:
-        """The newest plausible ``updatedTime`` ever seen of a region, 0 for none."""
-        index = self._sight.known_region(region)
-        sql = "SELECT newest_ms FROM region WHERE idx = ?"
-        return int(self._database.row(sql, index)[0]) if index is not None else 0
-
-    def _note_newest(self, records: Sequence[Record]) -> None:
-        newest: dict[str, int] = {}
-        for record in records:
-            if record.updated_ms > newest.get(record.region, 0):
-                newest[record.region] = record.updated_ms
-        for region, updated_ms in newest.items():
-            if updated_ms <= self.plausible_ms(region):
-                self._database.run(
-                    "UPDATE region SET newest_ms = ? WHERE idx = ? AND newest_ms < ?",
-                    *(updated_ms, self._sight.region_index(region), updated_ms),
-                )
-
-    def following(self, region: str) -> bool:
-        """Whether the follower of this run has caught up with a region once."""
-        return region in self._following
-
-    def set_following(self, region: str) -> None:
-        """The follower has caught up, and goes on from there."""
-        self._following.add(region)
+        """See :meth:`Progress.set_watermark`."""
+        self.progress.set_watermark(region, updated_ms)
 
     # notes
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a note: anything JSON can say."""
-        sql = "INSERT OR REPLACE INTO note (key, value) VALUES (?, ?)"
-        self._database.run(sql, key, msgspec.json.encode(value).decode())
+        self._notes.put(key, value)
 
     def recall(self, key: str, otherwise: Any = None) -> Any:
         """A note; ``otherwise`` if there is none."""
-        row = self._database.row("SELECT value FROM note WHERE key = ?", key)
-        return msgspec.json.decode(row[0]) if row else otherwise
+        return self._notes.get(key, otherwise)
 
     def regions(self) -> list[str]:
         """The regions shown, as last set; empty if they were never known."""

@@ -1,0 +1,95 @@
+"""Who of the objects of a day has which name; part of the catalogue."""
+
+# ruff: noqa: S608 - what is put into SQL texts here are constants, never values
+
+from phonofs.catalogue.batch import Batch
+from phonofs.catalogue.database import Database
+from phonofs.catalogue.rows import COLUMNS, Row, Rows
+from phonofs.catalogue.sight import Sight
+from phonofs.catalogue.words import CHANGED, Change
+from phonofs.model import Record
+
+
+class Names:
+    """Owns the columns ``name`` and ``rank``.
+
+    Invariants: ``(parent, name)`` is unique; of the objects of a day whose plain names are equal
+    the one created first has it (rank 0), the others a longer one (rank 1 or more).
+    """
+
+    def __init__(self, database: Database, sight: Sight, rows: Rows) -> None:
+        self._database = database
+        self._sight = sight
+        self._rows = rows
+
+    def free_name(self, record: Record, parent: int, ino: int, batch: Batch) -> tuple[str, int]:
+        """Its name in a day, and which variant; a later object gives way to an earlier one."""
+        name = self._sight.name(record, 0)
+        holder = self._rows.holder(parent, name)
+        if holder is None or holder.ino == ino:
+            return name, 0
+        if holder.rank == 0 and (record.created_ms, record.id) < holder.order:
+            self._rename(holder, None, 0)
+            self._give_way(holder, ino, name, batch)
+            return name, 0
+        return self.longer_name(record, parent, ino)
+
+    def longer_name(self, record: Record, parent: int, ino: int, but: str = "") -> tuple[str, int]:
+        """The first longer name that is free, other than ``but``, and which variant it is."""
+        for rank in range(1, 1000):
+            name = self._sight.name(record, rank)
+            holder = self._rows.holder(parent, name)
+            if name != but and (holder is None or holder.ino == ino):
+                return name, rank
+        raise AssertionError("a name with a hash of the id is free")
+
+    def lengthen(self, row: Row) -> None:
+        """Give an object, whose plain name another one has, a longer one."""
+        record = self._rows.record(row)
+        assert record is not None
+        assert row.parent is not None
+        name, rank = self.longer_name(record, row.parent, row.ino, but=row.name or "")
+        self._rename(row, name, rank)
+
+    def _give_way(self, holder: Row, ino: int, name: str, batch: Batch) -> None:
+        """``holder`` had the plain name that now goes to ``ino``."""
+        record = self._rows.record(holder)
+        assert record is not None, "what is shown has a source"
+        assert holder.parent is not None
+        longer, rank = self.longer_name(record, holder.parent, holder.ino, but=name)
+        self._renamed(holder, longer, rank, record, batch)
+
+    def _renamed(self, row: Row, name: str, rank: int, record: Record, batch: Batch) -> None:
+        self._rename(row, name, rank)
+        assert row.parent is not None
+        assert row.name is not None
+        entries = ((row.parent, row.name), (row.parent, name))
+        batch.changes.append(Change(CHANGED, row.ino, row.parent, name, record, False, entries))
+        batch.count(row.parent, 0, 0, 0, moved=True)
+
+    def _rename(self, row: Row, name: str | None, rank: int) -> None:
+        sql = "UPDATE object SET name = ?, rank = ? WHERE ino = ?"
+        self._database.run(sql, name, rank, row.ino)
+
+    def vacate(self, row: Row, batch: Batch) -> None:
+        """Take an object out of its day; who waited for its plain name gets it."""
+        sql = "UPDATE object SET parent = NULL, name = NULL, rank = 0 WHERE ino = ?"
+        self._database.run(sql, row.ino)
+        self.pass_on_name(row, batch)
+
+    def pass_on_name(self, row: Row, batch: Batch) -> None:
+        """The plain name ``row`` had goes to the first of those that would have it."""
+        if (
+            row.parent is None
+            or row.rank
+            or row.name is None
+            or self._rows.holder(row.parent, row.name)
+        ):
+            return
+        sql = f"SELECT {COLUMNS} FROM object WHERE parent = ? AND rank > 0"
+        waiting = (Row(*found) for found in self._database.rows(sql, row.parent))
+        for other in sorted(waiting, key=lambda other: other.order):
+            record = self._rows.record(other)
+            if record is not None and self._sight.name(record, 0) == row.name:
+                self._renamed(other, row.name, 0, record, batch)
+                return

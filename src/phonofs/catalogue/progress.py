@@ -1,0 +1,95 @@
+"""How far each region is known: what was listed, up to when its changes are followed."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from phonofs.catalogue.coverage import Coverage
+from phonofs.catalogue.sight import Sight
+from phonofs.model import Record
+from phonofs.ranges import Ranges
+
+LEAP_MS = 7 * 86_400_000
+"""An ``updatedTime`` further ahead than this of all that is plausible moves no watermark: one
+odd record must not make the follower blind. A week: longer than a quiet account is silent."""
+
+
+class Progress:
+    """The coverage by the names of regions, each change a transaction of its own.
+
+    Owns which regions the follower of this run has caught up with.
+    """
+
+    def __init__(
+        self,
+        sight: Sight,
+        coverage: Coverage,
+        writing: Callable[[], AbstractContextManager[None]],
+        now_ms: Callable[[], int],
+    ) -> None:
+        """``writing`` is the catalogue's transaction."""
+        self._sight = sight
+        self._coverage = coverage
+        self._writing = writing
+        self._now_ms = now_ms
+        self._following: set[str] = set()
+
+    def listed(self, region: str) -> Ranges:
+        """The spans of creation time (UTC ms) that were listed; not to be changed."""
+        index = self._sight.known_region(region)
+        return self._coverage.listed(index) if index is not None else Ranges()
+
+    def mark_listed(self, region: str, start_ms: int, end_ms: int) -> None:
+        """All of the scope that was created in ``[start_ms, end_ms)`` is known."""
+        if start_ms < end_ms and not self.listed(region).covers(start_ms, end_ms):
+            with self._writing():
+                self._coverage.mark(self._sight.region_index(region), start_ms, end_ms)
+
+    def watermark(self, region: str) -> int | None:
+        """The ``updatedTime`` (epoch ms) up to which all changes are known; None: never asked."""
+        index = self._sight.known_region(region)
+        return self._coverage.watermark(index) if index is not None else None
+
+    def begin_following(self, region: str, updated_ms: int) -> None:
+        """The first watermark: what was listed before nobody watched, and counts no more."""
+        with self._writing():
+            index = self._sight.region_index(region)
+            self._coverage.forget(index)
+            self._coverage.set_watermark(index, updated_ms)
+
+    def set_watermark(self, region: str, updated_ms: int) -> None:
+        """All changes up to here are known; what was created since the last one is listed."""
+        before = self.watermark(region)
+        if before is None:
+            self.begin_following(region, updated_ms)
+        elif before < updated_ms:
+            with self._writing():
+                index = self._sight.region_index(region)
+                self._coverage.set_watermark(index, updated_ms)
+                self._coverage.mark(index, before, updated_ms)
+
+    def plausible_ms(self, region: str) -> int:
+        """The latest ``updatedTime`` that may be true, by our clock or by what was seen before."""
+        return max(self._now_ms(), self.watermark(region) or 0) + LEAP_MS
+
+    def newest_ms(self, region: str) -> int:
+        """The newest plausible ``updatedTime`` ever seen of a region, 0 for none."""
+        index = self._sight.known_region(region)
+        return self._coverage.newest_ms(index) if index is not None else 0
+
+    def note_newest(self, records: Sequence[Record]) -> None:
+        """Records were seen. Call within a transaction."""
+        newest: dict[str, int] = {}
+        for record in records:
+            if record.updated_ms > newest.get(record.region, 0):
+                newest[record.region] = record.updated_ms
+        for region, updated_ms in newest.items():
+            if updated_ms <= self.plausible_ms(region):
+                self._coverage.note_newest(self._sight.region_index(region), updated_ms)
+
+    def following(self, region: str) -> bool:
+        """Whether the follower of this run has caught up with a region once."""
+        return region in self._following
+
+    def set_following(self, region: str) -> None:
+        """The follower has caught up, and goes on from there."""
+        self._following.add(region)

@@ -1,0 +1,137 @@
+"""The rows of the objects as they are read; part of the catalogue."""
+
+# ruff: noqa: S608 - what is put into SQL texts here are constants, never values
+
+import zlib
+from typing import NamedTuple
+
+import msgspec
+
+from phonofs.catalogue.database import Database
+from phonofs.catalogue.packing import unpack
+from phonofs.catalogue.sight import Sight
+from phonofs.catalogue.words import Entry
+from phonofs.css.records import parse_record
+from phonofs.errors import Malformed
+from phonofs.model import Record, State
+
+COLUMNS = "ino, region, id, parent, name, rank, size, created_ms, updated_ms, state, crc"
+_ENTRY = "ino, name, size, created_ms, updated_ms, state"
+
+_CLOSE = 5000
+"""Inode numbers that are looked through for the next of a day: half a millisecond."""
+
+
+class Damaged(Malformed):
+    """What the catalogue kept of a record is not what was put there."""
+
+
+class Row(NamedTuple):
+    """A row of ``object``: see ``schema``."""
+
+    ino: int
+    region: int
+    id: str
+    parent: int | None
+    name: str | None
+    rank: int
+    size: int
+    created_ms: int
+    updated_ms: int
+    state: str
+    crc: int
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """Who of several has the plain name: the one created first."""
+        return self.created_ms, self.id
+
+
+class Rows:
+    """Reads the tables ``object`` and ``source``; owns nothing. ``Objects`` writes them."""
+
+    def __init__(self, database: Database, sight: Sight) -> None:
+        self._database = database
+        self._sight = sight
+
+    def entry(self, ino: int) -> Entry | None:
+        """An object that is shown."""
+        sql = f"SELECT {_ENTRY} FROM object WHERE ino = ? AND parent IS NOT NULL"
+        row = self._database.row(sql, ino)
+        return _entry(*row) if row else None
+
+    def lookup(self, parent: int, name: str) -> Entry | None:
+        """The object called ``name`` in a day."""
+        sql = f"SELECT {_ENTRY} FROM object WHERE parent = ? AND name = ?"
+        row = self._database.row(sql, parent, name)
+        return _entry(*row) if row else None
+
+    def children(self, parent: int) -> list[Entry]:
+        """The objects of a day, sorted by name."""
+        sql = f"SELECT {_ENTRY} FROM object WHERE parent = ? ORDER BY name"
+        return [_entry(*row) for row in self._database.rows(sql, parent)]
+
+    def row(self, ino: int) -> Row | None:
+        """The row of an object, shown or not."""
+        found = self._database.row(f"SELECT {COLUMNS} FROM object WHERE ino = ?", ino)
+        return Row(*found) if found else None
+
+    def find(self, region: int, id: str) -> Row | None:
+        """The row of an object by the service's identifier."""
+        sql = f"SELECT {COLUMNS} FROM object WHERE region = ? AND id = ?"
+        found = self._database.row(sql, region, id)
+        return Row(*found) if found else None
+
+    def of_day(self, parent: int) -> list[Row]:
+        """The rows of a day."""
+        sql = f"SELECT {COLUMNS} FROM object WHERE parent = ?"
+        return [Row(*row) for row in self._database.rows(sql, parent)]
+
+    def after(self, row: Row, count: int, *, by_inode: bool) -> list[tuple[int, Record]]:
+        """The next readable objects of a day; by inode only among those that came close by."""
+        if by_inode:  # by the rowid: the index of names would have to be sorted each time
+            where = "ino > ? AND ino <= ? AND +parent = ? AND state = ? ORDER BY ino"
+            values: tuple[int | str | None, ...] = (row.ino, row.ino + _CLOSE, row.parent)
+        else:
+            where = "name > ? AND parent = ? AND state = ? ORDER BY name"
+            values = (row.name, row.parent)
+        sql = f"SELECT {COLUMNS} FROM object WHERE {where} LIMIT ?"
+        found = self._database.rows(sql, *values, str(State.AVAILABLE), count)
+        pairs = ((other.ino, self.readable(other)) for other in (Row(*one) for one in found))
+        return [(ino, record) for ino, record in pairs if record]
+
+    def record(self, row: Row) -> Record | None:
+        """The record of a row, with the size as it is known by now; None where none is kept.
+
+        Raises Damaged when what is kept is not what was put there.
+        """
+        found = self._database.row("SELECT text FROM source WHERE ino = ?", row.ino)
+        return self.unpacked(row, found[0]) if found else None
+
+    def readable(self, row: Row) -> Record | None:
+        """The record of a row where it is kept and whole; what replaces it needs no more."""
+        try:
+            return self.record(row)
+        except Malformed:
+            return None
+
+    def unpacked(self, row: Row, packed: bytes) -> Record:
+        """The record of a row from its packed source."""
+        try:
+            source = unpack(packed)
+        except ValueError as error:
+            raise Damaged(f"object {row.id} in the catalogue is damaged: {error}") from error
+        if zlib.crc32(source) != row.crc:
+            raise Damaged(f"object {row.id} in the catalogue is damaged: wrong checksum")
+        record = parse_record(source, self._sight.region_name(row.region))
+        return msgspec.structs.replace(record, size=row.size, state=row.state)
+
+    def holder(self, parent: int, name: str) -> Row | None:
+        """Who has a name in a day."""
+        sql = f"SELECT {COLUMNS} FROM object WHERE parent = ? AND name = ?"
+        found = self._database.row(sql, parent, name)
+        return Row(*found) if found else None
+
+
+def _entry(ino: int, name: str, size: int, created_ms: int, updated_ms: int, state: str) -> Entry:
+    return Entry(ino, name, False, size, created_ms, updated_ms, state == State.ARCHIVED)
