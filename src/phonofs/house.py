@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from phonofs.credentials import Credentials, Places, find
 from phonofs.css.auth import Keeper
 from phonofs.css.client import Client
 from phonofs.css.transport import Transport
-from phonofs.errors import Unavailable
+from phonofs.errors import NoSuchName, Unavailable
 from phonofs.logs import set_level
 from phonofs.metrics import Metrics
 from phonofs.reader.limits import Limits
@@ -182,9 +182,12 @@ class House:
     def _changed(self, changes: Sequence[Change]) -> None:
         """The service told of changes: the catalogue has them, now all others are told."""
         for change in changes:
-            if change.kind == REMOVED or change.content:
-                self._reader.withdraw(change.record.region, change.record.id)
-                self._cache.forget(change.record.region, change.record.id)
+            record = change.record
+            if change.kind == REMOVED:
+                self._reader.withdraw(record.region, record.id)
+                self._cache.forget(record.region, record.id)
+            elif change.content:
+                self._reader.withdraw(record.region, record.id, but=record.fingerprint)
         self._tell_kernel(changes)
         self._events.send([self._event(change) for change in changes])
 
@@ -200,14 +203,16 @@ class House:
     def _resized(self, ino: int, size: int) -> None:
         """The real length of a content differs from what its record says."""
         self._catalogue.set_size(ino, size)
-        self._tell_kernel([self._change(ino, content=False)])
+        self._tell_of(ino, content=False)
 
     def _falsified(self, ino: int) -> None:
         """Bytes given so far turned out false: the kernel must forget its pages."""
-        self._tell_kernel([self._change(ino, content=True)])
+        self._tell_of(ino, content=True)
 
-    def _change(self, ino: int, *, content: bool) -> Change:
-        return Change(CHANGED, ino, 0, "", self._catalogue.record(ino), content)
+    def _tell_of(self, ino: int, *, content: bool) -> None:
+        with suppress(NoSuchName):  # removed meanwhile: the kernel was told of that
+            record = self._catalogue.record(ino)
+            self._tell_kernel([Change(CHANGED, ino, 0, "", record, content)])
 
     # what is said
 

@@ -158,3 +158,11 @@ def test_the_mount_says_what_it_is(demo):
     options = line.split(" ")[5].split(",")
     assert {"ro", "nosuid", "nodev", "noexec"} <= set(options)
     assert "default_permissions" in line
+
+
+def test_acls_are_not_supported_and_ls_asks_once(demo, path):
+    """EOPNOTSUPP for other name spaces: ``ls -l`` then does not ask for every file."""
+    for name in ("system.posix_acl_access", "security.capability"):
+        with pytest.raises(OSError, match="not supported") as caught:
+            os.getxattr(path, name)
+        assert caught.value.errno == errno.EOPNOTSUPP

@@ -178,7 +178,13 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
-        """One attribute; ENODATA where there is none."""
+        """One attribute; ENODATA where there is none.
+
+        Other name spaces (``security.*``, the ACLs) are not supported, which ``ls -l`` remembers
+        of a file system and asks once, not for each of 10,000 files.
+        """
+        if not name.startswith(b"user."):
+            raise FUSEError(errno.EOPNOTSUPP)
         text = name.decode("utf-8", "surrogateescape")
         return self._vfs.attribute(inode, text)
 
