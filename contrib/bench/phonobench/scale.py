@@ -189,8 +189,10 @@ class Scale:
         for kind in ("first", "again", "remounted"):
             ours, theirs = figures[OURS][kind], figures["rclone off"][kind]
             times = Spread.of(ratios(ours, theirs, faster_is_more=False))
-            print(f"find over 100,000 files, {kind}: {_shown(ours)}, "
-                  f"rclone {_shown(theirs)}: {times.median:.2f} × ({times.least:.2f}–{times.most:.2f}) (target 1 ×)")  # fmt: skip
+            print(
+                f"find over 100,000 files, {kind}: {_shown(ours)}, rclone {_shown(theirs)}: "
+                f"{times.median:.2f} × ({times.least:.2f}–{times.most:.2f}) (target 1 ×)"
+            )
 
     def _find(self, name: str, site: Site, cache: Path, figures: dict[str, list[float]],
               kinds: Sequence[str]) -> None:  # fmt: skip
