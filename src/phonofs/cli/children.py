@@ -8,6 +8,8 @@ import ctypes
 import os
 import select
 import signal
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -101,6 +103,8 @@ def _be_child(work: Callable[[Say], None], write_end: int) -> NoReturn:
 
         work(say)
     except BaseException as error:  # noqa: BLE001 - the last stop before the process ends
+        if sys.flags.dev_mode:
+            traceback.print_exception(error)
         status = report(error)
     finally:
         os._exit(status)

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import trio
 
-from phonofs.cli.children import Child, Say, running
+from phonofs.cli.children import Child, ChildFailed, Say, running
 from phonofs.cli.mount import serve_logged
 from phonofs.cli.settings import split_options, surroundings
 from phonofs.config import Layer, Settings, Source, merge
@@ -54,7 +54,10 @@ def command(
         return _serve_only(stand_in)
     if mountpoint is None:
         raise UsageError("name an empty or new folder to mount on: `phonofs demo calls`")
-    return _demo(mountpoint, options, stand_in, hints=not fault)
+    try:
+        return _demo(mountpoint, options, stand_in, hints=not fault)
+    except ChildFailed as error:  # it has said why itself
+        return error.exit_status
 
 
 class StandIn:
