@@ -188,6 +188,7 @@ class House:
                 self._cache.forget(record.region, record.id)
             elif change.content:
                 self._reader.withdraw(record.region, record.id, but=record.fingerprint)
+                self._cache.forget(record.region, record.id, but=record.fingerprint)
         self._tell_kernel(changes)
         self._events.send([self._event(change) for change in changes])
 

@@ -208,6 +208,20 @@ async def test_a_withdrawn_object_goes_with_all_its_versions(tmp_path: Path):
     cache.close()
 
 
+async def test_a_changed_object_loses_its_old_content_alone(tmp_path: Path):
+    """The content it has now is spared, open or not."""
+    old, new = record("x", data_of(1)), record("x", data_of(2))
+    cache = open_cache(tmp_path)
+    for wanted, data in ((old, data_of(1)), (new, data_of(2))):
+        fill(cache, wanted, data)
+    cache.forget("us-east", "x", but=new.fingerprint)
+    await settle(cache)
+    assert cache.cached_bytes(old) == 0
+    assert cache.cached_bytes(new) == SIZE
+    assert not file_of(tmp_path, old).exists()
+    cache.close()
+
+
 async def test_a_withdrawn_object_is_gone_for_who_reads_it(tmp_path: Path):
     """Also what is still coming in for it."""
     for size in (1 << 30, 0):

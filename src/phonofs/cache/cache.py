@@ -200,14 +200,21 @@ class Cache:
         disk.gone_bytes += charge
         return True
 
-    def forget(self, region: str, id: str) -> None:
-        """The object is withdrawn: every content of it goes, also one that is being read."""
-        for blob in [b for b in self._open.values() if b.stock.identity[1:3] == (region, id)]:
-            self._forget_open(blob)
+    def forget(self, region: str, id: str, *, but: str = "") -> None:
+        """Every content of an object goes, also one that is being read.
+
+        ``but`` is a fingerprint to spare: that of the content it has now.
+        """
+        spared = key_of(region, id, but) if but else b""
+        for blob in list(self._open.values()):
+            identity = blob.stock.identity
+            if identity[1:3] == (region, id) and identity.key != spared:
+                self._forget_open(blob)
         disk = self.ground.disk
         if disk is not None:
             keys = self.ground.asked(lambda index: index.keys_of(region, id)) or []
-            gone = [key for key, charge in keys if self._remove(disk, key, charge)]
+            old = [(key, charge) for key, charge in keys if key != spared]
+            gone = [key for key, charge in old if self._remove(disk, key, charge)]
             self.ground.asked(lambda index: index.delete(gone))
 
     def _forget_open(self, blob: Blob) -> None:
