@@ -22,7 +22,7 @@ _CLOSE = 5000
 """Inode numbers that are looked through for the next of a day: half a millisecond."""
 
 
-class Damaged(Malformed):
+class Damaged(Exception):
     """What the catalogue kept of a record is not what was put there."""
 
 
@@ -112,7 +112,7 @@ class Rows:
         """The record of a row where it is kept and whole; what replaces it needs no more."""
         try:
             return self.record(row)
-        except Malformed:
+        except (Damaged, Malformed):
             return None
 
     def unpacked(self, row: Row, packed: bytes) -> Record:

@@ -189,10 +189,10 @@ class Catalogue:
             raise NoSuchName(f"inode {ino} is not in the tree")
         try:
             record = self._rows.record(row)
-        except Damaged:
+        except Damaged as damaged:
             with self._writing():
                 self._list_again(row)
-            raise
+            raise Malformed(f"{damaged}; list its day again") from damaged
         assert record is not None, "what is shown has a source"
         return record
 
