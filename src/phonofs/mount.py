@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,17 +21,18 @@ from phonofs.errors import MountFailed
 from phonofs.fuse.callers import Callers
 from phonofs.fuse.errnos import unwrap
 from phonofs.fuse.mountpoint import (
-    absolute,
     check,
     check_outside,
     device_fd,
     mounted_type,
     raise_read_ahead,
+    shown,
 )
 from phonofs.fuse.notify import KernelNotifier
 from phonofs.fuse.operations import Operations, Ownership
 from phonofs.house import House, build
-from phonofs.supervise import keep_running
+from phonofs.supervise import Task, keep_running
+from phonofs.systemd import StatusLine, Watchdog, listening, watchdog_interval_s
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ class MountPlan:
 def serve(plan: MountPlan) -> None:
     """Mount and serve until unmounted or told to stop."""
     check(plan.mountpoint)
-    _check_allow_other(plan.settings)
+    if device_fd(plan.mountpoint) is None:
+        _check_allow_other(plan.settings)
     paths = {"the cache folder": plan.settings.cache_dir}
     if plan.settings.log_file is not None:
         paths["the log file"] = plan.settings.log_file
@@ -69,10 +71,10 @@ def serve(plan: MountPlan) -> None:
 
 async def _serve(plan: MountPlan) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with build(plan.settings, plan.mountpoint) as house:
+        async with build(plan.settings, shown(plan.mountpoint)) as house:
             callers = Callers(plan.settings.read_deadline)
-            operations = Operations(house.vfs, callers, _ownership(plan.settings))
             notifier = KernelNotifier()
+            operations = Operations(house.vfs, callers, _ownership(plan.settings), notifier.store)
             house.attach(operations.statistics, notifier.tell)
             async with trio.open_nursery() as nursery:
                 session = _Session(plan, operations)
@@ -86,18 +88,33 @@ async def _serve(plan: MountPlan) -> None:
                 async with session.mounted(nursery):
                     await nursery.start(keep_running, "the kernel notifier", notifier.run)
                     await _announce(plan, note)
+                    for name, task in _for_systemd(plan, house):
+                        await nursery.start(keep_running, name, task)
                     await session.over()
                 nursery.cancel_scope.cancel()
 
 
 async def _announce(plan: MountPlan, note: str) -> None:
     """Wait until the mount answers, then say so."""
-    if device_fd(plan.mountpoint) is None:
-        await trio.to_thread.run_sync(os.statvfs, plan.mountpoint, abandon_on_cancel=True)
-        await trio.to_thread.run_sync(raise_read_ahead, plan.mountpoint, abandon_on_cancel=True)
+    point = shown(plan.mountpoint)
+    if device_fd(point) is None:
+        with suppress(PermissionError):  # handed over, and below a folder that is not ours
+            await trio.to_thread.run_sync(os.statvfs, point, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(raise_read_ahead, point, abandon_on_cancel=True)
     plan.ready(note)
     notify(f"READY=1\nSTATUS={note or 'mounted'}")
-    log.info("mounted on %s%s", plan.mountpoint, f" ({note})" if note else "")
+    log.info("mounted on %s%s", point, f" ({note})" if note else "")
+
+
+def _for_systemd(plan: MountPlan, house: House) -> list[tuple[str, Task]]:
+    """The tasks that only a service manager wants."""
+    tasks: list[tuple[str, Task]] = []
+    if listening():
+        tasks.append(("the status line", StatusLine(house.condition).run))
+    interval_s = watchdog_interval_s()
+    if interval_s is not None:
+        tasks.append(("the watchdog", Watchdog(shown(plan.mountpoint), interval_s).run))
+    return tasks
 
 
 async def _obey(
@@ -170,8 +187,8 @@ class _Session:
 
     def _still_there(self) -> bool:
         """Whether the mount outlives its connection, as after an abort; reads /proc only."""
-        point = self._plan.mountpoint
-        return device_fd(point) is None and mounted_type(absolute(point)) is not None
+        point = shown(self._plan.mountpoint)
+        return device_fd(point) is None and mounted_type(point) is not None
 
     async def _stop(self) -> None:
         """End the loop: a grace period for the handlers in flight, then cancel them."""

@@ -137,6 +137,10 @@ class Vfs:
         """Bytes that can be had without waiting, else None. See :meth:`read`."""
         return self._reader.read_now(handle, offset, size)
 
+    def peek(self, handle: Handle, offset: int, size: int) -> bytes | None:
+        """Checked bytes that are there, not counted as read; None where one would wait."""
+        return self._reader.peek(handle, offset, size)
+
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Exactly ``min(size, file size - offset)`` bytes, or an error."""
         return await self._reader.read(handle, offset, size)

@@ -1,6 +1,8 @@
 """Reading through a real mount: each way of giving content, one fetch for all, the cache."""
 
+import json
 import os
+import random
 import signal
 import subprocess
 import time
@@ -177,3 +179,27 @@ def test_a_short_token_life_is_never_felt(tmp_path):
         assert turn > 1
         assert stand_in.service.counters.tokens <= 1 + seconds / 2.4 + 1
         assert "WARNING" not in mount.log_text()
+
+
+def test_random_readers_are_soon_answered_by_the_kernel(tmp_path):
+    """Small reads get the block around them into the page cache: right bytes, ever fewer
+    requests."""
+    with standing(flat(MIB)) as stand_in:
+        with mounted(stand_in.url, tmp_path) as mount:
+            (path,) = files(mount.point)
+            whole = path.read_bytes()
+            mount.stop()
+        with mounted(stand_in.url, tmp_path) as mount, path.open("rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+
+            def asked() -> int:
+                return json.loads(os.getxattr(mount.point, "user.phonofs.status"))["reader"]["hits"]
+
+            def quiet() -> bool:
+                before = asked()
+                for offset in random.Random(1).sample(range(0, MIB - 100), 60):
+                    assert os.pread(file.fileno(), 100, offset) == whole[offset : offset + 100]
+                return asked() == before
+
+            until(quiet)
+            assert asked() < 200

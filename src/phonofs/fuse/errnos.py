@@ -28,6 +28,7 @@ TABLE: dict[type[errors.PhonofsError], Verdict] = {
     errors.Gone: Verdict(errno.ESTALE, logging.WARNING),
     errors.Changed: Verdict(errno.ESTALE, logging.WARNING),
     errors.Unavailable: Verdict(errno.EIO, logging.WARNING),
+    errors.Untrusted: Verdict(errno.EIO, logging.WARNING),
     errors.Malformed: Verdict(errno.EIO, logging.WARNING),
     errors.Corrupt: Verdict(errno.EIO, logging.ERROR),
 }

@@ -27,6 +27,31 @@ def device_fd(mountpoint: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def shown(mountpoint: str) -> str:
+    """The path people see: of ``/dev/fd/N`` that of the mount behind it, where the kernel says.
+
+    Newer kernels (6.18 does) name the connection in ``/proc/self/fdinfo``, and its number is the
+    minor number of the mount's device. Otherwise ``/dev/fd/N`` stays what it is.
+    """
+    descriptor = device_fd(mountpoint)
+    if descriptor is None:
+        return absolute(mountpoint)
+    try:
+        said = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+    except OSError:
+        return mountpoint
+    number = re.search(r"^fuse_connection:\s*(\d+)", said, re.MULTILINE)
+    return (number and _mount_of_device(f"0:{number[1]}")) or mountpoint
+
+
+def _mount_of_device(device: str) -> str | None:
+    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
+        fields = line.split(" ")
+        if fields[2] == device:
+            return _unescape(fields[4])
+    return None
+
+
 def mounted_type(path: str) -> str | None:
     """The file system type of the topmost mount exactly at ``path`` (absolute), else None."""
     found = None
@@ -103,9 +128,7 @@ def _check_device() -> None:
 
 def check_outside(mountpoint: str, paths: dict[str, Path]) -> None:
     """Refuse files of ours inside our own mount: using them would deadlock."""
-    if device_fd(mountpoint) is not None:
-        return
-    root = Path(absolute(mountpoint))
+    root = Path(shown(mountpoint))
     for what, path in paths.items():
         if Path(os.path.realpath(path)).is_relative_to(root):
             raise MountFailed(f"{what} {path} lies inside the mount point {mountpoint}")

@@ -7,8 +7,9 @@ event loop can answer: so all of them are made in a thread, never from a handler
 import errno
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, cast
 
 import pyfuse3
@@ -16,23 +17,49 @@ import trio
 
 from phonofs.catalogue.store import Change
 
+MOST_STORES = 32
+"""Blocks waiting to be stored: 4 MiB; what comes on top is dropped and read when asked for."""
+
 
 class KernelNotifier:
-    """A queue of changes and the task that passes them on. Owns the queue."""
+    """A queue of changes and pages, and the task that passes them on. Owns the queue.
+
+    Invariant: they reach the kernel in the order they came, so that pages of a content given
+    before a change are forgotten with it.
+    """
 
     def __init__(self) -> None:
-        self._send, self._receive = trio.open_memory_channel[Sequence[Change]](math.inf)
+        self._send, self._receive = trio.open_memory_channel[Callable[[], None]](math.inf)
 
     def tell(self, changes: Sequence[Change]) -> None:
         """Queue changes; returns at once."""
         if changes:
-            self._send.send_nowait(changes)
+            self._send.send_nowait(partial(_pass_on, changes))
+
+    def store(self, ino: int, offset: int, data: bytes) -> None:
+        """Queue bytes of a file for the kernel's page cache; dropped where it is behind."""
+        if self._receive.statistics().current_buffer_used < MOST_STORES:
+            self._send.send_nowait(partial(_store, ino, offset, data))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """The task that passes changes on; never ends."""
+        """The task that passes them on; never ends."""
         task_status.started()
-        async for changes in self._receive:
-            await trio.to_thread.run_sync(_pass_on, changes, abandon_on_cancel=True)
+        async for work in self._receive:
+            batch = [work]
+            with suppress(trio.WouldBlock):  # a hop to a thread costs more than most of this
+                while len(batch) < MOST_STORES:
+                    batch.append(self._receive.receive_nowait())
+            await trio.to_thread.run_sync(_work_off, batch, abandon_on_cancel=True)
+
+
+def _work_off(batch: Sequence[Callable[[], None]]) -> None:
+    for work in batch:
+        work()
+
+
+def _store(ino: int, offset: int, data: bytes) -> None:
+    with _unless_unknown():
+        pyfuse3.notify_store(cast(Any, ino), offset, data)
 
 
 def _pass_on(changes: Sequence[Change]) -> None:

@@ -132,6 +132,17 @@ class Reader:
         self._yard.counts.hits += 1
         return self._given(handle, offset, data)
 
+    def peek(self, handle: Handle, offset: int, size: int) -> bytes | None:
+        """Bytes beyond doubt that are there, for the kernel's page cache; not counted as read.
+
+        None where they are not, where one would wait, or while the content is not checked.
+        """
+        stream = handle.stream
+        stop = min(offset + size, stream.size)
+        if offset >= stop or stream.held or handle.wrong is not None or not stream.proof.sure:
+            return None
+        return stream.blob.read_now(offset, stop - offset)
+
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Exactly ``min(size, handle.size - offset)`` bytes, or an error.
 
