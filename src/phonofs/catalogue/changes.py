@@ -22,6 +22,9 @@ SWEEP_EVERY = 15
 _FRUITLESS = 8
 """Pages without anything new before the service is taken to repeat itself."""
 
+_REMEMBERED = 50_000
+"""Changes kept in mind to notice repetition, 8 MB: a catch-up may have millions."""
+
 
 class Ask(NamedTuple):
     """The next search: from which ``updatedTime`` on, at which offset, how many."""
@@ -77,6 +80,8 @@ class Changes:
         return Ask(ask.from_ms, ask.key + page.count, ask.limit)
 
     def _note(self, page: Page) -> None:
+        if len(self._seen) > _REMEMBERED:
+            self._seen.clear()
         before = len(self._seen)
         self._seen.update((one.id, one.updated_ms) for one in page.records)
         self._fruitless = 0 if len(self._seen) > before else self._fruitless + 1

@@ -109,7 +109,7 @@ class Follower:
         times = [record.updated_ms for record in page.records]
         newest = newest_plausible(times, self._catalogue.progress.plausible_ms(region))
         self._catalogue.progress.begin_following(region, newest)
-        self._on_changes(as_listed(self._catalogue.apply(page.records)))
+        self._tell(as_listed(self._catalogue.apply(page.records)))
 
     async def _catch_up(self, region: str) -> None:
         """Everything that changed since the watermark, page by page, each applied at once."""
@@ -140,7 +140,11 @@ class Follower:
             new = created_ms >= watermark or listed.covers(created_ms, created_ms + 1)
             if change.kind == CREATED and not new:
                 change.kind = CHANGED if updated_ms >= watermark else LISTED
-        self._on_changes(changes)
+        self._tell(changes)
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        if changes:
+            self._on_changes(changes)
 
     # outages
 

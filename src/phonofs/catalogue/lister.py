@@ -19,7 +19,7 @@ from phonofs.catalogue.paging import Paging, Passes
 from phonofs.catalogue.plan import Knowledge
 from phonofs.catalogue.service import Service
 from phonofs.catalogue.store import Catalogue, Change, as_listed
-from phonofs.errors import ServiceError, Unavailable
+from phonofs.errors import Malformed, ServiceError, Unavailable
 from phonofs.model import Query, Record
 from phonofs.tree.layout import Folder
 
@@ -34,6 +34,9 @@ REFRESH_S = 0.7
 PAUSE_S = 5.0
 """A folder that was looked at this short a while ago is not looked at again."""
 
+
+MOST_ODD_PAGES = 20
+"""Pages without a single usable record before a part is given up."""
 
 _Value = TypeVar("_Value")
 
@@ -254,11 +257,12 @@ class Lister:
     async def _one(self, region: str, query: Query) -> Record | None:
         """The first record of a search that can be used."""
         key, limit = 0, 1
-        while True:
+        for _ in range(MOST_ODD_PAGES):
             page = await self._service.search(region, query, key, limit)
             if page.records or page.last or not page.count:
                 return page.records[0] if page.records else None
             key, limit = key + page.count, self._page_size
+        raise Malformed(f"no record of {key} in {region} can be understood")
 
     # days
 
@@ -276,8 +280,7 @@ class Lister:
         if not passes.complete:
             raise Unavailable(f"{of.name} changed all the time while it was listed; try again")
         if not passes.rejected:  # what could not be understood cannot be called gone
-            changes = self._catalogue.reconcile(before, passes.seen, self._now_ms())
-            self._on_changes(changes)
+            self._tell(self._catalogue.reconcile(before, passes.seen, self._now_ms()))
         self._mark(of, start_ms, stop_ms, edge_ms)
 
     async def _pass(self, region: str, query: Query, *, known: bool) -> Paging:
@@ -302,9 +305,11 @@ class Lister:
     def _take_in(self, records: Sequence[Record], *, known: bool) -> None:
         """Into the catalogue; of a folder seen for the first time, nothing was created."""
         changes = self._catalogue.apply(records)
-        if not known:
-            changes = as_listed(changes)
-        self._on_changes(changes)
+        self._tell(changes if known else as_listed(changes))
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        if changes:
+            self._on_changes(changes)
 
     async def _each(
         self, ask: Callable[[_Value], Awaitable[None]], values: Iterable[_Value]
