@@ -14,12 +14,14 @@ from itertools import count
 from typing import Any, cast
 
 import pyfuse3
+import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
 
 from phonofs.catalogue.store import Entry
-from phonofs.errors import NoSuchName
+from phonofs.errors import NoSuchName, Unavailable
 from phonofs.fuse.callers import Callers
 from phonofs.fuse.guard import Ledger, guarded, refused
+from phonofs.fuse.late import Late
 from phonofs.reader.handle import Handle
 from phonofs.vfs import FolderHandle, Vfs
 
@@ -85,6 +87,7 @@ class Operations(pyfuse3.Operations):
         self._ownership = ownership
         self._numbers = count(1)
         self._files: dict[int, OpenFile] = {}
+        self._late = Late()
         self._folders: dict[int, FolderHandle] = {}
 
     def statistics(self) -> dict[str, object]:
@@ -181,11 +184,21 @@ class Operations(pyfuse3.Operations):
         file = self._files[fh]
         data = self._vfs.read_now(file.handle, off, size)
         if data is None:
-            with self._callers.waiting(file.pid):
-                data = await self._vfs.read(file.handle, off, size)
-            self.ledger.worked()
+            data = await self._wait_for(file, off, size)
         if size <= SMALL_READ:
             self._give_around(file, off, size)
+        return data
+
+    async def _wait_for(self, file: OpenFile, off: int, size: int) -> bytes:
+        """Bytes that are not there yet; what has just failed is not waited for once more."""
+        self._late.check(file.ino, off, off + size, trio.current_time())
+        try:
+            with self._callers.waiting(file.pid):
+                data = await self._vfs.read(file.handle, off, size)
+        except Unavailable as error:
+            self._late.note(file.ino, off, off + size, error, trio.current_time())
+            raise
+        self.ledger.worked()
         return data
 
     def _give_around(self, file: OpenFile, off: int, size: int) -> None:
