@@ -1,8 +1,9 @@
 """Commands to a running mount over a unix socket: JSON lines, the owner's only.
 
-A request is one object, ``{"command": NAME, …}``; ``status`` and ``log_level`` are answered
-with one line, ``watch`` with a line for each change until the other side hangs up. The socket
-lies 0600 in a 0700 folder of the runtime directory; a peer of another user is sent away.
+A request is one object, ``{"command": NAME, …}``; ``status``, ``log_level`` and
+``restoring`` are answered with one line, ``watch`` with a line for each change until the other
+side hangs up. The socket lies 0600 in a 0700 folder of the runtime directory; a peer of another
+user is sent away.
 """
 
 import logging
@@ -22,7 +23,7 @@ from phonofs.errors import UsageError
 
 log = logging.getLogger(__name__)
 
-REQUEST_MAX = 65536  # bytes; a request is a short line
+REQUEST_MAX = 65536  # bytes; a thousand ids
 BACKLOG = 10_000
 """Changes kept for a watcher that reads slowly; more are dropped and counted."""
 
@@ -77,11 +78,14 @@ class Control:
         status: Callable[[], dict[str, object]],
         set_level: Callable[[str], None],
         events: Broadcast,
+        restoring: Callable[[str, Sequence[str]], None] = lambda region, ids: None,
     ) -> None:
+        """``restoring(region, ids)`` is told what a command has asked back."""
         self._path = path
         self._status = status
         self._set_level = set_level
         self._events = events
+        self._restoring = restoring
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
@@ -116,6 +120,8 @@ class Control:
                 await _send(stream, self._status())
             case "log_level":
                 await _send(stream, self._change_level(str(asked.get("level"))))
+            case "restoring":
+                await _send(stream, self._note_restore(asked))
             case "watch":
                 await self._watch(stream)
             case unknown:
@@ -126,6 +132,13 @@ class Control:
             return {"error": f"{level!r} is not one of debug, info, warning, error"}
         self._set_level(level)
         return {"log_level": level}
+
+    def _note_restore(self, asked: Event) -> Event:
+        region, ids = asked.get("region"), asked.get("ids")
+        if not (isinstance(region, str) and isinstance(ids, list)):
+            return {"error": "restoring needs a region and ids"}
+        self._restoring(region, [id for id in ids if isinstance(id, str)])
+        return {"restoring": len(ids)}
 
     async def _watch(self, stream: trio.SocketStream) -> None:
         async with self._events.listen() as events, trio.open_nursery() as nursery:

@@ -4,7 +4,9 @@ The parent waits on a pipe until the child says that the mount answers, so that 
 returns 0 only then, and with the child's one sentence and status otherwise.
 """
 
+import ctypes
 import os
+import resource
 import socket
 import sys
 import traceback
@@ -14,6 +16,18 @@ from phonofs.errors import PhonofsError
 
 Ready = Callable[[str], None]
 """Called once with a note for the person who waits (may be empty): the mount answers."""
+
+
+PR_SET_DUMPABLE = 4  # linux/prctl.h
+
+
+def keep_secrets_in_memory() -> None:
+    """No core dump of this process, and no look into its memory by others of its user.
+
+    prctl(2): a process that is not dumpable cannot be traced, and its /proc files are root's.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def report(error: BaseException) -> int:

@@ -35,6 +35,7 @@ from phonofs.logs import set_level
 from phonofs.metrics import Metrics
 from phonofs.reader.limits import Limits
 from phonofs.reader.reader import Reader
+from phonofs.restores import Restores
 from phonofs.supervise import Task
 from phonofs.vfs import Vfs
 
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 CATALOGUE_NAME = "catalogue.sqlite"
 WAYS = "ways"
 """The catalogue's key for how each region gives content, found out once."""
+RESTORES = "restores"
+"""The catalogue's key for the archived objects that were asked back."""
 
 Statistics = Callable[[], dict[str, object]]
 
@@ -86,12 +89,14 @@ class House:
             on_size=self._resized,
             on_wrong=self._falsified,
         )
+        self._restores = Restores.of_note(catalogue.recall(RESTORES))
         self._events = Broadcast()
         self._control = Control(
             control_path(mountpoint),
             status=self.status,
             set_level=set_level,
             events=self._events,
+            restoring=self._restoring,
         )
         address = settings.metrics
         self._metrics = Metrics(address, self.status) if address is not None else None
@@ -189,6 +194,7 @@ class House:
             elif change.content:
                 self._reader.withdraw(record.region, record.id, but=record.fingerprint)
                 self._cache.forget(record.region, record.id, but=record.fingerprint)
+        self._settled(changes)
         self._tell_kernel(changes)
         self._events.send([self._event(change) for change in changes])
 
@@ -200,6 +206,16 @@ class House:
             "path": f"{folder}/{change.name}" if folder else change.name,
             "record": msgspec.Raw(change.record.source),
         }
+
+    def _restoring(self, region: str, ids: Sequence[str]) -> None:
+        """Somebody asked the service for these archived objects."""
+        self._restores.asked(region, ids, time.time())
+        self._catalogue.remember(RESTORES, self._restores.note())
+
+    def _settled(self, changes: Sequence[Change]) -> None:
+        """What came back, or went for good, is no longer waited for."""
+        if self._restores.settle((change.kind, change.record) for change in changes):
+            self._catalogue.remember(RESTORES, self._restores.note())
 
     def _resized(self, ino: int, size: int) -> None:
         """The real length of a content differs from what its record says."""
@@ -217,6 +233,16 @@ class House:
 
     # what is said
 
+    def condition(self) -> str:
+        """How the mount is, in one line: what is wrong, or what is known."""
+        token = self._keeper.statistics()
+        if token["error"] and not token["valid"]:
+            return f"no token: {token['error']}; what is cached goes on working"
+        followed: Any = self._follower.statistics()["followed"]
+        if away := [region for region, seen in followed.items() if seen["failures"]]:
+            return f"no news from {', '.join(away)}: the service cannot be asked"
+        return f"mounted, {self._catalogue.totals()[0]:,} objects known"
+
     def status(self) -> dict[str, object]:
         """All gauges and counts, as ``phonofs status --json`` prints them."""
         objects, size = self._catalogue.totals()
@@ -225,6 +251,7 @@ class House:
             "pid": os.getpid(),
             "profile": self._settings.profile,
             "mountpoint": self._mountpoint,
+            "condition": self.condition(),
             "uptime_s": round(time.time() - self._begun, 1),
             "control": str(control_path(self._mountpoint)),
             "catalogue": {
@@ -233,6 +260,7 @@ class House:
                 "regions": self._catalogue.regions(),
                 **self._follower.statistics(),
             },
+            "restores": self._restores.statistics(),
             "service": self._client.statistics(),
             "cache": self._cache.statistics(),
             "reader": self._reader.statistics(),

@@ -97,9 +97,12 @@ def main() -> None:
 def _called_by_mount(arguments: Sequence[str]) -> bool:
     """Whether mount.fuse3(8) started us: ``phonofs PROFILE /MOUNTPOINT -o …``, no command.
 
-    It always passes options, ``dev,suid`` at least (mount.fuse.c of libfuse).
+    It always passes options, ``dev,suid`` at least (mount.fuse.c of libfuse). A device that was
+    opened for us is nothing a command could be meant for: there the profile may be named as one.
     """
     match arguments:
+        case [first, path, "-o", _, *_] if path.startswith("/dev/fd/"):
+            return not first.startswith("-")
         case [first, path, "-o", _, *_] if path.startswith("/"):
             return first not in COMMANDS and not first.startswith("-")
     return False

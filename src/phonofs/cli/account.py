@@ -14,6 +14,7 @@ from phonofs.credentials import Credentials, Places, find
 from phonofs.css.auth import Keeper
 from phonofs.css.client import Client
 from phonofs.css.transport import Transport
+from phonofs.daemon import keep_secrets_in_memory
 from phonofs.fuse.errnos import unwrap
 
 PATIENCE_S = 20.0
@@ -54,6 +55,7 @@ def ask(settings: Settings, credentials: Credentials, work: Callable[[Account], 
         async with _connected(settings, credentials) as account:
             return await work(account)
 
+    keep_secrets_in_memory()
     try:
         return trio.run(main)
     except BaseExceptionGroup as group:

@@ -8,7 +8,7 @@ import click
 from phonofs import logs
 from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE, OPTIONS, Settings
-from phonofs.daemon import Ready, detach
+from phonofs.daemon import Ready, detach, keep_secrets_in_memory
 from phonofs.errors import UsageError
 from phonofs.mount import MountPlan, serve
 
@@ -63,6 +63,7 @@ def serve_logged(
     settings: Settings, mountpoint: str, ready: Ready, *, background: bool = False
 ) -> None:
     """Set the log up, then mount and serve until the end; see ``mount.serve``."""
+    keep_secrets_in_memory()
     release = logs.set_up(settings.log_level, settings.log_file, background=background)
 
     def say_ready(note: str) -> None:

@@ -15,6 +15,8 @@ from phonofs.cli import run
 from phonofs.cli.mount import start
 from phonofs.cli.settings import load, split_options
 from phonofs.config import BY_NAME, DEFAULT_PROFILE
+from phonofs.errors import UsageError
+from phonofs.fuse.mountpoint import device_fd
 
 IGNORED = frozenset({
     # what mount(8) and fstab say to every file system; a phonofs mount is ro,nosuid,nodev,noexec
@@ -29,6 +31,9 @@ IGNORED = frozenset({
     "default_permissions", "drop_privileges", "setuid", "fsname", "nonempty", "blkdev",
 })  # fmt: skip
 """Mount options that are taken and mean nothing to us, as sshfs and rclone have it."""
+
+FOREGROUND = "foreground"
+"""Ours alone: stay in the foreground, for a unit of systemd that runs mount.fuse3(8) itself."""
 
 _IGNORED_PREFIX = re.compile(r"(x-|X-|context|fscontext|defcontext|rootcontext|verity\.)")
 
@@ -54,10 +59,13 @@ def command(
 ) -> int:
     """Mount PROFILE on MOUNTPOINT for mount(8)."""
     profile = source_profile(profile)
+    given = flattened(options)
     settings = load(profile, [ours(options, sloppy=sloppy)])
+    if device_fd(mountpoint) is not None:
+        check_handed_over(given)
     if fake:
         return 0
-    status = start(settings, mountpoint, foreground=False)
+    status = start(settings, mountpoint, foreground=FOREGROUND in given)
     if verbose and status == 0:
         click.echo(f"phonofs: {profile} mounted on {mountpoint}")
     return status
@@ -69,21 +77,37 @@ def source_profile(source: str) -> str:
     return DEFAULT_PROFILE if name in ("", "none", "phonofs") else name
 
 
+def flattened(options: Iterable[str]) -> dict[str, object]:
+    """The options of all ``-o`` texts, the last one of each name."""
+    given: dict[str, object] = {}
+    for text in options:
+        given |= split_options(text)
+    return given
+
+
+def check_handed_over(options: Mapping[str, object]) -> None:
+    """Refuse a mount that mount.fuse3(8) has made without the kernel's permission checks.
+
+    They are set by whoever mounts, which was not us; without them anybody may read every file,
+    whatever its mode says. For one user alone the kernel lets nobody else in.
+    """
+    if "allow_other" in options and "default_permissions" not in options:
+        raise UsageError("allow_other needs default_permissions beside it: add it to the options")
+
+
 def ours(options: Iterable[str], *, sloppy: bool) -> str:
     """The options that are ours, as one ``-o`` text again; the rest of mount(8)'s are left out.
 
     With ``sloppy`` unknown ones are left out too; otherwise they stay in, to be refused.
     """
-    kept: dict[str, object] = {}
-    for text in options:
-        kept |= split_options(text)
-    return ",".join(_spelled(kept, name) for name in kept if _stays(name, sloppy=sloppy))
+    given = flattened(options)
+    return ",".join(_spelled(given, name) for name in given if _stays(name, sloppy=sloppy))
 
 
 def _stays(name: str, *, sloppy: bool) -> bool:
     if name in BY_NAME:
         return True
-    return not (sloppy or name in IGNORED or _IGNORED_PREFIX.match(name))
+    return not (sloppy or name in IGNORED or name == FOREGROUND or _IGNORED_PREFIX.match(name))
 
 
 def _spelled(options: Mapping[str, object], name: str) -> str:

@@ -4,9 +4,12 @@ import errno
 import json
 import os
 import queue
+import socket
 import threading
+from collections.abc import Mapping
+from typing import BinaryIO
 
-from phonofs.errors import MountFailed, PhonofsError, Unavailable
+from phonofs.errors import MountFailed, PhonofsError, Unavailable, UsageError
 
 STATUS_ATTRIBUTE = "user.phonofs.status"  # of the root
 
@@ -51,6 +54,36 @@ def server_pid(mountpoint: str) -> int | None:
     except PhonofsError:
         return None
     return pid if isinstance(pid, int) and pid > 0 else None
+
+
+def connect(mountpoint: str, request: Mapping[str, object]) -> BinaryIO:
+    """The answers, a JSON line each, of a mount to a command (``control.py``).
+
+    Raises UsageError where it takes none from us, and as ``status_of`` does.
+    """
+    path = status_of(mountpoint).get("control")
+    if not isinstance(path, str):
+        raise UsageError(f"{mountpoint} does not say where it takes commands")
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        return connection.makefile("rb")
+    except OSError as error:
+        raise UsageError(
+            f"{mountpoint} takes no commands from you ({error.strerror}): only its owner may "
+            "give them"
+        ) from None
+    finally:
+        connection.close()  # the file made of it keeps it open
+
+
+def command(mountpoint: str, request: Mapping[str, object]) -> None:
+    """Have a mount do something. Raises UsageError with its reason where it does not."""
+    with connect(mountpoint, request) as answers:
+        answer = json.loads(answers.readline() or b"{}")
+    if "error" in answer or not answer:
+        raise UsageError(f"{mountpoint}: {answer.get('error', 'no answer')}")
 
 
 def _explained(mountpoint: str, error: OSError) -> PhonofsError:

@@ -1,10 +1,12 @@
 """``phonofs restore``: asks for archived objects back."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
 from phonofs.cli.account import Account, ask, credentials_of
+from phonofs.cli.probe import command as tell
 from phonofs.cli.probe import status_of
 from phonofs.cli.selection import Chosen, chosen, one_mount
 from phonofs.cli.settings import load
@@ -13,6 +15,8 @@ from phonofs.errors import Gone, PhonofsError, UsageError
 
 MANY = 10
 """More than so many are only asked for once a person has agreed."""
+BATCH = 500
+"""Ids in one request to the mount, whose line is bounded."""
 
 
 @click.command("restore")
@@ -34,14 +38,32 @@ def command(paths: Sequence[str], days: int, yes: bool, options: Sequence[str]) 
         click.confirm(f"Ask for {len(archived)} archived objects back?", abort=True, err=True)
     settings = load(_profile(point), options)
 
-    async def work(account: Account) -> list[PhonofsError]:
-        return [error for file in archived if (error := await _restore(account, file, days))]
+    asked: list[Chosen] = []
+    failures: list[PhonofsError] = []
 
-    failures = ask(settings, credentials_of(settings), work)
+    async def work(account: Account) -> None:
+        for file in archived:
+            error = await _restore(account, file, days)
+            failures.append(error) if error else asked.append(file)
+
+    try:
+        ask(settings, credentials_of(settings), work)
+    finally:
+        _tell_mount(point, asked)
     for error in failures:
         click.echo(f"phonofs: {printable(str(error))}", err=True)
     click.echo(f"{len(archived) - len(failures)} of {len(archived)} asked for, for {days} days")
     return failures[0].exit_status if failures else 0
+
+
+def _tell_mount(point: str, asked: Sequence[Chosen]) -> None:
+    """Let ``status`` show what is pending; only the mount's owner can, and it is no failure."""
+    for region in {file.region for file in asked}:
+        ids = [file.id for file in asked if file.region == region]
+        for batch in range(0, len(ids), BATCH):
+            request = {"command": "restoring", "region": region, "ids": ids[batch : batch + BATCH]}
+            with suppress(PhonofsError):
+                tell(point, request)
 
 
 def _profile(point: str) -> str:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from phonofs.cli.mounts import mount_of, the_only_mount
+from phonofs.cli.probe import command as tell
 from phonofs.cli.probe import status_of, status_text
 from phonofs.units import format_duration, format_size
 
@@ -21,14 +22,22 @@ REFRESH_S = 1.0
 @click.argument("mountpoint", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON, for programs.")
 @click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C.")
-def command(mountpoint: str | None, as_json: bool, watch: bool) -> int:
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Change how much the mount logs, from now on.",
+)
+def command(mountpoint: str | None, as_json: bool, watch: bool, log_level: str | None) -> int:
     """Show how a running mount is doing.
 
     Token, catalogue, cache, transfers and errors of MOUNTPOINT, which need not be named where
     there is only one.
     """
     point = (mount_of(mountpoint) if mountpoint else the_only_mount()).point
-    if as_json:
+    if log_level:
+        tell(point, {"command": "log_level", "level": log_level})
+        click.echo(f"{point} logs at {log_level} from now on")
+    elif as_json:
         click.echo(status_text(point))
     elif watch:
         _watch(point)

@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import socket
 import subprocess
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -11,7 +10,7 @@ from typing import BinaryIO
 import click
 
 from phonofs.cli.mounts import mount_of
-from phonofs.cli.probe import status_of
+from phonofs.cli.probe import connect
 from phonofs.cli.status import printable
 from phonofs.errors import MountFailed, UsageError
 
@@ -27,30 +26,13 @@ def command(mountpoint: str, program: str | None) -> int:
     """
     point = mount_of(mountpoint).point
     words = shlex.split(program) if program else []
-    with _connect(point) as answers:
+    with connect(point, {"command": "watch"}) as answers:
         for line in _lines(answers):
             if words:
                 _run(words, line, point)
             else:
                 click.echo(line)
     raise MountFailed(f"{point} is no longer mounted")
-
-
-def _connect(point: str) -> BinaryIO:
-    path = status_of(point).get("control")
-    if not isinstance(path, str):
-        raise UsageError(f"{point} does not say where it takes commands")
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.connect(path)
-        connection.sendall(b'{"command": "watch"}\n')
-        return connection.makefile("rb")
-    except OSError as error:
-        raise UsageError(
-            f"{point} takes no commands from you ({error.strerror}): only its owner may watch it"
-        ) from None
-    finally:
-        connection.close()  # the file made of it keeps it open
 
 
 def _lines(answers: BinaryIO) -> Iterator[str]:
