@@ -32,6 +32,6 @@ def test_nothing_is_kept_for_long():
     for ino in range(100):
         late.note(ino, 0, 1, AWAY, float(ino))
     late.note(99, 5, 6, AWAY, 99.1)
-    late.note(99, 7, 8, AWAY, 99.3)
+    late.note(99, 7, 8, AWAY, 99.0 + FRESH_S)
     assert list(late._failed) == [99]
     assert [start for _, start, _, _ in late._failed[99]] == [5, 7]

@@ -1,0 +1,160 @@
+"""Nobody hangs: 200 reads wait for a service that stalls, and all else answers at once."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.fault.tools import gauges, in_state, kernel, quiet, reading, status
+from tests.mount.conftest import content_of, flat
+from tests.mounting import files, mounted, standing, until
+
+pytestmark = pytest.mark.fuse
+
+__all__ = ["kernel"]
+
+READERS = 200
+DEADLINE_S = 3.0
+AT_ONCE_S = 1.0
+BIG = 3 << 20
+
+
+@pytest.fixture
+def stalled(tmp_path):
+    """201 files, one of them cached, and a service that takes requests and says nothing more."""
+    with (
+        standing(flat(1000, *[BIG] * READERS)) as stand_in,
+        mounted(stand_in.url, tmp_path, read_deadline=f"{DEADLINE_S}s", timeout="30s") as mount,
+    ):
+        cached, *others = files(mount.point)
+        assert cached.read_bytes() == content_of(stand_in.service, "00000000")
+        mount.stand_in, mount.cached, mount.others = stand_in, cached, others
+        mount.faults = stand_in.faults({"fail": "stall", "name": "stalled"})
+        yield mount
+
+
+def wait_for_all(mount, n):
+    until(lambda: status(mount)["fuse"]["waiting"] >= n)
+    assert mount.faults.fired["stalled"] > 0
+
+
+def timed(what):
+    begun = time.monotonic()
+    what()
+    return time.monotonic() - begun
+
+
+def drop_pages(path):
+    """Out of the page cache, so that the mount itself has to answer."""
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@pytest.mark.expected_log
+def test_everything_else_answers_while_200_reads_wait(stalled, kernel):
+    """ls, stat, df, cached reads and status within a second; each read ends by its deadline."""
+    mount, point = stalled, stalled.point
+    connection = kernel.connection(point)
+    with reading((path, 0, 1000) for path in mount.others) as readers:
+        wait_for_all(mount, READERS)
+        drop_pages(mount.cached)
+        assert timed(lambda: len(os.listdir(mount.cached.parent))) < AT_ONCE_S
+        assert timed(lambda: [path.stat() for path in mount.others]) < AT_ONCE_S
+        assert timed(lambda: os.statvfs(point)) < AT_ONCE_S
+        assert timed(mount.cached.read_bytes) < AT_ONCE_S
+        assert timed(lambda: os.getxattr(mount.cached, "user.phonofs.id")) < AT_ONCE_S
+        assert timed(lambda: status(mount)) < AT_ONCE_S
+        assert timed(lambda: os.path.exists(mount.cached.parent / "none")) < AT_ONCE_S
+        command = [sys.executable, "-m", "phonofs.cli", "status", "--json", str(point)]
+        assert timed(lambda: subprocess.run(command, env=mount.environment, check=True)) < 3
+        busy = subprocess.run(["umount", point], capture_output=True)
+        assert busy.returncode != 0
+        assert kernel.waiting(connection) >= READERS
+        ends = readers.ends()
+    assert {got for got, _ in ends} == {-errno.EIO}
+    assert max(took for _, took in ends) < DEADLINE_S + 1.5
+    until(lambda: quiet(mount), within_s=15)
+    assert kernel.waiting(connection) == 0
+    assert "Traceback" not in mount.log_text()
+    mount.stand_in.faults()
+    whole = content_of(mount.stand_in.service, "00000001")
+    assert mount.others[0].read_bytes() == whole
+
+
+@pytest.mark.parametrize("way", ["umount -l", "SIGTERM", "SIGKILL"])
+def test_no_process_stays_behind(stalled, kernel, way):
+    """Readers that wait when the mount goes end at once; none is left in state D."""
+    mount = stalled
+    connection = kernel.connection(mount.point)
+    with reading((path, 0, 1000) for path in mount.others) as readers:
+        wait_for_all(mount, READERS)
+        begun = time.monotonic()
+        if way == "umount -l":
+            subprocess.run(["umount", "-l", mount.point], check=True)
+            assert time.monotonic() - begun < AT_ONCE_S
+        else:
+            mount.stop(getattr(signal, way))
+            assert time.monotonic() - begun < 5
+        ends = readers.ends()
+        assert time.monotonic() - begun < DEADLINE_S + 1.5
+        assert {got for got, _ in ends} <= {-errno.EIO, -errno.ENOTCONN, -errno.ECONNABORTED}
+        assert not in_state("D", [readers.process.pid])
+    assert kernel.waiting(connection) == 0
+    if way == "umount -l":
+        assert mount.process.wait(10) == 0
+        mount.process = None
+    assert os.path.ismount(mount.point) is False or way == "SIGKILL"
+
+
+def test_killed_readers_are_let_go_at_once(stalled):
+    """SIGKILL for 200 waiting readers: the process is gone and the gauges fall to zero."""
+    mount = stalled
+    with reading((path, 0, 1000) for path in mount.others) as readers:
+        wait_for_all(mount, READERS)
+        begun = time.monotonic()
+        readers.kill()
+        assert time.monotonic() - begun < AT_ONCE_S
+    until(lambda: gauges(mount)["waiting"] == 0, within_s=2)
+    until(lambda: gauges(mount)["open_files"] == 0, within_s=2)
+    until(lambda: quiet(mount), within_s=20)
+
+
+def test_an_unlisted_folder_stops_no_listed_one(tmp_path):
+    """Opening a folder waits for the service; its neighbours answer, also in the same month."""
+    day_ms = 86_400_000
+    account = flat(*[1000] * 3)
+    for item in flat(*[1000] * 3, created_ms=next(iter(account)).created_ms - day_ms):
+        account.put(type(item)(**{**item.__dict__, "id": "o" + item.id}))
+    with (
+        standing(account) as stand_in,
+        mounted(stand_in.url, tmp_path, read_deadline=f"{DEADLINE_S}s") as mount,
+    ):
+        (year,) = mount.point.iterdir()
+        (month,) = year.iterdir()
+        known, unknown = sorted(month.iterdir(), reverse=True)
+        names = os.listdir(known)
+        faults = stand_in.faults({"kind": "search", "fail": "stall", "name": "stalled"})
+        ls = subprocess.Popen(["ls", unknown], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        until(lambda: faults.fired["stalled"] > 0)
+        begun = time.monotonic()
+        assert os.listdir(known) == names
+        assert len((known / names[0]).read_bytes()) == 1000
+        assert sorted(os.listdir(month)) == sorted([known.name, unknown.name])
+        assert time.monotonic() - begun < AT_ONCE_S + 1
+        _, said = ls.communicate(timeout=20)
+        assert ls.returncode != 0
+        assert b"Input/output error" in said
+        assert time.monotonic() - begun < DEADLINE_S + 1.5
+        stand_in.faults()
+        until(lambda: len(_names(unknown)) == 3)
+
+
+def _names(folder):
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
