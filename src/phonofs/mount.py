@@ -18,6 +18,7 @@ import trio
 from phonofs.config import Settings
 from phonofs.daemon import notify
 from phonofs.errors import MountFailed
+from phonofs.fuse.background import CONNECTIONS, raise_background
 from phonofs.fuse.callers import Callers
 from phonofs.fuse.errnos import unwrap
 from phonofs.fuse.mountpoint import (
@@ -101,6 +102,10 @@ async def _announce(plan: MountPlan, note: str) -> None:
         with suppress(PermissionError):  # handed over, and below a folder that is not ours
             await trio.to_thread.run_sync(os.statvfs, point, abandon_on_cancel=True)
             await trio.to_thread.run_sync(raise_read_ahead, point, abandon_on_cancel=True)
+    if not await trio.to_thread.run_sync(
+        raise_background, plan.mountpoint, abandon_on_cancel=True
+    ):
+        log.info("only 12 reads can wait at a time: fusectl is not at %s", CONNECTIONS)
     plan.ready(note)
     notify(f"READY=1\nSTATUS={note or 'mounted'}")
     log.info("mounted on %s%s", point, f" ({note})" if note else "")
