@@ -1,0 +1,129 @@
+"""The commands against a real mount, as a person types them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from phonofs.demo.account import ListedAccount, flat_item
+from tests.mounting import Mount, files, mounted, standing, until
+
+pytestmark = pytest.mark.fuse
+
+NOON_MS = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp() * 1000)
+SIZE = 300_000
+
+
+def phonofs(*arguments: object, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Status, output and errors of one command."""
+    outcome = subprocess.run(
+        [sys.executable, "-m", "phonofs.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+    )
+    return outcome.returncode, outcome.stdout, outcome.stderr
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    items = [flat_item(f"object-{n}", SIZE, NOON_MS + n * 1000) for n in range(12)]
+    items += [flat_item("cold", SIZE, NOON_MS - 1000, state="ARCHIVED")]
+    with (
+        standing(ListedAccount(items, (items[0].region,))) as stand_in,
+        mounted(stand_in.url, tmp_path) as made,
+    ):
+        yield made
+
+
+def test_status_is_json_for_programs_and_a_page_for_people(mount: Mount) -> None:
+    status, out, _ = phonofs("status", "--json", mount.point)
+    assert (status, json.loads(out)["mountpoint"]) == (0, str(mount.point))
+    status, out, _ = phonofs("status", mount.point)
+    assert (status, "catalogue" in out) == (0, True)
+
+
+def test_fetch_brings_a_folder_into_the_cache_and_then_has_nothing_to_do(mount: Mount) -> None:
+    status, out, _ = phonofs("fetch", "--dry-run", mount.point)
+    assert (status, out.strip()) == (
+        0,
+        "13 files, 12 to fetch (3.4 MiB), 1 archived, which `phonofs restore` asks for",
+    )
+    status, out, err = phonofs("fetch", mount.point)
+    assert (status, "12 of 12 fetched" in out) == (0, True), err
+    readable = [path for path in files(mount.point) if "cold" not in path.name]
+    cached = [int(os.getxattr(path, "user.phonofs.cached")) for path in readable]
+    assert cached == [SIZE] * 12
+    assert "0 to fetch" in phonofs("fetch", mount.point)[1]
+
+
+def test_fetch_takes_globs_and_refuses_what_is_elsewhere(mount: Mount, tmp_path: Path) -> None:
+    assert "13 files" in phonofs("fetch", "-n", f"{mount.point}/*/*/*/*")[1]
+    status, _, err = phonofs("fetch", tmp_path)
+    assert (status, err) == (1, f"phonofs: {tmp_path} is not in a phonofs mount\n")
+    status, _, err = phonofs("fetch", mount.point / "nothing")
+    assert (status, err) == (1, f"phonofs: {mount.point / 'nothing'} is not there\n")
+
+
+def test_restore_asks_for_the_archived_ones_alone(mount: Mount) -> None:
+    status, out, err = phonofs("restore", mount.point, environment=mount.environment)
+    assert (status, "1 of 1 asked for" in out) == (0, True), err
+
+
+def test_umount_takes_the_mount_down_and_waits_for_its_process(mount: Mount) -> None:
+    assert phonofs("umount", mount.point) == (0, "", "")
+    assert not os.path.ismount(mount.point)
+    assert mount.process is not None
+    assert mount.process.wait(1) == 0
+    status, _, err = phonofs("umount", mount.point)
+    assert (status, err) == (32, f"phonofs: {mount.point} is not mounted\n")
+
+
+def test_umount_takes_down_what_a_dead_process_left(mount: Mount) -> None:
+    assert mount.process is not None
+    mount.process.kill()
+    mount.process.wait()
+    status, _, err = phonofs("status", mount.point)
+    assert status == 32
+    assert "has died" in err
+    assert phonofs("umount", mount.point) == (0, "", "")
+    assert os.listdir(mount.point) == []
+
+
+def test_umount_leaves_other_mounts_alone() -> None:
+    status, _, err = phonofs("umount", "/proc")
+    assert (status, err) == (32, "phonofs: /proc is not a phonofs mount but proc\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_demo_leaves_nothing(tmp_path: Path, number: int) -> None:
+    """No mount, no folder, no cache, no process."""
+    point, private = tmp_path / "calls", tmp_path / "tmp"
+    private.mkdir()
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "phonofs.cli", "demo", str(point)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(private), "XDG_RUNTIME_DIR": str(private)},
+    )
+    assert demo.stdout is not None
+    said = [demo.stdout.readline() for _ in range(4)]
+    assert f"ls -l {point}/" in said[1]
+    assert files(point)
+    children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
+    assert len(children) == 2
+    demo.send_signal(number)
+    assert demo.wait(10) == 0
+    demo.stdout.close()
+    assert not point.exists()
+    assert [path.name for path in private.rglob("*") if "demo" in path.name] == []
+    until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
