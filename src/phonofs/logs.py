@@ -137,4 +137,6 @@ def _handler(file: Path | None, *, background: bool) -> logging.Handler:
         handler = logging.StreamHandler(sys.stderr)
         layout = "%(name)s: %(message)s" if journal else "phonofs: %(levelname)s: %(message)s"
         handler.setFormatter(RedactingFormatter(layout, priorities=journal))
+        if background and not journal:  # the terminal of a command that is about to succeed
+            handler.setLevel(logging.WARNING)
     return handler

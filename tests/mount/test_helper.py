@@ -1,0 +1,111 @@
+"""Mounts that mount(8) makes: the helper's way, and the one of mount.fuse3 without privileges."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.mount.conftest import flat
+from tests.mounting import Mount, files, standing, until
+
+pytestmark = pytest.mark.fuse
+
+FROM_FSTAB = "rw,nosuid,nodev,_netdev,nofail,user,x-systemd.automount"
+SAFE = "ro,nosuid,nodev,noexec,default_permissions"
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """A profile ``mount`` (named as a command is) over a stand-in; not mounted yet."""
+    with standing(flat(1000)) as stand_in:
+        mount = Mount(stand_in.url, tmp_path / "m", tmp_path / "cache")
+        mount.point.mkdir()
+        program = tmp_path / "bin/phonofs"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m phonofs.cli "$@"\n')
+        program.chmod(0o755)
+        mount.environment["PATH"] = f"{program.parent}:{os.environ['PATH']}"
+        yield mount
+        mount.clean_up()
+
+
+def run(mount: Mount, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words, env=mount.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def status(mount: Mount) -> str:
+    return os.getxattr(mount.point, "user.phonofs.status").decode()
+
+
+def test_the_helper_takes_what_a_line_of_fstab_passes_on(mount):
+    """It mounts read-only whatever is said, and is quiet."""
+    done = run(mount, "phonofs", "mount-helper", "work", str(mount.point), "-sn", "-o", FROM_FSTAB)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(files(mount.point)) == 1
+    assert run(mount, "phonofs", "umount", str(mount.point)).returncode == 0
+
+
+@pytest.fixture
+def mount_fuse3():
+    program = shutil.which("mount.fuse3") or shutil.which("mount.fuse3", path="/sbin:/usr/sbin")
+    if program is None or os.geteuid() != 0:
+        pytest.skip("needs root and mount.fuse3 (package fuse3)")
+    return program
+
+
+def test_mount_fuse3_hands_a_mount_to_a_process_without_capabilities(mount, mount_fuse3):
+    """The mount point is /dev/fd/N; a profile may be named as a command is."""
+    options = f"drop_privileges,allow_other,{SAFE}"
+    done = run(mount, mount_fuse3, "phonofs#mount", str(mount.point), "-o", options)
+    assert done.returncode == 0, done.stderr
+    assert len(files(mount.point)) == 1
+    pid = int(status(mount).split('"pid":')[1].split(",")[0])
+    about = Path(f"/proc/{pid}/status").read_text()
+    assert "CapEff:\t0000000000000000" in about
+    assert "CapBnd:\t0000000000000000" in about
+    assert "NoNewPrivs:\t1" in about
+    assert "\0/dev/fd/" in Path(f"/proc/{pid}/cmdline").read_text()
+    subprocess.run(["umount", str(mount.point)], check=True)
+    until(lambda: not is_running(pid))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_a_handed_over_mount_without_permission_checks_is_refused(mount, mount_fuse3):
+    """allow_other without default_permissions would let anybody read every file."""
+    options = "drop_privileges,allow_other"
+    done = run(mount, mount_fuse3, "phonofs#work", str(mount.point), "-o", options)
+    assert done.returncode == 1
+    assert "default_permissions" in done.stderr
+
+
+def test_a_mount_says_how_it_is_to_systemd(mount, tmp_path):
+    """READY=1 once it can be read, its condition as STATUS=, WATCHDOG=1 when the tree answers."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(20)
+
+        def told(words: str) -> None:
+            while words not in listener.recv(4096).decode():
+                pass
+
+        mount.environment |= {
+            "NOTIFY_SOCKET": str(tmp_path / "notify"),
+            "WATCHDOG_USEC": "200000",
+        }
+        mount.start()
+        for words in ("READY=1", "STATUS=mounted,", "WATCHDOG=1", "WATCHDOG=1"):
+            told(words)
+        assert mount.stop() == 0
+        told("STOPPING=1")

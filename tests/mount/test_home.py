@@ -1,0 +1,175 @@
+"""What a person does with a running mount: status, log level, metrics, restore; no secret leaks."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from phonofs.demo.options import DEMO_KEY, Options
+from tests.mount.conftest import content_of, flat
+from tests.mounting import Mount, files, mounted, standing, until
+
+pytestmark = pytest.mark.fuse
+
+
+def phonofs(mount: Mount, *words: object, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "phonofs.cli", *map(str, words)],
+        env=mount.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+
+
+def status(mount: Mount) -> dict:
+    return json.loads(os.getxattr(mount.point, "user.phonofs.status"))
+
+
+def test_status_is_one_fact_for_people_and_programs(tmp_path):
+    """--json is what the attribute holds; the page names the same things."""
+    with standing(flat(1000)) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+        assert len(files(mount.point)) == 1
+        told = json.loads(phonofs(mount, "status", "--json", mount.point).stdout)
+        assert told.keys() == status(mount).keys()
+        assert told["condition"] == "mounted, 1 objects known"
+        page = phonofs(mount, "status", mount.point).stdout
+        for word in ("condition", "token", "objects", "disk"):
+            assert word in page
+
+
+def test_the_log_level_of_a_running_mount_can_be_changed(tmp_path):
+    """Quiet at first, debug from then on; a level that is none is refused."""
+    with standing(flat(1000)) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+        assert not (mount.point / "1999").exists()
+        assert "ENOENT" not in mount.log_text()
+        assert "not in this folder" not in mount.log_text()
+        done = phonofs(mount, "status", "--log-level", "debug", mount.point)
+        assert done.returncode == 0, done.stderr
+        assert not (mount.point / "2000").exists()
+        until(lambda: "not in this folder" in mount.log_text())
+        assert phonofs(mount, "status", "--log-level", "loud", mount.point).returncode == 1
+
+
+def test_metrics_are_served_where_asked_for(tmp_path):
+    """Counters and gauges by Prometheus' conventions; neither names nor URLs."""
+    pytest.importorskip("prometheus_client")
+    port = free_port()
+    with (
+        standing(flat(1000, tags={"agentName": "Canary"})) as stand_in,
+        mounted(stand_in.url, tmp_path, metrics=f"127.0.0.1:{port}") as mount,
+    ):
+        (path,) = files(mount.point)
+        path.read_bytes()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        assert "phonofs_catalogue_objects 1.0" in text
+        assert "phonofs_served_bytes_total 1000.0" in text
+        assert "# TYPE phonofs_received_bytes_total counter" in text
+        assert 'phonofs_requests_total{kind="search"}' in text
+        assert "Canary" not in text
+        assert "http://" not in text
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def test_a_restored_object_becomes_readable_by_itself(tmp_path):
+    """`status` shows it as pending until then; the stand-in takes half a second."""
+    account = flat(1000, 2000, state="ARCHIVED")
+    with (
+        standing(account, Options(restore_s=0.5)) as stand_in,
+        mounted(stand_in.url, tmp_path, poll_interval="0.1s") as mount,
+    ):
+        path = files(mount.point)[0]
+        done = phonofs(mount, "restore", path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert status(mount)["restores"]["pending"] == 1
+        until(lambda: os.getxattr(path, "user.phonofs.state") == b"AVAILABLE")
+        assert path.read_bytes() == content_of(stand_in.service, "00000000")
+        assert status(mount)["restores"] == {"pending": 0, "oldest_at": None}
+
+
+def test_a_key_without_edit_access_gets_a_sentence(tmp_path):
+    """Exit status 2, one line, nothing pending."""
+    with (
+        standing(flat(1000, state="ARCHIVED"), Options(editable=False)) as stand_in,
+        mounted(stand_in.url, tmp_path) as mount,
+    ):
+        done = phonofs(mount, "restore", mount.point)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert status(mount)["restores"]["pending"] == 0
+
+
+def test_more_than_ten_are_only_asked_for_once_a_person_agreed(tmp_path):
+    """Without a terminal or --yes nothing is asked of the service."""
+    with (
+        standing(flat(*[100] * 11, state="ARCHIVED")) as stand_in,
+        mounted(stand_in.url, tmp_path) as mount,
+    ):
+        assert phonofs(mount, "restore", mount.point, input="n\n").returncode == 130
+        assert status(mount)["restores"]["pending"] == 0
+        assert stand_in.service.counters.requests["restore"] == 0
+        assert phonofs(mount, "restore", "--yes", mount.point).returncode == 0
+        assert stand_in.service.counters.requests["restore"] == 11
+
+
+def test_no_secret_and_no_token_is_left_anywhere(tmp_path):
+    """Not in argv, a log at debug, the status, the cache folder, nor in a core."""
+    canary = "canary-5ecret-0f-this-test"
+    with standing(flat(1000), Options(secret=canary)) as stand_in:
+        mount = Mount(stand_in.url, tmp_path / "m", tmp_path / "cache", log_level="debug")
+        del mount.environment["PHONOFS_KEY"], mount.environment["PHONOFS_SECRET"]
+        file = tmp_path / "config/phonofs/credentials/default"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"{DEMO_KEY}\n{canary}\n")
+        file.chmod(0o644)
+        try:
+            mount.point.mkdir()
+            refused = phonofs(mount, "mount", mount.point)
+            assert refused.returncode == 1
+            assert f"chmod 600 '{file}'" in refused.stderr
+            file.chmod(0o600)
+            mount.start()
+            for path in files(mount.point):
+                path.read_bytes()
+            phonofs(mount, "doctor")
+            tokens = list(stand_in.service.tokens._dies_s)
+            said = everything_said(mount)
+            assert tokens
+            for word in (canary, *tokens):
+                assert word.encode() not in said
+            limits = Path(f"/proc/{mount.process.pid}/limits").read_text()
+            assert limits.split("Max core file size")[1].split()[:2] == ["0", "0"]
+            assert Path(f"/proc/{mount.process.pid}/fd").stat().st_uid == 0
+            mount.stop()
+            assert canary.encode() not in everything_kept(mount)
+        finally:
+            mount.clean_up()
+
+
+def everything_said(mount: Mount) -> bytes:
+    process = Path(f"/proc/{mount.process.pid}")
+    return b"".join(
+        [
+            mount.log_text().encode(),
+            (process / "cmdline").read_bytes(),
+            (process / "environ").read_bytes(),
+            json.dumps(status(mount)).encode(),
+            everything_kept(mount),
+        ]
+    )
+
+
+def everything_kept(mount: Mount) -> bytes:
+    return b"".join(p.read_bytes() for p in mount.cache.rglob("*") if p.is_file())

@@ -1,0 +1,40 @@
+"""What was asked back is pending until it came, went, or nobody need wait any longer."""
+
+import json
+
+import pytest
+
+from phonofs.model import Record, State
+from phonofs.restores import GIVEN_UP_S, Restores
+
+
+def record(id: str, state: str) -> Record:
+    return Record(id, "us-east", "t", "", "", 1, 0, 0, state, "", {}, b"{}")
+
+
+def test_a_restore_is_pending_until_the_object_is_available_or_gone():
+    """A change that leaves it archived settles nothing."""
+    restores = Restores()
+    restores.asked("us-east", ["a", "b", "c"], 100.0)
+    restores.asked("uk", ["a"], 50.0)
+    assert restores.statistics() == {"pending": 4, "oldest_at": 50.0}
+    assert not restores.settle([("changed", record("a", State.ARCHIVED))])
+    assert restores.settle([("changed", record("a", State.AVAILABLE))])
+    assert restores.settle([("removed", record("b", State.REVOKED))])
+    assert restores.statistics()["pending"] == 2
+
+
+def test_it_survives_a_remount_and_not_for_ever():
+    """As a note of JSON; after twice what the service says it takes, it is forgotten."""
+    restores = Restores()
+    restores.asked("uk", ["a"], 100.0)
+    again = Restores.of_note(json.loads(json.dumps(restores.note())))
+    assert again.statistics() == {"pending": 1, "oldest_at": 100.0}
+    again.asked("uk", ["b"], 101.0 + GIVEN_UP_S)
+    assert again.statistics()["pending"] == 1
+
+
+@pytest.mark.parametrize("note", [None, [], 3, [["a"]], [["uk", "a", "x"]]])
+def test_a_note_that_is_not_one_is_none(note):
+    """Whatever an older version may have kept."""
+    assert Restores.of_note(note).statistics() == {"pending": 0, "oldest_at": None}
