@@ -60,7 +60,6 @@ async def test_a_waiter_ends_at_its_deadline():
     assert len(waiting) == 0
 
 
-
 async def test_a_caller_with_a_pending_signal_is_let_go(monkeypatch):
     """EINTR within a scan or two, and only for the one that has the signal."""
     monkeypatch.setattr(callers, "has_signal", lambda pid: pid == 7)
@@ -83,7 +82,6 @@ async def test_a_caller_with_a_pending_signal_is_let_go(monkeypatch):
     assert ended[8] == pytest.approx(60)
 
 
-
 async def test_what_ends_in_time_is_left_alone():
     """The value passes through and nothing stays registered."""
 
@@ -91,4 +89,3 @@ async def test_what_ends_in_time_is_left_alone():
     with waiting.waiting(0):
         await trio.sleep(0.5)
     assert len(waiting) == 0
-

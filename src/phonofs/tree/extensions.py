@@ -61,6 +61,7 @@ UNKNOWN = "bin"
 LONGEST = 8
 """Bytes of the longest extension that is taken from a name; longer ones are no extensions."""
 
+
 def _written(object_name: str) -> str:
     """The extension an ``objectName`` ends in, lower case; empty where it has none.
 
