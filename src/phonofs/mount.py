@@ -22,6 +22,7 @@ from phonofs.fuse.background import CONNECTIONS, raise_background
 from phonofs.fuse.callers import Callers
 from phonofs.fuse.errnos import unwrap
 from phonofs.fuse.mountpoint import (
+    SOURCE,
     check,
     check_outside,
     device_fd,
@@ -102,9 +103,7 @@ async def _announce(plan: MountPlan, note: str) -> None:
         with suppress(PermissionError):  # handed over, and below a folder that is not ours
             await trio.to_thread.run_sync(os.statvfs, point, abandon_on_cancel=True)
             await trio.to_thread.run_sync(raise_read_ahead, point, abandon_on_cancel=True)
-    if not await trio.to_thread.run_sync(
-        raise_background, plan.mountpoint, abandon_on_cancel=True
-    ):
+    if not await trio.to_thread.run_sync(raise_background, plan.mountpoint, abandon_on_cancel=True):
         log.info("only 12 reads can wait at a time: fusectl is not at %s", CONNECTIONS)
     plan.ready(note)
     notify(f"READY=1\nSTATUS={note or 'mounted'}")
@@ -219,7 +218,7 @@ def _options(settings: Settings) -> set[str]:
         "nodev",
         "noexec",
         "default_permissions",
-        f"fsname=phonofs#{settings.profile}",
+        f"fsname={SOURCE}{settings.profile}",
         f"subtype={settings.subtype}",
     }
     return options | ({"allow_other"} if settings.allow_other else set())

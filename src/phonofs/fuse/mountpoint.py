@@ -9,13 +9,16 @@ import re
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from phonofs.errors import MountFailed
 
 MOUNTS = Path("/proc/self/mountinfo")
 FUSE_DEVICE = Path("/dev/fuse")
+SOURCE = "phonofs#"  # and the profile: what the mount table shows as the source
 READ_AHEAD_KB = 1024  # 2.2 times the throughput of the kernel's 128, measured with one reader
 
 _DEVICE_FD = re.compile(r"/dev/fd/(\d+)")
@@ -52,19 +55,53 @@ def _mount_of_device(device: str) -> str | None:
     return None
 
 
-def mounted_type(path: str) -> str | None:
-    """The file system type of the topmost mount exactly at ``path`` (absolute), else None."""
-    found = None
-    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """One mount: where, of which file system type, and its source (``phonofs#PROFILE``)."""
+
+    point: str
+    kind: str
+    source: str
+
+    @property
+    def is_phonofs(self) -> bool:
+        """Whether it is one of ours.
+
+        The type may be another, by the option ``subtype``; the source is, where mount.fuse3(8)
+        made the mount and handed it over.
+        """
+        named = self.source.startswith(SOURCE) or self.kind == "fuse.phonofs"
+        return named and self.kind.startswith("fuse.")
+
+
+def mounts(table: Path = MOUNTS) -> list[Mounted]:
+    """All mounts of this process' name space, in the order they were made (proc(5))."""
+    return list(_read(table.read_text(errors="surrogateescape")))
+
+
+def _read(table: str) -> Iterator[Mounted]:
+    for line in table.splitlines():
         left, _, right = line.partition(" - ")
-        if _unescape(left.split(" ")[4]) == path:
-            found = right.split(" ")[0]
-    return found
+        kind, source, *_ = [*right.split(" "), "", ""]
+        yield Mounted(_unescape(left.split(" ")[4]), kind, _unescape(source))
 
 
 def _unescape(field: str) -> str:
-    """Undo the octal escapes of proc(5): space, tab, newline, backslash."""
+    """Undo the octal escapes: space, tab, newline, backslash, #."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
+
+
+def mounted_at(path: str, table: Path = MOUNTS) -> Mounted | None:
+    """The topmost mount exactly at ``path``, else None. Does not touch the mount itself."""
+    point = absolute(path)
+    found = [mount for mount in mounts(table) if mount.point == point]
+    return found[-1] if found else None
+
+
+def mounted_type(path: str) -> str | None:
+    """The file system type of the topmost mount exactly at ``path``, else None."""
+    found = mounted_at(path)
+    return found.kind if found else None
 
 
 def absolute(mountpoint: str) -> str:
