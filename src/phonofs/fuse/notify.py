@@ -5,6 +5,7 @@ event loop can answer: so all of them are made in a thread, never from a handler
 """
 
 import errno
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,8 @@ import pyfuse3
 import trio
 
 from phonofs.catalogue.store import Change
+
+log = logging.getLogger(__name__)
 
 MOST_STORES = 32
 """Blocks waiting to be stored: 4 MiB; what comes on top is dropped and read when asked for."""
@@ -54,7 +57,10 @@ class KernelNotifier:
 
 def _work_off(batch: Sequence[Callable[[], None]]) -> None:
     for work in batch:
-        work()
+        try:
+            work()
+        except OSError as error:  # the others must reach the kernel all the same
+            log.warning("the kernel did not take a notification: %s", error.strerror)
 
 
 def _store(ino: int, offset: int, data: bytes) -> None:
