@@ -51,21 +51,26 @@ class OpenFile:
     """A handle, the process that opened it (``read`` is not told who asks), and read-around.
 
     A random reader gets a request for every 4 KiB, at some 100 µs each; the block around what
-    it asked for costs as much again, once, and then the kernel answers for it by itself.
+    it asked for costs as much again, once, and then the kernel answers for it by itself. Whoever
+    reads little once (a small file, a header) is no random reader.
     """
 
-    __slots__ = ("_around", "handle", "ino", "pid")
+    __slots__ = ("_around", "_little", "handle", "ino", "pid")
 
     def __init__(self, handle: Handle, ino: int, pid: int) -> None:
         self.handle = handle
         self.ino = ino
         self.pid = pid
         self._around: set[int] = set()
+        self._little = 0
 
     def around(self, offset: int, size: int) -> int | None:
         """The start of the block to give on top of a read; None where there is none to give."""
+        if size > SMALL_READ:
+            return None
+        self._little += 1
         block = offset // READ_SIZE
-        if size > SMALL_READ or block in self._around or len(self._around) >= MOST_AROUND:
+        if self._little < 2 or block in self._around or len(self._around) >= MOST_AROUND:
             return None
         self._around.add(block)
         return block * READ_SIZE
@@ -185,8 +190,9 @@ class Operations(pyfuse3.Operations):
         data = self._vfs.read_now(file.handle, off, size)
         if data is None:
             data = await self._wait_for(file, off, size)
-        if size <= SMALL_READ:
-            self._give_around(file, off, size)
+        start = file.around(off, size)
+        if start is not None:
+            self._give_around(file, start)
         return data
 
     async def _wait_for(self, file: OpenFile, off: int, size: int) -> bytes:
@@ -201,10 +207,9 @@ class Operations(pyfuse3.Operations):
         self.ledger.worked()
         return data
 
-    def _give_around(self, file: OpenFile, off: int, size: int) -> None:
-        start = file.around(off, size)
-        block = None if start is None else self._vfs.peek(file.handle, start, READ_SIZE)
-        if start is not None and block:
+    def _give_around(self, file: OpenFile, start: int) -> None:
+        block = self._vfs.peek(file.handle, start, READ_SIZE)
+        if block:
             self._store(file.ino, start, block)
 
     @guarded
