@@ -8,6 +8,10 @@ from phonofs.css.records import LARGEST_OBJECT
 from phonofs.errors import Changed, Malformed
 
 
+_MEDIA = ("audio/", "video/", "image/")
+"""Kinds of content that no JSON or XML can be, whatever the label of others is worth."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Bytes ``[start, stop)`` of an object (``stop`` None: to its end), ``what`` for messages.
@@ -69,9 +73,11 @@ def _check_kind(headers: Headers, wanted: Wanted) -> None:
     encoding = headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity"):
         raise Malformed(f"{wanted.what} came encoded, although it was asked for as it is")
-    kind = headers.get("content-type", "").lower()
-    if kind.startswith("text/html") and "html" not in wanted.mime_type.lower():
+    kind, own = headers.get("content-type", "").lower(), wanted.mime_type.lower()
+    if kind.startswith("text/html") and "html" not in own:
         raise Malformed(f"a web page came in place of {wanted.what}")
+    if own.startswith(_MEDIA) and re.match(r"(application|text)/([\w.-]+\+)?(json|xml)\b", kind):
+        raise Malformed(f"a message came in place of {wanted.what}")
 
 
 def _part(headers: Headers, wanted: Wanted, etag: str) -> Promise:
