@@ -63,10 +63,15 @@ def detach(work: Callable[[Ready], None]) -> int:
 
 
 def _be_child(work: Callable[[Ready], None], write_end: int) -> None:
-    """The child's life; ends the process."""
-    os.setsid()
+    """The child's life; ends the process.
+
+    It leaves the caller's process group only once it is mounted: autofs lets none but the group
+    of systemd, which mount(8) and its helpers are in, through to a mount point that is being
+    automounted; any other would wait there for itself.
+    """
 
     def ready(note: str) -> None:
+        os.setsid()
         _let_go_of_terminal()
         os.write(write_end, f"ready\n{note}".encode())
         os.close(write_end)

@@ -75,7 +75,10 @@ class Mounted:
 
 
 def mounts(table: Path = MOUNTS) -> list[Mounted]:
-    """All mounts of this process' name space, in the order they were made (proc(5))."""
+    """All mounts of this process' name space, in the order they were made (proc(5)).
+
+    But for automount points: one that waits to be mounted on counts as no mount.
+    """
     return list(_read(table.read_text(errors="surrogateescape")))
 
 
@@ -83,7 +86,8 @@ def _read(table: str) -> Iterator[Mounted]:
     for line in table.splitlines():
         left, _, right = line.partition(" - ")
         kind, source, *_ = [*right.split(" "), "", ""]
-        yield Mounted(_unescape(left.split(" ")[4]), kind, _unescape(source))
+        if kind != "autofs":
+            yield Mounted(_unescape(left.split(" ")[4]), kind, _unescape(source))
 
 
 def _unescape(field: str) -> str:
