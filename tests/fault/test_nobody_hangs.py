@@ -9,13 +9,12 @@ import time
 
 import pytest
 
-from tests.fault.tools import gauges, in_state, kernel, quiet, reading, status
+from tests.fault.tools import gauges, in_state, quiet, reading, status
 from tests.mount.conftest import content_of, flat
 from tests.mounting import files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 
-__all__ = ["kernel"]
 
 READERS = 200
 DEADLINE_S = 3.0

@@ -80,7 +80,7 @@ def status(mount: Mount) -> dict:
 def gauges(mount: Mount) -> dict[str, int]:
     """Everything that has to be zero when nobody wants anything."""
     now = status(mount)
-    slots = now["service"]["slots"] if "slots" in now["service"] else now["service"]
+    slots = now["service"]["slots"]
     return {
         "open_files": now["fuse"]["open_files"],
         "waiting": now["fuse"]["waiting"],

@@ -159,7 +159,7 @@ class Client:
         """
         if start < 0 or (stop is not None and stop <= start):
             raise ValueError("an empty part of an object cannot be asked for")
-        wanted = Wanted(f"object {record.id}", start, stop, etag, record.mime_type)
+        wanted = Wanted(f"object {record.id}", start, stop, etag, record.mime_type, record.size)
         body = await self._contents.open(
             Wish(record.region, record.id, record.size, wanted, urgent)
         )

@@ -16,7 +16,7 @@ _MEDIA = ("audio/", "video/", "image/")
 class Wanted:
     """Bytes ``[start, stop)`` of an object (``stop`` None: to its end), ``what`` for messages.
 
-    ``etag`` is that of the bytes one has already, ``mime_type`` the record's.
+    ``etag`` is that of the bytes one has already, ``mime_type`` and ``size`` the record's.
     """
 
     what: str
@@ -24,6 +24,7 @@ class Wanted:
     stop: int | None
     etag: str | None = None
     mime_type: str = ""
+    size: int = 0
 
     def headers(self) -> dict[str, str]:
         """The headers that ask for it (a weak ETag may not stand in ``If-Range``)."""
@@ -95,7 +96,7 @@ def _part(headers: Headers, wanted: Wanted, etag: str) -> Promise:
 def _nothing(headers: Headers, wanted: Wanted, etag: str) -> Promise:
     """A 416: the object ends before what was asked for. S3 may not say where."""
     total = unsatisfied_total(headers.get("content-range"))
-    if total is None and wanted.start == 0:
+    if total is None and wanted.start == wanted.size == 0:
         total = 0
     if total is None or total > wanted.start:
         raise Malformed(f"the service cannot give a part of {wanted.what}, and does not say why")

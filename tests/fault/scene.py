@@ -1,0 +1,196 @@
+"""A whole house over the stand-in in one process, without FUSE: quick, and every gauge at hand.
+
+Time runs ten times as fast as the wall clock, so that timeouts and pauses of seconds cost tenths
+of them while sockets and threads behave as they are.
+"""
+
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+import trio.testing
+
+from phonofs.config import Settings
+from phonofs.config.settings import Layer, Source, Surroundings, merge
+from phonofs.demo.account import Account
+from phonofs.demo.faults import Faults, plan
+from phonofs.demo.options import DEMO_KEY, DEMO_SECRET, Options
+from phonofs.demo.server import serve
+from phonofs.demo.service import Service
+from phonofs.errors import PhonofsError
+from phonofs.house import House, build
+from phonofs.supervise import keep_running
+from phonofs.tree.layout import ROOT
+from tests.mounting import START_S
+
+RATE = 10
+KERNEL = 131072
+"""Bytes that the kernel asks for at a time."""
+
+READER_GAUGES = (
+    "waiters", "parts", "ahead", "ahead_queued", "streams", "handles", "lingering", "held",
+)  # fmt: skip
+
+
+def fast(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an async test with the fast clock."""
+
+    @functools.wraps(function)
+    def run(**fixtures: Any) -> None:
+        clock = trio.testing.MockClock(rate=RATE)
+        trio.run(functools.partial(function, **fixtures), clock=clock)
+
+    return run
+
+
+def settings_of(url: str, folder: Path, **options: object) -> Settings:
+    """The settings of a mount of the stand-in; ``options`` as they would stand in a file."""
+    values = {
+        "key": DEMO_KEY,
+        "secret": DEMO_SECRET,
+        "api_url": url,
+        "cache_dir": str(folder / "cache"),
+        "cache_min_free": "0",
+        "timezone": "UTC",
+        "timeout": "3s",
+        "read_deadline": "20s",
+        "poll_interval": "0",
+        **options,
+    }
+    around = Surroundings("UTC", 0, 0, folder, folder)
+    return merge([Layer(Source.FILE, values)], "default", around)
+
+
+@dataclass
+class Scene:
+    """The house, the service behind it, and its reader's eye."""
+
+    house: House
+    service: Service
+
+    @property
+    def vfs(self):
+        return self.house.vfs
+
+    def faults(self, *rules: dict[str, object], seed: int = 1) -> Faults:
+        """Misbehave from now on; no rule: behave again."""
+        self.service.faults = Faults(plan({"seed": seed, "rule": list(rules)}))
+        return self.service.faults
+
+    async def tree(self) -> dict[str, int]:
+        """Path to inode of every file, by opening every folder."""
+        found: dict[str, int] = {}
+
+        async def walk(ino: int, above: str) -> None:
+            folder = await self.vfs.open_folder(ino)
+            for entry in folder.entries:
+                path = f"{above}{entry.name}"
+                if entry.folder:
+                    await walk(entry.ino, f"{path}/")
+                else:
+                    found[path] = entry.ino
+
+        await walk(ROOT, "")
+        return found
+
+    def truth(self, ino: int) -> bytes:
+        """What the service has of a file."""
+        record = self.house._catalogue.record(ino)
+        item = self.service.account.item(record.region, record.id)
+        return item.content.read(0, item.content.size)
+
+    async def read(self, ino: int, step: int = KERNEL) -> bytes:
+        """A whole file as the kernel reads it."""
+        handle = self.vfs.open(ino)
+        try:
+            pieces: list[bytes] = []
+            offset = 0
+            while piece := await self.piece(handle, offset, step):
+                pieces.append(piece)
+                offset += len(piece)
+            return b"".join(pieces)
+        finally:
+            self.vfs.release(handle)
+
+    async def piece(self, handle, offset: int, size: int) -> bytes:
+        want = max(0, min(size, handle.size - offset))
+        data = self.vfs.read_now(handle, offset, size)
+        if data is None:
+            data = await self.vfs.read(handle, offset, size)
+            want = max(0, min(size, handle.size - offset))  # the real length may be another
+        else:
+            await trio.lowlevel.checkpoint()
+        assert len(data) == want, "a short read is the end of the file for everybody"
+        return data
+
+    def busy(self) -> dict[str, int]:
+        """What is not zero of all that has to be zero in the end."""
+        status = self.house.status()
+        reader, service, cache = status["reader"], status["service"], status["cache"]
+        gauges = {
+            **{name: reader[name] for name in READER_GAUGES},
+            "slots": service["slots"]["in_use"],
+            "slots_waiting": service["slots"]["waiting"],
+            "listings": len(self.house._lister._flights),
+            "pinned": cache["pinned"],
+        }
+        return {name: count for name, count in gauges.items() if count}
+
+    async def settled(self, within_s: float = 60) -> None:
+        """Wait until every gauge is back to zero."""
+        with trio.move_on_after(within_s):
+            while self.busy():
+                await trio.sleep(0.2)
+        assert not self.busy()
+
+
+async def outcome(scene: Scene, ino: int, deadline_s: float, step: int = KERNEL) -> str:
+    """'right', or the name of the error; never wrong, and each read ends in time."""
+    handle = scene.vfs.open(ino)
+    got = bytearray()
+    try:
+        while True:
+            begun = trio.current_time()
+            try:
+                piece = await scene.piece(handle, len(got), step)
+            finally:
+                took = trio.current_time() - begun
+                assert took <= deadline_s + 0.5 * RATE, f"a read took {took:.1f} s"
+            if not piece:
+                break
+            got += piece
+    except PhonofsError as error:
+        return type(error).__name__
+    finally:
+        scene.vfs.release(handle)
+    assert bytes(got) == scene.truth(ino), "wrong bytes"
+    return "right"
+
+
+@asynccontextmanager
+async def standing(
+    account: Account, options: Options | None = None, *rules: dict[str, object]
+) -> AsyncIterator[Service]:
+    async with serve(account, options, Faults(plan({"rule": list(rules)}))) as service:
+        yield service
+
+
+@asynccontextmanager
+async def living(service: Service, folder: Path, **options: object) -> AsyncIterator[Scene]:
+    """A house that runs until the block ends; then all its gauges are zero."""
+    settings = settings_of(service.url, folder, **options)
+    async with build(settings, str(folder / "m")) as house, trio.open_nursery() as nursery:
+        with trio.fail_after(START_S * RATE):
+            for name, task in house.tasks():
+                await nursery.start(keep_running, name, task)
+            await house.connect()
+            for name, task in house.later_tasks():
+                await nursery.start(keep_running, name, task)
+        scene = Scene(house, service)
+        yield scene
+        await scene.settled()
+        nursery.cancel_scope.cancel()
