@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from phonofs.cache import blob as blobs
-from phonofs.cache import checking
+from phonofs.cache import checking, reading
 from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
 from phonofs.cache.shelf import Content
@@ -43,8 +43,11 @@ async def test_what_was_written_is_read_at_once(tmp_path: Path):
     cache.close()
 
 
-async def test_what_was_written_survives_a_remount(tmp_path: Path):
+async def test_what_was_written_survives_a_remount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Verified as it was, block by block, also at odd offsets."""
+    monkeypatch.setattr(reading, "CHECK_NOW", 2 * BLOCK)
     await stored(tmp_path, RECORD, DATA)
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)
@@ -138,6 +141,7 @@ async def test_of_a_truncated_file_what_is_left_stays(tmp_path: Path):
 @LOST
 async def test_a_passing_read_error_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What the second look finds right is given out, whole."""
+    monkeypatch.setattr(reading, "CHECK_NOW", 0)  # the first look, which does not wait
     await stored(tmp_path, RECORD, DATA)
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)

@@ -1,11 +1,16 @@
-"""What a block is, and the CRCs of the blocks of one object. Pure."""
+"""What a block is, and the CRCs of the blocks of one object. Pure.
+
+The CRC is CRC-32C (Castagnoli), for which processors have an instruction: 19 GiB/s here, where
+``zlib.crc32`` makes 2.5, which was a third of what a read from the cache costs.
+"""
 
 from __future__ import annotations
 
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
-from zlib import crc32
+
+from crc32c import crc32c
 
 from phonofs.ranges import Ranges
 
@@ -48,12 +53,12 @@ def bytes_of(first: int, last: int, size: int) -> tuple[int, int]:
 
 
 def crcs_of(data: memoryview) -> list[int]:
-    """The CRC-32 of each block of ``data``, which begins at the start of a block."""
-    return [crc32(data[at : at + BLOCK]) for at in range(0, len(data), BLOCK)]
+    """The CRC-32C of each block of ``data``, which begins at the start of a block."""
+    return [crc32c(data[at : at + BLOCK]) for at in range(0, len(data), BLOCK)]
 
 
 class Seals:
-    """The CRC-32 of the blocks of one object, as far as they are known.
+    """The CRC-32C of the blocks of one object, as far as they are known.
 
     Owner: the blob. Invariant: ``_crcs`` is at least as long as the last block in ``known``;
     what it holds for a block that is not in ``known`` means nothing.

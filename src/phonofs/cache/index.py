@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 NAME = "index.sqlite"
 _FILES = (NAME, f"{NAME}-wal", f"{NAME}-shm", f"{NAME}-journal")
-_VERSION = 1
+_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE object (
