@@ -43,9 +43,7 @@ async def test_what_was_written_is_read_at_once(tmp_path: Path):
     cache.close()
 
 
-async def test_what_was_written_survives_a_remount(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+async def test_what_was_written_survives_a_remount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Verified as it was, block by block, also at odd offsets."""
     monkeypatch.setattr(reading, "CHECK_NOW", 2 * BLOCK)
     await stored(tmp_path, RECORD, DATA)
