@@ -12,24 +12,32 @@ from typing import Any
 
 import msgspec
 
+from phonofs.css.bounds import (
+    EARLIEST_MS,
+    LARGEST_OBJECT,
+    LARGEST_RECORD,
+    LATEST_MS,
+    LONGEST_TEXT,
+    MOST_TAGS,
+)
 from phonofs.css.lenient import decode_leniently, mend_text
+from phonofs.css.plain import plain_record
 from phonofs.errors import Malformed
 from phonofs.model import Page, Record, State
 
-LARGEST_OBJECT = 1 << 40
-"""1 TiB: far above any recording, far below what overflows in a file system."""
-
-LARGEST_RECORD = 1 << 18
-"""256 KiB of JSON; the vendor's examples have 1 to 3 KB."""
-
-MOST_TAGS = 1000
-LONGEST_TEXT = 4096
-"""Characters of a name or tag; a longer one is cut, the source keeps it."""
+__all__ = [
+    "LARGEST_OBJECT",
+    "LARGEST_RECORD",
+    "integer",
+    "parse_page",
+    "parse_record",
+    "time_ms",
+    "truth",
+    "valid_id",
+]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
-EARLIEST_MS = int(datetime(1990, 1, 1, tzinfo=UTC).timestamp()) * 1000
-LATEST_MS = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * 1000
 
 _ID = re.compile(r"[!-~]{1,200}")
 _ID_FORBIDS = frozenset('/\\?#%"<>')
@@ -58,11 +66,14 @@ def parse_page(body: bytes, region: str) -> Page:
         shape = msgspec.json.decode(body, type=_PageShape)
     except (msgspec.MsgspecError, RecursionError):
         return _lenient_page(body, region)
-    return _page([_read(bytes(raw), "a record") for raw in shape.content], region, shape)
+    return _page((bytes(raw) for raw in shape.content), region, shape)
 
 
 def parse_record(body: bytes, region: str) -> Record:
     """The record in the answer for one object, also as a list of one. Raises Malformed."""
+    record = plain_record(body, region)
+    if record is not None:
+        return record
     value, source = _read(body, "an object")
     if isinstance(value, list) and len(value) == 1:
         value, source = value[0], None
@@ -122,14 +133,20 @@ def _lenient_page(body: bytes, region: str) -> Page:
         records += content
     end = parts[-1] if parts else {}
     shape = _PageShape([], end.get("lastPage"), end.get("pageKey"), end.get("total"))
-    return _page([(record, None) for record in records], region, shape)
+    return _page(records, region, shape)
 
 
-def _page(found: Iterable[tuple[Any, bytes | None]], region: str, shape: _PageShape) -> Page:
+def _page(found: Iterable[Any], region: str, shape: _PageShape) -> Page:
+    """``found``: the text of each record, or its value where the text had to be mended."""
     records, rejected, count = [], [], 0
-    for value, source in found:
+    for each in found:
         count += 1
+        plain = plain_record(each, region) if isinstance(each, bytes) else None
+        if plain is not None:
+            records.append(plain)
+            continue
         try:
+            value, source = _read(each, "a record") if isinstance(each, bytes) else (each, None)
             records.append(_record(value, source, region))
         except _Odd as odd:
             rejected.append(str(odd))
