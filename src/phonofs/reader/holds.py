@@ -47,9 +47,9 @@ class Holds:
 
     def drop(self, stream: Stream) -> None:
         """Somebody opened it: the hold is over."""
-        _, size = self._held.pop(stream, (0.0, 0))
-        if size:
-            self._bytes -= size
+        held = self._held.pop(stream, None)
+        if held is not None:
+            self._bytes -= held[1]
             stream.holds -= 1
 
     def expire(self, now: float) -> float:

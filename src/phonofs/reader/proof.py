@@ -74,6 +74,16 @@ class Proof:
         self._over = trio.Event()
         stream.yard.spawn(self._check)
 
+    def doubt(self) -> None:
+        """The service names another length than the record: believed once the whole was checked.
+
+        Otherwise two bytes of something else would pass for a whole file that ends there.
+        """
+        stream = self._stream
+        provable = expected(stream.record.checksum) is not None
+        if provable and not self.sure and stream.size <= CHECKED_FIRST:
+            self.gated = True
+
     def passed(self) -> None:
         """New bytes are there; to be called before those who wait for them are woken."""
         verdict = self._passing.advance()

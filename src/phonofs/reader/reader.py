@@ -121,7 +121,7 @@ class Reader:
         stream = handle.stream
         stop = min(offset + size, stream.size)
         if offset >= stop:
-            return b""
+            return None if stream.held else b""
         if handle.window.note(offset, stop):
             handle.kick_at = 0
         if stream.held or handle.wrong is not None:
@@ -169,11 +169,11 @@ class Reader:
         while True:
             self._usable(handle)
             stop = min(offset + size, stream.size)
-            if offset >= stop:
-                return b""
-            stream.needs[ticket] = offset, stop
+            stream.needs[ticket] = offset, max(offset, stop)
             if stream.proof.gated:
                 await stream.proof.settle(handle, deadline)
+            elif offset >= stop:
+                return b""
             elif (coming := stream.cover(handle, offset, stop)) is not None:
                 waited = True
                 await coming[0].until(coming[1], deadline)

@@ -284,6 +284,8 @@ class Stream:
         for part in self.parts:
             part.cut(size)
         self.yard.tell(self.yard.on_size, self.ino, size)
+        if size != self.record.size:
+            self.proof.doubt()
         if self.blob.complete:
             self.proof.completed()
 

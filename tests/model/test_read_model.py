@@ -1,0 +1,189 @@
+"""Random reads of several readers at once, against the plain bytes, while the service misbehaves.
+
+Every byte given is right, or the read is an error, and within its deadline; a file read whole
+is right to the last byte even if the service's bytes were false. A failing plan of faults is
+printed as ``phonofs demo --fault`` takes it.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phonofs.demo.account import ListedAccount, flat_item
+from phonofs.demo.options import WAYS, Options
+from phonofs.errors import ServiceError
+from tests.model import strategies as s
+from tests.model.test_tree_model import MODEL, check_gauges, note_plan
+from tests.model.world import NOW_MS, Look, World, run
+
+pytestmark = pytest.mark.expected_log("")
+
+MIB = 1 << 20
+SIZES = [0, 1, 131_072, 300_001, 2 * MIB, 5 * MIB + 7]
+DEADLINE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each reader reads: (file, where from 0 to 1, how many bytes, pause before in s)."""
+
+    way: str
+    cache_size: int
+    sizes: list[int]
+    rules: list[dict[str, Any]]
+    readers: list[list[tuple[int, float, int, float]]]
+
+
+READS = st.tuples(
+    st.integers(0, 2),
+    st.one_of(st.floats(0, 1), st.sampled_from([0.0, -1.0])),
+    st.sampled_from([1, 4096, 131_072, 131_072, 1_000_000]),
+    st.sampled_from([0.0, 0.0, 0.01, 3.0]),
+)
+
+
+def plans(how: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Plan]:
+    return st.builds(
+        Plan,
+        st.sampled_from(WAYS),
+        st.sampled_from([0, 400_000, 50 * MIB]),
+        st.lists(st.sampled_from(SIZES), min_size=1, max_size=3),
+        st.lists(s.rule(how), max_size=3),
+        st.lists(st.lists(READS, min_size=1, max_size=10), min_size=1, max_size=4),
+    )
+
+
+class Readers:
+    """Readers of one world. ``given`` counts bytes that came, so that a test shows something."""
+
+    def __init__(self, world: World, inos: list[int]) -> None:
+        self.world = world
+        self.inos = inos
+        self.given = 0
+
+    async def follow(self, reads: list[tuple[int, float, int, float]]) -> None:
+        """One reader; a place of -1 reads on where the last read ended."""
+        offset = 0
+        for n, at, count, pause_s in reads:
+            await trio.sleep(pause_s)
+            ino = self.inos[n % len(self.inos)]
+            plain = self.world.plain(self.world.key(ino))
+            offset = offset if at < 0 else int(at * len(plain))
+            handle = self.world.house.vfs.open(ino)
+            try:
+                data = await self.read(handle, offset, count)
+            except ServiceError:
+                continue
+            finally:
+                self.world.house.vfs.release(handle)
+            assert data == plain[offset : offset + count]
+            offset += len(data)
+            self.given += len(data)
+
+    async def read(self, handle: Any, offset: int, count: int) -> bytes:
+        vfs = self.world.house.vfs
+        begun = trio.current_time()
+        try:
+            data = vfs.read_now(handle, offset, count)
+            return await vfs.read(handle, offset, count) if data is None else data
+        finally:
+            assert trio.current_time() - begun <= DEADLINE_S + 0.001
+
+    async def whole(self, ino: int) -> None:
+        """Read a file from its first byte to its last; it is right, or an error."""
+        plain = self.world.plain(self.world.key(ino))
+        handle, got = self.world.house.vfs.open(ino), b""
+        try:
+            while data := await self.read(handle, len(got), 131_072):
+                got += data
+        except ServiceError:
+            return
+        finally:
+            self.world.house.vfs.release(handle)
+        assert got == plain
+
+
+async def prepared(world: World, plan: Plan) -> Readers:
+    """List all, then misbehave."""
+    files = await world.tree()
+    note_plan(plan.rules)
+    world.misbehave(plan.rules)
+    return Readers(world, [files[path].ino for path in sorted(files)])
+
+
+def account(plan: Plan) -> ListedAccount:
+    return ListedAccount(
+        flat_item(f"{n}0000000", size, NOW_MS - 3_600_000 * (n + 1))
+        for n, size in enumerate(plan.sizes)
+    )
+
+
+async def read_in_parts(plan: Plan) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder), account(plan), Options(content=plan.way))
+        async with world.mounted(Look(cache_size=plan.cache_size)):
+            readers = await prepared(world, plan)
+            async with trio.open_nursery() as nursery:
+                for reads in plan.readers:
+                    nursery.start_soon(readers.follow, reads)
+            world.misbehave([])
+            await trio.sleep(700)
+            for ino in readers.inos:
+                await readers.whole(ino)
+            await trio.sleep(120)
+            check_after(world)
+
+
+async def read_whole(plan: Plan) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder), account(plan), Options(content=plan.way))
+        async with world.mounted(Look(cache_size=plan.cache_size)):
+            readers = await prepared(world, plan)
+            for _ in range(2):
+                async with trio.open_nursery() as nursery:
+                    for ino in readers.inos * 2:
+                        nursery.start_soon(readers.whole, ino)
+            await trio.sleep(700)
+            check_after(world)
+
+
+def check_after(world: World) -> None:
+    check_gauges(world)
+    cache = world.house.status()["cache"]
+    assert cache["disk_bytes"] <= world.look.cache_size  # type: ignore[index]
+
+
+@settings(MODEL, max_examples=35)
+@given(plans(s.HOW))
+def test_random_reads_are_the_plain_bytes(plan):
+    """Several readers, random places, failing requests: each read right, or an error in time."""
+    run(read_in_parts, plan)
+
+
+@settings(MODEL, max_examples=25)
+@given(plans(st.one_of(s.FALSE, s.HOW)))
+def test_a_file_read_whole_is_right_whatever_the_service_sends(plan):
+    """Flipped, cut, longer, shorter: who reads a file to its end got its bytes, or an error."""
+    run(read_whole, plan)
+
+
+@pytest.mark.slow
+@settings(MODEL, max_examples=2000)
+@given(plans(s.HOW))
+def test_random_reads_for_long(plan):
+    """Thousands of plans."""
+    run(read_in_parts, plan)
+
+
+@pytest.mark.slow
+@settings(MODEL, max_examples=1500)
+@given(plans(st.one_of(s.FALSE, s.HOW)))
+def test_files_read_whole_for_long(plan):
+    """Thousands of plans."""
+    run(read_whole, plan)

@@ -1,0 +1,352 @@
+"""The whole file system but FUSE against a reference rebuilt naively from the object list.
+
+A story is a list of steps: what happens at the service, what a user does, what breaks. While it
+is told, a listing shows what was there all along and nothing that never was, and every byte read
+is right or an error; whenever all is well for a while, the tree is exactly the reference.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import HealthCheck, currently_in_test_context, given, note, settings
+
+from phonofs.catalogue.store import Entry
+from phonofs.demo.account import Item, ListedAccount, change
+from phonofs.demo.content import ramp
+from phonofs.errors import Archived, NoSuchName, ServiceError
+from phonofs.reader.handle import Handle
+from tests.model import strategies as s
+from tests.model.world import POLL_S, Key, Look, World, reference, run
+
+pytestmark = pytest.mark.expected_log("")
+
+STEP = 131_072
+
+
+class Teller:
+    """Tells a story. Owns what was held open, and what the tree may show at the moment.
+
+    moments   the state of each object, at every change since all was well last
+    versions  the contents of each object since then, the newest last; ``history`` since ever
+    broken    whether errors are no surprise
+    numbers   the inode number of each object, from the first time it was seen
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.held: list[tuple[Handle, Key, list[bytes]]] = []
+        self.moments: list[dict[Key, str]] = []
+        self.versions: dict[Key, list[bytes]] = {}
+        self.history: dict[Key, list[bytes]] = {}
+        self.numbers: dict[Key, int] = {}
+        self.broken = True
+        self.begin()
+
+    # what may be shown
+
+    def begin(self) -> None:
+        """All is well: what is now counts, and nothing before."""
+        self.moments = [self.states()]
+        self.versions = {key: [self.world.plain(key)] for key in self.moments[0]}
+        for key, (version,) in self.versions.items():
+            self.history.setdefault(key, []).append(version)
+
+    def moved(self, key: Key) -> None:
+        """An object changed."""
+        self.moments.append(self.states())
+        self.versions.setdefault(key, []).append(self.world.plain(key))
+        self.history.setdefault(key, []).append(self.world.plain(key))
+        for _, held, known in self.held:
+            if held == key:
+                known.append(self.world.plain(key))
+
+    def states(self) -> dict[Key, str]:
+        return {(item.region, item.id): item.state for item in self.items}
+
+    def shown(self, every: Callable[[Iterable[bool]], bool]) -> set[tuple[str, Key]]:
+        """(Folder, object) of what was to be shown in ``all`` or ``any`` of the moments."""
+        states = self.world.look.states
+        return {
+            (self.world.folder_of(key), key)
+            for key in self.moments[-1]
+            if every(moment.get(key) in states for moment in self.moments)
+        }
+
+    @property
+    def items(self) -> list[Item]:
+        return list(self.world.account)
+
+    # steps
+
+    async def tell(self, step: Any) -> None:
+        await getattr(self, f"_{type(step).__name__.lower()}")(step)
+        self.world.check_kernel()
+
+    async def _add(self, step: s.Add) -> None:
+        await trio.sleep(1)
+        item = step.what.item(updated_ms=self.world.now_ms())
+        old = self.world.account.item(item.region, item.id)
+        if old is None or old.created_ms == item.created_ms:
+            self.world.account.put(item)
+            self.moved((item.region, item.id))
+
+    async def _alter(self, step: s.Alter) -> None:
+        if not self.items:
+            return
+        await trio.sleep(1)
+        item = self.items[step.n % len(self.items)]
+        fields = dict(step.fields)
+        if "content" in fields:
+            size = fields["content"]
+            fields["content"] = ramp(f"{item.id}{size}{self.world.now_ms()}", size)
+        if "agent" in fields:
+            fields["tags"] = {**item.tags, "agentName": fields.pop("agent")}
+        change(self.world.account, item.region, item.id, self.world.now_ms(), **fields)
+        self.moved((item.region, item.id))
+
+    async def _list(self, step: s.List) -> None:
+        path, ino = "", 1
+        for pick in [*step.picks, 0]:
+            try:
+                entries = await self.world.listing(ino)
+            except (ServiceError, NoSuchName):
+                return
+            self.plausible(path, entries)
+            folders = [entry for entry in entries if entry.folder]
+            if not folders:
+                return
+            chosen = folders[pick % len(folders)]
+            path = f"{path}/{chosen.name}" if path else chosen.name
+            ino = chosen.ino
+
+    def plausible(self, path: str, entries: list[Entry]) -> None:
+        """Nothing is shown that never was; nothing lacks that was there all the time."""
+        below = f"{path}/" if path else ""
+        ever, always = self.shown(any), self.shown(all)
+        shown: set[str | Key] = set()
+        for entry in entries:
+            if entry.folder:
+                inside = f"{below}{entry.name}/"
+                region = not path and entry.name in self.world.account.regions
+                assert region or any(f"{f}/".startswith(inside) for f, _ in ever), inside
+                shown.add(entry.name)
+            else:
+                key = self.world.key(entry.ino)
+                assert (path, key) in ever, f"{path} never held {key}"
+                shown.add(key)
+        for folder, key in always:
+            if folder == path:
+                assert key in shown, f"{key} is not shown in {path}"
+            elif folder.startswith(below):
+                part = folder[len(below) :].split("/")[0]
+                assert part in shown, f"{part} is not shown in {path}"
+
+    async def _pick(self, n: int) -> Any:
+        try:
+            files = sorted((await self.world.tree()).items())
+        except (ServiceError, NoSuchName):
+            return None
+        return files[n % len(files)][1] if files else None
+
+    async def _read(self, step: s.Read) -> None:
+        entry = await self._pick(step.n)
+        if entry is None:
+            return
+        try:
+            handle = self.world.house.vfs.open(entry.ino)
+        except Archived:
+            return
+        key = self.world.key(entry.ino)
+        try:
+            if step.at < 0:
+                assert await self.whole(handle, entry.ino) in self.versions[key]
+            else:
+                await self.part(handle, key, self.versions[key], step.at, step.count)
+        except ServiceError:
+            assert self.broken or len(self.versions[key]) > 1
+        finally:
+            self.world.house.vfs.release(handle)
+
+    async def whole(self, handle: Handle, ino: int) -> bytes:
+        got = b""
+        while data := await self.read(handle, len(got), STEP):
+            if ino:
+                self.world.kernel.pages.setdefault(ino, {})[len(got)] = data
+            got += data
+        assert len(got) == handle.size
+        return got
+
+    async def read(self, handle: Handle, offset: int, count: int) -> bytes:
+        vfs = self.world.house.vfs
+        begun = trio.current_time()
+        data = vfs.read_now(handle, offset, count)
+        try:
+            if data is None:
+                data = await vfs.read(handle, offset, count)
+        finally:
+            assert trio.current_time() - begun <= 20.001, "longer than the read deadline"
+        assert len(data) == max(0, min(count, handle.size - offset)), "a short read"
+        return data
+
+    async def part(
+        self, handle: Handle, key: Key, versions: list[bytes], at: float, count: int
+    ) -> bytes:
+        offset = int(at * handle.size)
+        data = await self.read(handle, offset, count)
+        assert data in [version[offset : offset + count] for version in versions], key
+        return data
+
+    async def _hold(self, step: s.Hold) -> None:
+        entry = await self._pick(step.n)
+        if entry is None:
+            return
+        try:
+            handle = self.world.house.vfs.open(entry.ino)
+        except Archived:
+            return
+        key = self.world.key(entry.ino)
+        checksum = self.world.house.vfs.attribute(entry.ino, "user.phonofs.checksum")
+        known = [md5(version) for version in self.history[key]].index(checksum.decode())
+        self.held.append((handle, key, self.history[key][known:]))
+
+    async def _readheld(self, step: s.ReadHeld) -> None:
+        """All bytes of an open file are of one version, that of its record or a newer one."""
+        if not self.held:
+            return
+        handle, key, known = self.held[step.n % len(self.held)]
+        try:
+            data = await self.part(handle, key, known, step.at, step.count)
+        except ServiceError:
+            assert self.broken or len(self.history[key]) > 1
+            return
+        offset = int(step.at * handle.size)
+        known[:] = [each for each in known if each[offset : offset + step.count] == data]
+
+    async def _drop(self, step: s.Drop) -> None:
+        if self.held:
+            self.world.house.vfs.release(self.held.pop(step.n % len(self.held))[0])
+
+    async def _wait(self, step: s.Wait) -> None:
+        await trio.sleep(step.seconds)
+
+    async def _break(self, step: s.Break) -> None:
+        note_plan(step.rules)
+        self.world.misbehave(step.rules)
+        self.broken = True
+
+    async def _settle(self, step: s.Settle) -> None:
+        """The faults are over: within a few polls all is exactly as the object list says."""
+        self.world.misbehave([])
+        await trio.sleep(700)  # the longest pause that anything takes is 600 s
+        shown = await self.world.tree(settled=True)
+        expected = reference(self.world.account, self.world.look)
+        found = {path: self.world.key(entry.ino) for path, entry in shown.items()}
+        assert found == expected, set(found.items()) ^ set(expected.items())
+        self.broken = False
+        self.begin()
+        for path, entry in shown.items():
+            key = expected[path]
+            assert self.numbers.setdefault(key, entry.ino) == entry.ino, "inodes are permanent"
+            item = self.world.account.item(*key)
+            assert item is not None
+            assert entry.archived == (item.state == "ARCHIVED")
+            assert entry.size == item.content.size
+            assert entry.mtime_ms == item.created_ms // 1000 * 1000
+            await self._whole_file(path, entry, key)
+        self.world.check_kernel()
+        for key, ino in self.numbers.items():
+            self._check_pages(key, ino)
+
+    async def _whole_file(self, path: str, entry: Any, key: Key) -> None:
+        vfs = self.world.house.vfs
+        found = await vfs.lookup(self.world.house._catalogue.parent(entry.ino), entry.name)
+        assert found == entry, path
+        if entry.archived:
+            with pytest.raises(Archived):
+                vfs.open(entry.ino)
+            return
+        handle = vfs.open(entry.ino)
+        assert await self.whole(handle, entry.ino) == self.world.plain(key), path
+        vfs.release(handle)
+        size = self.world.house.status()["cache"]["disk_bytes"]  # type: ignore[index]
+        assert size <= self.world.look.cache_size, "the cap of the cache is hard"
+
+    def _check_pages(self, key: Key, ino: int) -> None:
+        item = self.world.account.item(*key)
+        if item is None or item.state != "AVAILABLE":
+            return
+        plain = self.world.plain(key)
+        for offset, data in self.world.kernel.pages.get(ino, {}).items():
+            assert data == plain[offset : offset + len(data)], "the kernel has old pages"
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def note_plan(rules: list[dict[str, Any]]) -> None:
+    """So that a failing story can be gone through by hand."""
+    if currently_in_test_context():
+        note(f"phonofs demo MOUNTPOINT --fault '{json.dumps({'seed': 1, 'rule': rules})}'")
+
+
+async def told(story: s.Story) -> None:
+    account = ListedAccount([each.item() for each in story.objects], story.regions)
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder), account, story.options)
+        steps = [*story.steps, s.Settle()]
+        look: Look | None = story.look
+        teller: Teller | None = None
+        while look is not None:
+            world.misbehave([])
+            async with world.mounted(look):
+                teller = teller or Teller(world)
+                teller.broken = True
+                look = await part_of(teller, steps)
+                for handle, _, _ in teller.held:
+                    world.house.vfs.release(handle)
+                teller.held.clear()
+                await trio.sleep(2 * POLL_S)
+                check_gauges(world)
+
+
+async def part_of(teller: Teller, steps: list[Any]) -> Look | None:
+    """Steps up to the next remount; how to mount then."""
+    while steps:
+        step = steps.pop(0)
+        if isinstance(step, s.Remount):
+            return step.look
+        await teller.tell(step)
+    return None
+
+
+def check_gauges(world: World) -> None:
+    """With all files closed and nothing under way, nothing is held."""
+    status = world.house.status()
+    cache, reader = status["cache"], status["reader"]
+    assert cache["pinned"] == 0, cache  # type: ignore[index]
+    assert reader["waiters"] == reader["parts"] == 0, reader  # type: ignore[index]
+
+
+MODEL = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+
+
+@settings(MODEL, max_examples=70)
+@given(s.stories(12))
+def test_the_tree_is_what_the_object_list_says(story):
+    """Bounded, for every change."""
+    run(told, story)
+
+
+@pytest.mark.slow
+@settings(MODEL, max_examples=3000)
+@given(s.stories(30))
+def test_the_tree_for_long(story):
+    """Thousands of stories, longer ones."""
+    run(told, story)

@@ -1,0 +1,329 @@
+"""A whole house without FUSE under a fake clock, and the reference it is compared with.
+
+The stand-in answers in process; threads are run inline, so that a run depends on nothing but
+what Hypothesis chose. :class:`Kernel` stands for the kernel's caches: what it was told once it
+believes until phonofs tells it otherwise.
+"""
+
+import contextlib
+import json
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from zoneinfo import ZoneInfo
+
+import httpx
+import trio
+import trio.testing
+
+from phonofs.catalogue.store import Change, Entry
+from phonofs.config import Layer, Settings, Source, merge
+from phonofs.config.settings import Surroundings
+from phonofs.css.records import parse_record
+from phonofs.css.transport import Transport
+from phonofs.demo.account import Item, ListedAccount
+from phonofs.demo.answers import Answer, Dropped, Request
+from phonofs.demo.faults import Faults, plan
+from phonofs.demo.options import DEMO_KEY, DEMO_SECRET, Options
+from phonofs.demo.service import Service
+from phonofs.house import House, build
+from phonofs.supervise import keep_running
+from phonofs.tree.layout import ROOT
+from phonofs.tree.naming import file_name
+
+NOW_MS = int(datetime(2024, 4, 2, 12, tzinfo=ZoneInfo("UTC")).timestamp() * 1000)
+API, STORE = "http://127.0.0.1:1", "http://127.0.0.1:2"
+POLL_S = 60
+TEMPLATE = "{time}_{name}_{id8}"
+
+Key = tuple[str, str]
+"""Region and id of an object."""
+
+
+class InProcess(httpx.AsyncBaseTransport):
+    """The stand-in as httpx sees a network."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        asked = Request(
+            request.method,
+            request.url.path,
+            dict(request.url.params),
+            {name.lower(): value for name, value in request.headers.items()},
+            await request.aread(),
+            "store" if str(request.url).startswith(STORE) else "api",
+        )
+        answer = await self._service.answer(asked)
+        try:
+            await answer.begin()
+        except Dropped as error:
+            raise httpx.ReadError(str(error)) from None
+        headers = {**answer.headers, "Content-Length": str(answer.length)}
+        return httpx.Response(answer.status, headers=headers, stream=_Body(answer))
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, answer: Answer) -> None:
+        self._pieces = answer.pieces()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._pieces:
+                yield bytes(piece)
+                await trio.lowlevel.checkpoint()
+        except Dropped as error:
+            raise httpx.RemoteProtocolError(str(error)) from None
+
+    async def aclose(self) -> None:
+        await self._pieces.aclose()
+
+
+class Kernel:
+    """What the kernel keeps: names, attributes and pages, each until it is told to forget it."""
+
+    def __init__(self) -> None:
+        self.names: dict[tuple[int, str], int] = {}
+        self.attributes: dict[int, Entry] = {}
+        self.pages: dict[int, dict[int, bytes]] = {}
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        """As ``fuse/notify.py`` passes it on."""
+        for change in changes:
+            for entry in change.entries:
+                self.names.pop(entry, None)
+            for ino in change.folders:
+                self.attributes.pop(ino, None)
+            if change.content or change.kind == "removed":
+                self.pages.pop(change.ino, None)
+            if change.content or change.kind in ("removed", "changed"):
+                self.attributes.pop(change.ino, None)
+
+    def saw(self, parent: int, entry: Entry) -> None:
+        """What a readdirplus or a lookup leaves behind."""
+        self.names[parent, entry.name] = entry.ino
+        self.attributes[entry.ino] = entry
+
+
+class Faulty(logging.Handler):
+    """Keeps what must never be logged: a traceback, which is a fault of ours."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self.seen.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the account is mounted."""
+
+    timezone: str = "UTC"
+    cache_size: int = 1_200_000
+    archived: bool = True
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The states that are shown."""
+        return ("AVAILABLE", "ARCHIVED") if self.archived else ("AVAILABLE",)
+
+    def settings(self, folder: Path) -> Settings:
+        values = {
+            "api_url": API,
+            "key": DEMO_KEY,
+            "secret": DEMO_SECRET,
+            "timezone": self.timezone,
+            "cache_dir": str(folder / "cache"),
+            "cache_size": str(self.cache_size),
+            "cache_min_free": "0",
+            "poll_interval": str(POLL_S),
+            "page_size": "3",
+            "read_deadline": "20s",
+            "timeout": "4s",
+            "name_template": TEMPLATE,
+            "archived": "show" if self.archived else "hide",
+        }
+        around = Surroundings("UTC", 0, 0, folder, folder)
+        return merge([Layer(Source.FILE, values, "model")], "model", around)
+
+
+class World:
+    """The account, its service, and the house that is mounted now."""
+
+    def __init__(self, folder: Path, account: ListedAccount, options: Options) -> None:
+        self.folder = folder
+        self.account = account
+        self.service = Service(account, options, now_ms=self.now_ms)
+        self.service.url, self.service.store_url = API, STORE
+        self.kernel = Kernel()
+        self.look = Look()
+        self.house: House
+
+    def now_ms(self) -> int:
+        """The service's clock, and ours."""
+        return NOW_MS + int(trio.current_time() * 1000)
+
+    def misbehave(self, rules: Sequence[dict[str, Any]]) -> None:
+        self.service.faults = Faults(plan({"seed": 1, "rule": list(rules)}))
+
+    @asynccontextmanager
+    async def mounted(self, look: Look) -> AsyncIterator[House]:
+        """The house of a mount; the kernel starts with nothing. No socket, no thread."""
+        self.look, self.kernel = look, Kernel()
+        way = partial(Transport, http=InProcess(self.service))
+        with patch("phonofs.house.Transport", way):
+            async with build(look.settings(self.folder), "/m") as house:
+                self.house = house
+                house.attach(dict, self.kernel.tell)
+                async with trio.open_nursery() as nursery:
+                    for name, task in house.tasks():
+                        if "socket" not in name:
+                            await nursery.start(keep_running, name, task)
+                    await house.connect()
+                    for name, task in house.later_tasks():
+                        await nursery.start(keep_running, name, task)
+                    yield house
+                    nursery.cancel_scope.cancel()
+
+    # what is shown
+
+    async def listing(self, ino: int = ROOT) -> list[Entry]:
+        """One folder as the kernel gets it."""
+        entries = list((await self.house.vfs.open_folder(ino)).entries)
+        for entry in entries:
+            self.kernel.saw(ino, entry)
+        return entries
+
+    async def tree(self, *, settled: bool = False) -> dict[str, Entry]:
+        """Every file, by its path; folders are walked. ``settled``: none of them is empty."""
+        found: dict[str, Entry] = {}
+        waiting = [("", ROOT)]
+        while waiting:
+            path, ino = waiting.pop()
+            entries = await self.listing(ino)
+            if settled:
+                assert entries or path in ("", *self.account.regions), f"{path} is empty"
+            for entry in entries:
+                below = f"{path}/{entry.name}" if path else entry.name
+                if entry.folder:
+                    waiting.append((below, entry.ino))
+                else:
+                    found[below] = entry
+        return found
+
+    def key(self, ino: int) -> Key:
+        """Which object a file is, as its extended attributes say."""
+        attribute = self.house.vfs.attribute
+        region, id = (attribute(ino, f"user.phonofs.{name}") for name in ("region", "id"))
+        return region.decode(), id.decode()
+
+    def folder_of(self, key: Key) -> str:
+        """The folder an object is in."""
+        item = self.account.item(*key)
+        assert item is not None
+        return folder_of(self.account, item, ZoneInfo(self.look.timezone))
+
+    def plain(self, key: Key) -> bytes:
+        """The bytes of an object as they are now."""
+        item = self.account.item(*key)
+        assert item is not None
+        return item.content.read(0, item.content.size)
+
+    def check_kernel(self) -> None:
+        """Whatever the kernel still believes is so."""
+        catalogue = self.house._catalogue
+        for (parent, name), ino in self.kernel.names.items():
+            entry = catalogue.lookup(parent, name)
+            assert entry is not None, f"the kernel still has {name!r}, which is gone"
+            assert entry.ino == ino, f"the kernel has another file at {name!r}"
+        for ino, entry in self.kernel.attributes.items():
+            assert catalogue.entry(ino) == entry, "the kernel has old attributes"
+
+
+# the reference
+
+
+def reference(account: ListedAccount, look: Look) -> dict[str, Key]:
+    """Path to object of all that is shown, from nothing but the object list."""
+    zone = ZoneInfo(look.timezone)
+    shown = [item for item in account if item.state in look.states]
+    groups: dict[tuple[str, str], list[Item]] = {}
+    for item in shown:
+        folder = folder_of(account, item, zone)
+        groups.setdefault((folder, name_of(item, zone, 0)), []).append(item)
+    paths = {}
+    for (folder, name), items in groups.items():
+        items.sort(key=lambda item: (item.created_ms // 1000, item.id))
+        for rank, item in enumerate(items):
+            own = name if not rank else name_of(item, zone, 1)
+            paths[f"{folder}/{own}"] = (item.region, item.id)
+    return paths
+
+
+def folder_of(account: ListedAccount, item: Item, zone: ZoneInfo) -> str:
+    """The day of an object."""
+    day = datetime.fromtimestamp(item.created_ms // 1000, zone)
+    above = f"{item.region}/" if len(account.regions) > 1 else ""
+    return f"{above}{day:%Y}/{day:%Y-%m}/{day:%Y-%m-%d}"
+
+
+def name_of(item: Item, zone: ZoneInfo, rank: int) -> str:
+    """The name that the pure function gives; its own tests say that it is the right one."""
+    record = parse_record(json.dumps(item.record()).encode(), item.region)
+    return file_name(record, TEMPLATE, zone, rank) if rank else file_name(record, TEMPLATE, zone)
+
+
+# running it
+
+
+async def _inline(work: Callable[..., Any], *args: Any, **_: Any) -> Any:
+    await trio.lowlevel.checkpoint()
+    return work(*args)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """No thread, no clock but trio's, no chance but Hypothesis's."""
+
+    def now_ns() -> int:
+        return (NOW_MS + int(trio.current_time() * 1000)) * 1_000_000
+
+    def chance() -> random.Random:
+        return random.Random(1)
+
+    with (
+        patch("trio.to_thread.run_sync", _inline),
+        patch("time.time_ns", now_ns),
+        patch("phonofs.reader.reader.SystemRandom", chance),
+    ):
+        yield
+
+
+def run(main: Callable[..., Any], *args: Any) -> None:
+    """Run an async function in such a world; a fault of ours in the log fails it."""
+    random.seed(1)
+    faulty = Faulty()
+    logger = logging.getLogger("phonofs")
+    logger.addHandler(faulty)
+    try:
+        with _alone():
+            trio.run(main, *args, clock=trio.testing.MockClock(autojump_threshold=0))
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
+    finally:
+        logger.removeHandler(faulty)
+    assert not faulty.seen, faulty.seen
