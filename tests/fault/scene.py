@@ -5,12 +5,13 @@ of them while sockets and threads behave as they are.
 """
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
@@ -45,6 +46,25 @@ def fast(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         trio.run(functools.partial(function, **fixtures), clock=clock)
 
     return run
+
+
+def thinned(values: Iterable[Any], nth: int) -> list[Any]:
+    """Every n-th value for each run, the others for the long run only."""
+    return [
+        value
+        if number % nth == 0
+        else pytest.param(*value, marks=pytest.mark.slow)
+        if isinstance(value, tuple)
+        else pytest.param(value, marks=pytest.mark.slow)
+        for number, value in enumerate(values)
+    ]
+
+
+async def until(condition: Callable[[], Awaitable[bool]], within_s: float, step_s: float) -> None:
+    """Wait for what the network or a thread does, looking every ``step_s``."""
+    with trio.fail_after(within_s):
+        while not await condition():  # noqa: ASYNC110 - the other side has no event for us
+            await trio.sleep(step_s)
 
 
 def settings_of(url: str, folder: Path, **options: object) -> Settings:
@@ -143,7 +163,7 @@ class Scene:
     async def settled(self, within_s: float = 60) -> None:
         """Wait until every gauge is back to zero."""
         with trio.move_on_after(within_s):
-            while self.busy():
+            while self.busy():  # noqa: ASYNC110 - gauges have no event
                 await trio.sleep(0.2)
         assert not self.busy()
 

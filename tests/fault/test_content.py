@@ -4,14 +4,15 @@ import pytest
 import trio
 
 from phonofs.demo.options import Options
-from tests.fault.scene import KERNEL, fast, living, outcome, standing
+from phonofs.errors import PhonofsError
+from tests.fault.scene import KERNEL, fast, living, outcome, standing, thinned, until
 from tests.mount.conftest import flat
 
 pytestmark = pytest.mark.expected_log
 
 SIZES = (1, 4095, 300_000, (6 << 20) + 17)
 BYTES = ["content", "store", "presign"]
-DEADLINE_S = 8.0
+DEADLINE_S = 6.0
 WAYS = ["range", "presign", "redirect", "stream"]
 
 FAULTS = {
@@ -90,9 +91,11 @@ async def all_of(scene, inodes):
 async def in_the_end_right(scene, inodes):
     """When the service behaves again, everything can be read, soon."""
     scene.faults()
-    with trio.fail_after(120):
-        while set((await all_of(scene, inodes)).values()) != {"right"}:
-            await trio.sleep(1)
+
+    async def all_right():
+        return set((await all_of(scene, inodes)).values()) == {"right"}
+
+    await until(all_right, 120, 1)
 
 
 async def part(scene, ino):
@@ -103,10 +106,8 @@ async def part(scene, ino):
         for offset in (len(truth) // 2, max(0, len(truth) - 100)):
             data = await scene.piece(handle, offset, KERNEL)
             assert data == truth[offset : offset + KERNEL]
-    except (AssertionError, trio.Cancelled):
-        raise
-    except Exception as error:
-        assert type(error).__module__ == "phonofs.errors", error
+    except PhonofsError:
+        pass
     finally:
         scene.vfs.release(handle)
 
@@ -135,7 +136,7 @@ async def under(tmp_path, name, way, cache_size, **select):
     return ends
 
 
-@pytest.mark.parametrize(("name", "way", "cache_size"), list(rotated()))
+@pytest.mark.parametrize(("name", "way", "cache_size"), thinned(rotated(), 2))
 @fast
 async def test_a_fault_of_every_answer(tmp_path, name, way, cache_size):
     """However every answer is wrong: an error in time, and never a wrong byte."""
@@ -147,7 +148,7 @@ async def test_a_fault_of_every_answer(tmp_path, name, way, cache_size):
     ), "nothing went wrong"  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "way", "cache_size"), list(rotated()))
+@pytest.mark.parametrize(("name", "way", "cache_size"), thinned(rotated(), 3))
 @fast
 async def test_a_fault_of_every_third_answer(tmp_path, name, way, cache_size):
     """Faults that pass are got over within the deadline."""
