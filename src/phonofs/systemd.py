@@ -28,9 +28,13 @@ def listening() -> bool:
 
 
 def watchdog_interval_s() -> float | None:
-    """How often this process must report, in seconds; None where nobody waits for it."""
+    """How often this process must report, in seconds; None where nobody waits for it.
+
+    The process that systemd knows is this one, or the shell that mount.fuse3(8) starts it with.
+    """
     wanted = os.environ.get("WATCHDOG_USEC", "")
-    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+    waited_for = os.environ.get("WATCHDOG_PID", str(os.getpid()))
+    if waited_for not in (str(os.getpid()), str(os.getppid())):
         return None
     return int(wanted) / 1e6 if wanted.isdecimal() and int(wanted) > 0 else None
 

@@ -103,6 +103,7 @@ def test_a_command_gives_its_own_status() -> None:
     [
         (["work", "/mnt/calls", "-o", "dev,suid"], True),
         (["work", "/dev/fd/3", "-o", "ro,dev,suid"], True),
+        (["demo", "/dev/fd/3", "-o", "ro,dev,suid"], True),
         (["umont", "/mnt/calls"], False),
         (["mount", "/mnt/calls", "-o", "cache_size=0"], False),
         (["work", "calls", "-o", "x"], False),

@@ -34,7 +34,13 @@ def test_what_nobody_knows_stays_to_be_refused_unless_sloppy() -> None:
 
 @pytest.mark.parametrize(
     ("source", "profile"),
-    [("work", "work"), ("phonofs#work", "work"), ("none", "default"), ("phonofs", "default")],
+    [
+        ("work", "work"),
+        ("phonofs#work", "work"),
+        ("/work", "work"),  # mount(8) in /, where there is a folder of that name
+        ("none", "default"),
+        ("phonofs", "default"),
+    ],
 )
 def test_the_source_names_the_profile(source: str, profile: str) -> None:
     assert source_profile(source) == profile
@@ -76,3 +82,28 @@ def test_the_profile_may_be_left_out_of_mount() -> None:
     assert profile_and_path(["work", "/mnt"]) == ("work", "/mnt")
     with pytest.raises(UsageError, match="one word too many"):
         profile_and_path(["work", "/mnt", "x"])
+
+
+def test_a_unit_may_ask_for_the_foreground(
+    monkeypatch: pytest.MonkeyPatch, started: list[tuple[Settings, str]]
+) -> None:
+    """An option of the helper alone; phonofs' own do not have it."""
+    asked: list[bool] = []
+
+    def start(settings: Settings, mountpoint: str, *, foreground: bool) -> int:
+        asked.append(foreground)
+        return 0
+
+    monkeypatch.setattr(mount_helper, "start", start)
+    assert run(command, "mount.phonofs", ["work", "/dev/fd/3", "-o", "ro,foreground"]) == 0
+    assert asked == [True]
+
+
+def test_a_mount_handed_over_needs_its_permission_checks(
+    started: list[tuple[Settings, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With allow_other the kernel must look at modes; whoever mounted has to have said so."""
+    assert run(command, "mount.phonofs", ["work", "/dev/fd/3", "-o", "allow_other"]) == 1
+    assert "default_permissions" in capsys.readouterr().err
+    options = "allow_other,default_permissions"
+    assert run(command, "mount.phonofs", ["work", "/dev/fd/3", "-o", options]) == 0

@@ -12,14 +12,15 @@ from phonofs.systemd import StatusLine, Watchdog, ask_tree, watchdog_interval_s
 
 
 def test_the_watchdog_is_for_the_process_it_names(monkeypatch):
-    """WATCHDOG_USEC counts where WATCHDOG_PID is ours or not said (sd_watchdog_enabled(3))."""
+    """WATCHDOG_USEC counts where WATCHDOG_PID is ours, our shell's, or not said."""
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
     for text, wanted in [("", None), ("x", None), ("0", None), ("30000000", 30.0)]:
         monkeypatch.setenv("WATCHDOG_USEC", text)
         assert watchdog_interval_s() == wanted
-    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
-    assert watchdog_interval_s() == 30.0
-    monkeypatch.setenv("WATCHDOG_PID", "1")
+    for pid in (os.getpid(), os.getppid()):
+        monkeypatch.setenv("WATCHDOG_PID", str(pid))
+        assert watchdog_interval_s() == 30.0
+    monkeypatch.setenv("WATCHDOG_PID", "0")
     assert watchdog_interval_s() is None
 
 

@@ -72,8 +72,11 @@ def command(
 
 
 def source_profile(source: str) -> str:
-    """The profile of a mount source: ``work``, ``phonofs#work``; ``none`` is the default one."""
-    name = source.removeprefix("phonofs#")
+    """The profile of a mount source: ``work``, ``phonofs#work``; ``none`` is the default one.
+
+    Where a folder of that name is in the working folder, mount(8) makes a path of it.
+    """
+    name = source.removeprefix("phonofs#").rpartition("/")[2]
     return DEFAULT_PROFILE if name in ("", "none", "phonofs") else name
 
 
