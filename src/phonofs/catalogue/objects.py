@@ -44,57 +44,64 @@ class Objects:
 
     def put(self, records: Iterable[Record], batch: Batch) -> None:
         """Take in records, each unless something as new or newer is known."""
-        fresh: list[Record] = []
+        by_region: dict[str, list[Record]] = {}
         for record in records:
-            region = self._sight.region_index(record.region)
-            row = self._rows.find(region, record.id)
-            if row is None:
-                fresh.append(record)
-            elif not _outdated(row, record, crc := zlib.crc32(record.source)):
-                self._update(row, record, crc, batch)
-        for record in self._add_plain(fresh, batch):
-            region = self._sight.region_index(record.region)
-            row = self._rows.find(region, record.id)
-            crc = zlib.crc32(record.source)
-            if row is None:
-                self._add(record, region, crc, batch)
-            elif not _outdated(row, record, crc):
-                self._update(row, record, crc, batch)
+            by_region.setdefault(record.region, []).append(record)
+        for name, some in by_region.items():
+            region = self._sight.region_index(name)
+            known = self._rows.known(region, [record.id for record in some])
+            fresh = [record for record in some if record.id not in known]
+            again = [record for record in some if record.id in known]
+            again += self._add_plain(fresh, region, batch)
+            for record in again:
+                self._put(record, region, known, batch)
 
-    def _add_plain(self, records: Sequence[Record], batch: Batch) -> list[Record]:
+    def _put(self, record: Record, region: int, known: dict[str, Row], batch: Batch) -> None:
+        """Take in one record; ``known`` has the rows that were not taken in anew so far."""
+        crc = zlib.crc32(record.source)
+        row = known.get(record.id)
+        if row is not None and _outdated(row, record, crc):
+            return
+        known.pop(record.id, None)
+        row = self._rows.find(region, record.id)
+        if row is None:
+            self._add(record, region, crc, batch)
+        elif not _outdated(row, record, crc):
+            self._update(row, record, crc, batch)
+
+    def _add_plain(self, records: Sequence[Record], region: int, batch: Batch) -> list[Record]:
         """Add at once the new objects whose plain names are free: nearly all there are.
 
         Returns the others: not shown, of an equal name, or twice among ``records``.
         """
         others: list[Record] = []
-        plain: dict[tuple[int, str], Record] = {}
-        ids: set[tuple[str, str]] = set()
+        plain: dict[int, dict[str, Record]] = {}
+        ids: set[str] = set()
         for record in records:
-            parent = self._sight.parent(record, self._sight.region_index(record.region))
-            place = (parent, self._sight.name(record, 0)) if parent is not None else None
-            identity = (record.region, record.id)
-            if place is None or place in plain or identity in ids:
+            parent = self._sight.parent(record, region)
+            names = plain.setdefault(parent, {}) if parent is not None else {}
+            name = self._sight.name(record, 0) if parent is not None else ""
+            if parent is None or name in names or record.id in ids:
                 others.append(record)
             else:
-                plain[place] = record
-                ids.add(identity)
-        for place in [place for place in plain if self._rows.holder(*place)]:
-            others.append(plain.pop(place))
-        self._insert(plain, batch)
+                names[name] = record
+                ids.add(record.id)
+        for parent, names in plain.items():
+            others += [names.pop(name) for name in self._rows.taken(parent, [*names])]
+            self._insert(names, parent, region, batch)
         return others
 
-    def _insert(self, plain: Mapping[tuple[int, str], Record], batch: Batch) -> None:
+    def _insert(self, names: Mapping[str, Record], parent: int, region: int, batch: Batch) -> None:
         rows, sources = [], []
-        for (parent, name), record in plain.items():
-            ino, crc = self._next_ino, zlib.crc32(record.source)
-            self._next_ino += 1
-            region = self._sight.region_index(record.region)
+        for ino, (name, record) in enumerate(names.items(), self._next_ino):
+            crc = zlib.crc32(record.source)
             times = (record.created_ms, record.updated_ms)
             rows.append(
                 (ino, region, record.id, parent, name, 0, record.size, *times, record.state, crc)
             )
             sources.append((ino, pack(record.source)))
             self._appeared(ino, parent, name, record, batch)
+        self._next_ino += len(rows)
         self._database.run_many(_INSERT, rows)
         self._database.run_many("INSERT INTO source (ino, text) VALUES (?, ?)", sources)
 

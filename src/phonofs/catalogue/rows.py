@@ -3,6 +3,7 @@
 # ruff: noqa: S608 - what is put into SQL texts here are constants, never values
 
 import zlib
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +18,9 @@ from phonofs.model import Record, State
 
 COLUMNS = "ino, region, id, parent, name, rank, size, created_ms, updated_ms, state, crc"
 _ENTRY = "ino, name, size, created_ms, updated_ms, state"
+
+_AT_ONCE = 500
+"""Values in one question; SQLite takes no more than 999 everywhere."""
 
 _CLOSE = 5000
 """Inode numbers that are looked through for the next of a day: half a millisecond."""
@@ -82,6 +86,23 @@ class Rows:
         found = self._database.row(sql, region, id)
         return Row(*found) if found else None
 
+    def known(self, region: int, ids: Sequence[str]) -> dict[str, Row]:
+        """The rows of those identifiers that are known, by identifier."""
+        found: dict[str, Row] = {}
+        for some in _some(ids):
+            sql = f"SELECT {COLUMNS} FROM object WHERE region = ? AND id IN ({_marks(some)})"
+            rows = self._database.rows(sql, region, *some)
+            found.update((row[2], Row(*row)) for row in rows)
+        return found
+
+    def taken(self, parent: int, names: Sequence[str]) -> set[str]:
+        """Those names that somebody has in a day."""
+        found: set[str] = set()
+        for some in _some(names):
+            sql = f"SELECT name FROM object WHERE parent = ? AND name IN ({_marks(some)})"
+            found.update(name for (name,) in self._database.rows(sql, parent, *some))
+        return found
+
     def of_day(self, parent: int) -> list[Row]:
         """The rows of a day."""
         sql = f"SELECT {COLUMNS} FROM object WHERE parent = ?"
@@ -131,6 +152,14 @@ class Rows:
         sql = f"SELECT {COLUMNS} FROM object WHERE parent = ? AND name = ?"
         found = self._database.row(sql, parent, name)
         return Row(*found) if found else None
+
+
+def _some(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _entry(ino: int, name: str, size: int, created_ms: int, updated_ms: int, state: str) -> Entry:

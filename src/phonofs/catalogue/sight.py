@@ -13,6 +13,8 @@ from phonofs.tree.naming import Template, file_name
 class Sight:
     """Owns the table ``region`` and the calendar of the view.
 
+    ``_last_day`` is the day found last: start and stop (epoch ms), region, inode number.
+
     Invariant: a region's index is given when it is first seen and never changes, so that the
     inode numbers of its folders never do.
     """
@@ -24,6 +26,9 @@ class Sight:
         self.calendar = Calendar(ZoneInfo(view.timezone))
         self.since_ms = self.calendar.start_ms(view.since) if view.since else 0
         self._database = database
+        self._states = frozenset(view.scope.states)
+        self._types = frozenset(view.scope.types)
+        self._last_day = (0, 0, 0, 0)
         self._index: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self.load()
@@ -56,9 +61,23 @@ class Sight:
 
     def parent(self, record: Record, region: int) -> int | None:
         """The inode number of the day a record is shown in; None if it is not shown."""
-        if record.created_ms < self.since_ms or not self.view.scope.holds(record):
+        types = self._types
+        if (
+            record.created_ms < self.since_ms
+            or record.state not in self._states
+            or (types and record.type not in types)
+        ):
             return None
-        return day_folder(region, self.calendar.day_of(record.created_ms)).ino
+        return self._day(record.created_ms, region)
+
+    def _day(self, created_ms: int, region: int) -> int:
+        """The inode number of a day; records come sorted, so it is mostly that of the last."""
+        start_ms, stop_ms, of_region, ino = self._last_day
+        if of_region != region or not start_ms <= created_ms < stop_ms:
+            day = day_folder(region, self.calendar.day_of(created_ms))
+            ino = day.ino
+            self._last_day = (*self.calendar.span_ms(day), region, ino)
+        return ino
 
     def name(self, record: Record, variant: int) -> str:
         """Its file name."""

@@ -68,10 +68,6 @@ class Scope:
         types = not other.types or (bool(self.types) and set(self.types) <= set(other.types))
         return types and (other.archived or not self.archived)
 
-    def holds(self, record: Record) -> bool:
-        """Whether a record is one that is shown."""
-        return record.state in self.states and (not self.types or record.type in self.types)
-
 
 @dataclass(frozen=True, slots=True)
 class View:

@@ -5,6 +5,8 @@ extension must agree with ``mimeType``. The table is our own: the system's diffe
 to machine, and a name must not.
 """
 
+from functools import lru_cache
+
 _BY_MIME: dict[str, tuple[str, ...]] = {
     "application/gzip": ("gz", "tgz"),
     "application/json": ("json",),
@@ -62,6 +64,12 @@ LONGEST = 8
 """Bytes of the longest extension that is taken from a name; longer ones are no extensions."""
 
 
+@lru_cache(maxsize=256)
+def _plausible(mime_type: str) -> tuple[str, ...] | None:
+    """The extensions of a type, the usual one first; None for an unknown one."""
+    return _BY_MIME.get(mime_type.partition(";")[0].strip().lower())
+
+
 def _written(object_name: str) -> str:
     """The extension an ``objectName`` ends in, lower case; empty where it has none.
 
@@ -79,7 +87,7 @@ def extension(mime_type: str, object_name: str) -> str:
     for a type that is unknown here, what the name says, else ``bin``.
     """
     written = _written(object_name)
-    plausible = _BY_MIME.get(mime_type.partition(";")[0].strip().lower())
+    plausible = _plausible(mime_type)
     if plausible is None:
         return written or UNKNOWN
     return written if written in plausible else plausible[0]

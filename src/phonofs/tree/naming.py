@@ -29,6 +29,9 @@ _ID_BYTES = 64
 _LONGEST_VALUE = 512
 """Characters of a tag that are looked at; more would not fit into a name anyway."""
 
+_LONGEST_CHARACTER = 4
+"""Bytes of UTF-8."""
+
 _MARK_BYTES = 17
 """What the last variant adds: ``_`` and 16 hex digits."""
 
@@ -58,7 +61,7 @@ def _moment(record: Record, zone: tzinfo) -> datetime:
 
 
 def _time(record: Record, zone: tzinfo) -> str:
-    return f"{_moment(record, zone):%H%M%S}"
+    return _moment(record, zone).isoformat()[11:19].replace(":", "")
 
 
 def _date(record: Record, zone: tzinfo) -> str:
@@ -169,12 +172,17 @@ def _template(text: str) -> Template:
     return Template.parse(text)
 
 
+@lru_cache(maxsize=16)
+def _sources(template: Template, *, whole_id: bool) -> tuple[_Source, ...]:
+    """What gives the value of each part; ``id8`` may be the whole id."""
+    names = (name for _, name in template.parts)
+    return tuple(_FIELDS["id" if whole_id and name == "id8" else name] for name in names)
+
+
 def _values(record: Record, template: Template, zone: tzinfo, variant: int) -> list[str]:
     """The cleaned value of each part; from the first variant on, ``id8`` is the whole id."""
-    names = (name for _, name in template.parts)
-    if variant:
-        names = ("id" if name == "id8" else name for name in names)
-    return [clean(_FIELDS[name](record, zone)[:_LONGEST_VALUE]) for name in names]
+    sources = _sources(template, whole_id=variant > 0)
+    return [clean(source(record, zone)[:_LONGEST_VALUE]) for source in sources]
 
 
 def _join(template: Template, values: list[str]) -> str:
@@ -194,6 +202,8 @@ def _shorten(template: Template, values: list[str], room: int) -> str:
     No cut takes more than half, so that two long fields share the loss.
     """
     stem = _join(template, values)
+    if len(stem) * _LONGEST_CHARACTER <= room:
+        return stem
     while (over := len(stem.encode()) - room) > 0:
         sizes = [
             0 if name in _IDS else len(value.encode())
