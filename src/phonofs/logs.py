@@ -94,6 +94,7 @@ def set_up(level: str, file: Path | None, *, background: bool = False) -> Callab
     handler = _handler(file, background=background)
     handler.addFilter(RateLimit())
     held = logging.handlers.MemoryHandler(HELD_LINES, logging.CRITICAL, flushOnClose=False)
+    held.setLevel(handler.level)  # a flush does not look at the level of the target
     _use(held if type(handler) is logging.StreamHandler else handler)
     logging.getLogger().setLevel(logging.WARNING)
     set_level(level)
