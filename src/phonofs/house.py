@@ -165,7 +165,10 @@ class House:
 
     def remember(self) -> None:
         """Keep what was learned of the service for the next mount."""
-        self._catalogue.remember(WAYS, msgspec.json.encode(self._client.ways).decode())
+        try:
+            self._catalogue.remember(WAYS, msgspec.json.encode(self._client.ways).decode())
+        except Unavailable as error:  # the disk fails: no reason to end with an error
+            log.warning("what was learned of the service is not kept: %s", error)
 
     async def _credentials(self) -> tuple[str, Any]:
         found: Credentials = await trio.to_thread.run_sync(self._find, abandon_on_cancel=True)

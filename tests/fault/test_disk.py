@@ -1,0 +1,392 @@
+"""Faults of the disk under the cache and the catalogue: what is served is right, or an error."""
+
+import contextlib
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from phonofs.cache import health
+from phonofs.demo.faults import Faults, plan
+from phonofs.errors import PhonofsError
+from tests.fault.scene import fast, living, outcome, standing, thinned, until
+from tests.fault.tools import needs
+from tests.mount.conftest import flat
+
+pytestmark = pytest.mark.expected_log
+
+SIZES = (1, 4095, 300_000, (2 << 20) + 17)
+DEADLINE_S = 20.0
+
+
+def command(*words: object) -> subprocess.CompletedProcess[bytes]:
+    """A short one; the event loop may wait for it."""
+    return subprocess.run(words, capture_output=True, check=False)
+
+
+async def visit(service, folder, **options):
+    """One mount, all read; how each file ended. An error while opening is an end too."""
+    ends = {}
+    with contextlib.suppress(PhonofsError):
+        try:
+            async with living(service, folder, **options) as scene:
+                for path, ino in (await scene.tree()).items():
+                    ends[path] = await outcome(scene, ino, DEADLINE_S)
+        except BaseExceptionGroup as group:
+            if group.split(PhonofsError)[1] is not None:
+                raise
+    return ends
+
+
+async def all_right(service, folder, **options):
+    ends = await visit(service, folder, **options)
+    assert len(ends) == len(service.account)
+    assert set(ends.values()) == {"right"}
+
+
+# what lies on disk is touched between two mounts
+
+
+def held(folder: Path) -> list[Path]:
+    return sorted((folder / "cache/content").glob("??/*"))
+
+
+def flip(path: Path, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 0x10]))
+
+
+def swap(folder: Path) -> None:
+    first, second, *_ = sorted(held(folder), key=lambda path: -path.stat().st_size)
+    aside = first.with_name("aside")
+    first.rename(aside)
+    second.rename(first)
+    aside.rename(second)
+
+
+def each(change):
+    return lambda folder: [change(path) for path in held(folder)]
+
+
+def index(folder: Path) -> Path:
+    return folder / "cache/content/index.sqlite"
+
+
+DAMAGE = {
+    "truncated": each(lambda path: os.truncate(path, path.stat().st_size // 2)),
+    "emptied": each(lambda path: os.truncate(path, 0)),
+    "longer": each(lambda path: os.truncate(path, path.stat().st_size + 5000)),
+    "zeros": each(lambda path: path.write_bytes(bytes(path.stat().st_size))),
+    "a bit in the first byte": each(lambda path: flip(path, 0)),
+    "a bit in the last byte": each(lambda path: flip(path, path.stat().st_size - 1)),
+    "removed": each(Path.unlink),
+    "a folder in its place": each(lambda path: (path.unlink(), path.mkdir())),
+    "a link in its place": each(lambda path: (path.unlink(), path.symlink_to("/etc/passwd"))),
+    "a pipe in its place": each(lambda path: (path.unlink(), os.mkfifo(path))),
+    "not readable": each(lambda path: path.chmod(0)),
+    "swapped": swap,
+    "index removed": lambda folder: index(folder).unlink(),
+    "index emptied": lambda folder: os.truncate(index(folder), 0),
+    "index of text": lambda folder: index(folder).write_text("no database" * 1000),
+    "index truncated": lambda folder: os.truncate(index(folder), 5000),
+    "content removed": lambda folder: shutil.rmtree(folder / "cache/content"),
+    "all removed": lambda folder: shutil.rmtree(folder / "cache"),
+}
+
+
+HARMLESS = {"longer", "not readable"}
+"""Bytes behind the end say nothing; root may read all."""
+
+OBSTINATE = {"a folder in its place", "a link in its place", "a pipe in its place"}
+"""What is not a file is not removed by itself at once: somebody planted it."""
+
+
+@pytest.mark.parametrize("name", thinned(DAMAGE, 2))
+@fast
+async def test_damage_between_two_mounts_costs_a_fetch(tmp_path, name):
+    """Whatever happened to the cache, the next mount gives every byte right."""
+    async with standing(flat(*SIZES)) as service:
+        await all_right(service, tmp_path)
+        assert len(held(tmp_path)) == len(SIZES)
+        DAMAGE[name](tmp_path)
+        service.counters.clear()
+        await all_right(service, tmp_path)
+        assert service.counters.bytes > 0 or name in HARMLESS, "nothing was damaged"
+        service.counters.clear()
+        await all_right(service, tmp_path)
+        if name not in OBSTINATE:
+            assert service.counters.bytes == 0, "not cached again"
+
+
+@pytest.mark.parametrize("seed", thinned(range(24), 6))
+@fast
+async def test_bits_flipped_anywhere(tmp_path, seed):
+    """Twenty random bits in whatever lies in the cache folder: right, or an error."""
+    chance = random.Random(seed)
+    async with standing(flat(*SIZES)) as service:
+        await all_right(service, tmp_path)
+        files = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+        files = [path for path in files if path.stat().st_size]
+        for _ in range(20):
+            path = chance.choice(files)
+            flip(path, chance.randrange(path.stat().st_size))
+        ends = await visit(service, tmp_path)
+        assert "AssertionError" not in ends.values()
+        await visit(service, tmp_path)  # the catalogue may need a second mount to be made anew
+        shutil.rmtree(tmp_path / "cache")
+        await all_right(service, tmp_path)
+
+
+# every call fails once
+
+
+class Failing:
+    """Counts I/O calls of the cache and the catalogue, and has the n-th one fail."""
+
+    def __init__(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self.at = 0
+        if kind == "sqlite":
+            self._patch_sqlite(monkeypatch)
+        elif kind == "names":
+            for name in ("open", "unlink", "rename", "ftruncate"):
+                self._patch(monkeypatch, name, OSError(5, "Input/output error"))
+        else:
+            full = OSError(28, "No space left on device")
+            error = full if kind == "pwrite" else OSError(5, "Input/output error")
+            self._patch(monkeypatch, kind, error)
+
+    def begin(self, at: int) -> None:
+        self.count, self.at = 0, at
+
+    def hit(self) -> bool:
+        self.count += 1
+        return self.count == self.at
+
+    def _patch(self, monkeypatch, name, error):
+        real = getattr(os, name)
+        of_cache = name in ("pwrite", "preadv", "ftruncate")
+
+        def call(*args, **kwargs):
+            ours = of_cache or kwargs.get("dir_fd") or kwargs.get("src_dir_fd")
+            if ours and self.hit():
+                raise error
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(os, name, call)
+
+    def _patch_sqlite(self, monkeypatch):
+        real = sqlite3.connect
+
+        class Connection(sqlite3.Connection):
+            def execute(inner, *args):
+                self.sqlite(args[0])
+                return super().execute(*args)
+
+            def executemany(inner, *args):
+                self.sqlite(args[0])
+                return super().executemany(*args)
+
+        def connect(*args, **kwargs):
+            return real(*args, **kwargs, factory=Connection)
+
+        monkeypatch.setattr(sqlite3, "connect", connect)
+
+    def sqlite(self, statement: str) -> None:
+        if statement != "ROLLBACK" and self.hit():
+            raise sqlite3.OperationalError("disk I/O error")
+
+
+async def twice(service, folder):
+    """Two mounts, the second with a cache too small, so that it evicts."""
+    await visit(service, folder)
+    await visit(service, folder, cache_size="2500K")
+
+
+@pytest.mark.parametrize("kind", ["pwrite", "preadv", "names", "sqlite"])
+def test_every_call_fails_once(tmp_path, kind, monkeypatch, request):
+    """The n-th call fails: nothing false is served, nothing stays held, and all is well after."""
+    failing = Failing(kind, monkeypatch)
+    sweep(tmp_path, failing, request)
+
+
+def test_every_request_fails_once(tmp_path, request):
+    """The same for the n-th request of any kind, which is reset in its body."""
+
+    class Requests:
+        count = 0
+
+        def begin(self, at):
+            self.at = at
+
+    sweep(tmp_path, Requests(), request)
+
+
+def sweep(tmp_path, failing, request):
+    most = 10**6 if request.config.getoption("--long") else 4
+
+    @fast
+    async def run(at):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        async with standing(flat(*SIZES)) as service:
+            if not hasattr(failing, "hit"):
+                rule = {"nth": max(at, 1), "fail": "reset", "after": 100, "name": "fault"}
+                service.faults = Faults(plan([rule] if at else []))
+            failing.begin(at)
+            await twice(service, folder)
+            if not hasattr(failing, "hit"):
+                failing.count = sum(service.counters.requests.values())
+                assert not at or service.faults.fired["fault"]
+            assert not at or failing.count >= at, "it did not fire"
+            failing.begin(0)
+            service.faults = Faults()
+            await all_right(service, folder)
+        shutil.rmtree(folder)
+
+    @fast
+    async def measure():
+        (tmp_path / "measure").mkdir()
+        async with standing(flat(*SIZES)) as service:
+            failing.begin(0)
+            await twice(service, tmp_path / "measure")
+            measure.total = failing.count or sum(service.counters.requests.values())
+
+    measure.total = 0
+    measure()
+    total = measure.total
+    assert total > 5
+    step = max(1, total // most)
+    for at in range(1, total * 9 // 10, step):  # the number of the last calls varies
+        run(at=at)
+
+
+# real disks
+
+
+@contextlib.contextmanager
+def tmpfs(folder: Path, size: str):
+    if os.geteuid() != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", folder], capture_output=True
+    )
+    if done.returncode:
+        pytest.skip(f"a tmpfs cannot be mounted: {done.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@fast
+async def test_a_disk_that_fills_up(tmp_path, monkeypatch):
+    """Somebody else fills the disk: reading goes on, and when there is room, caching does."""
+    monkeypatch.setattr(health, "PAUSE_S", 6.0)
+    with tmpfs(tmp_path / "cache", "6m"):
+        async with standing(flat(*[1 << 20] * 12)) as service:
+            async with living(service, tmp_path, cache_size="1G") as scene:
+                inodes = list((await scene.tree()).values())
+                assert await outcome(scene, inodes[0], DEADLINE_S) == "right"
+                filler = tmp_path / "cache/filler"
+                with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                    while file.write(bytes(65536)):
+                        pass
+                for ino in inodes:
+                    assert await outcome(scene, ino, DEADLINE_S) == "right"
+                filler.unlink()
+                for ino in inodes:
+                    assert await outcome(scene, ino, DEADLINE_S) == "right"
+
+                async def on_again():
+                    return scene.house.status()["cache"]["state"] == "on"
+
+                await until(on_again, 60, 1)
+                before = service.counters.bytes
+                for ino in inodes[-2:] * 2:
+                    assert await outcome(scene, ino, DEADLINE_S) == "right"
+                assert service.counters.bytes - before <= 2 << 20
+            await all_right(service, tmp_path)
+
+
+@pytest.mark.parametrize("size", ["64k", "300k", "1m"])
+@fast
+async def test_a_disk_too_small_from_the_start(tmp_path, size):
+    """Nearly no room: an error of one sentence, or everything is right."""
+    with tmpfs(tmp_path / "cache", size):
+        async with standing(flat(*SIZES)) as service:
+            ends = await visit(service, tmp_path)
+            assert set(ends.values()) <= {"right", "Unavailable"}
+        del service
+
+
+@fast
+async def test_a_read_only_disk(tmp_path):
+    """A cache folder that became read-only: refused in a sentence, or read through memory."""
+    with tmpfs(tmp_path / "cache", "20m"):
+        async with standing(flat(*SIZES)) as service:
+            await all_right(service, tmp_path)
+            folder = tmp_path / "cache"
+            assert command("mount", "-o", "remount,ro", folder).returncode == 0
+            ends = await visit(service, tmp_path)
+            assert set(ends.values()) <= {"right"}
+            assert command("mount", "-o", "remount,rw", folder).returncode == 0
+            await all_right(service, tmp_path)
+
+
+@pytest.mark.parametrize("what", ["content", "."])
+@fast
+async def test_the_folder_is_removed_while_it_is_used(tmp_path, what):
+    """rm -rf of the cache under a mount costs fetches, nothing else."""
+    async with standing(flat(*SIZES)) as service:
+        async with living(service, tmp_path) as scene:
+            inodes = list((await scene.tree()).values())
+            assert await outcome(scene, inodes[-1], DEADLINE_S) == "right"
+            shutil.rmtree(tmp_path / "cache" / what)
+            for ino in inodes * 2:
+                assert await outcome(scene, ino, DEADLINE_S) == "right"
+        await all_right(service, tmp_path)
+
+
+@fast
+async def test_a_power_cut(tmp_path):
+    """ext4 that loses what was not synced: right before, during and after."""
+    needs("mkfs.ext4", "xfs_io", "losetup")
+    image, folder = tmp_path / "image", tmp_path / "cache"
+    image.touch()
+    os.truncate(image, 40 << 20)
+    assert command("mkfs.ext4", "-q", "-F", image).returncode == 0
+    folder.mkdir()
+
+    def mount() -> None:
+        done = subprocess.run(["mount", "-o", "loop", image, folder], capture_output=True)
+        if done.returncode:
+            pytest.skip(f"no loop device can be mounted: {done.stderr.decode().strip()}")
+        shutil.rmtree(folder / "lost+found", ignore_errors=True)
+
+    mount()
+    try:
+        folder.chmod(0o700)
+        assert command("sync", "-f", folder).returncode == 0
+        async with standing(flat(*SIZES, *[1 << 20] * 6)) as service:
+            async with living(service, tmp_path) as scene:
+                inodes = list((await scene.tree()).values())
+                for ino in inodes[:-3]:
+                    assert await outcome(scene, ino, DEADLINE_S) == "right"
+                assert command("xfs_io", "-x", "-c", "shutdown", folder).returncode == 0
+                for ino in inodes:
+                    assert await outcome(scene, ino, DEADLINE_S) == "right"
+            assert command("umount", folder).returncode == 0
+            mount()
+            await visit(service, tmp_path)
+            await all_right(service, tmp_path)
+    finally:
+        command("umount", "-l", folder)
