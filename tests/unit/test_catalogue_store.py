@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+import zlib
 from datetime import date
 from pathlib import Path
 
@@ -235,6 +236,71 @@ def test_withdrawn_records_leave_nothing_readable(tmp_path: Path):
     catalogue.close()
     rows = sqlite3.connect(tmp_path / "catalogue.sqlite").execute("SELECT * FROM source").fetchall()
     assert rows == []
+
+
+def test_what_came_together_is_withdrawn_one_by_one(tmp_path: Path):
+    """Records packed together: each is read alone, and what goes or changes leaves nothing."""
+    catalogue = opened(tmp_path)
+    records = [make(uuid(n), ms(NOON) + n * 1000, callerName=f"Caller{n}") for n in range(20)]
+    catalogue.apply(records)
+    inos = [catalogue.find("us-east", record.id) for record in records]
+    assert [catalogue.record(ino) for ino in inos] == records
+    gone = [make(uuid(n), NOON, updated="2024-09-18", state="REVOKED") for n in range(5)]
+    changed = [make(uuid(n), NOON, updated="2024-09-18", callerName="New") for n in range(5, 8)]
+    catalogue.apply(gone + changed)
+
+    def sheaves() -> list[bytes]:
+        return [
+            zlib.decompress(text) for (text,) in catalogue._database.rows("SELECT text FROM sheaf")
+        ]
+
+    (text,) = sheaves()
+    assert b"Caller7" not in text
+    assert b"Caller8" in text
+    assert [catalogue.record(ino) for ino in inos[8:]] == records[8:]
+    assert [catalogue.record(ino) for ino in inos[5:8]] == changed
+    check(catalogue)
+    gone = [make(uuid(n), NOON, updated="2024-09-19", state="REVOKED") for n in range(20)]
+    catalogue.apply(gone)
+    assert sheaves() == catalogue._database.rows("SELECT * FROM source") == []
+    catalogue.close()
+
+
+def test_a_failed_writing_blanks_nothing(tmp_path: Path):
+    """Records packed together are whole again after a transaction that was taken back."""
+    catalogue = opened(tmp_path)
+    records = [make(uuid(n), ms(NOON) + n * 1000) for n in range(10)]
+    catalogue.apply(records)
+
+    def failing() -> None:
+        with catalogue._writing():
+            catalogue._sources.remove(catalogue.find("us-east", records[0].id))
+            catalogue._sources.tidy()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        failing()
+    assert [catalogue.record(catalogue.find("us-east", one.id)) for one in records] == records
+    check(catalogue)
+    catalogue.close()
+
+
+@pytest.mark.parametrize("harm", ["UPDATE sheaf SET text = x'01'", "DELETE FROM sheaf"])
+def test_damage_to_records_packed_together_is_told_of_each(tmp_path: Path, expected_log, harm):
+    """All of them are errors until they are told again."""
+    expected_log.expect("is damaged")
+    catalogue = opened(tmp_path)
+    records = [make(uuid(n), ms(NOON) + n * 1000) for n in range(10)]
+    catalogue.apply(records)
+    catalogue.close()
+    catalogue = opened(tmp_path)
+    catalogue._database.run(harm)
+    for record in records:
+        with pytest.raises(Malformed, match="damaged"):
+            catalogue.record(catalogue.find("us-east", record.id))
+    catalogue.apply(records)
+    assert [catalogue.record(catalogue.find("us-east", one.id)) for one in records] == records
+    catalogue.close()
 
 
 def test_folder_times_move_with_their_contents(tmp_path: Path):
@@ -477,6 +543,7 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
     catalogue.close()
     file = sqlite3.connect(tmp_path / "catalogue.sqlite", isolation_level=None)
     file.execute("DROP INDEX object_ranked")
+    file.execute("DROP TABLE sheaf")
     file.execute("PRAGMA user_version = 1")
     file.close()
     catalogue = opened(tmp_path)
@@ -485,7 +552,7 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
     assert len(catalogue.apply([gone])) == 2
     catalogue.close()
     file = sqlite3.connect(tmp_path / "catalogue.sqlite")
-    assert file.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS) == 2
+    assert file.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS) == 3
 
 
 def damaged(kind: str, path: Path) -> None:

@@ -10,9 +10,9 @@ import msgspec
 from phonofs.catalogue.batch import Batch
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.names import Names
-from phonofs.catalogue.packing import pack
 from phonofs.catalogue.rows import COLUMNS, Row, Rows
 from phonofs.catalogue.sight import Sight
+from phonofs.catalogue.sources import Sources
 from phonofs.catalogue.words import CHANGED, CREATED, REMOVED, Change
 from phonofs.model import LISTED_STATES, WITHDRAWN_STATES, Record
 
@@ -23,14 +23,17 @@ _INSERT = f"INSERT INTO object ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 
 
 class Objects:
-    """Owns the tables ``object`` and ``source`` and the next inode number.
+    """Owns the table ``object`` and the next inode number.
 
     Invariants: a number is given out once; a row with a parent has a source. Names are those of
     ``Names``. Every write happens in a transaction of the catalogue.
     """
 
-    def __init__(self, database: Database, sight: Sight, rows: Rows, names: Names) -> None:
+    def __init__(
+        self, database: Database, sight: Sight, rows: Rows, names: Names, sources: Sources
+    ) -> None:
         self._database = database
+        self._sources = sources
         self._sight = sight
         self._rows = rows
         self._names = names
@@ -92,18 +95,18 @@ class Objects:
         return others
 
     def _insert(self, names: Mapping[str, Record], parent: int, region: int, batch: Batch) -> None:
-        rows, sources = [], []
+        rows, texts = [], []
         for ino, (name, record) in enumerate(names.items(), self._next_ino):
             crc = zlib.crc32(record.source)
             times = (record.created_ms, record.updated_ms)
             rows.append(
                 (ino, region, record.id, parent, name, 0, record.size, *times, record.state, crc)
             )
-            sources.append((ino, pack(record.source)))
+            texts.append((ino, record.source))
             self._appeared(ino, parent, name, record, batch)
         self._next_ino += len(rows)
         self._database.run_many(_INSERT, rows)
-        self._database.run_many("INSERT INTO source (ino, text) VALUES (?, ?)", sources)
+        self._sources.add(texts)
 
     def _add(self, record: Record, region: int, crc: int, batch: Batch) -> None:
         ino, parent = self._next_ino, self._sight.parent(record, region)
@@ -187,7 +190,7 @@ class Objects:
         self._names.vacate(row, batch)
         sql = "UPDATE object SET state = ?, crc = 0 WHERE ino = ?"
         self._database.run(sql, MISSING, row.ino)
-        self._database.run("DELETE FROM source WHERE ino = ?", row.ino)
+        self._sources.remove(row.ino)
         if record is not None:
             self._went(row, msgspec.structs.replace(record, updated_ms=when_ms), batch)
             batch.changes[-1].record = record
@@ -205,10 +208,9 @@ class Objects:
     def _keep_source(self, ino: int, record: Record) -> None:
         """What is withdrawn is not kept."""
         if record.state in LISTED_STATES:
-            sql = "INSERT OR REPLACE INTO source (ino, text) VALUES (?, ?)"
-            self._database.run(sql, ino, pack(record.source))
+            self._sources.replace(ino, record.source)
         else:
-            self._database.run("DELETE FROM source WHERE ino = ?", ino)
+            self._sources.remove(ino)
 
 
 def _outdated(row: Row, record: Record, crc: int) -> bool:

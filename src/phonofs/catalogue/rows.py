@@ -9,8 +9,8 @@ from typing import NamedTuple
 import msgspec
 
 from phonofs.catalogue.database import Database
-from phonofs.catalogue.packing import unpack
 from phonofs.catalogue.sight import Sight
+from phonofs.catalogue.sources import Sources
 from phonofs.catalogue.words import Entry
 from phonofs.css.records import parse_record
 from phonofs.errors import Malformed
@@ -52,11 +52,12 @@ class Row(NamedTuple):
 
 
 class Rows:
-    """Reads the tables ``object`` and ``source``; owns nothing. ``Objects`` writes them."""
+    """Reads the table ``object``; owns nothing. ``Objects`` writes it."""
 
-    def __init__(self, database: Database, sight: Sight) -> None:
+    def __init__(self, database: Database, sight: Sight, sources: Sources) -> None:
         self._database = database
         self._sight = sight
+        self._sources = sources
 
     def entry(self, ino: int) -> Entry | None:
         """An object that is shown."""
@@ -139,7 +140,7 @@ class Rows:
     def unpacked(self, row: Row, packed: bytes) -> Record:
         """The record of a row from its packed source."""
         try:
-            source = unpack(packed)
+            source = self._sources.unpacked(packed)
         except ValueError as error:
             raise Damaged(f"object {row.id} in the catalogue is damaged: {error}") from error
         if zlib.crc32(source) != row.crc:

@@ -46,4 +46,7 @@ INSERT INTO sqlite_sequence (name, seq) VALUES ('object', 2147483647);
 _RANKED = "CREATE INDEX object_ranked ON object (parent) WHERE rank > 0"
 """Finds the few objects whose plain name another one has, when that one goes."""
 
-MIGRATIONS = (_FIRST, _RANKED)
+_SHEAVES = "CREATE TABLE sheaf (ino INTEGER PRIMARY KEY, text BLOB NOT NULL)"
+"""Records that came together, packed together; ``source`` says where in it each lies."""
+
+MIGRATIONS = (_FIRST, _RANKED, _SHEAVES)

@@ -28,6 +28,7 @@ from phonofs.catalogue.rebuild import rebuild
 from phonofs.catalogue.rows import Damaged, Row, Rows
 from phonofs.catalogue.schema import MIGRATIONS
 from phonofs.catalogue.sight import Sight
+from phonofs.catalogue.sources import Sources
 from phonofs.catalogue.words import (
     CHANGED,
     CREATED,
@@ -77,9 +78,10 @@ class Catalogue:
         if made_ms is None:
             self.remember("made_ms", made_ms := now_ms())
         self._sight = Sight(database, view)
-        self._rows = Rows(database, self._sight)
+        self._sources = Sources(database)
+        self._rows = Rows(database, self._sight, self._sources)
         self._names = Names(database, self._sight, self._rows)
-        self._objects = Objects(database, self._sight, self._rows, self._names)
+        self._objects = Objects(database, self._sight, self._rows, self._names, self._sources)
         self._folders = Folders(database, int(made_ms))
         self._coverage = Coverage(database, view.scope)
         self.progress = Progress(self._sight, self._coverage, self._writing, now_ms)
@@ -131,8 +133,10 @@ class Catalogue:
         try:
             with self._database.transaction():
                 yield
+                self._sources.tidy()
         except BaseException:
             self._sight.load()
+            self._sources.recover()
             self._objects.recover()
             self._coverage.load()
             self._totals = self._folders.totals()
