@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from phonofs.catalogue.store import Catalogue, Entry
-from phonofs.errors import Archived, IsAFolder, NoSuchAttribute, NoSuchName, NotAFolder
+from phonofs.errors import Archived, IsAFolder, NoSuchAttribute, NoSuchName, NotAFolder, StaleInode
 from phonofs.model import Record, State
 from phonofs.reader.handle import Handle
 from phonofs.reader.reader import Reader
@@ -89,7 +89,7 @@ class Vfs:
         """The attributes of a file or folder."""
         entry = self._catalogue.entry(ino)
         if entry is None:
-            raise NoSuchName(f"inode {ino} is not in the tree")
+            raise StaleInode(f"inode {ino} is not in the tree any more")
         return entry
 
     def parent(self, ino: int) -> Entry:
@@ -106,13 +106,19 @@ class Vfs:
         """Whether opening this folder will ask the service."""
         return self._lister.needs(ino)
 
-    async def open_folder(self, ino: int) -> FolderHandle:
-        """List a folder, asking the service first where that is needed."""
+    async def open_folder(self, ino: int, *, pid: int = 0) -> FolderHandle:
+        """List a folder, asking the service first where that is needed.
+
+        ``pid`` is the process that lists, 0 where it isn't known.
+        """
         if not self.entry(ino).folder:
             raise NotAFolder(f"inode {ino} is a file")
         if self._lister.needs(ino):
             await self._lister.list(ino)
-        return FolderHandle(ino, self._catalogue.children(ino))
+        entries = self._catalogue.children(ino)
+        if pid and entries and not entries[0].folder:
+            self._reader.listed(pid, (entries[0].ino, min(entry.ino for entry in entries)))
+        return FolderHandle(ino, entries)
 
     # files
 

@@ -172,3 +172,36 @@ def test_a_trail_is_forgotten():
     assert [ino for ino, _ in neighbours.finished(101, file, 1.0)] == [102, 103, 104, 105]
     assert [ino for ino, _ in neighbours.finished(102, file, 2.0)] == list(range(106, 111))
     assert neighbours.finished(103, file, 60.0) == []
+
+
+def beside(files: Sequence[tuple[int, Record]]) -> Neighbours:
+    """Neighbours in a folder in one order only."""
+
+    def siblings(ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, Record]]:
+        at = [other for other, _ in files].index(ino) + 1
+        return files[at : at + n]
+
+    return Neighbours(siblings, most_files=28, most_bytes=64 * MIB)
+
+
+def test_who_listed_the_folder_and_reads_its_first_file_is_on_the_way_through_it():
+    """``grep -r`` and ``cp -r`` get the next files one file sooner; nobody else does."""
+    files = folder(40)
+    for pid, ino, sooner in ((7, 100, 4), (8, 100, 0), (7, 101, 0)):
+        neighbours = beside(files)
+        neighbours.listed(7, (100, 105), 0.0)
+        assert len(neighbours.finished(ino, files[0][1], 1.0, pid=pid)) == sooner
+    neighbours = beside(files)
+    neighbours.listed(7, (100,), 0.0)
+    brought = [len(neighbours.finished(ino, file, 1.0, pid=7)) for ino, file in files[:3]]
+    assert brought == [4, 14 - 3, 28 - 13]
+    assert neighbours.finished(139, files[39][1], 30.0, pid=7) == []
+
+
+def test_what_was_cached_brings_nothing_until_something_was_not():
+    """Reading a cached folder asks for nothing; the first file that is not there is enough."""
+    files = folder(60)
+    neighbours = beside(files)
+    for ino, file in files[:10]:
+        assert neighbours.finished(ino, file, 1.0, cached=True) == []
+    assert len(neighbours.finished(files[10][0], files[10][1], 1.0)) == 28

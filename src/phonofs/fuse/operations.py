@@ -147,7 +147,7 @@ class Operations(pyfuse3.Operations):
         """Take the listing; the one place where a listing is asked of the service."""
         asked = self._vfs.needs_listing(inode)
         with self._callers.waiting(ctx.pid):
-            folder = await self._vfs.open_folder(inode)
+            folder = await self._vfs.open_folder(inode, pid=ctx.pid)
         if asked:
             self.ledger.worked()
         number = next(self._numbers)

@@ -19,15 +19,17 @@ class Handle:
     seen     what it was given while the content was not known to be right
     wrong    set where bytes it was given turned out to be false: it gets no more
     finished whether it was read from its first byte to its last
+    pid      the process that opened it, 0 where that is not known
     """
 
     __slots__ = (
-        "finished", "ino", "kick_at", "seen", "starved", "stream", "window", "wrong",
+        "finished", "ino", "kick_at", "pid", "seen", "starved", "stream", "window", "wrong",
     )  # fmt: skip
 
-    def __init__(self, stream: "Stream", ino: int) -> None:
+    def __init__(self, stream: "Stream", ino: int, pid: int = 0) -> None:
         self.stream = stream
         self.ino = ino
+        self.pid = pid
         self.window = Window()
         self.kick_at = 0
         self.starved = False

@@ -3,10 +3,12 @@
 Pure, but for asking the folder's order. A trail is a sequence of files of one folder that were
 read to their end, each soon after the other in the order of names or of inodes (``cp -r`` sorts
 by inode, ``grep -r`` takes the listing's order). What is opened without being read to its end
-(``ls``, ``stat``, a look at the header) leaves no trail.
+(``ls``, ``stat``, a look at the header) leaves no trail. Files that were in the cache already are
+followed, but cause nothing: so are the next ones, as a rule.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Collection, Sequence
 
 from phonofs.model import Record
 from phonofs.reader.limits import MIB, SMALL
@@ -17,6 +19,12 @@ SKIP = 4
 
 RAMP = (0, 0, 4, 8, 14)
 """Files to have on their way after so many in a row, until the trail is sure."""
+
+WALKER_RAMP = (0, 4, 14)
+"""The same where the process that listed the folder reads its first file first (``grep -r``)."""
+
+WALKERS = 64
+"""Processes remembered that listed a folder, for as long as a trail."""
 
 BATCH = 32
 """Files asked of the catalogue at once: a trail asks for each of its files once."""
@@ -76,12 +84,14 @@ class Trail:
     sent      inodes brought ahead lately
     read      types of files that were read
     passed    types of files that were left out
+    ramp      files to have on their way, by streak
     """
 
-    __slots__ = ("aheads", "at", "passed", "read", "recent", "sent", "streak")
+    __slots__ = ("aheads", "at", "passed", "ramp", "read", "recent", "sent", "streak")
 
-    def __init__(self, siblings: Siblings, ino: int, now: float) -> None:
+    def __init__(self, siblings: Siblings, ino: int, now: float, ramp: Sequence[int]) -> None:
         self.at = now
+        self.ramp = ramp
         self.aheads = [Ahead(siblings, order, ino) for order in (False, True)]
         self.streak = 1
         self.recent: deque[int] = deque([ino], maxlen=4 * SKIP)
@@ -136,15 +146,33 @@ class Neighbours:
         self._most_files = most_files
         self._most_bytes = most_bytes
         self._trails: list[Trail] = []
+        self._walkers: OrderedDict[int, tuple[float, frozenset[int]]] = OrderedDict()
 
-    def finished(self, ino: int, record: Record, now: float) -> Files:
-        """A file was read to its end: the files to have on their way now, in order."""
+    def listed(self, pid: int, firsts: Collection[int], now: float) -> None:
+        """Process ``pid`` listed a folder; ``firsts``: its first file in either order."""
+        self._walkers.pop(pid, None)
+        self._walkers[pid] = now, frozenset(firsts)
+        while len(self._walkers) > WALKERS:
+            self._walkers.popitem(last=False)
+
+    def _ramp(self, ino: int, pid: int, now: float) -> Sequence[int]:
+        at, firsts = self._walkers.pop(pid, (now, frozenset()))
+        return WALKER_RAMP if ino in firsts and now - at < FORGET_S else RAMP
+
+    def finished(
+        self, ino: int, record: Record, now: float, *, pid: int = 0, cached: bool = False
+    ) -> Files:
+        """A file was read to its end: the files to have on their way now, in order.
+
+        ``cached``: nothing of it had to be fetched, so nothing is sent for.
+        """
         self._trails = [trail for trail in self._trails if now - trail.at < FORGET_S]
         trail = next((trail for trail in self._trails if trail.follow(ino)), None)
         if trail is None:
-            trail = Trail(self._siblings, ino, now)
+            trail = Trail(self._siblings, ino, now, self._ramp(ino, pid, now))
             self._trails = [*self._trails[-TRAILS + 1 :], trail]
         trail.at = now
         trail.read.add(record.type)
-        count = RAMP[trail.streak] if trail.streak < len(RAMP) else self._most_files
-        return trail.wanted(count, self._most_bytes) if count else []
+        sure = trail.streak >= len(trail.ramp)
+        count = self._most_files if sure else trail.ramp[trail.streak]
+        return trail.wanted(count, self._most_bytes) if count and not cached else []

@@ -5,7 +5,7 @@ waits for nothing but the bytes it was asked for, and never longer than the read
 fetching belongs to ``run``'s nursery.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from math import inf
 from random import SystemRandom
@@ -106,11 +106,11 @@ class Reader:
     def open(self, record: Record, ino: int, *, pid: int = 0) -> Handle:
         """Open a file. Nothing is asked of the service before the first read.
 
-        ``pid`` is the process that opens it, where that is known. Nothing depends on it:
-        neighbours go by the order of files, whichever processes read them (``xargs -P``).
+        ``pid`` is the process that opens it, where that is known. Neighbours go by the order of
+        files, whichever processes read them (``xargs -P``); it only makes them come sooner.
         """
         stream = self._stream(record, ino)
-        handle = Handle(stream, ino)
+        handle = Handle(stream, ino, pid)
         stream.handles.add(handle)
         self._holds.drop(stream)
         self._lingering.pop(stream, None)
@@ -246,9 +246,19 @@ class Reader:
 
     # ahead
 
+    def listed(self, pid: int, firsts: Collection[int]) -> None:
+        """A process listed a folder; ``firsts`` are the inodes of its first file in either order.
+
+        Where it reads that file to its end, it is on its way through all of them.
+        """
+        self._neighbours.listed(pid, firsts, trio.current_time())
+
     def _look_ahead(self, handle: Handle) -> None:
         now = trio.current_time()
-        for ino, other in self._neighbours.finished(handle.ino, handle.stream.record, now):
+        stream = handle.stream
+        for ino, other in self._neighbours.finished(
+            handle.ino, stream.record, now, pid=handle.pid, cached=not stream.answered
+        ):
             if self._key(other) not in self._streams and self._holds.bring(other, ino, now):
                 self._yard.counts.ahead_files += 1
         self._stirred.set()

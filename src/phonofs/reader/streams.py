@@ -33,6 +33,7 @@ class Stream:
     needs    what reads are waiting for just now, by ticket
     failure  why no read of this stream can succeed any more
     etag     the version all bytes are of; '' until the service named one
+    answered whether the service gave anything of it since it was opened
     size     the length, the real one once it is known
     """
 
@@ -52,7 +53,7 @@ class Stream:
         self.quiet_until = float("-inf")
         self.proof = Proof(self)
         self._total: int | None = None
-        self._answered = False
+        self.answered = False
         self._ranges_seen = False
         self._whole_seen = False
 
@@ -165,7 +166,7 @@ class Stream:
             return False
         if trio.current_time() < self.quiet_until:
             return False
-        known = self._answered or self.yard.service.seekable(self.record.region) is not None
+        known = self.answered or self.yard.service.seekable(self.record.region) is not None
         return known or not self.parts  # else the first answer will say whether parts are had
 
     def _fill(self, handle: Handle, ahead: int, part: int) -> None:
@@ -233,7 +234,7 @@ class Stream:
 
     def accept(self, part: Part, body: Body) -> None:
         """Take the head of an answer down; raises where the body cannot be used."""
-        self._answered = part.answered = True
+        self.answered = part.answered = True
         if self.etag and body.etag and body.etag != self.etag:
             raise Changed(f"object {self.record.id} has other content than when it was opened")
         self.etag = self.etag or body.etag
