@@ -188,6 +188,9 @@ def _listening(path: Path) -> socket.socket:
         finally:
             os.umask(previous)
         sock.listen(16)
+    except UsageError:
+        sock.close()
+        raise
     except OSError as error:
         sock.close()
         raise UsageError(f"the control socket {path} cannot be made: {error.strerror}") from None

@@ -17,6 +17,7 @@
     │   └── Corrupt              wrong length or checksum, twice      EIO
     └── TreeError            what the tree does not have or allow
         ├── NoSuchName                                                ENOENT
+        │   └── StaleInode           what had this number is gone     ESTALE
         ├── NotAFolder                                                ENOTDIR
         ├── IsAFolder                                                 EISDIR
         ├── NoSuchAttribute                                           ENODATA
@@ -103,6 +104,14 @@ class TreeError(PhonofsError):
 
 class NoSuchName(TreeError):
     """There is no such file or folder."""
+
+
+class StaleInode(NoSuchName):
+    """What had this inode number is not in the tree any more.
+
+    ESTALE and not ENOENT: the kernel asks so on behalf of a file that is open, whose reader is
+    to learn that it is gone; where a path led here it looks the name up again, and gets ENOENT.
+    """
 
 
 class NotAFolder(TreeError):

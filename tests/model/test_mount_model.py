@@ -21,6 +21,7 @@ pytestmark = pytest.mark.fuse
 HOUR_MS = 3_600_000
 SIZES = [0, 1, 4096, 131_073, 700_001]
 AGENTS = ["", "A", "a", "../A"]
+SAID = ("id", "state", "checksum")
 CACHE_SIZE = 1_500_000
 OPTIONS = {
     "poll_interval": "0.2s",
@@ -82,25 +83,22 @@ class Story:
     def account(self) -> ListedAccount:
         return self.chance.account
 
-    def shown(self) -> dict[str, tuple[str, str]]:
-        """Path to id and checksum, by system calls; what goes while one looks is left out."""
+    def shown(self) -> dict[str, list[str]]:
+        """Path to id, state, checksum, by system calls; what goes meanwhile is left out."""
         found = {}
         for folder, _, names in os.walk(self.mount.point):
             for name in names:
                 path = Path(folder, name)
                 try:
-                    said = [os.getxattr(path, f"user.phonofs.{x}") for x in ("id", "checksum")]
+                    said = [os.getxattr(path, f"user.phonofs.{name}").decode() for name in SAID]
                 except FileNotFoundError:
                     continue
-                found[str(path.relative_to(self.mount.point))] = (
-                    said[0].decode(),
-                    said[1].decode(),
-                )
+                found[str(path.relative_to(self.mount.point))] = said
         return found
 
-    def expected(self) -> dict[str, tuple[str, str]]:
+    def expected(self) -> dict[str, list[str]]:
         return {
-            path: (key[1], self.item(key[1]).sum)
+            path: [key[1], self.item(key[1]).state, self.item(key[1]).sum]
             for path, key in reference(self.account, Look()).items()
         }
 
@@ -114,8 +112,8 @@ class Story:
         try:
             until(lambda: self.shown() == self.expected(), within_s=10)
         except AssertionError:
-            pytest.fail(f"{what}: {set(self.shown().items()) ^ set(self.expected().items())}")
-        for path, (id, _) in self.shown().items():
+            pytest.fail(f"{what}: {self.shown()} is not {self.expected()}")
+        for path, (id, _, _) in self.shown().items():
             self.check_file(self.mount.point / path, id)
 
     def check_file(self, path: Path, id: str) -> None:

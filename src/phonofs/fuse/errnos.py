@@ -17,6 +17,7 @@ class Verdict:
 
 TABLE: dict[type[errors.PhonofsError], Verdict] = {
     errors.NoSuchName: Verdict(errno.ENOENT, logging.DEBUG),
+    errors.StaleInode: Verdict(errno.ESTALE, logging.DEBUG),
     errors.NotAFolder: Verdict(errno.ENOTDIR, logging.DEBUG),
     errors.IsAFolder: Verdict(errno.EISDIR, logging.DEBUG),
     errors.NoSuchAttribute: Verdict(errno.ENODATA, logging.DEBUG),
