@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 THREADS = 8
 """Threads that may wait for the cache's disk at once; more would only queue at the device."""
 
+SAY_AGAIN_S = 60.0
+"""Every waiting read tries again and again where there is no memory: that is one line a minute."""
+
 T = TypeVar("T")
 
 
@@ -101,6 +104,7 @@ class Ground:
             evict=evict,
         )
         self._memory = Memory()
+        self._say_again = float("-inf")
         self._threads = trio.CapacityLimiter(THREADS)
 
     def to_disk(self, size: int) -> bool:
@@ -142,7 +146,9 @@ class Ground:
         try:
             return self._memory.open()
         except OSError as error:
-            log.error("no place in memory for content: %s", error.strerror)
+            if self.now() >= self._say_again:
+                self._say_again = self.now() + SAY_AGAIN_S
+                log.error("no place in memory for content: %s", error.strerror)
             return None
 
     def declare(self, identity: Identity, size: int) -> bool:

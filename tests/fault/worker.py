@@ -1,0 +1,69 @@
+"""A house without FUSE that reads at random for ever, to be killed: ``URL FOLDER SEED``.
+
+Its cache holds a third of the account, so that it fills and evicts all the time; every few reads
+it looks for changes and lists folders. Prints a line when it has read its first file. A wrong
+byte ends it with 3.
+"""
+
+import random
+import sys
+from pathlib import Path
+
+import trio
+
+from phonofs.errors import PhonofsError
+from phonofs.house import build
+from phonofs.supervise import keep_running
+from phonofs.tree.layout import ROOT
+from tests.fault.scene import KERNEL, settings_of
+
+OPTIONS = {"cache_size": "4M", "poll_interval": "1s", "read_deadline": "10s"}
+PRIME = 251
+
+
+async def main(url: str, folder: str, seed: str) -> None:
+    chance = random.Random(seed)
+    settings = settings_of(url, Path(folder), **OPTIONS)
+    async with build(settings, f"{folder}/m") as house, trio.open_nursery() as nursery:
+        for name, task in house.tasks():
+            await nursery.start(keep_running, name, task)
+        await house.connect()
+        for name, task in house.later_tasks():
+            await nursery.start(keep_running, name, task)
+        files: list[int] = []
+        await walk(house.vfs, ROOT, files)
+        print("begun", flush=True)
+        while True:
+            async with trio.open_nursery() as readers:
+                for _ in range(3):
+                    readers.start_soon(read, house.vfs, chance.choice(files))
+
+
+async def walk(vfs, ino: int, files: list[int]) -> None:
+    for entry in (await vfs.open_folder(ino)).entries:
+        if entry.folder:
+            await walk(vfs, entry.ino, files)
+        else:
+            files.append(entry.ino)
+
+
+async def read(vfs, ino: int) -> None:
+    try:
+        handle = vfs.open(ino)
+    except PhonofsError:
+        return
+    got = bytearray()
+    try:
+        while piece := await vfs.read(handle, len(got), KERNEL):
+            got += piece
+    except PhonofsError:
+        return
+    finally:
+        vfs.release(handle)
+    ramp = bytes((got[0] + n) % PRIME for n in range(PRIME)) if got else b""
+    if bytes(got) != (ramp * (len(got) // PRIME + 1))[: len(got)]:
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    trio.run(main, *sys.argv[1:])
