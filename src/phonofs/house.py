@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ from phonofs import __version__
 from phonofs.cache.cache import Cache
 from phonofs.catalogue.follower import Follower
 from phonofs.catalogue.lister import Lister
-from phonofs.catalogue.store import CHANGED, REMOVED, Catalogue, Change
+from phonofs.catalogue.store import LISTED, REMOVED, Catalogue, Change
 from phonofs.config import Settings
 from phonofs.control import Broadcast, Control
 from phonofs.credentials import Credentials, Places, find
 from phonofs.css.auth import Keeper
 from phonofs.css.client import Client
 from phonofs.css.transport import Transport
-from phonofs.errors import NoSuchName, Unavailable
+from phonofs.errors import Unavailable
 from phonofs.logs import set_level
 from phonofs.metrics import Metrics
 from phonofs.reader.limits import Limits
@@ -199,16 +199,7 @@ class House:
                 self._cache.forget(record.region, record.id, but=record.fingerprint)
         self._settled(changes)
         self._tell_kernel(changes)
-        self._events.send([self._event(change) for change in changes])
-
-    def _event(self, change: Change) -> dict[str, object]:
-        """A change as ``phonofs watch`` prints it; the path is below the mount point."""
-        folder = self._catalogue.path(change.parent_ino) if change.parent_ino else ""
-        return {
-            "kind": change.kind,
-            "path": f"{folder}/{change.name}" if folder else change.name,
-            "record": msgspec.Raw(change.record.source),
-        }
+        self._events.send([_event(one) for one in changes if one.kind != LISTED])
 
     def _restoring(self, region: str, ids: Sequence[str]) -> None:
         """Somebody asked the service for these archived objects."""
@@ -222,17 +213,11 @@ class House:
 
     def _resized(self, ino: int, size: int) -> None:
         """The real length of a content differs from what its record says."""
-        self._catalogue.set_size(ino, size)
-        self._tell_of(ino, content=False)
+        self._tell_kernel(self._catalogue.set_size(ino, size))
 
     def _falsified(self, ino: int) -> None:
         """Bytes given so far turned out false: the kernel must forget its pages."""
-        self._tell_of(ino, content=True)
-
-    def _tell_of(self, ino: int, *, content: bool) -> None:
-        with suppress(NoSuchName):  # removed meanwhile: the kernel was told of that
-            record = self._catalogue.record(ino)
-            self._tell_kernel([Change(CHANGED, ino, 0, "", record, content)])
+        self._tell_kernel(self._catalogue.touched(ino))
 
     # what is said
 
@@ -269,6 +254,15 @@ class House:
             "reader": self._reader.statistics(),
             "fuse": self._fuse(),
         }
+
+
+def _event(change: Change) -> dict[str, object]:
+    """A change as ``phonofs watch`` prints it; the path is below the mount point."""
+    return {
+        "kind": change.kind,
+        "path": change.path,
+        "record": msgspec.Raw(change.record.source),
+    }
 
 
 def _ways(note: str | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import trio
 
+from phonofs.catalogue.follower import Follower
 from phonofs.catalogue.lister import REFRESH_S
 from phonofs.errors import Malformed, Unavailable
 from phonofs.tree.layout import ROOT, Folder
@@ -16,6 +17,8 @@ from tests.unit.catalogue_world import (
     HOUR_MS,
     LATENCY_S,
     FakeService,
+    Settings,
+    World,
     check,
     make,
     ms,
@@ -383,3 +386,40 @@ async def test_parts_that_hold_only_odd_records_are_not_shown(tmp_path: Path):
         odd.put(*[make(uuid(n), ms("2022-01-01") + n, size=0) for n in range(10_000, 13_000)])
         with pytest.raises(Malformed, match="can be understood"):
             await w.lister._one("us-east", w.lister._query(Folder(0), 0, ms("2022-06-01")))
+
+
+@pytest.mark.parametrize("begun_s", [0.0, 0.06, 1.0])
+@pytest.mark.parametrize("followed", [True, False])
+@pytest.mark.parametrize("equal", [1, 250])
+async def test_the_newest_object_is_found_by_its_path(
+    tmp_path: Path, begun_s: float, followed: bool, equal: int
+):
+    """Created at the very moment the changes are known up to, alone or with others, whole seconds
+    or not; whatever is opened first, and however far the follower is."""
+    for number, created in enumerate(("2024-09-17T23:59:59", "2024-09-17", "2024-01-01")):
+        newest = [make(uuid(n), created, updated=created) for n in range(equal)]
+        older = [make("old-one", "2023-12-31"), make("old-two", "2022-02-03")]
+        path = tmp_path / str(number)
+        async with world(path, [*newest, *older], now="2024-12-01") as w:
+            follower = Follower(w.service, w.catalogue, Settings(poll_interval=60.0 * followed))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(follower.run)
+                await trio.sleep(begun_s)
+                day = f"{created[:4]}/{created[:7]}/{created[:10]}"
+                assert len(await by_path(w, day)) == equal
+                assert len(await by_path(w, "2023/2023-12/2023-12-31")) == 1
+                nursery.cancel_scope.cancel()
+
+
+async def by_path(w: World, path: str) -> list[str]:
+    """What a folder holds whose parents were never opened: the kernel only looks names up."""
+    ino = ROOT
+    for name in path.split("/"):
+        entry = w.catalogue.lookup(ino, name)
+        if entry is None:
+            await w.look(ino)
+            entry = w.catalogue.lookup(ino, name)
+        assert entry is not None, f"no {name} in {path}"
+        ino = entry.ino
+    await w.look(ino)
+    return [entry.name for entry in w.catalogue.children(ino)]

@@ -28,8 +28,6 @@ from phonofs.demo.fiql import (
 )
 
 REGION = "us-east"
-UPDATED_AFTER_MS = 10_000
-"""How long after its creation an object was last changed, as in the vendor's example."""
 
 SAME: Fields = {"type": "callrecording", "objectState": "AVAILABLE"}
 """What all objects have in common."""
@@ -81,7 +79,7 @@ class Account:
         return json.dumps(head).encode()[:-1] + b', "content": [' + records + b"]}"
 
     def _search(self, text: str) -> Sequence[int]:
-        """Which match. Objects are updated in the order of their creation: one sort for both."""
+        """Which match. Objects never change after their creation: one sort for both."""
         if text not in self._found:
             self._found[text] = self._matching(parse(text) if text else TRUE)
             if len(self._found) > KEPT:
@@ -90,8 +88,8 @@ class Account:
 
     def _matching(self, expression: Expression) -> Sequence[int]:
         created, updated = span(expression, "createdTime"), span(expression, "updatedTime")
-        low = max(created[0], updated[0] - UPDATED_AFTER_MS)
-        high = min(created[1], updated[1] - UPDATED_AFTER_MS)
+        low = max(created[0], updated[0])
+        high = min(created[1], updated[1])
         within = range(self._first(low), self._first(high))
         rest = given(expression, SAME)
         if _is_only_span(rest):
@@ -189,7 +187,7 @@ def fields(thing: Thing) -> Fields:
         **SAME,
         "id": thing.id,
         "createdTime": thing.created_ms,
-        "updatedTime": thing.created_ms + UPDATED_AFTER_MS,
+        "updatedTime": thing.created_ms,
         "storedBytes": thing.size,
     }
 
@@ -219,7 +217,7 @@ def record(thing: Thing) -> bytes:
             "userId": "2xEVyEt2SFmZfL3v5UuEdw",
             "storedBytes": thing.size,
             "createdTime": _iso(thing.created_ms),
-            "updatedTime": _iso(thing.created_ms + UPDATED_AFTER_MS),
+            "updatedTime": _iso(thing.created_ms),
             "objectState": "AVAILABLE",
             "bucketId": thing.id,
             "tags": [{"key": key, "value": value} for key, value in tags.items()],

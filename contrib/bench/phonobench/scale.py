@@ -25,7 +25,7 @@ from datetime import date
 from pathlib import Path
 from urllib.parse import quote
 
-from phonobench.account import REGION, UPDATED_AFTER_MS, record
+from phonobench.account import REGION, record
 from phonobench.peers import OURS, PEERS, Mount, Site, mounted
 from phonobench.processes import Failed, cpu_s, run
 from phonobench.ratios import Spread, ratios
@@ -77,7 +77,7 @@ def fill(cache: Path, counts: Sequence[int], look: Callable[[Catalogue, int], No
                 paused = time.perf_counter()
                 look(catalogue, done)
                 looked_s += time.perf_counter() - paused
-        newest_ms = things[len(things) - 1].created_ms + UPDATED_AFTER_MS
+        newest_ms = things[len(things) - 1].created_ms
         catalogue.set_watermark(REGION, newest_ms)
         catalogue.mark_listed(REGION, 0, newest_ms)
     finally:

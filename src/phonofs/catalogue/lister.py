@@ -220,14 +220,17 @@ class Lister:
             await self._find_ends(of, *knowledge.span(of))
         elif len(parts) > 2:
             start_ms, stop_ms = knowledge.span(parts[0])[0], knowledge.span(parts[-1])[1]
-            await self._find_ends(of, start_ms, min(stop_ms, knowledge.edge_ms))
+            await self._find_ends(of, start_ms, stop_ms)
         parts = self._knowledge(of).unsettled(of)
         if not knowledge.following:
             parts += [part for part in self._knowledge(of).recent(of) if part not in parts]
         await self._each(partial(self._probe, of), parts)
 
     async def _find_ends(self, of: Folder, start_ms: int, stop_ms: int) -> None:
-        """The earliest and the newest object of a stretch; outside of them there is nothing."""
+        """The earliest and the newest object of a stretch; outside of them there is nothing.
+
+        The stretch is not cut at the edge: what was created there is asked for too.
+        """
         region, edge_ms = self._catalogue.region_of(of), self._edge_before(of)
         ends: dict[bool, Record | None] = {}
 
