@@ -65,6 +65,16 @@ class Connection:
             self._burst = 0
             await trio.lowlevel.wait_readable(self._socket)
 
+    def receive_now(self, most_bytes: int) -> memoryview | None:
+        """The same without waiting; None where nothing is there, or others must get their turn."""
+        if self._burst >= BURST_BYTES:
+            return None
+        size = self._fill(min(most_bytes, BUFFER_BYTES))
+        if size < 0:
+            return None
+        self._burst += size
+        return self._buffer[:size]
+
     def is_stale(self) -> bool:
         """Whether an idle connection has something to read: its end, as a rule."""
         poll = select.poll()

@@ -7,7 +7,6 @@ from phonofs.css.answers import Headers, content_length, content_range, unsatisf
 from phonofs.css.records import LARGEST_OBJECT
 from phonofs.errors import Changed, Malformed
 
-
 _MEDIA = ("audio/", "video/", "image/")
 """Kinds of content that no JSON or XML can be, whatever the label of others is worth."""
 

@@ -27,7 +27,7 @@ from phonofs.css.proxies import environment_proxies, proxy_for
 from phonofs.css.slots import Gate, Slots
 from phonofs.css.tls import trusting
 from phonofs.css.transport_errors import EXPECTED, explained
-from phonofs.css.wire import WireTransport
+from phonofs.css.wire import WireBody, WireTransport
 from phonofs.errors import Malformed, PhonofsError, ServiceError, Unavailable, UsageError
 
 log = logging.getLogger(__name__)
@@ -302,6 +302,7 @@ class Stream:
         self.pause_s = asked_pause_s(self.status, self.headers, time.time())
         self._transport = transport
         self._response = response
+        self._wire = response.stream if isinstance(response.stream, WireBody) else None
         self._chunks: AsyncIterator[Chunk] = aiter(response.stream)  # type: ignore[arg-type]
         self._urgent = urgent
         self._pace = Pace(transport.timeout_s)
@@ -313,16 +314,28 @@ class Stream:
     async def __anext__(self) -> Chunk:
         """The next chunk. Raises Unavailable where it is cut off, late or too slow."""
         timeout_s = self._transport.timeout_s
-        started = trio.current_time()
+        waited_s = 0.0
         try:
-            with trio.fail_after(timeout_s):
-                chunk = await anext(self._chunks)
+            chunk = self._now()
+            if chunk is None:
+                started = trio.current_time()
+                with trio.fail_after(timeout_s):
+                    chunk = await anext(self._chunks)
+                waited_s = trio.current_time() - started
         except EXPECTED as error:
             raise self._failed(explained(error, self._host, timeout_s)) from error
         self._transport.counts.received_bytes += len(chunk)
-        if self._pace.too_slow(trio.current_time() - started, len(chunk)):
+        if self._pace.too_slow(waited_s, len(chunk)):
             raise self._failed(self._too_slow())
         return chunk
+
+    def _now(self) -> Chunk | None:
+        """The next chunk where it is there already, or StopAsyncIteration: the way is spared."""
+        if self._wire is None:
+            return None
+        if self._wire.over:
+            raise StopAsyncIteration
+        return self._wire.now()
 
     async def read(self, limit_bytes: int) -> bytes:
         """The whole body, in ``timeout_s`` at most. Raises Malformed beyond ``limit_bytes``."""

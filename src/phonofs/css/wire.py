@@ -12,6 +12,7 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator
+from types import TracebackType
 from typing import Any
 
 import h11
@@ -168,22 +169,33 @@ class WireBody(httpx.AsyncByteStream):
         if self._ended or self._connection is None:
             await self.aclose()
             raise StopAsyncIteration
-        try:
+        with _Dropping(self):
             return await self._receive(self._connection)
-        except BaseException as error:
-            self._drop()
-            if isinstance(error, OSError):
-                raise httpx.ReadError(type(error).__name__) from error
-            if isinstance(error, h11.RemoteProtocolError):
-                raise httpx.RemoteProtocolError("not HTTP") from error
-            raise
+
+    def now(self) -> bytes | memoryview | None:
+        """The next piece of a body of known length, where that needs no waiting; else None.
+
+        Spares most pieces a timeout. Raises as waiting for it does.
+        """
+        if self._first:
+            return self._first.pop(0)
+        if not self._left or self._connection is None:
+            return None
+        with _Dropping(self):
+            view = self._connection.receive_now(self._left)
+            return None if view is None else self._took(view)
+
+    @property
+    def over(self) -> bool:
+        """Whether every piece was given."""
+        return self._ended and not self._first
 
     async def aclose(self) -> None:
         """Keep the connection where the answer is complete, else close it. Does not wait."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if self._ended and not self._first and self._may_stay():
+        if self.over and self._may_stay():
             self._transport.give_back(self._origin, connection)
         else:
             connection.close()
@@ -191,9 +203,12 @@ class WireBody(httpx.AsyncByteStream):
     async def _receive(self, connection: Connection) -> bytes | memoryview:
         if self._left is None:
             return await self._receive_decoded(connection)
-        view = await connection.receive(self._left)
+        return self._took(await connection.receive(self._left))
+
+    def _took(self, view: memoryview) -> memoryview:
         if not view:
             raise httpx.RemoteProtocolError("the body ended early")
+        assert self._left is not None
         self._left -= len(view)
         self._ended = self._left == 0
         return view
@@ -222,10 +237,37 @@ class WireBody(httpx.AsyncByteStream):
         """HTTP/1.1, no ``Connection: close``, and nothing came after the end."""
         return self._machine.our_state is h11.DONE and self._machine.trailing_data == (b"", False)
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Close the connection: what comes of it is of no more use."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+class _Dropping:
+    """Around receiving: whatever goes wrong ends the connection, in httpx's words."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: WireBody) -> None:
+        self._body = body
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            return
+        self._body.drop()
+        if isinstance(error, OSError):
+            raise httpx.ReadError(type(error).__name__) from error
+        if isinstance(error, h11.RemoteProtocolError):
+            raise httpx.RemoteProtocolError("not HTTP") from error
 
 
 class _Silent(Exception):
