@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -20,7 +21,7 @@ from phonofs.catalogue.plan import Knowledge
 from phonofs.catalogue.service import Service
 from phonofs.catalogue.store import Catalogue, Change, as_listed
 from phonofs.errors import Malformed, ServiceError, Unavailable
-from phonofs.model import Query, Record
+from phonofs.model import Page, Query, Record
 from phonofs.tree.layout import Folder
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,9 @@ REFRESH_S = 0.7
 PAUSE_S = 5.0
 """A folder that was looked at this short a while ago is not looked at again."""
 
+AT_ONCE = 5
+"""Pages taken in together, where as many are there: a fifth less work than one by one, and 15 ms
+in which nobody else is served."""
 
 MOST_ODD_PAGES = 20
 """Pages without a single usable record before a part is given up."""
@@ -289,25 +293,31 @@ class Lister:
     async def _pass(self, region: str, query: Query, *, known: bool) -> Paging:
         """All pages of a search once, side by side, each taken in when it is there."""
         paging = Paging(self._page_size, self._slots)
-        landed = trio.Event()
+        send, receive = trio.open_memory_channel[tuple[int, Page]](math.inf)
 
         async def page(key: int, limit: int) -> None:
-            answer = await self._service.search(region, query, key, limit)
-            self._take_in(answer.records, known=known)
-            paging.feed(key, answer)
-            landed.set()
+            send.send_nowait((key, await self._service.search(region, query, key, limit)))
 
         async with trio.open_nursery() as nursery:
+            _start(nursery, page, paging.ask())
             while not paging.done:
-                landed = trio.Event()
-                for key, limit in paging.ask():
-                    nursery.start_soon(page, key, limit)
-                await landed.wait()
+                landed = await _landed(receive)
+                for key, answer in landed:
+                    paging.feed(key, answer)
+                _start(nursery, page, paging.ask())
+                await self._take_in_pages([answer for _, answer in landed], known=known)
         return paging
+
+    async def _take_in_pages(self, pages: Sequence[Page], *, known: bool) -> None:
+        """Some at once; before that, whoever waits has a turn: also the next questions."""
+        for start in range(0, len(pages), AT_ONCE):
+            await trio.lowlevel.checkpoint()
+            some = pages[start : start + AT_ONCE]
+            self._take_in([record for page in some for record in page.records], known=known)
 
     def _take_in(self, records: Sequence[Record], *, known: bool) -> None:
         """Into the catalogue; of a folder seen for the first time, nothing was created."""
-        changes = self._catalogue.apply(records)
+        changes = self._catalogue.apply(records) if records else []
         self._tell(changes if known else as_listed(changes))
 
     def _tell(self, changes: Sequence[Change]) -> None:
@@ -327,6 +337,24 @@ class Lister:
         async with trio.open_nursery() as nursery:
             for value in values:
                 nursery.start_soon(one, value)
+
+
+def _start(
+    nursery: trio.Nursery,
+    page: Callable[[int, int], Awaitable[None]],
+    asks: Iterable[tuple[int, int]],
+) -> None:
+    for key, limit in asks:
+        nursery.start_soon(page, key, limit)
+
+
+async def _landed(pages: trio.MemoryReceiveChannel[_Value]) -> list[_Value]:
+    """All that is there, at least one."""
+    landed = [await pages.receive()]
+    with suppress(trio.WouldBlock):
+        while True:
+            landed.append(pages.receive_nowait())
+    return landed
 
 
 def _first(group: BaseExceptionGroup[ServiceError]) -> ServiceError:
