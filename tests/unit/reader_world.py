@@ -227,6 +227,9 @@ class FakeBlob:
     def prefetch(self, offset: int, n: int) -> None:
         assert n > 0
 
+    def check_now(self) -> bool:
+        return False
+
     async def check_ahead(self) -> None:
         assert self.pins > 0
         await trio.sleep(0.01)

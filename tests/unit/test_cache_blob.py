@@ -680,3 +680,25 @@ def flip(folder: Path, blob: blobs.Blob, at: int) -> None:
         byte = file.read(1)
         file.seek(at)
         file.write(bytes([byte[0] ^ 0x40]))
+
+
+async def test_a_small_object_is_checked_at_once(tmp_path: Path):
+    """Where it was just written whole and is right; all else is left to the check that waits."""
+    data = ramp(50_000)
+    cache = open_cache(tmp_path)
+    for wanted, right in ((record("s", data), True), (record("t", data, checksum="0" * 32), False)):
+        blob = cache.blob(wanted)
+        blob.write(0, data[:-1])
+        assert not blob.check_now()
+        blob.write(len(data) - 1, data[-1:])
+        assert blob.check_now() is right
+        assert blob.verified is right
+        assert await blob.check() is right
+    large = cache.blob(RECORD)
+    large.write(0, DATA)
+    assert not large.check_now()
+    cache.close()
+    cache = open_cache(tmp_path)
+    assert cache.blob(record("s", data)).verified
+    assert not cache.blob(record("t", data, checksum="0" * 32)).check_now()
+    cache.close()

@@ -36,7 +36,7 @@ def test_whole_blocks_lie_within_their_bytes_and_none_is_left_out(a: int, b: int
 @given(sizes, sizes)
 def test_touched_blocks_cover_their_bytes(a: int, b: int):
     """The first and last byte lie in the first and last block."""
-    start, stop = sorted((a, b + 1))
+    start, stop = min(a, b), max(a, b) + 1
     first, last = touched_blocks(start, stop)
     assert first * BLOCK <= start < stop <= last * BLOCK
 

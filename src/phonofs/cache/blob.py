@@ -112,6 +112,10 @@ class Blob:
         """
         return await self._check.whole()
 
+    def check_now(self) -> bool:
+        """The same at once, where that is quick (a small object, just written); False: ask."""
+        return self._check.now()
+
     async def check_ahead(self) -> None:
         """Hash what there is from the start on, so that :meth:`check` has less left to do."""
         await self._check.ahead()

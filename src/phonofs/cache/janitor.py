@@ -7,6 +7,7 @@ right: without a janitor rows are saved at the end, and room is made when it is 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 from functools import partial
@@ -151,4 +152,5 @@ async def _sweep_drawer(cache: Cache, disk: Disk, number: int) -> None:
         cache.drop_missing(key)
     for name in names - {key.hex() for key in rows}:
         if not cache.is_open(name):
-            disk.shelf.set_name_aside(drawer, name)
+            with contextlib.suppress(FileNotFoundError):  # it was evicted meanwhile
+                disk.shelf.set_name_aside(drawer, name)

@@ -86,6 +86,10 @@ class Blob(Protocol):
     def prefetch(self, offset: int, n: int) -> None:
         """A sequential reader will want these bytes soon: have the disk's part of them ready."""
 
+    def check_now(self) -> bool:
+        """True where it is quickly found that the content is right; else :meth:`check` says."""
+        ...
+
     async def check_ahead(self) -> None:
         """Hash what is there from the start on, so that the check has less left to do."""
 

@@ -69,6 +69,9 @@ class Proof:
         stream = self._stream
         if self.running or self.sure or stream.failure is not None:
             return
+        if not self._doubted and stream.blob.complete and stream.blob.check_now():
+            self._cleared([])
+            return
         self.running = True
         self.gated = stream.size <= CHECKED_FIRST
         self._over = trio.Event()
