@@ -182,11 +182,22 @@ def _sources(template: Template, *, whole_id: bool) -> tuple[_Source, ...]:
 def _values(record: Record, template: Template, zone: tzinfo, variant: int) -> list[str]:
     """The cleaned value of each part; from the first variant on, ``id8`` is the whole id."""
     sources = _sources(template, whole_id=variant > 0)
-    return [clean(source(record, zone)[:_LONGEST_VALUE]) for source in sources]
+    texts = [source(record, zone)[:_LONGEST_VALUE] for source in sources]
+    return [text if text.isalnum() and text.isascii() else clean(text) for text in texts]
+
+
+@lru_cache(maxsize=8)
+def _frame(template: Template) -> str:
+    """The template for ``%``, for the usual case that no field is empty."""
+    parts = [before.replace("%", "%%") + "%s" for before, _ in template.parts]
+    return "".join(parts) + template.tail.replace("%", "%%")
 
 
 def _join(template: Template, values: list[str]) -> str:
     """An empty field goes together with the separator before it, a leading one with that after."""
+    if "" not in values:
+        text = _frame(template) % tuple(values)
+        return text if text.isascii() else visible(text)
     text, begun = template.parts[0][0], False
     for (before, _), value in zip(template.parts, values, strict=True):
         if value:
