@@ -57,6 +57,42 @@ ATTRIBUTES = (
     ("user.phonofs.status", "of the root only: what phonofs status --json prints"),
 )
 
+STATUS = (
+    ("version, pid, profile, mountpoint, uptime_s", "which mount it is, and since when"),
+    ("condition", "how it is, in one sentence"),
+    ("control", "the socket that takes commands"),
+    ("catalogue", "objects and bytes known, and the regions"),
+    (
+        "catalogue.followed.REGION",
+        "watermark_ms: the newest change known; polled_at: the last time the service was asked "
+        "for changes and answered; failures: tries in vain since",
+    ),
+    (
+        "restores",
+        "archived objects asked back that are not there yet (pending), and since when",
+    ),
+    ("service", "requests by kind, errors by class, received_bytes, paused_s: told to wait"),
+    ("service.slots", "connections in all, in use, in use ahead of readers; requests that wait"),
+    (
+        "service.token",
+        "whether there is a valid one, its life_s, how many were fetched and rejected, the "
+        "failures in a row and the last error",
+    ),
+    ("service.ways.REGION", "how content comes: range, presign, redirect or stream"),
+    (
+        "cache",
+        "state (on, or off with a reason), objects, disk_bytes of cap_bytes, memory_bytes, what "
+        "is open and pinned, bytes read, written, lost and refused, evictions, errors",
+    ),
+    (
+        "reader",
+        "hits and misses, bytes served, fetched and discarded, failures, wrong checksums; what "
+        "is under way: waiters, streams, handles, parts, files ahead",
+    ),
+    ("fuse", "open files and folders, operations waiting, answers by errno, the last error"),
+)
+"""The status: places in its JSON. Names stay; more may come."""
+
 
 def text(words: str) -> str:
     """Words as mdoc takes them: a line a sentence at least, none of it a request or an escape."""
@@ -145,6 +181,13 @@ def phonofs_1() -> Iterator[str]:
         yield from command_section(name, command)
     yield ".Sh EXTENDED ATTRIBUTES"
     yield from items(ATTRIBUTES)
+    yield ".Sh STATUS"
+    yield text(
+        "phonofs status --json prints one object on one line. The ending of a name says its unit: "
+        "_s seconds, _bytes, _ms milliseconds since 1970, _at seconds since 1970. What is named "
+        "here stays; more may come."
+    )
+    yield from items(STATUS)
     yield from [".Sh ENVIRONMENT", text("Every option of"), ".Xr phonofs.toml 5"]
     yield text("can be given as a variable, PHONOFS_ and its name in capitals.")
     yield ".Sh FILES"

@@ -40,6 +40,9 @@ def test_status_is_one_fact_for_people_and_programs(tmp_path):
         told = json.loads(phonofs(mount, "status", "--json", mount.point).stdout)
         assert told.keys() == status(mount).keys()
         assert told["condition"] == "mounted, 1 objects known"
+        manual = (Path(__file__).parents[2] / "man/phonofs.1").read_text()
+        for name in (*told, "followed", "slots", "token", "ways"):
+            assert name in manual, name
         page = phonofs(mount, "status", mount.point).stdout
         for word in ("condition", "token", "objects", "disk"):
             assert word in page

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import click
 from rich.console import Console, Group, RenderableType
@@ -47,10 +48,58 @@ def command(mountpoint: str | None, as_json: bool, watch: bool, log_level: str |
 
 
 def _watch(point: str) -> None:
-    with Live(page(point, status_of(point)), screen=sys.stdout.isatty()) as live:
+    before = status_of(point)
+    with Live(page(point, before), screen=sys.stdout.isatty()) as live:
         while True:
             time.sleep(REFRESH_S)
-            live.update(page(point, status_of(point)))
+            now = status_of(point)
+            live.update(page(point, {"now": summary(before, now, time.time()), **now}))
+            before = now
+
+
+def summary(
+    before: Mapping[str, object], now: Mapping[str, object], now_s: float
+) -> dict[str, object]:
+    """What a person watches, from two looks at a mount; rates are those between them.
+
+    ``hit_rate`` is that of the reads between, or of all where there were none.
+    """
+    took_s = max(_at(now, "uptime_s") - _at(before, "uptime_s"), 0.001)
+
+    def gained(*path: str) -> float:
+        return _at(now, *path) - _at(before, *path)
+
+    hits, misses = gained("reader", "hits"), gained("reader", "misses")
+    if not hits + misses:
+        hits, misses = _at(now, "reader", "hits"), _at(now, "reader", "misses")
+    return {
+        "from_service_bytes_per_s": gained("service", "received_bytes") / took_s,
+        "to_readers_bytes_per_s": gained("reader", "served_bytes") / took_s,
+        "hit_rate": f"{hits / (hits + misses):.0%}" if hits + misses else "",
+        "token_life_s": _at(now, "service", "token", "life_s"),
+        "catalogue_age_s": _age_s(now, now_s),
+        "open_files": int(_at(now, "fuse", "open_files")),
+        "transfers": int(_at(now, "service", "slots", "in_use")),
+        "last_error": _found(now, "fuse", "last_error"),
+    }
+
+
+def _age_s(status: Mapping[str, object], now_s: float) -> float | None:
+    """How long ago the region that was asked for changes longest ago was."""
+    followed = _found(status, "catalogue", "followed")
+    polls = [_at(each, "polled_at") for each in followed.values()] if followed else []
+    return max(now_s - min(polls), 0.0) if polls and min(polls) > 0 else None
+
+
+def _found(status: Any, *path: str) -> Any:
+    for name in path:
+        status = status.get(name) if isinstance(status, Mapping) else None
+    return status
+
+
+def _at(status: Any, *path: str) -> float:
+    found = _found(status, *path)
+    return float(found) if isinstance(found, int | float) else 0.0
 
 
 def page(point: str, status: Mapping[str, object]) -> RenderableType:
