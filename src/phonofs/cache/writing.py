@@ -55,7 +55,7 @@ def _write_charged(stock: Stock, disk: Holding, offset: int, stop: int, data: Da
     cost = disk.cost(offset, stop)
     if cost:
         if not stock.host.take(cost):
-            log.info("no room in the cache for %s: it is read through memory", stock.identity.id)
+            log.debug("no room in the cache for %s: it is read through memory", stock.identity.id)
             return False
         disk.charge_for(offset, stop, cost)  # also where it fails: a part may be written
     try:

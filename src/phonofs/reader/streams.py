@@ -211,9 +211,21 @@ class Stream:
             window = handle.window
             # a whole stream is let run as far as the largest window, and a chunk beyond
             ahead = most + SLACK if self.whole_only else window.ahead(most)
-            kept.add(max(0, window.next - SLACK), window.next + ahead)
+            end = max(window.next + ahead, self._coming(window.next, most))
+            kept.add(max(0, window.next - SLACK), end)
         self.proof.keep(kept)
         self.blob.keep(kept)
+
+    def _coming(self, offset: int, most: int) -> int:
+        """Where what is there or on its way from ``offset`` on ends, ``most`` bytes on at most.
+
+        A player that reopens, or seeks back, finds it, however small its new window is.
+        """
+        end = self.blob.present.stop_of(offset)
+        for part in sorted(self.parts, key=lambda part: part.head):
+            if end - SLACK <= part.head <= end + SLACK:
+                end = max(end, self.blob.present.stop_of(part.stop))
+        return min(end, offset + most)
 
     def _stir(self) -> None:
         for part in self.parts:
