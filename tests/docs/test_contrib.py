@@ -1,0 +1,88 @@
+"""What contrib/ ships is well formed, and its README says what was tried."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from phonofs.config import OPTIONS
+from phonofs.systemd import Watchdog
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTRIB = ROOT / "contrib"
+UNITS = [path for path in CONTRIB.glob("systemd/*/*") if path.suffix != ".sysusers"]
+
+
+def lines(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_the_readme_of_contrib_names_what_is_shipped() -> None:
+    """Every unit, recipe and completion, and nothing that is not there."""
+    text = (CONTRIB / "README.md").read_text(encoding="utf-8")
+    targets = {target.rstrip("/") for target in re.findall(r"\]\((?!https?:)([^)#]+)", text)}
+    for target in targets:
+        assert (CONTRIB / target).exists(), target
+    for folder in ("systemd", "packaging", "samba", "container", "completions"):
+        assert any(target.split("/")[0] == folder for target in targets)
+    for path in [*UNITS, *CONTRIB.glob("container/*")]:
+        assert str(path.relative_to(CONTRIB)) in targets, path
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completions_are_those_of_the_commands(shell: str) -> None:
+    """Otherwise: python contrib/make_completions.py."""
+    spec = importlib.util.spec_from_file_location("made", CONTRIB / "make_completions.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    path = CONTRIB / "completions" / module.NAMES[shell]
+    assert path.read_text(encoding="utf-8") == module.completion(shell)
+
+
+@pytest.mark.parametrize("kind", ["system", "user"])
+def test_a_unit_does_not_hide_its_mount_nor_restart_in_vain(kind: str) -> None:
+    """No mount name space; fusermount3 keeps its setuid bit; no storm on a dead key."""
+    unit = lines(CONTRIB / "systemd" / kind / "phonofs@.service")
+    settings = dict(line.split("=", 1) for line in unit if "=" in line)
+    hiding = re.compile("Private|Protect|Bind|Root|Temporary|InaccessiblePaths|DynamicUser|Mount")
+    assert not [name for name in settings if hiding.match(name)]
+    assert settings["Type"] == "notify"
+    assert settings["RestartPreventExitStatus"] == "1 2"
+    if kind == "user":
+        implying = {"NoNewPrivileges", "SystemCallFilter", "RestrictNamespaces", "LockPersonality"}
+        assert not implying & set(settings)
+    deadline = next(option for option in OPTIONS if option.name == "read_deadline")
+    assert (settings["WatchdogSec"], deadline.default) == ("3min", "60s")
+    assert Watchdog("/m", 180.0)._pause_s > 60.0
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_the_units_are_what_systemd_takes(tmp_path: Path) -> None:
+    """All but the programs, which need not be here."""
+    for path in UNITS:
+        if path.parent.name == "system":
+            shutil.copy(path, tmp_path / path.name.replace("@", "@work"))
+    checked = sorted(str(path) for path in tmp_path.iterdir())
+    outcome = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *checked],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = [line for line in outcome.stderr.splitlines() if str(tmp_path) in line]
+    assert said == []
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_the_scripts_are_what_shellcheck_likes() -> None:
+    scripts = [str(CONTRIB / name) for name in ("demo", "test", "setup", "packaging/build-deb")]
+    assert all(os.access(script, os.X_OK) for script in scripts)
+    outcome = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
+    assert outcome.stdout == ""
