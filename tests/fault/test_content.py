@@ -1,8 +1,11 @@
 """Faults of the service while content is read: right in the end, or an error in time."""
 
+from dataclasses import replace
+
 import pytest
 import trio
 
+from phonofs.demo.content import ramp
 from phonofs.demo.options import Options
 from phonofs.errors import PhonofsError
 from tests.fault.scene import KERNEL, fast, living, outcome, standing, thinned, until
@@ -165,3 +168,41 @@ async def test_every_fault_on_every_way(tmp_path, name, way, cache_size):
     if name == "expired links" and way != "presign":
         pytest.skip("only links expire")
     await under(tmp_path, name, way, cache_size, probability=0.5)
+
+
+@pytest.mark.parametrize("way", ["range", "stream"])
+@fast
+async def test_a_false_length_never_reaches_the_tree(tmp_path, way):
+    """A body that is shorter than it should, in all form: the file keeps its size throughout.
+
+    The kernel would take the smaller size for the end of the file, and a copy would be half.
+    """
+    sizes = set()
+    async with (
+        standing(flat(300_000), Options(content=way)) as service,
+        living(service, tmp_path) as scene,
+    ):
+        (ino,) = (await scene.tree()).values()
+        scene.house.attach(dict, lambda changes: sizes.add(scene.vfs.entry(ino).size))
+        faults = scene.faults(
+            {"kind": "content", "fail": "short", "by": 100_000, "name": "short"}
+            if way == "stream"
+            else {"kind": "content", "fail": "status", "status": 416, "name": "short"}
+        )
+        assert await outcome(scene, ino, DEADLINE_S) != "right"
+        assert faults.fired["short"]
+        assert sizes <= {300_000}
+        await in_the_end_right(scene, [ino])
+        assert scene.vfs.entry(ino).size == 300_000
+
+
+@fast
+async def test_a_real_length_reaches_the_tree(tmp_path):
+    """Where the record is wrong and the content proves it, the file gets the real size."""
+    account = flat(300_000, 300_000)
+    for item, real in zip(list(account), (200_000, 400_000), strict=True):
+        account.put(replace(item, content=ramp(item.id, real), size=300_000))
+    async with standing(account) as service, living(service, tmp_path) as scene:
+        for ino, real in zip((await scene.tree()).values(), (200_000, 400_000), strict=True):
+            assert await outcome(scene, ino, DEADLINE_S) == "right"
+            assert scene.vfs.entry(ino).size == real

@@ -174,6 +174,7 @@ class Proof:
                     )
             self._doubted, self._given = [], {}
         self.gated = False
+        self._stream.tell_size(self._stream.size)
 
     def _failed(self, sums: Sums) -> None:
         """The content is wrong: fetch it once more, or tell everybody."""

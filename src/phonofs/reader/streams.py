@@ -42,7 +42,7 @@ class Stream:
         self.ino = ino
         self.blob = blob
         self.yard = yard
-        self.size = blob.size
+        self.size = self._told = blob.size
         self.etag = ""
         self.parts: list[Part] = []
         self.handles: set[Handle] = set()
@@ -296,11 +296,21 @@ class Stream:
         self.blob.resize(size)
         for part in self.parts:
             part.cut(size)
-        self.yard.tell(self.yard.on_size, self.ino, size)
         if size != self.record.size:
             self.proof.doubt()
+        if size > self._told or not self.proof.gated:
+            self.tell_size(size)
         if self.blob.complete:
             self.proof.completed()
+
+    def tell_size(self, size: int) -> None:
+        """Have the file system know a length.
+
+        A shorter one only once it is proved: the kernel takes it for the end of the file.
+        """
+        if size != self._told:
+            self._told = size
+            self.yard.tell(self.yard.on_size, self.ino, size)
 
     def restore(self) -> None:
         """Forget all bytes and what the service said of them: it is asked anew."""
@@ -309,6 +319,7 @@ class Stream:
         self.blob.reset()
         self.etag, self._total = "", None
         self.resize(self.record.size)
+        self.tell_size(self.record.size)
 
     def take(self, part: Part, chunk: Chunk) -> bool:
         """Write what came, wake who waited for it; whether to go on."""
@@ -354,6 +365,8 @@ class Stream:
         if self.failure is not None:
             return
         self.failure = error
+        if not self.proof.sure:
+            self.tell_size(self.record.size)
         self.blob.reset()
         for part in list(self.parts):
             part.error = error
