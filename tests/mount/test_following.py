@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from phonofs.demo.account import ListedAccount, change, flat_item
+from phonofs.demo.options import Options
 from tests.mount.conftest import NOON_MS, flat
 from tests.mounting import Mount, StandIn, files, mounted, standing, until
 
@@ -244,3 +245,16 @@ def test_types_and_dates_narrow_tree_and_questions(tmp_path):
             assert mount.stop() == 0
         with mounted(stand_in.url, tmp_path) as mount:
             assert len(files(mount.point)) == 4
+
+
+@pytest.mark.parametrize("over_limit", ["refuse", "lower"])
+@pytest.mark.parametrize("total", [True, False])
+@pytest.mark.parametrize("page", ["object", "array"])
+def test_a_page_size_the_service_does_not_take(tmp_path, over_limit, total, page):
+    """A larger limit is refused with 400, or lowered silently: the day is whole all the same."""
+    options = Options(page_limit=40, over_limit=over_limit, total=total, page=page)
+    with (
+        standing(flat(*[100] * 250), options) as stand_in,
+        mounted(stand_in.url, tmp_path, page_size="200") as mount,
+    ):
+        assert len(files(mount.point)) == 250
