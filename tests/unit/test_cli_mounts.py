@@ -60,3 +60,12 @@ def test_of_two_mounts_at_one_place_the_later_is_on_top(table: Path) -> None:
     assert top is not None
     assert top.kind == "tmpfs"
     assert mounted_at("/nowhere", table) is None
+
+
+def test_an_automount_point_is_no_mount_until_it_is_mounted_on(table: Path) -> None:
+    waiting = line("/mnt/calls", "autofs", "systemd-1")
+    table.write_text(ROOT + waiting)
+    assert mounted_at("/mnt/calls", table) is None
+    table.write_text(ROOT + waiting + line("/mnt/calls"))
+    assert mounted_at("/mnt/calls", table).is_phonofs  # type: ignore[union-attr]
+    assert mount_of("/mnt/calls/2026", table).source == "phonofs#work"
