@@ -14,7 +14,7 @@ import trio
 
 from phonofs.catalogue.changes import Changes, newest_plausible
 from phonofs.catalogue.service import Service
-from phonofs.catalogue.store import CHANGED, CREATED, LISTED, Catalogue, Change, as_listed
+from phonofs.catalogue.store import CHANGED, CREATED, LISTED, Catalogue, Change
 from phonofs.errors import Malformed, ServiceError, Unavailable
 from phonofs.model import Query, Record, State
 
@@ -109,7 +109,7 @@ class Follower:
         times = [record.updated_ms for record in page.records]
         newest = newest_plausible(times, self._catalogue.progress.plausible_ms(region))
         self._catalogue.progress.begin_following(region, newest)
-        self._tell(as_listed(self._catalogue.apply(page.records)))
+        self._tell(self._catalogue.apply(page.records, listed=True))
 
     async def _catch_up(self, region: str) -> None:
         """Everything that changed since the watermark, page by page, each applied at once."""

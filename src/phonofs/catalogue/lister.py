@@ -19,7 +19,7 @@ import trio
 from phonofs.catalogue.paging import Paging, Passes
 from phonofs.catalogue.plan import Knowledge
 from phonofs.catalogue.service import Service
-from phonofs.catalogue.store import Catalogue, Change, as_listed
+from phonofs.catalogue.store import Catalogue, Change
 from phonofs.errors import Malformed, ServiceError, Unavailable
 from phonofs.model import Page, Query, Record
 from phonofs.tree.layout import Folder
@@ -317,8 +317,8 @@ class Lister:
 
     def _take_in(self, records: Sequence[Record], *, known: bool) -> None:
         """Into the catalogue; of a folder seen for the first time, nothing was created."""
-        changes = self._catalogue.apply(records) if records else []
-        self._tell(changes if known else as_listed(changes))
+        if records:
+            self._tell(self._catalogue.apply(records, listed=not known))
 
     def _tell(self, changes: Sequence[Change]) -> None:
         if changes:

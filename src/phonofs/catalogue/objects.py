@@ -9,6 +9,7 @@ import msgspec
 
 from phonofs.catalogue.batch import Batch
 from phonofs.catalogue.database import Database
+from phonofs.catalogue.folders import Delta
 from phonofs.catalogue.names import Names
 from phonofs.catalogue.rows import COLUMNS, Row, Rows
 from phonofs.catalogue.sight import Sight
@@ -96,6 +97,8 @@ class Objects:
 
     def _insert(self, names: Mapping[str, Record], parent: int, region: int, batch: Batch) -> None:
         rows, texts = [], []
+        told: list[Change] = []
+        delta = Delta(moved=True)
         for ino, (name, record) in enumerate(names.items(), self._next_ino):
             crc = zlib.crc32(record.source)
             times = (record.created_ms, record.updated_ms)
@@ -103,7 +106,13 @@ class Objects:
                 (ino, region, record.id, parent, name, 0, record.size, *times, record.state, crc)
             )
             texts.append((ino, record.source))
-            self._appeared(ino, parent, name, record, batch)
+            delta.size += record.size
+            delta.newest_ms = max(delta.newest_ms, *times)
+            if not (batch.listed and told):
+                told.append(_created(ino, parent, name, record))
+        delta.objects = len(rows)
+        if rows:
+            batch.tell(told, parent, delta)
         self._next_ino += len(rows)
         self._database.run_many(_INSERT, rows)
         self._sources.add(texts)
@@ -126,10 +135,9 @@ class Objects:
             batch.changes.append(Change(REMOVED, ino, 0, "", record))
 
     def _appeared(self, ino: int, parent: int, name: str, record: Record, batch: Batch) -> None:
-        when = max(record.created_ms, record.updated_ms)
-        batch.count(parent, 1, record.size, when, moved=True)
-        entries = ((parent, name),)
-        batch.changes.append(Change(CREATED, ino, parent, name, record, False, entries))
+        newest_ms = max(record.created_ms, record.updated_ms)
+        delta = Delta(1, record.size, newest_ms, moved=True)
+        batch.tell([_created(ino, parent, name, record)], parent, delta)
 
     def _update(self, row: Row, record: Record, crc: int, batch: Batch) -> None:
         old = self._rows.readable(row)
@@ -211,6 +219,10 @@ class Objects:
             self._sources.replace(ino, record.source)
         else:
             self._sources.remove(ino)
+
+
+def _created(ino: int, parent: int, name: str, record: Record) -> Change:
+    return Change(CREATED, ino, parent, name, record, False, ((parent, name),))
 
 
 def _outdated(row: Row, record: Record, crc: int) -> bool:

@@ -57,7 +57,6 @@ __all__ = [
     "Entry",
     "Shown",
     "View",
-    "as_listed",
 ]
 
 
@@ -226,18 +225,21 @@ class Catalogue:
 
     # what the service says
 
-    def apply(self, records: Sequence[Record]) -> list[Change]:
+    def apply(self, records: Sequence[Record], *, listed: bool = False) -> list[Change]:
         """Take in records in any order, also again and late; returns what that changed.
+
+        Where they were ``listed``, not created, the new ones are told by one change of kind
+        ``listed``, for the folders.
 
         The newer ``updatedTime`` wins; what is withdrawn, or in a state that is not listed,
         leaves the tree. Raises Unavailable where the disk fails: then nothing is taken in.
         """
-        batch = Batch()
+        batch = Batch(listed=listed)
         with self._writing():
             self._objects.put(records, batch)
             self.progress.note_newest(records)
             self._settle(batch)
-        return batch.changes
+        return as_listed(batch.changes) if listed else batch.changes
 
     def known_objects(self, region: str, start_ms: int, end_ms: int) -> dict[int, int]:
         """What is shown of ``[start_ms, end_ms)``: inode number to ``updatedTime``.
