@@ -38,7 +38,7 @@ COMMANDS: Mapping[str, Command] = {
     "status": Command("status", "Show how a running mount is doing."),
     "fetch": Command("fetch", "Bring files or whole days into the cache."),
     "restore": Command("restore", "Ask for archived objects back."),
-    "cache": Command("cache", "Show, check or empty the cache."),
+    "cache": Command("cache", "Show, check or empty the cache of a profile."),
     "watch": Command("watch", "Print a JSON line for each object that appears, changes or goes."),
     "setup-mount-helper": Command(
         "setup_mount_helper", "Make `mount -t phonofs` and fstab work (as root)."
