@@ -2,24 +2,30 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import urllib.request
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from phonofs.demo.options import DEMO_KEY, Options
+from phonofs.demo.account import flat_item
+from phonofs.demo.options import DEMO_KEY, DEMO_SECRET, Options
+from phonofs.demo.tokens import Tokens
 from tests.mount.conftest import content_of, flat
 from tests.mounting import Mount, files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 
+PHONOFS = (sys.executable, "-m", "phonofs.cli")
+
 
 def phonofs(mount: Mount, *words: object, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "phonofs.cli", *map(str, words)],
+        [*PHONOFS, *map(str, words)],
         env=mount.environment,
         capture_output=True,
         text=True,
@@ -159,6 +165,80 @@ def test_no_secret_and_no_token_is_left_anywhere(tmp_path):
             assert canary.encode() not in everything_kept(mount)
         finally:
             mount.clean_up()
+
+
+def test_a_key_that_dies_is_read_again_while_the_mount_lives(tmp_path):
+    """It serves what it has, says so in its condition, and takes the new secret by itself."""
+    with standing(flat(1000, 2000)) as stand_in:
+        mount = Mount(stand_in.url, tmp_path / "m", tmp_path / "cache", read_deadline="1s")
+        del mount.environment["PHONOFS_KEY"], mount.environment["PHONOFS_SECRET"]
+        file = tmp_path / "config/phonofs/credentials/default"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"{DEMO_KEY}\n{DEMO_SECRET}\n")
+        file.chmod(0o600)
+        try:
+            first, second = files(mount.start().point)
+            first.read_bytes()
+            stand_in.service.tokens = Tokens(Options(secret="another"))
+            with pytest.raises(OSError, match=r"Permission denied|Input/output"):
+                second.read_bytes()
+            assert len(first.read_bytes()) == 1000
+            until(lambda: status(mount)["condition"].startswith("no token: "))
+            file.write_text(f"{DEMO_KEY}\nanother\n")
+            mount.process.send_signal(signal.SIGHUP)
+            until(lambda: status(mount)["condition"].startswith("mounted"))
+            assert len(second.read_bytes()) == 2000
+        finally:
+            mount.clean_up()
+
+
+def test_fetch_says_how_much_goes_on_and_lists_what_failed(tmp_path):
+    """--dry-run reads nothing; a second run has nothing to do; a failure is named, status 3."""
+    with (
+        standing(flat(1000, 2000, 3000)) as stand_in,
+        mounted(stand_in.url, tmp_path, read_deadline="1s") as mount,
+    ):
+        paths = files(mount.point)
+        done = phonofs(mount, "fetch", "--dry-run", f"{mount.point}/*/*/*/*.mp3")
+        assert (done.returncode, done.stdout) == (0, "3 files, 3 to fetch (5.9 KiB)\n")
+        assert stand_in.service.counters.requests["content"] == 0
+        assert phonofs(mount, "fetch", paths[0]).returncode == 0
+        stand_in.stop()
+        done = phonofs(mount, "fetch", mount.point)
+        assert done.returncode == 3
+        assert str(paths[1]) in done.stderr
+        assert "0 of 2 fetched, 2 failed" in done.stdout
+        stand_in.start()
+        until(lambda: phonofs(mount, "fetch", mount.point).returncode == 0)
+        assert "0 to fetch" in phonofs(mount, "fetch", mount.point).stdout
+
+
+def test_a_command_of_watch_does_not_inherit_the_secret(tmp_path):
+    """It gets the path, the record and the kind of the change."""
+    account = flat(1000)
+    with (
+        standing(account) as stand_in,
+        mounted(stand_in.url, tmp_path, poll_interval="0.1s") as mount,
+    ):
+        files(mount.point)
+        out = tmp_path / "environment"
+        watch = subprocess.Popen(
+            [*PHONOFS, "watch", str(mount.point), "--exec", f"sh -c 'env > {out}'"],
+            env=mount.environment,
+        )
+        try:
+            n = count(1)
+
+            def told() -> bool:  # until the watcher listens
+                now = stand_in.service.now_ms()
+                account.put(flat_item(f"new{next(n)}", 30, now, updated_ms=now))
+                return out.exists() and "PHONOFS_CHANGE=created" in out.read_text()
+
+            until(told)
+            assert "PHONOFS_SECRET" not in out.read_text()
+        finally:
+            watch.kill()
+            watch.wait()
 
 
 def everything_said(mount: Mount) -> bytes:

@@ -7,7 +7,7 @@ import click
 
 from phonofs import logs
 from phonofs.cli.settings import load
-from phonofs.config import DEFAULT_PROFILE, OPTIONS, Settings
+from phonofs.config import BY_NAME, DEFAULT_PROFILE, OPTIONS, Settings
 from phonofs.daemon import Ready, detach, keep_secrets_in_memory
 from phonofs.errors import UsageError
 from phonofs.mount import MountPlan, serve
@@ -64,6 +64,7 @@ def serve_logged(
 ) -> None:
     """Set the log up, then mount and serve until the end; see ``mount.serve``."""
     keep_secrets_in_memory()
+    os.environ.pop(BY_NAME["secret"].variable, None)  # fusermount3 would inherit it
     release = logs.set_up(settings.log_level, settings.log_file, background=background)
 
     def say_ready(note: str) -> None:

@@ -12,7 +12,10 @@ import click
 from phonofs.cli.mounts import mount_of
 from phonofs.cli.probe import connect
 from phonofs.cli.status import printable
+from phonofs.config import BY_NAME
 from phonofs.errors import MountFailed, UsageError
+
+SECRET = BY_NAME["secret"].variable
 
 
 @click.command("watch")
@@ -48,7 +51,7 @@ def _run(words: list[str], line: str, point: str) -> None:
         outcome = subprocess.run(  # noqa: S603 - the user's own command; the path is one argument
             [*words, path],
             input=line.encode() + b"\n",
-            env={**os.environ, "PHONOFS_CHANGE": str(event.get("kind", ""))},
+            env=_environment(str(event.get("kind", ""))),
             check=False,
         )
     except OSError as error:
@@ -57,3 +60,9 @@ def _run(words: list[str], line: str, point: str) -> None:
         click.echo(
             f"phonofs: {words[0]} ended with {outcome.returncode} for {printable(path)}", err=True
         )
+
+
+def _environment(change: str) -> dict[str, str]:
+    """That of the command: ours, but for a secret, and with the kind of the change."""
+    kept = {name: text for name, text in os.environ.items() if name != SECRET}
+    return {**kept, "PHONOFS_CHANGE": change}
