@@ -139,7 +139,7 @@ async def under(tmp_path, name, way, cache_size, **select):
     return ends
 
 
-@pytest.mark.parametrize(("name", "way", "cache_size"), thinned(rotated(), 2))
+@pytest.mark.parametrize(("name", "way", "cache_size"), thinned(rotated(), 3))
 @fast
 async def test_a_fault_of_every_answer(tmp_path, name, way, cache_size):
     """However every answer is wrong: an error in time, and never a wrong byte."""
@@ -151,7 +151,7 @@ async def test_a_fault_of_every_answer(tmp_path, name, way, cache_size):
     ), "nothing went wrong"  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "way", "cache_size"), thinned(rotated(), 3))
+@pytest.mark.parametrize(("name", "way", "cache_size"), thinned(rotated(), 6))
 @fast
 async def test_a_fault_of_every_third_answer(tmp_path, name, way, cache_size):
     """Faults that pass are got over within the deadline."""

@@ -108,7 +108,7 @@ OBSTINATE = {"a folder in its place", "a link in its place", "a pipe in its plac
 """What is not a file is not removed by itself at once: somebody planted it."""
 
 
-@pytest.mark.parametrize("name", thinned(DAMAGE, 2))
+@pytest.mark.parametrize("name", thinned(DAMAGE, 3))
 @fast
 async def test_damage_between_two_mounts_costs_a_fetch(tmp_path, name):
     """Whatever happened to the cache, the next mount gives every byte right."""
@@ -125,7 +125,7 @@ async def test_damage_between_two_mounts_costs_a_fetch(tmp_path, name):
             assert service.counters.bytes == 0, "not cached again"
 
 
-@pytest.mark.parametrize("seed", thinned(range(24), 6))
+@pytest.mark.parametrize("seed", thinned(range(24), 12))
 @fast
 async def test_bits_flipped_anywhere(tmp_path, seed):
     """Twenty random bits in whatever lies in the cache folder: right, or an error."""
@@ -230,7 +230,7 @@ def test_every_request_fails_once(tmp_path, request):
 
 
 def sweep(tmp_path, failing, request):
-    most = 10**6 if request.config.getoption("--long") else 4
+    most = 10**6 if request.config.getoption("--long") else 2
 
     @fast
     async def run(at):

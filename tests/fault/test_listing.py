@@ -93,7 +93,7 @@ async def true_tree(tmp_path, service):
 
 
 @pytest.mark.parametrize("probability", [1, pytest.param(0.3, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", thinned(FAULTS, 2))
+@pytest.mark.parametrize("name", thinned(FAULTS, 3))
 @fast
 async def test_a_fault_of_listing(tmp_path, name, probability):
     """Either the whole tree or an error in time; never part of a day; in the end all of it."""
@@ -109,7 +109,7 @@ async def test_a_fault_of_listing(tmp_path, name, probability):
             await in_the_end(scene, wanted)
 
 
-@pytest.mark.parametrize("name", thinned(FAULTS, 5))
+@pytest.mark.parametrize("name", thinned(FAULTS, 9))
 @fast
 async def test_a_fault_of_following_takes_nothing_away(tmp_path, name):
     """Whatever the poll is answered: known files stay, can be read, and news come in the end."""
@@ -155,7 +155,7 @@ TOKENS = {
 }
 
 
-@pytest.mark.parametrize("name", thinned(TOKENS, 2))
+@pytest.mark.parametrize("name", thinned(TOKENS, 4))
 @fast
 async def test_a_fault_of_the_token_endpoint(tmp_path, name):
     """What is cached goes on; the rest fails in time, and comes back by itself."""
@@ -184,7 +184,7 @@ async def test_a_fault_of_the_token_endpoint(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", thinned([*TOKENS, "regions html", "regions json", "regions odd"], 3)
+    "name", thinned([*TOKENS, "regions html", "regions json", "regions odd"], 4)
 )
 @fast
 async def test_without_a_token_or_regions_the_first_start_fails_in_time(tmp_path, name):

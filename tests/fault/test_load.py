@@ -8,8 +8,8 @@ pytestmark = pytest.mark.fuse
 
 
 def test_a_short_soak(tmp_path):
-    """Sixty readers over 400 objects for seconds: no wrong byte, all flat, every gauge zero."""
-    outcome = soak(tmp_path, 6, 60, 400)
+    """Sixty readers over 300 objects for seconds: no wrong byte, all flat, every gauge zero."""
+    outcome = soak(tmp_path, 4, 60, 300)
     assert outcome.faults() == []
     assert outcome.log_lines < 100
 

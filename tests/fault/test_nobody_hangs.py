@@ -84,7 +84,12 @@ def test_everything_else_answers_while_200_reads_wait(stalled, kernel):
     assert mount.others[0].read_bytes() == whole
 
 
-@pytest.mark.parametrize("way", ["umount -l", "SIGTERM", "SIGKILL"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "way", ["SIGTERM", pytest.param("umount -l", marks=SLOW), pytest.param("SIGKILL", marks=SLOW)]
+)
 def test_no_process_stays_behind(stalled, kernel, way):
     """Readers that wait when the mount goes end at once; none is left in state D."""
     mount = stalled

@@ -145,11 +145,11 @@ def test_rclone_9830_inodes_outlive_cache_and_kernel(tmp_path):
 
 @fast
 async def test_rclone_4595_no_scan_of_the_cache_at_the_start(tmp_path):
-    """Twenty thousand strange files in the cache folder do not hold a start up."""
+    """Ten thousand strange files in the cache folder do not hold a start up."""
     async with serving(flat(1000)) as service:
         async with living(service, tmp_path) as scene:
             await scene.tree()
-        for number in range(20_000):
+        for number in range(10_000):
             drawer = tmp_path / "cache/content" / f"{number % 256:02x}"
             drawer.mkdir(exist_ok=True)
             (drawer / f"{number:030x}").touch()
@@ -310,8 +310,8 @@ def service_time():
 
 @pytest.mark.fuse
 def test_gcsfuse_350_a_large_folder(tmp_path):
-    """Six thousand files in a day: each once, also while more come."""
-    account = ListedAccount(flat_item(f"{n:08d}", 10, NOON_MS + 1000 * n) for n in range(6000))
+    """Three thousand files in a day: each once, also while more come."""
+    account = ListedAccount(flat_item(f"{n:08d}", 10, NOON_MS + 1000 * n) for n in range(3000))
     with (
         standing(account) as stand_in,
         mounted(stand_in.url, tmp_path, poll_interval="0.3s", page_size="1000") as mount,
