@@ -9,6 +9,7 @@ its owner to unlock it, so :func:`find` belongs in a thread where the event loop
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ except ImportError:  # the extra phonofs[keyring] is not installed
 LARGEST_FILE = 1 << 16
 SERVICE = "phonofs"
 """What our entries in the keyring go by."""
+
+CACHE_KEY, CACHE_KEY_BYTES = "key", 32
 
 
 class Credentials(NamedTuple):
@@ -179,6 +182,42 @@ def _systemd_text(path: Path) -> str | None:
     finally:
         os.close(descriptor)
     return _line(path, content.decode("utf-8", "replace").strip())
+
+
+def cache_key(profile: str, how: str) -> bytes | None:
+    """The key that content on disk is encrypted with: None for ``off``. May wait for a keyring.
+
+    ``session`` makes one that nobody keeps; ``keyring`` one that is made once and kept there.
+    Raises UsageError where there is no keyring that keeps it.
+    """
+    check_profile(profile)
+    if how != "keyring":
+        return os.urandom(CACHE_KEY_BYTES) if how == "session" else None
+    service = f"{SERVICE}:{profile}:cache"
+    kept = _ask_keyring(service, CACHE_KEY) or _new_cache_key(service)
+    try:
+        key = bytes.fromhex(kept)
+    except ValueError:
+        key = b""
+    if len(key) != CACHE_KEY_BYTES:
+        raise UsageError(
+            f"the keyring's entry {service!r} is not a key of phonofs; remove it, and the cache "
+            "begins anew"
+        )
+    return key
+
+
+def _new_cache_key(service: str) -> str:
+    made = os.urandom(CACHE_KEY_BYTES).hex()
+    if keyring is not None:
+        with suppress(keyring.errors.KeyringError, RuntimeError):
+            keyring.set_password(service, CACHE_KEY, made)
+    if _ask_keyring(service, CACHE_KEY) != made:
+        raise UsageError(
+            "cache_encrypt=keyring needs a keyring that is unlocked (pip install "
+            "'phonofs[keyring]'); without one, cache_encrypt=session takes a key for each mount"
+        )
+    return made
 
 
 def _from_keyring(profile: str, key: str) -> Secret | None:

@@ -21,12 +21,13 @@ import trio
 
 from phonofs import __version__
 from phonofs.cache.cache import Cache
+from phonofs.cache.sealed import Cipher
 from phonofs.catalogue.follower import Follower
 from phonofs.catalogue.lister import Lister
 from phonofs.catalogue.store import LISTED, REMOVED, Catalogue, Change
 from phonofs.config import Settings
 from phonofs.control import Broadcast, Control
-from phonofs.credentials import Credentials, Places, find
+from phonofs.credentials import Credentials, Places, cache_key, find
 from phonofs.css.auth import Keeper
 from phonofs.css.client import Client
 from phonofs.css.transport import Transport
@@ -293,10 +294,12 @@ def runtime_folder() -> Path:
 @asynccontextmanager
 async def build(settings: Settings, mountpoint: str) -> AsyncIterator[House]:
     """Open the cache, the catalogue and the way to the service; close them in reverse."""
+    key = await trio.to_thread.run_sync(cache_key, settings.profile, settings.cache_encrypt)
     cache = Cache.open(
         settings.cache_dir,
         size_bytes=settings.cache_size,
         min_free_bytes=settings.cache_min_free,
+        cipher=Cipher(key) if key is not None else None,
     )
     try:
         catalogue = await trio.to_thread.run_sync(

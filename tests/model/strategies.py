@@ -133,7 +133,11 @@ class Settle:
 N = st.integers(0, 11)
 AT, COUNT = st.floats(0, 1), st.sampled_from([1, 4096, 131_072, 400_000])
 LOOKS = st.builds(
-    Look, st.sampled_from(ZONES), st.sampled_from([1_200_000, 400_000, 0]), st.booleans()
+    Look,
+    st.sampled_from(ZONES),
+    st.sampled_from([1_200_000, 400_000, 0]),
+    st.booleans(),
+    st.sampled_from(["off", "off", "session"]),
 )
 ALTERATIONS = st.one_of(
     st.fixed_dictionaries(

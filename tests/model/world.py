@@ -132,6 +132,7 @@ class Look:
     timezone: str = "UTC"
     cache_size: int = 1_200_000
     archived: bool = True
+    encrypt: str = "off"
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -147,6 +148,7 @@ class Look:
             "cache_dir": str(folder / "cache"),
             "cache_size": str(self.cache_size),
             "cache_min_free": "0",
+            "cache_encrypt": self.encrypt,
             "poll_interval": str(POLL_S),
             "page_size": "3",
             "read_deadline": "20s",

@@ -226,3 +226,21 @@ def test_planted_links_in_the_cache_are_not_followed(tmp_path):
             (path,) = files(mount.point)
             assert len(path.read_bytes()) == 300_000
     assert victim.read_text() == "precious"
+
+
+def test_an_encrypted_cache_has_nothing_in_the_clear(tmp_path):
+    """Read twice, remounted, read again: right bytes, none of them on disk."""
+    with standing(flat(300_000, 5_000_000)) as stand_in:
+        for _ in range(2):
+            with mounted(stand_in.url, tmp_path, cache_encrypt="session") as mount:
+                plain = {path: path.read_bytes() for path in files(mount.point)}
+                assert sorted(map(len, plain.values())) == [300_000, 5_000_000]
+                for path, data in plain.items():
+                    with path.open("rb") as file:
+                        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                        assert file.read() == data
+                assert mount.stop() == 0
+                assert content_on_disk(mount) > 5_000_000
+                for path in (each for each in mount.cache.rglob("*") if each.is_file()):
+                    found = path.read_bytes()
+                    assert not any(data[5000:5064] in found for data in plain.values()), path

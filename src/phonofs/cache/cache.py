@@ -25,6 +25,7 @@ from phonofs.cache.ground import Disk, Ground
 from phonofs.cache.health import describe
 from phonofs.cache.holding import Holding
 from phonofs.cache.index import Identity, Row
+from phonofs.cache.sealed import Cipher
 from phonofs.cache.stock import Stock
 from phonofs.model import Record
 from phonofs.ranges import Ranges
@@ -60,17 +61,23 @@ class Cache:
         self._evictions = 0
 
     @classmethod
-    def open(cls, folder: Path, *, size_bytes: int, min_free_bytes: int) -> "Cache":
+    def open(
+        cls, folder: Path, *, size_bytes: int, min_free_bytes: int, cipher: Cipher | None = None
+    ) -> "Cache":
         """Open the cache in ``folder``, which is made where it lacks.
 
         UsageError where it must not be used. With ``size_bytes`` 0 nothing is kept on disk, and
         what an earlier run left there is removed. Where the disk itself is in trouble, all goes
-        to memory, and the log says so.
+        to memory, and the log says so. With a ``cipher`` content is encrypted on disk; what was
+        written with another one, or with none, is removed.
         """
         if not size_bytes and not holds_cache(folder):
             return cls(None, size_bytes=0, min_free_bytes=min_free_bytes)
         try:
-            cache = cls(Disk.open(folder), size_bytes=size_bytes, min_free_bytes=min_free_bytes)
+            cache = cls(
+                Disk.open(folder, cipher), size_bytes=size_bytes, min_free_bytes=min_free_bytes
+            )
+            cache.keep_to(cipher)
         except (OSError, sqlite3.Error) as error:
             cache = cls(None, size_bytes=size_bytes, min_free_bytes=min_free_bytes)
             cache.ground.health.still_bad(error, cache.ground.now())
@@ -137,7 +144,7 @@ class Cache:
 
     def _load(self, identity: Identity, size: int) -> Blob:
         found = self.ground.asked(lambda index: index.load(identity.key))
-        if found is None:
+        if found is None or self.ground.disk is None:
             return Blob(Stock(self.ground, identity, size, in_memory=True))
         row, seals = found
         held = Ranges(bytes_of(first, last, row.size) for first, last in seals.known)
@@ -146,7 +153,7 @@ class Cache:
             identity,
             row.size if held else size,
             in_memory=True,  # until it is pinned
-            disk=Holding(None, held, row.charge),
+            disk=Holding(None, held, row.charge, self.ground.disk.spread),
             seals=seals,
             verified=row.verified,
         )
@@ -235,6 +242,14 @@ class Cache:
         while self.evict(max(1, self.ground.room.used)):
             pass
         return self._evictions - objects, used - self.ground.room.used
+
+    def keep_to(self, cipher: Cipher | None) -> None:
+        """Have nothing on disk that was written with another cipher. sqlite3.Error."""
+        mark = cipher.mark if cipher is not None else 0
+        disk = self.ground.disk
+        if disk is not None and disk.index.mark != mark:
+            self.clear()
+            disk.index.set_mark(mark)
 
     # For the janitor
 

@@ -12,8 +12,10 @@ import trio
 
 from phonofs.cache.folder import Claim, claim
 from phonofs.cache.health import Health
+from phonofs.cache.holding import Spread
 from phonofs.cache.index import Identity, Index
 from phonofs.cache.room import Room
+from phonofs.cache.sealed import Cipher, SealedContent, sealing
 from phonofs.cache.shelf import Content, Memory, Shelf
 from phonofs.cache.stock import Counters, Stock
 
@@ -33,23 +35,27 @@ class Disk:
     """What there is where content goes to disk at all.
 
     claim, shelf, index   the folder, its files, its index
+    spread                how bytes of a content lie in its file
     gone_bytes            bytes in ``gone/`` that are charged for until they are removed
     """
 
     claim: Claim
     shelf: Shelf
     index: Index
+    spread: Spread = Content.spread
     gone_bytes: int = 0
 
     @classmethod
-    def open(cls, folder: Path) -> "Disk":
+    def open(cls, folder: Path, cipher: Cipher | None = None) -> "Disk":
         """Claim the folder and open what is in it. UsageError, OSError or sqlite3.Error."""
         claimed = claim(folder)
         try:
             if claimed.remote:
                 log.warning("the cache folder is on a network file system (%s)", claimed.kind)
-            shelf = Shelf(claimed.content_fd, in_ram=claimed.in_ram)
-            return cls(claimed, shelf, Index.open(claimed.content_fd))
+            wrap = sealing(cipher) if cipher is not None else None
+            shelf = Shelf(claimed.content_fd, in_ram=claimed.in_ram, wrap=wrap)
+            spread = Content.spread if cipher is None else SealedContent.spread
+            return cls(claimed, shelf, Index.open(claimed.content_fd), spread)
         except BaseException:
             claimed.drop()
             raise

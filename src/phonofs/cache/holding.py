@@ -1,8 +1,12 @@
 """The bytes of one object in one place, a file on disk or memory, and what they cost there."""
 
+from collections.abc import Callable
+
 from phonofs.cache.blocks import page_ceil, page_floor
 from phonofs.cache.shelf import Content
 from phonofs.ranges import Ranges
+
+Spread = Callable[[int, int], tuple[int, int]]
 
 
 class Holding:
@@ -15,25 +19,36 @@ class Holding:
     Invariants: ``held`` lies within the pages charged for; a page is charged for once.
     """
 
-    __slots__ = ("_pages", "charge", "content", "held")
+    __slots__ = ("_pages", "_spread", "charge", "content", "held")
 
     def __init__(
-        self, content: Content | None, held: Ranges | None = None, charge: int = 0
+        self,
+        content: Content | None,
+        held: Ranges | None = None,
+        charge: int = 0,
+        spread: Spread = Content.spread,
     ) -> None:
+        """``spread``: where bytes lie in the file, if ``content`` is not there to say it."""
         self.content = content
         self.held = held or Ranges()
-        self._pages = Ranges((page_floor(a), page_ceil(b)) for a, b in self.held)
+        self._spread = content.spread if content is not None else spread
+        self._pages = Ranges(self._pages_of(a, b) for a, b in self.held)
         self.charge = max(charge, self._pages.total())
 
     def cost(self, start: int, stop: int) -> int:
         """Bytes that writing ``[start, stop)`` would charge for."""
-        gaps = self._pages.missing(page_floor(start), page_ceil(stop))
+        gaps = self._pages.missing(*self._pages_of(start, stop))
         return sum(b - a for a, b in gaps)
 
     def charge_for(self, start: int, stop: int, cost: int) -> None:
         """``[start, stop)`` is going to be written, at the cost :meth:`cost` said."""
-        self._pages.add(page_floor(start), page_ceil(stop))
+        self._pages.add(*self._pages_of(start, stop))
         self.charge += cost
+
+    def _pages_of(self, start: int, stop: int) -> tuple[int, int]:
+        """The pages of the file that these bytes may take."""
+        first, last = self._spread(start, stop)
+        return page_floor(first), page_ceil(last)
 
     def drop(self, start: int, stop: int) -> int:
         """Forget ``[start, stop)``; the bytes no longer charged for, because they were freed."""

@@ -106,6 +106,16 @@ class Index:
         _remove(folder_fd)
         return cls(_connect(folder_fd))
 
+    @property
+    def mark(self) -> int:
+        """The mark of the cipher its contents were written with; 0 for none."""
+        (mark,) = self._db.execute("PRAGMA application_id").fetchone()
+        return int(mark)
+
+    def set_mark(self, mark: int) -> None:
+        """From now on contents are written with the cipher of this mark."""
+        self._db.execute(f"PRAGMA application_id = {int(mark)}")
+
     def declare(self, identity: Identity, size: int) -> None:
         """Note that bytes of the object are going to be on disk."""
         self._db.execute(

@@ -1,14 +1,18 @@
 """The files of content: the only code that reads or writes content, on disk or in memory.
 
-An encrypted cache would be another ``Content``: nothing else sees how bytes lie in a file.
+Of an encrypted cache :mod:`phonofs.cache.sealed` has the contents: nothing else sees how bytes
+lie in a file.
 """
+
+from __future__ import annotations
 
 import contextlib
 import ctypes
 import errno
 import os
 import stat
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 SCRATCH = 1 << 20
 """The longest read answered at once: the largest the kernel asks for."""
@@ -51,6 +55,11 @@ class Content:
         self.writable = writable
         self._scratch = scratch
         self._in_ram = in_ram
+
+    @staticmethod
+    def spread(start: int, stop: int) -> tuple[int, int]:
+        """The bytes of the file that ``[start, stop)`` of the content may take."""
+        return start, stop
 
     def read(self, offset: int, n: int) -> bytes:
         """Up to ``n`` bytes, waiting for the device; fewer only where the file ends."""
@@ -110,6 +119,16 @@ class Content:
         os.close(self.fd)
 
 
+class Make(Protocol):
+    """Makes a content of an open file."""
+
+    def __call__(self, fd: int, scratch: memoryview, *, in_ram: bool, writable: bool) -> Content:
+        """The content, which owns ``fd`` from now on."""
+
+
+Wrap = Callable[[bytes], Make]
+
+
 class Memory:
     """Makes contents that live in memory only: nothing of them reaches a disk but swap."""
 
@@ -125,11 +144,13 @@ class Memory:
 class Shelf:
     """The files below ``content/``: ``3f/…``, one an object, its name the key's hex digits.
 
-    Owner of the folder's descriptor only as a borrower: the claim closes it.
+    Owner of the folder's descriptor only as a borrower: the claim closes it. ``wrap`` makes a
+    content of a descriptor and the object's key, another than the plain one.
     """
 
-    def __init__(self, folder_fd: int, *, in_ram: bool) -> None:
+    def __init__(self, folder_fd: int, *, in_ram: bool, wrap: Wrap | None = None) -> None:
         self._folder = folder_fd
+        self._wrap = wrap
         self._in_ram = in_ram
         self._scratch = memoryview(bytearray(SCRATCH))
 
@@ -141,7 +162,7 @@ class Shelf:
             fd = os.open(key.hex()[2:], flags, 0o600, dir_fd=drawer)
         finally:
             os.close(drawer)
-        return self._content(fd, writable=True)
+        return self._content(fd, key, writable=True)
 
     def open(self, key: bytes) -> Content:
         """The file of an object. FileNotFoundError where it is gone, or is not a file.
@@ -158,7 +179,7 @@ class Shelf:
             if error.errno not in _NO_FILE:
                 raise
             raise FileNotFoundError(error.errno, "no file") from error
-        return self._content(fd, writable=writable)
+        return self._content(fd, key, writable=writable)
 
     def remove(self, key: bytes) -> None:
         """Remove the file of an object, if it is there."""
@@ -254,11 +275,12 @@ class Shelf:
             os.close(fd)
             os.unlink("probe", dir_fd=self._folder)
 
-    def _content(self, fd: int, *, writable: bool) -> Content:
+    def _content(self, fd: int, key: bytes, *, writable: bool) -> Content:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise FileNotFoundError(errno.EINVAL, "not a file")
-        return Content(fd, self._scratch, in_ram=self._in_ram, writable=writable)
+        make = Content if self._wrap is None else self._wrap(key)
+        return make(fd, self._scratch, in_ram=self._in_ram, writable=writable)
 
     def _drawer(self, key: bytes, *, make: bool) -> int:
         return self._subfolder(key.hex()[:2], make=make)

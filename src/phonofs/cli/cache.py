@@ -10,9 +10,11 @@ import click
 import trio
 
 from phonofs.cache.cache import Cache
+from phonofs.cache.sealed import Cipher
 from phonofs.cli.settings import load
 from phonofs.cli.status import printable
 from phonofs.config import DEFAULT_PROFILE
+from phonofs.credentials import cache_key
 from phonofs.errors import UsageError
 from phonofs.units import format_size
 
@@ -48,7 +50,15 @@ def _opened(profile: str, options: Sequence[str]) -> Iterator[Cache]:
         raise UsageError(f"there is no cache at {settings.cache_dir} yet")
     if not settings.cache_size:
         raise UsageError("cache_size is 0: nothing is kept on disk")
-    cache = Cache.open(settings.cache_dir, size_bytes=settings.cache_size, min_free_bytes=0)
+    if settings.cache_encrypt == "session":
+        raise UsageError("cache_encrypt is session: without its mount nobody can read the cache")
+    key = cache_key(settings.profile, settings.cache_encrypt)
+    cache = Cache.open(
+        settings.cache_dir,
+        size_bytes=settings.cache_size,
+        min_free_bytes=0,
+        cipher=Cipher(key) if key is not None else None,
+    )
     try:
         yield cache
     finally:

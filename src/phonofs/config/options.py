@@ -91,6 +91,14 @@ OPTIONS: tuple[Option, ...] = (
     Option("cache_size", Kind.SIZE, "10G", "a hard cap; 0: no content on disk at all"),
     Option("cache_min_free", Kind.SIZE, "1G", "free disk that is always left"),
     Option(
+        "cache_encrypt",
+        Kind.CHOICE,
+        "off",
+        "encrypt content on disk: session (its key is thrown away, each mount begins with an "
+        "empty cache) or keyring",
+        choices=("off", "session", "keyring"),
+    ),
+    Option(
         "poll_interval", Kind.DURATION, "60s", "how often changes are asked for; 0 never", least=0
     ),
     Option("page_size", Kind.NUMBER, "100", "records a search page", least=1, most=1000),

@@ -74,6 +74,7 @@ class Settings:
     cache_dir: Path
     cache_size: int
     cache_min_free: int
+    cache_encrypt: str
     poll_interval: float
     page_size: int
     max_connections: int
