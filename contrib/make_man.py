@@ -282,6 +282,20 @@ def mount_phonofs_8() -> Iterator[str]:
     options = [each for each in helper.params if isinstance(each, click.Option)]
     records = (each.get_help_record(context) for each in options)
     yield from items((record for record in records if record), tag="Li")
+    yield ".Sh WITHOUT PRIVILEGES"
+    yield text(
+        "mount.fuse3(8) can make the mount, drop every capability, and start phonofs, which it "
+        "finds in PATH, with the opened device as its mount point:"
+    )
+    yield ".Bd -literal -offset indent"
+    yield escaped("mount -t fuse3 phonofs#work /mnt/calls -o drop_privileges,setuid=phonofs,\\")
+    yield escaped("allow_other,default_permissions,ro,nosuid,nodev,noexec")
+    yield ".Ed"
+    yield text(
+        "The last five must be said there, since phonofs comes too late to say them; allow_other "
+        "without default_permissions is refused. The option foreground, known here alone, keeps "
+        "phonofs in the foreground, for a unit of systemd that runs mount.fuse3 itself."
+    )
     yield ".Sh EXIT STATUS"
     yield from items(EXIT_STATUS[:-1])
     yield ".Sh EXAMPLES"
