@@ -8,10 +8,14 @@ from tests.model.world import run
 pytestmark = pytest.mark.expected_log("")
 
 
+TWO_BYTES = {"fail": "status", "status": 200, "body": "ab", "content_type": "audio/mpeg"}
+
+
 @pytest.mark.parametrize("way", ["range", "presign", "redirect", "stream"])
-def test_other_json_in_place_of_a_body_is_not_a_short_file(way):
-    """A 200 with two bytes of JSON: no reader gets them, or the end of the file, for its bytes."""
-    rules = [{"fail": "json", "value": [], "kind": ["content", "store"], "count": 1}]
+@pytest.mark.parametrize("fault", [TWO_BYTES, {"fail": "json", "value": []}])
+def test_two_bytes_in_place_of_a_body_are_not_a_short_file(way, fault):
+    """A 200 with something else: no reader gets it, or the end of the file, for its bytes."""
+    rules = [{**fault, "kind": ["content", "store"], "count": 1}]
     readers = [[(0, at, count, 0.0)] for at, count in ((0.0, 1), (0.4, 4096), (0.9, 131_072))]
     run(read_in_parts, Plan(way, 0, [2 << 20], rules, readers))
 
