@@ -58,6 +58,7 @@ class Chance:
             self.account.put(item := self.item())
             return f"add {item.id}"
         item = chance.choice(items)
+        now_ms = max(now_ms, item.updated_ms + 1000)  # times have seconds: none shows two changes
         fields: dict[str, Any] = chance.choice(
             [
                 {"state": chance.choice(["AVAILABLE", "ARCHIVED", "REVOKED", "DELETED"])},
