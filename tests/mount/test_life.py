@@ -10,6 +10,7 @@ import time
 import pytest
 
 from phonofs.demo.account import ListedAccount, change, flat_item
+from phonofs.demo.options import Options
 from tests.mount.conftest import NOON_MS, content_of, flat
 from tests.mounting import Mount, files, mounted, standing, until
 
@@ -240,3 +241,15 @@ def test_ls_of_a_year_or_month_lists_no_day(tmp_path):
         for path in files(mount.point):
             path.stat()
         assert counters.requests["search"] == asked
+
+
+@pytest.mark.parametrize("latency_s", [0, 0.02, 0.05])
+def test_the_first_ls_asks_little_also_while_the_follower_begins(tmp_path, latency_s):
+    """The root's ends, its years and the follower's first poll: a handful of searches."""
+    account = flat(100, 100)
+    with (
+        standing(account, Options(latency_s=latency_s)) as stand_in,
+        mounted(stand_in.url, tmp_path) as mount,
+    ):
+        assert os.listdir(mount.point) == ["2026"]
+        assert stand_in.service.counters.requests["search"] <= 9

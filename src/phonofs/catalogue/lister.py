@@ -218,6 +218,19 @@ class Lister:
 
     async def _list_parts(self, of: Folder) -> None:
         """Find out which parts of a folder hold anything."""
+        region = self._catalogue.region_of(of)
+        followed = self._catalogue.progress.watermark(region) is not None
+        await self._bound(of)
+        if self._catalogue.progress.watermark(region) is not None and not followed:
+            await self._bound(of)  # the follower began: what was found before counts no more
+        knowledge = self._knowledge(of)
+        parts = knowledge.unsettled(of)
+        if not knowledge.following:
+            parts += [part for part in knowledge.recent(of) if part not in parts]
+        await self._each(partial(self._probe, of), parts)
+
+    async def _bound(self, of: Folder) -> None:
+        """Where more than two parts are open, ask for the ends: two questions spare many."""
         knowledge = self._knowledge(of)
         parts = knowledge.unsettled(of)
         if knowledge.edge_ms is None:
@@ -225,10 +238,6 @@ class Lister:
         elif len(parts) > 2:
             start_ms, stop_ms = knowledge.span(parts[0])[0], knowledge.span(parts[-1])[1]
             await self._find_ends(of, start_ms, stop_ms)
-        parts = self._knowledge(of).unsettled(of)
-        if not knowledge.following:
-            parts += [part for part in self._knowledge(of).recent(of) if part not in parts]
-        await self._each(partial(self._probe, of), parts)
 
     async def _find_ends(self, of: Folder, start_ms: int, stop_ms: int) -> None:
         """The earliest and the newest object of a stretch; outside of them there is nothing.
