@@ -15,7 +15,7 @@ pytestmark = pytest.mark.expected_log
 
 SIZES = (1, 4095, 300_000, (6 << 20) + 17)
 BYTES = ["content", "store", "presign"]
-DEADLINE_S = 6.0
+DEADLINE_S = 4.0
 WAYS = ["range", "presign", "redirect", "stream"]
 
 FAULTS = {
@@ -122,7 +122,11 @@ async def under(tmp_path, name, way, cache_size, **select):
     async with (
         standing(flat(*SIZES), Options(content=way)) as service,
         living(
-            service, tmp_path, cache_size=cache_size, read_deadline=f"{DEADLINE_S:g}s", timeout="2s"
+            service,
+            tmp_path,
+            cache_size=cache_size,
+            read_deadline=f"{DEADLINE_S:g}s",
+            timeout="1.5s",
         ) as scene,
     ):
         files = (await scene.tree()).values()

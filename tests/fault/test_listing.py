@@ -12,7 +12,7 @@ from tests.mount.conftest import NOON_MS, flat
 pytestmark = pytest.mark.expected_log
 
 DAY_MS = 86_400_000
-DEADLINE_S = 8.0
+DEADLINE_S = 5.0
 OBJECTS = 330
 """Four pages of a day, and a few days beside it."""
 
@@ -73,7 +73,7 @@ async def listed(scene):
     """All paths, or the error's name; in time, however often the network has to be asked."""
     try:
         with trio.fail_after(4 * (DEADLINE_S + 1) + 5):  # root, year, month, days
-            return set(await scene.tree())
+            return set(await scene.walk())
     except PhonofsError as error:
         return type(error).__name__
 
@@ -100,7 +100,7 @@ async def test_a_fault_of_listing(tmp_path, name, probability):
     rule = {"kind": "search", "name": "fault", "probability": probability, **FAULTS[name]}
     async with standing(account()) as service:
         wanted = await true_tree(tmp_path, service)
-        async with living(service, tmp_path, read_deadline="8s", timeout="2s") as scene:
+        async with living(service, tmp_path, read_deadline="5s", timeout="1.5s") as scene:
             faults = scene.faults(rule)
             seen = await listed(scene)
             assert faults.fired["fault"]
@@ -117,7 +117,7 @@ async def test_a_fault_of_following_takes_nothing_away(tmp_path, name):
     made = flat(1000, 2000)
     async with (
         standing(made) as service,
-        living(service, tmp_path, poll_interval="1s", read_deadline="4s", timeout="2s") as scene,
+        living(service, tmp_path, poll_interval="1s", read_deadline="6s", timeout="2s") as scene,
     ):
         known = await scene.tree()
         faults = scene.faults(rule)
@@ -203,7 +203,7 @@ async def test_without_a_token_or_regions_the_first_start_fails_in_time(tmp_path
         with pytest.RaisesGroup(
             pytest.RaisesExc(PhonofsError), allow_unwrapped=True, flatten_subgroups=True
         ):
-            async with living(service, tmp_path, read_deadline="5s", timeout="1s"):
+            async with living(service, tmp_path, patience=0, read_deadline="5s", timeout="1s"):
                 pass
         assert trio.current_time() - begun < 5 + 1.0 * RATE
         assert service.faults.fired["fault"]

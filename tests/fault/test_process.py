@@ -21,6 +21,7 @@ from tests.mounting import files, mounted, standing, until
 SIZES = [1, 4095, 200_000, 700_000, 1_300_000, (5 << 19) + 3] * 2
 
 
+@pytest.mark.expected_log
 def test_killed_at_random_points_nothing_false_is_served(tmp_path, request):
     """kill -9 while filling, evicting and listing, again and again over one cache."""
     rounds = 200 if request.config.getoption("--long") else 4
@@ -96,7 +97,7 @@ def test_out_of_descriptors(tmp_path):
     sizes = [300_000] * 60
     with (
         standing(flat(*sizes)) as stand_in,
-        mounted(stand_in.url, tmp_path, read_deadline="3s") as mount,
+        mounted(stand_in.url, tmp_path, read_deadline="2s") as mount,
     ):
         paths = files(mount.point)
         pid = mount.process.pid
