@@ -30,10 +30,6 @@ HASH_AHEAD = 8 * MIB
 """So many bytes at a time are hashed while the rest is still on its way, so that the last block
 waits for the hash of few."""
 
-QUIET_STEP_S = 0.05
-MOST_QUIET_S = 2.0
-"""How often it is looked whether a large object is still read, and for how long its check waits."""
-
 Sums = list[int | None]
 
 
@@ -130,24 +126,9 @@ class Proof:
         else:
             await on_its_way[0].until(on_its_way[1], deadline)
 
-    async def _quiet(self) -> None:
-        """Wait until nobody reads the last bytes of a large object, but not for long.
-
-        Hashing it takes a second a GiB and half of two cores, which its readers would feel.
-        """
-        reached = -1
-        for _ in range(round(MOST_QUIET_S / QUIET_STEP_S)):
-            now = sum(handle.window.next for handle in self._stream.handles)
-            if now == reached:
-                return
-            reached = now
-            await trio.sleep(QUIET_STEP_S)
-
     async def _check(self) -> None:
         stream = self._stream
         try:
-            if stream.size > CHECKED_FIRST:
-                await self._quiet()
             if await stream.blob.check():
                 self._cleared(await self._sums() if self._doubted else [])
             elif stream.failure is None and stream.blob.complete:
