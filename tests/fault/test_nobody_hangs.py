@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from phonofs.fuse.background import MOST as MOST_IN_BACKGROUND
 from tests.fault.tools import gauges, in_state, quiet, reading, status
 from tests.mount.conftest import content_of, flat
 from tests.mounting import files, mounted, standing, until
@@ -71,6 +72,7 @@ def test_everything_else_answers_while_200_reads_wait(stalled, kernel):
     """ls, stat, df, cached reads and status within a second; each read ends by its deadline."""
     mount, point = stalled, stalled.point
     connection = kernel.connection(point)
+    assert int((connection / "max_background").read_text()) == MOST_IN_BACKGROUND
     with reading((path, 0, 1000) for path in mount.others[:-1]) as readers:
         wait_for_all(mount, READERS - 1)
         drop_pages(mount.cached)

@@ -369,3 +369,19 @@ def test_a_drip_is_too_slow_and_a_stream_is_not() -> None:
     stream = Pace(30)
     assert not any(stream.too_slow(1, 1_000_000) for _ in range(100))
     assert not any(Pace(30).too_slow(0, 1) for _ in range(10_000))
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/xml", "application/problem+json; x"])
+def test_a_message_is_no_recording(kind):
+    """JSON and XML cannot be sound or pictures, whatever the status; of other kinds they may."""
+    headers = {"content-type": kind, "content-length": "15"}
+    with pytest.raises(Malformed):
+        promised(200, headers, Wanted("x", 0, None, None, "audio/mpeg"))
+    assert promised(200, headers, Wanted("x", 0, None, None, "application/json")).total == 15
+    assert promised(200, headers, Wanted("x", 0, None)).total == 15
+
+
+def test_a_416_says_nothing_of_a_file_that_has_bytes():
+    """Only of an empty object is a 416 without a length its whole content."""
+    with pytest.raises(Malformed):
+        promised(416, {}, Wanted("x", 0, None, size=5))
