@@ -20,6 +20,18 @@ def test_two_bytes_in_place_of_a_body_are_not_a_short_file(way, fault):
     run(read_in_parts, Plan(way, 0, [2 << 20], rules, readers))
 
 
+@pytest.mark.parametrize("nth", [[2], [2, 3]])
+def test_a_length_is_not_believed_before_its_bytes_are_checked(nth):
+    """The false body comes when some of the file was read: its end is not the file's."""
+    kinds = {"kind": ["content", "store"], "nth": nth}
+    readers = [
+        [(0, 0.36, 4096, 0.0), (0, 0.9, 4096, 0.01), (0, 0.2, 4096, 3.0)],
+        [(0, 0.33, 4096, 3.0)],
+        [(0, 0.19, 131_072, 0.0), (0, 0.5, 100, 0.01)],
+    ]
+    run(read_in_parts, Plan("range", 0, [2 << 20], [{**TWO_BYTES, **kinds}], readers))
+
+
 def test_an_empty_file_brought_ahead_is_let_go_again():
     """Nobody opens it: it does not stay pinned for ever."""
     readers = [[(2, 0.0, 131_072, 0.0), (1, 0.0, 131_072, 0.1)]]

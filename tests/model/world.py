@@ -307,6 +307,8 @@ def _alone() -> Iterator[None]:
     with (
         patch("trio.to_thread.run_sync", _inline),
         patch("time.time_ns", now_ns),
+        patch("trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING", True),
+        patch("trio._core._run._r", chance()),
         patch("phonofs.reader.reader.SystemRandom", chance),
     ):
         yield

@@ -16,6 +16,7 @@ import trio
 
 from phonofs.cache.digest import expected
 from phonofs.errors import Corrupt
+from phonofs.model import Record
 from phonofs.ranges import Ranges
 from phonofs.reader.limits import CHECKED_FIRST, KIB, MIB, SMALL
 
@@ -31,6 +32,11 @@ HASH_AHEAD = 8 * MIB
 waits for the hash of few."""
 
 Sums = list[int | None]
+
+
+def provable(record: Record) -> bool:
+    """Whether the record has a checksum that can be checked."""
+    return expected(record.checksum) is not None
 
 
 class Proof:
@@ -83,8 +89,7 @@ class Proof:
         Otherwise two bytes of something else would pass for a whole file that ends there.
         """
         stream = self._stream
-        provable = expected(stream.record.checksum) is not None
-        if provable and not self.sure and stream.size <= CHECKED_FIRST:
+        if provable(stream.record) and not self.sure and stream.size <= CHECKED_FIRST:
             self.gated = True
 
     def passed(self) -> None:

@@ -17,7 +17,7 @@ from phonofs.reader.limits import KIB, MOST_PART, QUIET_S, RUN_OUT, SLACK, SMALL
 from phonofs.reader.part import Part
 from phonofs.reader.plan import pieces, uncovered
 from phonofs.reader.ports import Blob, Body, Chunk
-from phonofs.reader.proof import Proof
+from phonofs.reader.proof import Proof, provable
 from phonofs.reader.window import part_size
 from phonofs.reader.yard import Yard
 
@@ -42,7 +42,10 @@ class Stream:
         self.ino = ino
         self.blob = blob
         self.yard = yard
-        self.size = self._told = blob.size
+        self._told = blob.size
+        if not blob.verified and provable(record):
+            blob.resize(record.size)  # another length was named before, and never proved
+        self.size = blob.size
         self.etag = ""
         self.parts: list[Part] = []
         self.handles: set[Handle] = set()
@@ -282,7 +285,8 @@ class Stream:
             part.restart(start, self.size)
 
     def _measure(self, total: int) -> None:
-        if self._total is not None and total != self._total:
+        known = self.size if self._total is None and self.proof.sure else self._total
+        if known is not None and total != known:
             raise Changed(f"object {self.record.id} has another length than when it was opened")
         self._total = total
         self.resize(total)
