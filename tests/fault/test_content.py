@@ -155,7 +155,7 @@ async def test_a_fault_of_every_answer(tmp_path, name, way, cache_size):
     ), "nothing went wrong"  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "way", "cache_size"), thinned(rotated(), 6))
+@pytest.mark.parametrize(("name", "way", "cache_size"), thinned(rotated(), 9))
 @fast
 async def test_a_fault_of_every_third_answer(tmp_path, name, way, cache_size):
     """Faults that pass are got over within the deadline."""

@@ -93,7 +93,7 @@ async def true_tree(tmp_path, service):
 
 
 @pytest.mark.parametrize("probability", [1, pytest.param(0.3, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", thinned(FAULTS, 3))
+@pytest.mark.parametrize("name", thinned(FAULTS, 4))
 @fast
 async def test_a_fault_of_listing(tmp_path, name, probability):
     """Either the whole tree or an error in time; never part of a day; in the end all of it."""
@@ -109,7 +109,7 @@ async def test_a_fault_of_listing(tmp_path, name, probability):
             await in_the_end(scene, wanted)
 
 
-@pytest.mark.parametrize("name", thinned(FAULTS, 9))
+@pytest.mark.parametrize("name", thinned(FAULTS, 12))
 @fast
 async def test_a_fault_of_following_takes_nothing_away(tmp_path, name):
     """Whatever the poll is answered: known files stay, can be read, and news come in the end."""

@@ -145,11 +145,11 @@ def test_rclone_9830_inodes_outlive_cache_and_kernel(tmp_path):
 
 @fast
 async def test_rclone_4595_no_scan_of_the_cache_at_the_start(tmp_path):
-    """Ten thousand strange files in the cache folder do not hold a start up."""
+    """Five thousand strange files in the cache folder do not hold a start up."""
     async with serving(flat(1000)) as service:
         async with living(service, tmp_path) as scene:
             await scene.tree()
-        for number in range(10_000):
+        for number in range(5_000):
             drawer = tmp_path / "cache/content" / f"{number % 256:02x}"
             drawer.mkdir(exist_ok=True)
             (drawer / f"{number:030x}").touch()
