@@ -1,6 +1,7 @@
 """A mount from its beginning to its end: readiness, exit statuses, crash, outage, regions."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -253,3 +254,27 @@ def test_the_first_ls_asks_little_also_while_the_follower_begins(tmp_path, laten
     ):
         assert os.listdir(mount.point) == ["2026"]
         assert stand_in.service.counters.requests["search"] <= 9
+
+
+def test_a_remount_shows_the_known_tree_without_a_question(tmp_path):
+    """What was listed is there at once; only the follower asks, for what changed meanwhile."""
+    account = flat(*[100] * 20)
+    with standing(account) as stand_in:
+        with mounted(stand_in.url, tmp_path) as mount:
+            known = files(mount.point)
+            counters = stand_in.service.counters
+            until(lambda: _followed(mount))
+            mount.stop()
+        counters.clear()
+        now_ms = stand_in.service.now_ms()
+        account.put(flat_item("late", 30, NOON_MS + 3_600_000, updated_ms=now_ms))
+        with mounted(stand_in.url, tmp_path) as mount:
+            assert set(known) <= set(files(mount.point))
+            until(lambda: len(files(mount.point)) == 21)
+            sorts = {seen.query["sortField"] for seen in counters.seen if seen.kind == "search"}
+            assert sorts == {"updatedTime"}
+
+
+def _followed(mount: Mount) -> bool:
+    status = json.loads(os.getxattr(mount.point, "user.phonofs.status"))
+    return all(each["watermark_ms"] for each in status["catalogue"]["followed"].values())

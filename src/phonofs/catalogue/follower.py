@@ -66,6 +66,9 @@ class Follower:
         async with trio.open_nursery() as nursery:
             if self._interval_s > 0:
                 for region in self._catalogue.regions():
+                    if self._catalogue.progress.watermark(region) is not None:
+                        # What is known is shown at once; the first poll brings the rest.
+                        self._catalogue.progress.set_following(region)
                     nursery.start_soon(self._follow, region)
             task_status.started()
             await trio.sleep_forever()

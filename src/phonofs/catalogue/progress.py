@@ -16,7 +16,7 @@ odd record must not make the follower blind. A week: longer than a quiet account
 class Progress:
     """The coverage by the names of regions, each change a transaction of its own.
 
-    Owns which regions the follower of this run has caught up with.
+    Owns which regions the follower of this run goes on with.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class Progress:
                 self._coverage.note_newest(self._sight.region_index(region), updated_ms)
 
     def following(self, region: str) -> bool:
-        """Whether the follower of this run has caught up with a region once."""
+        """Whether what a region has beyond its watermark is the follower's to bring."""
         return region in self._following
 
     def set_following(self, region: str) -> None:
-        """The follower has caught up, and goes on from there."""
+        """The follower goes on from the region's watermark."""
         self._following.add(region)
