@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from phonofs.config import (
@@ -235,6 +235,7 @@ def outcome(layer: Layer) -> str:
     st.sampled_from([option.name for option in OPTIONS]),
     st.one_of(st.text(), st.integers(), st.booleans(), st.floats(), st.lists(st.text()), st.none()),
 )
+@example("log_file", ".")
 def test_any_raw_value_is_read_or_refused_in_a_sentence(name: str, raw: object) -> None:
     assert "\n" not in outcome(from_file(**{name: raw}))
 

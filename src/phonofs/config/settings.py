@@ -150,4 +150,4 @@ def _value(layer: Layer, name: str, raw: object, home: Path) -> Any:
 
 
 def _under_home(path: Path, home: Path) -> Path:
-    return home / Path(*path.parts[1:]) if path.parts[0] == "~" else path
+    return home / Path(*path.parts[1:]) if path.parts[:1] == ("~",) else path

@@ -73,7 +73,7 @@ def _secret(option: Option, raw: object) -> Secret:
 
 def _path(option: Option, raw: object) -> Path:
     path = Path(_text(option, raw))
-    if not path.is_absolute() and path.parts[0] != "~":
+    if not path.is_absolute() and path.parts[:1] != ("~",):
         raise ValueError("the path must begin with / or ~/")
     return path
 
