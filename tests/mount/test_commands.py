@@ -74,6 +74,22 @@ def test_fetch_takes_globs_and_refuses_what_is_elsewhere(mount: Mount, tmp_path:
     assert (status, err) == (1, f"phonofs: {mount.point / 'nothing'} is not there\n")
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [("cache_size", "1M", "do not fit"), ("cache_min_free", "900T", "no room left")],
+)
+def test_fetch_stops_before_the_disk_is_too_full(tmp_path, option, value, words) -> None:
+    """Neither more than the cache holds nor what must stay free; nothing is evicted in vain."""
+    items = [flat_item(f"object-{n}", 700_000, NOON_MS + n * 1000) for n in range(4)]
+    with (
+        standing(ListedAccount(items)) as stand_in,
+        mounted(stand_in.url, tmp_path, **{option: value}) as mount,
+    ):
+        status, _, err = phonofs("fetch", "-j", 1, mount.point)
+        assert (status, words in err) == (1, True), err
+        assert stand_in.service.counters.requests["content"] < 4
+
+
 def test_restore_asks_for_the_archived_ones_alone(mount: Mount) -> None:
     status, out, err = phonofs("restore", mount.point, environment=mount.environment)
     assert (status, "1 of 1 asked for" in out) == (0, True), err

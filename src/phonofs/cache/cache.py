@@ -134,11 +134,11 @@ class Cache:
             self._resting[key] = blob
 
     def cached_bytes(self, record: Record) -> int:
-        """How many bytes of an object are here."""
+        """How many bytes of an object are on disk; what is in memory for the moment is not."""
         key = key_of(record.region, record.id, record.fingerprint)
         blob = self._open.get(key) or self._resting.get(key)
         if blob is not None:
-            return blob.present.total()
+            return blob.stock.disk.held.total() if blob.stock.disk else 0
         row = self.ground.asked(lambda index: index.row(key))
         return row.bytes if row else 0
 
