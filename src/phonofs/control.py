@@ -95,8 +95,9 @@ class Control:
             try:
                 await trio.serve_listeners(self._serve, [listener])
             finally:
-                with suppress(OSError):
+                with suppress(OSError):  # the folder goes with the last socket in it
                     self._path.unlink()
+                    self._path.parent.rmdir()
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         try:

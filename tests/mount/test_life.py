@@ -99,12 +99,14 @@ def test_a_second_mount_of_one_cache_says_so(apart, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_unmounts_cleanly(apart, number):
-    """Exit status 0, not mounted, within 5 s."""
+    """Exit status 0, not mounted, within 5 s; no socket or folder of it stays behind."""
     apart.start()
+    assert list((apart.cache.parent / "run/phonofs").iterdir())
     begun = time.monotonic()
     assert apart.stop(number) == 0
     assert time.monotonic() - begun < 5
     assert not os.path.ismount(apart.point)
+    assert not (apart.cache.parent / "run/phonofs").exists()
     assert "Traceback" not in apart.log_text()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from phonofs.cli import settings as room
-from phonofs.cli.settings import load, profiles, split_options, surroundings, system_zone
+from phonofs.cli.settings import load, split_options, surroundings, system_zone
 from phonofs.errors import UsageError
 
 
@@ -51,7 +51,6 @@ def test_the_default_table_is_the_profile_when_none_is_named(
 ) -> None:
     write(tmp_path / "etc.toml", '[default]\nkey = "k"\n[work]\nkey = "w"\n')
     assert load("default", environment=environ).key == "k"
-    assert profiles(environ) == ["default", "work"]
 
 
 def test_without_any_file_the_defaults_hold(tmp_path: Path, environ: dict[str, str]) -> None:

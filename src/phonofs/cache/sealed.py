@@ -33,7 +33,6 @@ except ImportError:  # the extra phonofs[encrypt] is not installed
 
 log = logging.getLogger(__name__)
 
-KEY_BYTES = 32
 NONCE, LENGTH, TAG = 12, 4, 16  # bytes
 HEAD = NONCE + LENGTH
 STRIDE = HEAD + BLOCK + TAG

@@ -46,13 +46,6 @@ def user_file(environ: Mapping[str, str], home: Path) -> Path:
     return _xdg(environ, "XDG_CONFIG_HOME", home / ".config") / "phonofs" / "config.toml"
 
 
-def profiles(environ: Mapping[str, str]) -> list[str]:
-    """The names of all tables in both files."""
-    home = surroundings(environ).home
-    tables = [_tables(path) for path in (SYSTEM_FILE, user_file(environ, home))]
-    return sorted({name for table in tables for name in table})
-
-
 def _layers(
     profile: str, options: Sequence[str], environ: Mapping[str, str], home: Path
 ) -> Iterator[Layer]:
