@@ -8,7 +8,16 @@ import trio
 from phonofs.demo.content import ramp
 from phonofs.demo.options import Options
 from phonofs.errors import PhonofsError
-from tests.fault.scene import KERNEL, fast, living, outcome, standing, thinned, until
+from tests.fault.scene import (
+    KERNEL,
+    all_of,
+    fast,
+    in_the_end_right,
+    living,
+    outcome,
+    standing,
+    thinned,
+)
 from tests.mount.conftest import flat
 
 pytestmark = pytest.mark.expected_log
@@ -78,29 +87,6 @@ def kinds_of(name: str, way: str) -> list[str]:
     return BYTES
 
 
-async def all_of(scene, inodes):
-    """How reading each file ended, read side by side."""
-    ends = {}
-
-    async def one(ino):
-        ends[ino] = await outcome(scene, ino, DEADLINE_S)
-
-    async with trio.open_nursery() as nursery:
-        for ino in inodes:
-            nursery.start_soon(one, ino)
-    return ends
-
-
-async def in_the_end_right(scene, inodes):
-    """When the service behaves again, everything can be read, soon."""
-    scene.faults()
-
-    async def all_right():
-        return set((await all_of(scene, inodes)).values()) == {"right"}
-
-    await until(all_right, 120, 1)
-
-
 async def part(scene, ino):
     """A read in the middle and one at the end; only where nothing but right bytes can come."""
     truth = scene.truth(ino)
@@ -134,10 +120,10 @@ async def under(tmp_path, name, way, cache_size, **select):
         async with trio.open_nursery() as nursery:
             for ino in files if name not in LIARS else ():
                 nursery.start_soon(part, scene, ino)
-        ends = await all_of(scene, files)
+        ends = await all_of(scene, files, DEADLINE_S)
         never = name in ("another range", "whole") and way in ("stream", "range")
         assert faults.fired["fault"] or (never and faults.met["fault"])
-        await in_the_end_right(scene, files)
+        await in_the_end_right(scene, files, DEADLINE_S)
         if "probability" in select and name not in (*LIARS, "401", "403", "404", "etag"):
             assert "right" in ends.values(), ends
     return ends
@@ -196,7 +182,7 @@ async def test_a_false_length_never_reaches_the_tree(tmp_path, way):
         assert await outcome(scene, ino, DEADLINE_S) != "right"
         assert faults.fired["short"]
         assert sizes <= {300_000}
-        await in_the_end_right(scene, [ino])
+        await in_the_end_right(scene, [ino], DEADLINE_S)
         assert scene.vfs.entry(ino).size == 300_000
 
 
