@@ -158,7 +158,6 @@ class Reader:
         finally:
             self._yard.counts.waiters -= 1
             handle.stream.needs.pop(ticket, None)
-        handle.stream.renew(offset, offset + size)
         raise self._late(handle, offset)
 
     async def _read(

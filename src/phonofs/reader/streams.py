@@ -383,16 +383,6 @@ class Stream:
             if self.yard.turns.queued(part):
                 part.scope.cancel()
 
-    def renew(self, start: int, stop: int) -> None:
-        """Have what brings ``[start, stop)`` asked for anew: it was waited for in vain.
-
-        A connection may be slow for ever beside others that are not. What came is kept; a whole
-        stream goes on, since it would begin again at its first byte.
-        """
-        for part in self.parts:
-            if part.answered and not part.whole and part.head < stop and start < part.stop:
-                part.scope.cancel()
-
     def quit(self) -> None:
         """Stop fetching; what is nearly there may still come."""
         for part in self.parts:
