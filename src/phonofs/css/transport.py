@@ -262,7 +262,12 @@ class Transport:
     def _own(self, fast: bool) -> httpx.AsyncBaseTransport:
         if not fast or self._context is None:
             return self._ordinary(None)
-        return WireTransport(self._context, most_idle=self.slots.total, keep_alive_s=KEEP_ALIVE_S)
+        return WireTransport(
+            self._context,
+            most=self.slots.total,
+            keep_alive_s=KEEP_ALIVE_S,
+            in_use=lambda: self.slots.in_use,
+        )
 
     def _ordinary(self, proxy: str | None) -> httpx.AsyncBaseTransport:
         """httpx's own transport: HTTP/1.1 only, since its HTTP/2 has a fifth of the speed."""
