@@ -63,6 +63,16 @@ FAULTS = {
 }
 
 
+HOPELESS = {
+    "delay beyond the timeout", "cut before the answer", "cut in the head", "hole",
+    "reset before the answer", "reset in the head", "hole in the head", "half-close",
+    "flip in the status", "flip in the body",
+}  # fmt: skip
+"""Where every answer has these, no try gets any further than the one before."""
+IN_A_PAGE = [name for name, fault in FAULTS.items() if fault.get("after", 0) <= 4000][:-4]
+"""Those that a page of a listing is long enough for, and that have not to be found in it."""
+
+
 def rotated():
     """Every fault once, the ways and the kinds of cache in turns."""
     for number, name in enumerate(FAULTS):
@@ -96,14 +106,14 @@ async def under(tmp_path, name, way, cache_size, **select):
 async def test_a_network_that_always_fails(tmp_path, name, way, cache_size):
     """However every answer is spoiled: an error in time, never a wrong byte; then recovery."""
     ends = await under(tmp_path, name, way, cache_size)
-    assert set(ends.values()) - {"right"} or name == "delay" or " late" in name, ends
+    assert set(ends.values()) - {"right"} or name not in HOPELESS, ends
 
 
 @pytest.mark.parametrize(("name", "way", "cache_size"), thinned(rotated(), 5))
 @fast
 async def test_a_network_that_fails_at_times(tmp_path, name, way, cache_size):
     """What passes is got over within the deadline."""
-    ends = await under(tmp_path, name, way, cache_size, nth=[1, 2, 3, 4])
+    ends = await under(tmp_path, name, way, cache_size, count=3)
     assert "right" in ends.values()
 
 
@@ -170,7 +180,7 @@ async def test_each_byte_of_a_head_flipped(tmp_path, way, mask, step):
         assert {scene.vfs.entry(ino).size for ino in inodes} == {size}
 
 
-@pytest.mark.parametrize("name", thinned([*FAULTS][:16], 4))
+@pytest.mark.parametrize("name", thinned(IN_A_PAGE, 4))
 @fast
 async def test_listing_over_a_failing_network(tmp_path, name):
     """The whole tree or an error in time, never part of a day; in the end all of it."""
@@ -180,13 +190,13 @@ async def test_listing_over_a_failing_network(tmp_path, name):
         before(service) as network,
         living(service, tmp_path, read_deadline="5s", timeout="1.5s") as scene,
     ):
-        network.faults({**FAULTS[name], "name": "fault", "every": 2})
+        network.faults({**FAULTS[name], "name": "fault", "count": 3})
         try:
             with trio.fail_after(4 * (5 + 1) + 5):
                 assert len(await scene.walk()) == 230
         except PhonofsError:
             pass
-        assert network.fired["fault"] or " late" in name
+        assert network.fired["fault"]
         network.faults()
 
         async def all_there():
@@ -248,14 +258,14 @@ async def test_kept_connections_that_went_dead(tmp_path):
     async with (
         standing(flat(*[3 << 20] * 6), Options(token_life_s=5)) as service,
         before(service) as network,
-        living(service, tmp_path, read_deadline="20s", timeout="1s") as scene,
+        living(service, tmp_path, read_deadline="60s", timeout="1s") as scene,
     ):
         *others, last = (await scene.tree()).values()
         assert await outcome(scene, last, 20.0) == "right"
         kept = network.open
         assert kept
         network.faults({"fail": "hole", "count": kept})
-        assert set((await all_of(scene, others, 20.0)).values()) == {"right"}
+        assert set((await all_of(scene, others, 60.0)).values()) == {"right"}
         assert network.fired["hole"]
     assert network.open == 0
 
