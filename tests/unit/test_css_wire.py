@@ -279,6 +279,18 @@ async def test_connections_are_shared_out(fast: bool) -> None:
         assert server.connections <= 4
 
 
+@both
+async def test_a_body_left_at_its_last_byte_keeps_its_connection(fast: bool) -> None:
+    """Who knows the length does not ask for the end: it is there all the same."""
+    async with serving(lambda n: sized(BIG)) as server, asking(server, fast) as way:
+        for _ in range(3):
+            async with way.stream(Ask("test", f"{server.url}/x")) as body:
+                left = len(BIG)
+                while left:
+                    left -= len(await anext(body))
+        assert server.connections == 1
+
+
 async def test_kept_connections_count_whomever_they_lead_to() -> None:
     """A new one to another server takes the place of the one that was idle longest."""
     async with (

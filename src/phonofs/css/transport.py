@@ -20,10 +20,10 @@ import httpx
 import trio
 
 from phonofs import __version__
-from phonofs.css.answers import Headers, asked_pause_s
+from phonofs.css.answers import Headers, asked_pause_s, content_length
 from phonofs.css.origins import Origin, Targets, origin_of
 from phonofs.css.pace import Pace
-from phonofs.css.proxies import environment_proxies, proxy_for
+from phonofs.css.proxies import environment_proxies, proxy_for, through
 from phonofs.css.slots import Gate, Slots
 from phonofs.css.tls import trusting
 from phonofs.css.transport_errors import EXPECTED, explained
@@ -220,7 +220,7 @@ class Transport:
             with trio.fail_after(self.timeout_s):
                 response = await self._route(proxy).handle_async_request(request)
         except EXPECTED as error:
-            raise explained(error, origin.host, self.timeout_s) from error
+            raise explained(error, through(origin.host, proxy), self.timeout_s) from error
         if origin != self.targets.api and proxy is None:
             await self._check_server(response)
         return response
@@ -311,6 +311,7 @@ class Stream:
         self._chunks: AsyncIterator[Chunk] = aiter(response.stream)  # type: ignore[arg-type]
         self._urgent = urgent
         self._pace = Pace(transport.timeout_s)
+        self._received = 0
         self._closed = False
 
     def __aiter__(self) -> Self:
@@ -329,6 +330,7 @@ class Stream:
                 waited_s = trio.current_time() - started
         except EXPECTED as error:
             raise self._failed(explained(error, self._host, timeout_s)) from error
+        self._received += len(chunk)
         self._transport.counts.received_bytes += len(chunk)
         if self._pace.too_slow(waited_s, len(chunk)):
             raise self._failed(self._too_slow())
@@ -368,6 +370,8 @@ class Stream:
 
     async def _close(self) -> None:
         try:
+            if self._wire is None and self._received == content_length(self.headers):
+                await anext(self._chunks, None)  # httpcore keeps what was read to its very end
             closing = getattr(self._chunks, "aclose", None)
             if closing is not None:
                 await closing()
