@@ -25,8 +25,9 @@ LARGEST_HEAD = 1 << 14
 
 
 class CompanyProxy:
-    """The proxy. Owns the counts: ``connects`` by host, ``refused`` without the password.
+    """The proxy.
 
+    Owns the counts: what was asked for in ``connects`` by host, ``refused`` without the password.
     ``environment`` is what a program needs to go through it.
     """
 
@@ -80,10 +81,11 @@ class CompanyProxy:
                 b"HTTP/1.1 407 Proxy Authentication Required\r\n"
                 b'Proxy-Authenticate: Basic realm="company"\r\nContent-Length: 0\r\n\r\n'
             )
-        elif method != "CONNECT" or host not in ports:
+            return
+        self.connects[host] += 1
+        if method != "CONNECT" or host not in ports:
             await client.send_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
         else:
-            self.connects[host] += 1
             await client.send_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
             inside = trio.SSLStream(client, self._contexts[host], server_side=True)
             await self._relay(inside, ports[host])

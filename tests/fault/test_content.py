@@ -160,6 +160,39 @@ async def test_every_fault_on_every_way(tmp_path, name, way, cache_size):
     await under(tmp_path, name, way, cache_size, probability=0.5)
 
 
+SIX = [
+    {"fail": "status", "status": 503},
+    {"fail": "status", "status": 502, "body": "<html>", "content_type": "text/html"},
+    {"fail": "reset"},
+    {"fail": "cut", "after": 20_000, "kind": BYTES},
+    {"fail": "stall", "after": 1000},
+    {"fail": "drip", "bytes_per_s": 100},
+]
+
+
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 12))]
+)
+@pytest.mark.parametrize("way", WAYS)
+@fast
+async def test_three_requests_in_ten_fail(tmp_path, way, seed):
+    """In six ways, of all kinds: the whole tree is listed and every file read, with no error."""
+    sizes = (100, 20_000, 300_000, (5 << 20) + 3) * 3
+    async with (
+        standing(flat(*sizes), Options(content=way, token_life_s=20)) as service,
+        living(service, tmp_path, read_deadline="120s", timeout="1s") as scene,
+    ):
+        faults = scene.faults(
+            *({"probability": 0.06, "name": str(n), **rule} for n, rule in enumerate(SIX)),
+            seed=seed,
+        )
+        inodes = (await scene.walk()).values()
+        ends = await all_of(scene, inodes, 120.0)
+        assert set(ends.values()) == {"right"}
+        assert len(inodes) == len(sizes)
+        assert sum(faults.fired.values()) > 5
+
+
 @pytest.mark.parametrize("way", ["range", "stream"])
 @fast
 async def test_a_false_length_never_reaches_the_tree(tmp_path, way):

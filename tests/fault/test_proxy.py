@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import pytest
+import trio
 
 from phonofs.demo.options import Options
-from phonofs.errors import Unavailable, Untrusted
+from phonofs.errors import PhonofsError, Unavailable, Untrusted
+from phonofs.model import Query
 from tests.authority import Authority
 from tests.fault.proxy import API, STORE, CompanyProxy, ProxiedStandIn
 from tests.fault.scene import fast, living, outcome, standing
@@ -76,6 +78,59 @@ async def test_a_proxy_that_refuses_is_named(tmp_path, monkeypatch):
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
         await _fails(service, tmp_path, Unavailable, "proxy.*refused")
         assert not service.counters.seen
+
+
+INWARD = [
+    "https://127.0.0.1:{port}/x",
+    "http://localhost:{port}/x",
+    "https://[::ffff:127.0.0.1]:{port}/x",
+    "https://10.0.0.1/x",
+    "https://169.254.169.254/latest/meta-data",
+    "http://store.phonofs.test/x",
+    "http://api.phonofs.test/x",
+    "https://user@store.phonofs.test/x",
+]
+"""Into this machine, into its network, and out of TLS."""
+
+
+@pytest.mark.expected_log
+@pytest.mark.parametrize("kind", ["content", "search", "token", "store"])
+@fast
+async def test_a_real_host_leads_neither_inward_nor_out_of_tls(tmp_path, monkeypatch, kind):
+    """Redirects of every kind of answer: an error, and nobody there was asked for anything."""
+    knocks = []
+
+    async def canary(stream):
+        knocks.append(stream)
+
+    proxy = CompanyProxy(Authority(tmp_path))
+    way = "redirect" if kind == "store" else "range"
+    async with (
+        standing(flat(*[1000] * len(INWARD)), Options(content=way)) as service,
+        proxy.before(service),
+        trio.open_nursery() as nursery,
+    ):
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, canary, [listener])
+        for name, value in proxy.environment.items():
+            monkeypatch.setenv(name, value)
+        async with living(service, tmp_path, read_deadline="3s", timeout="1s") as scene:
+            inodes = (await scene.tree()).values()
+            for ino, to in zip(inodes, INWARD, strict=True):
+                to = to.format(port=listener.socket.getsockname()[1])
+                faults = scene.faults({"kind": kind, "fail": "redirect", "to": to, "name": "fault"})
+                if kind == "token":
+                    service.tokens.revoke()
+                    scene.house._keeper.retry_now()
+                if kind == "search":
+                    with pytest.raises(PhonofsError):
+                        await scene.house._client.search("us-east", Query())
+                else:
+                    assert await outcome(scene, ino, 3.0) != "right", to
+                assert faults.fired["fault"], to
+        nursery.cancel_scope.cancel()
+    assert knocks == []
+    assert set(proxy.connects) <= {API, STORE}
 
 
 @pytest.mark.fuse
