@@ -16,6 +16,7 @@ from phonofs.demo.options import Options
 from phonofs.errors import PhonofsError
 from tests.fault.network import before, networked
 from tests.fault.scene import (
+    KERNEL,
     all_of,
     fast,
     in_the_end_right,
@@ -289,14 +290,19 @@ MOUNT_DEADLINE_S = 2.0
 
 
 def read(path):
-    """The bytes, or None for EIO; in time."""
-    begun = time.monotonic()
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        return None if error.errno == errno.EIO else error
-    finally:
-        assert time.monotonic() - begun < MOUNT_DEADLINE_S + 1.5
+    """The bytes, or None for EIO; each read of it in time."""
+    pieces, piece = [], b"-"
+    with path.open("rb", buffering=0) as file:
+        while piece:
+            begun = time.monotonic()
+            try:
+                piece = file.read(KERNEL)
+            except OSError as error:
+                return None if error.errno == errno.EIO else error
+            finally:
+                assert time.monotonic() - begun < MOUNT_DEADLINE_S + 1.5
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 @pytest.mark.fuse
@@ -340,9 +346,7 @@ def test_a_mount_in_a_black_hole_ends_at_once(tmp_path):
     """Readers, a listing and the token wait for a network that swallows all: SIGTERM is obeyed."""
     with networked(flat(*[3 << 20] * 5)) as stand_in, mounted(stand_in.url, tmp_path) as mount:
         paths = files(mount.point)
-        stand_in.network.faults(
-            {"fail": "hole"},
-        )
+        stand_in.network.faults({"fail": "hole"})
         stand_in.service.tokens.revoke()
         with reading((path, 0, 1000) for path in paths) as readers:
             happens(lambda: stand_in.network.fired["hole"] >= 2)
