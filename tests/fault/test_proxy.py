@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import trio
@@ -11,7 +12,7 @@ from phonofs.errors import PhonofsError, Unavailable, Untrusted
 from phonofs.model import Query
 from tests.authority import Authority
 from tests.fault.proxy import API, STORE, CompanyProxy, ProxiedStandIn
-from tests.fault.scene import fast, living, outcome, standing
+from tests.fault.scene import fast, living, outcome, standing, until
 from tests.mount.conftest import content_of, flat
 from tests.mounting import files, mounted
 
@@ -93,6 +94,10 @@ INWARD = [
 """Into this machine, into its network, and out of TLS."""
 
 
+async def _has_fired(faults):
+    return faults.fired["fault"] > 0
+
+
 @pytest.mark.expected_log
 @pytest.mark.parametrize("kind", ["content", "search", "token", "store"])
 @fast
@@ -127,7 +132,7 @@ async def test_a_real_host_leads_neither_inward_nor_out_of_tls(tmp_path, monkeyp
                         await scene.house._client.search("us-east", Query())
                 else:
                     assert await outcome(scene, ino, 3.0) != "right", to
-                assert faults.fired["fault"], to
+                await until(partial(_has_fired, faults), 60, 0.2)
         nursery.cancel_scope.cancel()
     assert knocks == []
     assert set(proxy.connects) <= {API, STORE}
