@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from phonofs.demo.account import ListedAccount, flat_item
-from tests.fault.tools import fds_of, gauges, quiet, rss_of
+from tests.fault.tools import fds_of, gauges, quiet, rss_of, status
 from tests.mounting import Mount, StandIn, files, mounted, standing, until
 
 NOON_MS = 1_772_452_800_000  # 2026-03-02T12:00Z
@@ -36,6 +36,8 @@ def read(chance):
     length = size if whole else chance.randrange(1, 200000)
     want = min(length, size - start)
     fd = os.open(path, os.O_RDONLY)
+    if chance.random() < 0.9:  # else the kernel soon has all, and the mount nothing to do
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     try:
         got = 0
         while got < want:
@@ -77,15 +79,22 @@ RULES = [
 ]
 
 
+KEPT = 24
+"""Descriptors more than before that are no leak: idle connections."""
+
+
 @dataclass
 class Outcome:
-    """What the readers saw, and how the process looked from time to time."""
+    """What the readers saw, and how the process looked from time to time, before and after."""
 
+    readers: int = 0
     reads: int = 0
     bytes: int = 0
     wrong: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     descriptors: list[int] = field(default_factory=list)
+    descriptors_before: int = 0
+    descriptors_after: int = 0
     memory: list[int] = field(default_factory=list)
     fired: dict[str, int] = field(default_factory=dict)
     log_lines: int = 0
@@ -100,8 +109,10 @@ class Outcome:
             found.append(f"{self.reads} reads went well, and failed: {self.errors}")
         if any(self.left.values()):
             found.append(f"not back to zero: {self.left}")
-        if grows(self.descriptors, 20):
+        if grows(self.descriptors, self.readers):  # each may hold a file open, or none
             found.append(f"descriptors grow: {self.descriptors}")
+        if self.descriptors_after > self.descriptors_before + KEPT:
+            found.append(f"descriptors left: {self.descriptors_after}")
         if grows(self.memory, 24 << 20):
             found.append(f"memory grows: {[size >> 20 for size in self.memory]} MiB")
         if not any(self.fired.values()):
@@ -151,7 +162,7 @@ def soak(folder: Path, seconds: float, readers: int, objects: int) -> Outcome:
     ):
         plan = plan_of(mount, stand_in, seconds, readers)
         faults = stand_in.faults(*RULES)
-        outcome = Outcome()
+        outcome = Outcome(readers, descriptors_before=fds_of(mount.process.pid))
         process = subprocess.Popen(
             [sys.executable, "-S", "-c", READERS],
             stdin=subprocess.PIPE,
@@ -174,6 +185,8 @@ def soak(folder: Path, seconds: float, readers: int, objects: int) -> Outcome:
         end = time.monotonic() + 30
         until(lambda: quiet(mount) or time.monotonic() > end, within_s=40)
         outcome.left = gauges(mount)
+        lingering = status(mount)["cache"]["open"]  # a while after their files were closed
+        outcome.descriptors_after = fds_of(mount.process.pid) - 2 * lingering  # disk and memory
         outcome.log_lines = len(mount.log_text().splitlines())
         if "Traceback" in mount.log_text():
             outcome.left["tracebacks"] = mount.log_text().count("Traceback")
