@@ -282,7 +282,7 @@ class Transport:
 class Stream:
     """An answer whose body is still to come: an async iterator over its chunks, in order.
 
-    Holds a slot until :meth:`aclose`, which may be called more than once.
+    Holds a slot until its last byte came, or :meth:`aclose`, which may be called more than once.
     """
 
     def __init__(
@@ -327,6 +327,11 @@ class Stream:
         self._transport.counts.received_bytes += len(chunk)
         if self._pace.too_slow(waited_s, len(chunk)):
             raise self._failed(self._too_slow())
+        if self._wire is not None and self._wire.over and not self._closed:
+            chunk = bytes(chunk)  # the buffer it lies in may be another's from now on
+            self._closed = True
+            self._wire.close()
+            self._transport.slots.release(urgent=self._urgent)
         return chunk
 
     def _now(self) -> Chunk | None:

@@ -167,7 +167,7 @@ class WireBody(httpx.AsyncByteStream):
         if self._first:
             return self._first.pop(0)
         if self._ended or self._connection is None:
-            await self.aclose()
+            self.close()
             raise StopAsyncIteration
         with _Dropping(self):
             return await self._receive(self._connection)
@@ -191,7 +191,11 @@ class WireBody(httpx.AsyncByteStream):
         return self._ended and not self._first
 
     async def aclose(self) -> None:
-        """Keep the connection where the answer is complete, else close it. Does not wait."""
+        """As :meth:`close`."""
+        self.close()
+
+    def close(self) -> None:
+        """Keep the connection where the answer is complete, else close it."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
