@@ -67,7 +67,7 @@ async def _recover(
     if hopeless or part.patience < trio.current_time() + pause_s:
         raise error
     stream.yard.turns.leave(part)
-    part.urgent = True
+    part.urgency.rise()
     await trio.sleep(pause_s)
 
 
@@ -77,7 +77,7 @@ async def _request(stream: "Stream", part: Part) -> None:
     part.answered = False
     service = stream.yard.service
     async with service.content(
-        stream.record, part.head, part.stop, urgent=part.urgent, etag=stream.etag or None
+        stream.record, part.head, part.stop, urgent=part.urgency, etag=stream.etag or None
     ) as body:
         answered_at = trio.current_time()
         pace = stream.yard.pace(stream.record.region)
