@@ -22,7 +22,7 @@ from phonofs.catalogue.service import Service
 from phonofs.catalogue.store import Catalogue, Change
 from phonofs.errors import Malformed, ServiceError, Unavailable
 from phonofs.model import Page, Query, Record
-from phonofs.tree.layout import Folder
+from phonofs.tree.layout import ROOT, Folder
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +123,14 @@ class Lister:
             return True
         rested = trio.current_time() - self._looked.get(ino, -math.inf) >= PAUSE_S
         return rested and ino not in self._flights and knowledge.stale(of)
+
+    def begin(self) -> None:
+        """Look at what each region has where that was never done: it is what is opened first."""
+        regions = [entry.ino for entry in self._catalogue.children(ROOT) if entry.folder]
+        for ino in [ROOT] if self._catalogue.shown_folder(ROOT) else regions:
+            of = self._catalogue.shown_folder(ino)
+            if of is not None and ino not in self._flights and not self._knowledge(of).whole(of):
+                self._start(ino, of)
 
     async def list(self, ino: int) -> None:
         """Ask the service for a folder; all callers for one folder share one listing.
