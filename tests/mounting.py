@@ -59,8 +59,13 @@ class StandIn:
             ) as service:
                 self._port = int(service.url.rpartition(":")[2])
                 self._store_port = int(service.store_url.rpartition(":")[2])
-                ready.set()
-                await trio.sleep_forever()
+                async with self.beside(service):
+                    ready.set()
+                    await trio.sleep_forever()
+
+    def beside(self, service: Service) -> contextlib.AbstractAsyncContextManager[None]:
+        """What else is to be there while the service is: nothing, but for others to say."""
+        return contextlib.nullcontext()
 
     def faults(self, *rules: dict[str, object]) -> Faults:
         """Misbehave from now on; no rule: behave again. What is given counts what fired."""

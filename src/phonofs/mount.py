@@ -20,7 +20,7 @@ from phonofs.config import Settings
 from phonofs.daemon import notify
 from phonofs.errors import MountFailed
 from phonofs.fuse.background import CONNECTIONS, raise_background
-from phonofs.fuse.callers import Callers
+from phonofs.fuse.callers import MARGIN_S, Callers
 from phonofs.fuse.errnos import unwrap
 from phonofs.fuse.mountpoint import (
     SOURCE,
@@ -81,7 +81,7 @@ def serve(plan: MountPlan) -> None:
 async def _serve(plan: MountPlan) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with build(plan.settings, shown(plan.mountpoint)) as house:
-            callers = Callers(plan.settings.read_deadline)
+            callers = Callers(plan.settings.read_deadline + MARGIN_S)
             notifier = KernelNotifier()
             operations = Operations(house.vfs, callers, _ownership(plan.settings), notifier.store)
             house.attach(operations.statistics, notifier.tell)

@@ -111,10 +111,11 @@ def test_what_the_tests_need_is_pinned() -> None:
     wanted = project["dependency-groups"]["dev"] + project["project"]["dependencies"]
     for extra in project["project"]["optional-dependencies"].values():
         wanted += extra
-    pinned = {
-        re.split("==", line)[0].lower().replace("_", "-")
-        for line in (ROOT / "contrib/requirements-dev.txt").read_text().splitlines()
-        if line and not line.startswith("#")
-    }
+    text = (ROOT / "contrib/requirements-dev.txt").read_text()
+    entries = re.findall(
+        r"^([a-z0-9.-]+)==\S+((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", text, re.M
+    )
+    pinned = {name for name, _ in entries}
+    assert len(pinned) == len(re.findall(r"^[^ #\n]", text, re.M)), "one has no hash"
     names = {re.match(r"[A-Za-z0-9_-]+", each)[0].lower() for each in wanted}  # type: ignore[index]
     assert names <= pinned

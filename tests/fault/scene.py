@@ -201,6 +201,29 @@ async def outcome(scene: Scene, ino: int, deadline_s: float, step: int = KERNEL)
     return "right"
 
 
+async def all_of(scene: Scene, inodes: Iterable[int], deadline_s: float) -> dict[int, str]:
+    """How reading each file ended, read side by side."""
+    ends: dict[int, str] = {}
+
+    async def one(ino: int) -> None:
+        ends[ino] = await outcome(scene, ino, deadline_s)
+
+    async with trio.open_nursery() as nursery:
+        for ino in inodes:
+            nursery.start_soon(one, ino)
+    return ends
+
+
+async def in_the_end_right(scene: Scene, inodes: Iterable[int], deadline_s: float) -> None:
+    """When the service behaves again, everything can be read, soon."""
+    scene.faults()
+
+    async def all_right() -> bool:
+        return set((await all_of(scene, inodes, deadline_s)).values()) == {"right"}
+
+    await until(all_right, 120, 1)
+
+
 @asynccontextmanager
 async def standing(
     account: Account, options: Options | None = None, *rules: dict[str, object]

@@ -8,7 +8,16 @@ import trio
 from phonofs.demo.content import ramp
 from phonofs.demo.options import Options
 from phonofs.errors import PhonofsError
-from tests.fault.scene import KERNEL, fast, living, outcome, standing, thinned, until
+from tests.fault.scene import (
+    KERNEL,
+    all_of,
+    fast,
+    in_the_end_right,
+    living,
+    outcome,
+    standing,
+    thinned,
+)
 from tests.mount.conftest import flat
 
 pytestmark = pytest.mark.expected_log
@@ -78,29 +87,6 @@ def kinds_of(name: str, way: str) -> list[str]:
     return BYTES
 
 
-async def all_of(scene, inodes):
-    """How reading each file ended, read side by side."""
-    ends = {}
-
-    async def one(ino):
-        ends[ino] = await outcome(scene, ino, DEADLINE_S)
-
-    async with trio.open_nursery() as nursery:
-        for ino in inodes:
-            nursery.start_soon(one, ino)
-    return ends
-
-
-async def in_the_end_right(scene, inodes):
-    """When the service behaves again, everything can be read, soon."""
-    scene.faults()
-
-    async def all_right():
-        return set((await all_of(scene, inodes)).values()) == {"right"}
-
-    await until(all_right, 120, 1)
-
-
 async def part(scene, ino):
     """A read in the middle and one at the end; only where nothing but right bytes can come."""
     truth = scene.truth(ino)
@@ -134,10 +120,10 @@ async def under(tmp_path, name, way, cache_size, **select):
         async with trio.open_nursery() as nursery:
             for ino in files if name not in LIARS else ():
                 nursery.start_soon(part, scene, ino)
-        ends = await all_of(scene, files)
+        ends = await all_of(scene, files, DEADLINE_S)
         never = name in ("another range", "whole") and way in ("stream", "range")
         assert faults.fired["fault"] or (never and faults.met["fault"])
-        await in_the_end_right(scene, files)
+        await in_the_end_right(scene, files, DEADLINE_S)
         if "probability" in select and name not in (*LIARS, "401", "403", "404", "etag"):
             assert "right" in ends.values(), ends
     return ends
@@ -174,6 +160,39 @@ async def test_every_fault_on_every_way(tmp_path, name, way, cache_size):
     await under(tmp_path, name, way, cache_size, probability=0.5)
 
 
+SIX = [
+    {"fail": "status", "status": 503},
+    {"fail": "status", "status": 502, "body": "<html>", "content_type": "text/html"},
+    {"fail": "reset"},
+    {"fail": "cut", "after": 20_000, "kind": BYTES},
+    {"fail": "stall", "after": 1000},
+    {"fail": "drip", "bytes_per_s": 100},
+]
+
+
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 12))]
+)
+@pytest.mark.parametrize("way", WAYS)
+@fast
+async def test_three_requests_in_ten_fail(tmp_path, way, seed):
+    """In six ways, of all kinds: the whole tree is listed and every file read, with no error."""
+    sizes = (100, 20_000, 300_000, (5 << 20) + 3) * 3
+    async with (
+        standing(flat(*sizes), Options(content=way, token_life_s=20)) as service,
+        living(service, tmp_path, read_deadline="120s", timeout="1s") as scene,
+    ):
+        faults = scene.faults(
+            *({"probability": 0.06, "name": str(n), **rule} for n, rule in enumerate(SIX)),
+            seed=seed,
+        )
+        inodes = (await scene.walk()).values()
+        ends = await all_of(scene, inodes, 120.0)
+        assert set(ends.values()) == {"right"}
+        assert len(inodes) == len(sizes)
+        assert sum(faults.fired.values()) > 5
+
+
 @pytest.mark.parametrize("way", ["range", "stream"])
 @fast
 async def test_a_false_length_never_reaches_the_tree(tmp_path, way):
@@ -196,7 +215,7 @@ async def test_a_false_length_never_reaches_the_tree(tmp_path, way):
         assert await outcome(scene, ino, DEADLINE_S) != "right"
         assert faults.fired["short"]
         assert sizes <= {300_000}
-        await in_the_end_right(scene, [ino])
+        await in_the_end_right(scene, [ino], DEADLINE_S)
         assert scene.vfs.entry(ino).size == 300_000
 
 

@@ -234,6 +234,24 @@ async def test_tokens_revoked_in_the_middle_of_bodies(tmp_path):
         assert ends == ["right"] * 4
 
 
+@pytest.mark.parametrize("way", ["range", "stream"])
+@fast
+async def test_tokens_that_expire_in_the_middle_of_bodies(tmp_path, way):
+    """Bodies take several times the life of a token, which is renewed ahead: nobody notices."""
+    options = Options(content=way, bytes_per_s=1 << 20, token_life_s=3)
+    async with (
+        standing(flat(*[3 << 20] * 3), options) as service,
+        living(service, tmp_path, read_deadline="60s") as scene,
+    ):
+        files = (await scene.tree()).values()
+        tokens, begun = service.counters.tokens, trio.current_time()
+        for ino in files:
+            assert await outcome(scene, ino, 60.0) == "right"
+        lives = (trio.current_time() - begun) / options.token_life_s
+        assert lives > 2
+        assert service.counters.tokens - tokens >= int(lives)
+
+
 @fast
 async def test_presigned_links_that_run_out_early(tmp_path):
     """Every link dies between two reads: a new one is asked for, the bytes stay right."""

@@ -69,6 +69,7 @@ class Fault:
     etag: str | None = None
     total: int | None = None
     stall: bool = False
+    rate: float | None = None
 
 
 @dataclass
@@ -106,7 +107,7 @@ class FakeChunks:
         cut = self.fault.cut_after
         if cut is not None and self.asked.sent + end - start > cut:
             raise Unavailable("cut")
-        await trio.sleep((end - start) / self.service.rate)
+        await trio.sleep((end - start) / (self.fault.rate or self.service.rate))
         self.asked.sent += end - start
         self.next = end
         data = plain(start, end)

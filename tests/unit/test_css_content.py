@@ -6,7 +6,7 @@ import httpx
 import pytest
 import trio
 
-from phonofs.errors import Archived, Changed, Gone, Malformed, Refused, Unavailable
+from phonofs.errors import Archived, Changed, Gone, Malformed, Refused, ServiceError, Unavailable
 from tests.unit.css_service import (
     API,
     STORE,
@@ -91,6 +91,28 @@ async def test_a_url_that_is_refused_is_renewed_once(way: str) -> None:
         with pytest.raises(Refused):
             await it.read(20, 30)
         assert service.urls == 3
+
+
+def _unreachable(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("no route", request=request)
+
+
+@pytest.mark.parametrize("way", ["presign", "redirect"])
+@pytest.mark.parametrize(
+    "dead",
+    [_unreachable, httpx.Response(302, headers={"Location": "ftp://x"}), httpx.Response(404)],
+)
+async def test_a_url_that_leads_nowhere_is_not_used_again(way: str, dead: object) -> None:
+    """Its half hour of life would be as long an outage; the next try asks for another one."""
+    service = Service(way)
+    async with connected(service) as it:
+        await it.read(0, 10)
+        service.answers = [dead]
+        with pytest.raises(ServiceError):
+            await it.read(10, 20)
+        assert service.urls == 1
+        assert await it.read(10, 20) == ramp(1000)[10:20]
+        assert service.urls == 2
 
 
 async def test_a_url_is_not_used_to_its_very_end() -> None:

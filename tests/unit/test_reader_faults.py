@@ -96,6 +96,27 @@ async def test_an_outage_ends_by_the_deadline_and_heals():
         w.reader.release(handle)
 
 
+async def test_a_connection_that_is_slow_for_ever_costs_one_deadline():
+    """Bytes waited for in vain are asked for anew; who began to wait later gets them in time."""
+    service = FakeService(chunk=4 * KIB, fault=first(1, Fault(rate=2000.0)))
+    async with world(service) as w:
+        handle = w.reader.open(record(4 * MIB), 7)
+
+        async def later():
+            await trio.sleep(30)
+            await w.read_on(handle)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(later)
+            with pytest.raises(Unavailable, match="did not come"):
+                await w.read(handle, 200 * KIB, 1000)
+            assert trio.current_time() == pytest.approx(60)
+        assert trio.current_time() < 61
+        assert len(service.asked) == 2
+        assert service.asked[1].start > 50 * 2000  # what came is kept
+        w.reader.release(handle)
+
+
 @pytest.mark.parametrize("error", [Refused, Gone, Archived, Untrusted])
 async def test_a_final_answer_reaches_the_reader_at_once(error):
     """What trying again does not help is said without a second request."""

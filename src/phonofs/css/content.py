@@ -22,7 +22,7 @@ from phonofs.css.origins import MOST_HOPS
 from phonofs.css.promises import Promise, Wanted, promised
 from phonofs.css.records import LARGEST_OBJECT
 from phonofs.css.transport import Ask, Chunk, Stream
-from phonofs.errors import Archived, Malformed, Unavailable
+from phonofs.errors import Archived, Malformed, ServiceError, Unavailable
 from phonofs.urgency import Urgency
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,9 @@ STRIKES = 3
 
 _LINK_REFUSED = (400, 401, 403)
 """What object stores answer to a URL that is no longer valid (S3: 403; some proxies: 400)."""
+
+_LINK_DEAD = (*_LINK_REFUSED, 404, 410)
+"""After these it is not used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +191,18 @@ class Contents:
     async def _open_link(self, wish: Wish, way: str, link: Link) -> Body:
         """The body behind a link; one that is refused is renewed once.
 
-        Where there is no other to be had, the way has changed: the next try finds it out anew.
+        Where there is no other to be had, the way has changed: the next try finds it out anew. So
+        it does where the link leads nowhere: it may do so for all of its life.
         """
-        stream = await self._get(wish, link, ranged=True)
+        try:
+            stream = await self._get(wish, link, ranged=True)
+        except ServiceError:
+            self._links.drop(wish.key, link)
+            raise
+        if stream.status in _LINK_DEAD:
+            self._links.drop(wish.key, link)
         if stream.status in _LINK_REFUSED:
             error = await refused(stream, wish.wanted.what)
-            self._links.drop(wish.key, link)
             if isinstance(error, Archived):
                 raise error
             renewed = await self._link(wish, way)

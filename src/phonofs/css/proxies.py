@@ -2,6 +2,7 @@
 
 import urllib.request
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from phonofs.config import is_loopback
 from phonofs.css.origins import Origin
@@ -22,6 +23,13 @@ def proxy_for(origin: Origin, proxies: Mapping[str, str]) -> str | None:
     if found and "://" not in found:
         return f"http://{found}"
     return found
+
+
+def through(host: str, proxy: str | None) -> str:
+    """The host for a sentence, with the proxy on the way to it; never with its password."""
+    if proxy is None:
+        return host
+    return f"{host} (by way of the proxy {urlsplit(proxy).hostname or 'in the environment'})"
 
 
 def _is_excepted(place: str, exceptions: str) -> bool:

@@ -20,10 +20,10 @@ import httpx
 import trio
 
 from phonofs import __version__
-from phonofs.css.answers import Headers, asked_pause_s
+from phonofs.css.answers import Headers, asked_pause_s, content_length
 from phonofs.css.origins import Origin, Targets, origin_of
 from phonofs.css.pace import Pace
-from phonofs.css.proxies import environment_proxies, proxy_for
+from phonofs.css.proxies import environment_proxies, proxy_for, through
 from phonofs.css.slots import Gate, Hold, Slots
 from phonofs.css.tls import trusting
 from phonofs.css.transport_errors import EXPECTED, explained
@@ -223,7 +223,7 @@ class Transport:
             with trio.fail_after(self.timeout_s):
                 response = await self._route(proxy).handle_async_request(request)
         except EXPECTED as error:
-            raise explained(error, origin.host, self.timeout_s) from error
+            raise explained(error, through(origin.host, proxy), self.timeout_s) from error
         if origin != self.targets.api and proxy is None:
             await self._check_server(response)
         return response
@@ -265,7 +265,12 @@ class Transport:
     def _own(self, fast: bool) -> httpx.AsyncBaseTransport:
         if not fast or self._context is None:
             return self._ordinary(None)
-        return WireTransport(self._context, most_idle=self.slots.total, keep_alive_s=KEEP_ALIVE_S)
+        return WireTransport(
+            self._context,
+            most=self.slots.total,
+            keep_alive_s=KEEP_ALIVE_S,
+            in_use=lambda: self.slots.in_use,
+        )
 
     def _ordinary(self, proxy: str | None) -> httpx.AsyncBaseTransport:
         """httpx's own transport: HTTP/1.1 only, since its HTTP/2 has a fifth of the speed."""
@@ -309,6 +314,7 @@ class Stream:
         self._chunks: AsyncIterator[Chunk] = aiter(response.stream)  # type: ignore[arg-type]
         self._hold = hold
         self._pace = Pace(transport.timeout_s)
+        self._received = 0
         self._closed = False
 
     def __aiter__(self) -> Self:
@@ -327,6 +333,7 @@ class Stream:
                 waited_s = trio.current_time() - started
         except EXPECTED as error:
             raise self._failed(explained(error, self._host, timeout_s)) from error
+        self._received += len(chunk)
         self._transport.counts.received_bytes += len(chunk)
         if self._pace.too_slow(waited_s, len(chunk)):
             raise self._failed(self._too_slow())
@@ -371,6 +378,8 @@ class Stream:
 
     async def _close(self) -> None:
         try:
+            if self._wire is None and self._received == content_length(self.headers):
+                await anext(self._chunks, None)  # httpcore keeps what was read to its very end
             closing = getattr(self._chunks, "aclose", None)
             if closing is not None:
                 await closing()

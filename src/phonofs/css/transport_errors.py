@@ -1,6 +1,7 @@
 """The one map from what httpx, trio and the system raise to the words of :mod:`phonofs.errors`."""
 
 import os
+import re
 import socket
 import ssl
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,8 @@ def explained(error: Exception, host: str, timeout_s: float) -> ServiceError:
                 f"the certificate of {host} cannot be verified ({cause.verify_message}): is the "
                 "clock right, and is your network's own authority in the system's trust store?"
             )
+    if isinstance(error, httpx.ProxyError) and (status := re.match(r"\d{3}\b", str(error))):
+        return Unavailable(f"{host} cannot be reached: the proxy answers {status[0]}")
     if isinstance(error, httpx.ConnectError | httpx.ProxyError):
         return Unavailable(f"{host} cannot be reached{_reason(causes)}")
     if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol | httpx.InvalidURL):

@@ -12,7 +12,7 @@ was cancelled or failed, it is closed at once and synchronously.
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -42,14 +42,23 @@ Piece = bytes | memoryview
 class WireTransport(httpx.AsyncBaseTransport):
     """HTTP/1.1 over connections of our own, kept alive by origin.
 
-    Owns the idle connections: at most ``most_idle``, none idle for longer than ``keep_alive_s``,
-    the one used last is used first. Those in use belong to their answers.
+    Owns the idle connections: at most ``most``, together with those in use, none idle for longer
+    than ``keep_alive_s``, the one used last is used first. Those in use belong to their answers;
+    ``in_use`` counts them, that of the request which asks included.
     """
 
-    def __init__(self, context: ssl.SSLContext, *, most_idle: int, keep_alive_s: float) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        most: int,
+        keep_alive_s: float,
+        in_use: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._context = context
-        self._most_idle = most_idle
+        self._most = most
         self._keep_alive_s = keep_alive_s
+        self._in_use = in_use
         self._idle: dict[Origin, list[Connection]] = {}
         self._closed = False
 
@@ -90,16 +99,17 @@ class WireTransport(httpx.AsyncBaseTransport):
         """Keep a connection whose last answer was read to its end."""
         connection.idle_since = _now_s()
         self._expire()
-        if self._closed or self.idle() >= self._most_idle:
+        if self._closed or self.idle() >= self._most:
             connection.close()
         else:
             self._idle.setdefault(origin, []).append(connection)
 
     def _take(self, origin: Origin) -> Connection | None:
         self._expire()
-        connections = self._idle.get(origin, [])
-        while connections:
+        while connections := self._idle.get(origin, []):
             connection = connections.pop()
+            if not connections:
+                del self._idle[origin]
             if not connection.is_stale():
                 return connection
             connection.close()
@@ -113,7 +123,16 @@ class WireTransport(httpx.AsyncBaseTransport):
             if not connections:
                 del self._idle[origin]
 
+    def _make_room(self) -> None:
+        """Close what was idle longest, to whatever origin, where a new one would be too many."""
+        while self._idle and self.idle() + self._in_use() > self._most:
+            origin = min(self._idle, key=lambda origin: self._idle[origin][0].idle_since)
+            self._idle[origin].pop(0).close()
+            if not self._idle[origin]:
+                del self._idle[origin]
+
     async def _connect(self, origin: Origin, request: httpx.Request) -> Connection:
+        self._make_room()
         context = self._context if origin.scheme == "https" else None
         check = request.extensions.get("check_address")
         try:

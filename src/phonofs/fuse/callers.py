@@ -18,6 +18,9 @@ from phonofs.errors import Interrupted, Unavailable
 SCAN_INTERVAL_S = 0.1
 """A person takes up to 0.1 s for at once; 200 waiting readers cost 2,000 small reads a second."""
 
+MARGIN_S = 0.5
+"""To be added to a deadline that the rooms below have too: they say better what was late."""
+
 HARMLESS = frozenset(
     {
         signal.SIGSTOP,

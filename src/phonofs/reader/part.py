@@ -4,7 +4,11 @@ from heapq import heapify, heappop, heappush
 
 import trio
 
+from phonofs.reader.limits import KIB
 from phonofs.urgency import Urgency
+
+WORTH = 128 * KIB
+"""What the kernel asks for at a time: a stream that brings less in a whole deadline is no use."""
 
 
 class Part:
@@ -95,6 +99,7 @@ class Part:
     async def _park(self, need: int, deadline: float) -> None:
         self._tickets += 1
         waiter = (need, self._tickets, trio.Event(), deadline)
+        began = self.head
         heappush(self._parked, waiter)
         self.moved.set()
         try:
@@ -103,3 +108,14 @@ class Part:
             if not waiter[2].is_set():
                 self._parked.remove(waiter)
                 heapify(self._parked)
+                if trio.current_time() >= deadline:
+                    self._waited_in_vain(began)
+
+    def _waited_in_vain(self, began: int) -> None:
+        """A waiter's deadline has passed since ``head`` was at ``began``: have the rest sent anew.
+
+        A connection may be slow for ever beside others that are not. What came is kept; since a
+        whole stream begins again at its first byte, one that gets anywhere goes on.
+        """
+        if self.answered and not (self.whole and self.head - began >= WORTH):
+            self.scope.cancel()
