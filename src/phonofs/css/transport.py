@@ -380,8 +380,7 @@ class Stream:
         try:
             if self._wire is None and self._received == content_length(self.headers):
                 await anext(self._chunks, None)  # httpcore keeps what was read to its very end
-            closing = getattr(self._chunks, "aclose", None)
-            if closing is not None:
+            if (closing := getattr(self._chunks, "aclose", None)) is not None:
                 await closing()
             await self._response.aclose()
         except (httpx.HTTPError, OSError, RuntimeError, trio.BrokenResourceError) as error:
