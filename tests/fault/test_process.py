@@ -115,7 +115,7 @@ def test_out_of_descriptors(tmp_path):
             assert _read(path) == content_of(stand_in.service, f"{number:08d}")
         until(lambda: quiet(mount))
         assert mount.stop() == 0
-        assert mount.log_text().count("no place in memory") <= 1
+        assert mount.log_text().count("no memory for content") <= 1
 
 
 def _read(path):

@@ -11,7 +11,7 @@ from typing import TypeVar
 import trio
 
 from phonofs.cache.folder import Claim, claim
-from phonofs.cache.health import Health
+from phonofs.cache.health import Health, describe
 from phonofs.cache.holding import Spread
 from phonofs.cache.index import Identity, Index
 from phonofs.cache.room import Room
@@ -151,11 +151,15 @@ class Ground:
         """A place in memory, or None where there is none."""
         try:
             return self._memory.open()
-        except OSError as error:
-            if self.now() >= self._say_again:
-                self._say_again = self.now() + SAY_AGAIN_S
-                log.error("no place in memory for content: %s", error.strerror)
+        except (OSError, MemoryError) as error:
+            self.no_memory(error)
             return None
+
+    def no_memory(self, error: Exception) -> None:
+        """Neither disk nor memory took bytes: their readers get EIO, the log a line a minute."""
+        if self.now() >= self._say_again:
+            self._say_again = self.now() + SAY_AGAIN_S
+            log.error("no memory for content: %s", describe(error))
 
     def declare(self, identity: Identity, size: int) -> bool:
         """Note that bytes of it are going to be on disk; False where they must not."""

@@ -91,7 +91,7 @@ def _to_memory(stock: Stock, offset: int, stop: int, data: Data) -> bool:
     try:
         memory.content.write(offset, data)
     except OSError as error:
-        log.error("no memory for the bytes of %s: %s", stock.identity.id, error.strerror)
+        stock.host.no_memory(error)
         return False
     memory.held.add(offset, stop)
     if stock.disk is not None:
