@@ -15,7 +15,7 @@ from zlib import crc32
 import trio
 
 from phonofs.cache.digest import expected
-from phonofs.errors import Corrupt
+from phonofs.errors import Corrupt, Unavailable
 from phonofs.model import Record
 from phonofs.ranges import Ranges
 from phonofs.reader.limits import CHECKED_FIRST, KIB, MIB, SMALL
@@ -108,6 +108,8 @@ class Proof:
     async def _hash_ahead(self) -> None:
         try:
             await self._stream.blob.check_ahead()
+        except Exception:
+            log.exception("object %s: a fault of phonofs while hashing", self._stream.record.id)
         finally:
             self._hashing = False
             if not self._stream.busy:
@@ -139,6 +141,8 @@ class Proof:
             elif stream.failure is None and stream.blob.complete:
                 self._failed(await self._sums())
             # else bytes were lost on disk: whoever needs them fetches them, and it begins again
+        except MemoryError:
+            stream.fail(Unavailable(f"object {stream.record.id}: no memory to check it in"))
         except Exception:
             log.exception("object %s: its check failed by a fault of phonofs", stream.record.id)
             stream.fail(Corrupt(f"object {stream.record.id} could not be checked"))

@@ -110,8 +110,12 @@ class Reader:
         files, whichever processes read them (``xargs -P``); it only makes them come sooner.
         """
         stream = self._stream(record, ino)
-        handle = Handle(stream, ino, pid)
-        stream.handles.add(handle)
+        try:
+            handle = Handle(stream, ino, pid)
+            stream.handles.add(handle)
+        except BaseException:
+            self._idle(stream)
+            raise
         self._holds.drop(stream)
         self._lingering.pop(stream, None)
         return handle
@@ -312,7 +316,12 @@ class Reader:
             return stream
         if stream is not None:
             self._failed.add(stream)
-        stream = Stream(record, ino, self._cache.blob(record), self._yard)
+        blob = self._cache.blob(record)
+        try:
+            stream = Stream(record, ino, blob, self._yard)
+        except BaseException:
+            self._cache.release(blob)
+            raise
         self._streams[key] = stream
         if stream.size != record.size:
             self._yard.tell(self._yard.on_size, ino, stream.size)
