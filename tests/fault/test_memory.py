@@ -179,6 +179,6 @@ def one_run(folder, failing, at):
 
     before = len(os.listdir("/proc/self/fd"))
     run()
-    assert len(os.listdir("/proc/self/fd")) <= before, "descriptors are left"
+    assert len(os.listdir("/proc/self/fd")) <= before, f"call {at} leaves descriptors"
     shutil.rmtree(folder)
     return run.count
