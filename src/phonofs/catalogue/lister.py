@@ -143,7 +143,10 @@ class Lister:
         if self._nursery is None:
             raise Unavailable("the lister is not running")
         flight = _Flight()
-        self._nursery.start_soon(self._fly, ino, of, flight)  # may refuse; it begins to run later
+        try:
+            self._nursery.start_soon(self._fly, ino, of, flight)  # it begins to run later
+        except RuntimeError as error:  # the last listing has just ended, and it with it
+            raise Unavailable("the lister is not running") from error
         self._flights[ino] = flight
         return flight
 

@@ -78,10 +78,10 @@ class Proof:
         if not self._doubted and stream.blob.complete and stream.blob.check_now():
             self._cleared([])
             return
-        self.running = True
         self.gated = stream.size <= CHECKED_FIRST
+        stream.yard.spawn(self._check)  # may refuse; it begins to run later
+        self.running = True
         self._over = trio.Event()
-        stream.yard.spawn(self._check)
 
     def doubt(self) -> None:
         """The service names another length than the record: believed once the whole was checked.
@@ -102,8 +102,8 @@ class Proof:
         elif not self._hashing and HASH_AHEAD <= self._stream.size <= CHECKED_FIRST:
             there = self._stream.blob.present.stop_of(0)
             if there - self._hashed >= HASH_AHEAD and there < self._stream.size:
-                self._hashed, self._hashing = there, True
                 self._stream.yard.spawn(self._hash_ahead)
+                self._hashed, self._hashing = there, True
 
     async def _hash_ahead(self) -> None:
         try:

@@ -99,7 +99,10 @@ class Reader:
     def _spawn(self, task: Callable[..., Any], *args: object) -> None:
         if self._nursery is None:
             raise Unavailable("phonofs is not reading now")
-        self._nursery.start_soon(task, *args)
+        try:
+            self._nursery.start_soon(task, *args)
+        except RuntimeError as error:  # its last task has just ended
+            raise Unavailable("phonofs is not reading now") from error
 
     # files
 
@@ -323,10 +326,14 @@ class Reader:
             self._cache.release(blob)
             raise
         self._streams[key] = stream
-        if stream.size != record.size:
-            self._yard.tell(self._yard.on_size, ino, stream.size)
-        if stream.blob.complete and stream.size > 0:
-            stream.proof.completed()
+        try:
+            if stream.size != record.size:
+                self._yard.tell(self._yard.on_size, ino, stream.size)
+            if stream.blob.complete and stream.size > 0:
+                stream.proof.completed()
+        except BaseException:
+            self._idle(stream)
+            raise
         return stream
 
     def _sharers(self) -> int:
