@@ -149,6 +149,14 @@ async def test_bits_flipped_anywhere(tmp_path, seed):
 # every call fails once
 
 
+CALLS = {
+    "names": ("open", "unlink", "rename", "ftruncate", "mkdir"),
+    "looks": ("stat", "fstat", "fstatvfs", "listdir", "fsync"),
+    "reads": ("pread", "preadv"),
+}
+"""What the cache calls with a descriptor of its own, by what it is for."""
+
+
 class Failing:
     """Counts I/O calls of the cache and the catalogue, and has the n-th one fail."""
 
@@ -157,8 +165,8 @@ class Failing:
         self.at = 0
         if kind == "sqlite":
             self._patch_sqlite(monkeypatch)
-        elif kind == "names":
-            for name in ("open", "unlink", "rename", "ftruncate"):
+        elif kind in CALLS:
+            for name in CALLS[kind]:
                 self._patch(monkeypatch, name, OSError(5, "Input/output error"))
         else:
             full = OSError(28, "No space left on device")
@@ -174,10 +182,11 @@ class Failing:
 
     def _patch(self, monkeypatch, name, error):
         real = getattr(os, name)
-        of_cache = name in ("pwrite", "preadv", "ftruncate")
+        of_cache = name in ("pwrite", "pread", "preadv", "ftruncate")
 
         def call(*args, **kwargs):
             ours = of_cache or kwargs.get("dir_fd") or kwargs.get("src_dir_fd")
+            ours = ours or (name in CALLS["looks"] and isinstance(args[0], int))
             if ours and self.hit():
                 raise error
             return real(*args, **kwargs)
@@ -212,7 +221,7 @@ async def twice(service, folder):
     await visit(service, folder, cache_size="2500K")
 
 
-@pytest.mark.parametrize("kind", ["pwrite", "preadv", "names", "sqlite"])
+@pytest.mark.parametrize("kind", ["pwrite", *CALLS, "sqlite"])
 def test_every_call_fails_once(tmp_path, kind, monkeypatch, request):
     """The n-th call fails: nothing false is served, nothing stays held, and all is well after."""
     failing = Failing(kind, monkeypatch)
