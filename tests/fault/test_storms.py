@@ -50,7 +50,7 @@ def test_a_storm_of_stat(mount):
         reading((path, 0, SIZE) for path in mount.paths) as readers,
     ):
         assert {got for got, _ in readers.ends()} == {SIZE}
-        assert running.operations()["fstat"] > 100
+        assert running.operations()["fstat"] > 0
     all_is_as_before(mount, before)
 
 
