@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.fault.scene import thinned
 from tests.fault.tools import needs, quiet, reading, status
 from tests.mount.conftest import content_of, flat
 from tests.mounting import Mount, files, standing, until
@@ -157,7 +158,9 @@ def test_cached_bytes_that_cannot_be_read(stand_in, tmp_path):
         fiu.again()
 
 
-@pytest.mark.parametrize("point", ["rw/pwrite", "rw/pread", "sync/fsync", "rw/write"])
+@pytest.mark.parametrize(
+    "point", thinned(["rw/pwrite", "rw/pread", "sync/fsync", "rw/ftruncate", "rw/write"], 3)
+)
 def test_a_disk_that_fails_from_the_start(stand_in, tmp_path, point):
     """The mount begins on a failing disk: it serves through memory, or says why it cannot."""
     with Fiu(stand_in, tmp_path, f"enable name=posix/io/{point},failinfo=5") as fiu:

@@ -46,7 +46,7 @@ def test_a_storm_of_stat(mount):
     """stress-ng's fstat over a folder that is read and followed: every answer is right."""
     before = os.listdir(mount.day)
     with (
-        storm(mount.temporary, 2, *stats(mount.day, 4)) as running,
+        storm(mount.temporary, 1, *stats(mount.day, 4)) as running,
         reading((path, 0, SIZE) for path in mount.paths) as readers,
     ):
         assert {got for got, _ in readers.ends()} == {SIZE}
@@ -64,7 +64,7 @@ def test_a_storm_of_names(mount, tmp_path):
     before = os.listdir(mount.day)
     with overlaid(mount.day, tmp_path) as merged:
         with (
-            storm(merged, 2, *names()) as running,
+            storm(merged, 1, *names()) as running,
             reading((path, 0, SIZE) for path in mount.paths) as readers,
         ):
             assert {got for got, _ in readers.ends()} == {SIZE}
