@@ -55,8 +55,8 @@ class Shortage:
         @functools.wraps(loop)
         async def worker(*args: Any) -> None:
             while True:
-                async with self._turn:
-                    if not self._refill():
+                if not self._refill():
+                    async with self._turn:
                         await trio.sleep(PAUSE_S)
                 try:
                     return await loop(*args)
