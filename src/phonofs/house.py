@@ -158,6 +158,8 @@ class House:
                 raise
             note = f"offline: {error}; what is known is shown and what is cached can be read"
         self._catalogue.set_regions(known)
+        if not note:
+            self._lister.begin()
         return note
 
     def read_credentials_again(self) -> None:

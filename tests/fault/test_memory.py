@@ -8,10 +8,11 @@ import shutil
 
 import pytest
 
-from phonofs.cache import checking, reading
+from phonofs.cache import checking, late, reading
 from phonofs.cache.blocks import Seals
 from phonofs.cache.holding import Holding
 from phonofs.cache.index import Index
+from phonofs.cache.late import LateContent
 from phonofs.cache.shelf import Content, Memory
 from phonofs.cache.stock import Stock
 from phonofs.css import connection, wire
@@ -80,12 +81,13 @@ def read(path):
 PLACES = {
     "disk and memory": [
         (Content, "read"), (Content, "read_into"), (Content, "read_now"), (Content, "write"),
+        (LateContent, "__init__"), (LateContent, "read"), (LateContent, "write"),
         (Memory, "open"), (Stock, "__init__"), (Holding, "__init__"), (Holding, "charge_for"),
     ],
     "blocks": [
         (checking, "hash_stretch"), (Seals, "put"), (Seals, "get"), (Seals, "pack"),
         (reading, "crcs_of"), (reading, "_spans"), (Index, "load"), (Index, "save"),
-        (Index, "declare"),
+        (Index, "declare"), (Index, "declare_all"), (late, "_job"),
     ],
     "reader": [
         (Part, "__init__"), (Part, "_park"), (Stream, "__init__"), (Stream, "cover"),
@@ -94,7 +96,7 @@ PLACES = {
     "wire": [
         (connection.Connection, "__init__"), (connection.Connection, "receive"),
         (connection.Connection, "receive_now"), (connection.Connection, "send"),
-        (wire.WireBody, "__init__"), (wire.WireBody, "_receive_decoded"), (wire, "_encoded"),
+        (wire.WireBody, "__init__"), (wire.WireBody, "_receive_decoded"), (wire, "plain_head"), (wire, "_plain"),
     ],
 }  # fmt: skip
 """Where memory is asked for, by the kind of thing that is put into it."""

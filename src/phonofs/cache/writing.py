@@ -43,7 +43,9 @@ def keep(stock: Stock, ranges: Ranges) -> None:
 def _to_disk(stock: Stock, offset: int, stop: int, data: Data) -> bool:
     if stock.in_memory:
         return False
-    disk = stock.disk if stock.declared else _declared_disk(stock)
+    disk = stock.disk if stock.declared else None
+    if disk is None or disk.content is None:
+        disk = _declared_disk(stock)
     if disk is None or not _write_charged(stock, disk, offset, stop, data):
         stock.in_memory = True
         return False
@@ -69,7 +71,13 @@ def _write_charged(stock: Stock, disk: Holding, offset: int, stop: int, data: Da
 
 
 def _declared_disk(stock: Stock) -> Holding | None:
-    """The open file, after its row is there; None where the disk is not to be used."""
+    """The open file, after its row is there; None where the disk is not to be used.
+
+    That of a small new content is in memory, and is made with its row a moment later.
+    """
+    if stock.disk is None and (place := stock.host.place_late(stock)) is not None:
+        stock.disk, stock.declared = Holding(place), True
+        return stock.disk
     if not stock.host.declare(stock.identity, stock.size):
         return None
     if stock.disk is None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import trio
 
@@ -22,7 +22,7 @@ from phonofs.catalogue.service import Service
 from phonofs.catalogue.store import Catalogue, Change
 from phonofs.errors import Malformed, ServiceError, Unavailable
 from phonofs.model import Page, Query, Record
-from phonofs.tree.layout import Folder
+from phonofs.tree.layout import ROOT, Folder
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,10 @@ PAUSE_S = 5.0
 AT_ONCE = 5
 """Pages taken in together, where as many are there: a fifth less work than one by one, and 15 ms
 in which nobody else is served."""
+
+TOGETHER_S = 10.0
+"""A listing asked for this short a while before the follower began counts as one asked for after:
+the follower's next poll goes back further than that (``changes.OVERLAP_MS``)."""
 
 MOST_ODD_PAGES = 20
 """Pages without a single usable record before a part is given up."""
@@ -59,6 +63,13 @@ class Paged(Protocol):
     @property
     def read_deadline(self) -> float:
         """Seconds that anybody waits at most."""
+
+
+class _Edge(NamedTuple):
+    """Up to when a listing can speak, if it is followed (epoch ms), and when it was asked for."""
+
+    ms: int | None
+    asked_s: float
 
 
 class _Flight:
@@ -112,6 +123,14 @@ class Lister:
             return True
         rested = trio.current_time() - self._looked.get(ino, -math.inf) >= PAUSE_S
         return rested and ino not in self._flights and knowledge.stale(of)
+
+    def begin(self) -> None:
+        """Look at what each region has where that was never done: it is what is opened first."""
+        regions = [entry.ino for entry in self._catalogue.children(ROOT) if entry.folder]
+        for ino in [ROOT] if self._catalogue.shown_folder(ROOT) else regions:
+            of = self._catalogue.shown_folder(ino)
+            if of is not None and ino not in self._flights and not self._knowledge(of).whole(of):
+                self._start(ino, of)
 
     async def list(self, ino: int) -> None:
         """Ask the service for a folder; all callers for one folder share one listing.
@@ -202,21 +221,24 @@ class Lister:
             descending=descending,
         )
 
-    def _edge_before(self, of: Folder) -> int | None:
+    def _edge_before(self, of: Folder) -> _Edge:
         """Up to when a listing that begins now can speak, if the follower brings the rest."""
         region = self._catalogue.region_of(of)
         following = self._catalogue.progress.following(region)
-        return self._catalogue.progress.watermark(region) if following else None
+        edge_ms = self._catalogue.progress.watermark(region) if following else None
+        return _Edge(edge_ms, trio.current_time())
 
-    def _mark(self, of: Folder, start_ms: int, stop_ms: int, edge_ms: int | None) -> None:
-        """Call a stretch listed, as far as the listing speaks: ``edge_ms`` if it is followed,
-        else the newest change it showed.
+    def _mark(self, of: Folder, start_ms: int, stop_ms: int, edge: _Edge) -> None:
+        """Call a stretch listed, as far as the listing speaks: to its edge if it is followed,
+        else to the newest change it showed.
 
-        Not if the follower began while it ran: it would take changes for known that are not.
+        Not if the follower began long after it: it would take changes for known that are not.
         """
-        region = self._catalogue.region_of(of)
+        region, edge_ms = self._catalogue.region_of(of), edge.ms
         if edge_ms is None and not self._catalogue.progress.following(region):
             edge_ms = self._catalogue.progress.newest_ms(region)
+        elif edge_ms is None and trio.current_time() - edge.asked_s <= TOGETHER_S:
+            edge_ms = self._catalogue.progress.watermark(region)
         if edge_ms is not None:
             self._catalogue.progress.mark_listed(region, start_ms, min(stop_ms, edge_ms))
 
@@ -250,7 +272,7 @@ class Lister:
 
         The stretch is not cut at the edge: what was created there is asked for too.
         """
-        region, edge_ms = self._catalogue.region_of(of), self._edge_before(of)
+        region, edge = self._catalogue.region_of(of), self._edge_before(of)
         ends: dict[bool, Record | None] = {}
 
         async def look(descending: bool) -> None:
@@ -261,20 +283,20 @@ class Lister:
         first, last = ends[False], ends[True]
         self._take_in([end for end in (first, last) if end], known=False)
         if first is None or last is None:
-            self._mark(of, start_ms, stop_ms, edge_ms)
+            self._mark(of, start_ms, stop_ms, edge)
         else:
-            self._mark(of, start_ms, first.created_ms, edge_ms)
-            self._mark(of, last.created_ms + 1, stop_ms, edge_ms)
+            self._mark(of, start_ms, first.created_ms, edge)
+            self._mark(of, last.created_ms + 1, stop_ms, edge)
 
     async def _probe(self, of: Folder, part: Folder) -> None:
         """Whether a part holds anything; what was found is kept."""
-        edge_ms = self._edge_before(of)
+        edge = self._edge_before(of)
         span = self._knowledge(of).span(part)
         found = await self._one(self._catalogue.region_of(of), self._query(of, *span))
         if found is not None:
             self._take_in([found], known=False)
         else:
-            self._mark(of, *span, edge_ms)
+            self._mark(of, *span, edge)
 
     async def _one(self, region: str, query: Query) -> Record | None:
         """The first record of a search that can be used."""
@@ -294,7 +316,7 @@ class Lister:
         known = self._knowledge(of).whole(of)
         start_ms, stop_ms = self._knowledge(of).span(of)
         before = self._catalogue.known_objects(region, start_ms, stop_ms)
-        edge_ms = self._edge_before(of)
+        edge = self._edge_before(of)
         passes = Passes()
         while passes.again:
             query = self._query(of, start_ms, stop_ms)
@@ -303,7 +325,7 @@ class Lister:
             raise Unavailable(f"{of.name} changed all the time while it was listed; try again")
         if not passes.rejected:  # what could not be understood cannot be called gone
             self._tell(self._catalogue.reconcile(before, passes.seen, self._now_ms()))
-        self._mark(of, start_ms, stop_ms, edge_ms)
+        self._mark(of, start_ms, stop_ms, edge)
 
     async def _pass(self, region: str, query: Query, *, known: bool) -> Paging:
         """All pages of a search once, side by side, each taken in when it is there."""
