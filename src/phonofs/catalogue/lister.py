@@ -19,6 +19,7 @@ import trio
 from phonofs.catalogue.paging import Paging, Passes
 from phonofs.catalogue.plan import Knowledge
 from phonofs.catalogue.service import Service
+from phonofs.catalogue.sizes import Sizes
 from phonofs.catalogue.store import Catalogue, Change
 from phonofs.errors import Malformed, ServiceError, Unavailable
 from phonofs.model import Page, Query, Record
@@ -47,6 +48,7 @@ MOST_ODD_PAGES = 20
 """Pages without a single usable record before a part is given up."""
 
 _Value = TypeVar("_Value")
+_One = tuple[Record | None, int | None]
 
 
 class Paged(Protocol):
@@ -81,7 +83,7 @@ class _Flight:
 
 
 class Lister:
-    """Owns the listings on their way and when each folder was last looked at."""
+    """Owns the listings on their way, when each folder was last looked at, and guesses of sizes."""
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class Lister:
         self._now_ms = now_ms
         self._flights: dict[int, _Flight] = {}
         self._looked: dict[int, float] = {}
+        self._sizes = Sizes()
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -273,18 +276,19 @@ class Lister:
         The stretch is not cut at the edge: what was created there is asked for too.
         """
         region, edge = self._catalogue.region_of(of), self._edge_before(of)
-        ends: dict[bool, Record | None] = {}
+        ends: dict[bool, _One] = {}
 
         async def look(descending: bool) -> None:
             query = self._query(of, start_ms, stop_ms, descending=descending)
             ends[descending] = await self._one(region, query)
 
         await self._each(look, (False, True))
-        first, last = ends[False], ends[True]
+        (first, total), (last, _) = ends[False], ends[True]
         self._take_in([end for end in (first, last) if end], known=False)
         if first is None or last is None:
             self._mark(of, start_ms, stop_ms, edge)
         else:
+            self._sizes.spread(of.region, first.created_ms, last.created_ms, total)
             self._mark(of, start_ms, first.created_ms, edge)
             self._mark(of, last.created_ms + 1, stop_ms, edge)
 
@@ -292,19 +296,20 @@ class Lister:
         """Whether a part holds anything; what was found is kept."""
         edge = self._edge_before(of)
         span = self._knowledge(of).span(part)
-        found = await self._one(self._catalogue.region_of(of), self._query(of, *span))
+        found, total = await self._one(self._catalogue.region_of(of), self._query(of, *span))
+        self._sizes.said(part, total)
         if found is not None:
             self._take_in([found], known=False)
         else:
             self._mark(of, *span, edge)
 
-    async def _one(self, region: str, query: Query) -> Record | None:
-        """The first record of a search that can be used."""
+    async def _one(self, region: str, query: Query) -> _One:
+        """The first record of a search that can be used, and how many there are in all."""
         key, limit = 0, 1
         for _ in range(MOST_ODD_PAGES):
             page = await self._service.search(region, query, key, limit)
             if page.records or page.last or not page.count:
-                return page.records[0] if page.records else None
+                return (page.records[0] if page.records else None), page.total
             key, limit = key + page.count, self._page_size
         raise Malformed(f"no record of {key} in {region} can be understood")
 
@@ -320,16 +325,17 @@ class Lister:
         passes = Passes()
         while passes.again:
             query = self._query(of, start_ms, stop_ms)
-            passes.feed(await self._pass(region, query, known=known))
+            passes.feed(await self._pass(of, region, query, known=known))
+        self._sizes.listed(of, len(passes.seen))
         if not passes.complete:
             raise Unavailable(f"{of.name} changed all the time while it was listed; try again")
         if not passes.rejected:  # what could not be understood cannot be called gone
             self._tell(self._catalogue.reconcile(before, passes.seen, self._now_ms()))
         self._mark(of, start_ms, stop_ms, edge)
 
-    async def _pass(self, region: str, query: Query, *, known: bool) -> Paging:
+    async def _pass(self, of: Folder, region: str, query: Query, *, known: bool) -> Paging:
         """All pages of a search once, side by side, each taken in when it is there."""
-        paging = Paging(self._page_size, self._slots)
+        paging = Paging(self._page_size, self._slots, self._sizes.expected(of))
         send, receive = trio.open_memory_channel[tuple[int, Page]](math.inf)
 
         async def page(key: int, limit: int) -> None:
