@@ -33,6 +33,7 @@ from phonofs.fuse.mountpoint import (
 )
 from phonofs.fuse.notify import KernelNotifier
 from phonofs.fuse.operations import Operations, Ownership
+from phonofs.fuse.workers import outlast
 from phonofs.house import House, build
 from phonofs.supervise import Task, keep_running
 from phonofs.systemd import StatusLine, Watchdog, listening, watchdog_interval_s
@@ -93,7 +94,7 @@ async def _serve(plan: MountPlan) -> None:
                 note = await house.connect()
                 for name, task in house.later_tasks():
                     await nursery.start(keep_running, name, task)
-                nursery.start_soon(callers.run)
+                await nursery.start(keep_running, "the look at who waits", callers.run)
                 async with session.mounted(nursery):
                     await nursery.start(keep_running, "the kernel notifier", notifier.run)
                     await _announce(plan, note)
@@ -166,6 +167,7 @@ class _Session:
                 f"{self._plan.mountpoint} could not be mounted: {error}; "
                 "`phonofs doctor` looks for the reason"
             ) from error
+        outlast(self._operations.ledger.shortage)
         nursery.start_soon(self._loop)
         self.serving = True
         try:

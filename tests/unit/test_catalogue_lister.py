@@ -211,6 +211,26 @@ async def test_a_failed_first_listing_is_an_error_not_half_a_listing(tmp_path: P
         assert len(await w.ls(DAY)) == 300
 
 
+@pytest.mark.expected_log("fault of phonofs")
+async def test_a_fault_of_ours_ends_one_listing_and_no_other(tmp_path: Path):
+    """No memory for an answer, say: that listing is an error, one under way beside it comes."""
+    async with world(tmp_path, day_of(300)) as w:
+        await w.open("2024/2024-09")
+        calls = iter(range(1000))
+
+        def fail(fake):
+            if next(calls) == 0:
+                raise MemoryError
+
+        w.service.before_answer = fail
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.ls, "2024")
+            with pytest.raises(Unavailable, match="given up"):
+                await w.ls(DAY)
+        assert w.lister.statistics()["listings"] == 0
+        assert len(await w.ls(DAY)) == 300
+
+
 async def test_known_folders_are_shown_without_the_service(tmp_path: Path):
     """After a remount everything listed is there while the service is gone, without waiting."""
     async with world(tmp_path, day_of(300)) as w:

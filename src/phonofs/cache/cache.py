@@ -8,6 +8,7 @@ the mount, and an index of a million objects must not be loaded; what cachetools
 the released blobs, whose blocks need no second check in the same run.
 """
 
+import contextlib
 import hashlib
 import logging
 import sqlite3
@@ -347,7 +348,8 @@ class Cache:
         for blob in list(self._open.values()):
             blob.stock.pinned = 0
             if blob.stock.unsaved:
-                seal_now(blob.stock)
+                with contextlib.suppress(MemoryError):  # what has no seal is fetched again
+                    seal_now(blob.stock)
         self.ground.late.put_now(self.ground, [blob.stock for blob in self._open.values()])
         for blob in list(self._open.values()):
             if blob.stock.unsaved:

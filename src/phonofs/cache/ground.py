@@ -11,7 +11,7 @@ from typing import TypeVar
 import trio
 
 from phonofs.cache.folder import Claim, claim
-from phonofs.cache.health import Health
+from phonofs.cache.health import Health, describe
 from phonofs.cache.holding import Spread
 from phonofs.cache.index import Identity, Index, Saved
 from phonofs.cache.late import Late
@@ -154,11 +154,15 @@ class Ground:
         """A place in memory, or None where there is none."""
         try:
             return self._memory.open()
-        except OSError as error:
-            if self.now() >= self._say_again:
-                self._say_again = self.now() + SAY_AGAIN_S
-                log.error("no place in memory for content: %s", error.strerror)
+        except (OSError, MemoryError) as error:
+            self.no_memory(error)
             return None
+
+    def no_memory(self, error: Exception) -> None:
+        """Neither disk nor memory took bytes: their readers get EIO, the log a line a minute."""
+        if self.now() >= self._say_again:
+            self._say_again = self.now() + SAY_AGAIN_S
+            log.error("no memory for content: %s", describe(error))
 
     def place_late(self, stock: Stock) -> Content | None:
         """A place for a small new content that is put on disk with others, by the janitor."""

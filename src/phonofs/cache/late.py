@@ -89,7 +89,7 @@ class Job:
     epoch: int
     held: list[tuple[int, int]]
     stamp: Stamp | None = None
-    error: OSError | None = None
+    error: OSError | MemoryError | None = None
 
     @property
     def holds(self) -> bool:
@@ -123,8 +123,9 @@ class Late:
         full = sum(self._waiting.values()) + stock.size > MOST_BYTES
         if not self.open or full or stock.size > LARGEST:
             return None
+        content = LateContent(stock.size, spread)
         self._waiting[stock.identity.key] = stock.size
-        return LateContent(stock.size, spread)
+        return content
 
     def can_go(self, stock: "Stock") -> None:
         """It may be complete now, or let go of."""
@@ -191,7 +192,7 @@ def carry_out(shelf: Shelf, jobs: Iterable[Job]) -> None:
                 job.stamp = content.stamp()
             finally:
                 content.close()
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             job.stamp, job.error = None, error
 
 

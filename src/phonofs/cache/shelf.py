@@ -71,15 +71,15 @@ class Content:
 
     def read_now(self, offset: int, n: int) -> bytes | None:
         """Exactly ``n`` bytes, or None where that would wait, fail, or find fewer."""
-        if self._in_ram:
-            data = os.pread(self.fd, n, offset)
-            return data if len(data) == n else None
-        if n > SCRATCH:
-            return None
-        buffer = self._scratch[:n]
         try:
+            if self._in_ram:
+                data = os.pread(self.fd, n, offset)
+                return data if len(data) == n else None
+            if n > SCRATCH:
+                return None
+            buffer = self._scratch[:n]
             got = os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT)
-        except OSError:  # EAGAIN: not in the page cache; EOPNOTSUPP: nobody can tell
+        except OSError:  # EAGAIN: not in the page cache; EOPNOTSUPP: nobody can tell; EIO
             return None
         return buffer.tobytes() if got == n else None
 

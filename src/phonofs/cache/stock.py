@@ -66,6 +66,9 @@ class Host(Protocol):
     def trouble(self, error: Exception) -> None:
         """The disk failed."""
 
+    def no_memory(self, error: Exception) -> None:
+        """Neither disk nor memory took bytes."""
+
     def save(self, stock: "Stock") -> None:
         """Write its row."""
 

@@ -3,6 +3,7 @@
 import logging
 
 from phonofs.cache.holding import Holding
+from phonofs.cache.shelf import Content
 from phonofs.cache.stock import Stock
 from phonofs.ranges import Ranges
 
@@ -80,8 +81,7 @@ def _declared_disk(stock: Stock) -> Holding | None:
     if not stock.host.declare(stock.identity, stock.size):
         return None
     if stock.disk is None:
-        content = stock.host.create_file(stock.identity)
-        stock.disk = Holding(content) if content is not None else None
+        stock.disk = _held(stock.host.create_file(stock.identity))
     elif not stock.open_disk():
         return None
     disk = stock.disk
@@ -99,7 +99,7 @@ def _to_memory(stock: Stock, offset: int, stop: int, data: Data) -> bool:
     try:
         memory.content.write(offset, data)
     except OSError as error:
-        log.error("no memory for the bytes of %s: %s", stock.identity.id, error.strerror)
+        stock.host.no_memory(error)
         return False
     memory.held.add(offset, stop)
     if stock.disk is not None:
@@ -108,6 +108,15 @@ def _to_memory(stock: Stock, offset: int, stop: int, data: Data) -> bool:
 
 
 def _new_memory(stock: Stock) -> Holding | None:
-    content = stock.host.open_memory()
-    stock.memory = Holding(content) if content is not None else None
+    stock.memory = _held(stock.host.open_memory())
     return stock.memory
+
+
+def _held(content: Content | None) -> Holding | None:
+    """An empty holding of a place, if there is one; closed where there is no memory for it."""
+    try:
+        return Holding(content) if content is not None else None
+    except MemoryError:
+        if content is not None:
+            content.close()
+        raise

@@ -164,8 +164,12 @@ class Lister:
     def _start(self, ino: int, of: Folder) -> _Flight:
         if self._nursery is None:
             raise Unavailable("the lister is not running")
-        flight = self._flights[ino] = _Flight()
-        self._nursery.start_soon(self._fly, ino, of, flight)
+        flight = _Flight()
+        try:
+            self._nursery.start_soon(self._fly, ino, of, flight)  # it begins to run later
+        except RuntimeError as error:  # the last listing has just ended, and it with it
+            raise Unavailable("the lister is not running") from error
+        self._flights[ino] = flight
         return flight
 
     async def _fly(self, ino: int, of: Folder, flight: _Flight) -> None:
@@ -180,6 +184,8 @@ class Lister:
         except* ServiceError as group:
             flight.error = _first(group)
             log.debug("listing %s failed: %s", of.name or "the root", flight.error)
+        except* Exception:  # the listings of others go on
+            log.exception("listing %s failed by a fault of phonofs", of.name or "the root")
         finally:
             self._looked[ino] = trio.current_time()
             del self._flights[ino]

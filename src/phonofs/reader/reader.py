@@ -101,7 +101,10 @@ class Reader:
     def _spawn(self, task: Callable[..., Any], *args: object) -> None:
         if self._nursery is None:
             raise Unavailable("phonofs is not reading now")
-        self._nursery.start_soon(task, *args)
+        try:
+            self._nursery.start_soon(task, *args)
+        except RuntimeError as error:  # its last task has just ended
+            raise Unavailable("phonofs is not reading now") from error
 
     # files
 
@@ -112,8 +115,12 @@ class Reader:
         files, whichever processes read them (``xargs -P``); it only makes them come sooner.
         """
         stream = self._stream(record, ino)
-        handle = Handle(stream, ino, pid)
-        stream.handles.add(handle)
+        try:
+            handle = Handle(stream, ino, pid)
+            stream.handles.add(handle)
+        except BaseException:
+            self._idle(stream)
+            raise
         self._holds.drop(stream)
         self._lingering.pop(stream, None)
         return handle
@@ -327,12 +334,21 @@ class Reader:
             return stream
         if stream is not None:
             self._failed.add(stream)
-        stream = Stream(record, ino, self._cache.blob(record), self._yard)
+        blob = self._cache.blob(record)
+        try:
+            stream = Stream(record, ino, blob, self._yard)
+        except BaseException:
+            self._cache.release(blob)
+            raise
         self._streams[key] = stream
-        if stream.size != record.size:
-            self._yard.tell(self._yard.on_size, ino, stream.size)
-        if stream.blob.complete and stream.size > 0:
-            stream.proof.completed()
+        try:
+            if stream.size != record.size:
+                self._yard.tell(self._yard.on_size, ino, stream.size)
+            if stream.blob.complete and stream.size > 0:
+                stream.proof.completed()
+        except BaseException:
+            self._idle(stream)
+            raise
         return stream
 
     def _sharers(self) -> int:
