@@ -10,7 +10,7 @@ from phonofs.cache.digest import Hash
 from phonofs.cache.holding import Holding, View
 from phonofs.cache.index import Identity, Row
 from phonofs.cache.late import LateContent
-from phonofs.cache.shelf import Content, Stamp
+from phonofs.cache.shelf import UNKNOWN, Content, Stamp
 from phonofs.ranges import Ranges
 
 log = logging.getLogger(__name__)
@@ -371,7 +371,7 @@ class Stock:
                 self.drop(start, stop)
             self._drop_memory()
         if self.disk is not None and self.disk.content is not None:
-            self._stamp = self.disk.content.stamp()
+            self._stamp = self.disk.content.stamp() or UNKNOWN
             self.disk.close()
         self.declared = False
 
