@@ -109,26 +109,6 @@ async def test_a_house_cancelled_anywhere(tmp_path):
                 assert await outcome(scene, ino, 20.0) == "right"
 
 
-@fast
-async def test_a_fetch_cancelled_anywhere(tmp_path):
-    """``phonofs fetch`` is interrupted at every step: the next goes on, and nothing is held."""
-    async with (
-        standing(flat(*[200_001] * COUNT), Options(bytes_per_s=4 << 20)) as service,
-        living(service, tmp_path, max_connections=4) as scene,
-    ):
-        inodes = list((await scene.tree()).values())
-
-        def bring(at):
-            record = scene.house._catalogue.record(inodes[at])
-            return scene.house._reader.bring(record, lambda there: None, ino=inodes[at])
-
-        await at_every_step(bring, 3)
-        assert scene.house.status()["reader"]["handles"] == 0
-        for at in range(COUNT):
-            await bring(at)
-            assert await outcome(scene, inodes[at], 20.0) == "right"
-
-
 # the tasks of the house
 
 

@@ -12,13 +12,13 @@ import trio
 
 from phonofs.cache.folder import Claim, claim
 from phonofs.cache.health import Health, describe
-from phonofs.cache.holding import Spread
+from phonofs.cache.holding import Counters, Spread
 from phonofs.cache.index import Identity, Index, Saved
 from phonofs.cache.late import Late
 from phonofs.cache.room import Room
 from phonofs.cache.sealed import Cipher, SealedContent, sealing
 from phonofs.cache.shelf import Content, Memory, Shelf
-from phonofs.cache.stock import Counters, Stock
+from phonofs.cache.stock import Stock
 
 log = logging.getLogger(__name__)
 

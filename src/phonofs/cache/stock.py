@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from phonofs.cache.blocks import BLOCK, Seals, bytes_of, touched_blocks, whole_blocks
 from phonofs.cache.digest import Hash
-from phonofs.cache.holding import Holding, View
+from phonofs.cache.holding import Counters, Holding, View
 from phonofs.cache.index import Identity, Row
 from phonofs.cache.late import LateContent
 from phonofs.cache.shelf import UNKNOWN, Content, Stamp
@@ -16,16 +16,6 @@ from phonofs.ranges import Ranges
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-class Counters:
-    """Bytes in and out since the start, for statistics. Owner: the cache."""
-
-    def __init__(self) -> None:
-        self.read_bytes = 0
-        self.written_bytes = 0
-        self.lost_bytes = 0
-        self.refused_bytes = 0
 
 
 class Host(Protocol):

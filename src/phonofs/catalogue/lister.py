@@ -12,13 +12,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import trio
 
 from phonofs.catalogue.paging import Paging, Passes
 from phonofs.catalogue.plan import Knowledge
-from phonofs.catalogue.service import Service
+from phonofs.catalogue.service import Paged, Service
 from phonofs.catalogue.sizes import Sizes
 from phonofs.catalogue.store import Catalogue, Change
 from phonofs.errors import Malformed, ServiceError, Unavailable
@@ -49,22 +49,6 @@ MOST_ODD_PAGES = 20
 
 _Value = TypeVar("_Value")
 _One = tuple[Record | None, int | None]
-
-
-class Paged(Protocol):
-    """The settings of the lister (``config.Settings`` has them)."""
-
-    @property
-    def page_size(self) -> int:
-        """Records a search page."""
-
-    @property
-    def max_connections(self) -> int:
-        """To the service, all in all."""
-
-    @property
-    def read_deadline(self) -> float:
-        """Seconds that anybody waits at most."""
 
 
 class _Edge(NamedTuple):

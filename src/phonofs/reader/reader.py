@@ -285,42 +285,6 @@ class Reader:
         if files:
             self._stir(now + HOLD_S)
 
-    async def bring(self, record: Record, progress: Callable[[int], None], *, ino: int = 0) -> None:
-        """Bring a whole object into the cache; ``progress`` is told how many bytes are there.
-
-        Raises what a read raises. Parts come side by side as for a fast reader.
-        """
-        handle = self.open(record, ino)
-        try:
-            offset = 0
-            while offset < handle.size:
-                stop = min(offset + MIB, handle.size)
-                handle.window.note(offset, stop)
-                await self._until_there(handle, offset, stop)
-                progress(handle.stream.blob.present.total())
-                offset = stop
-            await self._until_there(handle, 0, handle.size)
-        finally:
-            self.release(handle)
-
-    async def _until_there(self, handle: Handle, offset: int, stop: int) -> None:
-        """Like a read, but for the bytes; a large object's check is waited for at the end."""
-        stream = handle.stream
-        deadline = trio.current_time() + self._limits.read_deadline_s
-        with trio.move_on_at(deadline):
-            while True:
-                await trio.lowlevel.checkpoint()
-                self._usable(handle)
-                if stream.proof.gated or (stream.blob.complete and stream.proof.running):
-                    await stream.proof.settle(handle, deadline)
-                elif (coming := stream.cover(handle, offset, min(stop, stream.size))) is not None:
-                    await coming[0].until(coming[1], deadline)
-                else:
-                    if handle.window.next >= handle.kick_at:
-                        stream.extend(handle)
-                    return
-        raise self._late(handle, offset)
-
     # streams
 
     @staticmethod
