@@ -1,4 +1,4 @@
-"""What the catalogue asks of the service (``css.client.Client`` gives it), and how much at a time."""
+"""What the catalogue asks of the service, which ``css.client.Client`` is, and how."""
 
 from typing import Protocol
 
