@@ -81,7 +81,7 @@ class StandIn:
 
 
 class Mount:
-    """One phonofs process and its mount point."""
+    """One phonofs process and its mount point; ``under`` is what the process is started by."""
 
     def __init__(self, url: str, point: Path, cache: Path, **options: str) -> None:
         self.point = point
@@ -99,13 +99,14 @@ class Mount:
             **{f"PHONOFS_{name.upper()}": value for name, value in options.items()},
         }
         self.log = cache.parent / f"{point.name}.log"
+        self.under: tuple[str, ...] = ()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, wait: bool = True) -> "Mount":
         self.point.mkdir(exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "phonofs.cli", "mount", "-f", str(self.point)],
+                [*self.under, sys.executable, "-m", "phonofs.cli", "mount", "-f", str(self.point)],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -65,7 +65,7 @@ class House:
     ) -> None:
         self._settings = settings
         self._mountpoint = mountpoint
-        self._begun = time.time()
+        self._begun_s = _since_boot_s()
         self._catalogue = catalogue
         self._cache = cache
         self._keeper = Keeper(transport, settings.api_url, self._credentials)
@@ -158,6 +158,8 @@ class House:
                 raise
             note = f"offline: {error}; what is known is shown and what is cached can be read"
         self._catalogue.set_regions(known)
+        if not note:
+            self._lister.begin()
         return note
 
     def read_credentials_again(self) -> None:
@@ -241,7 +243,7 @@ class House:
             "profile": self._settings.profile,
             "mountpoint": self._mountpoint,
             "condition": self.condition(),
-            "uptime_s": round(time.time() - self._begun, 1),
+            "uptime_s": round(_since_boot_s() - self._begun_s, 1),
             "control": str(control_path(self._mountpoint)),
             "catalogue": {
                 "objects": objects,
@@ -255,6 +257,11 @@ class House:
             "reader": self._reader.statistics(),
             "fuse": self._fuse(),
         }
+
+
+def _since_boot_s() -> float:
+    """A clock that nobody sets, and that goes on in a suspend."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _event(change: Change) -> dict[str, object]:

@@ -91,6 +91,7 @@ def set_up(level: str, file: Path | None, *, background: bool = False) -> Callab
     fails before that says one sentence, not the log's as well. Raises UsageError when the file
     can't be written.
     """
+    logging.raiseExceptions = False  # a line that a full disk does not take is left out
     handler = _handler(file, background=background)
     handler.addFilter(RateLimit())
     held = logging.handlers.MemoryHandler(HELD_LINES, logging.CRITICAL, flushOnClose=False)

@@ -1,12 +1,15 @@
 """Load: many readers over many objects, a cache a tenth of their size, one request in twenty fails.
 
 ``contrib/bench/soak`` runs it for minutes, ``test_load.py`` for seconds. No wrong byte; the
-descriptors, the memory and the gauges of the mount come out flat; the log can be read.
+descriptors, the memory and the gauges of the mount come out flat; the log can be read. Where
+stress-ng is installed, it asks for the attributes of a day's files all the while.
 """
 
 import argparse
+import contextlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from phonofs.demo.account import ListedAccount, flat_item
+from tests.fault.storms import stats, storm
 from tests.fault.tools import fds_of, gauges, quiet, rss_of, status
 from tests.mounting import Mount, StandIn, files, mounted, standing, until
 
@@ -98,6 +102,7 @@ class Outcome:
     memory: list[int] = field(default_factory=list)
     fired: dict[str, int] = field(default_factory=dict)
     log_lines: int = 0
+    stats: int | None = None
     left: dict[str, int] = field(default_factory=dict)
 
     def faults(self) -> list[str]:
@@ -115,6 +120,8 @@ class Outcome:
             found.append(f"descriptors left: {self.descriptors_after}")
         if grows(self.memory, 24 << 20):
             found.append(f"memory grows: {[size >> 20 for size in self.memory]} MiB")
+        if self.stats == 0:
+            found.append("nobody asked for attributes")
         if not any(self.fired.values()):
             found.append("no fault fired")
         return found
@@ -163,21 +170,10 @@ def soak(folder: Path, seconds: float, readers: int, objects: int) -> Outcome:
         plan = plan_of(mount, stand_in, seconds, readers)
         faults = stand_in.faults(*RULES)
         outcome = Outcome(readers, descriptors_before=fds_of(mount.process.pid))
-        process = subprocess.Popen(
-            [sys.executable, "-S", "-c", READERS],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            process.stdin.write(plan)
-            process.stdin.close()
-            watch(process, mount.process.pid, outcome, seconds)
-            counts = json.loads(process.stdout.read())
-        finally:
-            process.kill()
-            process.wait(20)
-            process.stdout.close()
+        with beside(folder, files(mount.point)[0].parent, seconds) as running:
+            counts = read_at_random(plan, mount, outcome, seconds)
+            if running is not None:
+                outcome.stats = running.operations().get("fstat", 0)
         for name, value in counts.items():
             setattr(outcome, name, value)
         outcome.fired = dict(faults.fired)
@@ -191,6 +187,34 @@ def soak(folder: Path, seconds: float, readers: int, objects: int) -> Outcome:
         if "Traceback" in mount.log_text():
             outcome.left["tracebacks"] = mount.log_text().count("Traceback")
     return outcome
+
+
+def beside(folder: Path, day: Path, seconds: float):
+    """A storm of stat over a day, where there is a tool for it."""
+    if shutil.which("stress-ng") is None:
+        return contextlib.nullcontext()
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    return storm(temporary, seconds, *stats(day, 2))
+
+
+def read_at_random(plan: str, mount: Mount, outcome: Outcome, seconds: float) -> dict[str, object]:
+    """The readers, in a process of their own; what they counted."""
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-c", READERS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        process.stdin.write(plan)
+        process.stdin.close()
+        watch(process, mount.process.pid, outcome, seconds)
+        return json.loads(process.stdout.read())
+    finally:
+        process.kill()
+        process.wait(20)
+        process.stdout.close()
 
 
 def watch(process: subprocess.Popen[str], pid: int, outcome: Outcome, seconds: float) -> None:

@@ -1,12 +1,18 @@
-"""Cancelled at every step, a read, a listing or a fetch leaves nothing held."""
+"""Cancelled at every step, a read, a listing, a fetch or a task leaves nothing held."""
+
+import contextlib
+from functools import partial
 
 import pytest
 import trio
 
+from phonofs.demo.account import flat_item
 from phonofs.demo.options import Options
+from phonofs.errors import Unavailable
+from phonofs.house import House
 from phonofs.tree.layout import ROOT
-from tests.fault.scene import fast, living, outcome, standing
-from tests.mount.conftest import flat
+from tests.fault.scene import fast, living, outcome, standing, until
+from tests.mount.conftest import NOON_MS, flat
 
 pytestmark = pytest.mark.expected_log
 
@@ -101,3 +107,95 @@ async def test_a_house_cancelled_anywhere(tmp_path):
         async with living(service, tmp_path) as scene:
             for ino in (await scene.tree()).values():
                 assert await outcome(scene, ino, 20.0) == "right"
+
+
+# the tasks of the house
+
+
+class CancellingAll(Cancelling):
+    """The same, before the n-th step of the task or of any that it started."""
+
+    def before_task_step(self, task) -> None:
+        while task is not None and task is not self.task:
+            task = task.parent_nursery.parent_task if task.parent_nursery else None
+        if task is not None:
+            super().before_task_step(task)
+
+
+TASKS = (
+    "the token keeper", "the lister", "the reader", "the cache janitor", "the control socket",
+    "the change follower",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_of_the_house_cancelled_anywhere(tmp_path, name, monkeypatch, request):
+    """In the middle of reads, listings, polls and evictions; run again, it goes on with them."""
+    instrument = CancellingAll()
+    for kind in ("tasks", "later_tasks"):
+        monkeypatch.setattr(House, kind, twice(getattr(House, kind), name, instrument))
+    most = 60 if request.config.getoption("--long") else 2
+    total = at_work(tmp_path=tmp_path / "0", instrument=instrument, at=0)
+    step = max(1, total // most)
+    fired = [
+        at_work(tmp_path=tmp_path / str(at), instrument=instrument, at=at) >= at
+        for at in range(1 + step // 2, total, step)
+    ]
+    assert sum(fired) >= len(fired) / 2, "it was cancelled too seldom"
+
+
+def twice(tasks, name, instrument):
+    """The tasks of a house, of which one is cancelled once, and then run again."""
+
+    def cancelled_once(task):
+        async def run(*, task_status):
+            await instrument.run(instrument.next_at, partial(task, task_status=task_status))
+            await task(task_status=task_status)
+
+        return run
+
+    return lambda house: [
+        (each, cancelled_once(task) if each == name else task) for each, task in tasks(house)
+    ]
+
+
+def at_work(tmp_path, instrument, at):
+    """One house at work; how many steps the task had done in the end."""
+    tmp_path.mkdir()
+
+    @fast
+    async def run():
+        instrument.next_at = at
+        trio.lowlevel.add_instrument(instrument)
+        options = {"poll_interval": "1s", "cache_size": "1500K", "max_connections": "4"}
+        account = flat(*[200_001] * 12)
+        async with (
+            standing(account, Options(bytes_per_s=4 << 20, token_life_s=2)) as service,
+            living(service, tmp_path, **options) as scene,
+        ):
+            await until(partial(is_right, scene, 12), 60, 0.5)
+            account.put(flat_item("new", 5000, NOON_MS, updated_ms=service.now_ms()))
+            async with trio.open_nursery() as nursery:
+                for ino in (await scene.tree()).values():
+                    nursery.start_soon(attempt, scene, ino)
+            await until(partial(is_right, scene, 13), 60, 0.5)
+        trio.lowlevel.remove_instrument(instrument)
+
+    run()
+    return instrument.steps
+
+
+async def is_right(scene, count):
+    """Whether the tree has so many files, all right; not while a task begins again."""
+    with contextlib.suppress(Unavailable):
+        tree = await scene.tree()
+        ends = {await attempt(scene, ino) for ino in tree.values()}
+        return ends == {"right"} and len(tree) == count
+    return False
+
+
+async def attempt(scene, ino):
+    try:
+        return await outcome(scene, ino, 20.0)
+    except Unavailable:  # it could not even be opened
+        return "Unavailable"

@@ -16,6 +16,7 @@ from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
 from phonofs.cache.shelf import Content
 from phonofs.ranges import Ranges
+from tests.conftest import LogCheck
 from tests.unit.caching import MIB, file_of, md5, on_disk, open_cache, ramp, record, stored
 
 DATA = ramp(3 * BLOCK + 1000)
@@ -479,7 +480,7 @@ async def test_memory_that_is_nobodys_any_more_is_closed(tmp_path: Path):
     assert cache.statistics()["memory_bytes"] == 0
 
 
-@pytest.mark.expected_log("no place in memory")
+@pytest.mark.expected_log("no memory for content")
 async def test_without_any_place_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """And said not to be there, rather than promised."""
 
@@ -493,6 +494,56 @@ async def test_without_any_place_bytes_are_refused(tmp_path: Path, monkeypatch: 
     assert not blob.present
     assert blob.read_now(0, 1) is None
     assert cache.statistics()["refused_bytes"] == len(DATA)
+    cache.release(blob)
+
+
+@pytest.mark.expected_log("the cache lost", "the disk of the cache fails", "cache is off")
+@pytest.mark.parametrize("in_ram", [False, True])
+async def test_bytes_that_cannot_be_read_back_turn_the_disk_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_ram: bool
+):
+    """They are not written there once more, to be lost again with the next read."""
+    await stored(tmp_path, RECORD, DATA)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    assert await blob.read(0, 10) == DATA[:10]
+    blob.stock.disk.content._in_ram = in_ram
+
+    def failing(*args: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", failing)
+        patch.setattr(os, "preadv", failing)
+        assert blob.read_now(0, 10) is None
+        assert await blob.read(0, 10) is None
+    assert cache.statistics()["state"] == "off"
+    blob.write(0, DATA)
+    assert blob.in_memory
+    assert await read_all(blob) == DATA
+    cache.release(blob)
+    cache.close()
+
+
+@pytest.mark.expected_log("no memory for content")
+async def test_memory_that_takes_nothing_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_log: LogCheck
+):
+    """However often it is tried again for the readers that wait."""
+    cache = memory_cache(tmp_path)
+    blob = cache.blob(RECORD)
+
+    def full(*args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        for _ in range(20):
+            blob.write(0, DATA)
+    assert len(expected_log.seen) == 1
+    assert not blob.present
+    blob.write(0, DATA)
+    assert await read_all(blob) == DATA
     cache.release(blob)
 
 

@@ -211,6 +211,26 @@ async def test_a_failed_first_listing_is_an_error_not_half_a_listing(tmp_path: P
         assert len(await w.ls(DAY)) == 300
 
 
+@pytest.mark.expected_log("fault of phonofs")
+async def test_a_fault_of_ours_ends_one_listing_and_no_other(tmp_path: Path):
+    """No memory for an answer, say: that listing is an error, one under way beside it comes."""
+    async with world(tmp_path, day_of(300)) as w:
+        await w.open("2024/2024-09")
+        calls = iter(range(1000))
+
+        def fail(fake):
+            if next(calls) == 0:
+                raise MemoryError
+
+        w.service.before_answer = fail
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.ls, "2024")
+            with pytest.raises(Unavailable, match="given up"):
+                await w.ls(DAY)
+        assert w.lister.statistics()["listings"] == 0
+        assert len(await w.ls(DAY)) == 300
+
+
 async def test_known_folders_are_shown_without_the_service(tmp_path: Path):
     """After a remount everything listed is there while the service is gone, without waiting."""
     async with world(tmp_path, day_of(300)) as w:
@@ -423,3 +443,46 @@ async def by_path(w: World, path: str) -> list[str]:
         ino = entry.ino
     await w.look(ino)
     return [entry.name for entry in w.catalogue.children(ino)]
+
+
+async def test_the_first_look_at_an_account_asks_for_its_ends_once(tmp_path: Path):
+    """Though the follower begins meanwhile: begun ahead of everybody, it takes one round trip."""
+    records = [make(uuid(n), ms("2023-01-01") + n * 5 * DAY_MS) for n in range(100)]
+    async with world(tmp_path, records) as w:
+        follower = Follower(w.service, w.catalogue, Settings(poll_interval=60.0))
+        async with trio.open_nursery() as nursery:
+            w.lister.begin()
+            nursery.start_soon(follower.run)
+            begun = trio.current_time()
+            assert await w.ls() == ["2023", "2024"]
+            assert trio.current_time() - begun <= 1.1 * LATENCY_S
+            assert w.service.count() == 3, "both ends, and the newest change"
+            nursery.cancel_scope.cancel()
+    async with world(tmp_path, service=w.service) as again:
+        again.lister.begin()
+        await trio.sleep(1)
+        assert again.service.count() == 0, "what is known is not asked for again"
+
+
+async def test_what_changed_between_a_listing_and_the_follower_is_not_missed(tmp_path: Path):
+    """A day that was listed just before the follower began counts, and its changes come."""
+    service = FakeService()
+    late = make("late", "2024-09-17T12:00:00", updated="2024-09-19T12:00:01")
+    old = make("old", "2024-09-17T12:00:00", updated="2024-09-19T12:00:00")
+    async with world(tmp_path, [old], service=service) as w:
+        follower = Follower(service, w.catalogue, Settings(poll_interval=60.0))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.lister.list, day_ino(w, "2024-09-17"))
+            await trio.sleep(LATENCY_S * 0.9)
+            nursery.start_soon(follower.run)
+            await trio.sleep(LATENCY_S * 0.5)  # the listing has its answer, the follower has not
+            service.put(late, *(make(uuid(n), "2024-09-18") for n in range(300)))
+            await trio.sleep(61)
+            assert len(await w.ls(DAY)) == 2
+            nursery.cancel_scope.cancel()
+
+
+def day_ino(w: World, name: str) -> int:
+    """The inode number of a day of which nothing is known yet."""
+    year, month, day = map(int, name.split("-"))
+    return Folder(0, year, month, day).ino

@@ -6,6 +6,7 @@ import trio
 import trio.testing
 
 from phonofs.css.slots import Gate, Slots
+from phonofs.urgency import Urgency
 
 
 async def test_ahead_leaves_two_slots_free() -> None:
@@ -112,3 +113,43 @@ async def test_the_gate_holds_everybody_for_as_long_as_it_was_asked() -> None:
     assert max(times) <= 22
     assert len(set(times)) > 10
     assert gate.closed_s == 0
+
+
+async def test_what_is_waited_for_after_all_lets_another_go_ahead() -> None:
+    """A reader that comes upon what is being brought ahead has one more brought beside it."""
+    slots = Slots(6)
+    urgencies = [Urgency(False) for _ in range(4)]
+    holds = [await slots.take(urgency) for urgency in urgencies]
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(slots.take, False)
+        await trio.testing.wait_all_tasks_blocked()
+        assert slots.statistics() == {"total": 6, "in_use": 4, "ahead_in_use": 4, "waiting": 3}
+        urgencies[0].rise()
+        assert slots.statistics() == {"total": 6, "in_use": 5, "ahead_in_use": 4, "waiting": 2}
+        urgencies[1].rise()
+        assert slots.in_use == 5, "one stays free for who comes next"
+        await slots.acquire(urgent=True)
+        nursery.cancel_scope.cancel()
+    slots.release(urgent=True)
+    for hold in holds:
+        hold.release()
+    assert slots.statistics() == {"total": 6, "in_use": 1, "ahead_in_use": 1, "waiting": 0}
+
+
+async def test_a_slot_that_was_given_back_cannot_be_promoted() -> None:
+    """Nor does one count twice that was waited for before it had its slot."""
+    slots = Slots(6)
+    early, late = Urgency(False), Urgency(False)
+    hold = await slots.take(late)
+    hold.release()
+    late.rise()
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            await slots.acquire(urgent=False)
+        nursery.start_soon(slots.take, early)
+        await trio.testing.wait_all_tasks_blocked()
+        early.rise()
+        slots.release(urgent=False)
+        await trio.testing.wait_all_tasks_blocked()
+        assert slots.statistics() == {"total": 6, "in_use": 4, "ahead_in_use": 3, "waiting": 0}

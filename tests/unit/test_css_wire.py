@@ -516,3 +516,35 @@ async def test_cancelled_at_every_checkpoint(secure: bool, kept: bool, certifica
         await trio.testing.wait_all_tasks_blocked(0.02)
         assert server.open == 0
         assert step > 2
+
+
+async def test_a_slot_is_free_when_the_last_byte_has_come() -> None:
+    """Whoever took the body in has the bytes still, though another uses the connection by now."""
+    bodies = [ramp(50_000), b"x" * 50_000]
+    async with (
+        serving(lambda n: sized(bodies[n - 1])) as server,
+        asking(server, True, max_connections=1) as way,
+    ):
+        stream = await way.open(Ask("test", server.url))
+        chunks = []
+        while sum(map(len, chunks)) < len(bodies[0]):
+            assert way.slots.in_use == 1
+            chunks.append(await anext(stream))
+        assert way.slots.in_use == 0
+        assert await get(way, server) == (200, bodies[1])
+        assert bytes(chunks[-1]) == bodies[0][-len(chunks[-1]) :]
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        await stream.aclose()
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("cut", range(0, 120, 7))
+async def test_a_head_in_two_pieces(cut: int) -> None:
+    """Wherever it is cut, what h11 reads of it then is the same answer."""
+    answer = sized(b"the body", b"Content-Type: text/plain\r\nETag: x\r\n")
+    async with (
+        serving(lambda n: (answer[:cut], answer[cut:])) as server,
+        asking(server, True) as way,
+    ):
+        assert await get(way, server) == (200, b"the body")

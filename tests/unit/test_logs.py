@@ -1,6 +1,8 @@
 """What the log may hold, and how much of it."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -44,3 +46,14 @@ def test_a_storm_is_cut_and_counted(monkeypatch):
     now[0] = 1.0
     assert limit.filter(record)
     assert record.getMessage() == "x 1 (150 lines were left out before)"
+
+
+def test_a_line_that_cannot_be_written_is_left_out():
+    """A full disk under the log is neither an error nor a traceback on stderr."""
+    code = (
+        "import logging, pathlib; from phonofs import logs\n"
+        "logs.set_up('info', pathlib.Path('/dev/full'))()\n"
+        "logging.getLogger('phonofs').warning('lost')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

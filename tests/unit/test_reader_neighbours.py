@@ -205,3 +205,28 @@ def test_what_was_cached_brings_nothing_until_something_was_not():
     for ino, file in files[:10]:
         assert neighbours.finished(ino, file, 1.0, cached=True) == []
     assert len(neighbours.finished(files[10][0], files[10][1], 1.0)) == 28
+
+
+async def test_who_asks_for_all_of_a_folders_first_file_has_others_sent_for_with_it():
+    """Four come in the same round trip, where the process has just listed the folder."""
+    files = folder(60)
+    async with world(FakeService(rate=400e6), files=files) as w:
+        w.reader.listed(7, (100,))
+        handle = w.reader.open(files[0][1], 100, pid=7)
+        await w.read_on(handle)
+        asked = [(one.id, round(one.at / LATENCY)) for one in w.service.asked[:5]]
+        assert {at for _, at in asked} == {asked[0][1]}, "all at once"
+        assert {id for id, _ in asked} == {file.id for _, file in files[:5]}
+        w.reader.release(handle)
+
+
+async def test_who_looks_at_the_head_of_a_folders_first_file_has_nothing_sent_for():
+    """What ``file`` and a thumbnailer do, also in a process that has listed the folder."""
+    files = folder(60)
+    async with world(FakeService(rate=400e6), files=files) as w:
+        w.reader.listed(7, (100,))
+        handle = w.reader.open(files[0][1], 100, pid=7)
+        await w.read_on(handle, 0, 16 * KIB, step=16 * KIB)
+        w.reader.release(handle)
+        await trio.sleep(5)
+        assert {one.id for one in w.service.asked} == {files[0][1].id}

@@ -266,15 +266,3 @@ async def test_a_read_ends_by_its_deadline():
             await w.read(handle, 0, 1000)
         assert trio.current_time() - began == pytest.approx(60)
         w.reader.release(handle)
-
-
-async def test_bring_fetches_all_side_by_side():
-    """A whole object comes into the cache, checked, with its progress said."""
-    async with world() as w:
-        said = []
-        file = record(48 * MIB)
-        await w.reader.bring(file, said.append)
-        assert said == sorted(said)
-        assert said[-1] == 48 * MIB
-        assert w.service.sent() == 48 * MIB
-        assert w.cache.blobs[file.id, file.fingerprint].verified

@@ -3,7 +3,7 @@
 import sys
 import time
 import unicodedata
-from datetime import UTC
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -249,6 +249,22 @@ def test_every_field_may_be_named():
     for field in FIELDS:
         assert Template.parse(f"{{{field}}}_{{id8}}")
     assert named("{{{id8}}}") == "{9984564e}.mp3"
+
+
+SOME_ZONES = ["UTC", "Europe/London", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe",
+              "America/St_Johns", "Africa/Monrovia", "Pacific/Apia", "Europe/Dublin"]  # fmt: skip
+
+
+@given(st.sampled_from(SOME_ZONES), st.integers(86_400, 4_102_444_800))
+@example("Africa/Monrovia", 63_593_069)  # half a minute before the clock is set, within an hour
+@example("Africa/Monrovia", 63_593_070)
+@example("Australia/Lord_Howe", 1_728_142_200)  # put forward by half an hour
+@example("Pacific/Apia", 1_325_239_200)  # a whole day left out
+def test_the_time_is_that_of_a_clock_on_the_wall(zone, second):
+    """In every zone, also in the hour in which the clocks are changed."""
+    expected = datetime.fromtimestamp(second, ZoneInfo(zone)).strftime("%H%M%S")
+    name = named("{time}_{id8}", ZoneInfo(zone), created_ms=second * 1000 + 999, tags={})
+    assert name.startswith(f"{expected}_")
 
 
 @pytest.mark.skipif(sys.gettrace() is not None, reason="the time is the tracer's")

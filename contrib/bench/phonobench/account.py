@@ -37,6 +37,10 @@ Contents = tuple[list[str], list[Thing]]
 KEPT = 64
 """Results of searches kept, so that pages asked for side by side cost one search."""
 
+READY = 200_000
+"""Up to so many objects that are not kept are written down before the first is asked for, as JSON
+and as WebDAV: what is measured is who asks, not how quickly this process writes."""
+
 
 class Account:
     """The objects by id, by folder and by time. Owns them; never changes."""
@@ -47,6 +51,7 @@ class Account:
         self._folders = _folders(things)
         self._sorted: Sequence[Thing] = sorted(things, key=attrgetter("created_ms"))
         self._found: OrderedDict[str, Sequence[int]] = OrderedDict()
+        self._ready = _written(self._sorted)
         self._indexes: dict[str, bytes] = {}
 
     def find(self, id: str) -> Thing | None:
@@ -75,7 +80,7 @@ class Account:
             "pageSize": len(part),
             "total": len(found),
         }
-        records = b",".join(record(self._sorted[index]) for index in part)
+        records = b",".join(self._ready.get(i) or record(self._sorted[i]) for i in part)
         return json.dumps(head).encode()[:-1] + b', "content": [' + records + b"]}"
 
     def _search(self, text: str) -> Sequence[int]:
@@ -134,6 +139,9 @@ class Many(Account):
         self._days = {day_folder(FIRST_DAY_MS + day * DAY_MS): day for day in range(len(counts))}
         for folder in self._days:
             _add_folder(self._folders, folder)
+        self._ready = _written(self._sorted)
+        for folder in self._folders if self._ready else ():
+            self.multistatus(folder, "/dav/")
 
     def find(self, id: str) -> Thing | None:
         """An object by its id."""
@@ -152,6 +160,13 @@ class Many(Account):
         low = FIRST_DAY_MS + day * DAY_MS
         first, stop = self._first(low), self._first(low + DAY_MS)
         return [], [self._sorted[number] for number in range(first, stop)]
+
+
+def _written(things: Sequence[Thing]) -> dict[int, bytes]:
+    """The record of each, by its index; none where there are too many."""
+    return (
+        {index: record(thing) for index, thing in enumerate(things)} if len(things) <= READY else {}
+    )
 
 
 def _is_only_span(rest: Expression) -> bool:

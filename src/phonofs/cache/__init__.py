@@ -11,6 +11,7 @@ folder     the cache folder: whose it is, its lock, its marker
 shelf      the files in it; the only code that reads or writes content
 index      SQLite: which blocks of which object are there, and who was used last
 holding    the bytes of one object in one place, and what they cost there
+late       small new contents, which go to disk many at a time
 stock      the state of one object: what is here, where, and how far it is trusted
 writing    bytes into a stock
 reading    bytes out of a stock, checked

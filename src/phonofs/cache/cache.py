@@ -8,6 +8,7 @@ the mount, and an index of a million objects must not be loaded; what cachetools
 the released blobs, whose blocks need no second check in the same run.
 """
 
+import contextlib
 import hashlib
 import logging
 import sqlite3
@@ -116,8 +117,11 @@ class Cache:
             return
         if not stock.unsaved and not stock.busy:
             self.settle(blob)
+            return
+        self.leaving[stock.identity.key] = blob
+        if stock.late:
+            self.ground.late.can_go(stock)
         else:
-            self.leaving[stock.identity.key] = blob
             self.ground.wake.set()
 
     def settle(self, blob: Blob) -> None:
@@ -138,6 +142,7 @@ class Cache:
         key = key_of(record.region, record.id, record.fingerprint)
         blob = self._open.get(key) or self._resting.get(key)
         if blob is not None:
+            self.ground.put_now(blob.stock)  # so that what is said is so
             return blob.stock.disk.held.total() if blob.stock.disk else 0
         row = self.ground.asked(lambda index: index.row(key))
         return row.bytes if row else 0
@@ -257,6 +262,12 @@ class Cache:
         """The janitor: saves, evicts ahead of need, tidies up, tries a failed disk again."""
         await janitor.run(self)
 
+    def let_go(self, stock: Stock) -> None:
+        """Close it, where it was saved meanwhile and nobody uses it."""
+        blob = self.leaving.get(stock.identity.key)
+        if blob is not None and blob.stock is stock and not (stock.unsaved or stock.busy):
+            self.settle(blob)
+
     def growing(self, since: float, n: int) -> list[Blob]:
         """The blobs with at least ``n`` unsaved bytes, or with some since before ``since``."""
         return [
@@ -337,7 +348,11 @@ class Cache:
         for blob in list(self._open.values()):
             blob.stock.pinned = 0
             if blob.stock.unsaved:
-                seal_now(blob.stock)
+                with contextlib.suppress(MemoryError):  # what has no seal is fetched again
+                    seal_now(blob.stock)
+        self.ground.late.put_now(self.ground, [blob.stock for blob in self._open.values()])
+        for blob in list(self._open.values()):
+            if blob.stock.unsaved:
                 self.ground.save(blob.stock)
             self.settle(blob)
         if self.ground.disk is not None:

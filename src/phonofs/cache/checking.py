@@ -65,7 +65,10 @@ class Check:
             return False
         want, hashed = expected(stock.identity.checksum), Hash()
         if want is not None:
-            crcs = _hash(stock.view(0, stock.size), hashed, 0, stock.size)
+            try:
+                crcs = _hash(stock.view(0, stock.size), hashed, 0, stock.size)
+            except MemoryError:
+                return False
             if crcs is None or not want.matches(hashed.md5.digest()):
                 return False
             stock.hashed = hashed

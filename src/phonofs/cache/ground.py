@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -11,13 +11,14 @@ from typing import TypeVar
 import trio
 
 from phonofs.cache.folder import Claim, claim
-from phonofs.cache.health import Health
-from phonofs.cache.holding import Spread
-from phonofs.cache.index import Identity, Index
+from phonofs.cache.health import Health, describe
+from phonofs.cache.holding import Counters, Spread
+from phonofs.cache.index import Identity, Index, Saved
+from phonofs.cache.late import Late
 from phonofs.cache.room import Room
 from phonofs.cache.sealed import Cipher, SealedContent, sealing
 from phonofs.cache.shelf import Content, Memory, Shelf
-from phonofs.cache.stock import Counters, Stock
+from phonofs.cache.stock import Stock
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class Ground:
     index_damaged  SQLite found the index broken: it is made anew at the next try
     wake           set when the janitor has something to do
     memory_bytes   what all contents in memory take
+    late           small contents on their way to disk
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Ground:
         self.index_damaged = False
         self.counters = Counters()
         self.memory_bytes = 0
+        self.late = Late()
         self.wake = trio.Event()
         self.room = Room(
             size_bytes,
@@ -151,11 +154,30 @@ class Ground:
         """A place in memory, or None where there is none."""
         try:
             return self._memory.open()
-        except OSError as error:
-            if self.now() >= self._say_again:
-                self._say_again = self.now() + SAY_AGAIN_S
-                log.error("no place in memory for content: %s", error.strerror)
+        except (OSError, MemoryError) as error:
+            self.no_memory(error)
             return None
+
+    def no_memory(self, error: Exception) -> None:
+        """Neither disk nor memory took bytes: their readers get EIO, the log a line a minute."""
+        if self.now() >= self._say_again:
+            self._say_again = self.now() + SAY_AGAIN_S
+            log.error("no memory for content: %s", describe(error))
+
+    def place_late(self, stock: Stock) -> Content | None:
+        """A place for a small new content that is put on disk with others, by the janitor."""
+        if self.disk is None or not self.to_disk(stock.size):
+            return None
+        return self.late.place(stock, self.disk.spread)
+
+    def left_late(self, stock: Stock) -> None:
+        """It does not wait to be put on disk any more."""
+        self.late.left(stock)
+
+    def put_now(self, stock: Stock) -> None:
+        """Put on disk what waits to be put there; nothing happens where it does not wait."""
+        if stock.late:
+            self.late.put_now(self, [stock])
 
     def declare(self, identity: Identity, size: int) -> bool:
         """Note that bytes of it are going to be on disk; False where they must not."""
@@ -192,20 +214,43 @@ class Ground:
             log.warning("the disk cache is off: %s", self.health.reason)
 
     def save(self, stock: Stock) -> None:
-        """Write its row; its bytes are on disk already."""
-        if stock.forgotten or stock.passed_by or self.disk is None:
-            return
-        row, blocks = stock.row()
-        final = row.bytes == row.size or not stock.pinned
-        if final and not row.bytes:
-            self._discard(stock)
-            return
+        """Write its row; its bytes are on disk already, or else it is written with them."""
+        if stock.late:
+            self.late.can_go(stock)
+        else:
+            self.save_all([stock])
+
+    def save_all(self, stocks: Iterable[Stock]) -> None:
+        """Write the rows of those whose bytes are on disk, together."""
+        saving: list[tuple[Stock, Saved]] = []
+        for stock in stocks:
+            if stock.forgotten or stock.passed_by or self.disk is None:
+                continue
+            row, blocks = stock.row()
+            final = row.bytes == row.size or not stock.pinned
+            if final and not row.bytes:
+                self._discard(stock)
+            else:
+                saving.append((stock, Saved(row, *stock.seals.pack(blocks), final)))
 
         def write(index: Index) -> None:
-            index.save(row, stock.seals, blocks, final=final)
-            stock.saved(final=final)
+            index.save(saved for _, saved in saving)
+            for stock, saved in saving:
+                stock.saved(final=saved.final)
 
-        self.asked(write)
+        if saving:
+            self.asked(write)
+
+    def remove_file(self, identity: Identity) -> None:
+        """The file of an object, and its row, are not wanted any more."""
+        if self.disk is None:
+            return
+        try:
+            self.disk.shelf.remove(identity.key)
+        except OSError as error:
+            self.trouble(error)
+        else:
+            self.asked(lambda index: index.delete([identity.key]))
 
     def _discard(self, stock: Stock) -> None:
         """Nothing of it is worth a row: not one whole block."""

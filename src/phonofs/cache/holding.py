@@ -9,6 +9,16 @@ from phonofs.ranges import Ranges
 Spread = Callable[[int, int], tuple[int, int]]
 
 
+class Counters:
+    """Bytes in and out since the start, for statistics. Owner: the cache."""
+
+    def __init__(self) -> None:
+        self.read_bytes = 0
+        self.written_bytes = 0
+        self.lost_bytes = 0
+        self.refused_bytes = 0
+
+
 class Holding:
     """Which bytes of an object lie in one place. Owner: the blob.
 

@@ -80,6 +80,24 @@ class Row:
     verified: bool
 
 
+class Saved(NamedTuple):
+    """A row to be written: ``present`` and ``crcs`` are its blocks on disk, packed.
+
+    ``final``: nothing more is going to be written in this run.
+    """
+
+    row: Row
+    present: bytes
+    crcs: bytes
+    final: bool
+
+
+_DECLARE = (
+    "INSERT INTO object(key, region, id, checksum, size, used, open)"
+    " VALUES(?, ?, ?, ?, ?, ?, 1) ON CONFLICT(key) DO UPDATE SET open = 1"
+)
+
+
 class Index:
     """The open index. Owner of the connection; a ``sqlite3.Error`` leaves as it is."""
 
@@ -118,39 +136,42 @@ class Index:
 
     def declare(self, identity: Identity, size: int) -> None:
         """Note that bytes of the object are going to be on disk."""
-        self._db.execute(
-            "INSERT INTO object(key, region, id, checksum, size, used, open)"
-            " VALUES(?, ?, ?, ?, ?, ?, 1) ON CONFLICT(key) DO UPDATE SET open = 1",
-            (*identity, size, self._next()),
-        )
+        self._db.execute(_DECLARE, (*identity, size, self._next()))
 
-    def save(
-        self, row: Row, seals: Seals, blocks: Iterable[tuple[int, int]], *, final: bool
-    ) -> None:
-        """Note which ``blocks`` are on disk, where their bytes are already.
+    def declare_all(self, objects: Iterable[tuple[Identity, int]]) -> bool:
+        """The same of some, each with its size, together; True."""
+        self._many(_DECLARE, [(*identity, size, self._next()) for identity, size in objects])
+        return True
 
-        ``final``: nothing more is going to be written in this run.
-        """
-        present, crcs = seals.pack(blocks)
-        used = self._next()
+    def save(self, rows: Iterable[Saved]) -> None:
+        """Note which blocks are on disk, where their bytes are already."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            (number,) = self._db.execute(
-                "INSERT INTO object(key, region, id, checksum, size, bytes, charge, used, open,"
-                " verified) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET"
-                " size = excluded.size, bytes = excluded.bytes, charge = excluded.charge,"
-                " used = excluded.used, open = excluded.open, verified = excluded.verified"
-                " RETURNING number",
-                (*row.identity, row.size, row.bytes, row.charge, used, not final, row.verified),
-            ).fetchone()
-            self._db.execute(
-                "INSERT OR REPLACE INTO blocks VALUES(?, ?, ?, ?)",
-                (number, present, crcs, _seal(row, present, crcs)),
-            )
+            for saved in rows:
+                self._save(saved)
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+    def _save(self, saved: Saved) -> None:
+        row = saved.row
+        (number,) = self._db.execute(
+            "INSERT INTO object(key, region, id, checksum, size, bytes, charge, used, open,"
+            " verified) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET"
+            " size = excluded.size, bytes = excluded.bytes, charge = excluded.charge,"
+            " used = excluded.used, open = excluded.open, verified = excluded.verified"
+            " RETURNING number",
+            (
+                *(*row.identity, row.size, row.bytes, row.charge),
+                *(self._next(), not saved.final, row.verified),
+            ),
+        ).fetchone()
+        seal = _seal(row, saved.present, saved.crcs)
+        self._db.execute(
+            "INSERT OR REPLACE INTO blocks VALUES(?, ?, ?, ?)",
+            (number, saved.present, saved.crcs, seal),
+        )
 
     def load(self, key: bytes) -> tuple[Row, Seals] | None:
         """What is known of an object; None for nothing, or nothing that can be trusted."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,12 @@ import trio
 
 from phonofs.cache.checking import seal
 from phonofs.cache.index import Index, checkpoint
+from phonofs.cache.late import TOGETHER_S, Job, carry_out
 
 if TYPE_CHECKING:
     from phonofs.cache.blob import Blob
     from phonofs.cache.cache import Cache
-    from phonofs.cache.ground import Disk
+    from phonofs.cache.ground import Disk, Ground
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ async def run(cache: Cache) -> None:
     """Look after the cache until cancelled."""
     async with trio.open_nursery() as nursery:
         if cache.ground.disk is not None:
+            nursery.start_soon(_put_down_late, cache)
             nursery.start_soon(_sweep_once, cache)
             nursery.start_soon(_checkpoints, cache)
         while True:
@@ -55,7 +58,7 @@ async def run(cache: Cache) -> None:
 
 async def round_of(cache: Cache) -> None:
     """Everything that is due now, once."""
-    for blob in list(cache.leaving.values()):
+    for blob in [blob for blob in cache.leaving.values() if not blob.stock.late]:
         await _let_go(cache, blob)
     for blob in cache.growing(trio.current_time() - SAVE_AFTER_S, SAVE_BYTES):
         await seal(blob.stock)
@@ -72,6 +75,42 @@ async def _let_go(cache: Cache, blob: Blob) -> None:
     if cache.leaving.get(blob.stock.identity.key) is blob and not blob.stock.busy:
         cache.ground.save(blob.stock)
         cache.settle(blob)
+
+
+async def _put_down_late(cache: Cache) -> None:
+    late = cache.ground.late
+    late.open = True
+    try:
+        while True:
+            await late.ready.wait()
+            await trio.sleep(TOGETHER_S)
+            await put_down(cache)
+    finally:
+        late.open = False
+
+
+async def put_down(cache: Cache) -> None:
+    """Put on disk what waits for it and can be put there."""
+    ground = cache.ground
+    stocks = ground.late.take_ready()
+    try:
+        for stock in stocks:
+            if stock.unsealed():
+                await seal(stock)
+        await _make_files(ground, ground.late.begin(ground, stocks))
+    finally:
+        for stock in stocks:
+            ground.late.can_go(stock)  # where it still waits
+    for stock in stocks:
+        cache.let_go(stock)
+
+
+async def _make_files(ground: Ground, jobs: Sequence[Job]) -> None:
+    try:
+        if jobs and ground.disk is not None:
+            await ground.in_thread(partial(carry_out, ground.disk.shelf, jobs))
+    finally:
+        ground.late.finish(ground, jobs)
 
 
 async def _evict_ahead(cache: Cache) -> None:

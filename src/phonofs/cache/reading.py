@@ -29,10 +29,14 @@ class Span(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a thread found of a span: its bytes, unless they are not there, and the bad blocks."""
+    """What a thread found of a span: its bytes, unless they are not there, and the bad blocks.
+
+    ``failed`` is what the disk said where it could not be read.
+    """
 
     data: bytes | None
     bad: list[int]
+    failed: OSError | None = None
 
 
 def read_now(stock: Stock, offset: int, n: int) -> bytes | None:
@@ -94,7 +98,13 @@ async def read(stock: Stock, offset: int, n: int) -> bytes | None:
 
 
 def _believe(stock: Stock, span: Span, found: Found) -> None:
-    """Trust the blocks that were right; lose the others, or all where they cannot be read."""
+    """Trust the blocks that were right; lose the others, or all where they cannot be read.
+
+    What cannot be read back is not written there once more: it is fetched through memory.
+    """
+    if found.failed is not None:
+        stock.in_memory = True
+        stock.host.trouble(found.failed)
     if found.data is None:
         stock.lose(span.start, span.stop)
     for block in found.bad:
@@ -160,11 +170,11 @@ class Ahead:
 
 def _read_span(view: View, span: Span) -> Found:
     """In a thread."""
-    data = _bytes_of(view, span.start, span.stop)
+    data, failed = _bytes_of(view, span.start, span.stop)
     if data is None and span.crcs is not None and len(span.crcs) > 1:
         return _read_singly(view, span, span.crcs)
     if data is None or span.crcs is None:
-        return Found(data, [])
+        return Found(data, [], failed)
     first = span.start // BLOCK
     crcs = zip(span.crcs, crcs_of(memoryview(data)), strict=True)
     return Found(data, [first + n for n, (want, got) in enumerate(crcs) if want != got])
@@ -172,20 +182,22 @@ def _read_span(view: View, span: Span) -> Found:
 
 def _read_singly(view: View, span: Span, wanted: list[int]) -> Found:
     """Find the blocks that are still right in a file that was cut, or cannot be read."""
-    good, bad = [], []
+    good, bad, failures = [], [], []
     for n, crc in enumerate(wanted):
         start = span.start + n * BLOCK
-        data = _bytes_of(view, start, min(start + BLOCK, span.stop))
+        data, failed = _bytes_of(view, start, min(start + BLOCK, span.stop))
+        failures += [failed] if failed is not None else []
         if data is None or crcs_of(memoryview(data)) != [crc]:
             bad.append(start // BLOCK)
         else:
             good.append(data)
-    return Found(b"".join(good), bad)
+    return Found(b"".join(good), bad, failures[0] if failures else None)
 
 
-def _bytes_of(view: View, start: int, stop: int) -> bytes | None:
+def _bytes_of(view: View, start: int, stop: int) -> tuple[bytes | None, OSError | None]:
+    """The bytes, or None where they are not there, and what the disk said where it failed."""
     try:
-        return view.read(start, stop)
+        return view.read(start, stop), None
     except OSError as error:
         log.warning("the disk of the cache fails: %s", error.strerror)
-        return None
+        return None, error

@@ -197,7 +197,7 @@ class SealedContent(Content):
         if start < stop:
             super().prefetch(*spread(start, stop))
 
-    def stamp(self) -> Stamp:
+    def stamp(self) -> Stamp | None:
         """What the file looks like, with all that belongs into it."""
         self._seal_all()
         return super().stamp()

@@ -41,6 +41,10 @@ class Stamp(NamedTuple):
     ctime_ns: int
 
 
+UNKNOWN = Stamp(-1, -1, -1, -1)
+"""Of a file that could not be asked: it is not like any, so its blocks are checked again."""
+
+
 class Content:
     """One open file of content. Owner: the holding that opened it; closed exactly once.
 
@@ -71,15 +75,15 @@ class Content:
 
     def read_now(self, offset: int, n: int) -> bytes | None:
         """Exactly ``n`` bytes, or None where that would wait, fail, or find fewer."""
-        if self._in_ram:
-            data = os.pread(self.fd, n, offset)
-            return data if len(data) == n else None
-        if n > SCRATCH:
-            return None
-        buffer = self._scratch[:n]
         try:
+            if self._in_ram:
+                data = os.pread(self.fd, n, offset)
+                return data if len(data) == n else None
+            if n > SCRATCH:
+                return None
+            buffer = self._scratch[:n]
             got = os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT)
-        except OSError:  # EAGAIN: not in the page cache; EOPNOTSUPP: nobody can tell
+        except OSError:  # EAGAIN: not in the page cache; EOPNOTSUPP: nobody can tell; EIO
             return None
         return buffer.tobytes() if got == n else None
 
@@ -109,9 +113,12 @@ class Content:
         for at in range(start, stop, _PREFETCH):
             os.posix_fadvise(self.fd, at, min(_PREFETCH, stop - at), os.POSIX_FADV_WILLNEED)
 
-    def stamp(self) -> Stamp:
-        """What the file looks like now."""
-        now = os.fstat(self.fd)
+    def stamp(self) -> Stamp | None:
+        """What the file looks like now; None where the disk does not say."""
+        try:
+            now = os.fstat(self.fd)
+        except OSError:
+            return None
         return Stamp(now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
 
     def close(self) -> None:
@@ -276,9 +283,12 @@ class Shelf:
             os.unlink("probe", dir_fd=self._folder)
 
     def _content(self, fd: int, key: bytes, *, writable: bool) -> Content:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise FileNotFoundError(errno.EINVAL, "not a file")
+        except OSError:
             os.close(fd)
-            raise FileNotFoundError(errno.EINVAL, "not a file")
+            raise
         make = Content if self._wrap is None else self._wrap(key)
         return make(fd, self._scratch, in_ram=self._in_ram, writable=writable)
 

@@ -7,24 +7,15 @@ from typing import Protocol, TypeVar
 
 from phonofs.cache.blocks import BLOCK, Seals, bytes_of, touched_blocks, whole_blocks
 from phonofs.cache.digest import Hash
-from phonofs.cache.holding import Holding, View
+from phonofs.cache.holding import Counters, Holding, View
 from phonofs.cache.index import Identity, Row
-from phonofs.cache.shelf import Content, Stamp
+from phonofs.cache.late import LateContent
+from phonofs.cache.shelf import UNKNOWN, Content, Stamp
 from phonofs.ranges import Ranges
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-class Counters:
-    """Bytes in and out since the start, for statistics. Owner: the cache."""
-
-    def __init__(self) -> None:
-        self.read_bytes = 0
-        self.written_bytes = 0
-        self.lost_bytes = 0
-        self.refused_bytes = 0
 
 
 class Host(Protocol):
@@ -41,6 +32,15 @@ class Host(Protocol):
     def open_memory(self) -> Content | None:
         """A place in memory, or None where there is none."""
 
+    def place_late(self, stock: "Stock") -> Content | None:
+        """A place for a content that is put on disk later; None where it must be there at once."""
+
+    def left_late(self, stock: "Stock") -> None:
+        """It does not wait to be put on disk any more."""
+
+    def put_now(self, stock: "Stock") -> None:
+        """Put on disk what waits to be put there."""
+
     def declare(self, identity: Identity, size: int) -> bool:
         """Note that bytes of it are going to be on disk; False where they must not."""
 
@@ -55,6 +55,9 @@ class Host(Protocol):
 
     def trouble(self, error: Exception) -> None:
         """The disk failed."""
+
+    def no_memory(self, error: Exception) -> None:
+        """Neither disk nor memory took bytes."""
 
     def save(self, stock: "Stock") -> None:
         """Write its row."""
@@ -131,6 +134,11 @@ class Stock:
     def unsaved(self) -> bool:
         """Whether its row is not yet what it has to be once this is closed."""
         return (self.unsaved_since is not None or self.declared) and not self.passed_by
+
+    @property
+    def late(self) -> bool:
+        """Whether its file is yet to be made: its bytes wait in memory, charged for already."""
+        return self.disk is not None and isinstance(self.disk.content, LateContent)
 
     # Gaining and losing bytes
 
@@ -221,6 +229,8 @@ class Stock:
         """The real length of the object is ``size``: what lies behind it is forgotten."""
         if size == self.size:
             return
+        if self.late and size > self.size:
+            self.host.put_now(self)  # there is no room in memory for more than was said
         edge, end = min(size, self.size), max(size, self.size)
         self._discard(edge, end)
         for gap in self.trusted.missing(edge // BLOCK * BLOCK, edge):
@@ -231,6 +241,7 @@ class Stock:
         """The object is withdrawn: nothing of it is given out or kept from now on."""
         self.forgotten = True
         self.drop(0, self.size)
+        self.host.left_late(self)
 
     # Its files
 
@@ -293,8 +304,28 @@ class Stock:
         if disk is not None:
             self.host.give(disk.charge)
             self._retire(disk)
+        self.host.left_late(self)
         self.declared = False
         self.saved(final=True)
+
+    def put_down(self, stamp: Stamp) -> None:
+        """What waited in memory is in its file now, which is closed; ``stamp`` is the file's."""
+        assert self.disk is not None
+        self.host.left_late(self)
+        self.disk.content = None
+        self._stamp = stamp
+
+    def stay_in_memory(self) -> None:
+        """What waits in memory cannot be put on disk."""
+        disk = self.disk
+        self.in_memory = True
+        if disk is not None and self.memory is None and not self.forgotten:
+            self.memory = Holding(disk.content, disk.held, disk.charge)
+            self.host.take_memory(disk.charge)
+        elif disk is not None:
+            for start, stop in disk.held:
+                self.drop(start, stop)
+        self.abandon_disk()
 
     def _distrust(self, disk: Holding) -> None:
         """Somebody touched the file while it was closed: its blocks are checked again."""
@@ -330,7 +361,7 @@ class Stock:
                 self.drop(start, stop)
             self._drop_memory()
         if self.disk is not None and self.disk.content is not None:
-            self._stamp = self.disk.content.stamp()
+            self._stamp = self.disk.content.stamp() or UNKNOWN
             self.disk.close()
         self.declared = False
 

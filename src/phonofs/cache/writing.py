@@ -3,6 +3,7 @@
 import logging
 
 from phonofs.cache.holding import Holding
+from phonofs.cache.shelf import Content
 from phonofs.cache.stock import Stock
 from phonofs.ranges import Ranges
 
@@ -42,7 +43,9 @@ def keep(stock: Stock, ranges: Ranges) -> None:
 def _to_disk(stock: Stock, offset: int, stop: int, data: Data) -> bool:
     if stock.in_memory:
         return False
-    disk = stock.disk if stock.declared else _declared_disk(stock)
+    disk = stock.disk if stock.declared else None
+    if disk is None or disk.content is None:
+        disk = _declared_disk(stock)
     if disk is None or not _write_charged(stock, disk, offset, stop, data):
         stock.in_memory = True
         return False
@@ -68,12 +71,17 @@ def _write_charged(stock: Stock, disk: Holding, offset: int, stop: int, data: Da
 
 
 def _declared_disk(stock: Stock) -> Holding | None:
-    """The open file, after its row is there; None where the disk is not to be used."""
+    """The open file, after its row is there; None where the disk is not to be used.
+
+    That of a small new content is in memory, and is made with its row a moment later.
+    """
+    if stock.disk is None and (place := stock.host.place_late(stock)) is not None:
+        stock.disk, stock.declared = Holding(place), True
+        return stock.disk
     if not stock.host.declare(stock.identity, stock.size):
         return None
     if stock.disk is None:
-        content = stock.host.create_file(stock.identity)
-        stock.disk = Holding(content) if content is not None else None
+        stock.disk = _held(stock.host.create_file(stock.identity))
     elif not stock.open_disk():
         return None
     disk = stock.disk
@@ -91,7 +99,7 @@ def _to_memory(stock: Stock, offset: int, stop: int, data: Data) -> bool:
     try:
         memory.content.write(offset, data)
     except OSError as error:
-        log.error("no memory for the bytes of %s: %s", stock.identity.id, error.strerror)
+        stock.host.no_memory(error)
         return False
     memory.held.add(offset, stop)
     if stock.disk is not None:
@@ -100,6 +108,15 @@ def _to_memory(stock: Stock, offset: int, stop: int, data: Data) -> bool:
 
 
 def _new_memory(stock: Stock) -> Holding | None:
-    content = stock.host.open_memory()
-    stock.memory = Holding(content) if content is not None else None
+    stock.memory = _held(stock.host.open_memory())
     return stock.memory
+
+
+def _held(content: Content | None) -> Holding | None:
+    """An empty holding of a place, if there is one; closed where there is no memory for it."""
+    try:
+        return Holding(content) if content is not None else None
+    except MemoryError:
+        if content is not None:
+            content.close()
+        raise

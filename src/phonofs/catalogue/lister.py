@@ -12,17 +12,18 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import trio
 
 from phonofs.catalogue.paging import Paging, Passes
 from phonofs.catalogue.plan import Knowledge
-from phonofs.catalogue.service import Service
+from phonofs.catalogue.service import Paged, Service
+from phonofs.catalogue.sizes import Sizes
 from phonofs.catalogue.store import Catalogue, Change
 from phonofs.errors import Malformed, ServiceError, Unavailable
 from phonofs.model import Page, Query, Record
-from phonofs.tree.layout import Folder
+from phonofs.tree.layout import ROOT, Folder
 
 log = logging.getLogger(__name__)
 
@@ -39,26 +40,22 @@ AT_ONCE = 5
 """Pages taken in together, where as many are there: a fifth less work than one by one, and 15 ms
 in which nobody else is served."""
 
+TOGETHER_S = 10.0
+"""A listing asked for this short a while before the follower began counts as one asked for after:
+the follower's next poll goes back further than that (``changes.OVERLAP_MS``)."""
+
 MOST_ODD_PAGES = 20
 """Pages without a single usable record before a part is given up."""
 
 _Value = TypeVar("_Value")
+_One = tuple[Record | None, int | None]
 
 
-class Paged(Protocol):
-    """The settings of the lister (``config.Settings`` has them)."""
+class _Edge(NamedTuple):
+    """Up to when a listing can speak, if it is followed (epoch ms), and when it was asked for."""
 
-    @property
-    def page_size(self) -> int:
-        """Records a search page."""
-
-    @property
-    def max_connections(self) -> int:
-        """To the service, all in all."""
-
-    @property
-    def read_deadline(self) -> float:
-        """Seconds that anybody waits at most."""
+    ms: int | None
+    asked_s: float
 
 
 class _Flight:
@@ -70,7 +67,7 @@ class _Flight:
 
 
 class Lister:
-    """Owns the listings on their way and when each folder was last looked at."""
+    """Owns the listings on their way, when each folder was last looked at, and guesses of sizes."""
 
     def __init__(
         self,
@@ -90,6 +87,7 @@ class Lister:
         self._now_ms = now_ms
         self._flights: dict[int, _Flight] = {}
         self._looked: dict[int, float] = {}
+        self._sizes = Sizes()
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -112,6 +110,14 @@ class Lister:
             return True
         rested = trio.current_time() - self._looked.get(ino, -math.inf) >= PAUSE_S
         return rested and ino not in self._flights and knowledge.stale(of)
+
+    def begin(self) -> None:
+        """Look at what each region has where that was never done: it is what is opened first."""
+        regions = [entry.ino for entry in self._catalogue.children(ROOT) if entry.folder]
+        for ino in [ROOT] if self._catalogue.shown_folder(ROOT) else regions:
+            of = self._catalogue.shown_folder(ino)
+            if of is not None and ino not in self._flights and not self._knowledge(of).whole(of):
+                self._start(ino, of)
 
     async def list(self, ino: int) -> None:
         """Ask the service for a folder; all callers for one folder share one listing.
@@ -142,8 +148,12 @@ class Lister:
     def _start(self, ino: int, of: Folder) -> _Flight:
         if self._nursery is None:
             raise Unavailable("the lister is not running")
-        flight = self._flights[ino] = _Flight()
-        self._nursery.start_soon(self._fly, ino, of, flight)
+        flight = _Flight()
+        try:
+            self._nursery.start_soon(self._fly, ino, of, flight)  # it begins to run later
+        except RuntimeError as error:  # the last listing has just ended, and it with it
+            raise Unavailable("the lister is not running") from error
+        self._flights[ino] = flight
         return flight
 
     async def _fly(self, ino: int, of: Folder, flight: _Flight) -> None:
@@ -158,6 +168,8 @@ class Lister:
         except* ServiceError as group:
             flight.error = _first(group)
             log.debug("listing %s failed: %s", of.name or "the root", flight.error)
+        except* Exception:  # the listings of others go on
+            log.exception("listing %s failed by a fault of phonofs", of.name or "the root")
         finally:
             self._looked[ino] = trio.current_time()
             del self._flights[ino]
@@ -196,21 +208,24 @@ class Lister:
             descending=descending,
         )
 
-    def _edge_before(self, of: Folder) -> int | None:
+    def _edge_before(self, of: Folder) -> _Edge:
         """Up to when a listing that begins now can speak, if the follower brings the rest."""
         region = self._catalogue.region_of(of)
         following = self._catalogue.progress.following(region)
-        return self._catalogue.progress.watermark(region) if following else None
+        edge_ms = self._catalogue.progress.watermark(region) if following else None
+        return _Edge(edge_ms, trio.current_time())
 
-    def _mark(self, of: Folder, start_ms: int, stop_ms: int, edge_ms: int | None) -> None:
-        """Call a stretch listed, as far as the listing speaks: ``edge_ms`` if it is followed,
-        else the newest change it showed.
+    def _mark(self, of: Folder, start_ms: int, stop_ms: int, edge: _Edge) -> None:
+        """Call a stretch listed, as far as the listing speaks: to its edge if it is followed,
+        else to the newest change it showed.
 
-        Not if the follower began while it ran: it would take changes for known that are not.
+        Not if the follower began long after it: it would take changes for known that are not.
         """
-        region = self._catalogue.region_of(of)
+        region, edge_ms = self._catalogue.region_of(of), edge.ms
         if edge_ms is None and not self._catalogue.progress.following(region):
             edge_ms = self._catalogue.progress.newest_ms(region)
+        elif edge_ms is None and trio.current_time() - edge.asked_s <= TOGETHER_S:
+            edge_ms = self._catalogue.progress.watermark(region)
         if edge_ms is not None:
             self._catalogue.progress.mark_listed(region, start_ms, min(stop_ms, edge_ms))
 
@@ -244,39 +259,41 @@ class Lister:
 
         The stretch is not cut at the edge: what was created there is asked for too.
         """
-        region, edge_ms = self._catalogue.region_of(of), self._edge_before(of)
-        ends: dict[bool, Record | None] = {}
+        region, edge = self._catalogue.region_of(of), self._edge_before(of)
+        ends: dict[bool, _One] = {}
 
         async def look(descending: bool) -> None:
             query = self._query(of, start_ms, stop_ms, descending=descending)
             ends[descending] = await self._one(region, query)
 
         await self._each(look, (False, True))
-        first, last = ends[False], ends[True]
+        (first, total), (last, _) = ends[False], ends[True]
         self._take_in([end for end in (first, last) if end], known=False)
         if first is None or last is None:
-            self._mark(of, start_ms, stop_ms, edge_ms)
+            self._mark(of, start_ms, stop_ms, edge)
         else:
-            self._mark(of, start_ms, first.created_ms, edge_ms)
-            self._mark(of, last.created_ms + 1, stop_ms, edge_ms)
+            self._sizes.spread(of.region, first.created_ms, last.created_ms, total)
+            self._mark(of, start_ms, first.created_ms, edge)
+            self._mark(of, last.created_ms + 1, stop_ms, edge)
 
     async def _probe(self, of: Folder, part: Folder) -> None:
         """Whether a part holds anything; what was found is kept."""
-        edge_ms = self._edge_before(of)
+        edge = self._edge_before(of)
         span = self._knowledge(of).span(part)
-        found = await self._one(self._catalogue.region_of(of), self._query(of, *span))
+        found, total = await self._one(self._catalogue.region_of(of), self._query(of, *span))
+        self._sizes.said(part, total)
         if found is not None:
             self._take_in([found], known=False)
         else:
-            self._mark(of, *span, edge_ms)
+            self._mark(of, *span, edge)
 
-    async def _one(self, region: str, query: Query) -> Record | None:
-        """The first record of a search that can be used."""
+    async def _one(self, region: str, query: Query) -> _One:
+        """The first record of a search that can be used, and how many there are in all."""
         key, limit = 0, 1
         for _ in range(MOST_ODD_PAGES):
             page = await self._service.search(region, query, key, limit)
             if page.records or page.last or not page.count:
-                return page.records[0] if page.records else None
+                return (page.records[0] if page.records else None), page.total
             key, limit = key + page.count, self._page_size
         raise Malformed(f"no record of {key} in {region} can be understood")
 
@@ -288,20 +305,21 @@ class Lister:
         known = self._knowledge(of).whole(of)
         start_ms, stop_ms = self._knowledge(of).span(of)
         before = self._catalogue.known_objects(region, start_ms, stop_ms)
-        edge_ms = self._edge_before(of)
+        edge = self._edge_before(of)
         passes = Passes()
         while passes.again:
             query = self._query(of, start_ms, stop_ms)
-            passes.feed(await self._pass(region, query, known=known))
+            passes.feed(await self._pass(of, region, query, known=known))
+        self._sizes.listed(of, len(passes.seen))
         if not passes.complete:
             raise Unavailable(f"{of.name} changed all the time while it was listed; try again")
         if not passes.rejected:  # what could not be understood cannot be called gone
             self._tell(self._catalogue.reconcile(before, passes.seen, self._now_ms()))
-        self._mark(of, start_ms, stop_ms, edge_ms)
+        self._mark(of, start_ms, stop_ms, edge)
 
-    async def _pass(self, region: str, query: Query, *, known: bool) -> Paging:
+    async def _pass(self, of: Folder, region: str, query: Query, *, known: bool) -> Paging:
         """All pages of a search once, side by side, each taken in when it is there."""
-        paging = Paging(self._page_size, self._slots)
+        paging = Paging(self._page_size, self._slots, self._sizes.expected(of))
         send, receive = trio.open_memory_channel[tuple[int, Page]](math.inf)
 
         async def page(key: int, limit: int) -> None:

@@ -29,13 +29,17 @@ class Paging:
     is done when nothing is in flight, no offset before the end is missing, and the end was seen.
     """
 
-    def __init__(self, limit: int, side_by_side: int) -> None:
-        """``limit`` records a page; at most ``side_by_side`` pages in flight."""
+    def __init__(self, limit: int, side_by_side: int, expected: int = 0) -> None:
+        """``limit`` records a page; at most ``side_by_side`` pages in flight.
+
+        ``expected`` is a guess at how many records there are: so many are asked for at once.
+        """
         self.seen: set[str] = set()
         self.rejected = 0
         self.shifted = False
         self._limit = limit
         self._side_by_side = side_by_side
+        self._ramp = max(1, -(-expected // limit))
         self._covered = Ranges()
         self._flying: dict[int, int] = {}
         self._edges: dict[int, str] = {}
@@ -76,7 +80,7 @@ class Paging:
     def _allowed(self) -> int:
         """1, 2, 4, 8 … in flight while the end is unknown; all at once when it is known."""
         known = self._total is not None and self._pages > 0
-        return self._side_by_side if known else min(self._pages + 1, self._side_by_side)
+        return self._side_by_side if known else min(self._ramp + self._pages, self._side_by_side)
 
     def _next_key(self) -> int | None:
         reached = Ranges(self._covered)
@@ -125,9 +129,9 @@ class Paging:
         """The end is where a last page stops, unless another one reached further."""
         if page.count == 0:
             self._beyond = key if self._beyond is None else min(self._beyond, key)
-        if stop > self._top:
+        if page.count and stop > self._top:
             self._closed = False
-            self._top = stop if page.count else self._top
+            self._top = stop
         ends_here = page.last and page.count > 0 and stop == self._top
         nothing_after = self._beyond is not None and self._beyond <= self._top
         self._closed = self._closed or ends_here or nothing_after

@@ -1,4 +1,4 @@
-"""What the catalogue asks of the service; ``css.client.Client`` gives it."""
+"""What the catalogue asks of the service, which ``css.client.Client`` is, and how."""
 
 from typing import Protocol
 
@@ -18,3 +18,19 @@ class Service(Protocol):
         urgent: bool = True,
     ) -> Page:
         """The page that begins at offset ``page_key``. Raises ServiceError."""
+
+
+class Paged(Protocol):
+    """The settings of the lister (``config.Settings`` has them)."""
+
+    @property
+    def page_size(self) -> int:
+        """Records a search page."""
+
+    @property
+    def max_connections(self) -> int:
+        """To the service, all in all."""
+
+    @property
+    def read_deadline(self) -> float:
+        """Seconds that anybody waits at most."""

@@ -10,6 +10,7 @@ from phonofs.css.answers import failure
 from phonofs.css.auth import Keeper
 from phonofs.css.transport import Answer, Ask, Stream, Transport
 from phonofs.errors import ServiceError
+from phonofs.urgency import Urgency
 
 LARGEST_ERROR = 1 << 14
 """How much of an unsuccessful answer is looked at (does it speak of cold storage?)."""
@@ -29,7 +30,7 @@ class Api:
         question = f"?{urlencode(query, quote_via=quote)}" if query else ""
         return f"{self._base}/storage/{quote(region, safe='')}/v3/{parts}{question}"
 
-    async def open(self, ask: Ask, *, urgent: bool = True) -> Stream:
+    async def open(self, ask: Ask, *, urgent: bool | Urgency = True) -> Stream:
         """The answer with its body still to come, whatever its status; the caller closes it.
 
         A 401 wakes the keeper, and the request goes once more with the fresh token.

@@ -24,6 +24,7 @@ from phonofs.css.retry import pause_for, retryable
 from phonofs.css.transport import Answer, Ask, Transport
 from phonofs.errors import Gone, Malformed, Refused, Unavailable
 from phonofs.model import Page, Query, Record
+from phonofs.urgency import Urgency
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ class Client:
         start: int,
         stop: int | None,
         *,
-        urgent: bool = True,
+        urgent: bool | Urgency = True,
         etag: str | None = None,
     ) -> AsyncIterator[Body]:
         """The bytes ``[start, stop)`` of an object (``stop`` None: to the end), on their way.

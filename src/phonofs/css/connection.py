@@ -124,10 +124,10 @@ async def connect(
             check_address(str(sock.getpeername()[0]))
         if context is not None:
             sock = await _secured(sock, host, context)
+        return Connection(sock)
     except BaseException:
         sock.close()
         raise
-    return Connection(sock)
 
 
 async def _secured(sock: socket.socket, host: str, context: ssl.SSLContext) -> ssl.SSLSocket:

@@ -23,6 +23,7 @@ from phonofs.css.promises import Promise, Wanted, promised
 from phonofs.css.records import LARGEST_OBJECT
 from phonofs.css.transport import Ask, Chunk, Stream
 from phonofs.errors import Archived, Malformed, ServiceError, Unavailable
+from phonofs.urgency import Urgency
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Wish:
     id: str
     size: int
     wanted: Wanted
-    urgent: bool
+    urgent: bool | Urgency
 
     @property
     def key(self) -> Key:

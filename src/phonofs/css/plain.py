@@ -52,7 +52,9 @@ def plain_record(source: bytes, region: str) -> Record | None:
         return None
     try:
         shape = _DECODER.decode(source)
-        created_ms, updated_ms = _time_ms(shape.createdTime), _time_ms(shape.updatedTime)
+        created_ms = updated_ms = _time_ms(shape.createdTime)
+        if shape.updatedTime != shape.createdTime:
+            updated_ms = _time_ms(shape.updatedTime)
     except (msgspec.MsgspecError, ValueError, KeyError, RecursionError):
         return None
     return _record(shape, created_ms, updated_ms, source, region) if _is_plain(shape) else None

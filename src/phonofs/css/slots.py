@@ -9,6 +9,8 @@ import random
 
 import trio
 
+from phonofs.urgency import Urgency
+
 KEPT_FREE = 2
 """Slots that requests nobody waits for leave to those somebody waits for."""
 
@@ -44,12 +46,32 @@ class Slots:
         self.in_use -= 1
         self.ahead_in_use -= not urgent
         assert 0 <= self.ahead_in_use <= self.in_use
+        self._hand_on()
+
+    def _hand_on(self) -> None:
         while self._urgent_line and self._free(urgent=True):
             self._take(urgent=True)
             self._urgent_line.unpark()
         while self._ahead_line and self._free(urgent=False):
             self._take(urgent=False)
             self._ahead_line.unpark()
+
+    async def take(self, urgent: bool | Urgency) -> "Hold":
+        """The same as :meth:`acquire`, for a request that may become urgent while it runs."""
+        as_urgent = bool(urgent)
+        await self.acquire(urgent=as_urgent)
+        return Hold(self, urgent, as_urgent)
+
+    def promote(self) -> bool:
+        """For one that holds a slot and was not urgent somebody waits now; whether it counts so.
+
+        Another may go ahead in its place while that leaves a slot free for who comes next.
+        """
+        if self.in_use + 1 >= self.total:
+            return False
+        self.ahead_in_use -= 1
+        self._hand_on()
+        return True
 
     def statistics(self) -> dict[str, int]:
         """Slots in all, in use, in use ahead, and how many wait."""
@@ -74,6 +96,32 @@ class Slots:
         except BaseException:
             self.release(urgent=urgent)
             raise
+
+
+class Hold:
+    """One slot that is held; given back once, by :meth:`release`."""
+
+    __slots__ = ("_slots", "_urgency", "urgent")
+
+    def __init__(self, slots: Slots, urgency: bool | Urgency, urgent: bool) -> None:
+        self._slots = slots
+        self._urgency = urgency if isinstance(urgency, Urgency) else None
+        self.urgent = urgent
+        if urgent or self._urgency is None:
+            return
+        if self._urgency:
+            self._rise()
+        else:
+            self._urgency.on_rise = self._rise
+
+    def _rise(self) -> None:
+        self.urgent = self._slots.promote()
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._urgency is not None:
+            self._urgency.on_rise = None
+        self._slots.release(urgent=self.urgent)
 
 
 class Gate:

@@ -24,11 +24,12 @@ from phonofs.css.answers import Headers, asked_pause_s, content_length
 from phonofs.css.origins import Origin, Targets, origin_of
 from phonofs.css.pace import Pace
 from phonofs.css.proxies import environment_proxies, proxy_for, through
-from phonofs.css.slots import Gate, Slots
+from phonofs.css.slots import Gate, Hold, Slots
 from phonofs.css.tls import trusting
 from phonofs.css.transport_errors import EXPECTED, explained
 from phonofs.css.wire import WireBody, WireTransport
 from phonofs.errors import Malformed, PhonofsError, ServiceError, Unavailable, UsageError
+from phonofs.urgency import Urgency
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ class Transport:
 
     @asynccontextmanager
     async def stream(
-        self, ask: Ask, *, urgent: bool = True, bearer: Bearer | None = None
+        self, ask: Ask, *, urgent: bool | Urgency = True, bearer: Bearer | None = None
     ) -> "AsyncIterator[Stream]":
         """The answer to ``ask``, its body still to come; closed when the block is left."""
         stream = await self.open(ask, urgent=urgent, bearer=bearer)
@@ -162,7 +163,7 @@ class Transport:
             return Answer(stream.status, stream.headers, body, stream.token, stream.pause_s)
 
     async def open(
-        self, ask: Ask, *, urgent: bool = True, bearer: Bearer | None = None
+        self, ask: Ask, *, urgent: bool | Urgency = True, bearer: Bearer | None = None
     ) -> "Stream":
         """As :meth:`stream`, for a caller that closes it: until then it holds a slot.
 
@@ -171,12 +172,12 @@ class Transport:
         """
         origin = origin_of(ask.url)
         assert bearer is None or origin == self.targets.api, "the token stays with the service"
-        token = await self._admit(urgent, bearer)
+        hold, token = await self._admit(urgent, bearer)
         try:
             response = await self._send(ask, origin, token)
-            stream = Stream(self, ask, origin.host, response, token, urgent)
+            stream = Stream(self, ask, origin.host, response, token, hold)
         except BaseException as error:
-            self.slots.release(urgent=urgent)
+            hold.release()
             if isinstance(error, ServiceError):
                 self.counts.errors[type(error).__name__] += 1
             raise
@@ -197,7 +198,9 @@ class Transport:
             "paused_s": round(self.gate.closed_s, 3),
         }
 
-    async def _admit(self, urgent: bool, bearer: Bearer | None) -> Token | None:
+    async def _admit(
+        self, urgent: bool | Urgency, bearer: Bearer | None
+    ) -> tuple[Hold, Token | None]:
         """Hold a slot, with the gate open and a token valid at that very moment.
 
         Nobody waits for the gate or a token while holding a slot: the keeper needs one too.
@@ -206,11 +209,11 @@ class Transport:
             if bearer is not None:
                 await bearer.token()
             await self.gate.passed()
-            await self.slots.acquire(urgent=urgent)
+            hold = await self.slots.take(urgent)
             token = bearer.current() if bearer is not None else None
             if not self.gate.closed_s and (bearer is None or token is not None):
-                return token
-            self.slots.release(urgent=urgent)
+                return hold, token
+            hold.release()
 
     async def _send(self, ask: Ask, origin: Origin, token: Token | None) -> httpx.Response:
         self.counts.requests[ask.kind] += 1
@@ -287,7 +290,7 @@ class Transport:
 class Stream:
     """An answer whose body is still to come: an async iterator over its chunks, in order.
 
-    Holds a slot until :meth:`aclose`, which may be called more than once.
+    Holds a slot until its last byte came, or :meth:`aclose`, which may be called more than once.
     """
 
     def __init__(
@@ -297,7 +300,7 @@ class Stream:
         host: str,
         response: httpx.Response,
         token: Token | None,
-        urgent: bool,
+        hold: Hold,
     ) -> None:
         self.status = response.status_code
         self.headers: Headers = {key.lower(): value for key, value in response.headers.items()}
@@ -309,7 +312,7 @@ class Stream:
         self._response = response
         self._wire = response.stream if isinstance(response.stream, WireBody) else None
         self._chunks: AsyncIterator[Chunk] = aiter(response.stream)  # type: ignore[arg-type]
-        self._urgent = urgent
+        self._hold = hold
         self._pace = Pace(transport.timeout_s)
         self._received = 0
         self._closed = False
@@ -334,6 +337,11 @@ class Stream:
         self._transport.counts.received_bytes += len(chunk)
         if self._pace.too_slow(waited_s, len(chunk)):
             raise self._failed(self._too_slow())
+        if self._wire is not None and self._wire.over and not self._closed:
+            chunk = bytes(chunk)  # the buffer it lies in may be another's from now on
+            self._closed = True
+            self._wire.close()
+            self._hold.release()
         return chunk
 
     def _now(self) -> Chunk | None:
@@ -366,14 +374,13 @@ class Stream:
             with trio.move_on_after(CLOSING_S, shield=True):
                 await self._close()
         finally:
-            self._transport.slots.release(urgent=self._urgent)
+            self._hold.release()
 
     async def _close(self) -> None:
         try:
             if self._wire is None and self._received == content_length(self.headers):
                 await anext(self._chunks, None)  # httpcore keeps what was read to its very end
-            closing = getattr(self._chunks, "aclose", None)
-            if closing is not None:
+            if (closing := getattr(self._chunks, "aclose", None)) is not None:
                 await closing()
             await self._response.aclose()
         except (httpx.HTTPError, OSError, RuntimeError, trio.BrokenResourceError) as error:

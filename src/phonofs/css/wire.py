@@ -1,8 +1,9 @@
-"""A transport under httpx for speed: h11 reads the heads, the socket itself the bodies.
+"""A transport under httpx for speed: the bodies come from the socket itself.
 
 Used by :mod:`phonofs.css.transport`, which guards it as it guards httpx's own: slots, deadlines,
-checks. A body of known length comes straight from the socket as views of one reused buffer; any
-other is decoded by h11. Proxies are left to httpx's own transport.
+checks. A body of known length comes straight from the socket as views of one reused buffer. A
+head that is plain is read in one step (:mod:`phonofs.css.heads`); all other heads and bodies are
+h11's. Proxies are left to httpx's own transport.
 
 A connection goes back only after its answer was read to its end; in every other case, whatever
 was cancelled or failed, it is closed at once and synchronously.
@@ -12,23 +13,30 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import h11
 import httpx
 
-from phonofs.css.connection import Connection, connect
+from phonofs.css.connection import BUFFER_BYTES, Connection, connect
+from phonofs.css.heads import Head, plain_head, request_head
 from phonofs.css.origins import Origin
 
 log = logging.getLogger(__name__)
 
+PLAIN_BYTES = 1 << 13
+"""A head that is longer is read by h11, as one that does not come at once."""
+
 HEAD_BYTES = 1 << 14
-"""Read at a time while the head comes; what it holds of the body passes through h11."""
+"""Read at a time for h11; what it holds of the body is copied."""
 
 LARGEST_HEAD = 1 << 16
 
 NO_BODY = frozenset({204, 304})
+
+Piece = bytes | memoryview
 
 
 class WireTransport(httpx.AsyncBaseTransport):
@@ -136,19 +144,13 @@ class WireTransport(httpx.AsyncBaseTransport):
         self, connection: Connection, origin: Origin, request: httpx.Request
     ) -> httpx.Response:
         """Send the request and read the answer's head. Closes the connection where it fails."""
-        machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
         try:
-            head = await _ask(connection, machine, request)
-            body = WireBody(self, origin, connection, machine, _length(head))
+            begun = await _ask(connection, request)
         except BaseException:
             connection.close()
             raise
-        return httpx.Response(
-            head.status_code,
-            headers=head.headers.raw_items(),
-            stream=body,
-            extensions={"http_version": b"HTTP/" + head.http_version},
-        )
+        body = WireBody(self, origin, connection, begun)
+        return httpx.Response(begun.status, headers=begun.headers, stream=body)
 
 
 class WireBody(httpx.AsyncByteStream):
@@ -159,39 +161,34 @@ class WireBody(httpx.AsyncByteStream):
     """
 
     def __init__(
-        self,
-        transport: WireTransport,
-        origin: Origin,
-        connection: Connection,
-        machine: h11.Connection,
-        length: int | None,
+        self, transport: WireTransport, origin: Origin, connection: Connection, begun: "_Begun"
     ) -> None:
         self._transport = transport
         self._origin = origin
         self._connection: Connection | None = connection
-        self._machine = machine
-        self._ended = False
-        self._first: list[bytes] = []
+        self._machine = begun.machine
+        self._stays = begun.stays
+        self._first = begun.first
         self._left: int | None = None
-        if length is not None:
-            self._first = self._decoded()
-            self._left = length - sum(map(len, self._first))
+        self._ended = False
+        if begun.length is not None:
+            self._left = begun.length - sum(map(len, begun.first))
             self._ended = self._left == 0
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
-    async def __anext__(self) -> bytes | memoryview:
+    async def __anext__(self) -> Piece:
         """The next piece. Raises httpx.ReadError or RemoteProtocolError where it is cut off."""
         if self._first:
             return self._first.pop(0)
         if self._ended or self._connection is None:
-            await self.aclose()
+            self.close()
             raise StopAsyncIteration
         with _Dropping(self):
             return await self._receive(self._connection)
 
-    def now(self) -> bytes | memoryview | None:
+    def now(self) -> Piece | None:
         """The next piece of a body of known length, where that needs no waiting; else None.
 
         Spares most pieces a timeout. Raises as waiting for it does.
@@ -210,7 +207,11 @@ class WireBody(httpx.AsyncByteStream):
         return self._ended and not self._first
 
     async def aclose(self) -> None:
-        """Keep the connection where the answer is complete, else close it. Does not wait."""
+        """As :meth:`close`."""
+        self.close()
+
+    def close(self) -> None:
+        """Keep the connection where the answer is complete, else close it."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -219,7 +220,7 @@ class WireBody(httpx.AsyncByteStream):
         else:
             connection.close()
 
-    async def _receive(self, connection: Connection) -> bytes | memoryview:
+    async def _receive(self, connection: Connection) -> Piece:
         if self._left is None:
             return await self._receive_decoded(connection)
         return self._took(await connection.receive(self._left))
@@ -232,29 +233,21 @@ class WireBody(httpx.AsyncByteStream):
         self._ended = self._left == 0
         return view
 
-    async def _receive_decoded(self, connection: Connection) -> bytes:
+    async def _receive_decoded(self, connection: Connection) -> Piece:
         """Through h11; an empty piece at the end."""
+        assert self._machine is not None
         while not self._ended and not self._first:
-            self._first = self._decoded()
+            self._first, self._ended = _decoded(self._machine)
             if not self._first and not self._ended:
                 self._machine.receive_data(bytes(await connection.receive(HEAD_BYTES * 4)))
         return self._first.pop(0) if self._first else b""
 
-    def _decoded(self) -> list[bytes]:
-        """What h11 has of the body already; sets ``_ended`` where that is all."""
-        pieces = []
-        while True:
-            event = self._machine.next_event()
-            if isinstance(event, h11.Data):
-                pieces.append(bytes(event.data))
-                continue
-            if isinstance(event, h11.EndOfMessage):
-                self._ended = True
-            return pieces
-
     def _may_stay(self) -> bool:
         """HTTP/1.1, no ``Connection: close``, and nothing came after the end."""
-        return self._machine.our_state is h11.DONE and self._machine.trailing_data == (b"", False)
+        machine = self._machine
+        if machine is None:
+            return self._stays
+        return machine.our_state is h11.DONE and machine.trailing_data == (b"", False)
 
     def drop(self) -> None:
         """Close the connection: what comes of it is of no more use."""
@@ -293,50 +286,92 @@ class _Silent(Exception):
     """The connection broke before a byte of an answer came."""
 
 
-async def _ask(
-    connection: Connection, machine: h11.Connection, request: httpx.Request
-) -> h11.Response:
-    try:
-        message = _encoded(machine, request)
-    except h11.LocalProtocolError as error:
-        raise httpx.LocalProtocolError("the request cannot be sent") from error
+@dataclass(slots=True)
+class _Begun:
+    """An answer of which the head has come.
+
+    first    what came of the body with it, decoded; a view holds until more is received
+    length   that of the body; None where h11 finds its end
+    machine  h11 at work; None for a plain head
+    stays    of a plain one: whether the connection can be used again
+    """
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    first: list[Piece]
+    length: int | None
+    machine: h11.Connection | None = None
+    stays: bool = False
+
+
+async def _ask(connection: Connection, request: httpx.Request) -> _Begun:
+    """Send a request and receive until the answer's head is there."""
+    message = request_head(request.method, request.url.raw_path, request.headers.raw)
+    if message is None:
+        raise httpx.LocalProtocolError("the request cannot be sent")
     heard = False
     try:
-        await connection.send(message)
-        while True:
-            event = machine.next_event()
-            if isinstance(event, h11.Response):
-                return event
-            if event is h11.NEED_DATA:
-                data = bytes(await connection.receive(HEAD_BYTES))
-                if not data and not heard:
-                    raise _Silent("the server closed the connection")
-                heard = True
-                machine.receive_data(data)
-            elif not isinstance(event, h11.InformationalResponse):
-                raise httpx.RemoteProtocolError("no answer")
+        await connection.send(message + request.content)
+        view = await connection.receive(BUFFER_BYTES)
+        if not view:
+            raise _Silent("the server closed the connection")
+        heard = True
+        head = plain_head(bytes(view[:PLAIN_BYTES]))
+        if head is not None:
+            return _plain(head, view)
+        return await _read_head(connection, request, bytes(view))
     except OSError as error:
         if not heard:
             raise _Silent(type(error).__name__) from error
         raise httpx.ReadError(type(error).__name__) from error
-    except h11.RemoteProtocolError as error:
+    except h11.ProtocolError as error:
         raise httpx.RemoteProtocolError("not HTTP") from error
+
+
+def _plain(head: Head, view: memoryview) -> _Begun:
+    rest = view[head.size : head.size + head.length]
+    more = len(view) > head.size + head.length
+    first: list[Piece] = [rest] if rest else []
+    return _Begun(head.status, head.headers, first, head.length, None, head.stays and not more)
+
+
+async def _read_head(connection: Connection, request: httpx.Request, data: bytes) -> _Begun:
+    """The same by h11, with what has come so far."""
+    machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
+    machine.send(h11.Request(
+        method=request.method, target=request.url.raw_path, headers=request.headers.raw
+    ))  # fmt: skip
+    if request.content:
+        machine.send(h11.Data(data=request.content))
+    machine.send(h11.EndOfMessage())
+    machine.receive_data(data)
+    while True:
+        event = machine.next_event()
+        if isinstance(event, h11.Response):
+            break
+        if event is h11.NEED_DATA:
+            machine.receive_data(bytes(await connection.receive(HEAD_BYTES)))
+        elif not isinstance(event, h11.InformationalResponse):
+            raise httpx.RemoteProtocolError("no answer")
+    length = _length(event)
+    first = _decoded(machine)[0] if length is not None else []
+    return _Begun(event.status_code, list(event.headers.raw_items()), first, length, machine)
+
+
+def _decoded(machine: h11.Connection) -> tuple[list[Piece], bool]:
+    """What h11 has of the body already, and whether that was the end of it."""
+    pieces: list[Piece] = []
+    while True:
+        event = machine.next_event()
+        if isinstance(event, h11.Data):
+            pieces.append(bytes(event.data))
+            continue
+        return pieces, isinstance(event, h11.EndOfMessage)
 
 
 def _now_s() -> float:
     """A clock that goes on while the machine is suspended, as the other side's does."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _encoded(machine: h11.Connection, request: httpx.Request) -> bytes:
-    head = h11.Request(
-        method=request.method, target=request.url.raw_path, headers=request.headers.raw
-    )
-    parts = [machine.send(head)]
-    if request.content:
-        parts.append(machine.send(h11.Data(data=request.content)))
-    parts.append(machine.send(h11.EndOfMessage()))
-    return b"".join(part for part in parts if part)
 
 
 def _length(head: h11.Response) -> int | None:

@@ -91,9 +91,10 @@ class Callers:
                 raise Unavailable(f"no answer within {self._deadline_s:g} s")
             raise Interrupted("the caller has a signal pending")
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The task that scans; never ends."""
         own = os.getpid()
+        task_status.started()
         while True:
             await trio.sleep(SCAN_INTERVAL_S)
             for scope, pid in list(self._waiting.items()):

@@ -15,20 +15,29 @@ from pyfuse3 import FUSEError
 
 from phonofs.errors import PhonofsError, Unavailable
 from phonofs.fuse.errnos import FAULT, Outage, unwrap, verdict
+from phonofs.fuse.workers import Shortage
 
 log = logging.getLogger(__name__)
 
 
 class Ledger:
-    """What handlers answered: errnos by name, the outage in progress. Owned by Operations."""
+    """What handlers answered: errnos by name, the outage and the shortage of memory in progress.
+
+    Owned by Operations.
+    """
 
     def __init__(self) -> None:
         self.errnos: Counter[str] = Counter()
         self.last_error = ""
         self.outage = Outage()
+        self.shortage = Shortage()
 
     def answer(self, operation: str, error: BaseException) -> FUSEError:
         """Log and count ``error``; the FUSEError to raise for it."""
+        if isinstance(error, MemoryError):
+            self.shortage.begun()
+            log.error("%s failed for want of memory", operation)
+            return self._count(FAULT.errno, f"{operation}: no memory")
         if not isinstance(error, PhonofsError):
             log.error("%s failed through a fault of phonofs", operation, exc_info=error)
             return self._count(FAULT.errno, f"{operation}: {type(error).__name__}")
@@ -81,9 +90,17 @@ def guarded(
             cause = unwrap(error)
             if isinstance(cause, FUSEError):
                 raise cause from None
-            raise self.ledger.answer(operation, cause) from None
+            raise _answered(self.ledger, operation, cause) from None
 
     return cast(Callable[Concatenate[S, P], Coroutine[Any, Any, R]], inner)
+
+
+def _answered(ledger: Ledger, operation: str, error: BaseException) -> FUSEError:
+    """The answer, also where there is no memory to log or count it."""
+    try:
+        return ledger.answer(operation, error)
+    except Exception:  # noqa: BLE001 - whatever else left here would end the mount
+        return FUSEError(FAULT.errno)
 
 
 def refused(operation: str) -> Any:

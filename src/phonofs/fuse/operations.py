@@ -158,12 +158,15 @@ class Operations(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: Any) -> None:
         """Entries from ``start_id`` on: an index into the listing taken at opendir."""
         entries = self._folders[fh].entries
-        attributes = self._blank()
-        reply = pyfuse3.readdir_reply
+        attributes, folder = self._blank(), None
+        reply, fill = pyfuse3.readdir_reply, self._fill
         for index in range(start_id, len(entries)):
             entry = entries[index]
-            self._fill(attributes, entry)
-            if not reply(token, cast(Any, os.fsencode(entry.name)), attributes, index + 1):
+            if entry.folder is not folder:
+                folder = entry.folder
+                self._set_kind(attributes, folder)
+            fill(attributes, entry)
+            if not reply(token, cast(Any, entry.name.encode()), attributes, index + 1):
                 break
 
     @guarded
@@ -257,6 +260,7 @@ class Operations(pyfuse3.Operations):
 
     def _attributes(self, entry: Entry) -> EntryAttributes:
         attributes = self._blank()
+        self._set_kind(attributes, entry.folder)
         self._fill(attributes, entry)
         return attributes
 
@@ -268,11 +272,14 @@ class Operations(pyfuse3.Operations):
         attributes.entry_timeout = attributes.attr_timeout = KEPT_S
         return attributes
 
-    def _fill(self, attributes: EntryAttributes, entry: Entry) -> None:
-        kind = stat.S_IFDIR | 0o555 if entry.folder else stat.S_IFREG | 0o444
-        attributes.st_ino = cast(Any, entry.ino)
+    def _set_kind(self, attributes: EntryAttributes, folder: bool) -> None:
+        kind = stat.S_IFDIR | 0o555 if folder else stat.S_IFREG | 0o444
         attributes.st_mode = cast(Any, kind & ~self._ownership.umask)
-        attributes.st_nlink = 2 if entry.folder else 1
+        attributes.st_nlink = 2 if folder else 1
+
+    @staticmethod
+    def _fill(attributes: EntryAttributes, entry: Entry) -> None:
+        attributes.st_ino = cast(Any, entry.ino)
         attributes.st_size = entry.size
         attributes.st_blocks = -(-entry.size // BLOCK)
         attributes.st_mtime_ns = attributes.st_atime_ns = entry.mtime_ms * 1_000_000

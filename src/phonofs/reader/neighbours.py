@@ -21,7 +21,11 @@ RAMP = (0, 0, 4, 8, 14)
 """Files to have on their way after so many in a row, until the trail is sure."""
 
 WALKER_RAMP = (0, 4, 14)
-"""The same where the process that listed the folder reads its first file first (``grep -r``)."""
+"""The same where the process that listed the folder reads its first file first (``grep -r``):
+four with the first one itself, as soon as all of it is asked for."""
+
+SENT = 256
+"""Files remembered as brought ahead on a trail: several times what may be ahead of it at once."""
 
 WALKERS = 64
 """Processes remembered that listed a folder, for as long as a trail."""
@@ -75,19 +79,18 @@ class Ahead:
 
 
 class Trail:
-    """One reader's way through a folder.
+    """One reader's way through a folder. ``_sent`` are the files brought ahead lately, in order.
 
     at        when it was gone on with last
     aheads    what comes next, in each order that was kept to so far
     streak    files read one after another
     recent    inodes passed, read or left out
-    sent      inodes brought ahead lately
     read      types of files that were read
     passed    types of files that were left out
     ramp      files to have on their way, by streak
     """
 
-    __slots__ = ("aheads", "at", "passed", "ramp", "read", "recent", "sent", "streak")
+    __slots__ = ("_sent", "aheads", "at", "passed", "ramp", "read", "recent", "streak")
 
     def __init__(self, siblings: Siblings, ino: int, now: float, ramp: Sequence[int]) -> None:
         self.at = now
@@ -95,7 +98,7 @@ class Trail:
         self.aheads = [Ahead(siblings, order, ino) for order in (False, True)]
         self.streak = 1
         self.recent: deque[int] = deque([ino], maxlen=4 * SKIP)
-        self.sent: deque[int] = deque(maxlen=128)
+        self._sent: dict[int, None] = {}
         self.read: set[str] = set()
         self.passed: set[str] = set()
 
@@ -124,10 +127,15 @@ class Trail:
             most_bytes -= weight(record)
             if count < 0 or most_bytes < 0:
                 break
-            if ino not in self.sent:
+            if ino not in self._sent:
                 found.append((ino, record))
-        self.sent.extend(ino for ino, _ in found)
+        self._remember(found)
         return found
+
+    def _remember(self, files: Files) -> None:
+        self._sent.update((ino, None) for ino, _ in files)
+        while len(self._sent) > SENT:
+            del self._sent[next(iter(self._sent))]
 
 
 def weight(record: Record) -> int:
@@ -155,9 +163,19 @@ class Neighbours:
         while len(self._walkers) > WALKERS:
             self._walkers.popitem(last=False)
 
-    def _ramp(self, ino: int, pid: int, now: float) -> Sequence[int]:
-        at, firsts = self._walkers.pop(pid, (now, frozenset()))
-        return WALKER_RAMP if ino in firsts and now - at < FORGET_S else RAMP
+    def _walks(self, ino: int, pid: int, now: float) -> bool:
+        """Whether ``pid`` has just listed the folder of which this is the first file."""
+        at, firsts = self._walkers.get(pid, (now, frozenset()))
+        return ino in firsts and now - at < FORGET_S
+
+    def begun(self, ino: int, record: Record, now: float, *, pid: int) -> Files:
+        """All of a file is asked for: what to have on its way beside it.
+
+        Only where a process begins with the first file of a folder it has just listed.
+        """
+        if not self._walks(ino, pid, now):
+            return []
+        return self.finished(ino, record, now, pid=pid)
 
     def finished(
         self, ino: int, record: Record, now: float, *, pid: int = 0, cached: bool = False
@@ -169,7 +187,9 @@ class Neighbours:
         self._trails = [trail for trail in self._trails if now - trail.at < FORGET_S]
         trail = next((trail for trail in self._trails if trail.follow(ino)), None)
         if trail is None:
-            trail = Trail(self._siblings, ino, now, self._ramp(ino, pid, now))
+            ramp = WALKER_RAMP if self._walks(ino, pid, now) else RAMP
+            self._walkers.pop(pid, None)
+            trail = Trail(self._siblings, ino, now, ramp)
             self._trails = [*self._trails[-TRAILS + 1 :], trail]
         trail.at = now
         trail.read.add(record.type)

@@ -5,6 +5,7 @@ from heapq import heapify, heappop, heappush
 import trio
 
 from phonofs.reader.limits import KIB
+from phonofs.urgency import Urgency
 
 WORTH = 128 * KIB
 """What the kernel asks for at a time: a stream that brings less in a whole deadline is no use."""
@@ -15,7 +16,7 @@ class Part:
 
     head     the next byte; the stream writes bytes and then moves it
     stop     where the part ends; only ever moves down, but for a part that turned out ``whole``
-    urgent   somebody waits for it, or did
+    urgency  whether somebody waits for it, or did
     whole    its body began at 0, since the service gives no ranges
     answered whether its present request was answered
     error    why it ended, where that was a failure
@@ -25,13 +26,13 @@ class Part:
 
     __slots__ = (
         "_parked", "_tickets", "answered", "ended", "error", "head", "moved", "scope", "stop",
-        "urgent", "whole",
+        "urgency", "whole",
     )  # fmt: skip
 
     def __init__(self, start: int, stop: int, *, urgent: bool, whole: bool = False) -> None:
         self.head = start
         self.stop = stop
-        self.urgent = urgent
+        self.urgency = Urgency(urgent)
         self.whole = whole
         self.answered = False
         self.ended = False

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from phonofs.model import Record
 from phonofs.ranges import Ranges
+from phonofs.urgency import Urgency
 
 Chunk = bytes | bytearray | memoryview
 """Bytes of a body; valid only until the next one is asked for."""
@@ -44,10 +45,10 @@ class ContentService(Protocol):
         start: int,
         stop: int | None,
         *,
-        urgent: bool,
+        urgent: bool | Urgency,
         etag: str | None = None,
     ) -> AbstractAsyncContextManager[Body]:
-        """The bytes ``[start, stop)``; ``urgent`` where a reader waits for them."""
+        """The bytes ``[start, stop)``; ``urgent`` while a reader waits for them."""
         ...
 
     def seekable(self, region: str) -> bool | None:

@@ -15,7 +15,7 @@ from zlib import crc32
 import trio
 
 from phonofs.cache.digest import expected
-from phonofs.errors import Corrupt
+from phonofs.errors import Corrupt, Unavailable
 from phonofs.model import Record
 from phonofs.ranges import Ranges
 from phonofs.reader.limits import CHECKED_FIRST, KIB, MIB, SMALL
@@ -78,10 +78,10 @@ class Proof:
         if not self._doubted and stream.blob.complete and stream.blob.check_now():
             self._cleared([])
             return
-        self.running = True
         self.gated = stream.size <= CHECKED_FIRST
+        stream.yard.spawn(self._check)  # may refuse; it begins to run later
+        self.running = True
         self._over = trio.Event()
-        stream.yard.spawn(self._check)
 
     def doubt(self) -> None:
         """The service names another length than the record: believed once the whole was checked.
@@ -102,12 +102,14 @@ class Proof:
         elif not self._hashing and HASH_AHEAD <= self._stream.size <= CHECKED_FIRST:
             there = self._stream.blob.present.stop_of(0)
             if there - self._hashed >= HASH_AHEAD and there < self._stream.size:
-                self._hashed, self._hashing = there, True
                 self._stream.yard.spawn(self._hash_ahead)
+                self._hashed, self._hashing = there, True
 
     async def _hash_ahead(self) -> None:
         try:
             await self._stream.blob.check_ahead()
+        except Exception:
+            log.exception("object %s: a fault of phonofs while hashing", self._stream.record.id)
         finally:
             self._hashing = False
             if not self._stream.busy:
@@ -139,6 +141,8 @@ class Proof:
             elif stream.failure is None and stream.blob.complete:
                 self._failed(await self._sums())
             # else bytes were lost on disk: whoever needs them fetches them, and it begins again
+        except MemoryError:
+            stream.fail(Unavailable(f"object {stream.record.id}: no memory to check it in"))
         except Exception:
             log.exception("object %s: its check failed by a fault of phonofs", stream.record.id)
             stream.fail(Corrupt(f"object {stream.record.id} could not be checked"))

@@ -16,7 +16,7 @@ import trio
 from phonofs.errors import Gone, Unavailable
 from phonofs.model import Record
 from phonofs.reader.handle import Handle
-from phonofs.reader.holds import Holds
+from phonofs.reader.holds import HOLD_S, Holds
 from phonofs.reader.limits import LINGER_S, MIB, MOST_LINGERING, Limits
 from phonofs.reader.neighbours import Neighbours
 from phonofs.reader.ports import Cache, ContentService, Siblings
@@ -62,6 +62,7 @@ class Reader:
         self._lingering: dict[Stream, float] = {}
         self._nursery: trio.Nursery | None = None
         self._stirred = trio.Event()
+        self._due = inf
         self._yard = Yard(
             service=service, limits=limits, turns=Turns(limits.turns),
             draw=draw or SystemRandom().random,
@@ -87,7 +88,8 @@ class Reader:
                 task_status.started()
                 while True:
                     self._stirred = trio.Event()
-                    with trio.move_on_after(self._expire(trio.current_time())):
+                    self._due = self._expire(trio.current_time())
+                    with trio.move_on_at(self._due):
                         await self._stirred.wait()
         finally:
             self._nursery = None
@@ -99,7 +101,10 @@ class Reader:
     def _spawn(self, task: Callable[..., Any], *args: object) -> None:
         if self._nursery is None:
             raise Unavailable("phonofs is not reading now")
-        self._nursery.start_soon(task, *args)
+        try:
+            self._nursery.start_soon(task, *args)
+        except RuntimeError as error:  # its last task has just ended
+            raise Unavailable("phonofs is not reading now") from error
 
     # files
 
@@ -110,8 +115,12 @@ class Reader:
         files, whichever processes read them (``xargs -P``); it only makes them come sooner.
         """
         stream = self._stream(record, ino)
-        handle = Handle(stream, ino, pid)
-        stream.handles.add(handle)
+        try:
+            handle = Handle(stream, ino, pid)
+            stream.handles.add(handle)
+        except BaseException:
+            self._idle(stream)
+            raise
         self._holds.drop(stream)
         self._lingering.pop(stream, None)
         return handle
@@ -176,6 +185,8 @@ class Reader:
                 return b""
             elif (coming := stream.cover(handle, offset, stop)) is not None:
                 waited = True
+                if offset == 0 and stop == stream.size and not handle.finished:
+                    self._set_out(handle)
                 await coming[0].until(coming[1], deadline)
             elif (data := await self._from_blob(stream, offset, stop)) is not None:
                 self._count(waited)
@@ -253,51 +264,26 @@ class Reader:
         """
         self._neighbours.listed(pid, firsts, trio.current_time())
 
+    def _set_out(self, handle: Handle) -> None:
+        """All of a file is asked for at once, so it will be read to its end."""
+        now = trio.current_time()
+        record = handle.stream.record
+        self._bring_ahead(self._neighbours.begun(handle.ino, record, now, pid=handle.pid), now)
+
     def _look_ahead(self, handle: Handle) -> None:
         now = trio.current_time()
         stream = handle.stream
-        for ino, other in self._neighbours.finished(
+        files = self._neighbours.finished(
             handle.ino, stream.record, now, pid=handle.pid, cached=not stream.answered
-        ):
+        )
+        self._bring_ahead(files, now)
+
+    def _bring_ahead(self, files: Sequence[tuple[int, Record]], now: float) -> None:
+        for ino, other in files:
             if self._key(other) not in self._streams and self._holds.bring(other, ino, now):
                 self._yard.counts.ahead_files += 1
-        self._stirred.set()
-
-    async def bring(self, record: Record, progress: Callable[[int], None], *, ino: int = 0) -> None:
-        """Bring a whole object into the cache; ``progress`` is told how many bytes are there.
-
-        Raises what a read raises. Parts come side by side as for a fast reader.
-        """
-        handle = self.open(record, ino)
-        try:
-            offset = 0
-            while offset < handle.size:
-                stop = min(offset + MIB, handle.size)
-                handle.window.note(offset, stop)
-                await self._until_there(handle, offset, stop)
-                progress(handle.stream.blob.present.total())
-                offset = stop
-            await self._until_there(handle, 0, handle.size)
-        finally:
-            self.release(handle)
-
-    async def _until_there(self, handle: Handle, offset: int, stop: int) -> None:
-        """Like a read, but for the bytes; a large object's check is waited for at the end."""
-        stream = handle.stream
-        deadline = trio.current_time() + self._limits.read_deadline_s
-        with trio.move_on_at(deadline):
-            while True:
-                await trio.lowlevel.checkpoint()
-                self._usable(handle)
-                if stream.proof.gated or (stream.blob.complete and stream.proof.running):
-                    await stream.proof.settle(handle, deadline)
-                elif (coming := stream.cover(handle, offset, min(stop, stream.size))) is not None:
-                    await coming[0].until(coming[1], deadline)
-                else:
-                    if handle.window.next >= handle.kick_at:
-                        stream.extend(handle)
-                    return
-        raise self._late(handle, offset)
+        if files:
+            self._stir(now + HOLD_S)
 
     # streams
 
@@ -312,12 +298,21 @@ class Reader:
             return stream
         if stream is not None:
             self._failed.add(stream)
-        stream = Stream(record, ino, self._cache.blob(record), self._yard)
+        blob = self._cache.blob(record)
+        try:
+            stream = Stream(record, ino, blob, self._yard)
+        except BaseException:
+            self._cache.release(blob)
+            raise
         self._streams[key] = stream
-        if stream.size != record.size:
-            self._yard.tell(self._yard.on_size, ino, stream.size)
-        if stream.blob.complete and stream.size > 0:
-            stream.proof.completed()
+        try:
+            if stream.size != record.size:
+                self._yard.tell(self._yard.on_size, ino, stream.size)
+            if stream.blob.complete and stream.size > 0:
+                stream.proof.completed()
+        except BaseException:
+            self._idle(stream)
+            raise
         return stream
 
     def _sharers(self) -> int:
@@ -332,7 +327,7 @@ class Reader:
             stream.unqueue()
             self._lingering[stream] = trio.current_time() + LINGER_S
             self._thin_out()
-            self._stirred.set()
+            self._stir(self._lingering.get(stream, inf))
         self._close_if_idle(stream)
 
     def _thin_out(self) -> None:
@@ -344,12 +339,17 @@ class Reader:
             excess -= oldest.blob.present.total() if oldest.blob.in_memory else 0
             self._end(oldest)
 
+    def _stir(self, due: float) -> None:
+        """Something has to end at ``due``: see to it that :meth:`run` does not sleep longer."""
+        if due < self._due:
+            self._stirred.set()
+
     def _expire(self, now: float) -> float:
-        """End what lingered long enough; seconds until the next is due."""
+        """End what lingered long enough; when the next is due."""
         for stream in [stream for stream, until in self._lingering.items() if until <= now]:
             self._end(stream)
         due = self._holds.expire(now)
-        return min([due, *self._lingering.values()]) - now
+        return min([due, *self._lingering.values()])
 
     def _end(self, stream: Stream) -> None:
         self._lingering.pop(stream, None)

@@ -356,11 +356,18 @@ class Stream:
         if part.error is not None:
             self.quiet_until = trio.current_time() + QUIET_S
         if done:
+            self._resume()
+        if not self.busy:
+            self.yard.drained(self)
+
+    def _resume(self) -> None:
+        """Read ahead for those that had no lane; nobody waits for it, so it may fail."""
+        try:
             for handle in self.handles:
                 if handle.starved:
                     self.extend(handle)
-        if not self.busy:
-            self.yard.drained(self)
+        except Exception:
+            log.exception("object %s: a fault of phonofs while reading ahead", self.record.id)
 
     # ends
 

@@ -5,11 +5,13 @@ from typing import Protocol
 
 import trio
 
+from phonofs.urgency import Urgency
+
 
 class Queued(Protocol):
     """What can wait for a turn."""
 
-    urgent: bool
+    urgency: Urgency
 
 
 class Turns:
@@ -27,7 +29,7 @@ class Turns:
 
     async def take(self, part: Queued) -> None:
         """Return when this part may go; at once where somebody waits for it."""
-        if part.urgent:
+        if part.urgency:
             return
         if len(self._under_way) < self._capacity:
             self._under_way.add(part)
@@ -40,9 +42,10 @@ class Turns:
             self._waiting.pop(part, None)
 
     def promote(self, part: Queued) -> None:
-        """Somebody waits for this part now: it goes at once if it was queued."""
-        part.urgent = True
-        event = self._waiting.pop(part, None)
+        """Somebody waits for this part now: it needs no turn, and goes at once if it was queued."""
+        part.urgency.rise()
+        event = self._waiting.get(part)
+        self.leave(part)
         if event is not None:
             event.set()
 

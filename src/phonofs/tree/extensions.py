@@ -86,8 +86,10 @@ def extension(mime_type: str, object_name: str) -> str:
     That of ``object_name`` where it is plausible for ``mime_type``, else that of ``mime_type``;
     for a type that is unknown here, what the name says, else ``bin``.
     """
-    written = _written(object_name)
     plausible = _plausible(mime_type)
+    if plausible is not None and object_name.endswith(f".{plausible[0]}"):
+        return plausible[0]  # nearly always
+    written = _written(object_name)
     if plausible is None:
         return written or UNKNOWN
     return written if written in plausible else plausible[0]

@@ -8,7 +8,7 @@ still be equal, the catalogue asks for the next ``variant`` of one of them.
 import hashlib
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from difflib import get_close_matches
@@ -60,8 +60,25 @@ def _moment(record: Record, zone: tzinfo) -> datetime:
     return datetime.fromtimestamp(_start_ms(record) // 1000, zone)
 
 
+_TWO = tuple(f"{number:02d}" for number in range(60))
+_HOUR_S = 3600
+
+
 def _time(record: Record, zone: tzinfo) -> str:
-    return _moment(record, zone).isoformat()[11:19].replace(":", "")
+    second = _start_ms(record) // 1000
+    offset = _offset_s(zone, second // _HOUR_S)
+    if offset is None:
+        return _moment(record, zone).isoformat()[11:19].replace(":", "")
+    minute, second = divmod((second + offset) % 86_400, 60)
+    return _TWO[minute // 60] + _TWO[minute % 60] + _TWO[second]
+
+
+@lru_cache(maxsize=256)  # records come sorted by time
+def _offset_s(zone: tzinfo, hour: int) -> int | None:
+    """What to add to UTC in that hour since 1970; None where the clock is changed in it."""
+    ends = hour * _HOUR_S, hour * _HOUR_S + _HOUR_S - 1
+    first, last = (datetime.fromtimestamp(end, zone).utcoffset() for end in ends)
+    return int(first.total_seconds()) if first is not None and first == last else None
 
 
 def _date(record: Record, zone: tzinfo) -> str:
@@ -132,12 +149,31 @@ def _checked(name: str, spec: str | None, conversion: str | None) -> str:
 class Template:
     """A checked ``name_template``.
 
-    parts  (separator before, field) in order
-    tail   the text after the last field
+    parts          (separator before, field) in order
+    tail           the text after the last field
+    frame          all of it for ``%``, for the usual case that no field is empty
+    sources        what gives the value of each part
+    whole_sources  the same with the whole id in place of ``id8``
     """
 
     parts: tuple[tuple[str, str], ...]
     tail: str
+    frame: str
+    sources: tuple[_Source, ...]
+    whole_sources: tuple[_Source, ...]
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[str, str]], tail: str) -> "Template":
+        """The same, with what follows from it."""
+        names = [name for _, name in parts]
+        frame = "".join(before.replace("%", "%%") + "%s" for before, _ in parts)
+        return cls(
+            tuple(parts),
+            tail,
+            frame + tail.replace("%", "%%"),
+            tuple(_FIELDS[name] for name in names),
+            tuple(_FIELDS["id" if name == "id8" else name] for name in names),
+        )
 
     @classmethod
     def parse(cls, text: str) -> "Template":
@@ -152,7 +188,7 @@ class Template:
             if name is not None:
                 parts.append((text_before, _checked(name, spec, conversion)))
                 text_before = ""
-        made = cls(tuple(parts), text_before)
+        made = cls.of(parts, text_before)
         made._demand(text)
         return made
 
@@ -172,31 +208,19 @@ def _template(text: str) -> Template:
     return Template.parse(text)
 
 
-@lru_cache(maxsize=16)
-def _sources(template: Template, *, whole_id: bool) -> tuple[_Source, ...]:
-    """What gives the value of each part; ``id8`` may be the whole id."""
-    names = (name for _, name in template.parts)
-    return tuple(_FIELDS["id" if whole_id and name == "id8" else name] for name in names)
-
-
 def _values(record: Record, template: Template, zone: tzinfo, variant: int) -> list[str]:
     """The cleaned value of each part; from the first variant on, ``id8`` is the whole id."""
-    sources = _sources(template, whole_id=variant > 0)
-    texts = [source(record, zone)[:_LONGEST_VALUE] for source in sources]
-    return [text if text.isalnum() and text.isascii() else clean(text) for text in texts]
-
-
-@lru_cache(maxsize=8)
-def _frame(template: Template) -> str:
-    """The template for ``%``, for the usual case that no field is empty."""
-    parts = [before.replace("%", "%%") + "%s" for before, _ in template.parts]
-    return "".join(parts) + template.tail.replace("%", "%%")
+    values = []
+    for source in template.whole_sources if variant else template.sources:
+        text = source(record, zone)[:_LONGEST_VALUE]
+        values.append(text if text.isalnum() and text.isascii() else clean(text))
+    return values
 
 
 def _join(template: Template, values: list[str]) -> str:
     """An empty field goes together with the separator before it, a leading one with that after."""
     if "" not in values:
-        text = _frame(template) % tuple(values)
+        text = template.frame % tuple(values)
         return text if text.isascii() else visible(text)
     text, begun = template.parts[0][0], False
     for (before, _), value in zip(template.parts, values, strict=True):
