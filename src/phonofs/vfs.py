@@ -19,7 +19,7 @@ from phonofs.errors import Archived, IsAFolder, NoSuchAttribute, NoSuchName, Not
 from phonofs.model import Record, State
 from phonofs.reader.handle import Handle
 from phonofs.reader.reader import Reader
-from phonofs.tree.layout import ROOT
+from phonofs.tree.layout import ROOT, is_folder
 
 STATUS_ATTRIBUTE = "user.phonofs.status"
 TAG_PREFIX = "user.phonofs.tag."
@@ -128,10 +128,12 @@ class Vfs:
         ``pid`` is the process that opens, 0 where it isn't known: who reads one file of a
         folder after another finds the next ones on their way.
         """
-        entry = self.entry(ino)
-        if entry.folder:
+        if is_folder(ino) and self.entry(ino).folder:
             raise IsAFolder(f"inode {ino} is a folder")
-        record = self._catalogue.record(ino)
+        try:
+            record = self._catalogue.record(ino)
+        except NoSuchName:
+            raise StaleInode(f"inode {ino} is not in the tree any more") from None
         if record.state == State.ARCHIVED:
             raise Archived(
                 f"object {record.id} is archived; `phonofs restore` asks for it back, "

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
+from cachetools import LRUCache
 
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.sight import Sight
@@ -51,13 +52,21 @@ class Row(NamedTuple):
         return self.created_ms, self.id
 
 
+READ = 128
+"""Records kept as they were read: a reader of many files has each looked up as the one that comes
+next, and again when it is opened."""
+
+
 class Rows:
-    """Reads the table ``object``; owns nothing. ``Objects`` writes it."""
+    """Reads the table ``object``, which ``Objects`` writes. Owns the records read last, each with
+    its row: it counts for that very row, whose checksum is the record's.
+    """
 
     def __init__(self, database: Database, sight: Sight, sources: Sources) -> None:
         self._database = database
         self._sight = sight
         self._sources = sources
+        self._read: LRUCache[int, tuple[Row, Record]] = LRUCache(READ)
 
     def entry(self, ino: int) -> Entry | None:
         """An object that is shown."""
@@ -127,8 +136,14 @@ class Rows:
 
         Raises Damaged when what is kept is not what was put there.
         """
+        kept = self._read.get(row.ino)
+        if kept is not None and kept[0] == row:
+            return kept[1]
         found = self._database.row("SELECT text FROM source WHERE ino = ?", row.ino)
-        return self.unpacked(row, found[0]) if found else None
+        record = self.unpacked(row, found[0]) if found else None
+        if record is not None:
+            self._read[row.ino] = row, record
+        return record
 
     def readable(self, row: Row) -> Record | None:
         """The record of a row where it is kept and whole; what replaces it needs no more."""
