@@ -119,6 +119,12 @@ async def test_a_fault_of_following_takes_nothing_away(tmp_path, name):
         standing(made) as service,
         living(service, tmp_path, poll_interval="1s", read_deadline="6s", timeout="2s") as scene,
     ):
+
+        async def followed():
+            seen = scene.house.status()["catalogue"]["followed"].values()
+            return all(region["watermark_ms"] is not None for region in seen)
+
+        await until(followed, 60, 0.5)  # what is listed before that may have to be listed again
         known = await scene.tree()
         faults = scene.faults(rule)
         made.put(flat_item("new", 300, NOON_MS + 3_600_000, updated_ms=service.now_ms()))
