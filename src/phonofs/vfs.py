@@ -145,6 +145,10 @@ class Vfs:
         """Bytes that can be had without waiting, else None. See :meth:`read`."""
         return self._reader.read_now(handle, offset, size)
 
+    def lend_now(self, handle: Handle, offset: int, size: int) -> bytes | memoryview | None:
+        """The same without a copy where there are many: to be used up before anything else."""
+        return self._reader.lend_now(handle, offset, size)
+
     def peek(self, handle: Handle, offset: int, size: int) -> bytes | None:
         """Checked bytes that are there, not counted as read; None where one would wait."""
         return self._reader.peek(handle, offset, size)

@@ -109,7 +109,8 @@ def shared(tmp_path_factory):
                           content=plain(made), mime_type="audio/x-wav")
             )  # fmt: skip
     with networked(account) as stand_in:
-        mount = Mount(stand_in.url, folder / "m", folder / "cache", cache_size="8M", timeout="2s")
+        # Too small for the large files, so that each client has them fetched, and meets faults.
+        mount = Mount(stand_in.url, folder / "m", folder / "cache", cache_size="6M", timeout="2s")
         try:
             mount.start()
             pair = Pair(mount, stand_in, folder / "o")

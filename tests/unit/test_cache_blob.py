@@ -753,3 +753,25 @@ async def test_a_small_object_is_checked_at_once(tmp_path: Path):
     assert cache.blob(record("s", data)).verified
     assert not cache.blob(record("t", data, checksum="0" * 32)).check_now()
     cache.close()
+
+
+async def test_what_is_read_stays_whatever_is_lent_meanwhile(tmp_path: Path):
+    """A copy is the reader's own; what is lent holds until more is lent, by any blob."""
+    data, other = ramp(MIB), ramp(MIB, seed=7)
+    await stored(tmp_path, record("a", data), data)
+    await stored(tmp_path, record("b", other), other)
+    cache = open_cache(tmp_path)
+    first, second = cache.blob(record("a", data)), cache.blob(record("b", other))
+    mine = first.read_now(0, MIB)
+    lent = first.lend_now(0, MIB)
+    assert mine == data
+    assert lent == data
+    assert isinstance(lent, memoryview)
+    assert second.read_now(0, MIB) == other
+    assert second.lend_now(0, MIB) == other
+    assert lent == other, "it is the one buffer"
+    assert mine == data
+    assert isinstance(first.lend_now(0, 4096), bytes), "little is copied"
+    cache.release(first)
+    cache.release(second)
+    cache.close()

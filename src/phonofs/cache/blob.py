@@ -16,6 +16,7 @@ import trio
 
 from phonofs.cache import reading, writing
 from phonofs.cache.checking import Check
+from phonofs.cache.shelf import Lent
 from phonofs.cache.stock import Stock
 from phonofs.ranges import Ranges
 
@@ -82,6 +83,10 @@ class Blob:
     def read_now(self, offset: int, n: int) -> bytes | None:
         """Exactly ``n`` bytes, or None where it would wait, or they are not there."""
         return reading.read_now(self.stock, offset, n)
+
+    def lend_now(self, offset: int, n: int) -> Lent | None:
+        """The same without a copy where there are many: they hold until the next are lent."""
+        return reading.lend_now(self.stock, offset, n)
 
     async def read(self, offset: int, n: int) -> bytes | None:
         """Exactly ``n`` bytes, in a thread where needed; None where they must be fetched (again).

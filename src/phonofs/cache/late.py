@@ -59,6 +59,10 @@ class LateContent(Content):
         data = self.read(offset, n)
         return data if len(data) == n else None
 
+    def lend_now(self, offset: int, n: int) -> bytes | None:
+        """The same."""
+        return self.read_now(offset, n)
+
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Take all of ``data``, which lies within the size it was made for."""
         self._buffer[offset : offset + len(data)] = data

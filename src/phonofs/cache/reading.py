@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from phonofs.cache.blocks import BLOCK, bytes_of, crcs_of, touched_blocks
 from phonofs.cache.holding import View
+from phonofs.cache.shelf import Lent
 from phonofs.cache.stock import Stock
 
 log = logging.getLogger(__name__)
@@ -41,19 +42,25 @@ class Found(NamedTuple):
 
 def read_now(stock: Stock, offset: int, n: int) -> bytes | None:
     """Exactly ``n`` bytes, or None where it would wait, or they are not there."""
+    data = lend_now(stock, offset, n)
+    return bytes(data) if data is not None else None
+
+
+def lend_now(stock: Stock, offset: int, n: int) -> Lent | None:
+    """The same; a view holds until the next bytes are lent."""
     stop = offset + n
     if not stock.trusted.covers(offset, stop):
         return _checked_now(stock, offset, stop)
     content = stock.place_of(offset, stop)
     if content is None or not stock.trusted.covers(offset, stop):
         return None  # the file had to be opened again, and somebody had touched it
-    data = content.read_now(offset, n)
+    data = content.lend_now(offset, n)
     if data is not None:
         stock.host.counters.read_bytes += n
     return data
 
 
-def _checked_now(stock: Stock, offset: int, stop: int) -> bytes | None:
+def _checked_now(stock: Stock, offset: int, stop: int) -> Lent | None:
     """Read bytes of an earlier run and check their blocks, where that is quick."""
     first, last = touched_blocks(offset, stop)
     start, end = bytes_of(first, last, stock.size)
@@ -65,7 +72,7 @@ def _checked_now(stock: Stock, offset: int, stop: int) -> bytes | None:
     ):
         return None
     content = stock.place_of(start, end)
-    data = content.read_now(start, end - start) if content is not None else None
+    data = content.lend_now(start, end - start) if content is not None else None
     if data is None:
         return None
     if crcs_of(memoryview(data)) != stock.seals.get(first, last):

@@ -17,6 +17,12 @@ from typing import NamedTuple, Protocol
 SCRATCH = 1 << 20
 """The longest read answered at once: the largest the kernel asks for."""
 
+LENT_FROM = 1 << 15
+"""Less is copied: that takes a microsecond or two."""
+
+Lent = bytes | memoryview
+"""Bytes to be used up before anything else is done: a view holds until the next ones are lent."""
+
 _PREFETCH = 128 * 1024
 """Bytes per posix_fadvise: the kernel cuts a longer one to the device's own limit, silently."""
 
@@ -49,7 +55,8 @@ class Content:
     """One open file of content. Owner: the holding that opened it; closed exactly once.
 
     ``in_ram``: reading never waits for a device, so it is never refused at once.
-    ``scratch`` is a buffer shared by all contents of one shelf; only the event loop uses it.
+    ``scratch`` is a buffer shared by all contents of one shelf, twice SCRATCH; only the event loop
+    uses it, the first half while it reads, the second for what it lends.
     """
 
     __slots__ = ("_in_ram", "_scratch", "fd", "writable")
@@ -86,6 +93,17 @@ class Content:
         except OSError:  # EAGAIN: not in the page cache; EOPNOTSUPP: nobody can tell; EIO
             return None
         return buffer.tobytes() if got == n else None
+
+    def lend_now(self, offset: int, n: int) -> Lent | None:
+        """The same without a copy of what is long: only the one who asks next may overwrite it."""
+        if self._in_ram or not LENT_FROM <= n <= SCRATCH:
+            return self.read_now(offset, n)
+        view = self._scratch[SCRATCH : SCRATCH + n]
+        try:
+            got = os.preadv(self.fd, [view], offset, os.RWF_NOWAIT)
+        except OSError:  # as above
+            return None
+        return view if got == n else None
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of ``data``. OSError where the disk does not take it."""
@@ -140,7 +158,7 @@ class Memory:
     """Makes contents that live in memory only: nothing of them reaches a disk but swap."""
 
     def __init__(self) -> None:
-        self._scratch = memoryview(bytearray(SCRATCH))
+        self._scratch = memoryview(bytearray(2 * SCRATCH))
 
     def open(self) -> Content:
         """A new, empty one. OSError without memory or descriptors."""
@@ -159,7 +177,7 @@ class Shelf:
         self._folder = folder_fd
         self._wrap = wrap
         self._in_ram = in_ram
-        self._scratch = memoryview(bytearray(SCRATCH))
+        self._scratch = memoryview(bytearray(2 * SCRATCH))
 
     def create(self, key: bytes) -> Content:
         """A new, empty file; one left behind under that name is emptied."""

@@ -188,15 +188,20 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        """Bytes from the page cache at once, others when they are there."""
+        """Bytes from the page cache at once, others when they are there.
+
+        What is lent is given to the kernel before anybody else gets a turn: pyfuse3 replies as
+        soon as this returns (``fuse_read_async`` in its handlers.pxi).
+        """
         file = self._files[fh]
-        data = self._vfs.read_now(file.handle, off, size)
+        data = self._vfs.lend_now(file.handle, off, size)
         if data is None:
             data = await self._wait_for(file, off, size)
         start = file.around(off, size)
         if start is not None:
+            data = bytes(data)  # to give more is to lend again
             self._give_around(file, start)
-        return data
+        return cast(bytes, data)  # any buffer will do
 
     async def _wait_for(self, file: OpenFile, off: int, size: int) -> bytes:
         """Bytes that are not there yet; what has just failed is not waited for once more."""

@@ -77,6 +77,10 @@ class Blob(Protocol):
         """The bytes, where that does not block; else None."""
         ...
 
+    def lend_now(self, offset: int, n: int) -> bytes | memoryview | None:
+        """The same; a view holds until bytes are lent again, by whatever blob."""
+        ...
+
     async def read(self, offset: int, n: int) -> bytes | None:
         """The bytes, or None where they turned out not to be there (any more)."""
         ...

@@ -127,6 +127,11 @@ class Reader:
 
     def read_now(self, handle: Handle, offset: int, size: int) -> bytes | None:
         """The bytes that are there and need no waiting, else None: then ask :meth:`read`."""
+        data = self.lend_now(handle, offset, size)
+        return bytes(data) if data is not None else None
+
+    def lend_now(self, handle: Handle, offset: int, size: int) -> bytes | memoryview | None:
+        """The same; a view holds until the next call, whosever file that is for."""
         stream = handle.stream
         stop = min(offset + size, stream.size)
         if offset >= stop:
@@ -135,11 +140,12 @@ class Reader:
             handle.kick_at = 0
         if stream.held or handle.wrong is not None:
             return None
-        data = stream.blob.read_now(offset, stop - offset)
+        data = stream.blob.lend_now(offset, stop - offset)
         if data is None:
             return None
         self._yard.counts.hits += 1
-        return self._given(handle, offset, data)
+        self._given(handle, offset, len(data))
+        return data
 
     def peek(self, handle: Handle, offset: int, size: int) -> bytes | None:
         """Bytes beyond doubt that are there, for the kernel's page cache; not counted as read.
@@ -190,7 +196,8 @@ class Reader:
                 await coming[0].until(coming[1], deadline)
             elif (data := await self._from_blob(stream, offset, stop)) is not None:
                 self._count(waited)
-                return self._given(handle, offset, data)
+                self._given(handle, offset, len(data))
+                return data
 
     @staticmethod
     def _usable(handle: Handle) -> None:
@@ -207,11 +214,11 @@ class Reader:
         changed = failures != stream.proof.failures or stream.held
         return None if changed else data
 
-    def _given(self, handle: Handle, offset: int, data: bytes) -> bytes:
-        """Bookkeeping of what is being given."""
+    def _given(self, handle: Handle, offset: int, count: int) -> None:
+        """Bookkeeping of what is being given. Lends nothing itself."""
         stream = handle.stream
-        stop = offset + len(data)
-        self._yard.counts.served_bytes += len(data)
+        stop = offset + count
+        self._yard.counts.served_bytes += count
         if not stream.proof.sure:
             handle.seen.add(offset, stop)
         if handle.window.next >= handle.kick_at:
@@ -219,7 +226,6 @@ class Reader:
         if stop >= stream.size and not handle.finished and handle.window.run >= stream.size:
             handle.finished = True
             self._look_ahead(handle)
-        return data
 
     def _count(self, waited: bool) -> None:
         if waited:
