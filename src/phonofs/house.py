@@ -22,6 +22,7 @@ import trio
 from phonofs import __version__
 from phonofs.cache.cache import Cache
 from phonofs.cache.sealed import Cipher
+from phonofs.catalogue.clerk import HelpedClerk
 from phonofs.catalogue.follower import Follower
 from phonofs.catalogue.lister import Lister
 from phonofs.catalogue.store import LISTED, REMOVED, Catalogue, Change
@@ -76,7 +77,8 @@ class House:
             read_deadline_s=settings.read_deadline,
             ways=_ways(catalogue.recall(WAYS)),
         )
-        self._lister = Lister(self._client, catalogue, settings, self._changed)
+        self._clerk = HelpedClerk(catalogue.view)
+        self._lister = Lister(self._client, catalogue, settings, self._changed, clerk=self._clerk)
         self._follower = Follower(self._client, catalogue, settings, self._changed)
         self._reader = Reader(
             self._client,
@@ -123,6 +125,7 @@ class House:
         return [
             ("the token keeper", self._keeper.run),
             ("the lister", self._lister.run),
+            ("the clerk", self._clerk.run),
             ("the reader", self._reader.run),
             ("the cache janitor", self._janitor),
             ("the control socket", self._control.run),

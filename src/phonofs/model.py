@@ -101,3 +101,8 @@ class Page:
     next_key: int | None = None
     total: int | None = None
     rejected: list[str] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[str]:
+        """Of the records."""
+        return [record.id for record in self.records]

@@ -13,14 +13,22 @@ class Urgency:
     ``on_rise`` is called when it becomes true: set by whoever counts the request now.
     """
 
-    __slots__ = ("_urgent", "on_rise")
+    __slots__ = ("_parts", "_urgent", "on_rise")
 
     def __init__(self, urgent: bool) -> None:
         self._urgent = urgent
+        self._parts: list[Urgency] = []
         self.on_rise: Callable[[], None] | None = None
 
     def __bool__(self) -> bool:
         return self._urgent
+
+    def part(self) -> "Urgency":
+        """That of one of several requests, which all become urgent with this one."""
+        part = Urgency(self._urgent)
+        if not self._urgent:
+            self._parts.append(part)
+        return part
 
     def rise(self) -> None:
         """Somebody waits from now on."""
@@ -28,3 +36,6 @@ class Urgency:
             self._urgent = True
             if self.on_rise is not None:
                 self.on_rise()
+            for part in self._parts:
+                part.rise()
+            self._parts.clear()

@@ -36,6 +36,9 @@ class Listing(Protocol):
     async def list(self, ino: int) -> None:
         """Ask the service; all callers for one folder share one listing."""
 
+    def opened(self, ino: int) -> None:
+        """Somebody opens a folder."""
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -113,7 +116,9 @@ class Vfs:
         """
         if not self.entry(ino).folder:
             raise NotAFolder(f"inode {ino} is a file")
-        if self._lister.needs(ino):
+        needs = self._lister.needs(ino)
+        self._lister.opened(ino)
+        if needs:
             await self._lister.list(ino)
         entries = self._catalogue.children(ino)
         if pid and entries and not entries[0].folder:

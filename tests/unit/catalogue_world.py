@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import msgspec
 import trio
 
 from phonofs.catalogue.lister import Lister
 from phonofs.catalogue.store import Catalogue, Change
-from phonofs.css.records import parse_record
+from phonofs.css.records import parse_page, parse_record
 from phonofs.errors import ServiceError
 from phonofs.model import Page, Query, Record
 from phonofs.tree.layout import ROOT
@@ -147,6 +148,23 @@ class FakeService:
             next_key=page_key + limit,
             total=len(found) if self.totals else None,
         )
+
+    async def search_text(
+        self,
+        region: str,
+        query: Query,
+        page_key: int = 0,
+        limit: int = 100,
+        *,
+        urgent: bool = True,
+    ) -> bytes:
+        page = await self.search(region, query, page_key, limit, urgent=urgent)
+        content = [msgspec.Raw(record.source) for record in page.records]
+        shape = {"content": content, "lastPage": page.last, "total": page.total}
+        return msgspec.json.encode(shape | {"pageKey": page.next_key})
+
+    def read_page(self, body: bytes, region: str) -> Page:
+        return parse_page(body, region)
 
     def count(self) -> int:
         """How many questions since the last time."""

@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -205,6 +206,19 @@ def test_old_news_is_no_news(tmp_path: Path):
     assert catalogue.apply([new]) == []
     assert catalogue.apply([make("one-1111", NOON, updated="2024-09-19")]) == []
     assert files(catalogue) == []
+
+
+def test_of_one_batch_the_later_news_counts(tmp_path: Path):
+    """Two of the same object and ``updatedTime``: the one that comes later, whatever is shown."""
+    catalogue = opened(tmp_path, archived=False)
+    archived = make("one-1111", NOON, state="ARCHIVED")
+    there = make("one-1111", NOON)
+    catalogue.apply([archived, there])
+    assert len(files(catalogue)) == 1
+    catalogue.apply([make("two-2222", NOON), make("two-2222", NOON, state="ARCHIVED")])
+    assert len(files(catalogue)) == 1
+    check(catalogue)
+    catalogue.close()
 
 
 @pytest.mark.parametrize("state", ["PENDING", "FAILED", "WHATEVER"])
@@ -552,7 +566,38 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
     assert len(catalogue.apply([gone])) == 2
     catalogue.close()
     file = sqlite3.connect(tmp_path / "catalogue.sqlite")
-    assert file.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS) == 3
+    assert file.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS) == 4
+
+
+def test_records_packed_together_by_schema_3_are_read_and_blanked(tmp_path: Path):
+    """There each record had a row that said where in the sheaf it lies."""
+    catalogue = opened(tmp_path)
+    records = [make(uuid(n), ms(NOON) + n * 1000, callerName=f"Caller{n}") for n in range(20)]
+    catalogue.apply(records)
+    catalogue.close()
+    file = sqlite3.connect(tmp_path / "catalogue.sqlite", isolation_level=None)
+    number, sizes, text = file.execute("SELECT ino, sizes, text FROM sheaf").fetchone()
+    start = 0
+    for at, (size,) in enumerate(struct.iter_unpack(">I", sizes)):
+        place = b"\x02" + struct.pack(">QII", number, start, size)
+        file.execute("INSERT INTO source (ino, text) VALUES (?, ?)", (number + at, place))
+        start += size
+    file.execute("DROP TABLE sheaf")
+    file.execute("CREATE TABLE sheaf (ino INTEGER PRIMARY KEY, text BLOB NOT NULL)")
+    file.execute("INSERT INTO sheaf (ino, text) VALUES (?, ?)", (number, text))
+    file.execute("PRAGMA user_version = 3")
+    file.close()
+    catalogue = opened(tmp_path)
+    inos = [catalogue.find("us-east", record.id) for record in records]
+    assert [catalogue.record(ino) for ino in inos] == records
+    catalogue.apply([make(uuid(7), NOON, updated="2024-09-18", state="REVOKED")])
+    (kept,) = catalogue._database.row("SELECT text FROM sheaf")
+    assert b"Caller7" not in zlib.decompress(kept)
+    assert [catalogue.record(ino) for ino in inos[8:]] == records[8:]
+    catalogue.close()
+    catalogue = opened(tmp_path, timezone="Asia/Tokyo")
+    assert [catalogue.record(ino) for ino in inos[8:]] == records[8:]
+    catalogue.close()
 
 
 def damaged(kind: str, path: Path) -> None:

@@ -78,8 +78,8 @@ def fill(cache: Path, counts: Sequence[int], look: Callable[[Catalogue, int], No
                 look(catalogue, done)
                 looked_s += time.perf_counter() - paused
         newest_ms = things[len(things) - 1].created_ms
-        catalogue.set_watermark(REGION, newest_ms)
-        catalogue.mark_listed(REGION, 0, newest_ms)
+        catalogue.progress.set_watermark(REGION, newest_ms)
+        catalogue.progress.mark_listed(REGION, 0, newest_ms)
     finally:
         catalogue.close()
     return time.perf_counter() - began - looked_s

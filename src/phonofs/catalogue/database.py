@@ -9,8 +9,9 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ found faulty in use: a gigabyte takes seconds, and the tree must be there at onc
 
 WAL_PAGES = 4000
 """16 MiB of changes between two checkpoints: a listed day of 10,000 objects makes 2 or 3."""
+
+MOST_VALUES = 900
+"""In one statement: an SQLite before 3.32 takes 999."""
 
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -130,12 +134,36 @@ class Database:
         """One statement."""
         self.row(sql, *values)
 
-    def run_many(self, sql: str, values: Iterator[Any] | Sequence[Any]) -> None:
-        """One statement for each of many rows of values."""
+    def run_many(self, sql: str, values: Iterable[Any]) -> int:
+        """One statement for each of many rows of values; how many rows were changed."""
         try:
-            self._connection.executemany(sql, values)
+            return self._connection.executemany(sql, values).rowcount
         except sqlite3.Error as error:
             raise self._failed(error) from error
+
+    def insert(self, into: str, rows: Sequence[tuple[Any, ...]], otherwise: str = "") -> int:
+        """Insert many rows; how many were. ``into``: the table and its columns in brackets.
+
+        Many go with one statement: twice as fast as one by one, where each counts the numbers of
+        AUTOINCREMENT anew.
+        """
+        if not rows:
+            return 0
+        width = len(rows[0])
+        many = MOST_VALUES // width
+        one = f"({','.join('?' * width)})"
+        begin = f"INSERT INTO {into} VALUES "  # noqa: S608 - constants of the callers
+        together = begin + ",".join([one] * many) + otherwise
+        whole = len(rows) - len(rows) % many
+        try:
+            execute = self._connection.execute
+            done = sum(
+                execute(together, tuple(chain.from_iterable(rows[start : start + many]))).rowcount
+                for start in range(0, whole, many)
+            )
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        return done + max(0, self.run_many(begin + one + otherwise, rows[whole:]))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -16,14 +16,18 @@ from typing import NamedTuple, TypeVar
 
 import trio
 
+from phonofs.catalogue.clerk import Clerk
 from phonofs.catalogue.paging import Paging, Passes
 from phonofs.catalogue.plan import Knowledge
 from phonofs.catalogue.service import Paged, Service
 from phonofs.catalogue.sizes import Sizes
 from phonofs.catalogue.store import Catalogue, Change
+from phonofs.catalogue.sweep import Sweep
+from phonofs.catalogue.walks import Walks
 from phonofs.errors import Malformed, ServiceError, Unavailable
-from phonofs.model import Page, Query, Record
+from phonofs.model import Query, Record
 from phonofs.tree.layout import ROOT, Folder
+from phonofs.urgency import Urgency
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +40,8 @@ REFRESH_S = 0.7
 PAUSE_S = 5.0
 """A folder that was looked at this short a while ago is not looked at again."""
 
-AT_ONCE = 5
-"""Pages taken in together, where as many are there: a fifth less work than one by one, and 15 ms
-in which nobody else is served."""
+MOST_AHEAD = 20_000
+"""Objects of a day that is listed before somebody opens it, since the days before were."""
 
 TOGETHER_S = 10.0
 """A listing asked for this short a while before the follower began counts as one asked for after:
@@ -61,7 +64,8 @@ class _Edge(NamedTuple):
 class _Flight:
     """One listing on its way, and how it ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, urgent: bool) -> None:
+        self.urgency = Urgency(urgent)
         self.over = trio.Event()
         self.error: ServiceError | None = None
 
@@ -76,6 +80,7 @@ class Lister:
         settings: Paged,
         on_changes: Callable[[Sequence[Change]], None] = lambda changes: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clerk: Clerk | None = None,
     ) -> None:
         """``on_changes`` is told what a listing changed of what was known before."""
         self._service = service
@@ -88,6 +93,8 @@ class Lister:
         self._flights: dict[int, _Flight] = {}
         self._looked: dict[int, float] = {}
         self._sizes = Sizes()
+        self._walks = Walks()
+        self._clerk = clerk or Clerk(catalogue.view)
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -111,6 +118,22 @@ class Lister:
         rested = trio.current_time() - self._looked.get(ino, -math.inf) >= PAUSE_S
         return rested and ino not in self._flights and knowledge.stale(of)
 
+    def opened(self, ino: int) -> None:
+        """Somebody opens a folder: where one day after the other is opened, list the next one."""
+        day = self._catalogue.shown_folder(ino)
+        if day is None or day.parent is None or not day.day:
+            return
+        siblings = self._catalogue.known(day.parent)
+        after = self._walks.opened(day, trio.current_time(), siblings)
+        if (
+            after is not None
+            and after.ino not in self._flights
+            and self._sizes.expected(after) <= MOST_AHEAD
+            and not self._knowledge(after).whole(after)
+        ):
+            with suppress(Unavailable):
+                self._start(after.ino, after, urgent=False)
+
     def begin(self) -> None:
         """Look at what each region has where that was never done: it is what is opened first."""
         regions = [entry.ino for entry in self._catalogue.children(ROOT) if entry.folder]
@@ -130,6 +153,7 @@ class Lister:
         if of is None:
             return
         flight = self._flights.get(ino) or self._start(ino, of)
+        flight.urgency.rise()
         known = self._knowledge(of).whole(of)
         with trio.move_on_after(REFRESH_S if known else self._deadline_s) as waiting:
             await flight.over.wait()
@@ -145,10 +169,10 @@ class Lister:
         """Listings on their way."""
         return {"listings": len(self._flights)}
 
-    def _start(self, ino: int, of: Folder) -> _Flight:
+    def _start(self, ino: int, of: Folder, *, urgent: bool = True) -> _Flight:
         if self._nursery is None:
             raise Unavailable("the lister is not running")
-        flight = _Flight()
+        flight = _Flight(urgent)
         try:
             self._nursery.start_soon(self._fly, ino, of, flight)  # it begins to run later
         except RuntimeError as error:  # the last listing has just ended, and it with it
@@ -161,7 +185,7 @@ class Lister:
         flight.error = Unavailable("the listing was given up")
         try:
             if of.day:
-                await self._list_day(of)
+                await self._list_day(of, flight.urgency)
             else:
                 await self._list_parts(of)
             flight.error = None
@@ -299,7 +323,7 @@ class Lister:
 
     # days
 
-    async def _list_day(self, of: Folder) -> None:
+    async def _list_day(self, of: Folder, urgent: Urgency) -> None:
         """List a day until it adds up; only then is anything taken out or called listed."""
         region = self._catalogue.region_of(of)
         known = self._knowledge(of).whole(of)
@@ -308,39 +332,21 @@ class Lister:
         edge = self._edge_before(of)
         passes = Passes()
         while passes.again:
-            query = self._query(of, start_ms, stop_ms)
-            passes.feed(await self._pass(of, region, query, known=known))
+            expected = self._sizes.expected(of)
+            self._clerk.expect(expected)
+            paging = Paging(self._page_size, self._slots, expected)
+            sweep = Sweep(
+                self._service, self._catalogue, self._clerk, self._tell,
+                known=known, first=not passes.seen, urgent=urgent,
+            )  # fmt: skip
+            await sweep.run((region, of.region), self._query(of, start_ms, stop_ms), paging)
+            passes.feed(paging)
         self._sizes.listed(of, len(passes.seen))
         if not passes.complete:
             raise Unavailable(f"{of.name} changed all the time while it was listed; try again")
         if not passes.rejected:  # what could not be understood cannot be called gone
             self._tell(self._catalogue.reconcile(before, passes.seen, self._now_ms()))
         self._mark(of, start_ms, stop_ms, edge)
-
-    async def _pass(self, of: Folder, region: str, query: Query, *, known: bool) -> Paging:
-        """All pages of a search once, side by side, each taken in when it is there."""
-        paging = Paging(self._page_size, self._slots, self._sizes.expected(of))
-        send, receive = trio.open_memory_channel[tuple[int, Page]](math.inf)
-
-        async def page(key: int, limit: int) -> None:
-            send.send_nowait((key, await self._service.search(region, query, key, limit)))
-
-        async with trio.open_nursery() as nursery:
-            _start(nursery, page, paging.ask())
-            while not paging.done:
-                landed = await _landed(receive)
-                for key, answer in landed:
-                    paging.feed(key, answer)
-                _start(nursery, page, paging.ask())
-                await self._take_in_pages([answer for _, answer in landed], known=known)
-        return paging
-
-    async def _take_in_pages(self, pages: Sequence[Page], *, known: bool) -> None:
-        """Some at once; before that, whoever waits has a turn: also the next questions."""
-        for start in range(0, len(pages), AT_ONCE):
-            await trio.lowlevel.checkpoint()
-            some = pages[start : start + AT_ONCE]
-            self._take_in([record for page in some for record in page.records], known=known)
 
     def _take_in(self, records: Sequence[Record], *, known: bool) -> None:
         """Into the catalogue; of a folder seen for the first time, nothing was created."""
@@ -364,24 +370,6 @@ class Lister:
         async with trio.open_nursery() as nursery:
             for value in values:
                 nursery.start_soon(one, value)
-
-
-def _start(
-    nursery: trio.Nursery,
-    page: Callable[[int, int], Awaitable[None]],
-    asks: Iterable[tuple[int, int]],
-) -> None:
-    for key, limit in asks:
-        nursery.start_soon(page, key, limit)
-
-
-async def _landed(pages: trio.MemoryReceiveChannel[_Value]) -> list[_Value]:
-    """All that is there, at least one."""
-    landed = [await pages.receive()]
-    with suppress(trio.WouldBlock):
-        while True:
-            landed.append(pages.receive_nowait())
-    return landed
 
 
 def _first(group: BaseExceptionGroup[ServiceError]) -> ServiceError:

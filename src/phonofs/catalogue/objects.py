@@ -3,7 +3,8 @@
 # ruff: noqa: S608 - what is put into SQL texts here are constants, never values
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice, repeat
 
 import msgspec
 
@@ -11,16 +12,19 @@ from phonofs.catalogue.batch import Batch
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.folders import Delta
 from phonofs.catalogue.names import Names
+from phonofs.catalogue.parcels import Parcel
 from phonofs.catalogue.rows import COLUMNS, Row, Rows
 from phonofs.catalogue.sight import Sight
-from phonofs.catalogue.sources import Sources
+from phonofs.catalogue.sources import Sources, bound, unbound
 from phonofs.catalogue.words import CHANGED, CREATED, REMOVED, Change
+from phonofs.css.records import parse_record
 from phonofs.model import LISTED_STATES, WITHDRAWN_STATES, Record
 
 MISSING = "MISSING"
 """Our own state of an object that a complete listing did not have; the service has no such."""
 
 _INSERT = f"INSERT INTO object ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+_INTO = f"object ({COLUMNS})"
 
 
 class Objects:
@@ -60,6 +64,61 @@ class Objects:
             for record in again:
                 self._put(record, region, known, batch)
 
+    def take(self, parcel: Parcel, region: int, batch: Batch) -> list[Record]:
+        """Add the objects of a parcel but its head; returns the records of those that could not be.
+
+        Those are known, or their plain name is another's.
+        """
+        first, count = self._next_ino, len(parcel.names)
+        self._next_ino += count
+        rows = list(
+            zip(
+                range(first, first + count), repeat(region), islice(parcel.ids, 1, None),
+                parcel.parents, parcel.names, repeat(0), parcel.sizes,
+                parcel.created, parcel.updated, parcel.states, parcel.crcs,
+                strict=False,
+            )
+        )  # fmt: skip
+        added = self._database.insert(_INTO, rows, " ON CONFLICT DO NOTHING")
+        new: Collection[int] = range(first, first + count)
+        if added < count:
+            sql = "SELECT ino FROM object WHERE ino BETWEEN ? AND ?"
+            new = {ino for (ino,) in self._database.rows(sql, first, first + count - 1)}
+        self._appeared_in(parcel, first, new, batch)
+        return self._keep_bound(parcel, first, new)
+
+    def _appeared_in(self, parcel: Parcel, first: int, new: Collection[int], batch: Batch) -> None:
+        """Tell of the new ones of a parcel: of one for all, as they are listed."""
+        for parent, objects, size, newest_ms in parcel.days:
+            batch.count(parent, objects, size, newest_ms, moved=True)
+        told = bool(batch.changes)
+        if told and len(new) == len(parcel.names):
+            return
+        for ino, parent, name, size in zip(
+            range(first, first + len(parcel.names)), parcel.parents, parcel.names, parcel.sizes,
+            strict=True,
+        ):  # fmt: skip
+            if ino not in new:
+                batch.count(parent, -1, -size, 0, moved=True)
+            elif not told:
+                record = parse_record(parcel.head, parcel.region)
+                batch.changes.append(_created(ino, parent, name, record))
+                told = True
+
+    def _keep_bound(self, parcel: Parcel, first: int, new: Collection[int]) -> list[Record]:
+        """Keep the texts of the new ones; returns the records of the others."""
+        others: list[bytes] = []
+        for count, sheaf in parcel.sheaves:
+            gone = [at for at in range(count) if first + at not in new]
+            if gone:
+                texts = unbound(sheaf)
+                others += [texts[at] for at in gone]
+                sheaf = bound(texts, gone)
+            if len(gone) < count:
+                self._sources.add_bound(first, sheaf)
+            first += count
+        return [parse_record(text, parcel.region) for text in others]
+
     def _put(self, record: Record, region: int, known: dict[str, Row], batch: Batch) -> None:
         """Take in one record; ``known`` has the rows that were not taken in anew so far."""
         crc = zlib.crc32(record.source)
@@ -76,24 +135,22 @@ class Objects:
     def _add_plain(self, records: Sequence[Record], region: int, batch: Batch) -> list[Record]:
         """Add at once the new objects whose plain names are free: nearly all there are.
 
-        Returns the others: not shown, of an equal name, or twice among ``records``.
+        Returns the others, in order: not shown, of an equal name, or twice among ``records``.
         """
-        others: list[Record] = []
         plain: dict[int, dict[str, Record]] = {}
         ids: set[str] = set()
         for record in records:
             parent = self._sight.parent(record, region)
-            names = plain.setdefault(parent, {}) if parent is not None else {}
-            name = self._sight.name(record, 0) if parent is not None else ""
-            if parent is None or name in names or record.id in ids:
-                others.append(record)
-            else:
-                names[name] = record
-                ids.add(record.id)
+            if parent is not None and record.id not in ids:
+                plain.setdefault(parent, {}).setdefault(self._sight.name(record, 0), record)
+            ids.add(record.id)  # what comes of it later is taken in after it
+        added: set[int] = set()
         for parent, names in plain.items():
-            others += [names.pop(name) for name in self._rows.taken(parent, [*names])]
+            for name in self._rows.taken(parent, [*names]):
+                del names[name]
             self._insert(names, parent, region, batch)
-        return others
+            added.update(map(id, names.values()))
+        return [record for record in records if id(record) not in added]
 
     def _insert(self, names: Mapping[str, Record], parent: int, region: int, batch: Batch) -> None:
         rows, texts = [], []
@@ -105,7 +162,7 @@ class Objects:
             rows.append(
                 (ino, region, record.id, parent, name, 0, record.size, *times, record.state, crc)
             )
-            texts.append((ino, record.source))
+            texts.append(record.source)
             delta.size += record.size
             delta.newest_ms = max(delta.newest_ms, *times)
             if not (batch.listed and told):
@@ -113,9 +170,9 @@ class Objects:
         delta.objects = len(rows)
         if rows:
             batch.tell(told, parent, delta)
-        self._next_ino += len(rows)
-        self._database.run_many(_INSERT, rows)
-        self._sources.add(texts)
+        first, self._next_ino = self._next_ino, self._next_ino + len(rows)
+        self._database.insert(_INTO, rows)
+        self._sources.add(first, texts)
 
     def _add(self, record: Record, region: int, crc: int, batch: Batch) -> None:
         ino, parent = self._next_ino, self._sight.parent(record, region)

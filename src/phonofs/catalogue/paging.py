@@ -5,8 +5,10 @@ record can be skipped or come twice. Pages therefore overlap by one record: wher
 do not agree on it, something moved between them. What adds up at the end is complete.
 """
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from phonofs.errors import Malformed
-from phonofs.model import Page
 from phonofs.ranges import Ranges
 
 MOST_PASSES = 3
@@ -20,6 +22,26 @@ _FRUITLESS = 8
 
 _OVERLAPS_FROM = 10
 """Smaller pages do not overlap: it would cost more than a tenth."""
+
+
+class Listed(Protocol):
+    """What came of a page (``model.Page``, ``parcels.Parcel``)."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Of the records that can be used, in the order given."""
+
+    @property
+    def count(self) -> int:
+        """How many records the page held."""
+
+    @property
+    def last(self) -> bool:
+        """Whether the service says that it is the last one."""
+
+    @property
+    def total(self) -> int | None:
+        """How many there are in all, if the service says so."""
 
 
 class Paging:
@@ -104,7 +126,7 @@ class Paging:
         """Where a page begins that overlaps what lies before ``offset`` by one record."""
         return max(offset - 1, 0) if self._limit >= _OVERLAPS_FROM else offset
 
-    def feed(self, key: int, page: Page) -> None:
+    def feed(self, key: int, page: Listed) -> None:
         """Take in the page that was asked for at ``key``.
 
         Raises Malformed when the service repeats itself or never ends.
@@ -114,18 +136,18 @@ class Paging:
         self._pages += 1
         self._note_total(page)
         self._covered.add(key, stop)
-        self._compare_edges(key, page)
+        self._compare_edges(key, page.ids, page.count)
         self._note_end(key, stop, page)
         if page.count and not page.last and page.count < limit:
             self._limit = min(self._limit, page.count)  # it gives smaller pages than asked for
-        self._note_progress(key, page)
+        self._note_progress(key, page.ids, page.count)
 
-    def _note_total(self, page: Page) -> None:
+    def _note_total(self, page: Listed) -> None:
         if page.total is not None and page.total > 0:
             self.shifted |= self._total not in (None, page.total)
             self._total = page.total
 
-    def _note_end(self, key: int, stop: int, page: Page) -> None:
+    def _note_end(self, key: int, stop: int, page: Listed) -> None:
         """The end is where a last page stops, unless another one reached further."""
         if page.count == 0:
             self._beyond = key if self._beyond is None else min(self._beyond, key)
@@ -136,19 +158,19 @@ class Paging:
         nothing_after = self._beyond is not None and self._beyond <= self._top
         self._closed = self._closed or ends_here or nothing_after
 
-    def _compare_edges(self, key: int, page: Page) -> None:
+    def _compare_edges(self, key: int, ids: Sequence[str], count: int) -> None:
         """The first and the last record of each page against those of its neighbours."""
-        if not page.records or len(page.records) != page.count:
+        if not ids or len(ids) != count:
             return
-        for offset, record in ((key, page.records[0]), (key + page.count - 1, page.records[-1])):
-            if self._edges.setdefault(offset, record.id) != record.id:
+        for offset, id in ((key, ids[0]), (key + count - 1, ids[-1])):
+            if self._edges.setdefault(offset, id) != id:
                 self.shifted = True
 
-    def _note_progress(self, key: int, page: Page) -> None:
+    def _note_progress(self, key: int, ids: Sequence[str], count: int) -> None:
         before = len(self.seen) + self.rejected
-        self.seen.update(record.id for record in page.records)
-        self.rejected += page.count - len(page.records)
-        if page.count > 1 and len(self.seen) + self.rejected == before:
+        self.seen.update(ids)
+        self.rejected += count - len(ids)
+        if count > 1 and len(self.seen) + self.rejected == before:
             self._fruitless += 1
         if self._fruitless >= _FRUITLESS or key > _MOST_RECORDS:
             raise Malformed("the service repeats its pages without an end")

@@ -83,8 +83,12 @@ class Progress:
             if record.updated_ms > newest.get(record.region, 0):
                 newest[record.region] = record.updated_ms
         for region, updated_ms in newest.items():
-            if updated_ms <= self.plausible_ms(region):
-                self._coverage.note_newest(self._sight.region_index(region), updated_ms)
+            self.note_newest_ms(region, updated_ms)
+
+    def note_newest_ms(self, region: str, updated_ms: int) -> None:
+        """An ``updatedTime`` was seen. Call within a transaction."""
+        if updated_ms <= self.plausible_ms(region):
+            self._coverage.note_newest(self._sight.region_index(region), updated_ms)
 
     def following(self, region: str) -> bool:
         """Whether what a region has beyond its watermark is the follower's to bring."""

@@ -29,7 +29,7 @@ def rebuild(
     for chunk in _chunks(database):
         database.run_many(
             "UPDATE object SET parent = ?, name = ?, rank = 0 WHERE ino = ?",
-            [_placed(sight, rows, row, packed, damaged) for row, packed in chunk],
+            [_placed(sight, rows, row, damaged) for row in chunk],
         )
     _tell_apart(database, names)
     database.run("CREATE UNIQUE INDEX object_name ON object (parent, name)")
@@ -37,33 +37,31 @@ def rebuild(
     return damaged
 
 
-def _chunks(database: Database) -> Iterator[list[tuple[Row, bytes]]]:
+def _chunks(database: Database) -> Iterator[list[Row]]:
     last = 0
-    columns = ", ".join(f"object.{column}" for column in COLUMNS.split(", "))
     while True:
-        rows = database.rows(
-            f"SELECT {columns}, text FROM object JOIN source USING (ino)"
-            " WHERE object.ino > ? ORDER BY object.ino LIMIT ?",
-            *(last, _CHUNK),
-        )
+        sql = f"SELECT {COLUMNS} FROM object WHERE ino > ? ORDER BY ino LIMIT ?"
+        rows = [Row(*row) for row in database.rows(sql, last, _CHUNK)]
         if not rows:
             return
-        yield [(Row(*row[:-1]), row[-1]) for row in rows]
-        last = rows[-1][0]
+        yield rows
+        last = rows[-1].ino
 
 
 def _placed(
-    sight: Sight, rows: Rows, row: Row, packed: bytes, damaged: list[Row]
+    sight: Sight, rows: Rows, row: Row, damaged: list[Row]
 ) -> tuple[int | None, str | None, int]:
     try:
-        record = rows.unpacked(row, packed)
+        record = rows.record(row)
     except Damaged:
         damaged.append(row)
         return None, None, row.ino
     except Malformed:  # what was usable once is set aside by now, as it would be in a listing
         return None, None, row.ino
-    parent = sight.parent(record, row.region)
-    return parent, sight.name(record, 0) if parent is not None else None, row.ino
+    parent = sight.parent(record, row.region) if record is not None else None
+    if record is None or parent is None:
+        return None, None, row.ino
+    return parent, sight.name(record, 0), row.ino
 
 
 def _tell_apart(database: Database, names: Names) -> None:

@@ -139,10 +139,16 @@ class Rows:
         kept = self._read.get(row.ino)
         if kept is not None and kept[0] == row:
             return kept[1]
-        found = self._database.row("SELECT text FROM source WHERE ino = ?", row.ino)
-        record = self.unpacked(row, found[0]) if found else None
-        if record is not None:
-            self._read[row.ino] = row, record
+        try:
+            source = self._sources.get(row.ino)
+        except ValueError as error:
+            raise Damaged(f"object {row.id} in the catalogue is damaged: {error}") from error
+        if source is None:
+            if row.parent is not None:
+                raise Damaged(f"object {row.id} in the catalogue is damaged: its record is gone")
+            return None
+        record = self._parsed(row, source)
+        self._read[row.ino] = row, record
         return record
 
     def readable(self, row: Row) -> Record | None:
@@ -152,12 +158,7 @@ class Rows:
         except (Damaged, Malformed):
             return None
 
-    def unpacked(self, row: Row, packed: bytes) -> Record:
-        """The record of a row from its packed source."""
-        try:
-            source = self._sources.unpacked(packed)
-        except ValueError as error:
-            raise Damaged(f"object {row.id} in the catalogue is damaged: {error}") from error
+    def _parsed(self, row: Row, source: bytes) -> Record:
         if zlib.crc32(source) != row.crc:
             raise Damaged(f"object {row.id} in the catalogue is damaged: wrong checksum")
         record = parse_record(source, self._sight.region_name(row.region))

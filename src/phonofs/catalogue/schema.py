@@ -49,4 +49,7 @@ _RANKED = "CREATE INDEX object_ranked ON object (parent) WHERE rank > 0"
 _SHEAVES = "CREATE TABLE sheaf (ino INTEGER PRIMARY KEY, text BLOB NOT NULL)"
 """Records that came together, packed together; ``source`` says where in it each lies."""
 
-MIGRATIONS = (_FIRST, _RANKED, _SHEAVES)
+_SIZES = "ALTER TABLE sheaf ADD COLUMN sizes BLOB"
+"""A sheaf says itself what it holds (``sources``): a row for each record was much of the work."""
+
+MIGRATIONS = (_FIRST, _RANKED, _SHEAVES, _SIZES)

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from phonofs.model import Page, Query
+from phonofs.urgency import Urgency
 
 
 class Service(Protocol):
@@ -15,9 +16,23 @@ class Service(Protocol):
         page_key: int = 0,
         limit: int = 100,
         *,
-        urgent: bool = True,
+        urgent: bool | Urgency = True,
     ) -> Page:
         """The page that begins at offset ``page_key``. Raises ServiceError."""
+
+    async def search_text(
+        self,
+        region: str,
+        query: Query,
+        page_key: int = 0,
+        limit: int = 100,
+        *,
+        urgent: bool | Urgency = True,
+    ) -> bytes:
+        """The same, not read yet."""
+
+    def read_page(self, body: bytes, region: str) -> Page:
+        """The page in the answer to a search. Raises Malformed."""
 
 
 class Paged(Protocol):

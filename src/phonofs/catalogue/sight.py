@@ -1,19 +1,14 @@
-"""What of the account is shown, where and under which name; part of the catalogue."""
-
-from zoneinfo import ZoneInfo
+"""What of the account is shown, and the numbers of its regions; part of the catalogue."""
 
 from phonofs.catalogue.database import Database
+from phonofs.catalogue.placing import Placing
 from phonofs.catalogue.words import View
 from phonofs.errors import Malformed
-from phonofs.model import Record
-from phonofs.tree.layout import MAX_REGIONS, Calendar, day_folder
-from phonofs.tree.naming import Template, file_name
+from phonofs.tree.layout import MAX_REGIONS
 
 
-class Sight:
-    """Owns the table ``region`` and the calendar of the view.
-
-    ``_last_day`` is the day found last: start and stop (epoch ms), region, inode number.
+class Sight(Placing):
+    """Owns the table ``region``.
 
     Invariant: a region's index is given when it is first seen and never changes, so that the
     inode numbers of its folders never do.
@@ -21,14 +16,8 @@ class Sight:
 
     def __init__(self, database: Database, view: View) -> None:
         """Raises UsageError for a template that cannot be used."""
-        Template.parse(view.template)
-        self.view = view
-        self.calendar = Calendar(ZoneInfo(view.timezone))
-        self.since_ms = self.calendar.start_ms(view.since) if view.since else 0
+        super().__init__(view)
         self._database = database
-        self._states = frozenset(view.scope.states)
-        self._types = frozenset(view.scope.types)
-        self._last_day = (0, 0, 0, 0)
         self._index: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self.load()
@@ -58,27 +47,3 @@ class Sight:
     def known_region(self, name: str) -> int | None:
         """The index of a region that was seen."""
         return self._index.get(name)
-
-    def parent(self, record: Record, region: int) -> int | None:
-        """The inode number of the day a record is shown in; None if it is not shown."""
-        types = self._types
-        if (
-            record.created_ms < self.since_ms
-            or record.state not in self._states
-            or (types and record.type not in types)
-        ):
-            return None
-        return self._day(record.created_ms, region)
-
-    def _day(self, created_ms: int, region: int) -> int:
-        """The inode number of a day; records come sorted, so it is mostly that of the last."""
-        start_ms, stop_ms, of_region, ino = self._last_day
-        if of_region != region or not start_ms <= created_ms < stop_ms:
-            day = day_folder(region, self.calendar.day_of(created_ms))
-            ino = day.ino
-            self._last_day = (*self.calendar.span_ms(day), region, ino)
-        return ino
-
-    def name(self, record: Record, variant: int) -> str:
-        """Its file name."""
-        return file_name(record, self.view.template, self.calendar.zone, variant)

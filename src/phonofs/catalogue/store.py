@@ -23,6 +23,7 @@ from phonofs.catalogue.folders import Folders
 from phonofs.catalogue.names import Names
 from phonofs.catalogue.notes import Notes
 from phonofs.catalogue.objects import Objects
+from phonofs.catalogue.parcels import Parcel
 from phonofs.catalogue.progress import Progress
 from phonofs.catalogue.rebuild import rebuild
 from phonofs.catalogue.rows import Damaged, Row, Rows
@@ -241,6 +242,21 @@ class Catalogue:
             self._settle(batch)
         return as_listed(batch.changes) if listed else batch.changes
 
+    def take(self, parcels: Sequence[Parcel]) -> list[Change]:
+        """Take in pages that were made ready, but for their heads; as :meth:`apply` of records
+        that were ``listed``.
+        """
+        batch = Batch(listed=True)
+        with self._writing():
+            others: list[Record] = []
+            for parcel in parcels:
+                region = self._sight.region_index(parcel.region)
+                others += self._objects.take(parcel, region, batch)
+                self.progress.note_newest_ms(parcel.region, parcel.newest_ms)
+            self._objects.put(others, batch)
+            self._settle(batch)
+        return as_listed(batch.changes)
+
     def known_objects(self, region: str, start_ms: int, end_ms: int) -> dict[int, int]:
         """What is shown of ``[start_ms, end_ms)``: inode number to ``updatedTime``.
 
@@ -343,18 +359,6 @@ class Catalogue:
     def shown_folder(self, ino: int) -> Folder | None:
         """The region, year, month or day of an inode number; None for a root above regions."""
         return self._folders.single if ino == ROOT else folder(ino)
-
-    def mark_listed(self, region: str, start_ms: int, end_ms: int) -> None:
-        """See :meth:`Progress.mark_listed`."""
-        self.progress.mark_listed(region, start_ms, end_ms)
-
-    def watermark(self, region: str) -> int | None:
-        """See :meth:`Progress.watermark`."""
-        return self.progress.watermark(region)
-
-    def set_watermark(self, region: str, updated_ms: int) -> None:
-        """See :meth:`Progress.set_watermark`."""
-        self.progress.set_watermark(region, updated_ms)
 
     # notes
 

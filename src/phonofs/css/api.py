@@ -42,7 +42,7 @@ class Api:
         self.keeper.reject(stream.token)
         return await self.transport.open(ask, urgent=urgent, bearer=self.keeper)
 
-    async def request(self, ask: Ask, *, limit_bytes: int, urgent: bool = True) -> Answer:
+    async def request(self, ask: Ask, *, limit_bytes: int, urgent: bool | Urgency = True) -> Answer:
         """The whole answer, whatever its status."""
         stream = await self.open(ask, urgent=urgent)
         try:

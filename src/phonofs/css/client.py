@@ -98,7 +98,7 @@ class Client:
         page_key: int = 0,
         limit: int = 100,
         *,
-        urgent: bool = True,
+        urgent: bool | Urgency = True,
     ) -> Page:
         """The page of results that begins at offset ``page_key``; at most ``limit`` records.
 
@@ -106,10 +106,38 @@ class Client:
         ``read_deadline``.
         """
 
-        async def once() -> Page:
+        async def once() -> bytes:
+            return await self._search(region, query, page_key, limit, urgent)
+
+        return self.read_page(await self._persist(f"a search in {region}", once), region)
+
+    async def search_text(
+        self,
+        region: str,
+        query: Query,
+        page_key: int = 0,
+        limit: int = 100,
+        *,
+        urgent: bool | Urgency = True,
+    ) -> bytes:
+        """What :meth:`search` reads: the answer as it came, for :meth:`read_page`."""
+
+        async def once() -> bytes:
             return await self._search(region, query, page_key, limit, urgent)
 
         return await self._persist(f"a search in {region}", once)
+
+    def read_page(self, body: bytes, region: str) -> Page:
+        """The page in the answer to a search. Raises Malformed.
+
+        Each record that was set aside is said once, however often it comes.
+        """
+        page = parse_page(body, region)
+        for sentence in page.rejected:
+            if sentence not in self._reported and len(self._reported) < MOST_REPORTS:
+                self._reported.add(sentence)
+                log.warning("%s", sentence)
+        return page
 
     async def record(self, region: str, id: str) -> Record:
         """One object's record. Raises Gone where there is no such object (any more)."""
@@ -190,28 +218,20 @@ class Client:
         raise error
 
     async def _search(
-        self, region: str, query: Query, page_key: int, limit: int, urgent: bool
-    ) -> Page:
+        self, region: str, query: Query, page_key: int, limit: int, urgent: bool | Urgency
+    ) -> bytes:
         known = self._limits.get(region, limit)
         for size in (min(limit, known), *(lower for lower in LIMITS if lower < min(limit, known))):
             ask = Ask("search", self._api.url(region, "objects", query=_search_query(
                 query, page_key, size)))  # fmt: skip
             answer = await self._api.request(ask, limit_bytes=LARGEST_PAGE, urgent=urgent)
             if answer.status != 400:
-                page = parse_page(_successful(answer, f"a search in {region}"), region)
+                body = _successful(answer, f"a search in {region}")
                 if size < min(limit, known):
                     log.info("region %s takes pages of at most %d records", region, size)
                     self._limits[region] = size
-                self._report(page)
-                return page
+                return body
         raise failure(400, f"a search in {region}")
-
-    def _report(self, page: Page) -> None:
-        """Say each record that was set aside once, however often it comes."""
-        for sentence in page.rejected:
-            if sentence not in self._reported and len(self._reported) < MOST_REPORTS:
-                self._reported.add(sentence)
-                log.warning("%s", sentence)
 
     async def _persist(self, what: str, once: Callable[[], Awaitable[_Result]]) -> _Result:
         """Try until it works, for ``read_deadline`` at most; the pauses are those of retry.py."""

@@ -15,8 +15,8 @@ from phonofs.model import Record, State
 
 _ID = re.compile(r"[0-9A-Za-z_-]{1,200}")
 _CHECKSUM = re.compile(r"(?:[0-9a-f]{32}(?:-[1-9][0-9]{0,4})?)?")
-_HOUR = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}")
-_SIXTY = {f"{number:02d}": number for number in range(60)}
+_MINUTE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}")
+_SIXTY = {f"{number:02d}": number * 1000 for number in range(60)}
 _STATES = frozenset(map(str, State))
 
 
@@ -73,34 +73,34 @@ def _is_plain(shape: _Shape) -> bool:
 
 
 def _record(shape: _Shape, created_ms: int, updated_ms: int, source: bytes, region: str) -> Record:
-    return Record(
-        id=shape.id,
-        region=region,
-        type=shape.type,
-        mime_type=shape.mimeType,
-        object_name=shape.objectName,
-        size=shape.storedBytes,
-        created_ms=created_ms,
-        updated_ms=updated_ms,
-        state=shape.objectState,
-        checksum=shape.checksum,
-        tags={tag.key: tag.value for tag in shape.tags if tag.key},
-        source=source,
+    return Record(  # by position: half of the time, and a tenth of reading it
+        shape.id,
+        region,
+        shape.type,
+        shape.mimeType,
+        shape.objectName,
+        shape.storedBytes,
+        created_ms,
+        updated_ms,
+        shape.objectState,
+        shape.checksum,
+        {tag.key: tag.value for tag in shape.tags if tag.key},
+        source,
     )
 
 
 def _time_ms(text: str) -> int:
     """Epoch ms of ``2022-11-01T21:22:22``, in UTC. Raises ValueError, KeyError for all else."""
-    if len(text) != 19 or text[13] != ":" or text[16] != ":":
+    if len(text) != 19 or text[16] != ":":
         raise ValueError(text)
-    found = _hour_ms(text[:13]) + _SIXTY[text[14:16]] * 60_000 + _SIXTY[text[17:]] * 1000
+    found = _minute_ms(text[:16]) + _SIXTY[text[17:]]
     if not EARLIEST_MS <= found <= LATEST_MS:
         raise ValueError(text)
     return found
 
 
 @lru_cache(maxsize=1024)  # records come sorted by time
-def _hour_ms(text: str) -> int:
-    if not _HOUR.fullmatch(text):
+def _minute_ms(text: str) -> int:
+    if not _MINUTE.fullmatch(text):
         raise ValueError(text)
-    return int(datetime.fromisoformat(f"{text}:00:00+00:00").timestamp()) * 1000
+    return int(datetime.fromisoformat(f"{text}:00+00:00").timestamp()) * 1000

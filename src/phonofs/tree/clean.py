@@ -28,6 +28,9 @@ _RESERVED = frozenset('/\\<>:"|?*')
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³])\s*(?:\.|\Z)", re.IGNORECASE)
 """Names that Windows takes for devices, whatever extension follows."""
 
+_DEVICES_BEGIN = "cpanlCPANL"
+"""What their names begin with: of most files nothing else is looked at."""
+
 _BREAKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")
 """Control characters that part words."""
 
@@ -71,4 +74,4 @@ def cut(text: str, size: int) -> str:
 
 def is_device(name: str) -> bool:
     """Whether Windows would take ``name`` for a device, as ``con.mp3``."""
-    return _DEVICE.match(name) is not None
+    return name[:1] in _DEVICES_BEGIN and _DEVICE.match(name) is not None

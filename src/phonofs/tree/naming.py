@@ -51,8 +51,8 @@ def _first(tags: dict[str, str], *keys: str) -> str:
 def _start_ms(record: Record) -> int:
     """When the call began: the tag ``startTime`` (epoch ms) if it is plausible, else creation."""
     text = record.tags.get("startTime", "").strip()
-    if text.isdecimal() and len(text) < 16 and _FIRST_MS <= int(text) < _LAST_MS:
-        return int(text)
+    if text.isdecimal() and len(text) < 16 and _FIRST_MS <= (start_ms := int(text)) < _LAST_MS:
+        return start_ms
     return min(max(record.created_ms, _FIRST_MS), _LAST_MS)
 
 
@@ -61,6 +61,7 @@ def _moment(record: Record, zone: tzinfo) -> datetime:
 
 
 _TWO = tuple(f"{number:02d}" for number in range(60))
+_HOURS_MINUTES = tuple(f"{minute // 60:02d}{minute % 60:02d}" for minute in range(1440))
 _HOUR_S = 3600
 
 
@@ -69,8 +70,8 @@ def _time(record: Record, zone: tzinfo) -> str:
     offset = _offset_s(zone, second // _HOUR_S)
     if offset is None:
         return _moment(record, zone).isoformat()[11:19].replace(":", "")
-    minute, second = divmod((second + offset) % 86_400, 60)
-    return _TWO[minute // 60] + _TWO[minute % 60] + _TWO[second]
+    second = (second + offset) % 86_400
+    return _HOURS_MINUTES[second // 60] + _TWO[second % 60]
 
 
 @lru_cache(maxsize=256)  # records come sorted by time
@@ -92,7 +93,8 @@ def _party(record: Record, _: tzinfo) -> str:
     """The other side's number, else its name; ``address`` is either."""
     tags = record.tags
     address = tags.get("address", "").strip()
-    number, name = _SIDES.get(tags.get("direction", "").strip().upper(), ("", ""))
+    direction = tags.get("direction", "")
+    number, name = _SIDES.get(direction) or _SIDES.get(direction.strip().upper(), ("", ""))
     if _NUMBER.fullmatch(address):
         return _first(tags, number) or address
     return _first(tags, number, name) or address
@@ -212,8 +214,10 @@ def _values(record: Record, template: Template, zone: tzinfo, variant: int) -> l
     """The cleaned value of each part; from the first variant on, ``id8`` is the whole id."""
     values = []
     for source in template.whole_sources if variant else template.sources:
-        text = source(record, zone)[:_LONGEST_VALUE]
-        values.append(text if text.isalnum() and text.isascii() else clean(text))
+        text = source(record, zone)
+        if not text.isalnum() or not text.isascii() or len(text) > _LONGEST_VALUE:
+            text = clean(text[:_LONGEST_VALUE])
+        values.append(text)
     return values
 
 

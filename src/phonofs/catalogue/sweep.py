@@ -1,0 +1,138 @@
+"""All pages of a search once, side by side, each taken into the catalogue when it is there.
+
+Of a folder that is listed for the first time, pages are made ready beforehand (``parcels``);
+all others are taken in record by record.
+"""
+
+import math
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+import trio
+
+from phonofs.catalogue.clerk import Clerk
+from phonofs.catalogue.paging import Paging
+from phonofs.catalogue.parcels import Parcel
+from phonofs.catalogue.service import Service
+from phonofs.catalogue.store import Catalogue, Change
+from phonofs.css.records import parse_record
+from phonofs.model import Page, Query, Record
+from phonofs.urgency import Urgency
+
+AT_ONCE = 5
+"""Pages taken in together: a fifth less work than one by one, and 15 ms in which nobody else is
+served, 5 where they were made ready."""
+
+_Value = TypeVar("_Value")
+
+
+class Sweep:
+    """One pass over a listing. Owns what it changed, to be told at its end, and the heads of its
+    parcels that were not taken in so far, with the last records.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        catalogue: Catalogue,
+        clerk: Clerk,
+        tell: Callable[[Sequence[Change]], None],
+        *,
+        known: bool,
+        first: bool,
+        urgent: Urgency,
+    ) -> None:
+        """``known``: the folder was listed before, so what is new in it was created since.
+        ``first``: nothing of this listing was taken in so far.
+        """
+        self._service = service
+        self._catalogue = catalogue
+        self._clerk = clerk
+        self._tell = tell
+        self._known = known
+        self._ready = first and not known
+        self._urgent = urgent
+        self._changes: list[Change] = []
+        self._heads: dict[str, bytes] = {}
+        self._lasts: dict[str, int] = {}
+
+    async def run(self, region: tuple[str, int], query: Query, paging: Paging) -> None:
+        """Ask until the pass is done; ``region``: the service's word and the index."""
+        send, receive = trio.open_memory_channel[tuple[int, Page | Parcel]](math.inf)
+
+        async def page(key: int, limit: int) -> None:
+            send.send_nowait((key, await self._page(region, query, key, limit)))
+
+        try:
+            async with trio.open_nursery() as nursery:
+                _start(nursery, page, paging.ask())
+                come: list[Page | Parcel] = []
+                while not paging.done:
+                    for key, answer in await _landed(receive):
+                        paging.feed(key, answer)
+                        self._clerk.expect(answer.total or 0)
+                        come.append(answer)
+                    _start(nursery, page, paging.ask())
+                    if len(come) >= AT_ONCE or paging.done:
+                        await self._take_in(come)
+                        come = []
+            self._take_heads(region[0])
+        finally:
+            if self._changes:
+                self._tell(self._changes)
+
+    async def _page(
+        self, region: tuple[str, int], query: Query, key: int, limit: int
+    ) -> Page | Parcel:
+        name, index = region
+        urgent = self._urgent.part()
+        if not self._ready:
+            return await self._service.search(name, query, key, limit, urgent=urgent)
+        body = await self._service.search_text(name, query, key, limit, urgent=urgent)
+        return await self._clerk.parcel(body, name, index) or self._service.read_page(body, name)
+
+    async def _take_in(self, pages: Sequence[Page | Parcel]) -> None:
+        """Some at once; before that, whoever waits has a turn: also the next questions."""
+        for some in _some([page for page in pages if isinstance(page, Parcel)], AT_ONCE):
+            await trio.lowlevel.checkpoint()
+            self._heads.update((parcel.ids[0], parcel.head) for parcel in some)
+            self._lasts.update((parcel.ids[-1], parcel.crcs[-1]) for parcel in some)
+            self._changes += self._catalogue.take(some)
+        for few in _some([page for page in pages if isinstance(page, Page)], AT_ONCE):
+            await trio.lowlevel.checkpoint()
+            self._take_records([record for page in few for record in page.records])
+
+    def _take_heads(self, region: str) -> None:
+        """The first records of parcels, but for those that are the last of the one before."""
+        lasts = self._lasts
+        texts = [text for id, text in self._heads.items() if lasts.get(id) != zlib.crc32(text)]
+        self._take_records([parse_record(text, region) for text in texts])
+
+    def _take_records(self, records: Sequence[Record]) -> None:
+        """Into the catalogue; of a folder seen for the first time, nothing was created."""
+        if records:
+            self._changes += self._catalogue.apply(records, listed=not self._known)
+
+
+def _some(values: Sequence[_Value], count: int) -> Iterable[Sequence[_Value]]:
+    return (values[start : start + count] for start in range(0, len(values), count))
+
+
+def _start(
+    nursery: trio.Nursery,
+    page: Callable[[int, int], Awaitable[None]],
+    asks: Iterable[tuple[int, int]],
+) -> None:
+    for key, limit in asks:
+        nursery.start_soon(page, key, limit)
+
+
+async def _landed(pages: trio.MemoryReceiveChannel[_Value]) -> list[_Value]:
+    """All that is there, at least one."""
+    landed = [await pages.receive()]
+    with suppress(trio.WouldBlock):
+        while True:
+            landed.append(pages.receive_nowait())
+    return landed
