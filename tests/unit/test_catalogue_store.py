@@ -280,6 +280,26 @@ def test_what_came_together_is_withdrawn_one_by_one(tmp_path: Path):
     catalogue.close()
 
 
+def test_a_record_is_read_as_it_is_within_a_writing(tmp_path: Path):
+    """What was replaced or removed a moment ago, in the same transaction, is not the old text."""
+    catalogue = opened(tmp_path)
+    records = [make(uuid(n), ms(NOON) + n * 1000) for n in range(10)]
+    catalogue.apply(records)
+    sources = catalogue._sources
+    first, second, third = (catalogue.find("us-east", one.id) for one in records[:3])
+    assert sources.get(first) == records[0].source
+    with catalogue._writing():
+        sources.replace(first, b"another")
+        sources.remove(second)
+        assert [sources.get(ino) for ino in (first, second, third)] == [
+            b"another", None, records[2].source,
+        ]  # fmt: skip
+        sources.replace(first, b"a third")
+        sources.remove(second)
+    assert [sources.get(ino) for ino in (first, second)] == [b"a third", None]
+    catalogue.close()
+
+
 def test_a_failed_writing_blanks_nothing(tmp_path: Path):
     """Records packed together are whole again after a transaction that was taken back."""
     catalogue = opened(tmp_path)

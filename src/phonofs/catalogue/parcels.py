@@ -19,7 +19,9 @@ FEWEST = 16
 
 
 class Parcel(msgspec.Struct, array_like=True, gc=False):
-    """A page whose records are all shown and all usable; columns, so that SQLite can have them.
+    """A page whose records are all shown, usable and of different objects.
+
+    Columns, so that SQLite can have them:
 
     region   the service's word
     ids      of all records, in the order given
@@ -61,8 +63,9 @@ def prepare(body: bytes, region: str, index: int, placing: Placing) -> Parcel | 
     """
     page = parse_page(body, region)
     records = page.records
-    if page.rejected or len(records) < FEWEST:
-        return None
+    ids = [record.id for record in records]
+    if page.rejected or len(records) < FEWEST or len(set(ids)) < len(ids):
+        return None  # of two of the same object the later one counts
     others = records[1:]
     parents = [placing.parent(record, index) for record in others]
     shown = [parent for parent in parents if parent is not None]
@@ -71,7 +74,7 @@ def prepare(body: bytes, region: str, index: int, placing: Placing) -> Parcel | 
     texts = [record.source for record in others]
     return Parcel(
         region=region,
-        ids=[record.id for record in records],
+        ids=ids,
         last=page.last,
         next_key=page.next_key,
         total=page.total,

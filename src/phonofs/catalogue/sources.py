@@ -68,32 +68,36 @@ class _Sheaf:
 
 
 class Sources:
-    """Owns the tables ``source`` and ``sheaf``, the sheaf read last, and what is to be blanked.
+    """Owns the tables ``source`` and ``sheaf``, the sheaf read last, and what is to be blanked:
+    ``_left``, places by sheaf, and ``_gone``, the objects.
 
     A sheaf has the inode number of its first text, the others follow: its number is never
     another's. A text has a row in ``source`` or a size in a sheaf that is not gone, never both.
-    Invariant: when a transaction ends, ``_left`` is empty.
+    Invariant: when a transaction ends, nothing is left to be blanked.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._left: dict[int, list[Place]] = {}
+        self._gone: set[int] = set()
         self._read: _Sheaf | None = None
 
     def recover(self) -> None:
         """After a transaction that failed: nothing of it counts."""
         self._left.clear()
+        self._gone.clear()
         self._read = None
 
     def get(self, ino: int) -> bytes | None:
         """The text of an object's record; None where none is kept. Raises ValueError if damaged."""
-        text = self._read.get(ino) if self._read is not None else None
+        fresh = ino not in self._gone
+        text = self._read.get(ino) if self._read is not None and fresh else None
         if text is not None:
             return text
         found = self._database.row("SELECT text FROM source WHERE ino = ?", ino)
         if found:
             return self._unpacked(found[0])
-        number = self._number_of(ino)
+        number = self._number_of(ino) if fresh else None
         return self._sheaf(number).get(ino) if number is not None else None
 
     def _unpacked(self, kept: bytes) -> bytes:
@@ -156,7 +160,8 @@ class Sources:
                 self._left.setdefault(old[0], []).append((old[1], old[2], None))
             return
         number = self._number_of(ino)
-        if number is not None:
+        if number is not None and ino not in self._gone:
+            self._gone.add(ino)
             places = self._left.setdefault(number, [])
             with suppress(ValueError):  # nobody can read it: all of it goes
                 places += self._sheaf(number).places(ino)
@@ -164,6 +169,7 @@ class Sources:
     def tidy(self) -> None:
         """Blank in the sheaves what was replaced or removed: each once for a transaction."""
         left, self._left = self._left, {}
+        self._gone.clear()
         for number, places in left.items():
             try:
                 kept = self._sheaf(number).without(places)
