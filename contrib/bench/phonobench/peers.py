@@ -151,8 +151,16 @@ def rclone() -> str:
 
 
 def _environment(work: Path) -> dict[str, str]:
-    """Credentials for the stand-in, and nothing of the user's own configuration."""
-    return {
+    """Credentials for the stand-in, and nothing of the user's own configuration.
+
+    With compiled modules, as pip leaves them: a mount that compiles them takes half a second more.
+    """
+    compiled = work / "bytecode"
+    env = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(compiled)}
+    if not compiled.exists():
+        modules = "import phonofs.cli.mount, phonofs.mount, phonofs.catalogue.helper"
+        subprocess.run([sys.executable, "-c", modules], env={**os.environ, **env}, check=True)
+    return env | {
         "PHONOFS_KEY": "bench",
         "PHONOFS_SECRET": "bench",
         "XDG_CONFIG_HOME": str(work / "config"),
