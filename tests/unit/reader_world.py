@@ -228,9 +228,6 @@ class FakeBlob:
                     self.present.remove(a, b)
                     self.data[a:b] = b"\xee" * (b - a)
 
-    def prefetch(self, offset: int, n: int) -> None:
-        assert n > 0
-
     def check_now(self) -> bool:
         return False
 

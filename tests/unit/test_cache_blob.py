@@ -1,7 +1,6 @@
 """One object in the cache: what is written comes out, what is wrong never does."""
 
 import errno
-import itertools
 import os
 from pathlib import Path
 
@@ -545,48 +544,6 @@ async def test_memory_that_takes_nothing_is_said_once(
     blob.write(0, DATA)
     assert await read_all(blob) == DATA
     cache.release(blob)
-
-
-# Reading ahead
-
-
-async def test_reading_ahead_asks_the_disk_once_for_every_byte(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """However often it is called; only for what is there; a seek begins anew."""
-    data = ramp(4 * MIB)
-    await stored(tmp_path, record("a", data), data)
-    cache = open_cache(tmp_path)
-    blob = cache.blob(record("a", data))
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(Content, "prefetch", lambda self, a, b: asked.append((a, b)))
-    for offset in range(0, 3 * MIB, BLOCK):
-        blob.prefetch(offset, MIB)
-    assert asked[0] == (0, MIB)
-    assert all(a[1] == b[0] for a, b in itertools.pairwise(asked))
-    assert len(asked) < 10
-    asked.clear()
-    blob.prefetch(0, 100)
-    assert asked == [(0, 100)]
-    asked.clear()
-    blob.reset()
-    blob.prefetch(MIB, MIB)
-    assert asked == []
-    cache.close()
-
-
-async def test_reading_ahead_is_only_advice(tmp_path: Path):
-    """On a disk, in memory, past the end."""
-    for size in (64 * MIB, 0):
-        cache = open_cache(tmp_path / str(size), size)
-        blob = cache.blob(RECORD)
-        blob.prefetch(0, MIB)
-        blob.write(0, DATA)
-        blob.prefetch(0, MIB)
-        blob.prefetch(len(DATA), MIB)
-        assert await blob.read(0, len(DATA)) == DATA
-        cache.release(blob)
-        cache.close()
 
 
 async def test_a_cache_in_ram_answers_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from phonofs.catalogue.paging import Paging
-from phonofs.catalogue.sizes import DAY_MS, REMEMBERED, Sizes
+from phonofs.catalogue.sizes import DAY_MS, FIRST, REMEMBERED, Sizes
 from phonofs.tree.layout import Folder
 from tests.unit.catalogue_world import LATENCY_S, FakeService, make, ms, uuid, world
 
@@ -15,16 +15,20 @@ NEXT = Folder(0, 2024, 9, 18)
 
 
 def test_what_the_service_said_goes_before_what_is_likely():
-    """Its own number for a day; else the day listed last; else the region's average; else none."""
+    """Its own number for a day; else the day listed last; else the region's average, and never
+    more than the region has.
+    """
     sizes = Sizes()
-    assert sizes.expected(DAY) == 0
-    sizes.spread(0, 5 * DAY_MS, 6 * DAY_MS, 5000)
-    assert sizes.expected(DAY) == 2500
+    assert sizes.expected(DAY) == FIRST
+    sizes.spread(0, 5 * DAY_MS, 14 * DAY_MS, 5000)
+    assert sizes.expected(DAY) == 2 * 500
+    sizes.spread(0, 5 * DAY_MS, 5 * DAY_MS, 30)
+    assert sizes.expected(DAY) == 30
     sizes.listed(DAY, 300)
     assert sizes.expected(NEXT) == 300
     sizes.said(NEXT, 7)
     assert sizes.expected(NEXT) == 7
-    assert sizes.expected(Folder(1, 2024, 9, 18)) == 0, "regions are different"
+    assert sizes.expected(Folder(1, 2024, 9, 18)) == FIRST, "regions are different"
     sizes.said(DAY, None)
     sizes.spread(0, 0, 0, None)
     assert sizes.expected(DAY) == 300

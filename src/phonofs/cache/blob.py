@@ -28,12 +28,11 @@ class Blob:
     Owner of nothing but the order of its calls: the state is the :class:`Stock`'s.
     """
 
-    __slots__ = ("_ahead", "_check", "stock")
+    __slots__ = ("_check", "stock")
 
     def __init__(self, stock: Stock) -> None:
         self.stock = stock
         self._check = Check(stock)
-        self._ahead = reading.Ahead()
 
     def __repr__(self) -> str:
         return f"<Blob {self.stock.identity.id} {self.present.total()}/{self.size}>"
@@ -100,13 +99,6 @@ class Blob:
             await trio.lowlevel.checkpoint()
             return data
         return await reading.read(self.stock, offset, n)
-
-    def prefetch(self, offset: int, n: int) -> None:
-        """Have ``n`` bytes from ``offset`` read from the disk ahead of a sequential reader.
-
-        Does nothing most of the times it is called, so it may be called with every read.
-        """
-        self._ahead.prefetch(self.stock, offset, n)
 
     async def check(self) -> bool:
         """Whether the content has the checksum of its record, or else its length.

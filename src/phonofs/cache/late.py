@@ -74,9 +74,6 @@ class LateContent(Content):
     def truncate(self, size: int) -> None:
         """Nothing to do: what is held says what counts."""
 
-    def prefetch(self, start: int, stop: int) -> None:
-        """It is there."""
-
     def close(self) -> None:
         """A thread may still be reading it: the last one to leave frees it."""
 

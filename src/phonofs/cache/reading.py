@@ -14,9 +14,6 @@ CHECK_NOW = 8 * BLOCK
 """Bytes of an earlier run that ``read_now`` checks itself: the most the kernel asks for. 1 MiB
 takes 60 µs, and handing it to a thread takes 110."""
 
-AHEAD = 8 << 20
-"""The most bytes one ``prefetch`` has checked ahead."""
-
 
 class Span(NamedTuple):
     """Bytes to read at once.
@@ -150,29 +147,6 @@ def _spans(stock: Stock, start: int, stop: int) -> list[Span]:
         else:
             spans.append(Span(*whole, stock.seals.get(block, block + 1)))
     return spans
-
-
-class Ahead:
-    """How far the disk was asked to read ahead. Owner of that stretch."""
-
-    __slots__ = ("_start", "_stop")
-
-    def __init__(self) -> None:
-        self._start = self._stop = 0
-
-    def prefetch(self, stock: Stock, offset: int, n: int) -> None:
-        """See :meth:`phonofs.cache.blob.Blob.prefetch`."""
-        n = min(n, AHEAD)
-        stop = min(offset + n, stock.size)
-        going_on = self._start <= offset <= self._stop
-        if going_on and stop - self._stop < (n // 2 if stop < stock.size else 1):
-            return
-        start = self._stop if going_on else offset
-        stop = min(stop, stock.present.stop_of(start))
-        self._start, self._stop = offset, stop
-        content = stock.place_of(start, stop) if start < stop and not stock.suspect else None
-        if content is not None:
-            content.prefetch(start, stop)
 
 
 def _read_span(view: View, span: Span) -> Found:

@@ -196,11 +196,6 @@ class SealedContent(Content):
             self._last = (-1, b"")
             super().truncate(0)
 
-    def prefetch(self, start: int, stop: int) -> None:
-        """Ask the kernel to read ahead, without waiting."""
-        if start < stop:
-            super().prefetch(*spread(start, stop))
-
     def stamp(self) -> Stamp | None:
         """What the file looks like, with all that belongs into it."""
         self._seal_all()

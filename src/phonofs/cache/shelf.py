@@ -23,9 +23,6 @@ LENT_FROM = 1 << 15
 Lent = bytes | memoryview
 """Bytes to be used up before anything else is done: a view holds until the next ones are lent."""
 
-_PREFETCH = 128 * 1024
-"""Bytes per posix_fadvise: the kernel cuts a longer one to the device's own limit, silently."""
-
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
 
 _NO_FILE = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
@@ -124,13 +121,6 @@ class Content:
         """Cut the file."""
         os.ftruncate(self.fd, size)
 
-    def prefetch(self, start: int, stop: int) -> None:
-        """Ask the kernel to read ahead, without waiting."""
-        if self._in_ram:
-            return
-        for at in range(start, stop, _PREFETCH):
-            os.posix_fadvise(self.fd, at, min(_PREFETCH, stop - at), os.POSIX_FADV_WILLNEED)
-
     def stamp(self) -> Stamp | None:
         """What the file looks like now; None where the disk does not say."""
         try:
@@ -204,7 +194,10 @@ class Shelf:
             if error.errno not in _NO_FILE:
                 raise
             raise FileNotFoundError(error.errno, "no file") from error
-        return self._content(fd, key, writable=writable)
+        content = self._content(fd, key, writable=writable)
+        with contextlib.suppress(OSError):  # the kernel reads ahead better than we could ask it to
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        return content
 
     def remove(self, key: bytes) -> None:
         """Remove the file of an object, if it is there."""

@@ -13,17 +13,27 @@ REMEMBERED = 1000
 """Days of which the service said how many objects they have; a walk soon asks for them."""
 
 
+FIRST = 400
+"""Of a day of which nothing is known: four usual pages at once, three of them empty at worst,
+instead of a round trip more where it is larger than one."""
+
+UNEVEN = 2
+"""How much larger than the average a day may well be: nights and weekends have next to nothing."""
+
 LAST = 3
 """Days listed lately that the next one is compared with: after a weekend comes a Monday."""
 
 
 class Sizes:
-    """Owns what the service said of days, and of each region the last days and the average."""
+    """Owns what the service said of days, and of each region the last days, the average and the
+    total.
+    """
 
     def __init__(self) -> None:
         self._said: OrderedDict[int, int] = OrderedDict()
         self._last: dict[int, deque[int]] = {}
         self._average: dict[int, int] = {}
+        self._total: dict[int, int] = {}
 
     def said(self, part: Folder, total: int | None) -> None:
         """The service says how many objects a part has."""
@@ -35,6 +45,7 @@ class Sizes:
     def spread(self, region: int, first_ms: int, last_ms: int, total: int | None) -> None:
         """Of a region: when its first and its last object were created, and how many it has."""
         if total is not None:
+            self._total[region] = total
             self._average[region] = total // ((last_ms - first_ms) // DAY_MS + 1)
 
     def listed(self, day: Folder, count: int) -> None:
@@ -43,7 +54,11 @@ class Sizes:
         self._last.setdefault(day.region, deque(maxlen=LAST)).append(count)
 
     def expected(self, day: Folder) -> int:
-        """The best guess; 0 where there is none."""
-        last = self._last.get(day.region)
-        likely = max(last) if last else self._average.get(day.region, 0)
-        return self._said.get(day.ino, likely)
+        """The best guess, rather too high than too low."""
+        said, last = self._said.get(day.ino), self._last.get(day.region)
+        if said is not None:
+            return said
+        if last:
+            return max(last)
+        likely = max(FIRST, UNEVEN * self._average.get(day.region, 0))
+        return min(likely, self._total.get(day.region, likely))

@@ -20,9 +20,9 @@ SKIP = 4
 RAMP = (0, 0, 4, 8, 14)
 """Files to have on their way after so many in a row, until the trail is sure."""
 
-WALKER_RAMP = (0, 4, 14)
+WALKER_RAMP = (0, 8, 14)
 """The same where the process that listed the folder reads its first file first (``grep -r``):
-four with the first one itself, as soon as all of it is asked for."""
+eight with the first one itself, as soon as all of it is asked for."""
 
 SENT = 256
 """Files remembered as brought ahead on a trail: several times what may be ahead of it at once."""

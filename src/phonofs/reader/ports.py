@@ -88,9 +88,6 @@ class Blob(Protocol):
     def keep(self, ranges: Ranges) -> None:
         """Of bytes in memory all but these may be dropped."""
 
-    def prefetch(self, offset: int, n: int) -> None:
-        """A sequential reader will want these bytes soon: have the disk's part of them ready."""
-
     def check_now(self) -> bool:
         """True where it is quickly found that the content is right; else :meth:`check` says."""
         ...

@@ -157,8 +157,6 @@ class Stream:
         handle.starved = False
         if self.blob.in_memory:
             self._keep()
-        elif window.running:
-            self.blob.prefetch(window.next, min(ahead, MOST_PART))
         if self.whole_only:
             self._stir()
         elif self._may_extend(handle):
