@@ -12,7 +12,7 @@ from typing import Protocol
 
 import trio
 
-from phonofs.catalogue.changes import Changes, newest_plausible
+from phonofs.catalogue.changes import SWEEP_MS, Changes, newest_plausible
 from phonofs.catalogue.service import Service
 from phonofs.catalogue.store import CHANGED, CREATED, LISTED, Catalogue, Change
 from phonofs.errors import Malformed, ServiceError, Unavailable
@@ -99,7 +99,11 @@ class Follower:
         self._catalogue.progress.set_following(region)
 
     async def _begin(self, region: str) -> None:
-        """The first watermark: the newest change there is, by the service's own time."""
+        """The first watermark: the newest change there is, by the service's own time.
+
+        Of the objects that came with it those are taken in that are known already, or new enough
+        for the next poll to have them again; the others come with their days, in order.
+        """
         query = Query(
             types=self._catalogue.view.scope.types,
             states=tuple(State),
@@ -112,7 +116,13 @@ class Follower:
         times = [record.updated_ms for record in page.records]
         newest = newest_plausible(times, self._catalogue.progress.plausible_ms(region))
         self._catalogue.progress.begin_following(region, newest)
-        self._tell(self._catalogue.apply(page.records, listed=True))
+        find = self._catalogue.find
+        wanted = [
+            record
+            for record in reversed(page.records)
+            if record.updated_ms >= newest - SWEEP_MS or find(region, record.id) is not None
+        ]
+        self._tell(self._catalogue.apply(wanted, listed=True))
 
     async def _catch_up(self, region: str) -> None:
         """Everything that changed since the watermark, page by page, each applied at once."""

@@ -8,6 +8,8 @@ import math
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from typing import TypeVar
 
 import trio
@@ -26,6 +28,9 @@ AT_ONCE = 5
 served, 5 where they were made ready."""
 
 _Value = TypeVar("_Value")
+
+_Come = tuple[int, Page | Parcel]
+"""A page that came, with its ``pageKey``."""
 
 
 class Sweep:
@@ -68,12 +73,12 @@ class Sweep:
         try:
             async with trio.open_nursery() as nursery:
                 _start(nursery, page, paging.ask())
-                come: list[Page | Parcel] = []
+                come: list[_Come] = []
                 while not paging.done:
                     for key, answer in await _landed(receive):
                         paging.feed(key, answer)
                         self._clerk.expect(answer.total or 0)
-                        come.append(answer)
+                        come.append((key, answer))
                     _start(nursery, page, paging.ask())
                     if len(come) >= AT_ONCE or paging.done:
                         await self._take_in(come)
@@ -93,16 +98,29 @@ class Sweep:
         body = await self._service.search_text(name, query, key, limit, urgent=urgent)
         return await self._clerk.parcel(body, name, index) or self._service.read_page(body, name)
 
-    async def _take_in(self, pages: Sequence[Page | Parcel]) -> None:
-        """Some at once; before that, whoever waits has a turn: also the next questions."""
-        for some in _some([page for page in pages if isinstance(page, Parcel)], AT_ONCE):
-            await trio.lowlevel.checkpoint()
-            self._heads.update((parcel.ids[0], parcel.head) for parcel in some)
-            self._lasts.update((parcel.ids[-1], parcel.crcs[-1]) for parcel in some)
-            self._changes += self._catalogue.take(some)
-        for few in _some([page for page in pages if isinstance(page, Page)], AT_ONCE):
-            await trio.lowlevel.checkpoint()
-            self._take_records([record for page in few for record in page.records])
+    async def _take_in(self, come: list[_Come]) -> None:
+        """Some at once; before that, whoever waits has a turn: also the next questions.
+
+        In order, as far as they came so: ``cp -r`` goes by inode numbers, and finds the next
+        files ahead where that is the order of names too.
+        """
+        come.sort(key=itemgetter(0))
+        for _, group in groupby(come, lambda one: isinstance(one[1], Parcel)):
+            for some in _some([*group], AT_ONCE):
+                await trio.lowlevel.checkpoint()
+                self._take_parcels([(key, one) for key, one in some if isinstance(one, Parcel)])
+                pages = [one for _, one in some if isinstance(one, Page)]
+                self._take_records([record for page in pages for record in page.records])
+
+    def _take_parcels(self, parcels: Sequence[tuple[int, Parcel]]) -> None:
+        for key, parcel in parcels:
+            if key == 0:
+                self._take_records([parse_record(parcel.head, parcel.region)])
+            else:
+                self._heads[parcel.ids[0]] = parcel.head
+            self._lasts[parcel.ids[-1]] = parcel.crcs[-1]
+        if parcels:
+            self._changes += self._catalogue.take([parcel for _, parcel in parcels])
 
     def _take_heads(self, region: str) -> None:
         """The first records of parcels, but for those that are the last of the one before."""

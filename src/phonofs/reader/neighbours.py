@@ -120,7 +120,11 @@ class Trail:
         """Of the next ``count`` files of the types that are read, those not brought yet."""
         skipped = self.passed - self.read
         found: Files = []
-        for ino, record in self.aheads[0].first(2 * count if skipped else count):
+        most = 2 * count if skipped else count
+        coming: Files = []
+        for ahead in self.aheads:  # one may be at its end: names go on elsewhere than numbers
+            coming = coming or ahead.first(most)
+        for ino, record in coming:
             if record.type in skipped:
                 continue
             count -= 1
