@@ -13,10 +13,11 @@ import trio.testing
 from phonofs.cache.blob import Blob
 from phonofs.cache.cache import Cache
 from phonofs.cache.ground import Ground
-from phonofs.cache.late import LARGEST, MOST_BYTES
+from phonofs.cache.late import LARGEST, MOST_BYTES, MOST_FILES, TOGETHER_S
 from phonofs.cache.shelf import Shelf
 from tests.unit.caching import PLENTY, file_of, on_disk, open_cache, ramp, record
 
+SOON_S = 2 * TOGETHER_S
 DATA = ramp(50_000)
 RECORD = record("a", DATA)
 
@@ -64,7 +65,7 @@ async def test_it_is_read_at_once_and_is_on_disk_soon(tmp_path: Path):
         assert not file_of(tmp_path, RECORD).exists()
         assert blob.read_now(0, len(DATA)) == DATA
         assert cache.statistics()["disk_bytes"] == 53_248, "its room is charged for already"
-        await trio.sleep(1)
+        await trio.sleep(SOON_S)
         assert file_of(tmp_path, RECORD).read_bytes() == DATA
         assert blob.read_now(0, len(DATA)) == DATA
         assert [(row.bytes, row.verified) for row in cache.entries()] == [(len(DATA), True)]
@@ -85,7 +86,7 @@ async def test_many_go_in_one_transaction(tmp_path: Path, monkeypatch: pytest.Mo
     async with running(tmp_path) as cache:
         for number in range(40):
             cache.release(written(cache, record(str(number), DATA)))
-        await trio.sleep(1)
+        await trio.sleep(SOON_S)
         assert len(saved) == 1
         assert len(list(cache.entries())) == 40
         assert cache.statistics()["open"] == 0
@@ -104,6 +105,27 @@ async def test_a_large_one_or_one_too_many_is_a_file_at_once(tmp_path: Path):
         assert [one.id for one in wanted if file_of(tmp_path, one).exists()] == [wanted[-1].id]
 
 
+async def test_many_do_not_wait_until_there_is_no_room(tmp_path: Path):
+    """With half of what may wait, in bytes or in files, those that can go do."""
+    async with running(tmp_path) as cache:
+        half = MOST_BYTES // len(DATA) // 2
+        for number in range(half):
+            cache.release(written(cache, record(f"a{number}", DATA)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert on_disk(tmp_path) == 0
+        cache.release(written(cache, record("one more", DATA)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert on_disk(tmp_path) >= half * len(DATA)
+        small = b"x" * 10
+        for number in range(MOST_FILES // 2):
+            cache.release(written(cache, record(f"b{number}", small), small))
+        await trio.testing.wait_all_tasks_blocked()
+        assert not file_of(tmp_path, record("b0", small)).exists()
+        cache.release(written(cache, record("another", small), small))
+        await trio.testing.wait_all_tasks_blocked()
+        assert file_of(tmp_path, record("b0", small)).exists()
+
+
 async def test_half_an_object_waits_until_it_is_let_go_of(tmp_path: Path):
     """What came of it so far lies on disk when nobody uses it any more."""
     data = ramp(200_000)
@@ -114,7 +136,7 @@ async def test_half_an_object_waits_until_it_is_let_go_of(tmp_path: Path):
         await trio.sleep(30)
         assert not file_of(tmp_path, wanted).exists()
         cache.release(blob)
-        await trio.sleep(1)
+        await trio.sleep(SOON_S)
         assert file_of(tmp_path, wanted).stat().st_size == 150_000
         assert [row.bytes for row in cache.entries()] == [131_072], "whole blocks count"
         blob = cache.blob(wanted)
@@ -138,14 +160,14 @@ async def test_what_was_withdrawn_meanwhile_leaves_no_file(tmp_path: Path, in_be
     async with running(tmp_path) as cache:
         blob = written(cache)
         in_between.append(lambda: cache.forget("us-east", "a"))
-        await trio.sleep(1)
+        await trio.sleep(SOON_S)
         assert blob.read_now(0, 10) is None
         cache.release(blob)
         in_between.clear()
         other = written(cache, record("b", DATA))
         cache.forget("us-east", "b")
         cache.release(other)
-        await trio.sleep(1)
+        await trio.sleep(SOON_S)
         assert on_disk(tmp_path) == 0
         assert list(cache.entries()) == []
         assert cache.statistics()["disk_bytes"] == 0
@@ -164,11 +186,11 @@ async def test_what_was_dropped_meanwhile_is_not_taken_for_there(tmp_path: Path,
             assert blob.check_now()
 
         in_between.append(changes)
-        await trio.sleep(1)
+        await trio.sleep(SOON_S)
         assert not in_between, "it was being put down"
         assert blob.read_now(0, len(DATA)) == other
         cache.release(blob)
-        await trio.sleep(1)
+        await trio.sleep(SOON_S)
     assert file_of(tmp_path, record("a", DATA, checksum="")).read_bytes() == other
 
 
@@ -182,7 +204,7 @@ async def test_asked_for_while_it_is_put_down_it_is_written_once(
     async with running(tmp_path) as cache:
         blob = written(cache)
         in_between.append(lambda: cache.cached_bytes(RECORD))
-        await trio.sleep(1)
+        await trio.sleep(SOON_S)
         cache.release(blob)
     assert len(made) == 1
 
@@ -212,12 +234,12 @@ async def test_what_the_disk_does_not_take_is_read_from_memory(
     monkeypatch.setattr(Shelf, "create", full)
     async with running(tmp_path) as cache:
         blobs = [written(cache, record(str(number), DATA)) for number in range(4)]
-        await trio.sleep(1)
+        await trio.sleep(SOON_S)
         assert all(blob.read_now(0, len(DATA)) == DATA and blob.in_memory for blob in blobs)
         assert cache.statistics()["memory_bytes"] > 0
         for blob in blobs:
             cache.release(blob)
-        await trio.sleep(1)
+        await trio.sleep(SOON_S)
         found = cache.statistics()
         assert (found["memory_bytes"], found["disk_bytes"], found["open"]) == (0, 0, 0)
         assert list(cache.entries()) == []

@@ -83,7 +83,8 @@ async def _put_down_late(cache: Cache) -> None:
     try:
         while True:
             await late.ready.wait()
-            await trio.sleep(TOGETHER_S)
+            with trio.move_on_after(TOGETHER_S):
+                await late.many.wait()
             await put_down(cache)
     finally:
         late.open = False

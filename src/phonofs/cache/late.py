@@ -24,10 +24,13 @@ LARGEST = 256 << 10
 """Bytes of the largest object that waits: to write more takes longer than to make its file."""
 
 MOST_BYTES = 16 << 20
-"""What may wait in all; beyond it files are made at once."""
+MOST_FILES = 1000
+"""What may wait in all; beyond it files are made at once. At the end of a mount half a second's
+work is left."""
 
-TOGETHER_S = 0.1
-"""How long the first waits for others: as many as come in two round trips to the service."""
+TOGETHER_S = 1.0
+"""How long the first waits for others, unless half of what may wait does: to make files beside a
+reader slows it by a twentieth, and a folder of 300 is mostly read by then."""
 
 
 class LateContent(Content):
@@ -110,22 +113,30 @@ class Late:
 
     open   while somebody is there to put them down
     ready  set while some can be: complete, or nobody's any more
+    many   set while they should be, since there is little room for others
     """
 
     def __init__(self) -> None:
         self.open = False
         self.ready = trio.Event()
+        self.many = trio.Event()
+        self._bytes = 0
         self._waiting: dict[bytes, int] = {}
         self._ready: dict[bytes, Stock] = {}
         self._going: set[bytes] = set()
 
     def place(self, stock: "Stock", spread: Spread) -> LateContent | None:
         """A place for a new content; None where it has to be a file at once."""
-        full = sum(self._waiting.values()) + stock.size > MOST_BYTES
+        key = stock.identity.key
+        self._bytes -= self._waiting.pop(key, 0)
+        size, count = self._bytes + stock.size, len(self._waiting) + 1
+        full = size > MOST_BYTES or count > MOST_FILES
         if not self.open or full or stock.size > LARGEST:
             return None
         content = LateContent(stock.size, spread)
-        self._waiting[stock.identity.key] = stock.size
+        self._bytes, self._waiting[key] = size, stock.size
+        if 2 * size > MOST_BYTES or 2 * count > MOST_FILES:
+            self.many.set()
         return content
 
     def can_go(self, stock: "Stock") -> None:
@@ -136,7 +147,7 @@ class Late:
 
     def left(self, stock: "Stock") -> None:
         """It does not wait any more."""
-        self._waiting.pop(stock.identity.key, None)
+        self._bytes -= self._waiting.pop(stock.identity.key, 0)
         self._ready.pop(stock.identity.key, None)
 
     def going(self, stock: "Stock") -> bool:
@@ -146,7 +157,7 @@ class Late:
     def take_ready(self) -> list["Stock"]:
         """Those that can be put down now."""
         ready, self._ready = self._ready, {}
-        self.ready = trio.Event()
+        self.ready, self.many = trio.Event(), trio.Event()
         return list(ready.values())
 
     def begin(self, ground: "Ground", stocks: Iterable["Stock"]) -> list[Job]:

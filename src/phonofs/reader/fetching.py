@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AT_ONCE = 256 << 10
-"""Bytes of a part that comes whole in one piece: its slot is free already."""
+"""Bytes of a part that comes whole in one piece: its slot is free already, so its turn is too."""
 
 
 async def carry(stream: "Stream", part: Part) -> None:
@@ -88,6 +88,7 @@ async def _request(stream: "Stream", part: Part) -> None:
         async for chunk in body:
             if part.head == began and len(chunk) >= part.stop - began and len(chunk) <= AT_ONCE:
                 chunk = bytes(chunk)
+                stream.yard.turns.leave(part)
                 await _others_first()
             if not stream.take(part, chunk):
                 break
