@@ -36,6 +36,9 @@ class Listing(Protocol):
     async def list(self, ino: int) -> None:
         """Ask the service; all callers for one folder share one listing."""
 
+    async def find(self, ino: int, name: str) -> None:
+        """Ask the service for what is called ``name`` in a folder."""
+
     def opened(self, ino: int) -> None:
         """Somebody opens a folder."""
 
@@ -82,7 +85,7 @@ class Vfs:
         """The entry ``name`` of a folder; asks the service only where it was never listed."""
         entry = self._catalogue.lookup(parent, name)
         if entry is None and not name.startswith(".") and self._lister.needs(parent):
-            await self._lister.list(parent)
+            await self._lister.find(parent, name)
             entry = self._catalogue.lookup(parent, name)
         if entry is None:
             raise NoSuchName(f"{name!r} is not in this folder")

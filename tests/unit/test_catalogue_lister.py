@@ -433,16 +433,87 @@ async def test_the_newest_object_is_found_by_its_path(
 
 async def by_path(w: World, path: str) -> list[str]:
     """What a folder holds whose parents were never opened: the kernel only looks names up."""
+    ino = await at_path(w, path)
+    assert ino is not None, path
+    await w.look(ino)
+    return [entry.name for entry in w.catalogue.children(ino)]
+
+
+async def at_path(w: World, path: str) -> int | None:
+    """The inode number at a path, looked up name by name; None where there is nothing."""
     ino = ROOT
     for name in path.split("/"):
         entry = w.catalogue.lookup(ino, name)
-        if entry is None:
-            await w.look(ino)
+        if entry is None and w.lister.needs(ino):
+            await w.lister.find(ino, name)
             entry = w.catalogue.lookup(ino, name)
-        assert entry is not None, f"no {name} in {path}"
+        if entry is None:
+            return None
         ino = entry.ino
-    await w.look(ino)
-    return [entry.name for entry in w.catalogue.children(ino)]
+    return ino
+
+
+@pytest.mark.parametrize("per_day", [10, 3000])
+async def test_a_path_costs_a_question_a_name(tmp_path: Path, per_day):
+    """Not one for each month and day beside it; a day that is not large is listed at once."""
+    days = [
+        *(ms("2022-01-05") + n * 40 * DAY_MS for n in range(20)),
+        *(ms("2024-09-17") + n * DAY_MS for n in (-3, 0, 3)),
+    ]
+    records = [
+        make(uuid(number * 10_000 + n), day + n * 1000)
+        for number, day in enumerate(days)
+        for n in range(per_day if day == ms("2024-09-17") else 2)
+    ]
+    async with world(tmp_path, records, service=FakeService(totals=True)) as w:
+        await w.look(ROOT)
+        w.service.count()
+        ino = await at_path(w, "2024/2024-09")
+        assert ino is not None
+        assert w.service.count() <= 2
+        begun = trio.current_time()
+        day = await at_path(w, DAY)
+        assert day is not None
+        assert trio.current_time() - begun < (1.5 if per_day < 100 else 4.5) * LATENCY_S
+        assert w.service.count() <= max(5, per_day // 90)
+        assert await at_path(w, "2024/2024-09/2024-09-18") is None
+        assert await at_path(w, "2024/2024-09/2024-09-18") is None
+        assert w.service.count() <= max(5, per_day // 90)
+        assert await at_path(w, "2024/2024-09/desktop.ini") is None
+        assert await at_path(w, "2024/2024-08-01") is None
+        assert await at_path(w, "2024/2024-09/2024-08-01") is None
+        assert w.service.count() == 0
+        assert len(await by_path(w, DAY)) == per_day
+        assert len(await w.ls("2024/2024-09")) == 3
+        assert await w.ls("2024") == ["2024-02", "2024-09"]
+
+
+async def test_a_name_that_cannot_be_asked_for_is_an_error(tmp_path: Path):
+    """Not an absent file; those who ask for it together ask once, and again after it."""
+    async with world(tmp_path, day_of(10), read_deadline=30.0) as w:
+        w.service.put(make("old", "2020-01-01"), make("new", "2024-09-19"))
+        await w.look(ROOT)
+        month = await at_path(w, "2024/2024-09")
+        assert month is not None
+        for latency_s, error in ((LATENCY_S, Unavailable("gone")), (100.0, None)):
+            w.service.latency_s, w.service.error = latency_s, error
+            w.service.count()
+            failures: list[Exception] = []
+
+            async def look(failures=failures) -> None:
+                try:
+                    await w.lister.find(month, "2024-09-17")
+                except Unavailable as failure:
+                    failures.append(failure)
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(5):
+                    nursery.start_soon(look)
+            assert len(failures) == 5
+            assert w.service.count() <= 5
+        await trio.sleep(100)  # what took too long has come meanwhile
+        w.service.latency_s = LATENCY_S
+        assert len(await by_path(w, DAY)) == 10
 
 
 async def test_the_first_look_at_an_account_asks_for_its_ends_once(tmp_path: Path):

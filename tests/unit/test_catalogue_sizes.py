@@ -20,6 +20,7 @@ def test_what_the_service_said_goes_before_what_is_likely():
     """
     sizes = Sizes()
     assert sizes.expected(DAY) == FIRST
+    assert sizes.known(DAY) == 0
     sizes.spread(0, 5 * DAY_MS, 14 * DAY_MS, 5000)
     assert sizes.expected(DAY) == 2 * 500
     sizes.spread(0, 5 * DAY_MS, 5 * DAY_MS, 30)
@@ -27,7 +28,7 @@ def test_what_the_service_said_goes_before_what_is_likely():
     sizes.listed(DAY, 300)
     assert sizes.expected(NEXT) == 300
     sizes.said(NEXT, 7)
-    assert sizes.expected(NEXT) == 7
+    assert sizes.expected(NEXT) == sizes.known(NEXT) == 7
     assert sizes.expected(Folder(1, 2024, 9, 18)) == FIRST, "regions are different"
     sizes.said(DAY, None)
     sizes.spread(0, 0, 0, None)

@@ -28,7 +28,7 @@ MOST_FILES = 1000
 """What may wait in all; beyond it files are made at once. At the end of a mount half a second's
 work is left."""
 
-TOGETHER_S = 1.0
+TOGETHER_S = 2.0
 """How long the first waits for others, unless half of what may wait does: to make files beside a
 reader slows it by a twentieth, and a folder of 300 is mostly read by then."""
 

@@ -5,8 +5,6 @@ parts hold anything, by searches for one record. Each folder has one listing at 
 belongs to the lister: callers wait for it, and go without ending it.
 """
 
-import copy
-import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -17,6 +15,7 @@ from typing import NamedTuple, TypeVar
 import trio
 
 from phonofs.catalogue.clerk import Clerk
+from phonofs.catalogue.flights import Flight, Flights
 from phonofs.catalogue.paging import Paging, Passes
 from phonofs.catalogue.plan import Knowledge
 from phonofs.catalogue.service import Paged, Service
@@ -24,12 +23,10 @@ from phonofs.catalogue.sizes import Sizes
 from phonofs.catalogue.store import Catalogue, Change
 from phonofs.catalogue.sweep import Sweep
 from phonofs.catalogue.walks import Walks
-from phonofs.errors import Malformed, ServiceError, Unavailable
+from phonofs.errors import Malformed, Unavailable
 from phonofs.model import Query, Record
-from phonofs.tree.layout import ROOT, Folder
+from phonofs.tree.layout import ROOT, Folder, named
 from phonofs.urgency import Urgency
-
-log = logging.getLogger(__name__)
 
 SIDE_BY_SIDE = 14
 """Searches of one listing in flight: two of the usual 16 connections stay free for readers."""
@@ -39,6 +36,10 @@ REFRESH_S = 0.7
 
 PAUSE_S = 5.0
 """A folder that was looked at this short a while ago is not looked at again."""
+
+MOST_FOUND = 2000
+"""Objects that a day may have to be listed when its name is looked up: 20 questions, fewer than
+to find out what its month has."""
 
 MOST_AHEAD = 20_000
 """Objects of a day that is listed before somebody opens it, since the days before were."""
@@ -61,15 +62,6 @@ class _Edge(NamedTuple):
     asked_s: float
 
 
-class _Flight:
-    """One listing on its way, and how it ended."""
-
-    def __init__(self, urgent: bool) -> None:
-        self.urgency = Urgency(urgent)
-        self.over = trio.Event()
-        self.error: ServiceError | None = None
-
-
 class Lister:
     """Owns the listings on their way, when each folder was last looked at, and guesses of sizes."""
 
@@ -90,22 +82,15 @@ class Lister:
         self._deadline_s = settings.read_deadline
         self._on_changes = on_changes
         self._now_ms = now_ms
-        self._flights: dict[int, _Flight] = {}
+        self._flights = Flights()
         self._looked: dict[int, float] = {}
         self._sizes = Sizes()
         self._walks = Walks()
         self._clerk = clerk or Clerk(catalogue.view)
-        self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the listings until cancelled."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                task_status.started()
-                await trio.sleep_forever()
-        finally:
-            self._nursery = None
+        await self._flights.run(task_status=task_status)
 
     def needs(self, ino: int) -> bool:
         """Whether the service must be asked before a folder can be shown."""
@@ -128,7 +113,7 @@ class Lister:
         if (
             after is not None
             and after.ino not in self._flights
-            and self._sizes.expected(after) <= MOST_AHEAD
+            and self._sizes.known(after) <= MOST_AHEAD
             and not self._knowledge(after).whole(after)
         ):
             with suppress(Unavailable):
@@ -152,52 +137,50 @@ class Lister:
         of = self._catalogue.shown_folder(ino)
         if of is None:
             return
-        flight = self._flights.get(ino) or self._start(ino, of)
-        flight.urgency.rise()
-        known = self._knowledge(of).whole(of)
-        with trio.move_on_after(REFRESH_S if known else self._deadline_s) as waiting:
-            await flight.over.wait()
-        if known:
+        flight = self._start(ino, of)
+        if not self._knowledge(of).whole(of):
+            await flight.wait(self._deadline_s)
             return
-        if waiting.cancelled_caught:
-            name = of.name or "the root"
-            raise Unavailable(f"listing {name} takes longer than {self._deadline_s:g} s")
-        if flight.error is not None:
-            raise copy.copy(flight.error) from flight.error
+        flight.urgency.rise()
+        with trio.move_on_after(REFRESH_S):
+            await flight.over.wait()
+
+    async def find(self, ino: int, name: str) -> None:
+        """Ask the service for what is called ``name`` in a folder that may be listed no further.
+
+        Of a year or a month that is one small question instead of one for each of its parts; of a
+        day its listing, which is what follows, unless it is large. Raises as :meth:`list`.
+        """
+        of = self._catalogue.shown_folder(ino)
+        if of is None or of.day or self._knowledge(of).edge_ms is None:
+            return await self.list(ino)
+        part, knowledge = named(of, name), self._knowledge(of)
+        if part is None or (not knowledge.whole(of) and part not in knowledge.unsettled(of)):
+            return None  # a folder of folders has nothing else
+        if knowledge.whole(of):
+            return await self.list(ino)
+        if part.day and self._sizes.expected(part) <= MOST_FOUND:
+            return await self.list(part.ino)
+        probe = partial(self._probe, of, part)
+        flight = self._flights.start(part, part.name, lambda _: probe())
+        return await flight.wait(self._deadline_s)
 
     def statistics(self) -> dict[str, object]:
         """Listings on their way."""
         return {"listings": len(self._flights)}
 
-    def _start(self, ino: int, of: Folder, *, urgent: bool = True) -> _Flight:
-        if self._nursery is None:
-            raise Unavailable("the lister is not running")
-        flight = _Flight(urgent)
-        try:
-            self._nursery.start_soon(self._fly, ino, of, flight)  # it begins to run later
-        except RuntimeError as error:  # the last listing has just ended, and it with it
-            raise Unavailable("the lister is not running") from error
-        self._flights[ino] = flight
-        return flight
+    def _start(self, ino: int, of: Folder, *, urgent: bool = True) -> Flight:
+        work = partial(self._list, ino, of)
+        return self._flights.start(ino, of.name or "the root", work, urgent=urgent)
 
-    async def _fly(self, ino: int, of: Folder, flight: _Flight) -> None:
-        """One listing; whatever happens to it, the callers learn that it is over."""
-        flight.error = Unavailable("the listing was given up")
+    async def _list(self, ino: int, of: Folder, urgent: Urgency) -> None:
         try:
             if of.day:
-                await self._list_day(of, flight.urgency)
+                await self._list_day(of, urgent)
             else:
                 await self._list_parts(of)
-            flight.error = None
-        except* ServiceError as group:
-            flight.error = _first(group)
-            log.debug("listing %s failed: %s", of.name or "the root", flight.error)
-        except* Exception:  # the listings of others go on
-            log.exception("listing %s failed by a fault of phonofs", of.name or "the root")
         finally:
             self._looked[ino] = trio.current_time()
-            del self._flights[ino]
-            flight.over.set()
 
     # what is known
 
@@ -332,9 +315,8 @@ class Lister:
         edge = self._edge_before(of)
         passes = Passes()
         while passes.again:
-            expected = self._sizes.expected(of)
-            self._clerk.expect(expected)
-            paging = Paging(self._page_size, self._slots, expected)
+            self._clerk.expect(self._sizes.known(of))
+            paging = Paging(self._page_size, self._slots, self._sizes.expected(of))
             sweep = Sweep(
                 self._service, self._catalogue, self._clerk, self._tell,
                 known=known, first=not passes.seen, urgent=urgent,
@@ -370,10 +352,3 @@ class Lister:
         async with trio.open_nursery() as nursery:
             for value in values:
                 nursery.start_soon(one, value)
-
-
-def _first(group: BaseExceptionGroup[ServiceError]) -> ServiceError:
-    """The error to show for several: the first."""
-    for error in group.exceptions:
-        return _first(error) if isinstance(error, BaseExceptionGroup) else error
-    raise AssertionError("a group is never empty")

@@ -61,7 +61,8 @@ class Paging:
         self.shifted = False
         self._limit = limit
         self._side_by_side = side_by_side
-        self._ramp = max(1, -(-expected // limit))
+        step = limit - 1 if limit >= _OVERLAPS_FROM else limit
+        self._ramp = max(1, -(-(expected - limit) // step) + 1)
         self._covered = Ranges()
         self._flying: dict[int, int] = {}
         self._edges: dict[int, str] = {}

@@ -53,12 +53,14 @@ class Sizes:
         self._said.pop(day.ino, None)
         self._last.setdefault(day.region, deque(maxlen=LAST)).append(count)
 
+    def known(self, day: Folder) -> int:
+        """What is said of it, or was so of the days before; 0 for nothing."""
+        last = self._last.get(day.region)
+        return self._said.get(day.ino, max(last) if last else 0)
+
     def expected(self, day: Folder) -> int:
         """The best guess, rather too high than too low."""
-        said, last = self._said.get(day.ino), self._last.get(day.region)
-        if said is not None:
-            return said
-        if last:
-            return max(last)
+        if day.ino in self._said or self._last.get(day.region):
+            return self.known(day)
         likely = max(FIRST, UNEVEN * self._average.get(day.region, 0))
         return min(likely, self._total.get(day.region, likely))
