@@ -18,7 +18,7 @@ from phonofs.catalogue.clerk import Clerk
 from phonofs.catalogue.paging import Paging
 from phonofs.catalogue.parcels import Parcel
 from phonofs.catalogue.service import Service
-from phonofs.catalogue.store import Catalogue, Change
+from phonofs.catalogue.store import LISTED, Catalogue, Change
 from phonofs.css.records import parse_record
 from phonofs.model import Page, Query, Record
 from phonofs.urgency import Urgency
@@ -34,7 +34,7 @@ _Come = tuple[int, Page | Parcel]
 
 
 class Sweep:
-    """One pass over a listing. Owns what it changed, to be told at its end, and the heads of its
+    """One pass over a listing. Owns what is to be told of folders at its end, and the heads of its
     parcels that were not taken in so far, with the last records.
     """
 
@@ -59,7 +59,7 @@ class Sweep:
         self._known = known
         self._ready = first and not known
         self._urgent = urgent
-        self._changes: list[Change] = []
+        self._listed: list[Change] = []
         self._heads: dict[str, bytes] = {}
         self._lasts: dict[str, int] = {}
 
@@ -85,8 +85,8 @@ class Sweep:
                         come = []
             self._take_heads(region[0])
         finally:
-            if self._changes:
-                self._tell(self._changes)
+            if self._listed:
+                self._tell(self._listed)
 
     async def _page(
         self, region: tuple[str, int], query: Query, key: int, limit: int
@@ -120,7 +120,7 @@ class Sweep:
                 self._heads[parcel.ids[0]] = parcel.head
             self._lasts[parcel.ids[-1]] = parcel.crcs[-1]
         if parcels:
-            self._changes += self._catalogue.take([parcel for _, parcel in parcels])
+            self._note(self._catalogue.take([parcel for _, parcel in parcels]))
 
     def _take_heads(self, region: str) -> None:
         """The first records of parcels, but for those that are the last of the one before."""
@@ -131,7 +131,14 @@ class Sweep:
     def _take_records(self, records: Sequence[Record]) -> None:
         """Into the catalogue; of a folder seen for the first time, nothing was created."""
         if records:
-            self._changes += self._catalogue.apply(records, listed=not self._known)
+            self._note(self._catalogue.apply(records, listed=not self._known))
+
+    def _note(self, changes: Sequence[Change]) -> None:
+        """Tell of them: at the end, once for all, where nothing happened but to folders."""
+        self._listed += [change for change in changes if change.kind == LISTED]
+        others = [change for change in changes if change.kind != LISTED]
+        if others:
+            self._tell(others)
 
 
 def _some(values: Sequence[_Value], count: int) -> Iterable[Sequence[_Value]]:
