@@ -146,11 +146,11 @@ class WireTransport(httpx.AsyncBaseTransport):
         """Send the request and read the answer's head. Closes the connection where it fails."""
         try:
             begun = await _ask(connection, request)
+            body = WireBody(self, origin, connection, begun)
+            return httpx.Response(begun.status, headers=begun.headers, stream=body)
         except BaseException:
             connection.close()
             raise
-        body = WireBody(self, origin, connection, begun)
-        return httpx.Response(begun.status, headers=begun.headers, stream=body)
 
 
 class WireBody(httpx.AsyncByteStream):
