@@ -11,7 +11,7 @@ from typing import Protocol
 from phonofs.errors import Malformed
 from phonofs.ranges import Ranges
 
-MOST_PASSES = 3
+MOST_PASSES = 5
 """How often a listing is made before it is given up because it never adds up."""
 
 _MOST_RECORDS = 2_000_000
