@@ -30,7 +30,7 @@ work is left."""
 
 TOGETHER_S = 2.0
 """How long the first waits for others, unless half of what may wait does: to make files beside a
-reader slows it by a twentieth, and a folder of 300 is mostly read by then."""
+reader slows it by a twentieth, and a folder of 300 is read by then."""
 
 
 class LateContent(Content):

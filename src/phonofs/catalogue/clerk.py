@@ -27,7 +27,7 @@ from phonofs.catalogue.words import View
 log = logging.getLogger(__name__)
 
 MANY = 500
-"""Records to come that are worth a process: it takes 150 ms to begin, and 20 MB."""
+"""Records to come that are worth a process: it takes 150 ms to begin, and 24 MB."""
 
 IDLE_S = 20.0
 """How long it stays when there is nothing to do."""

@@ -152,18 +152,22 @@ class Lister:
         day its listing, which is what follows, unless it is large. Raises as :meth:`list`.
         """
         of = self._catalogue.shown_folder(ino)
-        if of is None or of.day or self._knowledge(of).edge_ms is None:
-            return await self.list(ino)
-        part, knowledge = named(of, name), self._knowledge(of)
-        if part is None or (not knowledge.whole(of) and part not in knowledge.unsettled(of)):
-            return None  # a folder of folders has nothing else
+        knowledge = self._knowledge(of) if of is not None and not of.day else None
+        if of is None or knowledge is None or knowledge.edge_ms is None:
+            await self.list(ino)
+            return
+        part = named(of, name)
+        if part is None:
+            return  # a folder of folders has nothing else
         if knowledge.whole(of):
-            return await self.list(ino)
-        if part.day and self._sizes.expected(part) <= MOST_FOUND:
-            return await self.list(part.ino)
-        probe = partial(self._probe, of, part)
-        flight = self._flights.start(part, part.name, lambda _: probe())
-        return await flight.wait(self._deadline_s)
+            await self.list(ino)
+        elif part not in knowledge.unsettled(of):
+            return
+        elif part.day and self._sizes.expected(part) <= MOST_FOUND:
+            await self.list(part.ino)
+        else:
+            flight = self._flights.start(part, part.name, lambda _: self._probe(of, part))
+            await flight.wait(self._deadline_s)
 
     def statistics(self) -> dict[str, object]:
         """Listings on their way."""

@@ -1,7 +1,5 @@
 """The objects of the catalogue as they are told: new, changed, gone; part of the catalogue."""
 
-# ruff: noqa: S608 - what is put into SQL texts here are constants, never values
-
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice, repeat
@@ -23,7 +21,6 @@ from phonofs.model import LISTED_STATES, WITHDRAWN_STATES, Record
 MISSING = "MISSING"
 """Our own state of an object that a complete listing did not have; the service has no such."""
 
-_INSERT = f"INSERT INTO object ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 _INTO = f"object ({COLUMNS})"
 
 
@@ -180,11 +177,9 @@ class Objects:
         if parent is not None:
             name, rank = self._names.free_name(record, parent, ino, batch)
         self._next_ino += 1
-        self._database.run(
-            _INSERT,
-            *(ino, region, record.id, parent, name, rank, record.size),
-            *(record.created_ms, record.updated_ms, record.state, crc),
-        )
+        times = (record.created_ms, record.updated_ms)
+        row = (ino, region, record.id, parent, name, rank, record.size, *times, record.state, crc)
+        self._database.insert(_INTO, [row])
         self._keep_source(ino, record)
         if parent is not None and name is not None:
             self._appeared(ino, parent, name, record, batch)

@@ -25,7 +25,7 @@ class Parcel(msgspec.Struct, array_like=True, gc=False):
 
     region   the service's word
     ids      of all records, in the order given
-    count, last, next_key, total  as in ``model.Page``
+    count, last, total  as in ``model.Page``
     newest_ms  the latest ``updatedTime``
     head     the text of the first record: pages overlap by one, so it may be known
     parents, names, sizes, created, updated, states, crcs  of all the others
@@ -36,7 +36,6 @@ class Parcel(msgspec.Struct, array_like=True, gc=False):
     region: str
     ids: list[str]
     last: bool
-    next_key: int | None
     total: int | None
     newest_ms: int
     head: bytes
@@ -76,7 +75,6 @@ def prepare(body: bytes, region: str, index: int, placing: Placing) -> Parcel | 
         region=region,
         ids=ids,
         last=page.last,
-        next_key=page.next_key,
         total=page.total,
         newest_ms=max(record.updated_ms for record in records),
         head=records[0].source,

@@ -105,11 +105,8 @@ class Client:
         A page may be shorter than asked for: go on from what came. Retries on Unavailable until
         ``read_deadline``.
         """
-
-        async def once() -> bytes:
-            return await self._search(region, query, page_key, limit, urgent)
-
-        return self.read_page(await self._persist(f"a search in {region}", once), region)
+        body = await self.search_text(region, query, page_key, limit, urgent=urgent)
+        return self.read_page(body, region)
 
     async def search_text(
         self,
