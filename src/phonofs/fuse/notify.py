@@ -8,10 +8,9 @@ import errno
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pyfuse3
 import trio
@@ -20,29 +19,59 @@ from phonofs.catalogue.store import Change
 
 log = logging.getLogger(__name__)
 
-MOST_STORES = 32
-"""Blocks waiting to be stored: 4 MiB; what comes on top is dropped and read when asked for."""
+MOST_STORED = 4 << 20
+"""Bytes waiting to be stored; what comes on top is refused, and read when it is asked for."""
+
+MOST_AT_ONCE = 32
+"""Notifications handed to a thread together."""
+
+
+class Stored(NamedTuple):
+    """Bytes of a file for the kernel's page cache."""
+
+    ino: int
+    offset: int
+    data: bytes
+
+    def pass_on(self) -> None:
+        """In a thread."""
+        with _unless_unknown():
+            pyfuse3.notify_store(cast(Any, self.ino), self.offset, self.data)
+
+
+class Changed(NamedTuple):
+    """Changes of the tree."""
+
+    changes: Sequence[Change]
+
+    def pass_on(self) -> None:
+        """In a thread."""
+        _pass_on(self.changes)
 
 
 class KernelNotifier:
     """A queue of changes and pages, and the task that passes them on. Owns the queue.
 
     Invariant: they reach the kernel in the order they came, so that pages of a content given
-    before a change are forgotten with it.
+    before a change are forgotten with it. ``_bytes`` is what waits to be stored.
     """
 
     def __init__(self) -> None:
-        self._send, self._receive = trio.open_memory_channel[Callable[[], None]](math.inf)
+        self._bytes = 0
+        self._send, self._receive = trio.open_memory_channel[Stored | Changed](math.inf)
 
     def tell(self, changes: Sequence[Change]) -> None:
         """Queue changes; returns at once."""
         if changes:
-            self._send.send_nowait(partial(_pass_on, changes))
+            self._send.send_nowait(Changed(changes))
 
-    def store(self, ino: int, offset: int, data: bytes) -> None:
-        """Queue bytes of a file for the kernel's page cache; dropped where it is behind."""
-        if self._receive.statistics().current_buffer_used < MOST_STORES:
-            self._send.send_nowait(partial(_store, ino, offset, data))
+    def store(self, ino: int, offset: int, data: bytes) -> bool:
+        """Queue bytes of a file for the kernel's page cache; False where it is behind."""
+        if self._bytes >= MOST_STORED:
+            return False
+        self._bytes += len(data)
+        self._send.send_nowait(Stored(ino, offset, data))
+        return True
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The task that passes them on; never ends."""
@@ -50,22 +79,18 @@ class KernelNotifier:
         async for work in self._receive:
             batch = [work]
             with suppress(trio.WouldBlock):  # a hop to a thread costs more than most of this
-                while len(batch) < MOST_STORES:
+                while len(batch) < MOST_AT_ONCE:
                     batch.append(self._receive.receive_nowait())
             await trio.to_thread.run_sync(_work_off, batch, abandon_on_cancel=True)
+            self._bytes -= sum(len(work.data) for work in batch if isinstance(work, Stored))
 
 
-def _work_off(batch: Sequence[Callable[[], None]]) -> None:
+def _work_off(batch: Sequence[Stored | Changed]) -> None:
     for work in batch:
         try:
-            work()
+            work.pass_on()
         except OSError as error:  # the others must reach the kernel all the same
             log.warning("the kernel did not take a notification: %s", error.strerror)
-
-
-def _store(ino: int, offset: int, data: bytes) -> None:
-    with _unless_unknown():
-        pyfuse3.notify_store(cast(Any, ino), offset, data)
 
 
 def _pass_on(changes: Sequence[Change]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import pyfuse3
 import trio
@@ -19,6 +20,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
 
 from phonofs.catalogue.store import Entry
 from phonofs.errors import NoSuchName, Unavailable
+from phonofs.fuse.around import BLOCK, LITTLE, Around
 from phonofs.fuse.callers import Callers
 from phonofs.fuse.guard import Ledger, guarded, refused
 from phonofs.fuse.late import Late
@@ -28,14 +30,10 @@ from phonofs.vfs import FolderHandle, Vfs
 KEPT_S = 3600.0
 """How long the kernel may keep names and attributes; it is told when they change."""
 
-BLOCK = 512  # bytes; the unit of st_blocks (stat(2)), whatever the file system's block size
+SECTOR = 512  # bytes; the unit of st_blocks (stat(2)), whatever the file system's block size
 FRAGMENT = 4096  # bytes; the unit of statfs here: a page
-READ_SIZE = 131072  # bytes; st_blksize: what the kernel asks for at once
-SMALL_READ = 32768  # bytes; the kernel asks for more wherever it sees a sequence
-MOST_AROUND = 8192  # blocks of a file remembered as given: 1 GiB
-
-Store = Callable[[int, int, bytes], None]
-"""Takes inode, offset and bytes for the kernel's page cache."""
+Store = Callable[[int, int, bytes], bool]
+"""Takes inode, offset and bytes for the kernel's page cache; False where it has enough to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +46,16 @@ class Ownership:
 
 
 class OpenFile:
-    """A handle, the process that opened it (``read`` is not told who asks), and read-around.
+    """A handle, the process that opened it (``read`` is not told who asks), and how it reads."""
 
-    A random reader gets a request for every 4 KiB, at some 100 µs each; the block around what
-    it asked for costs as much again, once, and then the kernel answers for it by itself. Whoever
-    reads little once (a small file, a header) is no random reader.
-    """
+    __slots__ = ("around", "handle", "ino", "little", "pid")
 
-    __slots__ = ("_around", "_little", "handle", "ino", "pid")
-
-    def __init__(self, handle: Handle, ino: int, pid: int) -> None:
+    def __init__(self, handle: Handle, ino: int, pid: int, around: Around) -> None:
         self.handle = handle
         self.ino = ino
         self.pid = pid
-        self._around: set[int] = set()
-        self._little = 0
-
-    def around(self, offset: int, size: int) -> int | None:
-        """The start of the block to give on top of a read; None where there is none to give."""
-        if size > SMALL_READ:
-            return None
-        self._little += 1
-        block = offset // READ_SIZE
-        if self._little < 2 or block in self._around or len(self._around) >= MOST_AROUND:
-            return None
-        self._around.add(block)
-        return block * READ_SIZE
+        self.around = around
+        self.little = 0
 
 
 class Operations(pyfuse3.Operations):
@@ -92,6 +74,7 @@ class Operations(pyfuse3.Operations):
         self._ownership = ownership
         self._numbers = count(1)
         self._files: dict[int, OpenFile] = {}
+        self._arounds = WeakValueDictionary[int, Around]()
         self._late = Late()
         self._folders: dict[int, FolderHandle] = {}
 
@@ -183,7 +166,8 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.EROFS)
         handle = self._vfs.open(inode, pid=ctx.pid)
         number = next(self._numbers)
-        self._files[number] = OpenFile(handle, inode, ctx.pid)
+        around = self._arounds.setdefault(inode, Around())
+        self._files[number] = OpenFile(handle, inode, ctx.pid, around)
         return FileInfo(fh=cast(Any, number), keep_cache=True)
 
     @guarded
@@ -194,13 +178,13 @@ class Operations(pyfuse3.Operations):
         soon as this returns (``fuse_read_async`` in its handlers.pxi).
         """
         file = self._files[fh]
+        if size <= LITTLE:
+            file.little += 1
+            if file.little > 1:  # before the bytes themselves: to give more is to lend too
+                self._give_around(file, off)
         data = self._vfs.lend_now(file.handle, off, size)
         if data is None:
             data = await self._wait_for(file, off, size)
-        start = file.around(off, size)
-        if start is not None:
-            data = bytes(data)  # to give more is to lend again
-            self._give_around(file, start)
         return cast(bytes, data)  # any buffer will do
 
     async def _wait_for(self, file: OpenFile, off: int, size: int) -> bytes:
@@ -215,10 +199,16 @@ class Operations(pyfuse3.Operations):
         self.ledger.worked()
         return data
 
-    def _give_around(self, file: OpenFile, start: int) -> None:
-        block = self._vfs.peek(file.handle, start, READ_SIZE)
-        if block:
-            self._store(file.ino, start, block)
+    def _give_around(self, file: OpenFile, off: int) -> None:
+        """The blocks around for the kernel's page cache, where they are there."""
+        now = trio.current_time()
+        blocks = file.around.wanted(off, now)
+        if blocks is None:
+            return
+        start = blocks.start * BLOCK
+        data = self._vfs.peek(file.handle, start, len(blocks) * BLOCK)
+        if data and self._store(file.ino, start, data):
+            file.around.gave(blocks, now)
 
     @guarded
     async def release(self, fh: int) -> None:
@@ -273,7 +263,7 @@ class Operations(pyfuse3.Operations):
         attributes = EntryAttributes()
         attributes.st_uid = self._ownership.uid
         attributes.st_gid = self._ownership.gid
-        attributes.st_blksize = READ_SIZE
+        attributes.st_blksize = BLOCK  # what the kernel asks for at once
         attributes.entry_timeout = attributes.attr_timeout = KEPT_S
         return attributes
 
@@ -286,7 +276,7 @@ class Operations(pyfuse3.Operations):
     def _fill(attributes: EntryAttributes, entry: Entry) -> None:
         attributes.st_ino = cast(Any, entry.ino)
         attributes.st_size = entry.size
-        attributes.st_blocks = -(-entry.size // BLOCK)
+        attributes.st_blocks = -(-entry.size // SECTOR)
         attributes.st_mtime_ns = attributes.st_atime_ns = entry.mtime_ms * 1_000_000
         attributes.st_ctime_ns = entry.ctime_ms * 1_000_000
 

@@ -1,0 +1,75 @@
+"""What the kernel is told and given: in order, and no more than it can take."""
+
+import errno
+import math
+
+import pyfuse3
+import pytest
+import trio
+
+from phonofs.catalogue.words import Change
+from phonofs.fuse.notify import MOST_STORED, KernelNotifier
+from tests.unit.catalogue_world import make, uuid
+
+MIB = 1 << 20
+CHANGED = Change("changed", 7, 2, "name", make(uuid(1), "2024-09-03T10:00:00Z"), content=True)
+HANG_S = 10.0
+
+
+class Kernel:
+    """In its place: what it was given, word by word, from whatever thread."""
+
+    def __init__(self, monkeypatch, refuses=False):
+        self._send, self.told = trio.open_memory_channel(math.inf)
+        self.refuses = refuses
+        monkeypatch.setattr(pyfuse3, "notify_store", self._store)
+        monkeypatch.setattr(pyfuse3, "invalidate_inode", self._forget)
+
+    def _store(self, ino, offset, data):
+        if self.refuses:
+            raise OSError(errno.ENOMEM, "no memory")
+        trio.from_thread.run_sync(self._send.send_nowait, ("store", ino, offset, data[:3]))
+
+    def _forget(self, ino, attr_only):
+        trio.from_thread.run_sync(self._send.send_nowait, ("forget", ino))
+
+
+async def heard(notifier, kernel, count):
+    """Let the notifier run until the kernel was told so much, and the notifier knows it."""
+    words = []
+    with trio.fail_after(HANG_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(notifier.run)
+            words = [await kernel.told.receive() for _ in range(count)]
+            notifier.tell([CHANGED])  # the next one is taken when the last ones are over
+            await kernel.told.receive()
+            nursery.cancel_scope.cancel()
+    return words
+
+
+def test_what_waits_to_be_stored_is_bounded_and_refused_beyond(monkeypatch):
+    kernel, notifier = Kernel(monkeypatch), KernelNotifier()
+    taken = [notifier.store(7, number * MIB, bytes(MIB)) for number in range(6)]
+    assert taken == [True] * (MOST_STORED // MIB) + [False, False]
+    words = trio.run(heard, notifier, kernel, 4)
+    assert [offset for _, _, offset, _ in words] == [0, MIB, 2 * MIB, 3 * MIB]
+    assert notifier.store(7, 0, b"x")
+
+
+def test_pages_and_changes_keep_their_order(monkeypatch):
+    """Pages of the content before a change must be forgotten with it, and none after it."""
+    kernel, notifier = Kernel(monkeypatch), KernelNotifier()
+    notifier.store(7, 0, b"old")
+    notifier.tell([CHANGED])
+    notifier.store(7, 0, b"new")
+    words = trio.run(heard, notifier, kernel, 3)
+    assert words == [("store", 7, 0, b"old"), ("forget", 7), ("store", 7, 0, b"new")]
+
+
+@pytest.mark.expected_log("did not take a notification")
+def test_a_page_the_kernel_does_not_take_costs_only_itself(monkeypatch):
+    kernel, notifier = Kernel(monkeypatch, refuses=True), KernelNotifier()
+    notifier.store(7, 0, bytes(MOST_STORED))
+    notifier.tell([CHANGED])
+    assert trio.run(heard, notifier, kernel, 1) == [("forget", 7)]
+    assert notifier.store(7, 0, b"x")
