@@ -1,9 +1,10 @@
 """The origin: one process that serves the same objects as the 8x8 API, as WebDAV and as an index.
 
 asyncio on bare sockets, ``sendfile`` for the bytes: fast enough not to be what is measured (the
-benchmark shows a raw socket's figure beside it). Adds a latency before each answer's first byte
-and limits each connection's speed, both changed while it runs through ``/-/set``; counts what it
-sent. Speaks just enough HTTP/1.1 for the two peers; it is not a server for anyone else.
+benchmark shows a raw socket's figure beside it). Answers as long after a request came as the
+latency is, its own work being part of that, and limits each connection's speed; both are changed
+while it runs through ``/-/set``. Counts what it sent. Speaks just enough HTTP/1.1 for the two
+peers; it is not a server for anyone else.
 
     /oauth/v2/token  /storage/{region}/v3/…   the API
     /dav/…                                     WebDAV: PROPFIND, HEAD, GET
@@ -193,7 +194,8 @@ class Connection:
         self._client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         try:
             while (request := await self._request()) is not None:
-                await self._send(request, self._site.answer(request))
+                due_s = self._loop.time() + self._site.latency_s
+                await self._send(request, self._site.answer(request), due_s)
                 if request.headers.get("connection", "").lower() == "close":
                     break
         except (OSError, ValueError):
@@ -226,31 +228,60 @@ class Connection:
             self._buffer += more
         self._buffer = self._buffer[size:]
 
-    async def _send(self, request: Request, answer: Answer) -> None:
-        if not request.path.startswith("/-/") and self._site.latency_s:
-            await asyncio.sleep(self._site.latency_s)
+    async def _send(self, request: Request, answer: Answer, due_s: float) -> None:
         headers = {"Content-Length": str(answer.length), **answer.headers}
         lines = [f"HTTP/1.1 {answer.status} {REASONS[answer.status]}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-        body = b"" if request.method == "HEAD" else answer.body
-        await self._loop.sock_sendall(self._client, head + body)
         if answer.thing is not None and request.method != "HEAD":
-            await self._send_file(answer, answer.thing)
+            with self._site.file_of(answer.thing).open("rb") as file:
+                await self._until(request, due_s)
+                self._client.send(head, socket.MSG_MORE)  # it fits: nothing is on its way
+                await self._send_file(answer, answer.thing, file.fileno())
+        else:
+            await self._until(request, due_s)
+            body = b"" if request.method == "HEAD" else answer.body
+            await self._loop.sock_sendall(self._client, head + body)
 
-    async def _send_file(self, answer: Answer, thing: Thing) -> None:
+    async def _until(self, request: Request, due_s: float) -> None:
+        wait_s = due_s - self._loop.time()
+        if wait_s > 0 and not request.path.startswith("/-/"):
+            await asyncio.sleep(wait_s)
+
+    async def _send_file(self, answer: Answer, thing: Thing, file: int) -> None:
         """The bytes of an object; each portion counts once the kernel has taken it."""
-        with self._site.file_of(thing).open("rb") as file:
-            at, began_s = answer.start, self._loop.time()
-            while at < answer.stop:
-                rate = self._site.bytes_per_s
-                portion = min(answer.stop - at, int(rate * TICK_S) if rate else SEND_BUFFER)
-                await self._loop.sock_sendfile(self._client, file, at, portion, fallback=False)
-                at += portion
-                self._site.sent[thing.id] += portion
-                if rate:
-                    due_s = began_s + (at - answer.start) / rate
-                    await asyncio.sleep(max(0, due_s - self._loop.time()))
+        at, began_s = answer.start, self._loop.time()
+        while at < answer.stop:
+            rate = self._site.bytes_per_s
+            portion = min(answer.stop - at, int(rate * TICK_S) if rate else SEND_BUFFER)
+            try:
+                sent = os.sendfile(self._client.fileno(), file, at, portion)
+            except BlockingIOError:
+                await self._writable()
+                continue
+            if not sent:
+                raise ValueError(f"the file of {thing.id} ends early")
+            at += sent
+            self._site.sent[thing.id] += sent
+            if rate:
+                due_s = began_s + (at - answer.start) / rate
+                await asyncio.sleep(max(0, due_s - self._loop.time()))
+            elif at < answer.stop:
+                await asyncio.sleep(0)  # the others' turn
+
+    async def _writable(self) -> None:
+        """Wait until the socket takes more."""
+        free = self._loop.create_future()
+        self._loop.add_writer(self._client, _wake, free)
+        try:
+            await free
+        finally:
+            self._loop.remove_writer(self._client)
+
+
+def _wake(free: "asyncio.Future[None]") -> None:
+    if not free.done():
+        free.set_result(None)
 
 
 async def serve(site: Site, listener: socket.socket) -> None:
