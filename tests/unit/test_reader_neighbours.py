@@ -187,15 +187,24 @@ def beside(files: Sequence[tuple[int, Record]]) -> Neighbours:
 def test_who_listed_the_folder_and_reads_its_first_file_is_on_the_way_through_it():
     """``grep -r`` and ``cp -r`` get the next files one file sooner; nobody else does."""
     files = folder(40)
-    for pid, ino, sooner in ((7, 100, 8), (8, 100, 0), (7, 101, 0)):
+    for pid, ino, sooner in ((7, 100, 14), (8, 100, 0), (7, 101, 0)):
         neighbours = beside(files)
         neighbours.listed(7, (100, 105), 0.0)
         assert len(neighbours.finished(ino, files[0][1], 1.0, pid=pid)) == sooner
     neighbours = beside(files)
     neighbours.listed(7, (100,), 0.0)
     brought = [len(neighbours.finished(ino, file, 1.0, pid=7)) for ino, file in files[:3]]
-    assert brought == [8, 14 - 7, 28 - 13]
+    assert brought == [14, 28 - 13, 1]
     assert neighbours.finished(139, files[39][1], 30.0, pid=7) == []
+
+
+def test_of_large_files_few_come_with_the_first_one():
+    """As many as 8 MiB hold; the others once it is sure that they are read."""
+    for size, count in ((50_000, 14), (MIB, 8), (3 * MIB, 2), (12 * MIB, 8)):
+        neighbours = beside(folder(40, size=size))
+        neighbours.listed(7, (100,), 0.0)
+        first = record(size, "first")
+        assert len(neighbours.begun(100, first, 1.0, pid=7)) == count
 
 
 def test_what_was_cached_brings_nothing_until_something_was_not():
@@ -208,15 +217,15 @@ def test_what_was_cached_brings_nothing_until_something_was_not():
 
 
 async def test_who_asks_for_all_of_a_folders_first_file_has_others_sent_for_with_it():
-    """Eight come in the same round trip, where the process has just listed the folder."""
+    """Fourteen come in the same round trip, where the process has just listed the folder."""
     files = folder(60)
     async with world(FakeService(rate=400e6), files=files) as w:
         w.reader.listed(7, (100,))
         handle = w.reader.open(files[0][1], 100, pid=7)
         await w.read_on(handle)
-        asked = [(one.id, round(one.at / LATENCY)) for one in w.service.asked[:9]]
+        asked = [(one.id, round(one.at / LATENCY)) for one in w.service.asked[:15]]
         assert {at for _, at in asked} == {asked[0][1]}, "all at once"
-        assert {id for id, _ in asked} == {file.id for _, file in files[:9]}
+        assert {id for id, _ in asked} == {file.id for _, file in files[:15]}
         w.reader.release(handle)
 
 

@@ -20,9 +20,12 @@ SKIP = 4
 RAMP = (0, 0, 4, 8, 14)
 """Files to have on their way after so many in a row, until the trail is sure."""
 
-WALKER_RAMP = (0, 8, 14)
+WALKER_RAMP = (0, 14)
 """The same where the process that listed the folder reads its first file first (``grep -r``):
-eight with the first one itself, as soon as all of it is asked for."""
+with the first one itself, as soon as all of it is asked for."""
+
+FIRST_BYTES = 8 * MIB
+"""What may be brought beside the first file of a trail: more only once a second one was read."""
 
 SENT = 256
 """Files remembered as brought ahead on a trail: several times what may be ahead of it at once."""
@@ -199,4 +202,5 @@ class Neighbours:
         trail.read.add(record.type)
         sure = trail.streak >= len(trail.ramp)
         count = self._most_files if sure else trail.ramp[trail.streak]
-        return trail.wanted(count, self._most_bytes) if count and not cached else []
+        most_bytes = self._most_bytes if trail.streak > 1 else min(self._most_bytes, FIRST_BYTES)
+        return trail.wanted(count, most_bytes) if count and not cached else []
