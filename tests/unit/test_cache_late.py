@@ -13,7 +13,7 @@ import trio.testing
 from phonofs.cache.blob import Blob
 from phonofs.cache.cache import Cache
 from phonofs.cache.ground import Ground
-from phonofs.cache.late import LARGEST, MOST_BYTES, MOST_FILES, TOGETHER_S
+from phonofs.cache.late import LARGEST, MANY_BYTES, MANY_FILES, MOST_BYTES, TOGETHER_S
 from phonofs.cache.shelf import Shelf
 from tests.unit.caching import PLENTY, file_of, on_disk, open_cache, ramp, record
 
@@ -106,18 +106,18 @@ async def test_a_large_one_or_one_too_many_is_a_file_at_once(tmp_path: Path):
 
 
 async def test_many_do_not_wait_until_there_is_no_room(tmp_path: Path):
-    """With half of what may wait, in bytes or in files, those that can go do."""
+    """With two thirds of what may wait, in bytes or in files, those that can go do."""
     async with running(tmp_path) as cache:
-        half = MOST_BYTES // len(DATA) // 2
-        for number in range(half):
+        many = MANY_BYTES // len(DATA)
+        for number in range(many):
             cache.release(written(cache, record(f"a{number}", DATA)))
         await trio.testing.wait_all_tasks_blocked()
         assert on_disk(tmp_path) == 0
         cache.release(written(cache, record("one more", DATA)))
         await trio.testing.wait_all_tasks_blocked()
-        assert on_disk(tmp_path) >= half * len(DATA)
+        assert on_disk(tmp_path) >= many * len(DATA)
         small = b"x" * 10
-        for number in range(MOST_FILES // 2):
+        for number in range(MANY_FILES):
             cache.release(written(cache, record(f"b{number}", small), small))
         await trio.testing.wait_all_tasks_blocked()
         assert not file_of(tmp_path, record("b0", small)).exists()

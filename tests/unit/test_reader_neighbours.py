@@ -187,20 +187,20 @@ def beside(files: Sequence[tuple[int, Record]]) -> Neighbours:
 def test_who_listed_the_folder_and_reads_its_first_file_is_on_the_way_through_it():
     """``grep -r`` and ``cp -r`` get the next files one file sooner; nobody else does."""
     files = folder(40)
-    for pid, ino, sooner in ((7, 100, 14), (8, 100, 0), (7, 101, 0)):
+    for pid, ino, sooner in ((7, 100, 28), (8, 100, 0), (7, 101, 0)):
         neighbours = beside(files)
         neighbours.listed(7, (100, 105), 0.0)
         assert len(neighbours.finished(ino, files[0][1], 1.0, pid=pid)) == sooner
     neighbours = beside(files)
     neighbours.listed(7, (100,), 0.0)
     brought = [len(neighbours.finished(ino, file, 1.0, pid=7)) for ino, file in files[:3]]
-    assert brought == [14, 28 - 13, 1]
+    assert brought == [28, 1, 1]
     assert neighbours.finished(139, files[39][1], 30.0, pid=7) == []
 
 
 def test_of_large_files_few_come_with_the_first_one():
     """As many as 8 MiB hold; the others once it is sure that they are read."""
-    for size, count in ((50_000, 14), (MIB, 8), (3 * MIB, 2), (12 * MIB, 8)):
+    for size, count in ((50_000, 28), (MIB, 8), (3 * MIB, 2), (12 * MIB, 8)):
         neighbours = beside(folder(40, size=size))
         neighbours.listed(7, (100,), 0.0)
         first = record(size, "first")
@@ -217,7 +217,7 @@ def test_what_was_cached_brings_nothing_until_something_was_not():
 
 
 async def test_who_asks_for_all_of_a_folders_first_file_has_others_sent_for_with_it():
-    """Fourteen come in the same round trip, where the process has just listed the folder."""
+    """Where the process has just listed it: the next fourteen in the same round trip."""
     files = folder(60)
     async with world(FakeService(rate=400e6), files=files) as w:
         w.reader.listed(7, (100,))

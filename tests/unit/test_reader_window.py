@@ -180,6 +180,31 @@ async def test_turns_are_taken_in_order_and_promotion_passes_them():
     assert turns.statistics() == {"ahead": 0, "ahead_queued": 0}
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_parts_go_in_the_order_they_were_lined_up_in(backwards):
+    """Whatever order their tasks begin to run in (trio's is not theirs)."""
+    turns = Turns(2)
+    went = []
+
+    async def go(name: int) -> None:
+        await turns.take(parts[name])
+        went.append(name)
+
+    parts = [Part(0, 1, urgent=False) for _ in range(6)]
+    for part in parts:
+        turns.line_up(part)
+    async with trio.open_nursery() as nursery:
+        for name in (5, 4, 3, 2, 1, 0) if backwards else range(6):
+            nursery.start_soon(go, name)
+            await trio.testing.wait_all_tasks_blocked()
+        assert sorted(went) == [0, 1]
+        for done, next_one in enumerate((2, 3, 4, 5)):
+            turns.leave(parts[done])
+            await trio.testing.wait_all_tasks_blocked()
+            assert went[-1] == next_one
+    assert len(went) == 6
+
+
 async def test_waiters_are_woken_when_theirs_is_there():
     """Progress wakes those it satisfies and nobody else."""
     part = Part(0, 1000, urgent=True)

@@ -1,6 +1,7 @@
 """What all tasks share: the peers, the servers, the folders, and the figures of each round."""
 
 import filecmp
+import os
 import shutil
 import sys
 import time
@@ -108,6 +109,7 @@ class Bench:
                 elif disk_cold:
                     forget_pages(cache)
                 made.append(stack.enter_context(mounted(peer, site, cache, self.work)))
+            os.sync()  # what was removed and written before is no work of those that are measured
             yield made
             for mount in made:
                 self._remember_memory(mount)

@@ -1,6 +1,7 @@
 """The tasks: each is one round over all peers, in turns, step by step."""
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -115,6 +116,7 @@ def _tool(bench: Bench, row: str, mount: Mount) -> list[str]:
     """The command over the small files of this mount."""
     folder, target = mount.folder(folder_of("small")), bench.work / "copy"
     shutil.rmtree(target, ignore_errors=True)
+    os.sync()  # the disk would still be at it while the command writes
     return {
         "grep": ["grep", "-rc", MARK.decode(), folder],
         "cat": ["sh", "-c", 'exec cat "$0"/* >/dev/null', folder],

@@ -20,7 +20,7 @@ SKIP = 4
 RAMP = (0, 0, 4, 8, 14)
 """Files to have on their way after so many in a row, until the trail is sure."""
 
-WALKER_RAMP = (0, 14)
+WALKER_RAMP = (0, 28)
 """The same where the process that listed the folder reads its first file first (``grep -r``):
 with the first one itself, as soon as all of it is asked for."""
 

@@ -140,6 +140,7 @@ class Stream:
         part = Part(start, stop, urgent=urgent, whole=whole)
         self.yard.spawn(carry, self, part)  # may refuse; it begins to run later
         self.parts.append(part)
+        self.yard.turns.line_up(part)
         return part
 
     # reading ahead

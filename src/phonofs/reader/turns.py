@@ -27,15 +27,25 @@ class Turns:
         self._waiting: dict[Queued, trio.Event] = {}
         self._order: deque[Queued] = deque()
 
-    async def take(self, part: Queued) -> None:
-        """Return when this part may go; at once where somebody waits for it."""
-        if part.urgency:
+    def line_up(self, part: Queued) -> None:
+        """Stand in line, or have a turn at once; a part that somebody waits for needs none.
+
+        Plain, since tasks begin to run in any order and parts are to go in that of their start.
+        """
+        if part.urgency or part in self._under_way or part in self._waiting:
             return
         if len(self._under_way) < self._capacity:
             self._under_way.add(part)
+        else:
+            self._waiting[part] = trio.Event()
+            self._order.append(part)
+
+    async def take(self, part: Queued) -> None:
+        """Return when this part may go; at once where somebody waits for it."""
+        self.line_up(part)
+        event = self._waiting.get(part)
+        if event is None:
             return
-        event = self._waiting[part] = trio.Event()
-        self._order.append(part)
         try:
             await event.wait()
         finally:
