@@ -46,16 +46,19 @@ class Ownership:
 
 
 class OpenFile:
-    """A handle, the process that opened it (``read`` is not told who asks), and how it reads."""
+    """A handle, and the process that opened it: ``read`` is not told who asks.
 
-    __slots__ = ("around", "handle", "ino", "little", "pid")
+    around  what the kernel was given around little reads, from the second one on
+    """
 
-    def __init__(self, handle: Handle, ino: int, pid: int, around: Around) -> None:
+    __slots__ = ("around", "handle", "ino", "pid", "reads_little")
+
+    def __init__(self, handle: Handle, ino: int, pid: int) -> None:
         self.handle = handle
         self.ino = ino
         self.pid = pid
-        self.around = around
-        self.little = 0
+        self.around: Around | None = None
+        self.reads_little = False
 
 
 class Operations(pyfuse3.Operations):
@@ -166,8 +169,7 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.EROFS)
         handle = self._vfs.open(inode, pid=ctx.pid)
         number = next(self._numbers)
-        around = self._arounds.setdefault(inode, Around())
-        self._files[number] = OpenFile(handle, inode, ctx.pid, around)
+        self._files[number] = OpenFile(handle, inode, ctx.pid)
         return FileInfo(fh=cast(Any, number), keep_cache=True)
 
     @guarded
@@ -179,9 +181,9 @@ class Operations(pyfuse3.Operations):
         """
         file = self._files[fh]
         if size <= LITTLE:
-            file.little += 1
-            if file.little > 1:  # before the bytes themselves: to give more is to lend too
+            if file.reads_little:  # before the bytes themselves: to give more is to lend too
                 self._give_around(file, off)
+            file.reads_little = True
         data = self._vfs.lend_now(file.handle, off, size)
         if data is None:
             data = await self._wait_for(file, off, size)
@@ -202,13 +204,16 @@ class Operations(pyfuse3.Operations):
     def _give_around(self, file: OpenFile, off: int) -> None:
         """The blocks around for the kernel's page cache, where they are there."""
         now = trio.current_time()
-        blocks = file.around.wanted(off, now)
+        around = file.around
+        if around is None:
+            around = file.around = self._arounds.setdefault(file.ino, Around())
+        blocks = around.wanted(off, now)
         if blocks is None:
             return
         start = blocks.start * BLOCK
         data = self._vfs.peek(file.handle, start, len(blocks) * BLOCK)
         if data and self._store(file.ino, start, data):
-            file.around.gave(blocks, now)
+            around.gave(blocks, now)
 
     @guarded
     async def release(self, fh: int) -> None:

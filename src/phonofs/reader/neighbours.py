@@ -36,6 +36,9 @@ WALKERS = 64
 BATCH = 32
 """Files asked of the catalogue at once: a trail asks for each of its files once."""
 
+NOTES = 16
+"""Cached files remembered in case one comes that is not: more than any ramp is long."""
+
 TRAILS = 8
 FORGET_S = 10.0
 """A trail nobody went on with for this long has ended."""
@@ -161,6 +164,7 @@ class Neighbours:
         self._most_files = most_files
         self._most_bytes = most_bytes
         self._trails: list[Trail] = []
+        self._cached: deque[tuple[int, str, float, int]] = deque(maxlen=NOTES)
         self._walkers: OrderedDict[int, tuple[float, frozenset[int]]] = OrderedDict()
 
     def listed(self, pid: int, firsts: Collection[int], now: float) -> None:
@@ -189,8 +193,23 @@ class Neighbours:
     ) -> Files:
         """A file was read to its end: the files to have on their way now, in order.
 
-        ``cached``: nothing of it had to be fetched, so nothing is sent for.
+        ``cached``: nothing of it had to be fetched, so nothing is sent for, and nothing is asked
+        of the catalogue. When one is not, those read before it are followed all the same.
         """
+        if cached:
+            self._cached.append((ino, record.type, now, pid))
+            return []
+        for note in self._cached:
+            self._follow(*note)
+        self._cached.clear()
+        trail = self._follow(ino, record.type, now, pid)
+        sure = trail.streak >= len(trail.ramp)
+        count = self._most_files if sure else trail.ramp[trail.streak]
+        most_bytes = self._most_bytes if trail.streak > 1 else min(self._most_bytes, FIRST_BYTES)
+        return trail.wanted(count, most_bytes) if count else []
+
+    def _follow(self, ino: int, kind: str, now: float, pid: int) -> Trail:
+        """The trail that goes on with this file, or begins with it."""
         self._trails = [trail for trail in self._trails if now - trail.at < FORGET_S]
         trail = next((trail for trail in self._trails if trail.follow(ino)), None)
         if trail is None:
@@ -199,8 +218,5 @@ class Neighbours:
             trail = Trail(self._siblings, ino, now, ramp)
             self._trails = [*self._trails[-TRAILS + 1 :], trail]
         trail.at = now
-        trail.read.add(record.type)
-        sure = trail.streak >= len(trail.ramp)
-        count = self._most_files if sure else trail.ramp[trail.streak]
-        most_bytes = self._most_bytes if trail.streak > 1 else min(self._most_bytes, FIRST_BYTES)
-        return trail.wanted(count, most_bytes) if count and not cached else []
+        trail.read.add(kind)
+        return trail

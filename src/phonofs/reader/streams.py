@@ -151,6 +151,9 @@ class Stream:
 
     def extend(self, handle: Handle) -> None:
         """Plan ahead of a handle: send for what its window lacks, as far as there are lanes."""
+        if self.blob.complete and not self.blob.in_memory:
+            handle.kick_at, handle.starved = self.size + 1, False
+            return
         window = handle.window
         ahead = window.ahead(self.most_ahead())
         part = self._part_size(ahead)
