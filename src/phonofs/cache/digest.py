@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from phonofs.buffers import page_aligned
 from phonofs.cache.blocks import BLOCK, crcs_of
 
 STEP = 1 << 20
@@ -64,7 +65,7 @@ def hash_stretch(
     ``start`` is the start of a block, and ``hashed.position``. None, and ``hashed`` is of no
     more use, where the bytes cannot be read in full.
     """
-    buffer = memoryview(bytearray(min(STEP, max(stop - start, 0))))
+    buffer = page_aligned(min(STEP, max(stop - start, 0)))
     crcs: list[int] = []
     while start < stop:
         piece = buffer[: min(STEP, stop - start)]

@@ -14,6 +14,8 @@ import stat
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from phonofs.buffers import page_aligned
+
 SCRATCH = 1 << 20
 """The longest read answered at once: the largest the kernel asks for."""
 
@@ -148,7 +150,7 @@ class Memory:
     """Makes contents that live in memory only: nothing of them reaches a disk but swap."""
 
     def __init__(self) -> None:
-        self._scratch = memoryview(bytearray(2 * SCRATCH))
+        self._scratch = page_aligned(2 * SCRATCH)
 
     def open(self) -> Content:
         """A new, empty one. OSError without memory or descriptors."""
@@ -167,7 +169,7 @@ class Shelf:
         self._folder = folder_fd
         self._wrap = wrap
         self._in_ram = in_ram
-        self._scratch = memoryview(bytearray(2 * SCRATCH))
+        self._scratch = page_aligned(2 * SCRATCH)
 
     def create(self, key: bytes) -> Content:
         """A new, empty file; one left behind under that name is emptied."""

@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import trio
 
+from phonofs.buffers import page_aligned
+
 BUFFER_BYTES = 1 << 18
 """256 KiB: a larger one is no faster, as it no longer fits the processor's cache."""
 
@@ -33,7 +35,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._buffer = page_aligned(BUFFER_BYTES)
         self._burst = 0
         self.idle_since = 0.0
 
