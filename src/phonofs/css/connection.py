@@ -14,8 +14,9 @@ import trio
 
 from phonofs.buffers import page_aligned
 
-BUFFER_BYTES = 1 << 18
-"""256 KiB: a larger one is no faster, as it no longer fits the processor's cache."""
+BUFFER_BYTES = 1 << 19
+"""512 KiB: with 256 a large file takes a sixth longer, for each piece has its price; with 1 MiB it
+takes as long. What is never filled is never touched, so small files cost no memory."""
 
 BURST_BYTES = 1 << 20
 """So much may come without waiting before others get their turn (about 1 ms)."""
