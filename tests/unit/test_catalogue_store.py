@@ -712,6 +712,24 @@ def test_a_size_that_cannot_be_noted_is_only_said(tmp_path: Path, expected_log):
     assert catalogue.entry(only(catalogue)).size == 10
 
 
+def test_a_day_read_again_is_as_it_is_now(tmp_path: Path):
+    """Read once while nothing changes; after every change, and none that was taken back, anew."""
+    catalogue = opened(tmp_path)
+    catalogue.apply([make("one-1111", NOON, size=10), make("two-2222", "2024-10-01")])
+    day = catalogue.parent(only(catalogue, "one-1111"))
+    first = catalogue.children(day)
+    assert catalogue.children(day) is first
+    catalogue.set_size(first[0].ino, 12)
+    assert [entry.size for entry in catalogue.children(day)] == [12]
+    with pytest.raises(Unavailable), catalogue._database.transaction():
+        catalogue._database.run("UPDATE object SET size = 99")
+        assert [entry.size for entry in catalogue.children(day)] == [99]
+        raise Unavailable("disk full")
+    assert [entry.size for entry in catalogue.children(day)] == [12]
+    catalogue.apply([make("new-3333", NOON, agentName="Zoe")])
+    assert len(catalogue.children(day)) == 2
+
+
 def test_a_failing_disk_takes_nothing_in_by_halves(tmp_path: Path):
     """An error in the middle of a page leaves file and memory as before; later it works."""
     catalogue = opened(tmp_path)

@@ -116,6 +116,11 @@ class Database:
         os.replace(self.path, aside)
         return aside
 
+    @property
+    def state(self) -> int | None:
+        """A number that is another one whenever a row has changed; None within a transaction."""
+        return None if self._connection.in_transaction else self._connection.total_changes
+
     def rows(self, sql: str, *values: Any) -> list[Any]:
         """All rows of a query. Raises Unavailable where the disk fails."""
         try:

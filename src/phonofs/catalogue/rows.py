@@ -59,7 +59,8 @@ next, and again when it is opened."""
 
 class Rows:
     """Reads the table ``object``, which ``Objects`` writes. Owns the records read last, each with
-    its row: it counts for that very row, whose checksum is the record's.
+    its row: it counts for that very row, whose checksum is the record's; and the day read last:
+    it counts until a row changes.
     """
 
     def __init__(self, database: Database, sight: Sight, sources: Sources) -> None:
@@ -67,6 +68,7 @@ class Rows:
         self._sight = sight
         self._sources = sources
         self._read: LRUCache[int, tuple[Row, Record]] = LRUCache(READ)
+        self._day: tuple[int, int, Sequence[Entry]] | None = None
 
     def entry(self, ino: int) -> Entry | None:
         """An object that is shown."""
@@ -80,10 +82,18 @@ class Rows:
         row = self._database.row(sql, parent, name)
         return _entry(*row) if row else None
 
-    def children(self, parent: int) -> list[Entry]:
-        """The objects of a day, sorted by name."""
+    def children(self, parent: int) -> Sequence[Entry]:
+        """The objects of a day, sorted by name; not to be changed.
+
+        ``ls -l`` comes after ``ls``, and ``grep -r`` opens a folder twice.
+        """
+        state = self._database.state
+        if self._day is not None and self._day[:2] == (parent, state):
+            return self._day[2]
         sql = f"SELECT {_ENTRY} FROM object WHERE parent = ? ORDER BY name"
-        return [_entry(*row) for row in self._database.rows(sql, parent)]
+        entries = [_entry(*row) for row in self._database.rows(sql, parent)]
+        self._day = (parent, state, entries) if state is not None else None
+        return entries
 
     def row(self, ino: int) -> Row | None:
         """The row of an object, shown or not."""

@@ -155,8 +155,8 @@ class Catalogue:
             return self._rows.lookup(parent_ino, name)
         return self._folders.lookup(parent_ino, name)
 
-    def children(self, ino: int) -> list[Entry]:
-        """What is in a folder, sorted by name."""
+    def children(self, ino: int) -> Sequence[Entry]:
+        """What is in a folder, sorted by name; not to be changed."""
         found = folder(ino)
         return self._rows.children(ino) if found and found.day else self._folders.children(ino)
 
