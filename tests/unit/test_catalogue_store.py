@@ -721,10 +721,15 @@ def test_a_day_read_again_is_as_it_is_now(tmp_path: Path):
     assert catalogue.children(day) is first
     catalogue.set_size(first[0].ino, 12)
     assert [entry.size for entry in catalogue.children(day)] == [12]
-    with pytest.raises(Unavailable), catalogue._database.transaction():
-        catalogue._database.run("UPDATE object SET size = 99")
-        assert [entry.size for entry in catalogue.children(day)] == [99]
-        raise Unavailable("disk full")
+
+    def taken_back() -> None:
+        with catalogue._database.transaction():
+            catalogue._database.run("UPDATE object SET size = 99")
+            assert [entry.size for entry in catalogue.children(day)] == [99]
+            raise Unavailable("disk full")
+
+    with pytest.raises(Unavailable):
+        taken_back()
     assert [entry.size for entry in catalogue.children(day)] == [12]
     catalogue.apply([make("new-3333", NOON, agentName="Zoe")])
     assert len(catalogue.children(day)) == 2
