@@ -17,7 +17,7 @@ import trio
 
 RESERVE_BYTES = 32 << 20
 """Address space alone, no page of it is ever touched. It has to do for what is under way: 16
-connections of 512 KiB, a block for each read, a thread's stack or two of 8 MiB."""
+connections of 1 MiB, a block for each read, a thread's stack or two of 8 MiB."""
 
 PAUSE_S = 0.5
 """Every try in vain leaves one more worker waiting, a few KB: it must not be many a second."""
