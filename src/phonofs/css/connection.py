@@ -15,8 +15,8 @@ import trio
 from phonofs.buffers import page_aligned
 
 BUFFER_BYTES = 1 << 20
-"""1 MiB: with 256 KiB a large file takes a fifth longer, for each piece has its price. What is never
-filled is never touched, so small files cost no memory."""
+"""1 MiB: with 256 KiB a large file takes a fifth longer, for each piece has its price. What is
+never filled is never touched, so small files cost no memory."""
 
 BURST_BYTES = 1 << 20
 """So much may come without waiting before others get their turn (about 1 ms)."""
