@@ -735,6 +735,15 @@ def test_a_day_read_again_is_as_it_is_now(tmp_path: Path):
     assert len(catalogue.children(day)) == 2
 
 
+def test_a_day_of_very_many_is_not_kept_in_memory(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("phonofs.catalogue.rows.LARGEST_KEPT", 2)
+    catalogue = opened(tmp_path)
+    catalogue.apply([make(uuid(n), NOON) for n in range(3)])
+    day = catalogue.parent(only(catalogue, uuid(0)[:8]))
+    assert catalogue.children(day) is not catalogue.children(day)
+    assert catalogue._rows._day is None
+
+
 def test_a_failing_disk_takes_nothing_in_by_halves(tmp_path: Path):
     """An error in the middle of a page leaves file and memory as before; later it works."""
     catalogue = opened(tmp_path)

@@ -150,19 +150,19 @@ def test_pauses_double_and_end():
     assert backoff_s(50, 1.0) == 5.0
 
 
+async def go(turns: Turns, parts: list[Part], name: int, went: list[int]) -> None:
+    """What a part's task does first."""
+    await turns.take(parts[name])
+    went.append(name)
+
+
 async def test_turns_are_taken_in_order_and_promotion_passes_them():
     """Two at a time, first come first served; who is waited for goes at once."""
-    turns = Turns(2)
-    went = []
-
-    async def go(name: int) -> None:
-        await turns.take(parts[name])
-        went.append(name)
-
+    turns, went = Turns(2), []
     parts = [Part(0, 1, urgent=False) for _ in range(6)]
     async with trio.open_nursery() as nursery:
         for name in range(6):
-            nursery.start_soon(go, name)
+            nursery.start_soon(go, turns, parts, name, went)
             await trio.testing.wait_all_tasks_blocked()
         assert went == [0, 1]
         turns.promote(parts[4])
@@ -183,19 +183,13 @@ async def test_turns_are_taken_in_order_and_promotion_passes_them():
 @pytest.mark.parametrize("backwards", [False, True])
 async def test_parts_go_in_the_order_they_were_lined_up_in(backwards):
     """Whatever order their tasks begin to run in (trio's is not theirs)."""
-    turns = Turns(2)
-    went = []
-
-    async def go(name: int) -> None:
-        await turns.take(parts[name])
-        went.append(name)
-
+    turns, went = Turns(2), []
     parts = [Part(0, 1, urgent=False) for _ in range(6)]
     for part in parts:
         turns.line_up(part)
     async with trio.open_nursery() as nursery:
         for name in (5, 4, 3, 2, 1, 0) if backwards else range(6):
-            nursery.start_soon(go, name)
+            nursery.start_soon(go, turns, parts, name, went)
             await trio.testing.wait_all_tasks_blocked()
         assert sorted(went) == [0, 1]
         for done, next_one in enumerate((2, 3, 4, 5)):

@@ -56,6 +56,9 @@ READ = 128
 """Records kept as they were read: a reader of many files has each looked up as the one that comes
 next, and again when it is opened."""
 
+LARGEST_KEPT = 20_000
+"""Entries of a day that are kept after it was read, 0.3 KB each."""
+
 
 class Rows:
     """Reads the table ``object``, which ``Objects`` writes. Owns the records read last, each with
@@ -92,7 +95,9 @@ class Rows:
             return self._day[2]
         sql = f"SELECT {_ENTRY} FROM object WHERE parent = ? ORDER BY name"
         entries = [_entry(*row) for row in self._database.rows(sql, parent)]
-        self._day = (parent, state, entries) if state is not None else None
+        self._day = None
+        if state is not None and len(entries) <= LARGEST_KEPT:
+            self._day = parent, state, entries
         return entries
 
     def row(self, ino: int) -> Row | None:

@@ -81,8 +81,10 @@ class KernelNotifier:
             with suppress(trio.WouldBlock):  # a hop to a thread costs more than most of this
                 while len(batch) < MOST_AT_ONCE:
                     batch.append(self._receive.receive_nowait())
-            await trio.to_thread.run_sync(_work_off, batch, abandon_on_cancel=True)
-            self._bytes -= sum(len(work.data) for work in batch if isinstance(work, Stored))
+            try:
+                await trio.to_thread.run_sync(_work_off, batch, abandon_on_cancel=True)
+            finally:
+                self._bytes -= sum(len(work.data) for work in batch if isinstance(work, Stored))
 
 
 def _work_off(batch: Sequence[Stored | Changed]) -> None:

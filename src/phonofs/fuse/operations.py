@@ -32,6 +32,7 @@ KEPT_S = 3600.0
 
 SECTOR = 512  # bytes; the unit of st_blocks (stat(2)), whatever the file system's block size
 FRAGMENT = 4096  # bytes; the unit of statfs here: a page
+
 Store = Callable[[int, int, bytes], bool]
 """Takes inode, offset and bytes for the kernel's page cache; False where it has enough to do."""
 

@@ -20,9 +20,9 @@ SKIP = 4
 RAMP = (0, 0, 4, 8, 14)
 """Files to have on their way after so many in a row, until the trail is sure."""
 
-WALKER_RAMP = (0, 28)
+WALKER_RAMP = ()
 """The same where the process that listed the folder reads its first file first (``grep -r``):
-with the first one itself, as soon as all of it is asked for."""
+the trail is sure with that one itself, as soon as all of it is asked for."""
 
 FIRST_BYTES = 8 * MIB
 """What may be brought beside the first file of a trail: more only once a second one was read."""
