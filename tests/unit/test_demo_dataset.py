@@ -153,3 +153,9 @@ def test_recordings_play_and_last_as_long_as_they_say(name, tmp_path):
         capture_output=True, text=True,
     )  # fmt: skip
     assert (decoded.returncode, decoded.stderr) == (0, "")
+
+
+def test_another_customer_has_the_same_calls():
+    """Every record of an account names its customer."""
+    [customer] = {item.record()["customerId"] for item in demo_account(TODAY, customer_id="other")}
+    assert customer == "other"

@@ -390,6 +390,57 @@ async def test_a_test_of_another_process_can_look_and_change():
         assert (await caller.send("POST", f"/-/{url}", body)).status in (400, 404)
 
 
+async def test_objects_by_hand_have_what_a_record_has():
+    """Its own words, tags as a list, content by size and seed or as text, a size that is not so."""
+    caller = await logged_in(few(0), customer_id="first")
+
+    async def post(what: str, **body: object) -> int:
+        return (await caller.send("POST", f"/-/{what}", json.dumps(body).encode())).status
+
+    given = {
+        "id": "n",
+        "type": "voicemail",
+        "objectName": "note.mp3",
+        "checksum": "0" * 32,
+        "createdTime": "2023-11-14T22:13:20",
+        "updatedTime": "2023-11-14T22:13:25",
+        "storedBytes": 0,
+        "tags": [{"key": "callerName", "value": "Ruth"}],
+    }
+    assert await post("add", **given, customerId="second", size=9, seed="x") == 200
+    assert (await caller.get("objects/n")).items() >= {**given, "customerId": "second"}.items()
+    whole = await body_of(await caller.send("GET", "objects/n/content"))
+    assert whole == ramp("x", 9).read(0, 9)
+    again = {
+        "region": "us-east",
+        "id": "n",
+        "text": "all new",
+        "updatedTime": "2024-01-01T00:00:00",
+    }
+    assert await post("change", **again) == 200
+    assert await body_of(await caller.send("GET", "objects/n/content")) == b"all new"
+    assert (await caller.get("objects/n"))["updatedTime"] == "2024-01-01T00:00:00"
+    assert await post("add", id="m", created_ms=BORN_MS, text="hello") == 200
+    assert (await caller.get("objects/m"))["customerId"] == "first"
+    assert (await caller.get("objects", filter="customerId==first"))["total"] == 1
+    assert await post("add", id="m", created_ms=BORN_MS) == 400
+
+
+async def test_options_can_be_chosen_anew_while_it_runs():
+    """Another key is another login: the old tokens die, the old key gets none."""
+    caller = await logged_in(few())
+    assert (await caller.send("POST", "/-/options", b'{"sizes": "string"}')).status == 200
+    assert (await caller.get("objects/o1"))["storedBytes"] == "1001"
+    assert (await caller.send("POST", "/-/options", b'{"sizes": "huge"}')).status == 400
+    assert (await caller.send("POST", "/-/options", b'{"etag": false, "no": 1}')).status == 400
+    assert "ETag" in (await caller.send("GET", "objects/o1/content")).headers
+    other = b'{"key": "other", "customer_id": "second"}'
+    assert (await caller.send("POST", "/-/options", other)).status == 200
+    assert (await caller.send("GET", "objects")).status == 401
+    with pytest.raises(AssertionError):
+        await caller.log_in()
+
+
 async def test_the_description_names_every_path():
     """The stand-in describes itself, with objects to try."""
     caller = Caller(few())

@@ -76,7 +76,11 @@ class StandIn:
 
         async def main() -> None:
             now = datetime.now(UTC)
-            account = demo_account(now.date(), until_ms=int(now.timestamp() * 1000))
+            account = demo_account(
+                now.date(),
+                until_ms=int(now.timestamp() * 1000),
+                customer_id=self.options.customer_id,
+            )
             faults = Faults(self.plan)
             await serve_forever(account, self.options, faults, port=self.port, announce=announce)
 

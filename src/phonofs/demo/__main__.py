@@ -31,10 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(given: argparse.Namespace) -> None:
+    options = options_from(given.set)
     serve = partial(
         serve_forever,
-        _account(given),
-        options_from(given.set),
+        _account(given, options.customer_id),
+        options,
         Faults(load(given.fault)) if given.fault else None,
         port=given.port,
         store_port=given.store_port,
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _account(given: argparse.Namespace) -> Account:
+def _account(given: argparse.Namespace, customer_id: str) -> Account:
     now_ms = time.time_ns() // 1_000_000
     today = given.today or datetime.fromtimestamp(now_ms / 1000, UTC).date()
     if given.endless:
@@ -69,7 +70,9 @@ def _account(given: argparse.Namespace) -> Account:
         return EndlessAccount(given.endless, first, given.days, size=given.size)
     regions = tuple(given.regions.split(":"))
     until_ms = None if given.today else now_ms
-    return demo_account(today, seed=given.seed, regions=regions, until_ms=until_ms)
+    return demo_account(
+        today, seed=given.seed, regions=regions, until_ms=until_ms, customer_id=customer_id
+    )
 
 
 def _announce(service: Service) -> None:

@@ -16,6 +16,7 @@ from phonofs.demo.fiql import Expression, Fields, Value, matches
 Json = dict[str, Any]
 
 CUSTOMER = "0012J00002DemoCoQAA"
+"""The customer of every object that names none."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Item:
     checksum: str | None = None
     part_bytes: int = 0
     size: int | None = None
+    customer_id: str = CUSTOMER
     user_id: str = "2xEVyEt2SFmZfL3v5UuEdw"
     bucket_id: str = ""
     shared: bool = False
@@ -54,7 +56,7 @@ class Item:
             "objectName": self.name,
             "checksumType": "MD5",
             "checksum": self.sum,
-            "customerId": CUSTOMER,
+            "customerId": self.customer_id,
             "userId": self.user_id,
             "storedBytes": self.content.size if self.size is None else self.size,
             "createdTime": iso(self.created_ms),
@@ -87,7 +89,7 @@ class Item:
             "mimeType": self.mime_type,
             "objectName": self.name,
             "userId": self.user_id,
-            "customerId": CUSTOMER,
+            "customerId": self.customer_id,
             "bucketId": self.bucket_id or self.id,
             "storedBytes": self.content.size if self.size is None else self.size,
             "createdTime": self.created_ms,

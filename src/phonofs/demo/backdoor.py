@@ -1,21 +1,46 @@
-"""What the service does not have: ways for a test of another process to look and to change.
+"""What the service does not have: ways to look at the stand-in and to change what it holds.
 
-``GET /-/counters``, ``POST /-/clear``, ``GET /-/faults`` (met and fired), ``POST /-/faults`` (a
-new plan), ``POST /-/change`` (``{"region", "id", fields of Item}``), ``POST /-/add`` (``{"id",
-"size", "created_ms", fields of Item}``). No token: the stand-in listens on loopback only.
+``GET /-/counters``, ``POST /-/clear``, ``GET /-/faults`` (met and fired), and these that take JSON:
+
+``POST /-/faults``   a new fault plan in place of the old one
+``POST /-/options``  choices of :mod:`phonofs.demo.options`, e.g. ``{"key": "b", "secret": "b"}``
+``POST /-/add``      ``{"id": …, "created_ms": …}``: an object, or another one in place of it
+``POST /-/change``   ``{"region": …, "id": …}``: fields of an object, and ``updatedTime``
+
+``add`` and ``change`` take the fields of :class:`phonofs.demo.account.Item`, or the words of a
+record for them (``customerId``, ``createdTime``, ``tags``, …), and for the content ``size`` in
+bytes with a ``seed`` (other seeds give other bytes), or ``text``. ``storedBytes`` is what the
+record says where that is not the content's size. Without ``region`` an object is added to
+``us-east``. No token: the stand-in listens on loopback only.
 """
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from phonofs.demo.account import change, flat_item
 from phonofs.demo.answers import Answer, of_json, refusal
+from phonofs.demo.content import Content, ramp, text
 from phonofs.demo.faults import Faults, load
 from phonofs.demo.routes import Call
 from phonofs.errors import UsageError
 
 if TYPE_CHECKING:
     from phonofs.demo.service import Service
+
+_FIELDS = {
+    "objectName": "name",
+    "mimeType": "mime_type",
+    "createdTime": "created_ms",
+    "updatedTime": "updated_ms",
+    "objectState": "state",
+    "customerId": "customer_id",
+    "userId": "user_id",
+    "bucketId": "bucket_id",
+    "storedBytes": "size",
+}
+"""The words of a record, and the fields of an Item that they stand for."""
 
 
 class Backdoor:
@@ -35,7 +60,7 @@ class Backdoor:
                 return of_json(200, {})
             case "GET", "faults":
                 return of_json(200, {"met": service.faults.met, "fired": service.faults.fired})
-            case "POST", "faults" | "change" | "add":
+            case "POST", "faults" | "options" | "change" | "add":
                 return self._changed(call)
         return refusal(404, "no such path")
 
@@ -52,9 +77,54 @@ class Backdoor:
             service.faults = Faults(load(body or "{}"))
             return
         asked: dict[str, Any] = json.loads(body)
-        if what == "add":
-            service.account.put(flat_item(**asked))
-            return
-        region, id = asked.pop("region"), asked.pop("id")
-        if not change(service.account, region, id, service.now_ms(), **asked):
+        match what:
+            case "options":
+                service.choose(**asked)
+            case "add":
+                self._add(asked)
+            case "change":
+                self._change(asked)
+
+    def _add(self, asked: dict[str, Any]) -> None:
+        content = _content(asked)
+        if content is None:
+            raise KeyError("size")
+        given = {"customer_id": self._service.options.customer_id, **_fields(asked)}
+        stored = given.pop("size", None)
+        item = flat_item(given.pop("id"), 0, given.pop("created_ms"), content=content, **given)
+        self._service.account.put(replace(item, size=stored))
+
+    def _change(self, asked: dict[str, Any]) -> None:
+        service = self._service
+        region, content = asked.pop("region"), _content(asked)
+        fields = _fields(asked)
+        id, now_ms = fields.pop("id"), fields.pop("updated_ms", service.now_ms())
+        if content is not None:
+            fields["content"] = content
+        if not change(service.account, region, id, now_ms, **fields):
             raise KeyError(f"no object {id} in {region}")
+
+
+def _content(asked: dict[str, Any]) -> Content | None:
+    """Take out what was asked for of the content: the content, or None if nothing was."""
+    written, size = asked.pop("text", None), asked.pop("size", None)
+    seed = asked.pop("seed", asked["id"])
+    if written is not None:
+        return text(written)
+    return None if size is None else ramp(seed, size)
+
+
+def _fields(asked: dict[str, Any]) -> dict[str, Any]:
+    """Fields of an Item, named as they are or as in a record."""
+    named = {_FIELDS.get(name, name): value for name, value in asked.items()}
+    for name in ("created_ms", "updated_ms"):
+        if isinstance(named.get(name), str):
+            named[name] = _epoch_ms(named[name])
+    if isinstance(named.get("tags"), list):
+        named["tags"] = {tag["key"]: tag["value"] for tag in named["tags"]}
+    return named
+
+
+def _epoch_ms(time: str) -> int:
+    """A time as records have it, in UTC, as epoch milliseconds."""
+    return int(datetime.fromisoformat(time).replace(tzinfo=UTC).timestamp() * 1000)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 
 from phonofs.demo import calls
-from phonofs.demo.account import Item, ListedAccount
+from phonofs.demo.account import CUSTOMER, Item, ListedAccount
 from phonofs.demo.audio import whole_frames_ms
 from phonofs.demo.calls import CallFacts
 from phonofs.demo.content import text
@@ -26,7 +26,12 @@ REGION = "us-east"
 
 
 def demo_account(
-    today: date, *, seed: int = 8, regions: tuple[str, ...] = (REGION,), until_ms: int | None = None
+    today: date,
+    *,
+    seed: int = 8,
+    regions: tuple[str, ...] = (REGION,),
+    until_ms: int | None = None,
+    customer_id: str = CUSTOMER,
 ) -> ListedAccount:
     """The account as it is on ``today`` (UTC). ``until_ms``: leave out what was made later.
 
@@ -34,7 +39,12 @@ def demo_account(
     """
     items = Dataset(today, seed, regions).items()
     return ListedAccount(
-        (item for item in items if until_ms is None or item.created_ms <= until_ms), regions
+        (
+            replace(item, customer_id=customer_id)
+            for item in items
+            if until_ms is None or item.created_ms <= until_ms
+        ),
+        regions,
     )
 
 

@@ -3,10 +3,11 @@
 Pure. One dataclass; ``phonofs demo --set NAME=VALUE`` and the tests use the same names.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
+from phonofs.demo.account import CUSTOMER
 from phonofs.errors import UsageError
 
 DEMO_KEY = "demo-key"
@@ -36,6 +37,8 @@ class Options:
     editable        whether the key may restore (else 403)
     etag            whether content carries an ETag
     products        the API products of the key; without ``storage`` it is of no use
+    key, secret     the one pair that gets a token
+    customer_id     the customer of the made-up account, and of objects added without one
     """
 
     content: Literal["range", "presign", "redirect", "stream"] = "range"
@@ -55,8 +58,10 @@ class Options:
     products: str = "storage"
     key: str = DEMO_KEY
     secret: str = DEMO_SECRET
+    customer_id: str = CUSTOMER
 
 
+_NAMES = {each.name: type(each.default) for each in fields(Options)}
 _CHOICES = {
     "content": WAYS,
     "presign_answer": ("object", "string", "text"),
@@ -68,14 +73,23 @@ _CHOICES = {
 
 def options_from(settings: Iterable[str]) -> Options:
     """Options from texts ``NAME=VALUE``. Raises UsageError naming the one that is wrong."""
-    kinds = {each.name: type(each.default) for each in fields(Options)}
-    given: dict[str, object] = {}
+    given: dict[str, str] = {}
     for setting in settings:
         name, sign, value = setting.partition("=")
-        if not sign or name not in kinds:
-            raise UsageError(f"{setting!r}: not NAME=VALUE with NAME one of {', '.join(kinds)}")
-        given[name] = _value(name, kinds[name], value)
-    return Options(**given)  # type: ignore[arg-type]
+        if not sign:
+            raise UsageError(f"{setting!r}: not NAME=VALUE with NAME one of {', '.join(_NAMES)}")
+        given[name] = value
+    return changed_options(Options(), given)
+
+
+def changed_options(options: Options, choices: Mapping[str, object]) -> Options:
+    """The options with some of them chosen anew, from texts or values. Raises UsageError."""
+    made: dict[str, Any] = {}
+    for name, value in choices.items():
+        if name not in _NAMES:
+            raise UsageError(f"{name!r} is not an option of the stand-in: {', '.join(_NAMES)}")
+        made[name] = _value(name, _NAMES[name], str(value))
+    return replace(options, **made)
 
 
 def _value(name: str, kind: type, value: str) -> object:

@@ -8,6 +8,7 @@ tests of another process.
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
@@ -21,7 +22,7 @@ from phonofs.demo.fiql import TRUE
 from phonofs.demo.misbehave import after, before
 from phonofs.demo.objects import Objects
 from phonofs.demo.openapi import description
-from phonofs.demo.options import Options
+from phonofs.demo.options import Options, changed_options
 from phonofs.demo.routes import Call, route
 from phonofs.demo.tokens import Signer, Tokens
 
@@ -32,8 +33,9 @@ class Service:
     """The stand-in over one account.
 
     Owns the tokens, the counters and what is being restored; the account is the caller's, who may
-    change it at any time. ``faults`` may be replaced while it runs. ``url`` and ``store_url`` are
-    the origins, set by the server before the first request. ``now_ms`` gives UTC epoch ms.
+    change it at any time. ``faults`` may be replaced while it runs; :meth:`choose` changes
+    ``options``. ``url`` and ``store_url`` are the origins, set by the server before the first
+    request. ``now_ms`` gives UTC epoch ms.
     """
 
     def __init__(
@@ -150,6 +152,15 @@ class Service:
         """A URL on the store's origin that is good for ``life_s`` (else as the options say)."""
         life_s = self.options.presign_life_s if life_s is None else life_s
         return self.store_url + self._signer.sign(path, self.now_ms() + int(life_s * 1000), life_s)
+
+    def choose(self, **choices: Any) -> None:
+        """Answer in another way from now on; ``choices`` are fields of Options.
+
+        With another key or secret all tokens die. Raises UsageError and changes nothing if a
+        choice is unknown or out of range.
+        """
+        self.options = changed_options(self.options, choices)
+        self.tokens.follow(self.options)
 
     def bring_back(self, region: str, id: str) -> None:
         """Begin to restore an archived object; it is there after ``restore_s``."""

@@ -63,6 +63,12 @@ class Tokens:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and self._dies_s.get(token.strip(), now_s) > now_s
 
+    def follow(self, options: Options) -> None:
+        """Issue by these options from now on. With another key or secret all tokens die."""
+        before, self._options = self._options, options
+        if (before.key, before.secret) != (options.key, options.secret):
+            self.revoke()
+
     def revoke(self) -> None:
         """All tokens die at once."""
         self._dies_s.clear()
