@@ -1,14 +1,11 @@
 """The stand-in, in process: what it gives, what it refuses, how it fails on demand."""
 
-import io
 import json
-import zipfile
-from urllib.parse import quote
 
 import pytest
 import trio
 
-from phonofs.demo.account import ListedAccount, change, flat_item
+from phonofs.demo.account import change
 from phonofs.demo.answers import Dropped
 from phonofs.demo.content import ramp
 from tests.unit.demo_caller import BORN_MS, NOW_MS, Caller, body_of, few, logged_in
@@ -72,8 +69,8 @@ async def test_a_token_dies_when_its_life_is_over():
         ("GET", "objects?filter=createdTime=ge=yesterday", 400),
         ("GET", "objects/o1/content?presignUrl=maybe", 400),
         ("POST", "objects/o1/restore", 400),
-        ("GET", "bulk/download/no.zip", 404),
-        ("GET", "buckets/none", 404),
+        ("POST", "bulk/download/start", 404),
+        ("GET", "buckets", 404),
     ],
 )
 async def test_what_the_service_would_refuse_is_refused(method, url, status):
@@ -86,7 +83,7 @@ async def test_what_the_service_would_refuse_is_refused(method, url, status):
 async def test_without_a_token_nothing_is_given():
     """Every path of the storage demands one."""
     caller = Caller(few())
-    for url in ("regions", "objects", "objects/o1", "objects/o1/content", "buckets"):
+    for url in ("regions", "objects", "objects/o1", "objects/o1/content"):
         assert (await caller.send("GET", url)).status == 401
 
 
@@ -211,35 +208,6 @@ async def test_an_archived_object_comes_back_after_a_while():
     assert (await caller.get("objects/o1"))["objectState"] == "AVAILABLE"
     refusing = await logged_in(few(), editable=False)
     assert (await refusing.send("POST", "objects/o1/restore")).status == 403
-
-
-async def test_a_bulk_download_is_a_zip():
-    """Started, asked for until it is done, fetched; colliding names stay as they are."""
-    items = [flat_item(id, 10, BORN_MS, name="same.mp3") for id in ("a", "b")]
-    caller = await logged_in(ListedAccount([*items, flat_item("c", 10, BORN_MS, state="REVOKED")]))
-    answer = await caller.send("POST", "bulk/download/start", b'["a", "b", "c"]')
-    name = json.loads(await body_of(answer))["zipName"]
-    assert (await caller.send("GET", f"bulk/download/{name}")).status == 404
-    states = [(await caller.get(f"bulk/download/status/{name}"))["status"] for _ in range(3)]
-    assert states == ["IN_PROGRESS", "PARTIAL_DONE", "PARTIAL_DONE"]
-    link = (await caller.get(f"bulk/download/status/{name}", presignUrl="true"))["url"]
-    body = await body_of(await caller.send("GET", link, bearer=False))
-    with zipfile.ZipFile(io.BytesIO(body)) as zipped:
-        assert zipped.namelist() == ["same.mp3", "same.mp3"]
-        assert zipped.read(zipped.infolist()[1]) == ramp("b", 10).read(0, 10)
-    assert (await caller.send("POST", f"bulk/download/cancel/{name}")).status == 200
-    assert await caller.get("bulk/download/status") != []
-    await caller.send("PUT", "bulk/download/clear")
-    assert await caller.get("bulk/download/status") == []
-
-
-async def test_buckets_group_objects():
-    """Objects of one bucket are shown together."""
-    items = [flat_item(id, 1, BORN_MS, bucket_id="b/1") for id in "xy"]
-    caller = await logged_in(ListedAccount(items))
-    [bucket] = await caller.get("buckets")
-    assert [each["id"] for each in bucket["objectList"]] == ["x", "y"]
-    assert await caller.get("buckets/" + quote("b/1", safe="")) == bucket
 
 
 async def test_counters_know_which_bytes_went_out():
@@ -445,5 +413,5 @@ async def test_the_description_names_every_path():
     """The stand-in describes itself, with objects to try."""
     caller = Caller(few())
     described = await caller.get("/openapi.json")
-    assert len(described["paths"]) == 16
+    assert len(described["paths"]) == 8
     assert "o0" in json.dumps(described)

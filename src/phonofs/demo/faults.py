@@ -30,8 +30,7 @@ from typing import Any
 from phonofs.errors import UsageError
 
 KINDS = frozenset(
-    {"token", "regions", "search", "record", "content", "presign", "store"}
-    | {"restore", "bulk", "buckets", "other"}
+    {"token", "regions", "search", "record", "content", "presign", "store"} | {"restore", "other"}
 )
 
 FAILURES: Mapping[str, Mapping[str, Any]] = {

@@ -1,4 +1,4 @@
-"""Search, records, content, restore and buckets, as the service documents them."""
+"""Search, records, content and restore, as the service documents them."""
 
 import json
 import re
@@ -164,22 +164,6 @@ class Objects:
         self._service.bring_back(item.region, item.id)
         return of_json(202, {"id": item.id, "status": "IN_PROGRESS"})
 
-    def buckets(self, call: Call) -> Answer:
-        """``GET /buckets``: the first hundred objects by the bucket they lie in."""
-        found, _ = self._service.account.search(call.region, _AVAILABLE, Sort(), 0, 100)
-        buckets: dict[str, list[Json]] = {}
-        for record in found:
-            buckets.setdefault(record["bucketId"], []).append(self._shown(record))
-        return of_json(200, [_bucket(id, records) for id, records in buckets.items()])
-
-    def bucket(self, call: Call) -> Answer:
-        """``GET /buckets/{id}``."""
-        query = Every((_AVAILABLE, Comparison("bucketId", "==", call.id)))
-        found, _ = self._service.account.search(call.region, query, Sort(), 0, 100)
-        if not found:
-            return refusal(404, "no such bucket")
-        return of_json(200, _bucket(call.id, [self._shown(record) for record in found]))
-
 
 def _expression(text: str) -> Expression:
     """The filter; only AVAILABLE objects unless it speaks of states."""
@@ -245,16 +229,3 @@ def _restore_body(body: bytes) -> bool:
         return False
     days = asked.get("expirationDays", 7) if isinstance(asked, dict) else None
     return type(days) is int and 1 <= days <= 10
-
-
-def _bucket(id: str, records: list[Json]) -> Json:
-    newest = max(record["updatedTime"] for record in records)
-    return {
-        "bucketId": id,
-        "customerId": records[0]["customerId"],
-        "userId": records[0]["userId"],
-        "createdTime": records[0]["createdTime"],
-        "updatedTime": newest,
-        "tags": [],
-        "objectList": records,
-    }

@@ -65,14 +65,6 @@ _SCHEMAS: Json = {
         token_type=_TEXT,
         status=_TEXT,
     ),
-    "Bucket": _object("bucketId objectList", bucketId=_TEXT, objectList=_list(_ref("Record"))),
-    "Zip": _object(
-        "zipName status",
-        zipName=_TEXT,
-        status=_TEXT,
-        url=_TEXT,
-        content=_list(_TEXT),
-    ),
     "Link": _object("url", url=_TEXT),
 }
 
@@ -93,7 +85,6 @@ _PAGING = [
     _query("sortDirection", {"enum": ["ASC", "DESC"]}),
 ]
 _PRESIGN = _query("presignUrl", {"type": "boolean"})
-_IDS = {**_list(_TEXT), "minItems": 1}
 _DAYS = {
     "type": "object",
     "properties": {"expirationDays": {"type": "integer", "minimum": 1, "maximum": 10}},
@@ -131,12 +122,10 @@ def description(url: str, regions: Sequence[str], ids: Sequence[str]) -> Json:
 
 def _storage(ids: Sequence[str]) -> list[tuple[str, str, Json]]:
     one_of = {"anyOf": [{"enum": list(ids)}, _TEXT]} if ids else _TEXT
-    id, zip_name = [_in_path("id", one_of)], [_in_path("zipName", _TEXT)]
-    binary: Json = {"type": "string", "format": "binary"}
+    id = [_in_path("id", one_of)]
     content = _operation("Content, or a presigned URL", "*/*", {}, [*id, _PRESIGN])
     content["responses"] |= {str(status): {"description": "see HTTP"} for status in (206, 302, 416)}
     restore = _operation("Ask for an archived object back", _JSON, {}, id, _DAYS, status=202)
-    start = _operation("Begin a zip", _JSON, _ref("Zip"), body=_IDS, body_required=True)
     return [
         ("/regions", "get", _operation("Regions that hold something", _JSON, _list(_TEXT))),
         ("/objects", "get", _operation("Search", _JSON, _ref("Page"), _PAGING)),
@@ -144,27 +133,7 @@ def _storage(ids: Sequence[str]) -> list[tuple[str, str, Json]]:
         ("/objects/{id}/metadata", "get", _operation("A record", _JSON, _ref("Record"), id)),
         ("/objects/{id}/content", "get", content),
         ("/objects/{id}/restore", "post", restore),
-        ("/buckets", "get", _operation("Objects by bucket", _JSON, _list(_ref("Bucket")))),
-        ("/buckets/{id}", "get", _operation("A bucket", _JSON, _ref("Bucket"), id)),
         ("/bulk", "delete", _refused()),
-        ("/bulk/download/start", "post", start),
-        ("/bulk/download/status", "get", _operation("All zips", _JSON, _list(_ref("Zip")))),
-        (
-            "/bulk/download/status/{zipName}",
-            "get",
-            _operation("How far a zip is", _JSON, _ref("Zip"), [*zip_name, _PRESIGN]),
-        ),
-        (
-            "/bulk/download/cancel/{zipName}",
-            "post",
-            _operation("Cancel a zip", _JSON, _ref("Zip"), zip_name),
-        ),
-        ("/bulk/download/clear", "put", _operation("Forget all zips", _JSON, _list(_TEXT))),
-        (
-            "/bulk/download/{zipName}",
-            "get",
-            _operation("A zip", "application/zip", binary, zip_name),
-        ),
     ]
 
 
@@ -176,7 +145,6 @@ def _operation(
     body: Json | None = None,
     *,
     status: int = 200,
-    body_required: bool = False,
 ) -> Json:
     operation: Json = {
         "summary": summary,
@@ -189,7 +157,7 @@ def _operation(
     }
     if body is not None:
         content = {_JSON: {"schema": body}}
-        operation["requestBody"] = {"required": body_required, "content": content}
+        operation["requestBody"] = {"required": False, "content": content}
     return operation
 
 

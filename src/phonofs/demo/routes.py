@@ -13,7 +13,7 @@ class Call:
 
     kind      for counters and fault plans, see :data:`phonofs.demo.faults.KINDS`
     handler   which part of the service answers
-    region, id   from the path; id is also a bucket's or a zip's name
+    region, id   from the path
     refused   the answer where the path is unknown (404) or the method is not allowed (405)
     """
 
@@ -56,7 +56,7 @@ def _table(*rows: tuple[str, str, str, str]) -> tuple[_Route, ...]:
 
 
 def _expression(path: str) -> str:
-    path = path.replace("~", "/storage/{region}/v3").replace("{zip}", r"(?P<id>[^/]+\.zip)")
+    path = path.replace("~", "/storage/{region}/v3")
     return re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)
 
 
@@ -69,23 +69,12 @@ API = _table(
     ("GET", "~/objects/{id}/metadata", "record", "metadata"),
     ("GET", "~/objects/{id}/content", "content", "content"),
     ("POST", "~/objects/{id}/restore", "restore", "restore"),
-    ("GET", "~/buckets", "buckets", "buckets"),
-    ("GET", "~/buckets/{id}", "buckets", "bucket"),
-    ("DELETE", "~/bulk", "bulk", "delete"),
-    ("POST", "~/bulk/download/start", "bulk", "bulk_start"),
-    ("GET", "~/bulk/download/status", "bulk", "bulk_list"),
-    ("GET", "~/bulk/download/status/{id}", "bulk", "bulk_status"),
-    ("POST", "~/bulk/download/cancel/{id}", "bulk", "bulk_cancel"),
-    ("PUT", "~/bulk/download/clear", "bulk", "bulk_clear"),
-    ("GET", "~/bulk/download/{zip}", "bulk", "bulk_get"),
+    ("DELETE", "~/bulk", "other", "delete"),
     ("GET", "/-/{id}", "other", "backdoor"),
     ("POST", "/-/{id}", "other", "backdoor"),
 )
 
-STORE = _table(
-    ("GET", "/store/{region}/objects/{id}", "store", "store"),
-    ("GET", "/store/{region}/zips/{id}", "store", "bulk_get"),
-)
+STORE = _table(("GET", "/store/{region}/objects/{id}", "store", "store"))
 
 
 def route(request: Request) -> Call:

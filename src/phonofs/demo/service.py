@@ -1,13 +1,13 @@
 """The stand-in for the 8x8 Cloud Storage Service, without sockets: a request in, an answer out.
 
 It demands what the service demands and refuses what the service refuses; it never deletes.
-Two origins: ``api``, and ``store``, where presigned URLs lead. The service's documented paths
-are all here; below ``/-/`` the api origin shows its counters and takes faults and changes, for
-tests of another process.
+Two origins: ``api``, and ``store``, where presigned URLs lead. Bulk downloads and buckets are not
+here: phonofs uses neither. Below ``/-/`` the api origin shows its counters and takes faults and
+changes, by hand or from another process.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import trio
@@ -15,7 +15,6 @@ import trio
 from phonofs.demo.account import Account, Json, Sort, change
 from phonofs.demo.answers import Answer, Request, of_json, refusal
 from phonofs.demo.backdoor import Backdoor
-from phonofs.demo.bulk import Bulk
 from phonofs.demo.counters import Counters, Seen
 from phonofs.demo.faults import Asked, Fault, Faults
 from phonofs.demo.fiql import TRUE
@@ -55,7 +54,15 @@ class Service:
         self.tokens = Tokens(self.options)
         self._signer = Signer()
         self._objects = Objects(self)
-        self._bulk = Bulk(self)
+        self._handlers: Mapping[str, Callable[[Call], Answer]] = {
+            "regions": lambda call: of_json(200, list(self.account.regions)),
+            "search": self._objects.search,
+            "record": self._objects.record,
+            "metadata": self._objects.metadata,
+            "content": self._objects.content,
+            "restore": self._objects.restore,
+            "delete": lambda call: refusal(403, "this key may not delete"),
+        }
         self._backdoor = Backdoor(self)
         self._restoring: dict[tuple[str, str], float] = {}
         self._began_s: float | None = None
@@ -106,26 +113,7 @@ class Service:
             return refusal(401, "no token, or one that has expired", www_authenticate="Bearer")
         if call.region not in {*KNOWN_REGIONS, *self.account.regions}:
             return refusal(404, f"no such region: {call.region}")
-        return self._handlers()[call.handler](call)
-
-    def _handlers(self) -> dict[str, Callable[[Call], Answer]]:
-        return {
-            "regions": lambda call: of_json(200, list(self.account.regions)),
-            "search": self._objects.search,
-            "record": self._objects.record,
-            "metadata": self._objects.metadata,
-            "content": self._objects.content,
-            "restore": self._objects.restore,
-            "buckets": self._objects.buckets,
-            "bucket": self._objects.bucket,
-            "delete": lambda call: refusal(403, "this key may not delete"),
-            "bulk_start": self._bulk.start,
-            "bulk_list": self._bulk.listing,
-            "bulk_status": self._bulk.status,
-            "bulk_get": self._bulk.get,
-            "bulk_cancel": self._bulk.cancel,
-            "bulk_clear": self._bulk.clear,
-        }
+        return self._handlers[call.handler](call)
 
     def _token(self, request: Request) -> Answer:
         answer, issued = self.tokens.answer(request, trio.current_time(), self.now_ms())
@@ -138,8 +126,6 @@ class Service:
             return refusal(400, "only one way of authorization allowed")
         if not self._signer.accepts(call.request, self.now_ms()):
             return refusal(403, "the request has expired or its signature does not match")
-        if call.handler == "bulk_get":
-            return self._bulk.get(call)
         return self._objects.bytes_of(call, ranges=True)
 
     def _description(self) -> Json:

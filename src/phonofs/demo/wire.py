@@ -17,8 +17,8 @@ import trio
 from phonofs.demo.answers import Answer, Dropped, Request, refusal
 from phonofs.demo.counters import Counters
 
-MAX_BODY = 4 * 1024 * 1024
-"""Bytes of a request's body; a bulk download of 10,000 ids has about 400,000."""
+MAX_BODY = 1024 * 1024
+"""Bytes of a request's body; the largest is an object with its text, added below ``/-/``."""
 RECEIVE = 64 * 1024
 LINGER_RESET = b"\x01\x00\x00\x00\x00\x00\x00\x00"
 """struct linger: on, 0 s; closing then sends RST."""
