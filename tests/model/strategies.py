@@ -231,7 +231,7 @@ def stories(most: int) -> st.SearchStrategy[Story]:
                 Options,
                 content=st.sampled_from(WAYS),
                 page=st.sampled_from(["object", "array"]),
-                total=st.booleans(),
+                total=st.sampled_from(["pages", "records", "absent"]),
                 token_life_s=st.sampled_from([20.0, 1799.0]),
             ),
             LOOKS,

@@ -59,6 +59,15 @@ def test_a_healthy_account_has_nothing_to_mend(stand_in: StandIn, tmp_path: Path
     assert found[region].text == "3 objects, content by ranges"
 
 
+@pytest.mark.parametrize("stand_in", [{"total": "pages"}, {"total": "records"}], indirect=True)
+def test_objects_are_counted_whatever_total_counts(stand_in: StandIn, tmp_path: Path) -> None:
+    """The documents say that it counts pages."""
+    for number in range(3, 45):
+        stand_in.service.account.put(flat_item(f"object-{number}", 1000, NOON_MS + number))
+    found = look(make_settings(tmp_path, api_url=stand_in.url))
+    assert found["region us-east"].text == "45 objects, content by ranges"
+
+
 @pytest.mark.parametrize("stand_in", [{"content": "presign"}, {"content": "stream"}], indirect=True)
 def test_the_way_of_content_is_told(stand_in: StandIn, tmp_path: Path) -> None:
     found = look(make_settings(tmp_path, api_url=stand_in.url))

@@ -128,7 +128,7 @@ async def test_every_shape_of_a_presigned_answer(answer: str) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"page": "array", "sizes": "string", "total": False},
+        {"page": "array", "sizes": "string", "total": "absent"},
         {"page_limit": 10},
         {"page_limit": 10, "over_limit": "lower"},
     ],

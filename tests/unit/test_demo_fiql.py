@@ -26,6 +26,13 @@ OBJECT = {"type": "voicemail", "duration": "36000", "createdTime": 1500, "direct
         ("nothing==1", False),
         ("nothing!=1", True),
         ("type=gt=voice", True),
+        ("type=in=(callrecording,voicemail)", True),
+        ("type=in=(callrecording)", False),
+        ("type=out=(callrecording,voicemail)", False),
+        ("type=out=(callrecording,meeting);duration=in=(1,36000)", True),
+        ("createdTime=in=(1,1500),type==x", True),
+        ("nothing=in=(1)", False),
+        ("nothing=out=(1)", True),
     ],
 )
 def test_filters_mean_what_the_documents_say(text, wanted):
@@ -36,7 +43,9 @@ def test_filters_mean_what_the_documents_say(text, wanted):
 @pytest.mark.parametrize(
     "text",
     ["", ";", "a", "a=1", "a==", "==1", "a==1;", "(a==1", "a==1)", "()", "a==1(b==2)",
-     "createdTime=ge=2022-01-01", "(" * 60 + "a==1" + ")" * 60, "a==" + "x" * 20_000],
+     "createdTime=ge=2022-01-01", "a=in=", "a=in=()", "a=in=(1", "a=in=(1,)", "a=in=((1))",
+     "a=in=(1;2)", "=in=(1)", "a=out=1", "createdTime=in=(1,2022-01-01)",
+     "(" * 60 + "a==1" + ")" * 60, "a==" + "x" * 20_000],
 )  # fmt: skip
 def test_a_bad_filter_is_a_filter_error(text):
     """Whatever cannot be understood is refused by name, also nesting and length."""
@@ -44,7 +53,24 @@ def test_a_bad_filter_is_a_filter_error(text):
         parse(text)
 
 
-PIECES = ["type", "createdTime", "==", "!=", "=ge=", "=lt=", ";", ",", "(", ")", "1", "²", "x", " "]
+PIECES = [
+    "type",
+    "createdTime",
+    "==",
+    "!=",
+    "=ge=",
+    "=lt=",
+    "=in=",
+    "=out=",
+    ";",
+    ",",
+    "(",
+    ")",
+    "1",
+    "²",
+    "x",
+    " ",
+]
 
 
 @given(strategies.one_of(strategies.text(), strategies.lists(strategies.sampled_from(PIECES))))

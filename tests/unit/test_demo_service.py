@@ -8,6 +8,7 @@ import trio
 from phonofs.demo.account import change
 from phonofs.demo.answers import Dropped
 from phonofs.demo.content import ramp
+from phonofs.demo.faults import Faults, load
 from tests.unit.demo_caller import BORN_MS, NOW_MS, Caller, body_of, few, logged_in
 
 WHOLE = ramp("o1", 1001).read(0, 1001)
@@ -21,6 +22,8 @@ async def test_a_token_is_all_strings():
     assert given["issued_at"] == str(NOW_MS)
     assert given["token_type"] == "BearerToken"
     assert "storage" in given["api_product_list"]
+    assert given["access_token"].count(".") == 2
+    assert 800 < len(given["access_token"]) < 1000
 
 
 @pytest.mark.parametrize(
@@ -61,13 +64,15 @@ async def test_a_token_dies_when_its_life_is_over():
         ("DELETE", "objects/o1", 405),
         ("POST", "objects", 405),
         ("DELETE", "bulk", 403),
-        ("GET", "objects?limit=101", 400),
+        ("GET", "objects?limit=1001", 400),
         ("GET", "objects?limit=0", 400),
         ("GET", "objects?limit=x", 400),
         ("GET", "objects?pageKey=-1", 400),
         ("GET", "objects?sortDirection=UP", 400),
-        ("GET", "objects?filter=createdTime=ge=yesterday", 400),
+        ("GET", "objects?filter=createdTime=ge=2022-11-01T21:22:22", 500),
+        ("GET", "objects?filter=createdTime=ge=1;type", 400),
         ("GET", "objects/o1/content?presignUrl=maybe", 400),
+        ("GET", "objects/o1/content?presignUrl=true&presignTtlSeconds=soon", 400),
         ("POST", "objects/o1/restore", 400),
         ("POST", "bulk/download/start", 404),
         ("GET", "buckets", 404),
@@ -93,9 +98,52 @@ async def test_a_page_says_where_the_next_begins():
     first = await caller.get("objects", limit=3)
     last = await caller.get("objects", limit=3, pageKey=first["pageKey"])
     assert [(p["pageKey"], p["lastPage"], p["pageSize"]) for p in (first, last)] == [
-        (3, False, 3), (5, True, 2),
+        (3, False, 3), (6, True, 2),
     ]  # fmt: skip
-    assert first["total"] == 5
+
+
+@pytest.mark.parametrize(("total", "said"), [("pages", 3), ("records", 7), ("absent", None)])
+async def test_total_counts_pages_or_records_or_is_absent(total, said):
+    """The documents say pages; other readings are an option."""
+    caller = await logged_in(few(7), total=total)
+    assert (await caller.get("objects", limit=3)).get("total") == said
+
+
+async def test_total_of_nothing_is_none():
+    """No page at all where nothing matches."""
+    caller = await logged_in(few(7))
+    page = await caller.get("objects", filter="type==none")
+    assert (page["total"], page["lastPage"], page["content"]) == (0, True, [])
+
+
+async def test_what_public_clients_send_is_answered():
+    """Pages of 200 and 1000; name and size as fields; sets; a tag beside a type; a pageKey of 0."""
+    account = few(5)
+    change(account, "us-east", "o1", NOW_MS, type="transcription",
+           tags={"sourceObjectType": "callrecordingchannel"})  # fmt: skip
+    caller = await logged_in(account)
+
+    async def ids(text: str, **query: object) -> list[str]:
+        page = await caller.get("objects", filter=text, pageKey=0, **query)
+        return [record["id"] for record in page["content"]]
+
+    assert len(await ids("createdTime=gt=0", limit=200)) == 5
+    assert len(await ids("createdTime=gt=0", limit=1000)) == 5
+    assert await ids("name==o2.mp3") == ["o2"]
+    assert await ids("size=ge=1003", sortField="size", sortDirection="DESC") == ["o4", "o3"]
+    assert await ids("objectName=in=(o0.mp3,o3.mp3)") == ["o0", "o3"]
+    assert await ids("name=out=(o0.mp3,o1.mp3,o2.mp3,o3.mp3)") == ["o4"]
+    assert await ids("type!=callrecording") == ["o1"]
+    assert await ids("type==transcription;sourceObjectType==callrecordingchannel") == ["o1"]
+
+
+async def test_the_strict_readings_are_options():
+    """Pages of 1 to 100 only, 400 for a time that is no number, a window on what can be paged."""
+    caller = await logged_in(few(5), page_limit=100, bad_time="refuse", search_window=4)
+    assert (await caller.send("GET", "objects?limit=101")).status == 400
+    assert (await caller.send("GET", "objects?filter=createdTime=ge=2022-11-01")).status == 400
+    assert (await caller.send("GET", "objects?pageKey=2&limit=2")).status == 200
+    assert (await caller.send("GET", "objects?pageKey=2&limit=3")).status == 400
 
 
 async def test_only_available_objects_unless_states_are_named():
@@ -103,7 +151,7 @@ async def test_only_available_objects_unless_states_are_named():
     account = few(3)
     change(account, "us-east", "o1", NOW_MS, state="ARCHIVED")
     change(account, "us-east", "o2", NOW_MS, state="DELETED")
-    caller = await logged_in(account)
+    caller = await logged_in(account, total="records")
     assert (await caller.get("objects"))["total"] == 1
     states = "(objectState==AVAILABLE,objectState==ARCHIVED)"
     assert (await caller.get("objects", filter=states))["total"] == 2
@@ -114,7 +162,7 @@ async def test_only_available_objects_unless_states_are_named():
 async def test_the_other_readings_of_the_documents():
     """Sizes as strings, a page in an array, no total, a limit that is lowered."""
     caller = await logged_in(
-        few(5), sizes="string", page="array", total=False, page_limit=2, over_limit="lower"
+        few(5), sizes="string", page="array", total="absent", page_limit=2, over_limit="lower"
     )
     [page] = await caller.get("objects", limit=100)
     assert page["content"][0]["storedBytes"] == "1000"
@@ -183,6 +231,44 @@ async def test_a_presigned_url_leads_to_another_origin(shape):
     assert caller.service.counters.bearers("store") == 1
 
 
+async def link_to(caller: Caller, id: str = "o1", **query: object) -> str:
+    """A presigned URL."""
+    link: str = (await caller.get(f"objects/{id}/content", presignUrl="true", **query))["url"]
+    return link
+
+
+@pytest.mark.parametrize(
+    ("token", "with_token", "without"),
+    [("refuse", 400, 206), ("ignore", 206, 206), ("want", 206, 401)],
+)
+async def test_a_presigned_url_can_lie_on_the_api_host(token, with_token, without):
+    """As the only published one does; with a token it is refused, taken, or wanted."""
+    caller = await logged_in(few(), content="presign", presign_host="api", presign_token=token)
+    url = await link_to(caller)
+    assert url.startswith(f"{caller.service.url}/storage/us-east/")
+    assert "X-Amz-Expires=1800" in url
+    answers = [await caller.send("GET", url, bearer=b, range="bytes=5-9") for b in (True, False)]
+    assert [answer.status for answer in answers] == [with_token, without]
+    assert WHOLE[5:10] in [await body_of(answer) for answer in answers]
+    forged = await caller.send("GET", url.replace("o1", "o2"), bearer=token == "want")
+    assert forged.status == 403
+    caller.service.faults = Faults(load('[[rule]]\nkind = "presign"\nfail = "expired"'))
+    dead = await link_to(caller)
+    assert dead.startswith(caller.service.url)
+    assert (await caller.send("GET", dead, bearer=token == "want")).status == 403
+
+
+async def test_a_client_can_say_how_long_a_url_lives():
+    """``presignTtlSeconds``, in place of the half hour."""
+    caller = await logged_in(few())
+    url = await link_to(caller, presignTtlSeconds=60)
+    assert "X-Amz-Expires=60" in url
+    caller.now_ms += 59_000
+    assert (await caller.send("GET", url, bearer=False)).status == 200
+    caller.now_ms += 1_000
+    assert (await caller.send("GET", url, bearer=False)).status == 403
+
+
 async def test_redirect_and_stream():
     """A redirect leads to the store; a stream has neither ranges nor URLs."""
     caller = await logged_in(few(), content="redirect")
@@ -202,7 +288,8 @@ async def test_an_archived_object_comes_back_after_a_while():
     assert (
         await caller.send("POST", "objects/o1/restore", b'{"expirationDays": 11}')
     ).status == 400
-    assert (await caller.send("POST", "objects/o1/restore", b'{"expirationDays": 3}')).status == 202
+    answer = await caller.send("POST", "objects/o1/restore", b'{"expirationDays": 3}')
+    assert (answer.status, await body_of(answer)) == (200, b'{"expirationDays": 3}')
     assert (await caller.get("objects/o1"))["objectState"] == "ARCHIVED"
     await trio.sleep(60)
     assert (await caller.get("objects/o1"))["objectState"] == "AVAILABLE"
@@ -390,7 +477,7 @@ async def test_objects_by_hand_have_what_a_record_has():
     assert (await caller.get("objects/n"))["updatedTime"] == "2024-01-01T00:00:00"
     assert await post("add", id="m", created_ms=BORN_MS, text="hello") == 200
     assert (await caller.get("objects/m"))["customerId"] == "first"
-    assert (await caller.get("objects", filter="customerId==first"))["total"] == 1
+    assert (await caller.get("objects", filter="customerId==first"))["pageSize"] == 1
     assert await post("add", id="m", created_ms=BORN_MS) == 400
 
 

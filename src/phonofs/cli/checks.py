@@ -16,7 +16,7 @@ from phonofs.config import Settings
 from phonofs.css.transport import Ask
 from phonofs.errors import MountFailed, PhonofsError, ServiceError, UsageError
 from phonofs.fuse.mountpoint import FUSE_DEVICE
-from phonofs.model import Query, Record
+from phonofs.model import Page, Query, Record
 from phonofs.units import format_duration, format_size
 
 FUSE_CONF = Path("/etc/fuse.conf")
@@ -180,10 +180,21 @@ async def _region(account: Account, region: str) -> Finding:
         if sample is None:
             return Finding(name, "no object to try; how content is given is not known yet")
         await _first_byte(account, sample)
+        count = await _count(account, region, page)
     except PhonofsError as error:
         return Finding(name, str(error), error)
-    total = "" if page.total is None else f"{page.total:,} objects, "
+    total = "" if count is None else f"{count:,} objects, "
     return Finding(name, total + WAYS.get(account.client.content_way(region), "content works"))
+
+
+async def _count(account: Account, region: str, page: Page) -> int | None:
+    """How many objects a region has, given its first page; None if the service does not say.
+
+    ``total`` counts pages for some and records for others: with one record a page it is the same.
+    """
+    if page.last or page.total is None:
+        return page.count if page.last else None
+    return (await account.client.search(region, Query(sort="createdTime"), limit=1)).total
 
 
 async def _first_byte(account: Account, record: Record) -> None:

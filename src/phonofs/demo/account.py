@@ -81,9 +81,15 @@ class Item:
         return f'"{self.sum or f"{self.content.size}-{self.content.phase}"}"'
 
     def fields(self) -> Fields:
-        """What filters and sorting see: tags, and the record's fields over them."""
+        """What filters and sorting see: tags, and the record's fields over them.
+
+        ``name`` and ``size`` are the guide's words for ``objectName`` and ``storedBytes``.
+        """
+        stored = self.content.size if self.size is None else self.size
         return {
             **self.tags,
+            "name": self.name,
+            "size": stored,
             "id": self.id,
             "type": self.type,
             "mimeType": self.mime_type,
@@ -91,7 +97,7 @@ class Item:
             "userId": self.user_id,
             "customerId": self.customer_id,
             "bucketId": self.bucket_id or self.id,
-            "storedBytes": self.content.size if self.size is None else self.size,
+            "storedBytes": stored,
             "createdTime": self.created_ms,
             "updatedTime": self.updated_ms or self.created_ms,
             "objectState": self.state,

@@ -2,8 +2,8 @@
 
 Pure and total: any text either parses or raises :class:`FilterError`, nothing else. The grammar
 is the part of FIQL (draft-nottingham-atompub-fiql) that the service documents: ``==  !=  =gt=
-=ge=  =lt=  =le=``, ``;`` for AND (binds tighter), ``,`` for OR, parentheses. ``createdTime`` and
-``updatedTime`` are compared with epoch milliseconds.
+=ge=  =lt=  =le=``, ``=in=(a,b)`` and ``=out=(a,b)``, ``;`` for AND (binds tighter), ``,`` for OR,
+parentheses. ``createdTime`` and ``updatedTime`` are compared with epoch milliseconds.
 """
 
 import math
@@ -19,6 +19,7 @@ MAX_DEPTH = 50
 
 _TOKEN = re.compile(r"[;,()]|[^;,()]+")
 _COMPARISON = re.compile(r"(?P<field>[\w.:-]+)(?P<operator>==|!=|=gt=|=ge=|=lt=|=le=)(?P<value>.+)")
+_SET = re.compile(r"(?P<field>[\w.:-]+)=(?P<operator>in|out)=")
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 Value = str | int | None
@@ -27,6 +28,10 @@ Fields = Mapping[str, Value]
 
 class FilterError(Exception):
     """The filter cannot be understood; the message says where."""
+
+
+class TimeError(FilterError):
+    """A time is not given in epoch milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,9 @@ class _Parser:
 
     def one(self, depth: int) -> Expression:
         first = self.take()
+        among = _SET.fullmatch(first)
+        if among is not None:
+            return self._set(among["field"], among["operator"])
         if first != "(":
             return _comparison(first)
         if depth == MAX_DEPTH:
@@ -111,14 +119,38 @@ class _Parser:
             raise FilterError("a parenthesis is not closed")
         return inner
 
+    def _set(self, field: str, operator: str) -> Expression:
+        """``=in=`` is one of several equalities, ``=out=`` none of them."""
+        if self.take() != "(":
+            raise FilterError(f"={operator}= takes a list in parentheses")
+        values = [self._value()]
+        while self.peek() == ",":
+            self.take()
+            values.append(self._value())
+        if self.take() != ")":
+            raise FilterError("a list is not closed")
+        if operator == "in":
+            return Some(tuple(_checked(Comparison(field, "==", value)) for value in values))
+        return Every(tuple(_checked(Comparison(field, "!=", value)) for value in values))
+
+    def _value(self) -> str:
+        value = self.take()
+        if not value or value in ";,()":
+            raise FilterError("a list holds no value where one should be")
+        return value
+
 
 def _comparison(token: str) -> Comparison:
     found = _COMPARISON.fullmatch(token)
     if found is None:
         raise FilterError(f"not a comparison: {token[:80]!r}")
-    comparison = Comparison(found["field"], found["operator"], found["value"])
+    return _checked(Comparison(found["field"], found["operator"], found["value"]))
+
+
+def _checked(comparison: Comparison) -> Comparison:
+    """The comparison, unless a time is not compared with a number. Raises TimeError."""
     if comparison.field in TIME_FIELDS and not re.fullmatch(r"-?[0-9]{1,18}", comparison.value):
-        raise FilterError(f"{comparison.field} is compared with epoch milliseconds")
+        raise TimeError(f"{comparison.field} is compared with epoch milliseconds")
     return comparison
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import trio
 
@@ -198,7 +198,6 @@ def _expired(answer: Answer, service: "Service") -> Answer:
     text = answer.content.read(answer.start, answer.stop).decode()
     address = _decoded(answer)
     url = address["url"] if isinstance(address, dict) else address or text
-    path = url.removeprefix(service.store_url).partition("?")[0]
-    dead = service.presigned(path, life_s=-1)
+    dead = service.presigned(urlsplit(url).path, life_s=-1)
     body = text.replace(url, dead).encode()
     return of_bytes(200, body, answer.headers["Content-Type"])

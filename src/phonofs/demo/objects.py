@@ -7,14 +7,23 @@ from urllib.parse import quote
 
 from phonofs.demo.account import Item, Json, Sort
 from phonofs.demo.answers import Answer, of_bytes, of_json, refusal
-from phonofs.demo.fiql import Comparison, Every, Expression, FilterError, names, parse
-from phonofs.demo.routes import Call, wants_presigned
+from phonofs.demo.fiql import (
+    Comparison,
+    Every,
+    Expression,
+    FilterError,
+    TimeError,
+    names,
+    parse,
+)
+from phonofs.demo.routes import BUCKET, Call, wants_presigned
 
 if TYPE_CHECKING:
     from phonofs.demo.service import Service
 
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,12}")
+_LIFE = re.compile(r"[1-9][0-9]{0,8}")
 MOST_OFFSET = 10**9
 _AVAILABLE = Comparison("objectState", "==", "AVAILABLE")
 
@@ -35,13 +44,15 @@ class Objects:
         try:
             offset, limit = self._page(query)
             expression, sort = _expression(query.get("filter", "")), _sort(query)
+        except TimeError as error:
+            return refusal(500 if self._service.options.bad_time == "error" else 400, str(error))
         except (_Wrong, FilterError) as error:
             return refusal(400, str(error))
         found = self._service.account.search(call.region, expression, sort, offset, limit)
-        return of_json(200, self._page_of(*found, offset))
+        return of_json(200, self._page_of(*found, offset, limit))
 
     def _page(self, query: Any) -> tuple[int, int]:
-        most = self._service.options.page_limit
+        most, window = self._service.options.page_limit, self._service.options.search_window
         offset, limit = _number(query, "pageKey", 0), _number(query, "limit", min(100, most))
         if limit > most and self._service.options.over_limit == "lower":
             limit = most
@@ -49,19 +60,26 @@ class Objects:
             raise _Wrong(f"limit must be 1 to {most}")
         if not 0 <= offset <= MOST_OFFSET:
             raise _Wrong(f"pageKey must be 0 to {MOST_OFFSET}")
+        if window and offset + limit > window:
+            raise _Wrong(f"pageKey and limit together must not exceed {window}")
         return offset, limit
 
-    def _page_of(self, records: list[Json], total: int, offset: int) -> Any:
+    def _page_of(self, records: list[Json], matching: int, offset: int, limit: int) -> Any:
+        """The page of these records, of ``matching`` in all.
+
+        The next ``pageKey`` is a whole ``limit`` further, on the last page too.
+        """
         options = self._service.options
-        reached = offset + len(records)
         page: Json = {
-            "lastPage": reached >= total,
-            "pageKey": reached,
+            "lastPage": offset + len(records) >= matching,
+            "pageKey": offset + limit,
             "pageSize": len(records),
             "content": [self._shown(record) for record in records],
         }
-        if options.total:
-            page["total"] = total
+        if options.total == "pages":
+            page["total"] = -(-matching // limit)
+        elif options.total == "records":
+            page["total"] = matching
         return [page] if options.page == "array" else page
 
     def _shown(self, record: Json) -> Json:
@@ -99,16 +117,23 @@ class Objects:
         if wants_presigned(call.request):
             if way == "stream":
                 return refusal(403, "presigned URLs are not offered")
-            return self._presign_answer(self._url(item))
+            life_s = call.request.query.get("presignTtlSeconds")
+            if life_s is not None and not _LIFE.fullmatch(life_s):
+                return refusal(400, "presignTtlSeconds must be a number of seconds from 1")
+            return self._presign_answer(self._url(item, None if life_s is None else int(life_s)))
         if way == "redirect":
             answer = of_bytes(302, b"", "text/plain")
             answer.headers["Location"] = self._url(item)
             return answer
         return self.bytes_of(call, ranges=way == "range")
 
-    def _url(self, item: Item) -> str:
-        path = f"/store/{quote(item.region, safe='')}/objects/{quote(item.id, safe='')}"
-        return self._service.presigned(path)
+    def _url(self, item: Item, life_s: float | None = None) -> str:
+        region, id = quote(item.region, safe=""), quote(item.id, safe="")
+        if self._service.options.presign_host == "store":
+            return self._service.presigned(f"/store/{region}/objects/{id}", life_s)
+        customer, user = quote(item.customer_id, safe=""), quote(item.user_id, safe="")
+        path = f"/storage/{region}/{BUCKET}/content/EPS/{customer}/{user}/{id}"
+        return self._service.presigned(path, life_s)
 
     def _presign_answer(self, url: str) -> Answer:
         match self._service.options.presign_answer:
@@ -155,14 +180,15 @@ class Objects:
         item = self._item(call)
         if not self._service.options.editable:
             return refusal(403, "this key may not restore")
-        if not _restore_body(call.request.body):
+        days = _restore_days(call.request.body)
+        if days is None:
             return refusal(400, 'the body must be {"expirationDays": 1 to 10}')
         if item is None:
             return refusal(404, "no such object")
         if item.state != "ARCHIVED":
             return refusal(400, f"the object is {item.state}, not ARCHIVED")
         self._service.bring_back(item.region, item.id)
-        return of_json(202, {"id": item.id, "status": "IN_PROGRESS"})
+        return of_json(200, {"expirationDays": days})
 
 
 def _expression(text: str) -> Expression:
@@ -220,12 +246,13 @@ def _beyond(item: Item) -> Answer:
     return answer
 
 
-def _restore_body(body: bytes) -> bool:
+def _restore_days(body: bytes) -> int | None:
+    """For how many days an object is wanted back: 7 unless told; None for what makes no sense."""
     if not body.strip():
-        return True
+        return 7
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError):
-        return False
+        return None
     days = asked.get("expirationDays", 7) if isinstance(asked, dict) else None
-    return type(days) is int and 1 <= days <= 10
+    return days if type(days) is int and 1 <= days <= 10 else None

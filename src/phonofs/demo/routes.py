@@ -60,6 +60,9 @@ def _expression(path: str) -> str:
     return re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)
 
 
+BUCKET = "cloud-storage-service.s3.us-west-2.amazonaws.com"
+"""A part of the path of a presigned URL on the API's own host, as the only published one has it."""
+
 API = _table(
     ("POST", "/oauth/v2/token", "token", "token"),
     ("GET", "/openapi.json", "other", "openapi"),
@@ -70,6 +73,12 @@ API = _table(
     ("GET", "~/objects/{id}/content", "content", "content"),
     ("POST", "~/objects/{id}/restore", "restore", "restore"),
     ("DELETE", "~/bulk", "other", "delete"),
+    (
+        "GET",
+        f"/storage/{{region}}/{BUCKET}/content/EPS/{{customer}}/{{user}}/{{id}}",
+        "store",
+        "store",
+    ),
     ("GET", "/-/{id}", "other", "backdoor"),
     ("POST", "/-/{id}", "other", "backdoor"),
 )

@@ -103,7 +103,7 @@ class Service:
         """What the service answers when nothing goes wrong."""
         if call.refused is not None:
             return call.refused
-        if call.request.origin == "store":
+        if call.kind == "store":
             return self._from_store(call)
         if call.handler == "token":
             return self._token(call.request)
@@ -122,8 +122,11 @@ class Service:
 
     def _from_store(self, call: Call) -> Answer:
         """What an object store answers to a presigned URL."""
-        if "authorization" in call.request.headers:
+        with_bearer = self.options.presign_token
+        if with_bearer == "refuse" and "authorization" in call.request.headers:
             return refusal(400, "only one way of authorization allowed")
+        if with_bearer == "want" and not self.tokens.accepts(call.request, trio.current_time()):
+            return refusal(401, "no token, or one that has expired", www_authenticate="Bearer")
         if not self._signer.accepts(call.request, self.now_ms()):
             return refusal(403, "the request has expired or its signature does not match")
         return self._objects.bytes_of(call, ranges=True)
@@ -135,9 +138,13 @@ class Service:
         return description(self.url, [region, *KNOWN_REGIONS], ids)
 
     def presigned(self, path: str, life_s: float | None = None) -> str:
-        """A URL on the store's origin that is good for ``life_s`` (else as the options say)."""
+        """A URL of a path below ``/store`` or ``/storage``, on the origin that has it.
+
+        It is good for ``life_s`` seconds, else as the options say.
+        """
         life_s = self.options.presign_life_s if life_s is None else life_s
-        return self.store_url + self._signer.sign(path, self.now_ms() + int(life_s * 1000), life_s)
+        origin = self.store_url if path.startswith("/store/") else self.url
+        return origin + self._signer.sign(path, self.now_ms() + int(life_s * 1000), life_s)
 
     def choose(self, **choices: Any) -> None:
         """Answer in another way from now on; ``choices`` are fields of Options.
