@@ -162,6 +162,9 @@ def command_section(name: str, command: click.Command) -> Iterator[str]:
     options = [each for each in command.params if isinstance(each, click.Option)]
     records = (each.get_help_record(context) for each in options)
     yield from items((record for record in records if record), tag="Li")
+    for title, rows in getattr(command, "tables", ()):
+        yield from [".Pp", text(f"{title}:")]
+        yield from items(rows)
 
 
 def phonofs_1() -> Iterator[str]:

@@ -6,13 +6,17 @@ import re
 import shutil
 import subprocess
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from click.testing import CliRunner
 
-from phonofs.cli import COMMANDS
+from phonofs.cli import COMMANDS, group
 from phonofs.config import OPTIONS
+from phonofs.demo.faults import FAILURES, KINDS
+from phonofs.demo.options import Options
 from phonofs.errors import CredentialsRefused, MountFailed, Unavailable, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +56,19 @@ def test_every_command_named_in_the_readme_exists() -> None:
     named = set(re.findall(r"(?<![/\w])phonofs ([a-z][a-z-]+)\b", README))
     prose = {"mounts", "tells", "finds", "and", "goes"}
     assert named - prose <= set(COMMANDS)
+
+
+def test_help_and_manual_list_what_the_demo_takes() -> None:
+    """Each option of the stand-in, each failure of a fault plan, and the kinds of requests."""
+    help = CliRunner().invoke(group, ["demo", "--help"]).stdout
+    manual = (ROOT / "man/phonofs.1").read_text(encoding="utf-8").replace("\\-", "-")
+    for option in fields(Options):
+        assert f"  {option.name}=" in help
+        assert f'It Li "{option.name}=' in manual
+    for failure in FAILURES:
+        assert re.search(rf"^  {failure}( |$)", help, re.MULTILINE)
+        assert re.search(rf'^.It Li "{failure}[ "]', manual, re.MULTILINE)
+    assert all(kind in help for kind in KINDS)
 
 
 def test_the_readme_says_every_exit_status() -> None:

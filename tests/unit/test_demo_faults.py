@@ -65,6 +65,8 @@ def test_the_first_rule_that_fires_decides_and_all_count():
     ["[[rule]]", '[[rule]]\nfail = "nonsense"', '[[rule]]\nfail = "status"', "rule = 1",
      '[[rule]]\nfail = "reset"\nkinds = "search"', '[[rule]]\nfail = "reset"\nkind = "x"',
      '[[rule]]\nfail = "status"\nstatus = 99', '[[rule]]\nfail = "drip"\nbytes_per_s = 0',
+     '[[rule]]\nfail = "bomb"\nof = "cheese"', '[[rule]]\nfail = "chunks"\nbytes = 0',
+     '[[rule]]\nfail = "interim"\ncode = 101', '[[rule]]\nfail = "headers"\nset = {a = 1}',
      '[[rule]]\nfail = "reset"\nevery = 0', '[[rule]]\nfail = "reset"\nnth = "a"',
      '[[rule]]\nfail="reset"\nname="a"\n[[rule]]\nfail="cut"\nname="a"', "{", "a = ", "/no/such",
      '{"rule": [1]}', '{"other": []}', '{"seed": "x"}'],

@@ -414,6 +414,69 @@ async def test_faults_of_pages():
     assert (await caller.get("objects/o1"))["storedBytes"] == -1
 
 
+@pytest.mark.parametrize(
+    ("of", "wanted"),
+    [
+        ("zeros", [0, 0, 0]),
+        ("objects", [{}, {}, {}]),
+        ("arrays", [[], [], [], float("nan")]),
+    ],
+)
+async def test_a_page_can_be_cheap_to_send_and_dear_to_read(of, wanted):
+    """Records that are none, as many as asked for, in an answer that is a page otherwise."""
+    plan = f'fail = "bomb"\nof = "{of}"\nitems = 3'
+    _, answer = await failing(plan, "objects?limit=2")
+    page = json.loads(await body_of(answer))
+    assert (str(page["content"]), page["pageKey"]) == (str(wanted), 2)
+    _, answer = await failing(plan, "regions")
+    assert str(json.loads(await body_of(answer))) == str(wanted)
+    _, answer = await failing(plan, "objects/o1")
+    record = json.loads(await body_of(answer))
+    assert (record["id"], str(record["bomb"])) == ("o1", str(wanted))
+
+
+async def test_one_record_can_be_dear_to_read():
+    """So many tags, or so deep; the others are as ever."""
+    _, answer = await failing('fail = "bomb"\nof = "tags"\nitems = 300', "objects?limit=2")
+    first, second = json.loads(await body_of(answer))["content"]
+    assert (len(first["tags"]), len(second["tags"])) == (300, 3)
+    _, answer = await failing('fail = "bomb"\nof = "nested"\nitems = 300', "objects/o1")
+    deep = json.loads(await body_of(answer))["bomb"]
+    for _ in range(299):
+        [deep] = deep
+    assert deep == []
+
+
+async def test_headers_can_be_set_taken_out_and_many():
+    """Over those of the answer, whatever it is."""
+    set_ = '{ETag = "W/x", "Content-Range" = "Bytes 0-9/10"}'
+    _, answer = await failing(f'fail = "headers"\nset = {set_}\nlines = 2', range="bytes=0-9")
+    assert answer.headers["ETag"] == "W/x"
+    assert answer.headers["Content-Range"] == "Bytes 0-9/10"
+    assert len([name for name in answer.headers if name.startswith("X-Padding")]) == 2
+    plan = '[{"fail": "headers", "set": {"ETag": null}, "kind": "content"}]'
+    caller = await logged_in(few(), plan)
+    assert "ETag" not in (await caller.send("GET", "objects/o1/content")).headers
+
+
+async def test_a_part_answered_with_200():
+    """It says which part it is, in a header that a 200 should not have."""
+    _, answer = await failing('fail = "range_200"', range="bytes=10-19")
+    assert (answer.status, answer.headers["Content-Range"]) == (200, "bytes 10-19/1001")
+    assert await body_of(answer) == WHOLE[10:20]
+
+
+async def test_waiting_can_be_asked_of_one_object_or_of_the_token_alone():
+    """``Retry-After`` for what a rule names; all else is answered."""
+    status = "fail = 'status'\nstatus = 503\nretry_after = 86400"
+    caller = await logged_in(few(), f"[[rule]]\nid = 'o1'\n{status}")
+    answer = await caller.send("GET", "objects/o1/content")
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "86400")
+    assert (await caller.send("GET", "objects/o2/content")).status == 200
+    with pytest.raises(AssertionError):
+        await logged_in(few(), f"[[rule]]\nkind = 'token'\n{status}")
+
+
 async def test_tokens_revoked_in_the_middle_and_urls_dead_from_birth():
     """The request goes on, the next one meets 401; the URL meets 403."""
     caller, answer = await failing('fail = "revoke"')

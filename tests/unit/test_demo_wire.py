@@ -120,6 +120,60 @@ async def test_an_overrun_sends_more_than_was_said():
         assert len(body) == said + 5
 
 
+async def test_a_body_in_crumbs():
+    """Chunks of so many bytes, and the connection goes on."""
+    async with connected('[[rule]]\nfail = "chunks"\nbytes = 3\ncount = 1') as (_, stream):
+        await stream.send_all(OPEN)
+        data = b""
+        while not data.endswith(b"\r\n0\r\n\r\n"):
+            data += await stream.receive_some()
+        head, _, body = data.partition(b"\r\n\r\n")
+        assert b"content-length" not in head.lower()
+        assert b"Transfer-Encoding: chunked" in head
+        chunks = body.split(b"\r\n")
+        assert set(chunks[:-6:2]) == {b"3"}
+        await stream.send_all(OPEN)
+        _, whole = await receive(stream)
+        assert b"".join(chunks[1::2]) == whole
+
+
+@pytest.mark.parametrize(("after", "sent"), [(-1, None), (10, 10)])
+async def test_a_body_that_ends_with_the_connection(after, sent):
+    """No length is stated; it may end early, and nothing tells."""
+    plan = f'[[rule]]\nfail = "unstated"\nafter = {after}\ncount = 1'
+    async with connected(plan) as (service, stream):
+        await stream.send_all(OPEN)
+        data = b""
+        while piece := await stream.receive_some():
+            data += piece
+        head, _, body = data.partition(b"\r\n\r\n")
+        assert b"content-length" not in head.lower()
+        assert b"Connection: close" in head
+        async with await trio.open_tcp_stream("127.0.0.1", port_of(service.url)) as other:
+            await other.send_all(OPEN)
+            _, whole = await receive(other)
+        assert body == whole[:sent]
+
+
+async def test_interim_answers_come_before_the_answer():
+    """So many of them, or without an end until the client goes."""
+    plan = '[[rule]]\nfail = "interim"\ncode = 103\nnumber = 5000\ncount = 1\n'
+    async with connected(plan + '[[rule]]\nfail = "interim"\nnumber = -1') as (service, stream):
+        await stream.send_all(OPEN)
+        data = b""
+        while b"HTTP/1.1 200" not in data:
+            data += await stream.receive_some()
+        assert data.count(b"HTTP/1.1 103 Early Hints\r\n\r\n") == 5000
+        async with await trio.open_tcp_stream("127.0.0.1", port_of(service.url)) as other:
+            await other.send_all(OPEN)
+            received = 0
+            while received < 5_000_000:
+                received += len(await other.receive_some())
+        with trio.fail_after(5):
+            while service.counters.active > 1:
+                await trio.lowlevel.checkpoint()
+
+
 async def test_a_stalled_answer_ends_when_its_client_goes():
     """No task and no count stays behind."""
     async with connected('[[rule]]\nfail = "stall"') as (service, stream):

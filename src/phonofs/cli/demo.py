@@ -19,8 +19,8 @@ from phonofs.cli.mount import serve_logged
 from phonofs.cli.settings import split_options, surroundings
 from phonofs.config import Layer, Settings, Source, merge
 from phonofs.demo.dataset import demo_account
-from phonofs.demo.faults import Faults, Plan, load
-from phonofs.demo.options import Options, options_from
+from phonofs.demo.faults import Faults, Plan, described_failures, load
+from phonofs.demo.options import Options, described_options, options_from
 from phonofs.demo.server import serve_forever
 from phonofs.demo.service import Service
 from phonofs.errors import MountFailed, UsageError
@@ -30,7 +30,23 @@ PROFILE = "demo"
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@click.command("demo")
+class DemoCommand(click.Command):
+    """A command whose help ends with tables of what its options take."""
+
+    tables: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
+        ("What --set takes", tuple(described_options())),
+        ("What a rule of a fault plan can say after fail", tuple(described_failures())),
+    )
+    """The title and the rows of each table; the manual has them too."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The tables."""
+        for title, rows in self.tables:
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+@click.command("demo", cls=DemoCommand)
 @click.argument("mountpoint", required=False)
 @click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
 @click.option("--fault", metavar="PLAN", help="A fault plan: which requests fail, and how.")
@@ -48,6 +64,15 @@ def command(
     """Mount a made-up account: no key, no network.
 
     Stays in the foreground; Ctrl-C unmounts and leaves nothing.
+
+    A fault plan is a file, or TOML or JSON itself: a list 'rule' and, if chance plays a part, a
+    'seed'. A rule says what shall 'fail', and for which requests: by 'kind' (token, regions,
+    search, record, content, presign, store, restore), 'path', 'id', 'region', 'nth', 'every',
+    'skip', 'from_s', 'until_s', 'probability', 'count'. The first rule that holds decides.
+
+    While it runs, the service takes JSON: POST /-/add and /-/change an object by the words of its
+    record, /-/faults another plan, /-/options other values of --set. GET /-/counters tells what
+    was asked of it.
     """
     stand_in = StandIn(options_from(choices), load(fault) if fault else Plan(), port)
     if serve_only:

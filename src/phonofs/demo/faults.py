@@ -15,13 +15,15 @@ Which requests (all that are given must hold): ``kind``, ``path`` and ``id`` (gl
 ``nth`` (a number or a list, counted among the requests the rule means, from 1), ``every``
 (each n-th), ``skip`` (not the first n), ``from_s`` / ``until_s`` (seconds since the start),
 ``probability`` (0 to 1, from the seed), ``count`` (at most so often). The first rule that fires
-decides. What happens is ``fail``, one of FAILURES, with the parameters named there.
+decides. What happens is ``fail``, one of FAILURES, with the parameters named there;
+``phonofs demo --help`` lists them.
 """
 
 import json
 import random
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -33,33 +35,98 @@ KINDS = frozenset(
     {"token", "regions", "search", "record", "content", "presign", "store"} | {"restore", "other"}
 )
 
-FAILURES: Mapping[str, Mapping[str, Any]] = {
-    # name: its parameters and their defaults; ... marks one that must be given
-    "status": {"status": ..., "retry_after": None, "body": "", "content_type": "text/plain"},
-    "html": {"status": 200},  # a gateway's page in place of the answer
-    "json": {"value": ..., "status": 200},  # any other JSON in place of the answer
-    "record": {"set": ...},  # fields laid over every record of the answer (null: taken out)
-    "text": {"body": ..., "status": 200},  # this text in place of a JSON answer, e.g. half of one
-    "redirect": {"to": "", "status": 302},  # to a URL; to itself where `to` is empty
-    "delay": {"seconds": ...},
-    "reset": {"after": -1},  # RST after so many bytes of the body; -1: before the headers
-    "cut": {"after": 0},  # end of the connection after so many bytes, Content-Length unfulfilled
-    "stall": {"after": -1},  # no further byte, the connection stays open
-    "drip": {"bytes_per_s": ...},
-    "short": {"by": 1},  # a body `by` bytes shorter, its Content-Length in agreement
-    "long": {"by": 1},  # a body `by` bytes longer, its Content-Length in agreement
-    "overrun": {"by": 1},  # `by` bytes more than the Content-Length says
-    "wrong_range": {"by": 1},  # 206 for a range `by` bytes further on, which it says
-    "whole": {},  # 200 with the whole body for a range
-    "etag": {"etag": '"changed"'},
-    "flip": {"at": 0, "mask": 255},  # the byte at this offset of the object, xor the mask
-    "encoding": {"encoding": "gzip"},  # the body compressed although nobody asked
-    "endless": {},  # never a last page: beyond the end comes the last page again
-    "repeat": {},  # the first page again, whatever was asked for
-    "empty": {},  # a page without records that is not the last
-    "expired": {},  # a presigned URL that is dead from birth
-    "revoke": {},  # all tokens die, also this request's; it goes on
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What can happen to a request: what that is, and its parameters with their defaults.
+
+    A default of ``...`` marks a parameter that must be given.
+    """
+
+    help: str
+    parameters: Mapping[str, Any]
+
+
+def _failure(help: str, **parameters: Any) -> Failure:
+    return Failure(help, parameters)
+
+
+FAILURES: Mapping[str, Failure] = {
+    "status": _failure(
+        "this status in place of the answer",
+        status=...,
+        retry_after=None,
+        body="",
+        content_type="text/plain",
+    ),
+    "html": _failure("a gateway's page in place of the answer", status=200),
+    "json": _failure("any other JSON in place of the answer", value=..., status=200),
+    "text": _failure(
+        "this text in place of a JSON answer, half of one for instance", body=..., status=200
+    ),
+    "bomb": _failure(
+        "JSON that is cheap to send and dear to read: so many zeros, objects or arrays in place of "
+        "records, or tags of one record, or nested lists in it",
+        of="zeros",
+        items=1_000_000,
+    ),
+    "record": _failure(
+        "fields laid over every record of the answer (null: taken out)",
+        set=...,
+    ),
+    "headers": _failure(
+        "header fields laid over those of the answer (null: taken out), and so many lines more",
+        set={},
+        lines=0,
+    ),
+    "etag": _failure("this ETag", etag='"changed"'),
+    "redirect": _failure("a redirect to a URL, to itself if that is empty", to="", status=302),
+    "delay": _failure("a pause before the answer", seconds=...),
+    "interim": _failure(
+        "so many interim answers before the answer (-1: without an end)", code=100, number=1000
+    ),
+    "reset": _failure("RST after so many bytes of the body (-1: before the headers)", after=-1),
+    "cut": _failure(
+        "the end of the connection after so many bytes, fewer than the Content-Length", after=0
+    ),
+    "stall": _failure(
+        "no further byte after so many of the body (-1: not even headers); the connection stays "
+        "open",
+        after=-1,
+    ),
+    "drip": _failure("a body as slow as this", bytes_per_s=...),
+    "chunks": _failure("a body in chunks of so many bytes", bytes=1),
+    "unstated": _failure(
+        "a body without a stated length, which ends with the connection after so many bytes (-1: "
+        "after all)",
+        after=-1,
+    ),
+    "short": _failure("a body so many bytes shorter, its Content-Length in agreement", by=1),
+    "long": _failure("a body so many bytes longer, its Content-Length in agreement", by=1),
+    "overrun": _failure("so many bytes more than the Content-Length says", by=1),
+    "wrong_range": _failure("206 for a range so many bytes further on, which it says", by=1),
+    "range_200": _failure("200 for a range, with its Content-Range"),
+    "whole": _failure("200 with the whole body for a range"),
+    "flip": _failure("the byte at this offset of the object, xor the mask", at=0, mask=255),
+    "encoding": _failure("the body compressed although nobody asked", encoding="gzip"),
+    "endless": _failure("never a last page: beyond the end comes the last page again"),
+    "repeat": _failure("the first page again, whatever was asked for"),
+    "empty": _failure("a page without records that is not the last"),
+    "expired": _failure("a presigned URL that is dead from birth"),
+    "revoke": _failure("all tokens die, also this request's; it goes on"),
 }
+"""What a rule can say after ``fail``. ``--help`` and the manual read this table."""
+
+
+def described_failures() -> Iterator[tuple[str, str]]:
+    """Each failure with its parameters and their defaults, and what it is."""
+    for name, failure in FAILURES.items():
+        given = [
+            each if default is ... else f"{each}={json.dumps(default)}"
+            for each, default in failure.parameters.items()
+        ]
+        yield f"{name} ({', '.join(given)})" if given else name, failure.help
+
 
 _SELECTORS: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
@@ -216,34 +283,55 @@ def _rule(index: int, source: Any) -> Rule:
         raise UsageError(f"{where}: 'fail' must be one of {', '.join(FAILURES)}")
     name = str(source.get("name", f"{index + 1}:{fail}"))
     parameters = _parameters(where, fail, source)
-    select = _select(where, source, FAILURES[fail])
+    select = _select(where, source, FAILURES[fail].parameters)
     return Rule(name, index, select, Fault(fail, parameters, name))
 
 
 def _parameters(where: str, fail: str, source: Mapping[str, Any]) -> Mapping[str, Any]:
-    made = {name: source.get(name, default) for name, default in FAILURES[fail].items()}
+    made = {name: source.get(name, default) for name, default in FAILURES[fail].parameters.items()}
     for name, value in made.items():
         if value is ...:
             raise UsageError(f"{where}: {fail!r} needs {name!r}")
-        if name != "value" and not _fits(value, name):
+        if name != "value" and not _fits(value, name, fail):
             raise UsageError(f"{where}: {name!r} cannot be {value!r}")
     return made
 
 
-_NUMBERS = frozenset({"status", "after", "by", "at", "mask"})
+_NUMBERS = frozenset({"status", "after", "by", "at", "mask", "number"})
+_LARGEST: Mapping[str, int] = {"bytes": 1 << 20, "items": 10**8, "lines": 10**6}
 _AMOUNTS = frozenset({"seconds", "bytes_per_s"})
+_BOMBS = ("zeros", "objects", "arrays", "tags", "nested")
+_INTERIM = (100, 102, 103)
+_HEADER = re.compile(r"[\w-]+", re.ASCII)
 
 
-def _fits(value: Any, name: str) -> bool:
-    if name == "status":
-        return type(value) is int and 200 <= value <= 599
+def _fits(value: Any, name: str, fail: str) -> bool:
+    match name:
+        case "status":
+            return type(value) is int and 200 <= value <= 599
+        case "of":
+            return value in _BOMBS
+        case "code":
+            return value in _INTERIM
+        case "set":
+            return isinstance(value, dict) and (fail == "record" or _are_headers(value))
+        case "retry_after":
+            return True
     if name in _NUMBERS:
         return type(value) is int and -1 <= value < 2**62
+    if name in _LARGEST:
+        return type(value) is int and int(name == "bytes") <= value <= _LARGEST[name]
     if name in _AMOUNTS:
         return type(value) in (int, float) and 0 < value < 1e12
-    if name == "set":
-        return isinstance(value, dict)
-    return name == "retry_after" or isinstance(value, str)
+    return isinstance(value, str)
+
+
+def _are_headers(fields: Mapping[str, Any]) -> bool:
+    """Whether these can be sent as header fields; null takes one out."""
+    values = [value for value in fields.values() if value is not None]
+    return all(map(_HEADER.fullmatch, fields)) and all(
+        isinstance(value, str) and value.isprintable() for value in values
+    )
 
 
 def _select(

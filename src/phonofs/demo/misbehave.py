@@ -131,7 +131,37 @@ def _encoding(fault: Fault, answer: Answer) -> None:
     answer.sent = None
 
 
+def _headers(fault: Fault, answer: Answer) -> None:
+    answer.headers |= fault["set"]
+    for name in [name for name, value in answer.headers.items() if value is None]:
+        del answer.headers[name]
+    answer.headers |= {f"X-Padding-{number}": "=" * 64 for number in range(fault["lines"])}
+
+
+def _range_200(fault: Fault, answer: Answer) -> None:
+    answer.status = 200 if answer.status == 206 else answer.status
+
+
+def _chunks(fault: Fault, answer: Answer) -> None:
+    answer.delivery.chunk_bytes = fault["bytes"]
+
+
+def _unstated(fault: Fault, answer: Answer) -> None:
+    answer.delivery.unstated = True
+    if fault["after"] >= 0:
+        answer.delivery.after, answer.delivery.end = fault["after"], "close"
+
+
+def _interim(fault: Fault, answer: Answer) -> None:
+    answer.delivery.interim = (fault["code"], fault["number"])
+
+
 _BODY: Mapping[str, Callable[[Fault, Answer], None]] = {
+    "headers": _headers,
+    "range_200": _range_200,
+    "chunks": _chunks,
+    "unstated": _unstated,
+    "interim": _interim,
     "reset": _ends,
     "cut": _ends,
     "stall": _ends,
@@ -145,12 +175,15 @@ _BODY: Mapping[str, Callable[[Fault, Answer], None]] = {
     "encoding": _encoding,
 }
 
-_PAGE = frozenset({"record", "endless", "repeat", "empty"})
+_PAGE = frozenset({"record", "endless", "repeat", "empty", "bomb"})
+_UNITS = {"zeros": "0", "objects": "{}", "arrays": "[]"}
 
 
 def _repaged(fault: Fault, call: Call, answer: Answer, service: "Service") -> Answer:
     """An answer of records, changed. Anything else stays as it is."""
     body = _decoded(answer)
+    if fault.fail == "bomb":
+        return _bomb(fault, body)
     page = body[0] if isinstance(body, list) and body and isinstance(body[0], dict) else body
     if not isinstance(page, dict):
         return answer
@@ -160,6 +193,33 @@ def _repaged(fault: Fault, call: Call, answer: Answer, service: "Service") -> An
     elif call.kind == "search":
         _endless(fault, call, page, service)
     return of_json(200, body)
+
+
+def _bomb(fault: Fault, body: Any) -> Answer:
+    """The answer with one value in it that is put in as text.
+
+    Made of objects it would take as long to write as it is to take to read.
+    """
+    page = body[0] if isinstance(body, list) and body and isinstance(body[0], dict) else body
+    records = page.get("content") if isinstance(page, dict) else None
+    of, mark = fault["of"], "@bomb@"
+    if of in _UNITS:
+        place, name = page, "bomb" if records is None else "content"
+    else:
+        place, name = records[0] if records else page, "tags" if of == "tags" else "bomb"
+    if isinstance(place, dict):
+        place[name] = mark
+    else:
+        body = mark
+    text = json.dumps(body).replace(json.dumps(mark), _bomb_text(of, fault["items"]))
+    return of_bytes(200, text.encode(), "application/json")
+
+
+def _bomb_text(of: str, items: int) -> str:
+    if of == "nested":
+        return "[" * items + "]" * items
+    unit = _UNITS.get(of, '{"key":"t","value":""}')
+    return f"[{','.join([unit] * items + ['NaN'] * (of == 'arrays'))}]"  # NaN is no JSON
 
 
 def _endless(fault: Fault, call: Call, page: dict[str, Any], service: "Service") -> None:

@@ -46,7 +46,9 @@ class Options:
     presign_life_s: float = _option(
         1800.0, "life of a presigned URL, unless presignTtlSeconds asks for another"
     )
-    sizes: Literal["number", "string"] = _option("number", "storedBytes as a number or a string")
+    sizes: Literal["number", "string"] = _option(
+        "number", "the storedBytes of a record is a number or a string"
+    )
     page: Literal["object", "array"] = _option(
         "object", "a page is an object, or an array that holds it"
     )
@@ -85,7 +87,7 @@ _FIELDS: Mapping[str, Field[Any]] = {each.name: each for each in fields(Options)
 def described_options() -> Iterator[tuple[str, str]]:
     """Each option as ``NAME=VALUE`` with the values it takes, and what it means."""
     for name, each in _FIELDS.items():
-        values = "|".join(_choices(each)) or each.type.__name__.upper()  # type: ignore[union-attr]
+        values = "|".join(_choices(each)) or ("TEXT" if each.type is str else "NUMBER")
         default = str(each.default).lower() if isinstance(each.default, bool) else each.default
         yield f"{name}={values}", f"{each.metadata['help']} (default: {default})"
 

@@ -115,6 +115,7 @@ async def _answer(stream: trio.SocketStream, request: Request, respond: Respond)
     try:
         answer = await respond(request)
         await answer.begin()
+        await _send_interim(stream, *answer.delivery.interim)
         goes_on = answer.whole and request.headers.get("connection", "").lower() != "close"
         if request.method == "HEAD":
             await stream.send_all(_head(answer, goes_on))
@@ -140,8 +141,10 @@ async def _until_gone(stream: trio.SocketStream, scope: trio.CancelScope) -> Non
 
 async def _send(stream: trio.SocketStream, answer: Answer, goes_on: bool) -> None:
     head = _head(answer, goes_on)
+    chunk = answer.delivery.chunk_bytes
     async with aclosing(answer.pieces()) as pieces:
-        async for piece in pieces:
+        async for plain in pieces:
+            piece = _chunked(plain, chunk) if chunk else plain
             if head and len(piece) <= RECEIVE:  # in one packet with the head, not two
                 await stream.send_all(head + piece)
             else:
@@ -149,8 +152,25 @@ async def _send(stream: trio.SocketStream, answer: Answer, goes_on: bool) -> Non
                     await stream.send_all(head)
                 await stream.send_all(piece)
             head = b""
-    if head:
-        await stream.send_all(head)
+    end = b"0\r\n\r\n" if chunk else b""
+    if head or end:
+        await stream.send_all(head + end)
+
+
+def _chunked(piece: bytes | memoryview, most: int) -> bytes:
+    """The piece in chunks (RFC 9112, 7.1) of at most so many bytes."""
+    whole = bytes(piece)
+    parts = (whole[at : at + most] for at in range(0, len(whole), most))
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+
+
+async def _send_interim(stream: trio.SocketStream, status: int, number: int) -> None:
+    """So many interim answers, 1000 in a packet; -1: until the client goes."""
+    one = f"HTTP/1.1 {status} {_reason(status)}\r\n\r\n".encode()
+    while number:
+        count = 1000 if number < 0 else min(number, 1000)
+        await stream.send_all(one * count)
+        number -= count if number > 0 else 0
 
 
 async def _send_last(stream: trio.SocketStream, answer: Answer) -> None:
@@ -162,11 +182,17 @@ async def _send_last(stream: trio.SocketStream, answer: Answer) -> None:
 
 def _head(answer: Answer, goes_on: bool) -> bytes:
     lines = [f"HTTP/1.1 {answer.status} {_reason(answer.status)}"]
-    headers = {**answer.headers, "Content-Length": str(answer.length)}
+    headers = _framing(answer) | answer.headers
     if not goes_on:
         headers["Connection"] = "close"
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+def _framing(answer: Answer) -> dict[str, str]:
+    if answer.delivery.chunk_bytes:
+        return {"Transfer-Encoding": "chunked"}
+    return {} if answer.delivery.unstated else {"Content-Length": str(answer.length)}
 
 
 def _reason(status: int) -> str:
