@@ -192,10 +192,7 @@ def phonofs_1() -> Iterator[str]:
     )
     yield from items(STATUS)
     yield from [".Sh ENVIRONMENT", text("Every option of"), ".Xr phonofs.toml 5"]
-    yield text(
-        "can be given as a variable, PHONOFS_ and its name in capitals. Variables that Kubernetes "
-        "makes for a service, such as PHONOFS_SERVICE_HOST, are passed over."
-    )
+    yield text("can be given as a variable, PHONOFS_ and its name in capitals.")
     yield ".Sh FILES"
     yield from items(
         (

@@ -53,27 +53,6 @@ def test_the_default_table_is_the_profile_when_none_is_named(
     assert load("default", environment=environ).key == "k"
 
 
-@pytest.mark.parametrize("service", ["PHONOFS", "PHONOFS_METRICS"])
-def test_variables_of_a_service_named_phonofs_are_no_options(
-    service: str, environ: dict[str, str]
-) -> None:
-    """Kubernetes puts them into every pod of a name space that has such a Service."""
-    environ |= {
-        f"{service}_SERVICE_HOST": "10.0.0.7",
-        f"{service}_SERVICE_PORT": "9108",
-        f"{service}_SERVICE_PORT_METRICS": "9108",
-        f"{service}_PORT": "tcp://10.0.0.7:9108",
-        f"{service}_PORT_9108_TCP": "tcp://10.0.0.7:9108",
-        f"{service}_PORT_9108_TCP_PROTO": "tcp",
-        f"{service}_PORT_9108_TCP_PORT": "9108",
-        f"{service}_PORT_9108_TCP_ADDR": "10.0.0.7",
-        "PHONOFS_PAGE_SIZE": "7",
-    }
-    assert load("work", environment=environ).page_size == 7
-    with pytest.raises(UsageError, match="PHONOFS_PAGE_SIZES"):
-        load("work", environment=environ | {"PHONOFS_PAGE_SIZES": "7"})
-
-
 def test_without_any_file_the_defaults_hold(tmp_path: Path, environ: dict[str, str]) -> None:
     got = load("work", environment=environ)
     assert got.cache_dir == tmp_path / ".cache/phonofs/work"

@@ -23,12 +23,6 @@ from phonofs.errors import UsageError
 
 SYSTEM_FILE = Path("/etc/phonofs.toml")
 PREFIX = "PHONOFS_"
-_SERVICE_LINK = re.compile(
-    r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)",
-    re.ASCII,
-)
-"""What Kubernetes and Docker call the variables of a service named phonofs or phonofs-…, after
-PHONOFS_ (Kubernetes, "Accessing the Service"). No option is named so."""
 ZONE_LINK = Path("/etc/localtime")
 ZONE_FILE = Path("/etc/timezone")
 ZONE_FOLDER = "/zoneinfo/"
@@ -63,7 +57,7 @@ def _layers(
     variables = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX) and not _SERVICE_LINK.fullmatch(name.removeprefix(PREFIX))
+        if name.startswith(PREFIX)
     }
     yield Layer(Source.ENVIRONMENT, variables)
     for text in options:
