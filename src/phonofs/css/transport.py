@@ -1,4 +1,4 @@
-"""Requests and answers: the only user of httpx, together with :mod:`phonofs.css.wire`.
+"""Requests and answers. Together with ``wire`` and ``transport_errors`` the only user of httpx.
 
 Used by the token keeper and the client, on the event loop. Every request passes the gate, holds
 a slot until its body is closed, carries the token to the service's own origin only, and has
@@ -167,11 +167,13 @@ class Transport:
     ) -> "Stream":
         """As :meth:`stream`, for a caller that closes it: until then it holds a slot.
 
-        Raises Unavailable when there is no answer, Untrusted for its certificate, Malformed for
-        one that breaks the protocol; with ``bearer`` also what the keeper raises.
+        Raises Unavailable when there is no answer, also where the connection broke or what came
+        is not HTTP; Untrusted for its certificate; Malformed for a host that may not be asked and
+        for an answer that costs too much to read; with ``bearer`` also what the keeper raises.
         """
         origin = origin_of(ask.url)
-        assert bearer is None or origin == self.targets.api, "the token stays with the service"
+        if bearer is not None and origin != self.targets.api:
+            raise RuntimeError("the token stays with the service")
         hold, token = await self._admit(urgent, bearer)
         try:
             response = await self._send(ask, origin, token)
@@ -237,9 +239,15 @@ class Transport:
         extensions: dict[str, Any] = {"timeout": {"connect": self.timeout_s * 0.95}}
         if origin != self.targets.api:
             extensions["check_address"] = self.targets.check_address
-        return httpx.Request(
-            ask.method, ask.url, headers=headers, content=ask.body or None, extensions=extensions
-        )
+        try:
+            request = httpx.Request(
+                ask.method, ask.url, headers=headers, content=ask.body or None,
+                extensions=extensions,
+            )  # fmt: skip
+            _ = request.url.host  # only now is a name in another script decoded
+        except UnicodeError as error:
+            raise Malformed(f"{origin.host} is not the name of a host") from error
+        return request
 
     async def _check_server(self, response: httpx.Response) -> None:
         """Look at the address of a server that httpx reached, before its answer is used.
