@@ -130,9 +130,9 @@ class Stretches(trio.abc.Instrument):
 @contextlib.contextmanager
 def stretches() -> Iterator[Stretches]:
     """Measure this event loop; the garbage of other tests is not charged to it."""
-    instrument = Stretches()
     gc.collect()
     gc.freeze()
+    instrument = Stretches()
     trio.lowlevel.add_instrument(instrument)
     try:
         yield instrument
