@@ -1,9 +1,11 @@
 """Answers that end, go on or fall apart in ways that only a broken or hostile service sends."""
 
+import ipaddress
 import itertools
 import json
 import socket
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -351,28 +353,27 @@ async def test_alpn_names_http_1_1(
     assert chosen == ["http/1.1"]
 
 
-class Names(trio.abc.HostnameResolver):
-    """Every name has these addresses."""
+GETADDRINFO = socket.getaddrinfo
 
-    def __init__(self, *addresses: str) -> None:
-        self.addresses = addresses
 
-    async def getaddrinfo(self, host: Any, port: Any, *more: Any) -> Any:
-        return [
-            (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port, *rest))
-            for address in self.addresses
-            for family, rest in (
-                [(socket.AF_INET6, (0, 0))] if ":" in address else [(socket.AF_INET, ())]
-            )
-        ]
+def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Have every name lead to these addresses."""
 
-    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
-        raise NotImplementedError
+    def getaddrinfo(
+        host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
+        if flags & socket.AI_NUMERICHOST:
+            return GETADDRINFO(host, port, family, type, proto, flags)
+        return [each for address in addresses for each in GETADDRINFO(address, port, family, type)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("by_name", [True, False], ids=["a name", "an address"])
-async def test_nobody_inside_hears_of_a_redirect(address: str, by_name: bool) -> None:
+async def test_nobody_inside_hears_of_a_redirect(
+    address: str, by_name: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Refused before a connection is begun, not only before a byte is sent: no port scan."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
@@ -381,7 +382,7 @@ async def test_nobody_inside_hears_of_a_redirect(address: str, by_name: bool) ->
         pytest.skip("there is no IPv6 here")
     with listener:
         listener.setblocking(False)
-        trio.socket.set_custom_hostname_resolver(Names(address, address))
+        resolve(monkeypatch, address, address)
         host = "inner.example.net" if by_name else f"[{address}]" if ":" in address else address
         url = f"https://{host}:{listener.getsockname()[1]}/x"
         async with Transport("https://api.example.com", proxies={}, timeout_s=5) as way:
@@ -391,16 +392,81 @@ async def test_nobody_inside_hears_of_a_redirect(address: str, by_name: bool) ->
             listener.accept()
 
 
-async def test_of_several_addresses_any_that_answers_is_taken() -> None:
+async def test_of_several_addresses_any_that_answers_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The next one is tried when one refuses, and those of both families."""
     with hostile(lambda sock, _, n: bool(sock.sendall(sized(b"ok")) or True)) as server:
-        trio.socket.set_custom_hostname_resolver(Names("::1", "127.0.0.2", "127.0.0.1"))
+        resolve(monkeypatch, "::1", "127.0.0.2", "127.0.0.1")
         async with way_to(server, None) as way:
             assert await get(way, server) == (200, b"ok")
-        trio.socket.set_custom_hostname_resolver(Names("127.0.0.2", "127.0.0.3"))
+        resolve(monkeypatch, "127.0.0.2", "127.0.0.3")
         async with way_to(server, None) as way:
             with pytest.raises(Unavailable, match="Connection refused"):
                 await get(way, server)
+
+
+def own_address() -> str:
+    """A private address of this machine, beside loopback; '' if there is none. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("10.255.255.255", 9))
+        except OSError:
+            return ""
+        address = ipaddress.ip_address(sock.getsockname()[0])
+        return str(address) if address.is_private and not address.is_loopback else ""
+
+
+async def test_of_several_addresses_only_permitted_ones_are_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A service in a private network may lead to others there, but not to this very machine."""
+    if not (own := own_address()):
+        pytest.skip("this machine has no private address beside loopback")
+    with socket.create_server((own, 0)) as permitted:
+        port = permitted.getsockname()[1]
+        with socket.create_server(("127.0.0.1", port)) as refused:
+            refused.setblocking(False)
+            resolve(monkeypatch, "127.0.0.1", own)
+            async with Transport("https://10.0.0.5", proxies={}, timeout_s=0.3) as way:
+                with pytest.raises(Unavailable):
+                    await way.open(Ask("link", f"https://mixed.example.net:{port}/x"))
+            permitted.settimeout(5)
+            permitted.accept()[0].close()
+            with pytest.raises(BlockingIOError):
+                refused.accept()
+
+
+async def test_a_resolver_that_hangs_takes_no_thread_from_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Links to a name whose servers do not answer: other work in threads goes on."""
+    answered = threading.Event()
+
+    def getaddrinfo(
+        host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
+        if not flags & socket.AI_NUMERICHOST:
+            answered.wait(30)
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    try:
+        async with Transport(
+            "https://api.example.com", proxies={}, timeout_s=0.1, max_connections=64
+        ) as way:
+
+            async def ask() -> None:
+                with pytest.raises(Unavailable):
+                    await way.open(Ask("link", "https://stalls.example.net/x"))
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(64):
+                    nursery.start_soon(ask)
+            with trio.fail_after(5):
+                assert await trio.to_thread.run_sync(lambda: 1) == 1
+    finally:
+        answered.set()
 
 
 @pytest.mark.parametrize(

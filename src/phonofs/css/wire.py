@@ -48,6 +48,10 @@ UNSUPPORTED = frozenset({"HEAD", "CONNECT"})
 
 NO_BODY = frozenset({204, 304})
 
+RESOLVERS = 16
+"""Threads that look names up at a time; what the system's resolver makes of a name whose servers
+do not answer may take a minute."""
+
 Piece = bytes | memoryview
 
 
@@ -72,6 +76,7 @@ class WireTransport(httpx.AsyncBaseTransport):
         self._keep_alive_s = keep_alive_s
         self._in_use = in_use
         self._idle: dict[Origin, list[Connection]] = {}
+        self._resolvers = trio.CapacityLimiter(RESOLVERS)
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -150,7 +155,7 @@ class WireTransport(httpx.AsyncBaseTransport):
         context = self._context if origin.scheme == "https" else None
         check = request.extensions.get("check_address")
         try:
-            return await connect(origin.host, origin.port, context, check)
+            return await connect(origin.host, origin.port, context, check, self._resolvers)
         except (OSError, UnicodeError) as error:
             raise httpx.ConnectError("no connection") from error
 
