@@ -7,6 +7,7 @@
     ├── MountFailed          the mount could not be made              exit 32
     ├── ServiceError         what the service, or the way to it, did
     │   ├── CredentialsRefused   the token endpoint says no           exit 2, EACCES
+    │   │   └── CredentialsUnreadable  there is no key or secret to ask with  exit 1, EACCES
     │   ├── Unavailable          unreachable, throttled, 5xx, late    exit 3, EIO
     │   │   └── Untrusted        its certificate cannot be verified   exit 3, EIO
     │   ├── Refused              401 after a fresh token, 403         exit 2, EACCES
@@ -55,6 +56,15 @@ class CredentialsRefused(ServiceError):
     """The token endpoint does not accept the key and the secret."""
 
     exit_status = 2
+
+
+class CredentialsUnreadable(CredentialsRefused):
+    """The key or the secret cannot be read: a locked keyring, a file that others can read.
+
+    What mends it is wrong configuration; what it means for a reader is that nothing is granted.
+    """
+
+    exit_status = 1
 
 
 class Unavailable(ServiceError):

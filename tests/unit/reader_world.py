@@ -54,6 +54,7 @@ class FakeBody:
     total: int | None
     etag: str
     chunks: "FakeChunks"
+    sent_at: float
 
     def __aiter__(self) -> "FakeChunks":
         return self.chunks
@@ -128,6 +129,7 @@ class FakeService:
     way: str = "range"
     known: bool = True
     connections: int = 16
+    held_back_s: float = 0.0
     fault: Callable[[Asked, int], Fault | None] = no_fault
     sizes: dict[str, int] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
@@ -150,6 +152,8 @@ class FakeService:
         urgent: bool,
         etag: str | None = None,
     ) -> AsyncIterator[FakeBody]:
+        if self.held_back_s:
+            await trio.sleep(self.held_back_s)
         async with self.limiter:
             asked = Asked(record.id, start, stop, urgent, trio.current_time())
             self.asked.append(asked)
@@ -168,7 +172,7 @@ class FakeService:
                 end = min(size, stop) if self.way == "range" and stop is not None else size
                 chunks = FakeChunks(self, asked, begin, end, fault)
                 total = size if fault.total is None else fault.total
-                yield FakeBody(begin, end, total, fault.etag or "v1", chunks)
+                yield FakeBody(begin, end, total, fault.etag or "v1", chunks, asked.at)
             finally:
                 self.open_now -= 1
 

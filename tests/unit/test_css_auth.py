@@ -9,7 +9,14 @@ import trio
 
 from phonofs.config import Secret
 from phonofs.css.auth import Keeper
-from phonofs.errors import CredentialsRefused, Malformed, Unavailable, UsageError
+from phonofs.errors import (
+    CredentialsRefused,
+    CredentialsUnreadable,
+    Malformed,
+    Refused,
+    Unavailable,
+    UsageError,
+)
 from tests.unit.css_service import API, Service, connected
 
 
@@ -58,13 +65,59 @@ async def test_it_is_renewed_ahead_without_anybody_asking() -> None:
         assert service.tokens == 2
 
 
-async def test_never_more_often_than_once_a_second() -> None:
-    """However short a life the answers claim."""
+@pytest.mark.parametrize("life_s", [0, "0", "-1", "0.2"])
+async def test_a_life_of_nothing_is_not_believed(life_s: object) -> None:
+    """The token is used, and neither fetched again at once nor for every request."""
     service = Service()
-    service.life_s = 0
-    async with connected(service):
-        await trio.sleep(20)
-    assert 15 <= service.tokens <= 21
+    service.life_s = life_s
+    async with connected(service) as it:
+        for _ in range(60):
+            assert await it.read(0, 10)
+            await trio.sleep(1)
+    assert service.tokens == 1
+
+
+async def test_a_short_life_is_not_renewed_for_nobody() -> None:
+    """A mount that nobody uses does not ask for a token each second, for ever."""
+    service = Service()
+    service.life_s = "1"
+    async with connected(service) as it:
+        assert await it.read(0, 10)
+        await trio.sleep(3600)
+        assert service.tokens <= 3
+        assert await it.read(0, 10)
+    assert service.tokens <= 5
+
+
+async def test_tokens_that_are_never_accepted_are_asked_for_ever_more_slowly() -> None:
+    """401 to everything: a few in the first minute, then one in five minutes; then all is well."""
+    service = Service()
+    accepts = False
+    asked: list[float] = []
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/token"):
+            asked.append(trio.current_time() - start)
+        elif not accepts:
+            return httpx.Response(401)
+        return await service(request)
+
+    start = trio.current_time()
+    async with connected(handler) as it:
+        while trio.current_time() - start < 3600:
+            with pytest.raises(Refused):
+                await it.read(0, 10)
+            await trio.sleep(1)
+        assert len([at for at in asked if at < 60]) <= 10
+        assert len([at for at in asked if at > 600]) <= 12
+        accepts = True
+        assert await it.read(0, 10), "the token there is goes on being tried"
+        service.valid.clear()
+        await trio.sleep(301)
+        assert await it.read(0, 10), "after a quiet while a 401 renews at once"
+        await trio.sleep(3)
+        service.valid.clear()
+        assert await it.read(0, 10)
 
 
 async def test_a_401_renews_once_for_all_who_met_it() -> None:
@@ -150,7 +203,7 @@ async def test_retry_now_does_not_wait_for_the_pause() -> None:
         return "key", Secret("x")
 
     async with connected(Service(), credentials=credentials) as it:
-        with pytest.raises(UsageError):
+        with pytest.raises(CredentialsUnreadable, match="there is no secret"):
             await it.keeper.token()
         works = True
         await trio.sleep(2)
@@ -232,7 +285,7 @@ async def test_a_keyring_that_never_answers_holds_nobody_up() -> None:
         raise AssertionError
 
     async with connected(Service(), credentials=credentials) as it:
-        with pytest.raises(UsageError, match="keyring"):
+        with pytest.raises(CredentialsUnreadable, match="keyring"):
             await it.keeper.token()
 
 

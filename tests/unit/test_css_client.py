@@ -8,7 +8,7 @@ import trio
 
 from phonofs.errors import Gone, Malformed, Refused, Unavailable
 from phonofs.model import Query
-from tests.unit.css_service import Service, connected, record_json
+from tests.unit.css_service import Service, connected, record, record_json
 
 
 async def test_a_search_asks_for_what_the_query_says() -> None:
@@ -149,6 +149,91 @@ async def test_retry_after_is_obeyed_by_everything_at_once() -> None:
     assert len(times) == 22
     assert all(time - start >= 20 for time in times[1:])
     assert it.transport.statistics()["paused_s"] == 0
+
+
+async def test_a_pause_of_one_object_is_no_other_request_s() -> None:
+    """503 with ``Retry-After`` says nothing about other objects, nor about searches."""
+    service = Service()
+    service.records = [record_json("a")]
+    async with connected(service, read_deadline_s=60) as it:
+        await it.read(0, 10)
+        service.answers = [httpx.Response(503, headers={"Retry-After": "86400"})]
+        start = trio.current_time()
+        with pytest.raises(Unavailable) as caught:
+            await it.read(0, 10)
+        assert caught.value.retry_after_s == 600
+        assert await it.read(0, 10)
+        assert (await it.client.search("uk", Query())).count == 1
+        assert trio.current_time() == start
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_pause_of_the_token_endpoint_stops_nothing_else(status: int) -> None:
+    """Renewal is told to wait: what the valid token is good for goes on; then it is said."""
+    service = Service()
+    service.life_s = "1000"
+    times: list[float] = []
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/token"):
+            times.append(trio.current_time())
+            if len(times) == 2:
+                return httpx.Response(status, headers={"Retry-After": "400"})
+        return await service(request)
+
+    async with connected(handler, read_deadline_s=60) as it:
+        start = trio.current_time()
+        await it.keeper.token()
+        while trio.current_time() < start + 990:
+            before = trio.current_time()
+            assert await it.read(0, 10)
+            assert await it.client.regions() == ["uk"]
+            assert trio.current_time() == before
+            await trio.sleep(10)
+        assert len(times) == 2
+        await trio.sleep(20)
+        it.keeper.retry_now()
+        before = trio.current_time()
+        for _ in range(3):
+            with pytest.raises(Unavailable, match=str(status)):
+                await it.read(0, 10)
+        assert trio.current_time() == before, "nobody waits for a pause of which the end is known"
+        await trio.sleep(400)
+        assert await it.read(0, 10)
+    assert times[2] - times[1] > 399, "and it is kept to, whoever would like to try"
+    assert len(times) == 3
+
+
+@pytest.mark.parametrize("way", ["presign", "redirect"])
+async def test_a_pause_of_the_service_does_not_stop_the_store(way: str) -> None:
+    """A poll meets 429: reads by a link that lives, at another host, go on."""
+    service = Service(way)
+    async with connected(service, read_deadline_s=60) as it:
+        assert await it.read(0, 10)
+        service.answers = [httpx.Response(429, headers={"Retry-After": "86400"})]
+        with pytest.raises(Unavailable):
+            await it.client.search("uk", Query(), urgent=False)
+        start = trio.current_time()
+        for at in range(10, 100, 10):
+            assert await it.read(at, at + 10) == service.data[at : at + 10]
+        assert trio.current_time() == start
+        service.answers = [httpx.Response(429, headers={"Retry-After": "30"})]
+        with pytest.raises(Unavailable):
+            await it.read(0, 10)
+        with trio.move_on_after(29) as waited:
+            await it.read(0, 10)
+        assert waited.cancelled_caught, "the store has a pause of its own"
+
+
+async def test_waiting_for_leave_to_ask_is_no_latency() -> None:
+    """A body says when its request was sent: after the pause, and with a slot and a token."""
+    service = Service()
+    async with connected(service) as it:
+        service.answers = [httpx.Response(429, headers={"Retry-After": "20"})]
+        with pytest.raises(Unavailable):
+            await it.read(0, 10)
+        async with it.client.content(record(), 0, 10) as body:
+            assert trio.current_time() - body.sent_at < 1
 
 
 async def test_a_longer_pause_than_there_is_time_is_said_at_once() -> None:

@@ -2,11 +2,15 @@
 
 import random
 
+import httpx
+import pytest
 import trio
 import trio.testing
 
-from phonofs.css.slots import Gate, Slots
+from phonofs.css.slots import Gate, Hold, Slots
+from phonofs.css.transport import Ask, Transport
 from phonofs.urgency import Urgency
+from tests.unit.css_service import API, cancelled_at
 
 
 async def test_ahead_leaves_two_slots_free() -> None:
@@ -153,3 +157,70 @@ async def test_a_slot_that_was_given_back_cannot_be_promoted() -> None:
         slots.release(urgent=False)
         await trio.testing.wait_all_tasks_blocked()
         assert slots.statistics() == {"total": 6, "in_use": 4, "ahead_in_use": 3, "waiting": 0}
+
+
+async def test_one_that_waits_is_promoted_in_its_place() -> None:
+    """A reader comes upon a request that read-ahead has queued: not all others go before it."""
+    served: list[str] = []
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        served.append(request.url.path)
+        await trio.sleep(1)
+        return httpx.Response(200)
+
+    async with Transport(API, http=httpx.MockTransport(handler), max_connections=4) as way:
+
+        async def ask(path: str, urgent: bool | Urgency) -> None:
+            stream = await way.open(Ask("test", f"{API}/{path}"), urgent=urgent)
+            await stream.aclose()
+
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(ask, f"first-{number}", True)
+            await trio.testing.wait_all_tasks_blocked()
+            urgency = Urgency(False)
+            nursery.start_soon(ask, "promoted", urgency)
+            nursery.start_soon(ask, "ahead", False)
+            for number in range(40):
+                await trio.sleep(0.05)
+                nursery.start_soon(ask, f"{number}", True)
+                if number == 9:
+                    urgency.rise()
+        assert served.index("/promoted") < 4 + 4
+        assert served.index("/ahead") > len(served) - 5
+        assert way.statistics()["slots"] == {
+            "total": 4, "in_use": 0, "ahead_in_use": 0, "waiting": 0
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("rises", [0, 1, 2])
+async def test_who_waits_may_be_promoted_and_cancelled_at_any_step(rises: int) -> None:
+    """Before it has a slot, as it gets it, and afterwards: no slot is lost or counted twice."""
+    step, more = 0, True
+    while more:
+        step += 1
+        slots = Slots(3)
+        urgency = Urgency(False)
+
+        async def take(slots: Slots = slots, urgency: Urgency = urgency) -> None:
+            hold = await slots.take(urgency)
+            try:
+                await trio.lowlevel.checkpoint()
+            finally:
+                hold.release()
+
+        async with trio.open_nursery() as nursery:
+            holds = [await slots.take(True) for _ in range(3)]
+
+            async def others(
+                slots: Slots = slots, urgency: Urgency = urgency, holds: list[Hold] = holds
+            ) -> None:
+                for number, hold in enumerate(holds):
+                    if number == rises:
+                        urgency.rise()
+                    await trio.lowlevel.checkpoint()
+                    hold.release()
+
+            nursery.start_soon(others)
+            more = await cancelled_at(step, take)
+        assert slots.statistics() == {"total": 3, "in_use": 0, "ahead_in_use": 0, "waiting": 0}

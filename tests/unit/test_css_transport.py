@@ -1,6 +1,9 @@
 """The transport: deadlines, slots, what goes where, and its errors, by way of MockTransport."""
 
 import ssl
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -105,10 +108,35 @@ async def test_the_token_goes_to_the_service_only() -> None:
         await way.request(Ask("a", f"{API}/x"), limit_bytes=10, bearer=Fixed())
         await way.request(Ask("b", SECRET_URL), limit_bytes=10)
         for url in (SECRET_URL, "https://api.example.com:444/x", "http://api.example.com/x"):
-            with pytest.raises(AssertionError, match="stays with the service"):
+            with pytest.raises(RuntimeError, match="stays with the service"):
                 await way.open(Ask("c", url), bearer=Fixed())
     assert ["authorization" in request.headers for request in asked] == [True, False]
     assert ["check_address" in request.extensions for request in asked] == [False, True]
+
+
+OPTIMIZED = """
+import httpx, trio
+from tests.unit.test_css_transport import Ask, Fixed, SECRET_URL, transport
+
+async def main():
+    asked = []
+    async with transport(lambda request: asked.append(request) or httpx.Response(200)) as way:
+        try:
+            await way.open(Ask("c", SECRET_URL), bearer=Fixed())
+        except RuntimeError as error:
+            print(error)
+    print([request.headers.get("authorization") for request in asked])
+
+trio.run(main)
+"""
+
+
+def test_the_token_goes_to_the_service_only_however_python_is_run() -> None:
+    """Without assertions too."""
+    command = [sys.executable, "-O", "-c", OPTIMIZED]
+    folder = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout == "the token stays with the service\n[]\n"
 
 
 async def test_a_whole_answer_has_a_deadline_and_a_limit() -> None:

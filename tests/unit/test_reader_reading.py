@@ -266,3 +266,26 @@ async def test_a_read_ends_by_its_deadline():
             await w.read(handle, 0, 1000)
         assert trio.current_time() - began == pytest.approx(60)
         w.reader.release(handle)
+
+
+async def test_being_held_back_is_no_latency():
+    """After a pause that the service asked for, a byte further on is still asked for at once.
+
+    At 5 ms and 1 MB/s, waiting for bytes 400 KiB ahead takes 80 times as long as asking for them.
+    """
+    service = FakeService(latency_s=0.005, rate=1e6, held_back_s=50)
+    async with world(service) as w:
+        film = record(256 * MIB)
+        handles = [w.reader.open(film, 7) for _ in range(3)]
+        for number in range(6):
+            await w.read(handles[0], number * 16 * MIB, 128 * KIB)
+            service.held_back_s = 0
+            await trio.sleep(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.read, handles[1], 200 * MIB, 128 * KIB)
+            await trio.sleep(0.006)
+            began = trio.current_time()
+            await w.read(handles[2], 200 * MIB + 400 * KIB, 4 * KIB)
+            assert trio.current_time() - began < 0.1
+        for handle in handles:
+            w.reader.release(handle)

@@ -23,7 +23,10 @@ class Span:
 
 
 def asked_pause_s(status: int, headers: Headers, now_s: float) -> float | None:
-    """The pause that a throttling answer asks everybody for; ``now_s`` in epoch seconds."""
+    """The pause before the next try that an answer asks for; ``now_s`` in epoch seconds.
+
+    With a 429 the origin asks all requests for it, with any other status it is this request's.
+    """
     if not transient(status):
         return None
     return retry_after_s(headers.get("retry-after"), headers.get("date"), now_s)

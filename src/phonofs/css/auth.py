@@ -15,7 +15,13 @@ from phonofs.config import Secret
 from phonofs.css import oauth
 from phonofs.css.answers import failure
 from phonofs.css.transport import Ask, Token, Transport
-from phonofs.errors import CredentialsRefused, PhonofsError, ServiceError, Unavailable, UsageError
+from phonofs.errors import (
+    CredentialsRefused,
+    CredentialsUnreadable,
+    ServiceError,
+    Unavailable,
+    UsageError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +34,13 @@ LEAST_INTERVAL_S = 1.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 15.0
 """Pauses while the service cannot be reached: it is tried for as long as the mount lives."""
+
+SHORT_LIFE_S = 60.0
+"""A token that lives no longer is renewed ahead only if somebody asked for it."""
+
+LONGEST_REJECTION_PAUSE_S = 300.0
+"""A fresh token may be refused for minutes while a new key is being replicated, or for ever: then
+the pause before the next one doubles up to this, and the one there is goes on being tried."""
 
 DEAD_KEY_PAUSE_S = 30.0
 LONGEST_DEAD_KEY_PAUSE_S = 300.0
@@ -47,7 +60,8 @@ class Keeper:
 
     Owns the token, its generation (one more with every token fetched), and why there is none.
     Invariants: only :meth:`run` fetches, so there is at most one refresh at a time; ``_error`` is
-    set only while the last try failed; whoever waits is woken by every outcome of a try.
+    set only while the last try failed; whoever waits is woken by every outcome of a try; while
+    the service has asked for a pause, nobody waits for it to end.
     """
 
     def __init__(
@@ -62,8 +76,14 @@ class Keeper:
         self._credentials = credentials
         self._token: Token | None = None
         self._generation = 0
-        self._error: PhonofsError | None = None
+        self._error: ServiceError | None = None
         self._failures = 0
+        self._not_before = 0.0
+        self._rejection_pause_s = 0.0
+        self._rejected_at = float("-inf")
+        self._used = False
+        self._granted_at = 0.0
+        self._short_lived = False
         self._trying = False
         self._tried_at = -LEAST_INTERVAL_S
         self._renew_at = 0.0
@@ -88,13 +108,15 @@ class Keeper:
     async def token(self) -> Token:
         """The valid token; waits for the first one, and for the refresh that is under way.
 
-        Raises CredentialsRefused, UsageError or Unavailable where the last try failed and no
-        try is under way.
+        Raises CredentialsRefused or Unavailable where the last try failed and no try is under
+        way.
         """
+        self._used = True
         while True:
             if (token := self.current()) is not None:
                 return token
-            under_way = self._trying or self._wanted.is_set()
+            paused = trio.current_time() < self._not_before
+            under_way = self._trying or (self._wanted.is_set() and not paused)
             if self._error is not None and not under_way:
                 raise _again(self._error)
             if not under_way:
@@ -108,19 +130,29 @@ class Keeper:
         return None
 
     def reject(self, token: Token) -> None:
-        """The service answered 401 to ``token``: renew it now.
+        """The service answered 401 to ``token``: renew it, unless that has just been of no use.
 
         Of many who say so of one token, the first counts. It also covers what no deadline can:
         a token that ran out while the machine was suspended.
         """
-        if self._token is not None and token.generation == self._token.generation:
-            log.debug("the service no longer accepts the token; it is renewed")
-            self._rejected += 1
-            self._token = None
-            self._wanted.set()
+        if self._token is None or token.generation != self._token.generation:
+            return
+        now = trio.current_time()
+        if now - self._rejected_at > LONGEST_REJECTION_PAUSE_S:
+            self._rejection_pause_s = 0.0
+        self._rejected_at = now
+        if now - self._granted_at < self._rejection_pause_s:
+            return
+        longer_s = max(LEAST_INTERVAL_S, 2 * self._rejection_pause_s)
+        self._rejection_pause_s = min(longer_s, LONGEST_REJECTION_PAUSE_S)
+        log.debug("the service no longer accepts the token; it is renewed")
+        self._rejected += 1
+        self._token = None
+        self._wanted.set()
 
     def retry_now(self) -> None:
-        """Read the credentials again and try, without waiting for the pause to end (SIGHUP)."""
+        """Read the credentials again and try, without waiting for our own pause to end (SIGHUP)."""
+        self._rejection_pause_s = 0.0
         self._wanted.set()
 
     def statistics(self) -> dict[str, Any]:
@@ -140,17 +172,22 @@ class Keeper:
         }
 
     async def _until_due(self) -> None:
-        """Wait until it is time for the next try, or somebody wants it; a second at least."""
+        """Wait until it is time for the next try, or somebody wants it.
+
+        A second at least, and as long as the service asked for.
+        """
         with trio.move_on_at(self._renew_at):
             await self._wanted.wait()
-        await trio.sleep_until(self._tried_at + LEAST_INTERVAL_S)
+        if self._short_lived and not self._used and self._error is None:
+            await self._wanted.wait()
+        await trio.sleep_until(max(self._tried_at + LEAST_INTERVAL_S, self._not_before))
         self._wanted = trio.Event()
 
     async def _try(self) -> None:
         self._tried_at = trio.current_time()
         try:
             grant = await self._fetch()
-        except PhonofsError as error:
+        except ServiceError as error:
             self._note_failure(error)
         except Exception as error:
             log.exception("asking for a token failed")
@@ -160,7 +197,7 @@ class Keeper:
 
     async def _fetch(self) -> oauth.Grant:
         key, secret = await self._read_credentials()
-        ask = Ask("token", self._url, "POST", oauth.headers(key, secret), oauth.BODY)
+        ask = Ask("token", self._url, "POST", oauth.headers(key, secret), oauth.BODY, "token")
         answer = await self._transport.request(ask, limit_bytes=LARGEST_ANSWER)
         if answer.status == 200:
             return oauth.parse_grant(answer.body)
@@ -168,9 +205,14 @@ class Keeper:
         raise refusal or failure(answer.status, "a token", pause_s=answer.pause_s)
 
     async def _read_credentials(self) -> Credentials:
-        with trio.move_on_after(CREDENTIALS_S):
-            return await self._credentials()
-        raise UsageError("the key and the secret could not be read: is the keyring locked?")
+        try:
+            with trio.move_on_after(CREDENTIALS_S):
+                return await self._credentials()
+        except UsageError as error:
+            raise CredentialsUnreadable(str(error)) from error
+        raise CredentialsUnreadable(
+            "the key and the secret could not be read: is the keyring locked?"
+        )
 
     def _note_success(self, grant: oauth.Grant) -> None:
         if self._failures:
@@ -179,11 +221,13 @@ class Keeper:
         self._generation += 1
         self._fetched += 1
         self._token = Token(grant.token, self._generation, now + grant.life_s)
+        self._granted_at, self._used = now, False
+        self._short_lived = grant.life_s <= SHORT_LIFE_S
         self._renew_at = now + grant.life_s * random.uniform(*RENEW_AT)  # noqa: S311
-        self._error, self._failures = None, 0
+        self._error, self._failures, self._not_before = None, 0, 0.0
 
-    def _note_failure(self, error: PhonofsError) -> None:
-        refused = not isinstance(error, ServiceError) or isinstance(error, CredentialsRefused)
+    def _note_failure(self, error: ServiceError) -> None:
+        refused = isinstance(error, CredentialsRefused)
         first, longest = (
             (DEAD_KEY_PAUSE_S, LONGEST_DEAD_KEY_PAUSE_S)
             if refused
@@ -197,10 +241,12 @@ class Keeper:
         self._error = error
         asked_s = error.retry_after_s if isinstance(error, Unavailable) else None
         spread = random.uniform(0.8, 1.0)  # noqa: S311
-        self._renew_at = trio.current_time() + max(pause_s * spread, asked_s or 0.0)
+        now = trio.current_time()
+        self._not_before = now + (asked_s or 0.0)
+        self._renew_at = max(now + pause_s * spread, self._not_before)
 
 
-def _again(error: PhonofsError) -> PhonofsError:
+def _again(error: ServiceError) -> ServiceError:
     """A fresh copy of an error, since a raised one gathers the tracebacks of all who raised it."""
     if isinstance(error, Unavailable):
         return type(error)(str(error), error.retry_after_s)

@@ -68,6 +68,7 @@ class Body:
     stop   offset after the last promised byte, None where it is not said
     total  length of the whole object where the service said so
     etag   its ETag as sent, '' where there is none
+    sent_at  when its request was sent (trio's clock)
 
     A chunk that is a memoryview holds only until the next one is asked for. Raises Unavailable
     where the body ends early, Malformed where it is longer than promised.
@@ -78,6 +79,7 @@ class Body:
         self.stop = promise.stop
         self.total = promise.total
         self.etag = promise.etag
+        self.sent_at = stream.sent_at
         self._reached = promise.start
         self._stream = stream
         self._what = what

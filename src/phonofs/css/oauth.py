@@ -17,7 +17,9 @@ TOKEN_PATH = "/oauth/v2/token"  # noqa: S105 (a path)
 BODY = b"grant_type=client_credentials"
 
 ASSUMED_LIFE_S = 600
-"""Where the answer does not say; a third of the shortest life the documents show (1799 s)."""
+"""Where the answer does not say, or says less than a second, in which nothing could be asked; a
+third of the shortest life the documents show (1799 s). One that is dead before is met with a 401.
+"""
 
 LONGEST_LIFE_S = 86_400
 """A day: a token is renewed at least that often, whatever the answer says."""
@@ -77,7 +79,8 @@ def _life_s(value: object) -> float:
     text = str(value).strip()
     if not re.fullmatch(r"-?\d{1,12}(\.\d{1,12})?", text, re.ASCII):
         return ASSUMED_LIFE_S
-    return max(1.0, min(float(text), LONGEST_LIFE_S))
+    life_s = float(text)
+    return min(life_s, LONGEST_LIFE_S) if life_s >= 1 else ASSUMED_LIFE_S
 
 
 def _may_use_storage(answer: dict[str, Any]) -> bool:

@@ -2,8 +2,9 @@
 
 A URL in an answer (a redirect, a presigned URL) is input. It must be https; it may hold no user,
 and must not lead from a public service into this machine or its network. Names are checked here
-as texts, and once more by the address they turned out to have (:meth:`Targets.check_address`)
-before a byte is sent, so that a name that resolves to a private address does not get by.
+as texts, and once more by each address they turn out to have (:meth:`Targets.check_address`)
+before a connection to it is begun, so that a name that resolves to a private address does not get
+by, and nobody scans the network inside by redirects.
 """
 
 import ipaddress
@@ -18,11 +19,40 @@ LONGEST_URL = 8192
 MOST_HOPS = 5
 
 _PORTS = {"http": 80, "https": 443}
-_NAME = re.compile(r"(?!.*\.\.)[a-z0-9_]([a-z0-9_.-]{0,252})", re.ASCII)
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*{_LABEL}\.?", re.ASCII)
+"""A name of the DNS (RFC 1035, 2.3.4: a label has at most 63 characters), and with underscores,
+which buckets may have."""
+
 _NUMBER = re.compile(r"(0x[0-9a-f]*|\d+)", re.ASCII)
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+_EMBEDDING = [
+    (ipaddress.IPv6Network(network), place)
+    for network, place in (
+        ("::ffff:0:0/96", 12),  # IPv4-mapped (RFC 4291, 2.5.5.2)
+        ("::ffff:0:0:0/96", 12),  # IPv4-translated (RFC 7915)
+        ("64:ff9b::/96", 12),  # NAT64 (RFC 6052)
+        ("2002::/16", 2),  # 6to4 (RFC 3056)
+        ("::/96", 12),  # IPv4-compatible (RFC 4291, 2.5.5.1)
+    )
+]
+"""Where an IPv6 address leads to an IPv4 address, and where in it that one stands."""
+
+_ISATAP = re.compile(rb".{8}[\x00\x02]\x00\x5e\xfe.{4}", re.DOTALL)
+"""Under any prefix (RFC 5214, 6.1); the last four bytes are the IPv4 address."""
+
+_NOT_PUBLIC = [
+    ipaddress.ip_network(network)
+    for network in (
+        "fec0::/10",  # site-local (RFC 3879)
+        "64:ff9b:1::/48",  # NAT64 of a network's own (RFC 8215)
+        "2001::/32",  # Teredo (RFC 4380)
+        "5f00::/16",  # SRv6 (RFC 9602)
+    )
+]
+"""Addresses of other uses that :mod:`ipaddress` takes for public ones, in this or that version."""
 
 
 class Origin(NamedTuple):
@@ -84,7 +114,7 @@ class Targets:
             return
         inside = address.is_loopback or address.is_link_local or address.is_unspecified
         if inside or not (self._private or _is_public(address)):
-            raise Malformed(f"the service points to the private address {address}: refused")
+            raise Malformed(f"the service points to the private address {text}: refused")
 
     def _check_host(self, origin: Origin) -> None:
         name = origin.host.rstrip(".")
@@ -100,19 +130,25 @@ class Targets:
 
 
 def _address(host: str) -> _Address | None:
-    """The address a text is, with one that an IPv6 address wraps taken out."""
+    """The address a text is, with one that an IPv6 address embeds taken out."""
     try:
         address: _Address = ipaddress.ip_address(host.split("%")[0])
     except ValueError:
         return None
     if isinstance(address, ipaddress.IPv6Address):
-        if address in _NAT64:
+        if address.is_loopback or address.is_unspecified:
+            return address
+        for network, place in _EMBEDDING:
+            if address in network:
+                return ipaddress.IPv4Address(address.packed[place : place + 4])
+        if _ISATAP.fullmatch(address.packed):
             return ipaddress.IPv4Address(address.packed[-4:])
-        return address.ipv4_mapped or address.sixtofour or address
     return address
 
 
 def _is_public(address: _Address) -> bool:
+    if any(address in network for network in _NOT_PUBLIC):
+        return False
     return address.is_global and not address.is_multicast
 
 

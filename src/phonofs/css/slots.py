@@ -1,4 +1,4 @@
-"""Who may send a request now: slots in front of the connections, and the gate before them.
+"""Limits the requests that run at a time, and keeps to the pauses that the service asks for.
 
 Used by the transport, on the event loop only. httpx's pool jams for good when requests are
 cancelled while it is contended (httpcore #1093); with a slot held until the body is closed it is
@@ -6,6 +6,8 @@ never contended. Taking a slot may wait, giving it back never does.
 """
 
 import random
+from bisect import insort
+from collections.abc import Hashable
 
 import trio
 
@@ -15,13 +17,27 @@ KEPT_FREE = 2
 """Slots that requests nobody waits for leave to those somebody waits for."""
 
 
+class _Waiter:
+    """A request that waits for a slot: since when, as what, and whether it has one."""
+
+    __slots__ = ("event", "number", "urgent")
+
+    def __init__(self, number: int, urgent: bool) -> None:
+        self.number = number
+        self.urgent = urgent
+        self.event = trio.Event()
+
+    def __lt__(self, other: "_Waiter") -> bool:
+        return self.number < other.number
+
+
 class Slots:
     """At most ``total`` requests at a time, of which at most ``ahead`` nobody waits for.
 
     Owns who holds and who waits. Invariants: ``0 <= in_use <= total``; ``0 <= ahead_in_use <=
-    min(in_use, ahead)``; nobody is parked while there is a slot they may have. What a reader
-    waits for goes first (two limiters one behind the other would let read-ahead queue up before
-    it).
+    min(in_use, ahead)``; nobody waits while there is a slot they may have. Requests that a reader
+    waits for go first, each kind in the order in which they came. A request that a reader begins
+    to wait for while it waits itself changes over, and keeps its place by the time it came.
     """
 
     def __init__(self, total: int) -> None:
@@ -29,17 +45,52 @@ class Slots:
         self.ahead = max(1, total - KEPT_FREE)
         self.in_use = 0
         self.ahead_in_use = 0
-        self._urgent_line = trio.lowlevel.ParkingLot()
-        self._ahead_line = trio.lowlevel.ParkingLot()
+        self._came = 0
+        self._urgent_line: list[_Waiter] = []
+        self._ahead_line: list[_Waiter] = []
 
     async def acquire(self, *, urgent: bool) -> None:
         """Wait for a slot and take it; a cancelled wait takes none. A checkpoint."""
+        await self._acquire(urgent)
+
+    async def _acquire(self, urgency: bool | Urgency) -> bool:
+        """As :meth:`acquire`; whether the slot counts as one that somebody waits for."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        urgent = bool(urgency)
         if self._free(urgent=urgent):
             self._take(urgent=urgent)
             await self._checkpoint(urgent=urgent)
-        else:
-            await (self._urgent_line if urgent else self._ahead_line).park()
+            return urgent
+        self._came += 1
+        waiter = _Waiter(self._came, urgent)
+        self._line(urgent).append(waiter)
+        if isinstance(urgency, Urgency) and not urgent:
+            urgency.on_rise = lambda: self._change_over(waiter)
+        try:
+            await waiter.event.wait()
+        except BaseException:
+            if waiter.event.is_set():
+                self.release(urgent=waiter.urgent)
+            else:
+                self._line(waiter.urgent).remove(waiter)
+            raise
+        finally:
+            if isinstance(urgency, Urgency):
+                urgency.on_rise = None
+        return waiter.urgent
+
+    def _line(self, urgent: bool) -> list[_Waiter]:
+        return self._urgent_line if urgent else self._ahead_line
+
+    def _change_over(self, waiter: _Waiter) -> None:
+        """Somebody begins to wait for a request that waits for its slot, or has just got one."""
+        if waiter.event.is_set():
+            waiter.urgent = self.promote()
+            return
+        self._ahead_line.remove(waiter)
+        waiter.urgent = True
+        insort(self._urgent_line, waiter)
+        self._hand_on()
 
     def release(self, *, urgent: bool) -> None:
         """Give a slot back, and hand it on."""
@@ -49,21 +100,17 @@ class Slots:
         self._hand_on()
 
     def _hand_on(self) -> None:
-        while self._urgent_line and self._free(urgent=True):
-            self._take(urgent=True)
-            self._urgent_line.unpark()
-        while self._ahead_line and self._free(urgent=False):
-            self._take(urgent=False)
-            self._ahead_line.unpark()
+        for line, urgent in ((self._urgent_line, True), (self._ahead_line, False)):
+            while line and self._free(urgent=urgent):
+                self._take(urgent=urgent)
+                line.pop(0).event.set()
 
     async def take(self, urgent: bool | Urgency) -> "Hold":
-        """The same as :meth:`acquire`, for a request that may become urgent while it runs."""
-        as_urgent = bool(urgent)
-        await self.acquire(urgent=as_urgent)
-        return Hold(self, urgent, as_urgent)
+        """The same as :meth:`acquire`, for a request that may become urgent at any time."""
+        return Hold(self, urgent, await self._acquire(urgent))
 
     def promote(self) -> bool:
-        """For one that holds a slot and was not urgent somebody waits now; whether it counts so.
+        """Have a slot that was taken ahead count as one that somebody waits for; whether it does.
 
         Another may go ahead in its place while that leaves a slot free for who comes next.
         """
@@ -125,7 +172,7 @@ class Hold:
 
 
 class Gate:
-    """Closed while the service has asked for a pause; everything passes it before it is sent.
+    """Closed while a pause lasts that the service asked for; requests pass it before they are sent.
 
     Owns until when (trio's clock). A later and shorter wish does not open it earlier.
     """
@@ -153,3 +200,34 @@ class Gate:
         while (closed_s := self.closed_s) > 0:
             spread_s = min(1.0, self._length_s * self.SPREAD) * random.random()  # noqa: S311
             await trio.sleep(closed_s + spread_s)
+
+
+class Gates:
+    """A gate for each ``key``, so that one origin's pause is no other's.
+
+    Owns those that are closed.
+    """
+
+    def __init__(self) -> None:
+        self._closed: dict[Hashable, Gate] = {}
+
+    def close(self, key: Hashable, pause_s: float) -> None:
+        """Nothing of ``key`` passes for ``pause_s`` seconds from now."""
+        self._closed = {each: gate for each, gate in self._closed.items() if gate.closed_s}
+        self._closed.setdefault(key, Gate()).close(pause_s)
+
+    def closed_s(self, key: Hashable) -> float:
+        """For how many more seconds the gate of ``key`` is closed; 0 while it is open."""
+        gate = self._closed.get(key)
+        return gate.closed_s if gate is not None else 0.0
+
+    @property
+    def longest_s(self) -> float:
+        """The longest of all pauses that are left, in seconds."""
+        return max((gate.closed_s for gate in self._closed.values()), default=0.0)
+
+    async def passed(self, key: Hashable) -> None:
+        """Wait until the gate of ``key`` is open; a checkpoint only when it is not."""
+        gate = self._closed.get(key)
+        if gate is not None:
+            await gate.passed()

@@ -14,6 +14,7 @@ def trusting() -> ssl.SSLContext:
     """
     context = ssl.create_default_context() if _openssl_has_store() else _distribution_store()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])  # some gateways take HTTP/2 for granted otherwise
     return context
 
 

@@ -1,9 +1,10 @@
-"""Requests and answers: the only user of httpx, together with :mod:`phonofs.css.wire`.
+"""Requests and answers. Together with ``wire`` and ``transport_errors`` the only user of httpx.
 
-Used by the token keeper and the client, on the event loop. Every request passes the gate, holds
-a slot until its body is closed, carries the token to the service's own origin only, and has
-deadlines: ``timeout_s`` to the answer's head, the same for each chunk, and a least speed. Nothing
-is followed, decoded or tried again here. Errors are our own and quote no query, header or body.
+Used by the token keeper and the client, on the event loop. Every request passes the gate of its
+origin, holds a slot until its body is closed, carries the token to the service's own origin only,
+and has deadlines: ``timeout_s`` to the answer's head, the same for each chunk, and a least speed.
+Nothing is followed, decoded or tried again here. Errors are our own and quote no query, header or
+body.
 """
 
 import logging
@@ -24,7 +25,7 @@ from phonofs.css.answers import Headers, asked_pause_s, content_length
 from phonofs.css.origins import Origin, Targets, origin_of
 from phonofs.css.pace import Pace
 from phonofs.css.proxies import environment_proxies, proxy_for, through
-from phonofs.css.slots import Gate, Hold, Slots
+from phonofs.css.slots import Gates, Hold, Slots
 from phonofs.css.tls import trusting
 from phonofs.css.transport_errors import EXPECTED, explained
 from phonofs.css.wire import WireBody, WireTransport
@@ -66,13 +67,17 @@ class Bearer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request: its ``kind`` for the statistics, and what is sent."""
+    """One request: its ``kind`` for the statistics, and what is sent.
+
+    ``throttled_with`` names the requests to the same origin that a 429 pauses together.
+    """
 
     kind: str
     url: str = field(repr=False)
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
+    throttled_with: str = "storage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ class Counts:
 class Transport:
     """The way to the service. An async context manager; leaving it closes all connections.
 
-    Owns the connections, the slots, the gate and the counts.
+    Owns the connections, the slots, the gates and the counts.
     """
 
     def __init__(
@@ -120,7 +125,7 @@ class Transport:
         """
         self.targets = Targets(api_url)
         self.slots = Slots(max_connections)
-        self.gate = Gate()
+        self.gates = Gates()
         self.timeout_s = timeout_s
         self._context = trusting() if context is None and http is None else context
         self._proxies = environment_proxies() if proxies is None else dict(proxies)
@@ -167,26 +172,30 @@ class Transport:
     ) -> "Stream":
         """As :meth:`stream`, for a caller that closes it: until then it holds a slot.
 
-        Raises Unavailable when there is no answer, Untrusted for its certificate, Malformed for
-        one that breaks the protocol; with ``bearer`` also what the keeper raises.
+        Raises Unavailable when there is no answer, also where the connection broke or what came
+        is not HTTP; Untrusted for its certificate; Malformed for a host that may not be asked and
+        for an answer that costs too much to read; with ``bearer`` also what the keeper raises.
         """
         origin = origin_of(ask.url)
-        assert bearer is None or origin == self.targets.api, "the token stays with the service"
-        hold, token = await self._admit(urgent, bearer)
+        if bearer is not None and origin != self.targets.api:
+            raise RuntimeError("the token stays with the service")
+        throttled = origin, ask.throttled_with
+        hold, token = await self._admit(urgent, bearer, throttled)
+        sent_at = trio.current_time()
         try:
             response = await self._send(ask, origin, token)
-            stream = Stream(self, ask, origin.host, response, token, hold)
+            stream = Stream(self, ask, origin.host, response, token, hold, sent_at)
         except BaseException as error:
             hold.release()
             if isinstance(error, ServiceError):
                 self.counts.errors[type(error).__name__] += 1
             raise
-        if stream.pause_s:
-            self.gate.close(stream.pause_s)
+        if stream.pause_s and stream.status == 429:
+            self.gates.close(throttled, stream.pause_s)
         return stream
 
     def statistics(self) -> dict[str, Any]:
-        """Requests by kind, errors by class, bytes received, slots, and how long the gate is shut.
+        """Requests by kind, errors by class, bytes received, slots, and the longest pause left.
 
         ``slots`` as in :meth:`Slots.statistics`.
         """
@@ -195,23 +204,23 @@ class Transport:
             "errors": dict(self.counts.errors),
             "received_bytes": self.counts.received_bytes,
             "slots": self.slots.statistics(),
-            "paused_s": round(self.gate.closed_s, 3),
+            "paused_s": round(self.gates.longest_s, 3),
         }
 
     async def _admit(
-        self, urgent: bool | Urgency, bearer: Bearer | None
+        self, urgent: bool | Urgency, bearer: Bearer | None, throttled: tuple[Origin, str]
     ) -> tuple[Hold, Token | None]:
-        """Hold a slot, with the gate open and a token valid at that very moment.
+        """Hold a slot, with no pause asked for and a token valid at that very moment.
 
-        Nobody waits for the gate or a token while holding a slot: the keeper needs one too.
+        Nobody waits for a gate or a token while holding a slot: the keeper needs one too.
         """
         while True:
             if bearer is not None:
                 await bearer.token()
-            await self.gate.passed()
+            await self.gates.passed(throttled)
             hold = await self.slots.take(urgent)
             token = bearer.current() if bearer is not None else None
-            if not self.gate.closed_s and (bearer is None or token is not None):
+            if not self.gates.closed_s(throttled) and (bearer is None or token is not None):
                 return hold, token
             hold.release()
 
@@ -237,9 +246,15 @@ class Transport:
         extensions: dict[str, Any] = {"timeout": {"connect": self.timeout_s * 0.95}}
         if origin != self.targets.api:
             extensions["check_address"] = self.targets.check_address
-        return httpx.Request(
-            ask.method, ask.url, headers=headers, content=ask.body or None, extensions=extensions
-        )
+        try:
+            request = httpx.Request(
+                ask.method, ask.url, headers=headers, content=ask.body or None,
+                extensions=extensions,
+            )  # fmt: skip
+            _ = request.url.host  # only now is a name in another script decoded
+        except UnicodeError as error:
+            raise Malformed(f"{origin.host} is not the name of a host") from error
+        return request
 
     async def _check_server(self, response: httpx.Response) -> None:
         """Look at the address of a server that httpx reached, before its answer is used.
@@ -291,6 +306,7 @@ class Stream:
     """An answer whose body is still to come: an async iterator over its chunks, in order.
 
     Holds a slot until its last byte came, or :meth:`aclose`, which may be called more than once.
+    ``sent_at`` (trio's clock) is when the request was sent: it had its slot, token and pause then.
     """
 
     def __init__(
@@ -301,11 +317,13 @@ class Stream:
         response: httpx.Response,
         token: Token | None,
         hold: Hold,
+        sent_at: float,
     ) -> None:
         self.status = response.status_code
         self.headers: Headers = {key.lower(): value for key, value in response.headers.items()}
         self.token = token
         self.url = ask.url
+        self.sent_at = sent_at
         self._host = host
         self.pause_s = asked_pause_s(self.status, self.headers, time.time())
         self._transport = transport

@@ -2,8 +2,9 @@
 
 Used by :mod:`phonofs.css.transport`, which guards it as it guards httpx's own: slots, deadlines,
 checks. A body of known length comes straight from the socket as views of one reused buffer. A
-head that is plain is read in one step (:mod:`phonofs.css.heads`); all other heads and bodies are
-h11's. Proxies are left to httpx's own transport.
+head that is plain is read in one step (:mod:`phonofs.css.heads`), every other by h11; what a head
+may cost is bounded, and so is a chunk (:mod:`phonofs.css.chunked`). Proxies are left to httpx's
+own transport.
 
 A connection goes back only after its answer was read to its end; in every other case, whatever
 was cancelled or failed, it is closed at once and synchronously.
@@ -19,10 +20,13 @@ from typing import Any
 
 import h11
 import httpx
+import trio
 
+from phonofs.css.chunked import ChunkedDecoder, ChunkedError
 from phonofs.css.connection import BUFFER_BYTES, Connection, connect
 from phonofs.css.heads import Head, plain_head, request_head
 from phonofs.css.origins import Origin
+from phonofs.errors import Malformed
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +36,21 @@ PLAIN_BYTES = 1 << 13
 HEAD_BYTES = 1 << 14
 """Read at a time for h11; what it holds of the body is copied."""
 
+STEP_BYTES = 1 << 11
+"""What h11 is given before others get their turn: 100 interim answers in it take it 10 ms."""
+
 LARGEST_HEAD = 1 << 16
+MOST_LINES = 1000
+"""Of one answer's head and all interim answers (1xx) before it, together."""
+
+UNSUPPORTED = frozenset({"HEAD", "CONNECT"})
+"""What these are answered with ends in another place than that of all others (RFC 9112, 6.3)."""
 
 NO_BODY = frozenset({204, 304})
+
+RESOLVERS = 16
+"""Threads that look names up at a time; what the system's resolver makes of a name whose servers
+do not answer may take a minute."""
 
 Piece = bytes | memoryview
 
@@ -60,6 +76,7 @@ class WireTransport(httpx.AsyncBaseTransport):
         self._keep_alive_s = keep_alive_s
         self._in_use = in_use
         self._idle: dict[Origin, list[Connection]] = {}
+        self._resolvers = trio.CapacityLimiter(RESOLVERS)
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -69,6 +86,8 @@ class WireTransport(httpx.AsyncBaseTransport):
         byte of an answer on one goes again on a new one, once; anything else, which must not
         go twice, begins with a new one.
         """
+        if request.method in UNSUPPORTED:
+            raise httpx.UnsupportedProtocol(f"{request.method} is not supported")
         url = request.url
         port = url.port or (443 if url.scheme == "https" else 80)
         origin = Origin(url.scheme, url.raw_host.decode("ascii"), port)
@@ -136,8 +155,8 @@ class WireTransport(httpx.AsyncBaseTransport):
         context = self._context if origin.scheme == "https" else None
         check = request.extensions.get("check_address")
         try:
-            return await connect(origin.host, origin.port, context, check)
-        except OSError as error:
+            return await connect(origin.host, origin.port, context, check, self._resolvers)
+        except (OSError, UnicodeError) as error:
             raise httpx.ConnectError("no connection") from error
 
     async def _exchange(
@@ -145,7 +164,7 @@ class WireTransport(httpx.AsyncBaseTransport):
     ) -> httpx.Response:
         """Send the request and read the answer's head. Closes the connection where it fails."""
         try:
-            begun = await _ask(connection, request)
+            begun = await _ask(connection, request, origin.host)
             body = WireBody(self, origin, connection, begun)
             return httpx.Response(begun.status, headers=begun.headers, stream=body)
         except BaseException:
@@ -157,7 +176,8 @@ class WireBody(httpx.AsyncByteStream):
     """The body of an answer: an async iterator over views that hold until the next one.
 
     Owns the connection until the body is at its end, or closed. ``_left`` counts the bytes still
-    to come straight from the socket; None: h11 decodes, and says where the end is.
+    to come straight from the socket; None: ``_chunked`` says where the end is, or, where that is
+    None too, the end of the connection does.
     """
 
     def __init__(
@@ -166,7 +186,7 @@ class WireBody(httpx.AsyncByteStream):
         self._transport = transport
         self._origin = origin
         self._connection: Connection | None = connection
-        self._machine = begun.machine
+        self._chunked = begun.chunked
         self._stays = begun.stays
         self._first = begun.first
         self._left: int | None = None
@@ -215,15 +235,19 @@ class WireBody(httpx.AsyncByteStream):
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if self.over and self._may_stay():
+        if self.over and self._stays:
             self._transport.give_back(self._origin, connection)
         else:
             connection.close()
 
     async def _receive(self, connection: Connection) -> Piece:
-        if self._left is None:
-            return await self._receive_decoded(connection)
-        return self._took(await connection.receive(self._left))
+        if self._left is not None:
+            return self._took(await connection.receive(self._left))
+        if self._chunked is not None:
+            return await self._receive_chunks(connection, self._chunked)
+        piece = await connection.receive(BUFFER_BYTES)
+        self._ended = not piece
+        return piece
 
     def _took(self, view: memoryview) -> memoryview:
         if not view:
@@ -233,21 +257,22 @@ class WireBody(httpx.AsyncByteStream):
         self._ended = self._left == 0
         return view
 
-    async def _receive_decoded(self, connection: Connection) -> Piece:
-        """Through h11; an empty piece at the end."""
-        assert self._machine is not None
-        while not self._ended and not self._first:
-            self._first, self._ended = _decoded(self._machine)
-            if not self._first and not self._ended:
-                self._machine.receive_data(bytes(await connection.receive(HEAD_BYTES * 4)))
-        return self._first.pop(0) if self._first else b""
-
-    def _may_stay(self) -> bool:
-        """HTTP/1.1, no ``Connection: close``, and nothing came after the end."""
-        machine = self._machine
-        if machine is None:
-            return self._stays
-        return machine.our_state is h11.DONE and machine.trailing_data == (b"", False)
+    async def _receive_chunks(self, connection: Connection, chunked: ChunkedDecoder) -> Piece:
+        """What the next chunks hold; an empty piece at the end."""
+        await trio.lowlevel.checkpoint()  # many chunks may be here already
+        while True:
+            piece = chunked.decode()
+            if chunked.wasteful:
+                raise Malformed(f"{self._origin.host} sends its answer in too many small pieces")
+            if chunked.ended:
+                self._ended = True
+                self._stays = self._stays and not chunked.leftover
+            if piece or self._ended:
+                return piece
+            data = await connection.receive(BUFFER_BYTES)
+            if not data:
+                raise httpx.RemoteProtocolError("the body ended early")
+            chunked.feed(data)
 
     def drop(self) -> None:
         """Close the connection: what comes of it is of no more use."""
@@ -278,7 +303,7 @@ class _Dropping:
         self._body.drop()
         if isinstance(error, OSError):
             raise httpx.ReadError(type(error).__name__) from error
-        if isinstance(error, h11.RemoteProtocolError):
+        if isinstance(error, ChunkedError):
             raise httpx.RemoteProtocolError("not HTTP") from error
 
 
@@ -290,21 +315,21 @@ class _Silent(Exception):
 class _Begun:
     """An answer of which the head has come.
 
-    first    what came of the body with it, decoded; a view holds until more is received
-    length   that of the body; None where h11 finds its end
-    machine  h11 at work; None for a plain head
-    stays    of a plain one: whether the connection can be used again
+    first    what came of a body of known length with it; a view holds until more is received
+    length   that of the body; None where ``chunked`` or the end of the connection says it
+    chunked  decodes the body, with what came of it
+    stays    whether the connection can be used again after it, if nothing comes behind the body
     """
 
     status: int
     headers: list[tuple[bytes, bytes]]
     first: list[Piece]
     length: int | None
-    machine: h11.Connection | None = None
+    chunked: ChunkedDecoder | None = None
     stays: bool = False
 
 
-async def _ask(connection: Connection, request: httpx.Request) -> _Begun:
+async def _ask(connection: Connection, request: httpx.Request, host: str) -> _Begun:
     """Send a request and receive until the answer's head is there."""
     message = request_head(request.method, request.url.raw_path, request.headers.raw)
     if message is None:
@@ -319,7 +344,7 @@ async def _ask(connection: Connection, request: httpx.Request) -> _Begun:
         head = plain_head(bytes(view[:PLAIN_BYTES]))
         if head is not None:
             return _plain(head, view)
-        return await _read_head(connection, request, bytes(view))
+        return await _read_head(connection, request, bytes(view), host)
     except OSError as error:
         if not heard:
             raise _Silent(type(error).__name__) from error
@@ -332,11 +357,13 @@ def _plain(head: Head, view: memoryview) -> _Begun:
     rest = view[head.size : head.size + head.length]
     more = len(view) > head.size + head.length
     first: list[Piece] = [rest] if rest else []
-    return _Begun(head.status, head.headers, first, head.length, None, head.stays and not more)
+    return _Begun(head.status, head.headers, first, head.length, stays=head.stays and not more)
 
 
-async def _read_head(connection: Connection, request: httpx.Request, data: bytes) -> _Begun:
-    """The same by h11, with what has come so far."""
+async def _read_head(
+    connection: Connection, request: httpx.Request, data: bytes, host: str
+) -> _Begun:
+    """The same by h11, with what has come so far; in small steps, and not for ever."""
     machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
     machine.send(h11.Request(
         method=request.method, target=request.url.raw_path, headers=request.headers.raw
@@ -344,40 +371,63 @@ async def _read_head(connection: Connection, request: httpx.Request, data: bytes
     if request.content:
         machine.send(h11.Data(data=request.content))
     machine.send(h11.EndOfMessage())
-    machine.receive_data(data)
+    size = lines = 0
+    while True:
+        for at in range(0, len(data) or 1, STEP_BYTES):
+            step = data[at : at + STEP_BYTES]
+            machine.receive_data(step)
+            event = _final_head(machine)
+            if event is not None:
+                return _begun(event, machine.trailing_data[0] + data[at + STEP_BYTES :])
+            size += len(step)
+            lines += step.count(b"\n")
+            if size > LARGEST_HEAD or lines > MOST_LINES:
+                raise Malformed(f"{host} sends too much before the body of its answer")
+            await trio.lowlevel.checkpoint()
+        data = bytes(await connection.receive(HEAD_BYTES))
+
+
+def _final_head(machine: h11.Connection) -> h11.Response | None:
+    """The head of the answer itself; None where it is not whole yet."""
     while True:
         event = machine.next_event()
         if isinstance(event, h11.Response):
-            break
+            return event
         if event is h11.NEED_DATA:
-            machine.receive_data(bytes(await connection.receive(HEAD_BYTES)))
-        elif not isinstance(event, h11.InformationalResponse):
+            return None
+        if not isinstance(event, h11.InformationalResponse):
             raise httpx.RemoteProtocolError("no answer")
-    length = _length(event)
-    first = _decoded(machine)[0] if length is not None else []
-    return _Begun(event.status_code, list(event.headers.raw_items()), first, length, machine)
 
 
-def _decoded(machine: h11.Connection) -> tuple[list[Piece], bool]:
-    """What h11 has of the body already, and whether that was the end of it."""
-    pieces: list[Piece] = []
-    while True:
-        event = machine.next_event()
-        if isinstance(event, h11.Data):
-            pieces.append(bytes(event.data))
-            continue
-        return pieces, isinstance(event, h11.EndOfMessage)
+def _begun(head: h11.Response, rest: bytes) -> _Begun:
+    """The answer that begins with a head; ``rest`` is what came after it.
+
+    Lengths beside ``Transfer-Encoding`` count for nothing, and neither is such a connection used
+    again: two who read it differently would be a way to smuggle an answer in (RFC 9112, 6.3).
+    """
+    names = dict(head.headers)
+    chunked, sized = b"transfer-encoding" in names, b"content-length" in names
+    closes = any(
+        name == b"connection" and b"close" in value.lower() for name, value in head.headers
+    )
+    stays = head.http_version == b"1.1" and not closes and not (chunked and sized)
+    begun = _Begun(head.status_code, list(head.headers.raw_items()), [], None, stays=stays)
+    if head.status_code in NO_BODY:
+        begun.length = 0
+    elif chunked:
+        begun.chunked = ChunkedDecoder()
+        begun.chunked.feed(rest)
+        return begun
+    elif sized:
+        begun.length = int(names[b"content-length"])
+    else:
+        begun.stays = False
+    first = rest if begun.length is None else rest[: begun.length]
+    begun.first = [first] if first else []
+    begun.stays = begun.stays and len(rest) == len(first)
+    return begun
 
 
 def _now_s() -> float:
     """A clock that goes on while the machine is suspended, as the other side's does."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _length(head: h11.Response) -> int | None:
-    """The length of a body that needs no decoding; None where h11 must find its end."""
-    names = dict(head.headers)
-    if b"transfer-encoding" in names or head.status_code in NO_BODY:
-        return None
-    length = names.get(b"content-length")
-    return int(length) if length is not None else None

@@ -25,6 +25,7 @@ TABLE: dict[type[errors.PhonofsError], Verdict] = {
     errors.Interrupted: Verdict(errno.EINTR, logging.DEBUG),
     errors.Archived: Verdict(errno.ENODATA, logging.INFO),
     errors.CredentialsRefused: Verdict(errno.EACCES, logging.WARNING),
+    errors.CredentialsUnreadable: Verdict(errno.EACCES, logging.WARNING),
     errors.Refused: Verdict(errno.EACCES, logging.WARNING),
     errors.Gone: Verdict(errno.ESTALE, logging.WARNING),
     errors.Changed: Verdict(errno.ESTALE, logging.WARNING),

@@ -73,7 +73,6 @@ async def _recover(
 
 async def _request(stream: "Stream", part: Part) -> None:
     """One request; returns early where the part was cut."""
-    asked_at = trio.current_time()
     part.answered = False
     service = stream.yard.service
     async with service.content(
@@ -98,7 +97,7 @@ async def _request(stream: "Stream", part: Part) -> None:
         else:
             if body.stop is None and part.head < part.stop:
                 stream.resize(part.head)  # a whole body that ended cleanly has the last word
-    pace.answered(answered_at - asked_at)
+    pace.answered(answered_at - body.sent_at)
     pace.received(part.head - began, trio.current_time() - answered_at)
 
 

@@ -22,6 +22,7 @@ class Body(Protocol):
     stop    offset after the last promised byte, or None
     total   the object's whole length where the service said it
     etag    the version given, '' where unknown
+    sent_at when the request was sent (trio's clock), after all waiting for leave to send it
     Ends early with :class:`~phonofs.errors.Unavailable`.
     """
 
@@ -33,6 +34,8 @@ class Body(Protocol):
     def total(self) -> int | None: ...  # noqa: D102
     @property
     def etag(self) -> str: ...  # noqa: D102
+    @property
+    def sent_at(self) -> float: ...  # noqa: D102
     def __aiter__(self) -> AsyncIterator[Chunk]: ...
 
 

@@ -1,0 +1,141 @@
+"""A server that sends whatever a test says, in a thread of its own, with or without TLS.
+
+What it costs is not charged to the thread of the test, whose CPU time :class:`Stretches` measures.
+"""
+
+import contextlib
+import gc
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import trio
+
+Answer = Callable[[Any, bytes, int], bool]
+"""Gets the socket, the request and its number; whether the connection goes on."""
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+class HostileServer:
+    """Answers each request by ``answer``; ``requests`` are the heads, ``connections`` counted."""
+
+    def __init__(self, answer: Answer, context: ssl.SSLContext | None) -> None:
+        self._answer = answer
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.port = self._listener.getsockname()[1]
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http{'s' if self._context else ''}://localhost:{self.port}"
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for sock in self._open:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+
+    def _accept(self) -> None:
+        threads = []
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                break
+            self.connections += 1
+            self._open.append(sock)
+            threads.append(threading.Thread(target=self._serve, args=(sock,), daemon=True))
+            threads[-1].start()
+        for thread in threads:
+            thread.join(10)
+
+    def _serve(self, raw: socket.socket) -> None:
+        sock = raw
+        with contextlib.suppress(OSError):
+            if self._context is not None:
+                sock = self._context.wrap_socket(raw, server_side=True)
+                self._open.append(sock)
+            while (request := _request(sock)) is not None:
+                self.requests.append(request)
+                if not self._answer(sock, request, len(self.requests)):
+                    break
+        with contextlib.suppress(OSError):
+            sock.close()
+
+
+def _request(sock: socket.socket) -> bytes | None:
+    """One request, with a body where it says how long that is."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = sock.recv(65536)
+        if not data:
+            return None
+        head += data
+    length = 0
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            length = int(line.split(b":")[1])
+    while len(head.partition(b"\r\n\r\n")[2]) < length:
+        head += sock.recv(65536)
+    return head
+
+
+@contextlib.contextmanager
+def hostile(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[HostileServer]:
+    server = HostileServer(answer, context)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def sent_with_its_end(sock: socket.socket, data: bytes) -> bool:
+    """Send it so that the end of the connection comes with the last bytes, and no farewell."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    sock.sendall(data)
+    return False
+
+
+class Stretches(trio.abc.Instrument):
+    """The longest time of its CPU that the event loop worked between two looks at its sockets."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self.spent_s = 0.0
+        self._since_s = time.thread_time()
+
+    def after_io_wait(self, timeout: float) -> None:
+        """The loop goes on."""
+        self._since_s = time.thread_time()
+
+    def before_io_wait(self, timeout: float) -> None:
+        """The loop looks at its sockets again."""
+        stretch_s = time.thread_time() - self._since_s
+        self.spent_s += stretch_s
+        self.longest_s = max(self.longest_s, stretch_s)
+
+
+@contextlib.contextmanager
+def stretches() -> Iterator[Stretches]:
+    """Measure this event loop; the garbage of other tests is not charged to it."""
+    gc.collect()
+    gc.freeze()
+    instrument = Stretches()
+    trio.lowlevel.add_instrument(instrument)
+    try:
+        yield instrument
+    finally:
+        trio.lowlevel.remove_instrument(instrument)
+        gc.unfreeze()
