@@ -113,6 +113,13 @@ def merge(layers: Sequence[Layer], profile: str, surroundings: Surroundings) -> 
     return Settings(profile=profile, **values)
 
 
+def as_texts(settings: Settings) -> dict[str, str]:
+    """Each option's value as a text to compare with; without the secret."""
+    return {
+        option.name: str(getattr(settings, option.name)) for option in OPTIONS if not option.secret
+    }
+
+
 def check_profile(name: str) -> str:
     """The name itself; UsageError where it could not be a table's and a folder's name."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", name):
