@@ -7,6 +7,7 @@ its owner to unlock it, so :func:`find` belongs in a thread where the event loop
 """
 
 import os
+import pwd
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 from phonofs.config import Secret, check_profile
 from phonofs.errors import UsageError
+from phonofs.trusted_path import check_trusted
 
 keyring: Any
 try:
@@ -52,6 +54,26 @@ class Places:
     key: str | None = None
     secret: Secret | None = None
     secret_file: Path | None = None
+
+
+def home_of(environment: Mapping[str, str]) -> Path:
+    """The user's home folder: HOME, else what the system has."""
+    try:
+        return Path(environment.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return Path("/")
+
+
+def xdg_folder(environment: Mapping[str, str], name: str, otherwise: Path) -> Path:
+    """A folder of the XDG base directory specification: a relative path is to be ignored."""
+    path = Path(environment.get(name) or otherwise)
+    return path if path.is_absolute() else otherwise
+
+
+def own_folder(environment: Mapping[str, str], home: Path | None = None) -> Path:
+    """phonofs' configuration folder, the same for every command and mount of a user."""
+    above = (home or home_of(environment)) / ".config"
+    return xdg_folder(environment, "XDG_CONFIG_HOME", above) / "phonofs"
 
 
 def find(profile: str, places: Places) -> Credentials:
@@ -91,7 +113,9 @@ def store(profile: str, credentials: Credentials, folder: Path) -> str:
         return "the keyring"
     path = stored_file(folder, profile)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # mkdir(parents=True) would give the upper ones the rights that the umask leaves.
+        for missing in reversed([each for each in path.parents if not each.exists()]):
+            missing.mkdir(mode=0o700, exist_ok=True)
         _write(path, f"{credentials.key}\n{credentials.secret.reveal()}\n".encode())
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
@@ -102,7 +126,7 @@ def read_private(path: Path) -> bytes | None:
     """The bytes of a file that nobody else can read; None where it does not exist.
 
     Not through a link. Raises UsageError where it is not a regular file of ours or root's, or
-    where others have any right to it, with the command that mends it.
+    where others have any right to it or may replace it, with the command that mends it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -113,6 +137,7 @@ def read_private(path: Path) -> bytes | None:
         raise UsageError(f"{path} cannot be read: {why}") from None
     try:
         _check(path, os.fstat(descriptor))
+        check_trusted(path, "the file")
         return os.read(descriptor, LARGEST_FILE)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None

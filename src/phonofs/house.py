@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import platformdirs
 import trio
 
 from phonofs import __version__
@@ -28,7 +27,7 @@ from phonofs.catalogue.lister import Lister
 from phonofs.catalogue.store import LISTED, REMOVED, Catalogue, Change
 from phonofs.config import Settings, as_texts
 from phonofs.control import Broadcast, Control, Shared
-from phonofs.credentials import Credentials, Places, cache_key, find
+from phonofs.credentials import Credentials, Places, cache_key, find, own_folder
 from phonofs.css.auth import Keeper
 from phonofs.css.client import Client
 from phonofs.css.transport import Transport
@@ -187,7 +186,7 @@ class House:
     def _find(self) -> Credentials:
         settings = self._settings
         places = Places(
-            Path(platformdirs.user_config_dir("phonofs")),
+            own_folder(os.environ),
             os.environ,
             settings.key,
             settings.secret,

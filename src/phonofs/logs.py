@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from phonofs.errors import UsageError
+from phonofs.trusted_path import check_trusted
 
 SYSLOG = Path("/dev/log")
 HELD_LINES = 1000
@@ -125,6 +126,7 @@ def _handler(file: Path | None, *, background: bool) -> logging.Handler:
     layout = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     handler: logging.Handler
     if file is not None:
+        check_trusted(file, "log_file")
         try:
             handler = logging.handlers.WatchedFileHandler(file, encoding="utf-8")
         except OSError as error:

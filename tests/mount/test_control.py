@@ -271,7 +271,9 @@ def test_changes_that_were_missed_run_no_command(tmp_path):
             n = count()
             until(lambda: _put(account, stand_in, n, 1) or (tmp_path / "paths").exists())
             known = status(mount)["catalogue"]["objects"]
+            stand_in.stop()  # nobody looks at the account while it changes
             _put(account, stand_in, n, 13_000)
+            stand_in.start()
             until(lambda: status(mount)["catalogue"]["objects"] >= known + 13_000)
             _put(account, stand_in, n, 1)
             gate.touch()  # from now on the hook does not wait

@@ -45,7 +45,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What stands in for options that were not given, read from the system by the edge."""
+    """What stands in for options that were not given, read from the system by the edge.
+
+    ``timezone`` is empty where the system's cannot be told.
+    """
 
     timezone: str
     uid: int
@@ -109,6 +112,11 @@ def merge(layers: Sequence[Layer], profile: str, surroundings: Surroundings) -> 
     for layer in layers:
         for name, raw in layer.values.items():
             values[name] = _value(layer, name, raw, surroundings.home)
+    if not values["timezone"]:
+        raise UsageError(
+            "the system's time zone has no name that can be found; set timezone=, for example "
+            "to Europe/London"
+        )
     values["archived"] = values["archived"] == "show"
     return Settings(profile=profile, **values)
 
