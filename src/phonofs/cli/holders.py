@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from phonofs.cli.status import printable
 from phonofs.fuse.mountpoint import Mounted, mounts
+from phonofs.units import printable
 
 PROC = Path("/proc")
 

@@ -9,8 +9,8 @@ from phonofs.cli.probe import NoCommands, status_of
 from phonofs.cli.probe import command as tell
 from phonofs.cli.selection import Chosen, chosen, one_mount
 from phonofs.cli.settings import load
-from phonofs.cli.status import printable
 from phonofs.errors import Gone, UsageError
+from phonofs.units import printable
 
 MANY = 10
 """More than so many are only asked for once a person has agreed."""

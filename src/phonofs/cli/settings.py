@@ -52,6 +52,14 @@ def load(
     return merge(list(_layers(profile, options, environ, here.home)), profile, here)
 
 
+def places_of(profile: str, names: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+    """Where each of these options is given, the last place of each: it is the one that counts."""
+    found: dict[str, str] = {}
+    for layer in _layers(profile, options, os.environ, home_of(os.environ)):
+        found |= {name: layer.place(name) for name in names if name in layer.values}
+    return list(found.values())
+
+
 def user_file(environ: Mapping[str, str], home: Path) -> Path:
     """The user's own configuration file."""
     return own_folder(environ, home) / "config.toml"

@@ -11,9 +11,9 @@ import click
 
 from phonofs.cli.mounts import mount_of
 from phonofs.cli.probe import connect
-from phonofs.cli.status import printable
 from phonofs.config import BY_NAME
 from phonofs.errors import MountFailed, UsageError
+from phonofs.units import printable
 
 SECRET = BY_NAME["secret"].variable
 
