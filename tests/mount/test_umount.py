@@ -150,3 +150,18 @@ def test_a_dead_mount_behind_a_link_is_taken_down(apart, tmp_path):
     done = phonofs(apart, "umount", tmp_path / "link")
     assert (done.returncode, done.stderr) == (0, "")
     assert not os.path.ismount(apart.point)
+
+
+def test_a_mount_point_that_is_no_utf_8(tmp_path):
+    """A folder may be called anything; its status is one of text."""
+    with standing(flat(1000)) as stand_in:
+        point = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+        mount = Mount(stand_in.url, point, tmp_path / "cache")
+        mount.log = tmp_path / "log"
+        try:
+            mount.start()
+            told = json.loads(phonofs(mount, "status", "--json", point).stdout)
+            assert told["mountpoint"].endswith("/caf\ufffd")
+            assert phonofs(mount, "umount", point).returncode == 0
+        finally:
+            mount.clean_up()
