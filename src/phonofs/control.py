@@ -26,7 +26,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from phonofs.errors import Gone, PhonofsError, UsageError
+from phonofs.errors import Archived, Gone, Malformed, PhonofsError, UsageError
 from phonofs.peers import Peer, peer_of
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ REQUEST_MAX = 65536  # bytes; a thousand ids
 REQUEST_S = 10.0
 """What a client gets to send its request; all of ours send it at once."""
 SHARED_CLIENTS = 8
-"""Requests of other users handled at a time; more wait."""
+"""Requests of other users handled at a time; more are sent away, so that they hold nothing up."""
 CHECK_S = 2.0
 """How soon a socket that was removed is there again; a look costs one lstat."""
 BACKLOG = 10_000
@@ -176,8 +176,15 @@ class Control:
         limit = trio.CapacityLimiter(SHARED_CLIENTS)
 
         async def serve(stream: trio.SocketStream) -> None:
-            async with limit:
+            try:
+                limit.acquire_nowait()
+            except trio.WouldBlock:
+                await stream.aclose()
+                return
+            try:
                 await self._serve(stream)
+            finally:
+                limit.release()
 
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
         await trio.serve_listeners(serve, [listener])
@@ -243,6 +250,8 @@ class Control:
                 await self._restore(region, id, days)
             except Gone as error:
                 failures.append(str(error))
+            except (Archived, Malformed):  # the state it has by now is not known here yet
+                failures.append(f"the service restores no object {id}: it may be there already")
             except PhonofsError as error:
                 done = count - len(failures)
                 return {"error": str(error), "exit_status": error.exit_status, "restored": done}
@@ -348,11 +357,8 @@ def _bound(path: Path) -> _Opened:
         _remove_stale(path.parent)
         with suppress(FileNotFoundError):
             path.unlink()
-        previous = os.umask(0o177)
-        try:
-            sock.bind(str(path))
-        finally:
-            os.umask(previous)
+        sock.bind(str(path))
+        path.chmod(0o600)  # nobody else is in the folder; a umask would be one of all threads
         sock.listen(16)
         found = path.lstat()
     except UsageError:

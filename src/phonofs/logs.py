@@ -148,7 +148,7 @@ def _handler(file: Path | None, *, background: bool) -> logging.Handler:
     layout = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     handler: logging.Handler
     if file is not None:
-        check_trusted(file, "log_file")
+        check_trusted(file, "log_file", groups=False)
         try:
             handler = logging.handlers.WatchedFileHandler(file, encoding="utf-8")
         except OSError as error:

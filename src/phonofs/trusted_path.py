@@ -19,19 +19,21 @@ UID_MAP = Path("/proc/self/uid_map")
 OVERFLOW_UID = Path("/proc/sys/kernel/overflowuid")
 
 
-def check_trusted(path: Path, what: str) -> None:
+def check_trusted(path: Path, what: str, *, groups: bool = True) -> None:
     """Raise UsageError, with the remedy, where someone else could change or replace ``path``.
 
-    ``what`` is what the message calls it. What does not exist is fine as far as it goes.
+    ``what`` is what the message calls it. Without ``groups`` those in a group that may write count
+    as trusted: /var/log is one of syslog's on some systems. What does not exist is fine as far as
+    it goes.
     """
     for place, status in _way(path):
         if stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode):
-            _check_way(path, what, place, status)
+            _check_way(path, what, place, status, groups)
         else:
-            check_file(path, what, status)
+            check_file(path, what, status, groups=groups)
 
 
-def check_file(path: Path, what: str, status: os.stat_result) -> None:
+def check_file(path: Path, what: str, status: os.stat_result, *, groups: bool = True) -> None:
     """The file itself, as ``fstat`` shows it: its owner, and who may write to it."""
     if not stat.S_ISREG(status.st_mode):
         return  # a device or a pipe; a folder is refused by whoever opens it
@@ -40,13 +42,13 @@ def check_file(path: Path, what: str, status: os.stat_result) -> None:
             f"{what} {path} is refused: it belongs to another user (uid {status.st_uid}); "
             "make it yours, or remove it"
         )
-    if _others_may_write(status):
+    if _others_may_write(status, groups):
         raise UsageError(
             f"{what} {path} is refused: others may write to it; run: chmod go-w '{path}'"
         )
 
 
-def _check_way(path: Path, what: str, place: Path, status: os.stat_result) -> None:
+def _check_way(path: Path, what: str, place: Path, status: os.stat_result, groups: bool) -> None:
     if not _is_trusted(status.st_uid):
         raise UsageError(
             f"{what} {path} is refused: {place} belongs to another user (uid {status.st_uid}), "
@@ -54,7 +56,7 @@ def _check_way(path: Path, what: str, place: Path, status: os.stat_result) -> No
         )
     if stat.S_ISLNK(status.st_mode) or status.st_mode & stat.S_ISVTX:
         return
-    if _others_may_write(status):
+    if _others_may_write(status, groups):
         raise UsageError(
             f"{what} {path} is refused: others may replace it, because they may write to "
             f"{place}; run: chmod go-w '{place}'"
@@ -105,10 +107,10 @@ def _nobody() -> int | None:
         return None
 
 
-def _others_may_write(status: os.stat_result) -> bool:
+def _others_may_write(status: os.stat_result, groups: bool) -> bool:
     if status.st_mode & stat.S_IWOTH:
         return True
-    return bool(status.st_mode & stat.S_IWGRP) and not _is_private(status.st_gid)
+    return groups and bool(status.st_mode & stat.S_IWGRP) and not _is_private(status.st_gid)
 
 
 def _is_private(gid: int) -> bool:

@@ -59,6 +59,20 @@ def test_the_mount_restores_with_its_own_key(tmp_path):
         assert status(mount)["restores"]["pending"] == 2
 
 
+def test_one_that_is_there_already_keeps_no_other_from_being_restored(tmp_path):
+    """Until the next poll it looks archived; what is wrong with it is said."""
+    with (
+        standing(flat(1000, 2000, state="ARCHIVED")) as stand_in,
+        mounted(stand_in.url, tmp_path) as mount,
+    ):
+        first, second = files(mount.point)
+        assert phonofs(mount, "restore", first).returncode == 0
+        done = phonofs(mount, "restore", first, second)
+        assert (done.returncode, done.stdout) == (3, "1 of 2 asked for, for 7 days\n")
+        assert "00000000" in done.stderr
+        assert stand_in.service.counters.requests["restore"] == 3
+
+
 def test_restore_works_on_the_demo(tmp_path):
     """It shows archived objects on purpose."""
     point = tmp_path / "calls"

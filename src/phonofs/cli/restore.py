@@ -9,9 +9,10 @@ from phonofs.cli.probe import NoCommands, status_of
 from phonofs.cli.probe import command as tell
 from phonofs.cli.selection import Chosen, chosen, one_mount
 from phonofs.cli.settings import load
-from phonofs.errors import Gone, UsageError
+from phonofs.errors import Archived, Gone, Malformed, UsageError
 from phonofs.units import printable
 
+NOT_RESTORED = "the service restores no object {}: it may be there already"
 MANY = 10
 """More than so many are only asked for once a person has agreed."""
 BATCH = 100
@@ -75,6 +76,10 @@ def _by_key(point: str, files: Sequence[Chosen], days: int, options: Sequence[st
                 await account.client.restore(file.region, file.id, days)
             except Gone as error:
                 failures.append(str(error))
+            except (Archived, Malformed):
+                failures.append(
+                    f"the service restores no object {file.id}: it may be there already"
+                )
         return failures
 
     return ask(settings, credentials_of(settings), work)
