@@ -60,7 +60,12 @@ ATTRIBUTES = (
 STATUS = (
     ("version, pid, profile, mountpoint, uptime_s", "which mount it is, and since when"),
     ("condition", "how it is, in one sentence"),
-    ("control", "the socket that takes commands"),
+    ("control", "the socket that takes commands, of its owner and root"),
+    ("control_error", "why there is no such socket now; empty where there is one"),
+    (
+        "control_shared",
+        "with allow_other: the abstract socket that takes restore from users who may read files",
+    ),
     ("catalogue", "objects and bytes known, and the regions"),
     (
         "catalogue.followed.REGION",
@@ -192,7 +197,11 @@ def phonofs_1() -> Iterator[str]:
     )
     yield from items(STATUS)
     yield from [".Sh ENVIRONMENT", text("Every option of"), ".Xr phonofs.toml 5"]
-    yield text("can be given as a variable, PHONOFS_ and its name in capitals.")
+    yield text(
+        "can be given as a variable, PHONOFS_ and its name in capitals. Variables that Kubernetes "
+        "makes of a service called phonofs (PHONOFS_SERVICE_HOST, PHONOFS_PORT and their like) and "
+        "PHONOFS_CHANGE, which watch sets for its command, are left alone."
+    )
     yield ".Sh FILES"
     yield from items(
         (
@@ -239,7 +248,17 @@ def phonofs_toml_5() -> Iterator[str]:
         "cannot be used, is an error."
     )
     yield ".Pp"
-    yield text("A file that holds a secret must be readable by its owner alone.")
+    yield text(
+        "A file that holds a secret must be readable by its owner alone. A file that others can "
+        "write to or replace, or that belongs to another user than its reader or root, is refused; "
+        "so is a secret_file or a log_file in a folder where others can."
+    )
+    yield ".Pp"
+    yield text(
+        "The default of timezone is the name of the system's zone, from TZ, /etc/localtime or "
+        "/etc/timezone. It has to agree with the clock of the C library in summer and winter; "
+        "where none does, timezone must be set."
+    )
     yield ".Sh OPTIONS"
     yield from items(option_entry(option) for option in OPTIONS)
     yield ".Sh FILES"
@@ -277,8 +296,15 @@ def mount_phonofs_8() -> Iterator[str]:
     yield ".Xr phonofs.toml 5 ;"
     yield text(
         "those that mount(8) passes on to every file system (ro, nosuid, nofail, _netdev, user, "
-        "x-systemd.automount and so on) are taken and ignored. A phonofs mount is always "
-        "ro,nosuid,nodev,noexec,default_permissions."
+        "x-systemd.automount and so on) are taken and ignored, and so is what the kernel writes "
+        "into /proc/mounts (user_id, group_id and so on), so that a line of it can be copied. A "
+        "phonofs mount is always ro,nosuid,nodev,noexec,default_permissions."
+    )
+    yield ".Pp"
+    yield text(
+        "Where the same profile is mounted on the mount point already, there is nothing to do and "
+        "the status is 0, for mount -a and for mount -o remount. A remount names the options that "
+        "differ from those of the running mount: they take effect at the next mount."
     )
     helper = importlib.import_module("phonofs.cli.mount_helper").command
     context = click.Context(helper, info_name="mount.phonofs")

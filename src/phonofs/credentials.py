@@ -2,11 +2,13 @@
 
 Used by the composition root and the commands. In order: systemd's credentials, ``secret_file``
 and the file that ``login`` writes, the keyring, then what the environment or the configuration
-say. A secret counts only for the key it was kept with. Files are quick; a keyring may wait for
-its owner to unlock it, so :func:`find` belongs in a thread where the event loop runs.
+say. A key that is configured chooses: a secret counts only for the key it was kept with. Files
+are quick; a keyring may wait for its owner to unlock it, so :func:`find` belongs in a thread where
+the event loop runs.
 """
 
 import os
+import pwd
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 
 from phonofs.config import Secret, check_profile
 from phonofs.errors import UsageError
+from phonofs.trusted_path import check_trusted
 
 keyring: Any
 try:
@@ -54,22 +57,115 @@ class Places:
     secret_file: Path | None = None
 
 
+def home_of(environment: Mapping[str, str]) -> Path:
+    """The user's home folder: HOME, else what the system has."""
+    try:
+        return Path(environment.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return Path("/")
+
+
+def xdg_folder(environment: Mapping[str, str], name: str, otherwise: Path) -> Path:
+    """A folder of the XDG base directory specification: a relative path is to be ignored."""
+    path = Path(environment.get(name) or otherwise)
+    return path if path.is_absolute() else otherwise
+
+
+def own_folder(environment: Mapping[str, str], home: Path | None = None) -> Path:
+    """phonofs' configuration folder, the same for every command and mount of a user."""
+    above = (home or home_of(environment)) / ".config"
+    return xdg_folder(environment, "XDG_CONFIG_HOME", above) / "phonofs"
+
+
 def find(profile: str, places: Places) -> Credentials:
     """Key and secret of a profile. May wait for a keyring.
 
-    Raises UsageError, with the remedy, where one is missing or a file is open to others.
+    Both come from one source, or from two of the configuration: a secret that ``login`` keeps goes
+    with the key it was kept with, and one that is configured with the key that is. Raises
+    UsageError, with the remedy, where one is missing or a file is open to others.
     """
     check_profile(profile)
-    given_key, given_secret = _from_systemd(places.environment)
+    configured = _configured(places)
+    if configured.secret is not None:
+        if configured.key is None:
+            raise UsageError(
+                f"a secret is given for the profile {profile} without its key: set key"
+            )
+        return Credentials(configured.key, configured.secret)
     kept = _from_file(stored_file(places.folder, profile))
-    key = given_key or places.key or (kept.key if kept else _ask_keyring(SERVICE, profile))
-    if not key:
-        raise UsageError(f"there is no API key for the profile {profile}: run 'phonofs login'")
-    secret = given_secret or _from_secret_file(places.secret_file)
-    if secret is None and kept is not None and kept.key == key:
-        secret = kept.secret
+    if configured.key is None:
+        return kept or _pair_of_keyring(profile, places)
+    if kept is not None and kept.key == configured.key:
+        return kept
+    secret = _from_keyring(profile, configured.key) or places.secret
     if secret is None:
-        secret = _from_keyring(profile, key) or places.secret
+        other = kept is not None or _ask_keyring(SERVICE, profile) is not None
+        raise UsageError(
+            f"there is no secret for the key that is configured for the profile {profile}: "
+            + (
+                "what 'phonofs login' keeps is for another key; remove the configured key, or log "
+                "in with it"
+                if other
+                else "run 'phonofs login'"
+            )
+        )
+    return Credentials(configured.key, secret)
+
+
+class Configured(NamedTuple):
+    """What comes before anything that ``login`` keeps: systemd's credentials and secret_file."""
+
+    key: str | None
+    secret: Secret | None
+
+
+def check_nothing_else_is_used(places: Places, credentials: Credentials) -> None:
+    """Raise UsageError where a mount would go on with others than these, were they kept."""
+    configured = _configured(places)
+    if configured.key not in (None, credentials.key):
+        raise UsageError(
+            "another key is configured, and would be used instead of this one: remove it, or "
+            "change it to this one; nothing was changed"
+        )
+    if configured.secret not in (None, credentials.secret):
+        raise UsageError(
+            "another secret is given by secret_file or by systemd, and would be used instead of "
+            "this one: put this one there, or remove it; nothing was changed"
+        )
+
+
+def forget(profile: str, folder: Path) -> list[str]:
+    """Remove what ``login`` kept of a profile, from the keyring and from its file; say where.
+
+    Raises UsageError where something that is there cannot be removed.
+    """
+    check_profile(profile)
+    path = stored_file(folder, profile)
+    places = ["the keyring"] if _forget_in_keyring(profile) else []
+    try:
+        path.unlink()
+        places.append(str(path))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UsageError(f"{path} cannot be removed: {error.strerror}") from None
+    return places
+
+
+def _configured(places: Places) -> Configured:
+    key, secret = _from_systemd(places.environment)
+    return Configured(key or places.key, secret or _from_secret_file(places.secret_file))
+
+
+def _pair_of_keyring(profile: str, places: Places) -> Credentials:
+    key = _ask_keyring(SERVICE, profile)
+    if not key:
+        if places.secret is not None:
+            raise UsageError(
+                f"a secret is given for the profile {profile} without its key: set key"
+            )
+        raise UsageError(f"there is no API key for the profile {profile}: run 'phonofs login'")
+    secret = _from_keyring(profile, key)
     if secret is None:
         raise UsageError(f"there is no secret for the profile {profile}: run 'phonofs login'")
     return Credentials(key, secret)
@@ -91,7 +187,9 @@ def store(profile: str, credentials: Credentials, folder: Path) -> str:
         return "the keyring"
     path = stored_file(folder, profile)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # mkdir(parents=True) would give the upper ones the rights that the umask leaves.
+        for missing in reversed([each for each in path.parents if not each.exists()]):
+            missing.mkdir(mode=0o700, exist_ok=True)
         _write(path, f"{credentials.key}\n{credentials.secret.reveal()}\n".encode())
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
@@ -102,7 +200,7 @@ def read_private(path: Path) -> bytes | None:
     """The bytes of a file that nobody else can read; None where it does not exist.
 
     Not through a link. Raises UsageError where it is not a regular file of ours or root's, or
-    where others have any right to it, with the command that mends it.
+    where others have any right to it or may replace it, with the command that mends it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -113,6 +211,7 @@ def read_private(path: Path) -> bytes | None:
         raise UsageError(f"{path} cannot be read: {why}") from None
     try:
         _check(path, os.fstat(descriptor))
+        check_trusted(path, "the file")
         return os.read(descriptor, LARGEST_FILE)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
@@ -239,11 +338,40 @@ def _into_keyring(profile: str, credentials: Credentials) -> bool:
     if keyring is None:
         return False
     try:
+        before = keyring.get_password(SERVICE, profile)
+        if before not in (None, credentials.key):  # the secret of another key is not left behind
+            with suppress(keyring.errors.KeyringError):
+                keyring.delete_password(f"{SERVICE}:{profile}", before)
         keyring.set_password(f"{SERVICE}:{profile}", credentials.key, credentials.secret.reveal())
         keyring.set_password(SERVICE, profile, credentials.key)
     except (keyring.errors.KeyringError, RuntimeError):
         return False
     return _ask_keyring(f"{SERVICE}:{profile}", credentials.key) is not None
+
+
+def _forget_in_keyring(profile: str) -> bool:
+    """Whether something was there, and is removed."""
+    if keyring is None:
+        return False
+    try:
+        key = keyring.get_password(SERVICE, profile)
+        if key is None:
+            return False
+        with suppress(keyring.errors.KeyringError):  # its secret may be gone already
+            keyring.delete_password(f"{SERVICE}:{profile}", key)
+        keyring.delete_password(SERVICE, profile)
+    except RuntimeError:  # there is none here
+        return False
+    except keyring.errors.KeyringError as error:
+        raise UsageError(f"the keyring cannot be changed: {error}; unlock it") from None
+    return _ask_keyring(SERVICE, profile) is None
+
+
+def forget_cache_key(profile: str) -> None:
+    """Throw away the keyring's key of an encrypted cache: what is left of it is never read."""
+    if keyring is not None:
+        with suppress(keyring.errors.KeyringError, RuntimeError):
+            keyring.delete_password(f"{SERVICE}:{check_profile(profile)}:cache", CACHE_KEY)
 
 
 def _write(path: Path, content: bytes) -> None:

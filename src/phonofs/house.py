@@ -5,9 +5,9 @@ is on disk and the way to the service; ``tasks`` are the background tasks that t
 its nursery; ``connect`` gets the token and the regions, or goes on from the catalogue without.
 """
 
-import hashlib
 import logging
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import platformdirs
 import trio
 
 from phonofs import __version__
@@ -26,14 +25,15 @@ from phonofs.catalogue.clerk import HelpedClerk
 from phonofs.catalogue.follower import Follower
 from phonofs.catalogue.lister import Lister
 from phonofs.catalogue.store import LISTED, REMOVED, Catalogue, Change
-from phonofs.config import Settings
-from phonofs.control import Broadcast, Control
-from phonofs.credentials import Credentials, Places, cache_key, find
+from phonofs.config import Settings, as_texts
+from phonofs.control import Broadcast, Control, Shared
+from phonofs.credentials import Credentials, Places, cache_key, find, own_folder
 from phonofs.css.auth import Keeper
 from phonofs.css.client import Client
 from phonofs.css.transport import Transport
 from phonofs.errors import Unavailable
 from phonofs.logs import set_level
+from phonofs.peers import Peer, may, may_reach
 from phonofs.reader.limits import Limits
 from phonofs.reader.reader import Reader
 from phonofs.restores import Restores
@@ -97,11 +97,13 @@ class House:
         self._restores = Restores.of_note(catalogue.recall(RESTORES))
         self._events = Broadcast()
         self._control = Control(
-            control_path(mountpoint),
+            control_path(settings.profile),
             status=self.status,
             set_level=set_level,
             events=self._events,
-            restoring=self._restoring,
+            options=lambda: as_texts(settings),
+            restore=self._restore,
+            shared=Shared(self._may_read, self._shows) if settings.allow_other else None,
         )
         self._metrics = _metrics(settings.metrics, self.status)
         self._tell_kernel: Callable[[Sequence[Change]], None] = lambda changes: None
@@ -184,7 +186,7 @@ class House:
     def _find(self) -> Credentials:
         settings = self._settings
         places = Places(
-            Path(platformdirs.user_config_dir("phonofs")),
+            own_folder(os.environ),
             os.environ,
             settings.key,
             settings.secret,
@@ -208,10 +210,25 @@ class House:
         self._tell_kernel(changes)
         self._events.send([_event(one) for one in changes if one.kind != LISTED])
 
-    def _restoring(self, region: str, ids: Sequence[str]) -> None:
-        """Somebody asked the service for these archived objects."""
-        self._restores.asked(region, ids, time.time())
+    async def _restore(self, region: str, id: str, days: int) -> None:
+        """Ask the service for an archived object, and remember that it is waited for."""
+        await self._client.restore(region, id, days)
+        self._restores.asked(region, [id], time.time())
         self._catalogue.remember(RESTORES, self._restores.note())
+
+    def _shows(self, region: str, id: str) -> bool:
+        return self._catalogue.find(region, id) is not None
+
+    def _may_read(self, peer: Peer) -> bool:
+        """Whether another user could read the files: by the folders above, and by their mode.
+
+        A mount that was handed over may not know its path (``/dev/fd/N``); then by mode alone.
+        """
+        of = self._settings
+        readable = may(peer, 4, 0o444 & ~of.umask, of.uid, of.gid)
+        listable = may(peer, 5, 0o555 & ~of.umask, of.uid, of.gid)
+        known = not self._mountpoint.startswith("/dev/fd/")
+        return readable and listable and (not known or may_reach(peer, Path(self._mountpoint)))
 
     def _settled(self, changes: Sequence[Change]) -> None:
         """What came back, or went for good, is no longer waited for."""
@@ -245,10 +262,12 @@ class House:
             "version": __version__,
             "pid": os.getpid(),
             "profile": self._settings.profile,
-            "mountpoint": self._mountpoint,
+            "mountpoint": os.fsencode(self._mountpoint).decode("utf-8", "replace"),
             "condition": self.condition(),
             "uptime_s": round(_since_boot_s() - self._begun_s, 1),
-            "control": str(control_path(self._mountpoint)),
+            "control": str(self._control.path) if self._control.path else None,
+            "control_error": self._control.trouble,
+            "control_shared": self._control.shared,
             "catalogue": {
                 "objects": objects,
                 "bytes": size,
@@ -293,15 +312,16 @@ def _ways(note: str | None) -> dict[str, str]:
         return {}
 
 
-def control_path(mountpoint: str) -> Path:
-    """Where the control socket of a mount is: short, since a socket's path has 107 bytes."""
-    digest = hashlib.blake2b(os.fsencode(mountpoint), digest_size=8).hexdigest()
-    return runtime_folder() / f"{digest}.sock"
+def control_path(profile: str) -> Path:
+    """Where the control socket of this process goes: two mounts never share a name."""
+    # A socket's path has 107 bytes, and a profile's name up to 64.
+    return runtime_folder() / f"{profile[:32]}-{os.getpid()}-{secrets.token_hex(4)}.sock"
 
 
 def runtime_folder() -> Path:
     """Where sockets go: systemd's or the user's runtime directory, else one of our own."""
-    given = os.environ.get("RUNTIME_DIRECTORY") or os.environ.get("XDG_RUNTIME_DIR")
+    of_unit = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd.exec(5): a list
+    given = of_unit or os.environ.get("XDG_RUNTIME_DIR")
     if given:
         return Path(given) / "phonofs"
     if os.geteuid() == 0:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from phonofs.errors import UsageError
+from phonofs.trusted_path import check_trusted
 
 SYSLOG = Path("/dev/log")
 HELD_LINES = 1000
@@ -94,19 +95,41 @@ def set_up(level: str, file: Path | None, *, background: bool = False) -> Callab
     logging.raiseExceptions = False  # a line that a full disk does not take is left out
     handler = _handler(file, background=background)
     handler.addFilter(RateLimit())
-    held = logging.handlers.MemoryHandler(HELD_LINES, logging.CRITICAL, flushOnClose=False)
-    held.setLevel(handler.level)  # a flush does not look at the level of the target
+    held = _Held(handler)
     _use(held if type(handler) is logging.StreamHandler else handler)
     logging.getLogger().setLevel(logging.WARNING)
     set_level(level)
     logging.captureWarnings(True)
 
     def release() -> None:
-        held.setTarget(handler)  # not before: the interpreter flushes it at its end
-        held.flush()
+        held.write_out()
         _use(handler)
 
     return release
+
+
+class _Held(logging.Handler):
+    """Keeps lines for a handler until they are released, or more than ``HELD_LINES`` are."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__(handler.level)  # what is released is not compared with it again
+        self._handler = handler
+        self._lines: list[logging.LogRecord] | None = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line, or pass it on."""
+        if self._lines is None:
+            self._handler.handle(record)
+            return
+        self._lines.append(record)
+        if len(self._lines) > HELD_LINES:
+            self.write_out()
+
+    def write_out(self) -> None:
+        """Write what was kept; from now on lines go straight through."""
+        lines, self._lines = self._lines or [], None
+        for record in lines:
+            self._handler.handle(record)
 
 
 def _use(handler: logging.Handler) -> None:
@@ -125,6 +148,7 @@ def _handler(file: Path | None, *, background: bool) -> logging.Handler:
     layout = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     handler: logging.Handler
     if file is not None:
+        check_trusted(file, "log_file", groups=False)
         try:
             handler = logging.handlers.WatchedFileHandler(file, encoding="utf-8")
         except OSError as error:

@@ -4,6 +4,7 @@ Names and units follow Prometheus' conventions: base units, ``_total`` for count
 neither names of people nor URLs. Needs the extra ``phonofs[metrics]``.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,9 +15,17 @@ from phonofs.errors import UsageError
 prometheus: Any
 try:
     import prometheus_client as prometheus
-    from prometheus_client import core
+    from prometheus_client import core, exposition
 except ImportError:  # the extra phonofs[metrics] is not installed
     prometheus = None
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = 32
+"""Those that have not asked yet; a Prometheus has one."""
+CONNECTION_S = 10.0
+"""From connecting to the last byte of the answer; Prometheus' own timeout."""
+HEAD_MAX = 16384  # bytes of a request
 
 Status = Mapping[str, Any]
 
@@ -80,7 +89,11 @@ class Collector:
 
 
 class Metrics:
-    """Serves the metrics. Owns the server's thread while it runs."""
+    """Serves the metrics over HTTP, on the event loop. Owns the connections while it runs.
+
+    Bounded, since the port may be open to a network: a request is small and comes soon, and of too
+    many connections the one that has said nothing for longest goes.
+    """
 
     def __init__(self, address: str, status: Callable[[], Status]) -> None:
         """``address`` is ``host:port`` or ``port``. Raises UsageError without the extra."""
@@ -88,35 +101,67 @@ class Metrics:
             raise UsageError("metrics needs an extra: `pip install 'phonofs[metrics]'`")
         host, _, port = address.rpartition(":")
         self._host, self._port = host.strip("[]") or "127.0.0.1", int(port)
-        self._status = status
+        self._registry = prometheus.CollectorRegistry()
+        self._registry.register(_Described(Collector(status)))
+        self._waiting: list[trio.CancelScope] = []  # who has not asked yet, oldest first
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises UsageError where the address can't be used."""
-        token = trio.lowlevel.current_trio_token()
-
-        def status() -> Status:  # in the server's thread; the rooms belong to the loop
-            return trio.from_thread.run_sync(self._status, trio_token=token)
-
-        registry = prometheus.CollectorRegistry()
         try:
-            server, _thread = await trio.to_thread.run_sync(
-                lambda: prometheus.start_http_server(self._port, self._host, registry)
-            )
+            listeners = await trio.open_tcp_listeners(self._port, host=self._host)
         except OSError as error:
             where = f"{self._host}:{self._port}"
-            raise UsageError(f"metrics cannot be served on {where}: {error.strerror}") from None
-        registry.register(_Described(Collector(status)))
+            why = error.strerror or error
+            raise UsageError(f"metrics cannot be served on {where}: {why}") from None
+        task_status.started()
+        await trio.serve_listeners(self._serve, listeners)
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
         try:
-            task_status.started()
-            await trio.sleep_forever()
-        finally:
-            with trio.CancelScope(shield=True):  # shutdown answers within half a second
-                await trio.to_thread.run_sync(server.shutdown)
-            server.server_close()
+            async with stream:
+                with trio.move_on_after(CONNECTION_S):
+                    head = await self._head(stream)
+                    if head:
+                        await stream.send_all(self._answer(head))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        except Exception:
+            log.exception("a request for metrics failed")
+
+    async def _head(self, stream: trio.SocketStream) -> bytes:
+        """The head of the request; empty where none came, or it was pushed out."""
+        while len(self._waiting) >= CONNECTIONS:
+            self._waiting.pop(0).cancel()
+        received = bytearray()
+        with trio.CancelScope() as scope:
+            self._waiting.append(scope)
+            try:
+                while b"\r\n\r\n" not in received and len(received) < HEAD_MAX:
+                    chunk = await stream.receive_some(4096)
+                    if not chunk:
+                        return b""
+                    received += chunk
+            finally:
+                if scope in self._waiting:
+                    self._waiting.remove(scope)
+        return b"" if scope.cancelled_caught else bytes(received)
+
+    def _answer(self, head: bytes) -> bytes:
+        line, *lines = head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+        method = line.partition(" ")[0]
+        if method not in ("GET", "HEAD"):
+            return b"HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nConnection: close\r\n\r\n"
+        fields = [each.partition(":") for each in lines]
+        accept = next((value for name, _, value in fields if name.lower() == "accept"), "")
+        encode, kind = exposition.choose_encoder(accept.strip())
+        body = encode(self._registry)
+        said = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+        whole = said.encode() + b"Connection: close\r\n\r\n"
+        return whole if method == "HEAD" else whole + bytes(body)
 
 
 class _Described:
-    """A collector that is not asked at registration, which happens on the loop's own thread."""
+    """A collector that is not asked at registration, when there is no status yet."""
 
     def __init__(self, inner: Collector) -> None:
         self._inner = inner

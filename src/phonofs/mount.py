@@ -11,7 +11,6 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyfuse3
 import trio
@@ -25,6 +24,7 @@ from phonofs.fuse.errnos import unwrap
 from phonofs.fuse.mountpoint import (
     SOURCE,
     check,
+    check_others_allowed,
     check_outside,
     device_fd,
     mounted_type,
@@ -50,8 +50,6 @@ COLLECT_AFTER = 50_000
 """Objects made before the garbage collector looks for cycles among them, of which there are few:
 at Python's own 700 it took a third of the time of reading a page of records."""
 
-FUSE_CONF = Path("/etc/fuse.conf")
-
 
 @dataclass(frozen=True, slots=True)
 class MountPlan:
@@ -65,8 +63,8 @@ class MountPlan:
 def serve(plan: MountPlan) -> None:
     """Mount and serve until unmounted or told to stop."""
     check(plan.mountpoint)
-    if device_fd(plan.mountpoint) is None:
-        _check_allow_other(plan.settings)
+    if device_fd(plan.mountpoint) is None and plan.settings.allow_other:
+        check_others_allowed()
     paths = {"the cache folder": plan.settings.cache_dir}
     if plan.settings.log_file is not None:
         paths["the log file"] = plan.settings.log_file
@@ -235,17 +233,3 @@ def _options(settings: Settings) -> set[str]:
 
 def _ownership(settings: Settings) -> Ownership:
     return Ownership(settings.uid, settings.gid, settings.umask)
-
-
-def _check_allow_other(settings: Settings) -> None:
-    """fusermount3 allows it to others than root only where the administrator does."""
-    if not settings.allow_other or os.geteuid() == 0:
-        return
-    try:
-        lines = FUSE_CONF.read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    if "user_allow_other" not in (line.strip() for line in lines):
-        raise MountFailed(
-            f"allow_other needs a line `user_allow_other` in {FUSE_CONF}; ask root to add it"
-        )

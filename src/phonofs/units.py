@@ -76,3 +76,8 @@ def format_duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def printable(text: str) -> str:
+    """The text without anything that would drive a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)

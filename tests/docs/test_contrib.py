@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,20 @@ def test_the_completions_are_those_of_the_commands(shell: str) -> None:
     spec.loader.exec_module(module)
     path = CONTRIB / "completions" / module.NAMES[shell]
     assert path.read_text(encoding="utf-8") == module.completion(shell)
+
+
+def test_what_is_installed_has_all_extras() -> None:
+    """A package or an image cannot be added to with pip afterwards."""
+    extras = "[keyring,encrypt,metrics]"
+    for name in ("contrib/packaging/build-deb", "contrib/container/Containerfile", "README.md"):
+        assert extras in (ROOT / name).read_text(encoding="utf-8"), name
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {name for name, needs in known.items() if needs} == {"keyring", "encrypt", "metrics"}
+
+
+def test_the_daemon_set_gets_no_variables_of_a_service_of_its_name() -> None:
+    """They begin as those of the options do."""
+    assert "enableServiceLinks: false" in (CONTRIB / "container/daemonset.yaml").read_text()
 
 
 @pytest.mark.parametrize("kind", ["system", "user"])

@@ -1,5 +1,6 @@
 """Mounts that mount(8) makes: the helper's way, and the one of mount.fuse3 without privileges."""
 
+import json
 import os
 import shutil
 import socket
@@ -49,6 +50,99 @@ def test_the_helper_takes_what_a_line_of_fstab_passes_on(mount):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert len(files(mount.point)) == 1
     assert run(mount, "phonofs", "umount", str(mount.point)).returncode == 0
+
+
+def helper(mount: Mount, options: str, profile: str = "work") -> subprocess.CompletedProcess[str]:
+    return run(mount, "phonofs", "mount-helper", profile, str(mount.point), "-o", options)
+
+
+def test_a_mount_that_is_there_is_success_for_the_helper_alone(mount):
+    """`mount -a` twice; another profile, or `phonofs mount`, is still refused."""
+    assert helper(mount, FROM_FSTAB).returncode == 0
+    pid = json.loads(status(mount))["pid"]
+    done = helper(mount, FROM_FSTAB)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert json.loads(status(mount))["pid"] == pid
+    assert helper(mount, FROM_FSTAB, "other").returncode == 32
+    assert run(mount, "phonofs", "mount", "work", str(mount.point)).returncode == 32
+
+
+def test_a_line_of_proc_mounts_is_a_line_of_fstab(mount):
+    """genfstab copies it, with what the kernel wrote there; mount.fuse calls us as below."""
+    assert helper(mount, "allow_other,subtype=x").returncode == 0
+    (line,) = [text for text in mounts_table() if f" {mount.point} " in text]
+    source, point, kind, options, *_ = line.replace("\\043", "#").split()
+    assert "user_id=" in options
+    assert kind == "fuse.x"
+    done = run(mount, "phonofs", source, point, "-o", f"{options},fd=3,blksize=512,max_read=131072")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert run(mount, "phonofs", "umount", str(mount.point)).returncode == 0
+    done = run(mount, "phonofs", source, point, "-o", options)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(files(mount.point)) == 1
+    assert run(mount, "phonofs", "umount", str(mount.point)).returncode == 0
+
+
+def mounts_table() -> list[str]:
+    return Path("/proc/mounts").read_text().splitlines()
+
+
+def test_a_remount_changes_nothing_and_says_what_waits(mount):
+    """`systemctl reload` of a mount unit runs it; of options only those that differ are named."""
+    assert helper(mount, "cache_size=1G,umask=0277").returncode == 0
+    pid = json.loads(status(mount))["pid"]
+    done = helper(mount, "remount,ro,nosuid,cache_size=1G,umask=0277")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = helper(mount, "remount,cache_size=1G,umask=0222,page_size=50")
+    assert done.returncode == 0
+    assert "umask, page_size" in done.stderr
+    assert "cache_size" not in done.stderr
+    assert "next mount" in done.stderr
+    assert json.loads(status(mount))["pid"] == pid
+    assert run(mount, "phonofs", "umount", str(mount.point)).returncode == 0
+    done = helper(mount, "remount")
+    assert (done.returncode, "not mounted" in done.stderr) == (32, True)
+
+
+def test_mount_a_again_and_remount_by_mount_8_itself(mount, tmp_path):
+    """In a mount name space of its own, where the helper is put into /sbin."""
+    if os.geteuid() != 0:
+        pytest.skip("a mount name space needs root")
+    # mount(8) looks for helpers in /sbin alone, and mount.fuse3(8) for us in the system's PATH.
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, words in (("phonofs", ""), ("mount.phonofs", "mount-helper ")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {tmp_path}/bin/phonofs {words}"$@"\n')
+        (programs / name).chmod(0o755)
+    fstab, copied = tmp_path / "fstab", tmp_path / "copied"
+    fstab.write_text(f"work {mount.point} phonofs _netdev,allow_other 0 0\n")
+    point = mount.point
+    script = f"""
+        for bin in $(realpath /sbin) /usr/bin; do
+            mount -t overlay overlay -o lowerdir={programs}:$bin $bin || exit 77
+        done
+        set -e
+        mount -a -T {fstab}
+        mount -a -T {fstab}
+        mount -o remount -T {fstab} {point}
+        mount -o remount,ro {point}
+        mount work {point} -t phonofs -o remount,allow_other,page_size=50
+        ls {point}
+        grep " {point} " /proc/mounts >{copied}
+        test $(wc -l <{copied}) = 1
+        mount -a -T {copied}
+        phonofs umount {point}
+        mount -a -T {copied}
+        ls {point}
+        test $(grep -c " {point} " /proc/mounts) = 1
+        phonofs umount {point}
+    """
+    done = run(mount, "unshare", "-m", "sh", "-c", script)
+    if done.returncode == 77:
+        pytest.skip("no overlay file system here")
+    assert (done.returncode, done.stdout) == (0, "2026\n2026\n"), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "page_size: takes effect at the next mount" in done.stderr
 
 
 @pytest.fixture

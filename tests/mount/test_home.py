@@ -1,5 +1,6 @@
 """What a person does with a running mount: status, log level, metrics, restore; no secret leaks."""
 
+import contextlib
 import json
 import os
 import signal
@@ -85,6 +86,32 @@ def test_metrics_are_served_where_asked_for(tmp_path):
         assert 'phonofs_requests_total{kind="search"}' in text
         assert "Canary" not in text
         assert "http://" not in text
+
+
+def test_connections_to_the_metrics_port_are_bounded(tmp_path):
+    """600 that say nothing cost neither threads nor descriptors, and no scrape."""
+    pytest.importorskip("prometheus_client")
+    port = free_port()
+    with (
+        standing(flat(1000)) as stand_in,
+        mounted(stand_in.url, tmp_path, metrics=f"127.0.0.1:{port}") as mount,
+        contextlib.ExitStack() as idle,
+    ):
+        process = Path(f"/proc/{mount.process.pid}")
+
+        def held() -> tuple[int, int]:
+            return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
+
+        descriptors, threads = held()
+        for _ in range(600):
+            idle.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+        for path in ("metrics", "", "metrics"):
+            url = f"http://127.0.0.1:{port}/{path}"
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                assert b"phonofs_catalogue_objects" in answer.read()
+        now = held()
+        assert now[0] < descriptors + 60
+        assert now[1] < threads + 20
 
 
 def free_port() -> int:

@@ -45,7 +45,7 @@ def test_it_is_marked_and_tagged(tmp_path: Path):
 def test_a_second_one_says_so(tmp_path: Path):
     """One mount at a time."""
     first = claim(tmp_path)
-    with pytest.raises(UsageError, match="another phonofs is using"):
+    with pytest.raises(UsageError, match=rf"another phonofs \(process {os.getpid()}\) is using"):
         claim(tmp_path)
     first.drop()
     claim(tmp_path).drop()

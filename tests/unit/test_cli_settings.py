@@ -1,6 +1,10 @@
 """Reading the layers: files, environment, -o, the system's time zone."""
 
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -10,15 +14,19 @@ from phonofs.errors import UsageError
 
 
 @pytest.fixture
-def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """An environment whose system and user files lie in a folder of the test's own."""
     monkeypatch.setattr(room, "SYSTEM_FILE", tmp_path / "etc.toml")
     (tmp_path / "config" / "phonofs").mkdir(parents=True)
-    return {
-        "HOME": str(tmp_path),
-        "XDG_CONFIG_HOME": str(tmp_path / "config"),
-        "TZ": "Europe/Berlin",
-    }
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Europe/Berlin")  # the C library's clock belongs to the process
+        time.tzset()
+        yield {
+            "HOME": str(tmp_path),
+            "XDG_CONFIG_HOME": str(tmp_path / "config"),
+            "TZ": "Europe/Berlin",
+        }
+    time.tzset()
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> Path:
@@ -121,12 +129,57 @@ def test_options_are_taken_apart_at_commas(text: str, options: dict[str, object]
     assert split_options(text) == options
 
 
+def offset_of(name: str) -> Callable[[float], int]:
+    """The clock of a C library in this zone."""
+    zone = ZoneInfo(name)
+
+    def offset_s(at_s: float) -> int:
+        offset = datetime.fromtimestamp(at_s, zone).utcoffset()
+        assert offset is not None
+        return int(offset.total_seconds())
+
+    return offset_s
+
+
 def test_the_zone_is_that_of_tz_then_of_the_link_then_of_the_file(tmp_path: Path) -> None:
     link, file = tmp_path / "localtime", tmp_path / "timezone"
-    assert system_zone("", link, file) == "UTC"
+
+    def found(tz: str, clock: str) -> str:
+        return system_zone(tz, link, file, offset_of(clock))
+
+    assert found("", "UTC") == "UTC"
     file.write_text("Asia/Tokyo\n")
-    assert system_zone("", link, file) == "Asia/Tokyo"
+    assert found("", "Asia/Tokyo") == "Asia/Tokyo"
     link.symlink_to("/usr/share/zoneinfo/America/New_York")
-    assert system_zone("", link, file) == "America/New_York"
-    assert system_zone(":Europe/Paris", link, file) == "Europe/Paris"
-    assert system_zone("CET-1CEST,M3.5.0", link, file) == "America/New_York"
+    assert found("", "America/New_York") == "America/New_York"
+    assert found(":Europe/Paris", "Europe/Paris") == "Europe/Paris"
+    assert found("/usr/share/zoneinfo/Asia/Tokyo", "Asia/Tokyo") == "Asia/Tokyo"
+
+
+def test_a_zone_that_disagrees_with_the_clock_is_none(tmp_path: Path) -> None:
+    """A rule in TZ, a link that is a copy: better no zone than a wrong one."""
+    link, file = tmp_path / "localtime", tmp_path / "timezone"
+    file.write_text("Etc/UTC\n")
+    assert system_zone("EST5EDT,M3.2.0,M11.1.0", link, file, offset_of("America/New_York")) == ""
+    link.write_bytes(b"a copy")
+    assert system_zone("", link, file, offset_of("America/New_York")) == ""
+    # London's and UTC's winters are alike, its summers are not.
+    assert system_zone("", link, file, offset_of("Europe/London")) == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PHONOFS_SERVICE_HOST",
+        "PHONOFS_SERVICE_PORT_METRICS",
+        "PHONOFS_PORT",
+        "PHONOFS_PORT_9108_TCP_ADDR",
+        "PHONOFS_METRICS_SERVICE_HOST",
+        "PHONOFS_METRICS_PORT",
+        "PHONOFS_CHANGE",
+    ],
+)
+def test_variables_of_kubernetes_and_of_watch_are_no_options(
+    environ: dict[str, str], name: str
+) -> None:
+    assert load("work", environment={**environ, name: "tcp://10.0.0.1:9108"}).profile == "work"

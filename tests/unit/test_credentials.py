@@ -34,6 +34,11 @@ class MemoryKeyring:
         self._check()
         self.entries[service, username] = password
 
+    def delete_password(self, service: str, username: str) -> None:
+        self._check()
+        if self.entries.pop((service, username), None) is None:
+            raise KeyringLocked
+
     def _check(self) -> None:
         if self.locked:
             raise KeyringLocked

@@ -57,3 +57,30 @@ def test_a_line_that_cannot_be_written_is_left_out():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_more_lines_are_held_than_said(tmp_path):
+    """A mount that starts for hours without its service must not keep them all."""
+    code = (
+        "import logging; from phonofs import logs\n"
+        "release = logs.set_up('info', None)\n"
+        "log = logging.getLogger('phonofs')\n"
+        "for n in range(logs.HELD_LINES): log.warning('line %d', n)\n"
+        "print('held', flush=True); input()\n"
+        "log.warning('one more')\n"
+        "print('written', flush=True); input()\n"
+    )
+    with (tmp_path / "err").open("wb") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err
+        )
+    try:
+        assert process.stdout.readline() == b"held\n"
+        assert (tmp_path / "err").read_bytes() == b""
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"written\n"
+        assert b"line 0" in (tmp_path / "err").read_bytes()
+    finally:
+        process.kill()
+        process.communicate()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +12,12 @@ import trio
 
 from phonofs import control
 from phonofs.control import Broadcast, Control
-from phonofs.errors import UsageError
+from phonofs.peers import Peer
 
 pytestmark = pytest.mark.real_clock
+
+BIG = b"x" * 200_000
+NESTED = b'{"command": ' + b"[" * 30_000 + b"]" * 30_000 + b"}\n"
 
 
 def made(path: Path) -> Control:
@@ -45,9 +49,11 @@ async def test_its_modes_do_not_depend_on_the_umask(tmp_path, umask):
         os.umask(before)
 
 
-@pytest.mark.parametrize("plant", ["link", "open to all", "a file"])
-async def test_a_folder_somebody_else_prepared_is_refused(tmp_path, plant):
-    """In /tmp anybody may have been there first."""
+@pytest.mark.parametrize("plant", ["link", "open to all", "a file", "a path too long"])
+async def test_a_folder_that_cannot_be_used_is_not_used(tmp_path, monkeypatch, plant):
+    """In /tmp anybody may have been there first: the socket goes to a new folder of its own."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
     folder = tmp_path / "phonofs-0"
     if plant == "link":
         (tmp_path / "elsewhere").mkdir(mode=0o700)
@@ -55,12 +61,39 @@ async def test_a_folder_somebody_else_prepared_is_refused(tmp_path, plant):
     elif plant == "open to all":
         folder.mkdir()
         folder.chmod(0o777)
-    else:
+    elif plant == "a file":
         folder.write_text("")
-    with pytest.raises((UsageError, BaseExceptionGroup)):
-        async with trio.open_nursery() as nursery:
-            await nursery.start(made(folder / "x.sock").run)
+    else:
+        folder = tmp_path / ("x" * 100)
+    control = made(folder / "x.sock")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(control.run)
+        assert control.path.parent.parent == tmp_path / "tmp"
+        assert stat.S_IMODE(control.path.parent.stat().st_mode) == 0o700
+        assert json.loads(await answer(control.path, b'{"command": "status"}\n')) == {"fine": True}
+        nursery.cancel_scope.cancel()
     assert not list(tmp_path.glob("elsewhere/*"))
+    assert not list(tmp_path.glob("tmp/*"))
+
+
+@pytest.mark.expected_log("no commands are taken")
+async def test_without_any_place_for_it_the_mount_goes_on_and_says_why(tmp_path, monkeypatch):
+    """And once there is a place, the socket is there too; one that was removed comes back."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    (tmp_path / "run").write_text("in the way")
+    control = made(tmp_path / "run/phonofs/x.sock")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(control.run)
+        assert control.path is None
+        assert "cannot be made: Not a directory" in control.trouble
+        (tmp_path / "run").unlink()
+        for _ in range(2):  # it comes, and comes back after a logout
+            with trio.fail_after(20):
+                while not (control.path and control.path.exists()):  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            assert control.trouble == ""
+            shutil.rmtree(tmp_path / "run")
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_peer_of_another_user_is_sent_away(tmp_path, monkeypatch):
@@ -69,14 +102,16 @@ async def test_a_peer_of_another_user_is_sent_away(tmp_path, monkeypatch):
     async with trio.open_nursery() as nursery:
         await nursery.start(made(path).run)
         assert json.loads(await answer(path, b'{"command": "status"}\n')) == {"fine": True}
-        monkeypatch.setattr(control, "_peer_uid", lambda stream: os.getuid() + 1)
+        other = Peer(os.getuid() + 1, frozenset())
+        monkeypatch.setattr(control, "peer_of", lambda sock: other)
         with suppress(trio.BrokenResourceError):
             assert await answer(path, b'{"command": "status"}\n') == b""
         nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(
-    "request_line", [b"", b"\n", b"{", b"[]\n", b'{"command": 1}\n', b"\xff\n", b"x" * 200_000]
+    "request_line",
+    [b"", b"\n", b"{", b"[]\n", b'{"command": 1}\n', b"\xff\n", b"x" * 200_000, NESTED],
 )
 async def test_what_is_no_request_is_answered_and_survived(tmp_path, request_line):
     """Bounded, and the next client is served."""

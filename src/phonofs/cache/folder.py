@@ -6,7 +6,7 @@
         content/          the only thing below which anything is ever removed
             phonofs-cache the marker, with the version of the layout
             CACHEDIR.TAG  tells backup programs to pass by (bford.info/cachedir)
-            lock          held with flock while a mount uses the cache
+            lock          held with flock while a mount uses the cache; has its process id
             index.sqlite
             gone/         evicted files on their way out
             3f/           256 of these, one file an object
@@ -186,11 +186,16 @@ def _lock(content: int, path: Path) -> int:
     lock = os.open("lock", flags, 0o600, dir_fd=content)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(OSError):  # a full disk: it is for messages only
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     except BlockingIOError as error:
+        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
         os.close(lock)
+        who = f" (process {holder})" if holder.isdecimal() else ""
         raise UsageError(
-            f"another phonofs is using the cache folder {path}; "
-            "unmount it, or give this one a cache_dir of its own"
+            f"another phonofs{who} is using the cache folder {path}; "
+            "unmount or end it, or give this one a cache_dir of its own"
         ) from error
     except BaseException:
         os.close(lock)

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Command] = {
     "demo": Command("demo", "Mount a made-up account: no key, no network."),
     "doctor": Command("doctor", "Check everything a mount needs, and say what to do."),
     "login": Command("login", "Ask for key and secret, try them, and keep them."),
+    "logout": Command("logout", "Forget the key and the secret that login kept."),
     "status": Command("status", "Show how a running mount is doing."),
     "fetch": Command("fetch", "Bring files or whole days into the cache."),
     "restore": Command("restore", "Ask for archived objects back."),

@@ -8,9 +8,8 @@ from typing import TypeVar
 
 import trio
 
-from phonofs.cli.settings import surroundings, user_file
 from phonofs.config import Settings
-from phonofs.credentials import Credentials, Places, find
+from phonofs.credentials import Credentials, Places, find, own_folder
 from phonofs.css.auth import Keeper
 from phonofs.css.client import Client
 from phonofs.css.transport import Transport
@@ -35,7 +34,7 @@ class Account:
 def places(settings: Settings) -> Places:
     """Where this profile's key and secret are looked for, the keyring aside."""
     return Places(
-        user_file(os.environ, surroundings(os.environ).home).parent,
+        own_folder(os.environ),
         os.environ,
         settings.key,
         settings.secret,

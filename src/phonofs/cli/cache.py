@@ -12,11 +12,10 @@ import trio
 from phonofs.cache.cache import Cache
 from phonofs.cache.sealed import Cipher
 from phonofs.cli.settings import load
-from phonofs.cli.status import printable
 from phonofs.config import DEFAULT_PROFILE
 from phonofs.credentials import cache_key
 from phonofs.errors import UsageError
-from phonofs.units import format_size
+from phonofs.units import format_size, printable
 
 EXIT_DAMAGED = 1
 

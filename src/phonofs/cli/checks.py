@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 
 import trio
 
@@ -15,11 +14,10 @@ from phonofs.cli.account import Account
 from phonofs.config import Settings
 from phonofs.css.transport import Ask
 from phonofs.errors import MountFailed, PhonofsError, ServiceError, UsageError
-from phonofs.fuse.mountpoint import FUSE_DEVICE
+from phonofs.fuse.mountpoint import FUSE_DEVICE, check_others_allowed
 from phonofs.model import Page, Query, Record
 from phonofs.units import format_duration, format_size
 
-FUSE_CONF = Path("/etc/fuse.conf")
 CLOCK_TOLERANCE_S = 60.0
 """The clock matters to certificates and to what people see; a minute harms neither."""
 SAMPLE = 20
@@ -90,17 +88,10 @@ def _fusermount() -> str:
 
 
 def _allow_other(settings: Settings) -> str:
-    try:
-        lines = [line.strip() for line in FUSE_CONF.read_text(errors="replace").splitlines()]
-    except OSError:
-        lines = []
     if not settings.allow_other:
         return "allow_other is off: the mount is for you alone"
-    if os.geteuid() == 0 or "user_allow_other" in lines:
-        return "allow_other is on, and allowed"
-    raise MountFailed(
-        f"allow_other needs a line `user_allow_other` in {FUSE_CONF}: ask root to add it"
-    )
+    check_others_allowed()
+    return "allow_other is on, and allowed"
 
 
 def _cache_folder(settings: Settings) -> str:

@@ -22,9 +22,8 @@ from rich.progress import (
 from phonofs.cli import EXIT_INTERRUPTED
 from phonofs.cli.probe import status_of
 from phonofs.cli.selection import Chosen, chosen, one_mount
-from phonofs.cli.status import printable
 from phonofs.errors import CredentialsRefused, PhonofsError, Unavailable, UsageError
-from phonofs.units import format_size
+from phonofs.units import format_size, printable
 
 PIECE = 1 << 20
 """Bytes a read: what the kernel reads ahead at most, so that larger ones gain nothing."""

@@ -1,13 +1,14 @@
 """``phonofs login``: asks for key and secret, tries them, and keeps them."""
 
 import sys
+from collections.abc import Sequence
 
 import click
 
 from phonofs.cli.account import Account, ask, places
-from phonofs.cli.settings import load
-from phonofs.config import DEFAULT_PROFILE, Secret
-from phonofs.credentials import Credentials, store
+from phonofs.cli.settings import load, places_of
+from phonofs.config import DEFAULT_PROFILE, Secret, Settings
+from phonofs.credentials import Credentials, check_nothing_else_is_used, store
 from phonofs.errors import UsageError
 
 
@@ -18,14 +19,27 @@ def command(profile: str, options: tuple[str, ...]) -> int:
     """Ask for key and secret, try them, and keep them.
 
     Neither is echoed. They go to the keyring where there is one, else to a file that only you
-    can read. Where the input is no terminal: the key and the secret, a line each.
+    can read. Where the input is no terminal: the key and the secret, a line each. While another
+    key is configured, or another secret in secret_file, they are refused: a mount would use those.
     """
     settings = load(profile, options)
     credentials = asked()
+    _check_it_will_be_used(settings, credentials, options)
     regions = ask(settings, credentials, _try)
     place = store(profile, credentials, places(settings).folder)
     click.echo(f"They work (regions: {', '.join(regions)}) and are kept in {place}.")
     return 0
+
+
+def _check_it_will_be_used(
+    settings: Settings, credentials: Credentials, options: Sequence[str]
+) -> None:
+    """Refuse what a mount would not use, with the place of what it would use instead."""
+    try:
+        check_nothing_else_is_used(places(settings), credentials)
+    except UsageError as error:
+        found = places_of(settings.profile, ("key", "secret_file"), options)
+        raise UsageError(f"{error} ({'; '.join(found)})" if found else str(error)) from None
 
 
 def asked() -> Credentials:

@@ -10,6 +10,7 @@ from phonofs.cli.settings import load
 from phonofs.config import BY_NAME, DEFAULT_PROFILE, OPTIONS, Settings
 from phonofs.daemon import Ready, detach, keep_secrets_in_memory
 from phonofs.errors import UsageError
+from phonofs.fuse.mountpoint import absolute
 from phonofs.mount import MountPlan, serve
 
 
@@ -71,8 +72,8 @@ def serve_logged(
         release()
         ready(note)
 
-    # A background process leaves this folder. abspath only joins texts: /dev/fd/N stays itself.
-    serve(MountPlan(settings, os.path.abspath(mountpoint), say_ready))
+    # A background process leaves this folder; a link is its target from here on.
+    serve(MountPlan(settings, absolute(mountpoint), say_ready))
 
 
 def _say(note: str) -> None:

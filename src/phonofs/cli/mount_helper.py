@@ -13,10 +13,13 @@ import click
 
 from phonofs.cli import run
 from phonofs.cli.mount import start
+from phonofs.cli.mounts import mounted_at
+from phonofs.cli.probe import command as ask
+from phonofs.cli.probe import status_of
 from phonofs.cli.settings import load, split_options
-from phonofs.config import BY_NAME, DEFAULT_PROFILE
-from phonofs.errors import UsageError
-from phonofs.fuse.mountpoint import device_fd
+from phonofs.config import BY_NAME, DEFAULT_PROFILE, Settings, as_texts
+from phonofs.errors import MountFailed, PhonofsError, UsageError
+from phonofs.fuse.mountpoint import absolute, device_fd
 
 IGNORED = frozenset({
     # what mount(8) and fstab say to every file system; a phonofs mount is ro,nosuid,nodev,noexec
@@ -27,6 +30,8 @@ IGNORED = frozenset({
     # what init and mount(8) keep for themselves
     "auto", "noauto", "nofail", "fail", "_netdev", "_rnetdev", "user", "nouser", "users", "nousers",
     "owner", "noowner", "group", "nogroup", "comment", "helper", "uhelper",
+    # what the kernel itself writes into /proc/mounts (fs/fuse/inode.c), where lines are copied from
+    "user_id", "group_id", "rootmode", "fd", "blksize", "max_read", "seclabel",
     # what FUSE has always, or what mount.fuse3(8) acted upon
     "default_permissions", "drop_privileges", "setuid", "fsname", "nonempty", "blkdev",
 })  # fmt: skip
@@ -57,7 +62,11 @@ def command(
     verbose: bool,
     **_ignored: object,
 ) -> int:
-    """Mount PROFILE on MOUNTPOINT for mount(8)."""
+    """Mount PROFILE on MOUNTPOINT for mount(8).
+
+    Where it is mounted already there is nothing to do: mount -a may run again, and so may
+    mount -o remount, whose other options take effect at the next mount.
+    """
     profile = source_profile(profile)
     given = flattened(options)
     settings = load(profile, [ours(options, sloppy=sloppy)])
@@ -65,6 +74,12 @@ def command(
         check_handed_over(given)
     if fake:
         return 0
+    if is_mounted(profile, mountpoint):
+        if "remount" in given:
+            say_what_waits(mountpoint, given, settings)
+        return 0
+    if "remount" in given:
+        raise MountFailed(f"{mountpoint} cannot be remounted: {profile} is not mounted there")
     status = start(settings, mountpoint, foreground=FOREGROUND in given)
     if verbose and status == 0:
         click.echo(f"phonofs: {profile} mounted on {mountpoint}")
@@ -78,6 +93,33 @@ def source_profile(source: str) -> str:
     """
     name = source.removeprefix("phonofs#").rpartition("/")[2]
     return DEFAULT_PROFILE if name in ("", "none", "phonofs") else name
+
+
+def is_mounted(profile: str, mountpoint: str) -> bool:
+    """Whether this very profile is mounted there, and answers. Raises as ``status_of`` does."""
+    if device_fd(mountpoint) is not None:
+        return False
+    mounted = mounted_at(mountpoint)
+    if mounted is None or not mounted.is_phonofs:
+        return False
+    return status_of(mounted.point).get("profile") == profile
+
+
+def say_what_waits(mountpoint: str, given: Mapping[str, object], settings: Settings) -> None:
+    """Name the options of ours that the running mount has otherwise."""
+    named = [name for name in given if name in BY_NAME]
+    if not named:
+        return
+    try:
+        running = ask(absolute(mountpoint), {"command": "options"})
+        wanted = as_texts(settings)
+        named = [name for name in named if running.get(name) != wanted.get(name)]
+    except PhonofsError:  # it takes no commands: whether they differ cannot be told
+        pass
+    if named:
+        click.echo(
+            f"phonofs: {', '.join(named)}: takes effect at the next mount of {mountpoint}", err=True
+        )
 
 
 def flattened(options: Iterable[str]) -> dict[str, object]:

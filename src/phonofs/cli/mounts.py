@@ -10,7 +10,7 @@ __all__ = ["Mounted", "mount_of", "mounted_at", "mounts", "the_only_mount"]
 
 def mount_of(path: str, table: Path = MOUNTS) -> Mounted:
     """The phonofs mount that ``path`` lies in; UsageError where there is none."""
-    wanted = Path(absolute(path))
+    wanted = Path(absolute(path, table))
     around = [mount for mount in mounts(table) if wanted.is_relative_to(mount.point)]
     best = max(around, key=lambda mount: len(mount.point), default=None)
     if best is None or not best.is_phonofs:

@@ -9,12 +9,16 @@ import threading
 from collections.abc import Mapping
 from typing import BinaryIO
 
-from phonofs.errors import MountFailed, PhonofsError, Unavailable, UsageError
+from phonofs.errors import MountFailed, PhonofsError, Refused, Unavailable, UsageError
 
 STATUS_ATTRIBUTE = "user.phonofs.status"  # of the root
 
 PATIENCE_S = 2.0
 """The root answers from memory; a mount that takes longer is stuck."""
+
+
+class NoCommands(UsageError):
+    """The mount has no control socket, at least now."""
 
 
 def status_text(mountpoint: str, patience_s: float = PATIENCE_S) -> bytes:
@@ -59,31 +63,54 @@ def server_pid(mountpoint: str) -> int | None:
 def connect(mountpoint: str, request: Mapping[str, object]) -> BinaryIO:
     """The answers, a JSON line each, of a mount to a command (``control.py``).
 
-    Raises UsageError where it takes none from us, and as ``status_of`` does.
+    Raises UsageError where it takes none from us (NoCommands where it takes none at all), and as
+    ``status_of`` does.
     """
-    path = status_of(mountpoint).get("control")
+    status = status_of(mountpoint)
+    path, shared = status.get("control"), status.get("control_shared")
     if not isinstance(path, str):
-        raise UsageError(f"{mountpoint} does not say where it takes commands")
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        why = status.get("control_error") or "it does not say where"
+        raise NoCommands(f"{mountpoint} takes no commands: {why}")
     try:
+        return _sent(path, request)
+    except PermissionError:
+        if not isinstance(shared, str):
+            raise UsageError(
+                f"{mountpoint} takes no commands from you: only its owner may give them"
+            ) from None
+    except (FileNotFoundError, ConnectionRefusedError):
+        if not isinstance(shared, str):
+            raise NoCommands(
+                f"the control socket {path} of {mountpoint} is gone; the mount makes it again "
+                "within some seconds"
+            ) from None
+    except OSError as error:
+        raise NoCommands(f"{mountpoint} cannot be given commands: {error.strerror}") from None
+    try:
+        return _sent("\0" + shared.removeprefix("@"), request)
+    except OSError as error:
+        raise NoCommands(f"{mountpoint} cannot be given commands: {error.strerror}") from None
+
+
+def _sent(path: str, request: Mapping[str, object]) -> BinaryIO:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(path)
         connection.sendall(json.dumps(request).encode() + b"\n")
-        return connection.makefile("rb")
-    except OSError as error:
-        raise UsageError(
-            f"{mountpoint} takes no commands from you ({error.strerror}): only its owner may "
-            "give them"
-        ) from None
-    finally:
-        connection.close()  # the file made of it keeps it open
+        return connection.makefile("rb")  # which keeps it open
 
 
-def command(mountpoint: str, request: Mapping[str, object]) -> None:
-    """Have a mount do something. Raises UsageError with its reason where it does not."""
+def command(mountpoint: str, request: Mapping[str, object]) -> Mapping[str, object]:
+    """Have a mount do something; its answer.
+
+    Raises what it answered where it does not: UsageError, or what the service made of it.
+    """
     with connect(mountpoint, request) as answers:
         answer = json.loads(answers.readline() or b"{}")
     if "error" in answer or not answer:
-        raise UsageError(f"{mountpoint}: {answer.get('error', 'no answer')}")
+        error = str(answer.get("error", "the mount gave no answer"))
+        kinds = {kind.exit_status: kind for kind in (UsageError, Refused, Unavailable)}
+        raise kinds.get(answer.get("exit_status"), UsageError)(f"{mountpoint}: {error}")
+    return answer if isinstance(answer, dict) else {}
 
 
 def _explained(mountpoint: str, error: OSError) -> PhonofsError:

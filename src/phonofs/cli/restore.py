@@ -1,21 +1,21 @@
-"""``phonofs restore``: asks for archived objects back."""
+"""``phonofs restore``: has a mount ask for archived objects back."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 
 import click
 
 from phonofs.cli.account import Account, ask, credentials_of
+from phonofs.cli.probe import NoCommands, status_of
 from phonofs.cli.probe import command as tell
-from phonofs.cli.probe import status_of
 from phonofs.cli.selection import Chosen, chosen, one_mount
 from phonofs.cli.settings import load
-from phonofs.cli.status import printable
-from phonofs.errors import Gone, PhonofsError, UsageError
+from phonofs.errors import Archived, Gone, Malformed, UsageError
+from phonofs.units import printable
 
+NOT_RESTORED = "the service restores no object {}: it may be there already"
 MANY = 10
 """More than so many are only asked for once a person has agreed."""
-BATCH = 500
+BATCH = 100
 """Ids in one request to the mount, whose line is bounded."""
 
 
@@ -27,7 +27,9 @@ BATCH = 500
 def command(paths: Sequence[str], days: int, yes: bool, options: Sequence[str]) -> int:
     """Ask for archived objects back.
 
-    It takes up to 24 hours, and a key with edit access. The files become readable by themselves.
+    It takes up to 24 hours, and a key with edit access. The mount asks, with its own key, for
+    whoever may read the files, which become readable by themselves. Where it takes no commands,
+    the key of its profile is used, with the options of -o.
     """
     point = one_mount(paths)
     archived = [file for file in chosen(paths) if file.archived]
@@ -36,34 +38,51 @@ def command(paths: Sequence[str], days: int, yes: bool, options: Sequence[str]) 
         return 0
     if len(archived) > MANY and not yes:
         click.confirm(f"Ask for {len(archived)} archived objects back?", abort=True, err=True)
+    try:
+        failures = _by_mount(point, archived, days)
+    except NoCommands:
+        failures = _by_key(point, archived, days, options)
+    for failure in failures:
+        click.echo(f"phonofs: {printable(failure)}", err=True)
+    click.echo(f"{len(archived) - len(failures)} of {len(archived)} asked for, for {days} days")
+    return Gone.exit_status if failures else 0
+
+
+def _by_mount(point: str, files: Sequence[Chosen], days: int) -> list[str]:
+    """Have the mount ask for them; what went wrong with single ones."""
+    failures: list[str] = []
+    for region, ids in _batches(files):
+        request = {"command": "restore", "region": region, "ids": ids, "days": days}
+        found = tell(point, request).get("failures")
+        failures += map(str, found) if isinstance(found, list) else []
+    return failures
+
+
+def _batches(files: Sequence[Chosen]) -> Iterator[tuple[str, list[str]]]:
+    for region in dict.fromkeys(file.region for file in files):
+        ids = [file.id for file in files if file.region == region]
+        for start in range(0, len(ids), BATCH):
+            yield region, ids[start : start + BATCH]
+
+
+def _by_key(point: str, files: Sequence[Chosen], days: int, options: Sequence[str]) -> list[str]:
+    """Ask for them with the key of the mount's profile; what went wrong with single ones."""
     settings = load(_profile(point), options)
 
-    asked: list[Chosen] = []
-    failures: list[PhonofsError] = []
+    async def work(account: Account) -> list[str]:
+        failures = []
+        for file in files:
+            try:
+                await account.client.restore(file.region, file.id, days)
+            except Gone as error:
+                failures.append(str(error))
+            except (Archived, Malformed):
+                failures.append(
+                    f"the service restores no object {file.id}: it may be there already"
+                )
+        return failures
 
-    async def work(account: Account) -> None:
-        for file in archived:
-            error = await _restore(account, file, days)
-            failures.append(error) if error else asked.append(file)
-
-    try:
-        ask(settings, credentials_of(settings), work)
-    finally:
-        _tell_mount(point, asked)
-    for error in failures:
-        click.echo(f"phonofs: {printable(str(error))}", err=True)
-    click.echo(f"{len(archived) - len(failures)} of {len(archived)} asked for, for {days} days")
-    return failures[0].exit_status if failures else 0
-
-
-def _tell_mount(point: str, asked: Sequence[Chosen]) -> None:
-    """Let ``status`` show what is pending; only the mount's owner can, and it is no failure."""
-    for region in {file.region for file in asked}:
-        ids = [file.id for file in asked if file.region == region]
-        for batch in range(0, len(ids), BATCH):
-            request = {"command": "restoring", "region": region, "ids": ids[batch : batch + BATCH]}
-            with suppress(PhonofsError):
-                tell(point, request)
+    return ask(settings, credentials_of(settings), work)
 
 
 def _profile(point: str) -> str:
@@ -71,12 +90,3 @@ def _profile(point: str) -> str:
     if not isinstance(profile, str):
         raise UsageError(f"{point} does not say which profile it shows")
     return profile
-
-
-async def _restore(account: Account, file: Chosen, days: int) -> PhonofsError | None:
-    """Ask for one; what it alone met is returned, what all would meet is raised."""
-    try:
-        await account.client.restore(file.region, file.id, days)
-    except Gone as error:
-        return error
-    return None

@@ -1,16 +1,18 @@
 """Reading the layers of the configuration: files, environment, ``-o``; and the system's values."""
 
 import os
-import pwd
 import re
 import stat
+import time
 import tomllib
 import zoneinfo
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from phonofs.config import (
     DEFAULT_PROFILE,
+    OPTIONS,
     Layer,
     Settings,
     Source,
@@ -19,13 +21,22 @@ from phonofs.config import (
     merge,
     nearest,
 )
+from phonofs.credentials import home_of, own_folder, xdg_folder
 from phonofs.errors import UsageError
+from phonofs.trusted_path import check_file, check_trusted
 
 SYSTEM_FILE = Path("/etc/phonofs.toml")
 PREFIX = "PHONOFS_"
+NO_OPTION = re.compile(
+    r"PHONOFS_CHANGE|PHONOFS_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_\w+)?)"
+)
+"""Variables that are not meant for us: what ``watch`` tells its command, and what Kubernetes puts
+into every pod of a name space with a service called phonofs or phonofs-SOMETHING."""
 ZONE_LINK = Path("/etc/localtime")
 ZONE_FILE = Path("/etc/timezone")
 ZONE_FOLDER = "/zoneinfo/"
+HALF_A_YEAR_S = 182 * 86400.0
+VARIABLES = frozenset(option.variable for option in OPTIONS)
 
 
 def load(
@@ -41,9 +52,17 @@ def load(
     return merge(list(_layers(profile, options, environ, here.home)), profile, here)
 
 
+def places_of(profile: str, names: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+    """Where each of these options is given, the last place of each: it is the one that counts."""
+    found: dict[str, str] = {}
+    for layer in _layers(profile, options, os.environ, home_of(os.environ)):
+        found |= {name: layer.place(name) for name in names if name in layer.values}
+    return list(found.values())
+
+
 def user_file(environ: Mapping[str, str], home: Path) -> Path:
     """The user's own configuration file."""
-    return _xdg(environ, "XDG_CONFIG_HOME", home / ".config") / "phonofs" / "config.toml"
+    return own_folder(environ, home) / "config.toml"
 
 
 def _layers(
@@ -57,18 +76,24 @@ def _layers(
     variables = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX)
+        if name.startswith(PREFIX) and not _is_no_option(name)
     }
     yield Layer(Source.ENVIRONMENT, variables)
     for text in options:
         yield Layer(Source.ARGUMENT, split_options(text))
 
 
+def _is_no_option(name: str) -> bool:
+    return name not in VARIABLES and NO_OPTION.fullmatch(name) is not None
+
+
 def _tables(path: Path) -> dict[str, dict[str, object]]:
     """The file's tables by name; none where there is no file."""
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
+            check_file(path, "the configuration file", status)
+            check_trusted(path, "the configuration file")
             content = tomllib.load(file)
     except FileNotFoundError:
         return {}
@@ -82,7 +107,7 @@ def _tables(path: Path) -> dict[str, dict[str, object]]:
                 f"{path}: {name} stands outside of a table; put it below [default]"
                 f"{nearest(name, ())}"
             )
-        if "secret" in table and stat.S_IMODE(mode) & 0o077:
+        if "secret" in table and stat.S_IMODE(status.st_mode) & 0o077:
             raise UsageError(
                 f"{path}, [{name}]: holds a secret that others can read; run `chmod 600 {path}`"
             )
@@ -100,46 +125,54 @@ def split_options(text: str) -> dict[str, object]:
 
 def surroundings(environ: Mapping[str, str]) -> Surroundings:
     """What the system says where an option was not given."""
-    home = Path(environ.get("HOME") or _home_of(os.getuid()))
+    home = home_of(environ)
+    tz = environ.get("TZ")
     return Surroundings(
-        timezone=system_zone(environ.get("TZ", "")),
+        timezone=system_zone("UTC" if tz == "" else tz or ""),  # set and empty is UTC: tzset(3)
         uid=os.getuid(),
         gid=os.getgid(),
         home=home,
-        cache_home=_xdg(environ, "XDG_CACHE_HOME", home / ".cache"),
+        cache_home=xdg_folder(environ, "XDG_CACHE_HOME", home / ".cache"),
     )
 
 
-def _xdg(environ: Mapping[str, str], name: str, otherwise: Path) -> Path:
-    # The XDG base directory specification: a relative path is invalid and to be ignored.
-    path = Path(environ.get(name) or otherwise)
-    return path if path.is_absolute() else otherwise
+def system_zone(
+    tz: str,
+    link: Path = ZONE_LINK,
+    file: Path = ZONE_FILE,
+    offset_s: Callable[[float], int] | None = None,
+) -> str:
+    """The IANA name of the system's time zone; empty where it cannot be told.
 
-
-def _home_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_dir
-    except KeyError:
-        return "/"
-
-
-def system_zone(tz: str, link: Path = ZONE_LINK, file: Path = ZONE_FILE) -> str:
-    """The IANA name of the system's time zone; UTC where none can be found.
-
-    ``tz`` is the variable TZ, which wins as it does in the C library.
+    ``tz`` is the variable TZ, which wins as it does in the C library. What is found has to agree
+    with the C library's own offset from UTC (``offset_s`` of an epoch time) in summer and winter:
+    TZ may be a rule without a name, and the link a copy of a file.
     """
-    candidates = [tz.removeprefix(":")]
-    target = os.path.realpath(link)
-    if ZONE_FOLDER in target:
-        candidates.append(target.split(ZONE_FOLDER, 1)[1])
+    clock = offset_s or _local_offset_s
+    candidates = [_name_of(tz.removeprefix(":")), _name_of(os.path.realpath(link))]
     if file.is_file():
         candidates.append(file.read_text(errors="replace").strip())
-    return next((name for name in candidates if name and _known_zone(name)), "UTC")
+    zones = [name for name in (*candidates, "UTC") if name]
+    return next((name for name in zones if _agrees(name, clock)), "")
 
 
-def _known_zone(name: str) -> bool:
+def _name_of(text: str) -> str:
+    """A zone's name: TZ may be one, or the path of its file, as the link is."""
+    return text.split(ZONE_FOLDER, 1)[1] if ZONE_FOLDER in text else text.removeprefix("/")
+
+
+def _agrees(name: str, offset_s: Callable[[float], int]) -> bool:
     try:
-        zoneinfo.ZoneInfo(name)
+        zone = zoneinfo.ZoneInfo(name)
     except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
         return False
+    now_s = time.time()
+    for at_s in (now_s, now_s + HALF_A_YEAR_S):
+        found = datetime.fromtimestamp(at_s, zone).utcoffset()
+        if found is None or found.total_seconds() != offset_s(at_s):
+            return False
     return True
+
+
+def _local_offset_s(at_s: float) -> int:
+    return time.localtime(at_s).tm_gmtoff

@@ -14,7 +14,7 @@ from rich.text import Text
 from phonofs.cli.mounts import mount_of, the_only_mount
 from phonofs.cli.probe import command as tell
 from phonofs.cli.probe import status_of, status_text
-from phonofs.units import format_duration, format_size
+from phonofs.units import format_duration, format_size, printable
 
 REFRESH_S = 1.0
 
@@ -159,8 +159,3 @@ def _number(name: str, value: float) -> str:
 
 def _date(epoch_s: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch_s))
-
-
-def printable(text: str) -> str:
-    """The text without anything that would drive a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in text)

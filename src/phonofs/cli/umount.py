@@ -2,23 +2,30 @@
 
 import os
 import select
+from collections.abc import Sequence
 
 import click
 
-from phonofs.cli.mounts import mounted_at
+from phonofs.cli.holders import Process, copies_of, users_of
+from phonofs.cli.mounts import Mounted, mounted_at, mounts
 from phonofs.cli.probe import server_pid
 from phonofs.errors import MountFailed
 from phonofs.fuse.mountpoint import unmount
 
 WAIT_S = 5.0
 """A clean stop takes no longer; see the contract of ``umount``."""
+NAMED = 5
+"""So many processes are named; a person ends no more of them by hand."""
 
 
 @click.command("umount")
 @click.argument("mountpoint")
 @click.option("-z", "--lazy", is_flag=True, help="Detach now, clean up when nobody uses it.")
 def command(mountpoint: str, lazy: bool) -> int:
-    """Unmount, also a mount whose process has died."""
+    """Unmount, also a mount whose process has died.
+
+    What keeps it from being unmounted, or serves it on elsewhere, is named.
+    """
     take_down(mountpoint, lazy=lazy)
     return 0
 
@@ -31,13 +38,42 @@ def take_down(mountpoint: str, *, lazy: bool = False) -> None:
     if not mounted.is_phonofs:
         raise MountFailed(f"{mountpoint} is not a phonofs mount but {mounted.kind}")
     pid = server_pid(mounted.point)
-    unmount(mountpoint, lazy=lazy)
+    users = users_of(mounted.point, mounted.device) if lazy else []  # they have no path later
+    try:
+        unmount(mounted.point, lazy=lazy)
+    except MountFailed as error:
+        raise MountFailed(_busy(mounted, error)) from None
     if pid is not None:
-        _wait_for_end(pid)
+        _wait_for_end(mounted, pid, users)
 
 
-def _wait_for_end(pid: int) -> None:
-    """Until the process is gone, or ``WAIT_S``; that it takes longer is no failure."""
+def _busy(mounted: Mounted, error: MountFailed) -> str:
+    """Why it could not be unmounted: who uses it, where that is the reason and can be seen."""
+    if "busy" not in str(error):
+        return str(error)
+    users = users_of(mounted.point, mounted.device)
+    below = [each.point for each in mounts() if each.point.startswith(f"{mounted.point}/")]
+    who = (
+        _listed(users)
+        if users
+        else f"what is mounted on {below[0]}"
+        if below
+        else "a process that only root can see"
+    )
+    return (
+        f"{mounted.point} could not be unmounted: it is in use by {who}; "
+        f"end that, or detach it with `phonofs umount --lazy {mounted.point}`"
+    )
+
+
+def _listed(processes: Sequence[Process]) -> str:
+    named = ", ".join(map(str, processes[:NAMED]))
+    more = len(processes) - NAMED
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def _wait_for_end(mounted: Mounted, pid: int, users: Sequence[Process]) -> None:
+    """Until the process is gone, or ``WAIT_S``; that it lives on is said, and no failure."""
     try:
         process = os.pidfd_open(pid)
     except OSError:  # gone already
@@ -45,6 +81,25 @@ def _wait_for_end(pid: int) -> None:
     try:
         poll = select.poll()
         poll.register(process, select.POLLIN)  # readable when it ends: pidfd_open(2)
-        poll.poll(WAIT_S * 1000)
+        keepers = copies_of(mounted.device) or users
+        if poll.poll(0 if keepers else WAIT_S * 1000):
+            return
     finally:
         os.close(process)
+    _say_it_lives_on(mounted, pid, copies_of(mounted.device), users)
+
+
+def _say_it_lives_on(
+    mounted: Mounted, pid: int, copies: Sequence[Process], users: Sequence[Process]
+) -> None:
+    if copies:
+        why = f"a copy of it lives on in the mount name space of {_listed(copies)}"
+    elif users:
+        why = f"it is still in use by {_listed(users)}"
+    else:
+        why = "it has not ended yet"
+    click.echo(
+        f"phonofs: {mounted.point} is unmounted, but process {pid} goes on serving it and keeps "
+        f"its cache locked: {why}",
+        err=True,
+    )

@@ -11,9 +11,9 @@ import click
 
 from phonofs.cli.mounts import mount_of
 from phonofs.cli.probe import connect
-from phonofs.cli.status import printable
 from phonofs.config import BY_NAME
 from phonofs.errors import MountFailed, UsageError
+from phonofs.units import printable
 
 SECRET = BY_NAME["secret"].variable
 
@@ -44,9 +44,16 @@ def _lines(answers: BinaryIO) -> Iterator[str]:
 
 
 def _run(words: list[str], line: str, point: str) -> None:
-    """Run the command once; that it fails is said, and no reason to stop."""
+    """Run the command once; that it fails is said, and no reason to stop.
+
+    An event without a path is of no file: joined to the mount point it would be the whole mount.
+    """
     event = json.loads(line)
-    path = os.path.join(point, str(event.get("path", "")).lstrip("/"))
+    below = str(event.get("path") or "").lstrip("/")
+    if not below:
+        click.echo(f"phonofs: {_of_no_file(event)}", err=True)
+        return
+    path = os.path.join(point, below)
     try:
         outcome = subprocess.run(  # noqa: S603 - the user's own command; the path is one argument
             [*words, path],
@@ -60,6 +67,15 @@ def _run(words: list[str], line: str, point: str) -> None:
         click.echo(
             f"phonofs: {words[0]} ended with {outcome.returncode} for {printable(path)}", err=True
         )
+
+
+def _of_no_file(event: dict[str, object]) -> str:
+    if event.get("kind") == "overflow":
+        return (
+            f"{event.get('dropped')} changes were missed, because the command takes longer than "
+            "they come; it is not run for them"
+        )
+    return f"an event of kind {printable(str(event.get('kind')))} names no file"
 
 
 def _environment(change: str) -> dict[str, str]:

@@ -4,7 +4,15 @@ Pure. ``options`` holds the table, ``values`` reads one value, ``settings`` merg
 """
 
 from phonofs.config.options import BY_NAME, DEFAULT_TEMPLATE, OPTIONS, TEMPLATE_FIELDS, Kind, Option
-from phonofs.config.settings import Layer, Settings, Source, Surroundings, check_profile, merge
+from phonofs.config.settings import (
+    Layer,
+    Settings,
+    Source,
+    Surroundings,
+    as_texts,
+    check_profile,
+    merge,
+)
 from phonofs.config.values import Secret, is_loopback, nearest
 
 DEFAULT_PROFILE = "default"
@@ -23,6 +31,7 @@ __all__ = [
     "Settings",
     "Source",
     "Surroundings",
+    "as_texts",
     "check_profile",
     "is_loopback",
     "merge",

@@ -45,7 +45,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What stands in for options that were not given, read from the system by the edge."""
+    """What stands in for options that were not given, read from the system by the edge.
+
+    ``timezone`` is empty where the system's cannot be told.
+    """
 
     timezone: str
     uid: int
@@ -109,8 +112,20 @@ def merge(layers: Sequence[Layer], profile: str, surroundings: Surroundings) -> 
     for layer in layers:
         for name, raw in layer.values.items():
             values[name] = _value(layer, name, raw, surroundings.home)
+    if not values["timezone"]:
+        raise UsageError(
+            "the system's time zone has no name that can be found; set timezone=, for example "
+            "to Europe/London"
+        )
     values["archived"] = values["archived"] == "show"
     return Settings(profile=profile, **values)
+
+
+def as_texts(settings: Settings) -> dict[str, str]:
+    """Each option's value as a text to compare with; without the secret."""
+    return {
+        option.name: str(getattr(settings, option.name)) for option in OPTIONS if not option.secret
+    }
 
 
 def check_profile(name: str) -> str:

@@ -21,6 +21,9 @@ FUSE_DEVICE = Path("/dev/fuse")
 SOURCE = "phonofs#"  # and the profile: what the mount table shows as the source
 READ_AHEAD_KB = 1024  # 2.2 times the throughput of the kernel's 128, measured with one reader
 
+LINKS_MAX = 40  # as the kernel: path_resolution(7)
+FUSE_CONF = Path("/etc/fuse.conf")
+
 _DEVICE_FD = re.compile(r"/dev/fd/(\d+)")
 
 
@@ -57,11 +60,15 @@ def _mount_of_device(device: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """One mount: where, of which file system type, and its source (``phonofs#PROFILE``)."""
+    """One mount: where, of which file system type, its source (``phonofs#PROFILE``), its device.
+
+    ``device`` is ``MAJOR:MINOR``, the same for every copy of one mount in whatever name space.
+    """
 
     point: str
     kind: str
     source: str
+    device: str = ""
 
     @property
     def is_phonofs(self) -> bool:
@@ -86,8 +93,9 @@ def _read(table: str) -> Iterator[Mounted]:
     for line in table.splitlines():
         left, _, right = line.partition(" - ")
         kind, source, *_ = [*right.split(" "), "", ""]
+        fields = left.split(" ")
         if kind != "autofs":
-            yield Mounted(_unescape(left.split(" ")[4]), kind, _unescape(source))
+            yield Mounted(_unescape(fields[4]), kind, _unescape(source), fields[2])
 
 
 def _unescape(field: str) -> str:
@@ -97,7 +105,7 @@ def _unescape(field: str) -> str:
 
 def mounted_at(path: str, table: Path = MOUNTS) -> Mounted | None:
     """The topmost mount exactly at ``path``, else None. Does not touch the mount itself."""
-    point = absolute(path)
+    point = absolute(path, table)
     found = [mount for mount in mounts(table) if mount.point == point]
     return found[-1] if found else None
 
@@ -108,10 +116,47 @@ def mounted_type(path: str) -> str | None:
     return found.kind if found else None
 
 
-def absolute(mountpoint: str) -> str:
-    """The path with its parent's links resolved; the last part is not touched."""
-    head, tail = os.path.split(os.path.abspath(mountpoint))
-    return os.path.join(os.path.realpath(head), tail)
+def absolute(path: str, table: Path = MOUNTS) -> str:
+    """The path with all links resolved, the last part's too; ``/dev/fd/N`` stays itself.
+
+    Nothing at or below a phonofs mount is touched, which would wait for its process: a mount
+    point is never a link, and there are none in the tree.
+    """
+    if device_fd(path) is not None:
+        return path
+    ours = {mount.point for mount in mounts(table) if mount.is_phonofs}
+    names = _names(os.path.join(os.getcwd(), path))
+    found, links = "/", 0
+    while names:
+        name = names.pop()
+        if name == "..":
+            found = os.path.dirname(found)
+            continue
+        here = os.path.join(found, name)
+        target = None if _is_at_or_below(here, ours) else _link_target(here)
+        if target is None or links == LINKS_MAX:
+            found = here
+            continue
+        links += 1
+        found = "/" if target.startswith("/") else found
+        names += _names(target)
+    return found
+
+
+def _names(path: str) -> list[str]:
+    """The parts of a path, the first one last."""
+    return [name for name in reversed(path.split("/")) if name not in ("", ".")]
+
+
+def _is_at_or_below(path: str, points: set[str]) -> bool:
+    return any(path == point or path.startswith(f"{point}/") for point in points)
+
+
+def _link_target(path: str) -> str | None:
+    try:
+        return os.readlink(path) if stat.S_ISLNK(os.lstat(path).st_mode) else None
+    except OSError:
+        return None
 
 
 def check(mountpoint: str) -> None:
@@ -165,6 +210,31 @@ def _check_device() -> None:
         ) from None
     except OSError as error:
         raise MountFailed(f"{FUSE_DEVICE} cannot be opened: {error.strerror}") from None
+
+
+def check_others_allowed() -> None:
+    """Raise MountFailed where a user other than root may not let other users in.
+
+    ``/etc/fuse.conf`` is read as libfuse reads it (fusermount.c, read_conf): a comment may stand
+    behind words, and a last line without its line end does not count.
+    """
+    if os.geteuid() == 0:
+        return
+    try:
+        text = FUSE_CONF.read_text(errors="replace")
+    except OSError:
+        text = ""
+    *lines, last = (line.partition("#")[0].strip() for line in text.split("\n"))
+    if "user_allow_other" in lines:
+        return
+    if last == "user_allow_other":
+        raise MountFailed(
+            f"the last line of {FUSE_CONF} has no line end, so that fusermount3 does not read it; "
+            f"as root, run `echo >> {FUSE_CONF}`"
+        )
+    raise MountFailed(
+        f"allow_other needs a line `user_allow_other` in {FUSE_CONF}; ask root to add it"
+    )
 
 
 def check_outside(mountpoint: str, paths: dict[str, Path]) -> None:

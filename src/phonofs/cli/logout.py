@@ -1,0 +1,46 @@
+"""``phonofs logout``: forgets the key and the secret that ``phonofs login`` kept."""
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from phonofs.cli.cache import command as cache
+from phonofs.cli.mounts import mounts
+from phonofs.cli.settings import load, places_of
+from phonofs.config import DEFAULT_PROFILE
+from phonofs.credentials import forget, forget_cache_key, own_folder
+from phonofs.fuse.mountpoint import SOURCE
+
+
+@click.command("logout")
+@click.argument("profile", default=DEFAULT_PROFILE)
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
+@click.option("--clear", is_flag=True, help="Empty the cache of the profile, too.")
+@click.pass_context
+def command(context: click.Context, profile: str, options: Sequence[str], clear: bool) -> int:
+    """Forget the key and the secret that login kept.
+
+    The cache stays, unless --clear is given. A key or secret in the configuration or the
+    environment stays as well; where it stands is printed.
+    """
+    removed = forget(profile, own_folder(os.environ))  # before a configuration that may be wrong
+    if removed:
+        click.echo(f"The key and the secret of {profile} are removed from {' and '.join(removed)}.")
+    else:
+        click.echo(f"No key and no secret were stored for {profile}.")
+    for place in places_of(profile, ("key", "secret", "secret_file"), options):
+        click.echo(f"Still there: {place}")
+    if os.environ.get("CREDENTIALS_DIRECTORY"):
+        click.echo("Still there: the credentials of systemd ($CREDENTIALS_DIRECTORY)")
+    for mount in mounts():
+        if mount.is_phonofs and mount.source == f"{SOURCE}{profile}":
+            click.echo(f"Still mounted: {mount.point}, which goes on until it is unmounted.")
+    if not load(profile, options).cache_dir.is_dir():
+        return 0
+    if not clear:
+        click.echo(f"The cache stays; `phonofs cache clear {profile}` empties it.")
+        return 0
+    status = context.invoke(cache, action="clear", profile=profile, options=options)
+    forget_cache_key(profile)
+    return int(status or 0)
