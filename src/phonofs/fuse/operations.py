@@ -276,7 +276,7 @@ class Operations(pyfuse3.Operations):
     def _set_kind(self, attributes: EntryAttributes, folder: bool) -> None:
         kind = stat.S_IFDIR | 0o555 if folder else stat.S_IFREG | 0o444
         attributes.st_mode = cast(Any, kind & ~self._ownership.umask)
-        attributes.st_nlink = 2 if folder else 1
+        attributes.st_nlink = 1  # of a folder: not counted; 2 would say that it holds no folder
 
     @staticmethod
     def _fill(attributes: EntryAttributes, entry: Entry) -> None:
