@@ -7,6 +7,7 @@ only ``async`` methods may wait, and for nothing but the bytes or the listing th
 Errors are those of :mod:`phonofs.errors`.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -211,7 +212,7 @@ class Vfs:
 
     def _value(self, ino: int, name: str) -> bytes | None:
         if ino == ROOT and name == STATUS_ATTRIBUTE:
-            return msgspec.json.encode(self._status())
+            return as_json(self._status())
         entry = self.entry(ino)
         if name == PATH_ATTRIBUTE:
             return self._catalogue.path(ino).encode()
@@ -229,6 +230,18 @@ class Vfs:
         if not key or key == name or key not in record.tags:
             return None
         return record.tags[key].encode(*_LENIENT)
+
+
+def as_json(document: dict[str, object]) -> bytes:
+    """A status as JSON.
+
+    A path that is not UTF-8 holds lone surrogates, which msgspec refuses. JSON's escape for them
+    (``\\udcff``) gives the same path back to whoever reads it with Python.
+    """
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(document)).encode()
 
 
 _LENIENT = ("utf-8", "replace")
