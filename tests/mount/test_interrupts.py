@@ -181,20 +181,18 @@ def test_nginx_with_a_timer(shared, cold, tmp_path):
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None:
         pytest.skip("nginx is not installed; the signal it uses is tried above")
-    for name in ("logs", "tmp"):
-        (tmp_path / name).mkdir()
     socket = tmp_path / "socket"
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    folders = " ".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
     (tmp_path / "nginx.conf").write_text(
-        "daemon off; master_process off; timer_resolution 50ms; pid nginx.pid;\n"
-        "error_log error.log; events {}\n"
-        f"http {{ access_log off; sendfile off; client_body_temp_path tmp; server {{\n"
-        f"listen unix:{socket}; root {shared.point}; }} }}\n"
+        "daemon off; master_process off; timer_resolution 50ms; pid nginx.pid; events {}\n"
+        f"http {{ access_log off; sendfile off; {folders}\n"
+        f"server {{ listen unix:{socket}; root {shared.point}; }} }}\n"
     )
-    server = subprocess.Popen(
-        [nginx, "-p", tmp_path, "-c", "nginx.conf"], stderr=subprocess.DEVNULL
-    )
+    words = [nginx, "-p", tmp_path, "-e", "error.log", "-c", "nginx.conf"]
+    server = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:
-        until(socket.exists)
+        until(lambda: socket.exists() or server.poll() is not None)
         url = f"http://here/{cold.relative_to(shared.point)}"
         got = subprocess.run(
             ["curl", "-sSf", "--unix-socket", socket, url], capture_output=True, check=True
