@@ -226,9 +226,10 @@ class _Session:
         if self._crash is None and self._mount is not None and not self._unmounted:
             try:
                 take_down(self._mount)
-            except MountFailed as error:
-                log.error("%s", error)
-                raise
+            except (MountFailed, OSError) as error:
+                failed = MountFailed(str(error))
+                log.error("%s", failed)
+                raise failed from None
 
     async def _stop(self) -> None:
         """End the loop: a grace period for the handlers in flight, then cancel them."""

@@ -83,13 +83,13 @@ def stopped(*pending: int):
         child.stdout.close()
 
 
-async def ended(waits, pid, *, read=False):
+async def ended(waits, pid, *, read=False, **more):
     """How a wait on behalf of a process ends, and when."""
     begun = trio.current_time()
     async with trio.open_nursery() as scanning:
         scanning.start_soon(waits.run)
         try:
-            with waits.reading(pid, 1, 0, 10) if read else waits.waiting(pid):
+            with waits.reading(pid, 1, 0, 10, **more) if read else waits.waiting(pid):
                 await trio.sleep_forever()
         except (Interrupted, Unavailable) as error:
             kind = type(error)
@@ -143,6 +143,21 @@ async def test_a_reader_that_was_killed_is_let_go_and_its_second_try_keeps_the_d
         assert (kind, took_s) == (Interrupted, pytest.approx(10.1, abs=0.11))
         kind, more_s = await ended(waits, child.pid, read=True)
         assert (kind, took_s + more_s) == (Unavailable, pytest.approx(60))
+
+
+async def test_whoever_reads_past_the_page_cache_is_there_until_it_is_answered():
+    """So that it was another one who opened the file, if that one has ended."""
+    with stopped() as child:
+
+        async def kill():
+            await trio.sleep(10)
+            child.kill()
+            child.wait()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kill)
+            end = await ended(Callers(deadline_s=60), child.pid, read=True, direct=True)
+        assert end == (Unavailable, pytest.approx(60))
 
 
 async def test_a_read_that_is_repeated_later_has_a_deadline_of_its_own():

@@ -171,15 +171,18 @@ class Callers:
             yield
 
     @contextmanager
-    def reading(self, pid: int, file: int, start: int, stop: int) -> Iterator[None]:
+    def reading(
+        self, pid: int, file: int, start: int, stop: int, *, direct: bool = False
+    ) -> Iterator[None]:
         """Around a read of ``[start, stop)`` of the open file number ``file``, opened by ``pid``.
 
-        The deadline counts from the first try where the read is repeated after EINTR, as Python
-        does (PEP 475). Raises as ``waiting`` does.
+        The deadline counts from the first try if the read is repeated after EINTR, as Python does
+        (PEP 475). A read of the kernel's read-ahead may outlive its reader; one that passes the
+        page cache by (``direct``) does not. Raises as ``waiting`` does.
         """
         since_s = self._first_try(file, start, stop, trio.current_time())
         try:
-            with self._waiting(pid, since_s, may_be_gone=True):
+            with self._waiting(pid, since_s, may_be_gone=not direct):
                 yield
         except Interrupted:
             now = trio.current_time()

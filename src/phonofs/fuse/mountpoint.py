@@ -5,6 +5,7 @@ Nothing here touches a mount that this very process serves: that would deadlock.
 
 import ctypes
 import errno
+import logging
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from phonofs.errors import MountFailed
+
+log = logging.getLogger(__name__)
 
 MOUNTS = Path("/proc/self/mountinfo")
 FUSE_DEVICE = Path("/dev/fuse")
@@ -58,16 +61,16 @@ def _mount_of_device(device: str) -> str | None:
 class Mounted:
     """One mount: where, of which file system type, and its source (``phonofs#PROFILE``).
 
-    ``number`` and ``parent`` are the kernel's numbers of this mount and of the one it lies in,
-    ``device`` is ``MAJOR:MINOR`` of its file system: these stay when a folder above is renamed.
+    ``device`` is ``MAJOR:MINOR`` of its file system, ``number`` and ``parent`` are the kernel's
+    numbers of this mount and of the one it lies in: these stay when a folder above is renamed.
     """
 
     point: str
     kind: str
     source: str
+    device: str = field(default="", compare=False)
     number: int = field(default=0, compare=False)
     parent: int = field(default=0, compare=False)
-    device: str = field(default="", compare=False)
 
     @property
     def is_phonofs(self) -> bool:
@@ -95,7 +98,7 @@ def _read(table: str) -> Iterator[Mounted]:
         if kind != "autofs":
             number, parent, device, _, point, *_ = left.split(" ")
             yield Mounted(
-                _unescape(point), kind, _unescape(source), int(number), int(parent), device
+                _unescape(point), kind, _unescape(source), device, int(number), int(parent)
             )
 
 
@@ -216,11 +219,18 @@ def unmount(mountpoint: str, *, lazy: bool = False) -> None:
 
 
 def just_mounted(mountpoint: str) -> Mounted | None:
-    """The mount that this process has just made at a path; None where it was handed over."""
+    """The mount that this process has just made at a path.
+
+    None if it was handed over, and if it cannot be told from others.
+    """
     if device_fd(mountpoint) is not None:
         return None
-    with _opened(absolute(mountpoint)) as (_, number):
-        return next((mount for mount in mounts() if mount.number == number), None)
+    try:
+        with _opened(absolute(mountpoint)) as (_, number):
+            return next((mount for mount in mounts() if mount.number == number), None)
+    except (MountFailed, OSError) as error:
+        log.warning("the mount on %s will not be unmounted at the end: %s", mountpoint, error)
+        return None
 
 
 def is_mounted(ours: Mounted) -> bool:
