@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from phonofs.demo.account import ListedAccount, flat_item
-from tests.mount.conftest import NOON_MS, flat
+from tests.mount.conftest import NOON_MS
 from tests.mounting import files, mounted, standing
 
 pytestmark = pytest.mark.fuse
@@ -151,27 +151,3 @@ def test_rsync_copies_attributes_once(point, tmp_path):
     run("rsync", "-aX", f"{point}/", tmp_path / "copy")
     assert all(len(path.read_bytes()) == 1000 for path in files(point))
     assert run("rsync", "-aXi", f"{point}/", tmp_path / "copy") == ""
-
-
-def test_a_backup_of_an_unchanged_tree_finds_nothing_changed(tmp_path):
-    """restic, which keeps attributes of folders too; everything was read in between."""
-    needs("restic")
-    environment = {
-        **os.environ,
-        "RESTIC_PASSWORD": "x",
-        "RESTIC_REPOSITORY": str(tmp_path / "repository"),
-        "RESTIC_CACHE_DIR": str(tmp_path / "restic"),
-    }
-    run("restic", "init", env=environment)
-    with standing(flat(1000, 2000)) as stand_in, mounted(stand_in.url, tmp_path) as mount:
-        ends = [
-            json.loads(
-                run("restic", "backup", "--json", ".", env=environment, cwd=mount.point)
-                .strip()
-                .splitlines()[-1]
-            )
-            for _ in range(2)
-        ]
-    assert ends[0]["files_new"] == 2
-    counts = {name: ends[1][name] for name in ends[1] if name.endswith(("_new", "_changed"))}
-    assert set(counts.values()) == {0}, counts

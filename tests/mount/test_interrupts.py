@@ -113,15 +113,14 @@ def test_a_handled_signal_that_asks_for_no_end_leaves_a_read_alone(shared):
     )
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT], ids=str
-)
-def test_a_handled_signal_that_asks_for_an_end_gives_eintr(tmp_path, number):
+def test_a_handled_signal_that_asks_for_an_end_gives_eintr(tmp_path):
     """So that Ctrl-C, kill and a closed terminal reach a program that handles them."""
-    with standing(account(1)) as stand_in, mounted(stand_in.url, tmp_path) as mount:
-        (path,) = files(mount.point)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    with standing(account(4)) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+        paths = files(mount.point)
         stand_in.faults({"kind": "content", "fail": "stall"})
-        assert said(program(SIGNALLED, path, int(number))) == str(-errno.EINTR)
+        readers = [program(SIGNALLED, *each) for each in zip(paths, map(int, numbers), strict=True)]
+        assert [said(reader) for reader in readers] == [str(-errno.EINTR)] * 4
 
 
 def test_the_thread_that_opened_a_file_may_end(cold):
@@ -227,7 +226,7 @@ def stalled(folder: Path, kind: str):
         mounted(stand_in.url, folder, read_deadline="1s", poll_interval="0") as mount,
     ):
         if kind == "content":
-            mount.file = files(mount.point)[0]
+            mount.files = files(mount.point)
         else:
             mount.day = min(mount.point.glob("*/*/*"))
         faults = stand_in.faults({"kind": kind, "fail": "stall", "name": "stalled"})
@@ -235,8 +234,7 @@ def stalled(folder: Path, kind: str):
         assert faults.fired["stalled"] > 0
 
 
-@pytest.mark.parametrize("opener", ["a thread that has ended", "itself"])
-def test_a_read_that_is_tried_again_keeps_its_deadline(tmp_path, opener):
+def test_a_read_that_is_tried_again_keeps_its_deadline(tmp_path):
     """Python repeats a read after EINTR (PEP 475): EIO must come all the same."""
     code = (
         DISTURBED
@@ -258,11 +256,12 @@ os._exit(0)
 """
     )
     with stalled(tmp_path, "content") as mount:
-        assert said(program(code, mount.file, opener), WAITS_S) == str(errno.EIO)
+        openers = ("a thread that has ended", "itself")
+        readers = [program(code, *each) for each in zip(mount.files, openers, strict=True)]
+        assert [said(reader, WAITS_S) for reader in readers] == [str(errno.EIO)] * 2
 
 
-@pytest.mark.parametrize("below", ["", "/name"], ids=["a folder", "a name in one"])
-def test_what_is_listed_again_keeps_its_deadline(tmp_path, below):
+def test_what_is_listed_again_keeps_its_deadline(tmp_path):
     """The same for a folder that was never listed, and for a name in it."""
     code = (
         DISTURBED
@@ -276,7 +275,8 @@ os._exit(0)
 """
     )
     with stalled(tmp_path, "search") as mount:
-        assert said(program(code, f"{mount.day}{below}"), WAITS_S) == str(errno.EIO)
+        readers = [program(code, path) for path in (mount.day, mount.day / "name")]
+        assert [said(reader, WAITS_S) for reader in readers] == [str(errno.EIO)] * 2
 
 
 # where /proc hides the processes of others
