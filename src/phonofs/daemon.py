@@ -8,6 +8,7 @@ import ctypes
 import fcntl
 import os
 import resource
+import signal
 import socket
 import sys
 import traceback
@@ -61,6 +62,16 @@ def open_standard_streams() -> None:
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def reset_signals() -> None:
+    """Undo what a caller may have left behind: blocked signals, and SIGCHLD ignored.
+
+    A mount would never hear of SIGTERM. While SIGCHLD is ignored the kernel keeps no exit status
+    (wait(2)), which :mod:`subprocess` takes for success.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def above_streams(descriptor: int) -> int:

@@ -3,6 +3,7 @@
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.fault.tools import status
 from tests.mount.conftest import flat
-from tests.mounting import Mount, files, standing
+from tests.mounting import Mount, files, standing, until
 
 pytestmark = pytest.mark.fuse
 
@@ -80,3 +81,23 @@ def test_standard_streams_may_be_closed_in_the_foreground(mount):
     descriptors = f"/proc/{mount.process.pid}/fd"
     assert {os.readlink(f"{descriptors}/{stream}") for stream in range(3)} == {"/dev/null"}
     assert mount.stop() == 0
+
+
+INHERIT = """
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_signals_that_the_caller_blocks_or_ignores(mount):
+    """As some daemons do: SIGTERM ends the mount all the same, and a failure has its status."""
+    command = [sys.executable, "-S", "-c", INHERIT, *phonofs("mount", mount.point)]
+    assert run(mount, *command).returncode == 0
+    pid = status(mount)["pid"]
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: not os.path.exists(f"/proc/{pid}"), within_s=5)
+    assert not os.path.ismount(mount.point)
+    mount.environment["PHONOFS_SECRET"] = "wrong"
+    assert run(mount, *command).returncode == 2
