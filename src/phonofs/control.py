@@ -28,6 +28,7 @@ import trio
 
 from phonofs.errors import Archived, Gone, Malformed, PhonofsError, UsageError
 from phonofs.peers import Peer, peer_of
+from phonofs.vfs import as_json
 
 log = logging.getLogger(__name__)
 
@@ -285,7 +286,7 @@ async def _until_hangup(stream: trio.SocketStream, scope: trio.CancelScope) -> N
 
 
 async def _send(stream: trio.SocketStream, answer: Event) -> None:
-    await stream.send_all(msgspec.json.encode(answer) + b"\n")
+    await stream.send_all(as_json(answer) + b"\n")
 
 
 async def _receive_line(stream: trio.SocketStream) -> bytes:

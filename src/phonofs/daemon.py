@@ -5,18 +5,24 @@ returns 0 only then, and with the child's one sentence and status otherwise.
 """
 
 import ctypes
+import fcntl
 import os
 import resource
+import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from phonofs.errors import PhonofsError
 
 Ready = Callable[[str], None]
 """Called once with a note for the person who waits (may be empty): the mount answers."""
 
+
+STREAMS = (0, 1, 2)
+"""The descriptors of standard input, output and error."""
 
 PR_SET_DUMPABLE = 4  # linux/prctl.h
 
@@ -41,15 +47,55 @@ def report(error: BaseException) -> int:
     return 1
 
 
-def detach(work: Callable[[Ready], None]) -> int:
+def open_standard_streams() -> None:
+    """Open /dev/null for each standard stream that is closed, as daemons start their children.
+
+    Otherwise the next file that is opened takes its number: a socket, or the catalogue, which
+    then gets what a library or a child process writes to its standard error.
+    """
+    for stream in STREAMS:
+        try:
+            os.fstat(stream)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(stream, True)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def reset_signals() -> None:
+    """Undo what a caller may have left behind: blocked signals, and SIGCHLD ignored.
+
+    A mount would never hear of SIGTERM. While SIGCHLD is ignored the kernel keeps no exit status
+    (wait(2)), which :mod:`subprocess` takes for success.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def above_streams(descriptor: int) -> int:
+    """Move a descriptor that has the number of a standard stream; the number it has then."""
+    if descriptor not in STREAMS:
+        return descriptor
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, max(STREAMS) + 1)
+    os.close(descriptor)
+    open_standard_streams()
+    return moved
+
+
+def detach(work: Callable[[Ready], None], *, keep: Collection[int] = ()) -> int:
     """Run ``work`` in a child of its own session; the exit status for the parent.
 
-    In the child this never returns. Call it before any thread or event loop exists.
+    The child has none of the descriptors that the caller left open but the standard streams and
+    those in ``keep``: a lock or a pipe ends with the command, not with the mount. In the child
+    this never returns. Call it before any thread or event loop exists.
     """
+    open_standard_streams()
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(read_end)
+        _close_all_but({*STREAMS, write_end, *keep})
         _be_child(work, write_end)
     os.close(write_end)
     with os.fdopen(read_end, "rb") as pipe:
@@ -60,6 +106,13 @@ def detach(work: Callable[[Ready], None]) -> int:
             print(f"phonofs: {note}", file=sys.stderr)
         return 0
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or 1
+
+
+def _close_all_but(kept: Collection[int]) -> None:
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if descriptor not in kept:
+            with suppress(OSError):  # the one that the list was read from
+                os.close(descriptor)
 
 
 def _be_child(work: Callable[[Ready], None], write_end: int) -> None:
@@ -96,7 +149,7 @@ def _let_go_of_terminal() -> None:
     """Standard streams to /dev/null: a closed terminal must not end a later log line."""
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
+    for stream in STREAMS:
         os.dup2(null, stream)
     os.close(null)
 

@@ -23,13 +23,16 @@ from phonofs.fuse.callers import MARGIN_S, Callers
 from phonofs.fuse.errnos import unwrap
 from phonofs.fuse.mountpoint import (
     SOURCE,
+    Mounted,
     check,
     check_others_allowed,
     check_outside,
     device_fd,
-    mounted_type,
+    is_mounted,
+    just_mounted,
     raise_read_ahead,
     shown,
+    take_down,
 )
 from phonofs.fuse.notify import KernelNotifier
 from phonofs.fuse.operations import Operations, Ownership
@@ -100,6 +103,11 @@ async def _serve(plan: MountPlan) -> None:
                         await nursery.start(keep_running, name, task)
                     await session.over()
                 nursery.cancel_scope.cancel()
+    if session.stopped_by == signal.SIGINT:
+        raise KeyboardInterrupt
+    if session.stopped_by is not None:
+        name = signal.Signals(session.stopped_by).name
+        raise MountFailed(f"{plan.mountpoint}: stopped by {name} before it was mounted")
 
 
 async def _announce(plan: MountPlan, note: str) -> None:
@@ -140,11 +148,18 @@ async def _obey(
             notify("STOPPING=1")
             session.asked.set()
         else:  # still starting, or in a hurry
+            if not session.serving:
+                session.stopped_by = number
             scope.cancel()
 
 
 class _Session:
-    """The FUSE session. Owns the scope around pyfuse3's loop and how it ended."""
+    """The FUSE session. Owns the scope around pyfuse3's loop and how it ended.
+
+    _mount      the mount in the kernel's table; None before it is made, and where it was handed
+                over: whoever made that one takes it down
+    stopped_by  the signal that ended everything before there was a mount
+    """
 
     def __init__(self, plan: MountPlan, operations: Operations) -> None:
         self._plan = plan
@@ -152,7 +167,10 @@ class _Session:
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         self._crash: BaseException | None = None
+        self._mount: Mounted | None = None
+        self._unmounted = False
         self.serving = False
+        self.stopped_by: int | None = None
         self.asked = trio.Event()
 
     @asynccontextmanager
@@ -165,6 +183,7 @@ class _Session:
                 f"{self._plan.mountpoint} could not be mounted: {error}; "
                 "`phonofs doctor` looks for the reason"
             ) from error
+        self._mount = just_mounted(self._plan.mountpoint)
         outlast(self._operations.ledger.shortage)
         nursery.start_soon(self._loop)
         self.serving = True
@@ -173,7 +192,10 @@ class _Session:
         finally:
             with trio.CancelScope(shield=True):
                 await self._stop()
-            pyfuse3.close(unmount=self._crash is None)
+            try:
+                self._take_down()
+            finally:
+                pyfuse3.close(unmount=False)  # it would go by the path
         if self._crash is not None:
             raise MountFailed(f"the mount on {self._plan.mountpoint} broke: {self._crash}")
 
@@ -188,7 +210,8 @@ class _Session:
         try:
             with self._scope:
                 await pyfuse3.main(max_tasks=MAX_TASKS)
-            if not self.asked.is_set() and self._still_there():
+            self._unmounted = not self.asked.is_set()  # the kernel has ended it
+            if self._unmounted and self._mount is not None and is_mounted(self._mount):
                 self._crash = MountFailed("the kernel aborted the connection")
         except Exception as error:
             self._crash = unwrap(error)
@@ -196,10 +219,15 @@ class _Session:
         finally:
             self._ended.set()
 
-    def _still_there(self) -> bool:
-        """Whether the mount outlives its connection, as after an abort; reads /proc only."""
-        point = shown(self._plan.mountpoint)
-        return device_fd(point) is None and mounted_type(point) is not None
+    def _take_down(self) -> None:
+        """Unmount what is still there, but for a crash: that leaves it broken, not empty."""
+        if self._crash is None and self._mount is not None and not self._unmounted:
+            try:
+                take_down(self._mount)
+            except (MountFailed, OSError) as error:
+                failed = MountFailed(str(error))
+                log.error("%s", failed)
+                raise failed from None
 
     async def _stop(self) -> None:
         """End the loop: a grace period for the handlers in flight, then cancel them."""

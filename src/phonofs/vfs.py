@@ -7,7 +7,8 @@ only ``async`` methods may wait, and for nothing but the bytes or the listing th
 Errors are those of :mod:`phonofs.errors`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -23,8 +24,15 @@ from phonofs.tree.layout import ROOT, is_folder
 
 STATUS_ATTRIBUTE = "user.phonofs.status"
 TAG_PREFIX = "user.phonofs.tag."
+JSON_ATTRIBUTE = "user.phonofs.json"
+CACHED_ATTRIBUTE = "user.phonofs.cached"
+PATH_ATTRIBUTE = "user.phonofs.path"
 ATTRIBUTE_NAME_MAX = 255  # bytes; XATTR_NAME_MAX of linux/limits.h
 ATTRIBUTE_SIZE_MAX = 65536  # bytes; XATTR_SIZE_MAX of linux/limits.h
+
+LISTED_MAX = 3584
+"""Bytes for all attributes that are listed: ext4 has 4 KiB for those of a file, and whoever copies
+them adds some of its own (overlayfs, rsync --fake-super)."""
 
 
 class Listing(Protocol):
@@ -172,51 +180,101 @@ class Vfs:
     # extended attributes
 
     def attribute(self, ino: int, name: str) -> bytes:
-        """The value of one extended attribute."""
-        for known, value in self._attributes(ino):
-            if known == name:
-                return value()
-        raise NoSuchAttribute(f"there is no attribute {name}")
+        """The value of one extended attribute, computed for this one alone.
+
+        Raises NoSuchAttribute, also where the value is longer than the kernel takes.
+        """
+        value = self._value(ino, name)
+        if value is None or len(value) > ATTRIBUTE_SIZE_MAX:
+            raise NoSuchAttribute(f"there is no attribute {name}")
+        return value
 
     def attributes(self, ino: int) -> list[str]:
-        """The names of the extended attributes of a file or folder."""
-        return [name for name, _ in self._attributes(ino)]
+        """The names of the extended attributes that a copy or a backup may keep.
 
-    def _attributes(self, ino: int) -> Iterable[tuple[str, Callable[[], bytes]]]:
-        if ino == ROOT:
-            return [(STATUS_ATTRIBUTE, lambda: msgspec.json.encode(self._status()))]
+        None that moves while the record does not (``cached``, ``status``), none that says once
+        more what the others do (``json``, ``path``), and only so many of the tags that all of
+        them fit into ``LISTED_MAX``. The others are there for who asks by name.
+        """
         if self.entry(ino).folder:
             return []
         record = self._catalogue.record(ino)
-        texts = _record_attributes(record)
-        texts["user.phonofs.cached"] = str(self._cached_bytes(record))
-        values = {name: text.encode("utf-8", "replace") for name, text in texts.items()}
-        values["user.phonofs.json"] = record.source
-        return [
-            (name, lambda value=value: value)  # type: ignore[misc]
-            for name, value in values.items()
-            if len(name.encode("utf-8", "replace")) <= ATTRIBUTE_NAME_MAX
-            and len(value) <= ATTRIBUTE_SIZE_MAX
-        ]
+        of_record = {name: of(record).encode(*_LENIENT) for name, of in _OF_RECORD.items()}
+        tags = {TAG_PREFIX + key: value.encode(*_LENIENT) for key, value in record.tags.items()}
+        by_cost = sorted(tags.items(), key=lambda tag: (_kept_bytes(*tag), tag[0]))
+        names, room = [], LISTED_MAX
+        for name, value in (*of_record.items(), *by_cost):
+            cost = _kept_bytes(name, value)
+            if cost <= room and name != TAG_PREFIX and _is_name(name):
+                names.append(name)
+                room -= cost
+        return names
+
+    def _value(self, ino: int, name: str) -> bytes | None:
+        if ino == ROOT and name == STATUS_ATTRIBUTE:
+            return as_json(self._status())
+        entry = self.entry(ino)
+        if name == PATH_ATTRIBUTE:
+            return self._catalogue.path(ino).encode()
+        if entry.folder:
+            return None
+        record = self._catalogue.record(ino)
+        if name == JSON_ATTRIBUTE:
+            return record.source
+        if name == CACHED_ATTRIBUTE:
+            return str(self._cached_bytes(record)).encode()
+        of = _OF_RECORD.get(name)
+        if of is not None:
+            return of(record).encode(*_LENIENT)
+        key = name.removeprefix(TAG_PREFIX)
+        if not key or key == name or key not in record.tags:
+            return None
+        return record.tags[key].encode(*_LENIENT)
 
 
-def _record_attributes(record: Record) -> dict[str, str]:
-    """Attribute name to text; a tag whose key cannot be a name is left to the JSON."""
-    texts = {
-        "user.phonofs.id": record.id,
-        "user.phonofs.region": record.region,
-        "user.phonofs.type": record.type,
-        "user.phonofs.state": record.state,
-        "user.phonofs.checksum": record.checksum,
-        "user.phonofs.object_name": record.object_name,
-        "user.phonofs.created": _iso(record.created_ms),
-        "user.phonofs.updated": _iso(record.updated_ms),
-        "user.mime_type": record.mime_type,
-    }
-    for key, value in record.tags.items():
-        if key and "\0" not in key:
-            texts[TAG_PREFIX + key] = value
-    return texts
+def as_json(document: dict[str, object]) -> bytes:
+    """A status as JSON.
+
+    A path that is not UTF-8 holds lone surrogates, which msgspec refuses. JSON's escape for them
+    (``\\udcff``) gives the same path back to whoever reads it with Python.
+    """
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(document)).encode()
+
+
+_LENIENT = ("utf-8", "replace")
+
+_OF_RECORD: Mapping[str, Callable[[Record], str]] = {
+    "user.phonofs.id": lambda record: record.id,
+    "user.phonofs.region": lambda record: record.region,
+    "user.phonofs.type": lambda record: record.type,
+    "user.phonofs.state": lambda record: record.state,
+    "user.phonofs.checksum": lambda record: record.checksum,
+    "user.phonofs.created": lambda record: _iso(record.created_ms),
+    "user.phonofs.updated": lambda record: _iso(record.updated_ms),
+    "user.mime_type": lambda record: record.mime_type,
+    "user.phonofs.object_name": lambda record: record.object_name,
+}
+"""The attributes that every file has, from its record."""
+
+
+def _is_name(name: str) -> bool:
+    """Whether an attribute can be called so; a tag that cannot is left to the JSON."""
+    try:
+        return "\0" not in name and len(name.encode()) <= ATTRIBUTE_NAME_MAX
+    except UnicodeEncodeError:
+        return False
+
+
+def _kept_bytes(name: str, value: bytes) -> int:
+    """What ext4 needs to keep an attribute: its entry, and name and value filled up to 4 bytes.
+
+    fs/ext4/xattr.h: EXT4_XATTR_LEN and EXT4_XATTR_SIZE. It does not keep the prefix ``user.``,
+    which is a margin here.
+    """
+    return 16 + -(-len(name.encode(*_LENIENT)) // 4) * 4 + -(-len(value) // 4) * 4
 
 
 def _iso(epoch_ms: int) -> str:

@@ -169,6 +169,18 @@ def test_mount_fuse3_hands_a_mount_to_a_process_without_capabilities(mount, moun
     until(lambda: not is_running(pid))
 
 
+def test_a_handed_over_mount_whose_number_is_that_of_a_standard_stream(mount, mount_fuse3):
+    """/dev/fd/0, where mount.fuse3 was started with a closed standard input."""
+    words = [mount_fuse3, "phonofs#mount", str(mount.point), "-o", f"drop_privileges,{SAFE}"]
+    done = run(mount, "sh", "-c", 'exec "$@" <&-', "sh", *words)
+    assert done.returncode == 0, done.stderr
+    assert len(files(mount.point)) == 1
+    pid = int(status(mount).split('"pid":')[1].split(",")[0])
+    assert "\0/dev/fd/0\0" in Path(f"/proc/{pid}/cmdline").read_text()
+    subprocess.run(["umount", str(mount.point)], check=True)
+    until(lambda: not is_running(pid))
+
+
 def is_running(pid: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()

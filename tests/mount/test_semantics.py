@@ -100,8 +100,8 @@ def test_a_missing_name_and_a_missing_attribute(demo, path):
     assert not (path.parent / "nothing").exists()
     with pytest.raises(OSError, match="No data available"):
         os.getxattr(path, "user.nothing")
-    assert os.listxattr(path.parent) == []
-    assert os.listxattr(demo.point) == ["user.phonofs.status"]
+    assert os.listxattr(path.parent) == os.listxattr(demo.point) == []
+    assert os.getxattr(demo.point, "user.phonofs.status").startswith(b"{")
 
 
 def mapped_md5(path) -> str:

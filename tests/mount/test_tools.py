@@ -136,9 +136,12 @@ def test_getfattr_shows_the_record(demo):
     item = demo.service.account.item("us-east", os.getxattr(path, "user.phonofs.id").decode())
     assert f'user.phonofs.type="{item.type}"' in shown
     assert f'user.phonofs.checksum="{item.content.md5}"' in shown
-    for name in ("region", "state", "object_name", "created", "updated", "cached", "tag.callId"):
+    for name in ("region", "state", "object_name", "created", "updated", "tag.callId"):
         assert f"user.phonofs.{name}=" in shown
     assert 'user.mime_type="audio/mpeg"' in shown
+    for name in ("json", "cached", "path"):  # those are not listed: a copy shall not keep them
+        assert f"user.phonofs.{name}=" not in shown
+        assert f"user.phonofs.{name}=" in run("getfattr", "-n", f"user.phonofs.{name}", path)
     assert json.loads(os.getxattr(path, "user.phonofs.json"))["id"] == item.id
 
 

@@ -17,7 +17,7 @@ def work(ready):
     ready("a note")
     os.write(int(sys.argv[2]), f"{at_start} {os.getpgid(0) == os.getpid()}".encode())
 
-status = detach(work)
+status = detach(work, keep=[int(sys.argv[2])])
 sys.exit(status)
 """
 

@@ -1,5 +1,6 @@
 """Who waits in a handler: deadlines and pending signals."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,20 +10,25 @@ import pytest
 import trio
 
 from phonofs.errors import Interrupted, Unavailable
-from phonofs.fuse import callers
-from phonofs.fuse.callers import Callers, has_signal, wants_out
+from phonofs.fuse.callers import Callers, wants_out
 
 
-def status(pending=0, shared=0, blocked=0, ignored=0) -> str:
+def status(pending=0, shared=0, blocked=0, ignored=0, caught=0) -> str:
     return (
         "Name:\tcat\n"
         f"SigPnd:\t{pending:016x}\nShdPnd:\t{shared:016x}\n"
-        f"SigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\n"
+        f"SigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n"
     )
 
 
-INT = 1 << (signal.SIGINT - 1)
-STOP = 1 << (signal.SIGTSTP - 1)
+def mask(*numbers: int) -> int:
+    return sum(1 << (number - 1) for number in numbers)
+
+
+INT = mask(signal.SIGINT)
+STOP = mask(signal.SIGTSTP)
+TIMER = mask(signal.SIGALRM)
+ALL = mask(*signal.valid_signals())
 
 
 @pytest.mark.parametrize(
@@ -34,20 +40,61 @@ STOP = 1 << (signal.SIGTSTP - 1)
         (status(shared=INT, blocked=INT), False),
         (status(shared=INT, ignored=INT), False),
         (status(shared=STOP), False),
+        (status(shared=TIMER), True),
+        (status(shared=TIMER, caught=TIMER), False),
+        (status(shared=INT | TIMER, caught=ALL), True),
+        (status(shared=mask(signal.SIGCHLD)), False),
+        (status(shared=mask(signal.SIGCHLD), caught=ALL), False),
+        *((status(shared=mask(number), caught=ALL), False) for number in (10, 12, 17, 27, 29, 34)),
+        *((status(shared=mask(number), caught=ALL), True) for number in (1, 2, 3, 15)),
         ("", False),
     ],
 )
 def test_only_signals_that_ask_to_give_up_count(text, expected):
-    """Blocked, ignored and job-control signals leave the caller waiting."""
+    """Fatal ones; of the handled ones SIGHUP, SIGINT, SIGQUIT and SIGTERM; none that is blocked,
+    ignored or of job control."""
     assert wants_out(text) is expected
 
 
-def test_a_process_that_is_gone_wants_out():
-    """Nobody is left to be answered."""
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    assert has_signal(child.pid)
-    assert not has_signal(os.getpid())
+SIGNALLED = """
+import signal, time
+for name in ("SIGTERM", "SIGALRM"):
+    signal.signal(getattr(signal, name), lambda *_: None)
+print("ready", flush=True)
+while True:
+    time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def stopped(*pending: int):
+    """A process that handles signals, and has these pending because it is stopped."""
+    child = subprocess.Popen([sys.executable, "-S", "-c", SIGNALLED], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout.readline() == b"ready\n"
+        child.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+        for number in pending:
+            child.send_signal(number)
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+
+async def ended(waits, pid, *, read=False, **more):
+    """How a wait on behalf of a process ends, and when."""
+    begun = trio.current_time()
+    async with trio.open_nursery() as scanning:
+        scanning.start_soon(waits.run)
+        try:
+            with waits.reading(pid, 1, 0, 10, **more) if read else waits.waiting(pid):
+                await trio.sleep_forever()
+        except (Interrupted, Unavailable) as error:
+            kind = type(error)
+        scanning.cancel_scope.cancel()
+    return kind, trio.current_time() - begun
 
 
 async def test_a_waiter_ends_at_its_deadline():
@@ -60,26 +107,66 @@ async def test_a_waiter_ends_at_its_deadline():
     assert len(waiting) == 0
 
 
-async def test_a_caller_with_a_pending_signal_is_let_go(monkeypatch):
-    """EINTR within a scan or two, and only for the one that has the signal."""
-    monkeypatch.setattr(callers, "has_signal", lambda pid: pid == 7)
+@pytest.mark.parametrize("read", [False, True])
+async def test_a_caller_with_a_pending_signal_is_let_go(read):
+    """EINTR within a scan or two, where the signal asks it to end; else it waits on."""
+    with stopped(signal.SIGALRM, signal.SIGTERM) as child:
+        kind, took_s = await ended(Callers(deadline_s=60), child.pid, read=read)
+        assert (kind, took_s <= 0.2) == (Interrupted, True)
+    with stopped(signal.SIGALRM) as child:
+        kind, took_s = await ended(Callers(deadline_s=60), child.pid, read=read)
+        assert (kind, took_s) == (Unavailable, pytest.approx(60))
 
-    waiting = Callers(deadline_s=60)
 
-    async def wait(pid, expected):
-        with pytest.raises(expected), waiting.waiting(pid):
-            await trio.sleep_forever()
-        ended[pid] = trio.current_time()
+@pytest.mark.parametrize("read", [False, True])
+async def test_a_caller_that_cannot_be_looked_at_is_left_to_its_deadline(read):
+    """It may have ended before the wait began, or /proc hides it: it is not known."""
+    with stopped() as child:
+        pass
+    kind, took_s = await ended(Callers(deadline_s=60), child.pid, read=read)
+    assert (kind, took_s) == (Unavailable, pytest.approx(60))
 
-    ended: dict[int, float] = {}
-    async with trio.open_nursery() as scanning:
-        scanning.start_soon(waiting.run)
+
+async def test_a_reader_that_was_killed_is_let_go_and_its_second_try_keeps_the_deadline():
+    """The kernel asks a second time what its read-ahead did not bring; somebody else may wait."""
+    waits = Callers(deadline_s=60)
+    with stopped() as child:
+
+        async def kill():
+            await trio.sleep(10)
+            child.kill()
+            child.wait()
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(wait, 7, Interrupted)
-            nursery.start_soon(wait, 8, Unavailable)
-        scanning.cancel_scope.cancel()
-    assert ended[7] <= 0.2
-    assert ended[8] == pytest.approx(60)
+            nursery.start_soon(kill)
+            kind, took_s = await ended(waits, child.pid, read=True)
+        assert (kind, took_s) == (Interrupted, pytest.approx(10.1, abs=0.11))
+        kind, more_s = await ended(waits, child.pid, read=True)
+        assert (kind, took_s + more_s) == (Unavailable, pytest.approx(60))
+
+
+async def test_whoever_reads_past_the_page_cache_is_there_until_it_is_answered():
+    """So that it was another one who opened the file, if that one has ended."""
+    with stopped() as child:
+
+        async def kill():
+            await trio.sleep(10)
+            child.kill()
+            child.wait()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kill)
+            end = await ended(Callers(deadline_s=60), child.pid, read=True, direct=True)
+        assert end == (Unavailable, pytest.approx(60))
+
+
+async def test_a_read_that_is_repeated_later_has_a_deadline_of_its_own():
+    """Only what is repeated at once is the same try."""
+    waits = Callers(deadline_s=60)
+    with stopped(signal.SIGTERM) as child:
+        assert (await ended(waits, child.pid, read=True))[0] is Interrupted
+    await trio.sleep(2)
+    assert await ended(waits, 0, read=True) == (Unavailable, pytest.approx(60))
 
 
 async def test_what_ends_in_time_is_left_alone():

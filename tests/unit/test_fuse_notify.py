@@ -3,6 +3,7 @@
 import errno
 import math
 
+import msgspec
 import pyfuse3
 import pytest
 import trio
@@ -73,3 +74,22 @@ def test_a_page_the_kernel_does_not_take_costs_only_itself(monkeypatch):
     notifier.tell([CHANGED])
     assert trio.run(heard, notifier, kernel, 1) == [("forget", 7)]
     assert notifier.store(7, 0, b"x")
+
+
+@pytest.mark.expected_log("did not take a notification", "fault of phonofs")
+@pytest.mark.parametrize("error", [OSError(errno.ENOMEM, "no memory"), ValueError("odd")])
+def test_a_name_the_kernel_does_not_take_costs_only_itself(monkeypatch, error):
+    """What comes after it is told all the same, of the same change and of the next ones."""
+    kernel, notifier = Kernel(monkeypatch), KernelNotifier()
+    names = []
+
+    def forget_name(parent, name):
+        names.append(name)
+        if len(names) == 1:
+            raise error
+
+    monkeypatch.setattr(pyfuse3, "invalidate_entry", forget_name)
+    entries = ((2, "Jürgen"), (2, "山田"))
+    notifier.tell([msgspec.structs.replace(CHANGED, entries=entries), CHANGED])
+    assert trio.run(heard, notifier, kernel, 2) == [("forget", 7), ("forget", 7)]
+    assert names == ["Jürgen".encode(), "山田".encode()]

@@ -13,7 +13,7 @@ import click
 
 from phonofs import __version__
 from phonofs.config import nearest
-from phonofs.daemon import report
+from phonofs.daemon import open_standard_streams, report, reset_signals
 from phonofs.errors import UsageError
 
 EXIT_USAGE = 1
@@ -112,6 +112,8 @@ def _called_by_mount(arguments: Sequence[str]) -> bool:
 
 def run(command: click.Command, name: str, arguments: Sequence[str]) -> int:
     """The exit status of a command; errors become one sentence on stderr."""
+    open_standard_streams()
+    reset_signals()
     try:
         status = command.main(list(arguments), prog_name=name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -24,7 +24,7 @@ from phonofs.demo.options import Options, described_options, options_from
 from phonofs.demo.server import serve_forever
 from phonofs.demo.service import Service
 from phonofs.errors import MountFailed, UsageError
-from phonofs.fuse.mountpoint import abandon, absolute, mounted_type
+from phonofs.fuse.mountpoint import SOURCE, abandon, absolute, mounted_at, mounted_type
 
 PROFILE = "demo"
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -203,8 +203,9 @@ def _folder(mountpoint: str) -> Iterator[None]:
 
 
 def _clear(mountpoint: str) -> None:
-    """What a killed mount left behind; a clean one left nothing."""
-    if (mounted_type(absolute(mountpoint)) or "").startswith("fuse"):
+    """What a killed mount left behind; a clean one left nothing. Others' mounts are not touched."""
+    mounted = mounted_at(mountpoint)
+    if mounted is not None and mounted.source == f"{SOURCE}{PROFILE}":
         abandon(mountpoint)
 
 

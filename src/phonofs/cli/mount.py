@@ -8,9 +8,9 @@ import click
 from phonofs import logs
 from phonofs.cli.settings import load
 from phonofs.config import BY_NAME, DEFAULT_PROFILE, OPTIONS, Settings
-from phonofs.daemon import Ready, detach, keep_secrets_in_memory
+from phonofs.daemon import Ready, above_streams, detach, keep_secrets_in_memory
 from phonofs.errors import UsageError
-from phonofs.fuse.mountpoint import absolute
+from phonofs.fuse.mountpoint import absolute, device_fd
 from phonofs.mount import MountPlan, serve
 
 
@@ -50,12 +50,17 @@ def profile_and_path(words: Sequence[str]) -> tuple[str, str]:
 
 def start(settings: Settings, mountpoint: str, *, foreground: bool) -> int:
     """Mount; the exit status. In the background it is that of the parent process."""
+    keep: list[int] = []
+    descriptor = device_fd(mountpoint)
+    if descriptor is not None:
+        keep = [above_streams(descriptor)]
+        mountpoint = f"/dev/fd/{keep[0]}"
 
     def work(ready: Ready) -> None:
         serve_logged(settings, mountpoint, ready, background=not foreground)
 
     if not foreground:
-        return detach(work)
+        return detach(work, keep=keep)
     work(_say)
     return 0
 

@@ -3,18 +3,22 @@
 Nothing here touches a mount that this very process serves: that would deadlock.
 """
 
+import ctypes
 import errno
+import logging
 import os
 import re
 import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from phonofs.errors import MountFailed
+
+log = logging.getLogger(__name__)
 
 MOUNTS = Path("/proc/self/mountinfo")
 FUSE_DEVICE = Path("/dev/fuse")
@@ -23,6 +27,7 @@ READ_AHEAD_KB = 1024  # 2.2 times the throughput of the kernel's 128, measured w
 
 LINKS_MAX = 40  # as the kernel: path_resolution(7)
 FUSE_CONF = Path("/etc/fuse.conf")
+MNT_DETACH = 2  # linux/fs.h, as of umount2(2)
 
 _DEVICE_FD = re.compile(r"/dev/fd/(\d+)")
 
@@ -51,24 +56,24 @@ def shown(mountpoint: str) -> str:
 
 
 def _mount_of_device(device: str) -> str | None:
-    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
-        fields = line.split(" ")
-        if fields[2] == device:
-            return _unescape(fields[4])
-    return None
+    return next((mount.point for mount in mounts() if mount.device == device), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """One mount: where, of which file system type, its source (``phonofs#PROFILE``), its device.
+    """One mount: where, of which file system type, and its source (``phonofs#PROFILE``).
 
-    ``device`` is ``MAJOR:MINOR``, the same for every copy of one mount in whatever name space.
+    ``device`` is ``MAJOR:MINOR`` of its file system, the same for every copy of the mount in
+    whatever name space; ``number`` and ``parent`` are the kernel's
+    numbers of this mount and of the one it lies in: these stay when a folder above is renamed.
     """
 
     point: str
     kind: str
     source: str
-    device: str = ""
+    device: str = field(default="", compare=False)
+    number: int = field(default=0, compare=False)
+    parent: int = field(default=0, compare=False)
 
     @property
     def is_phonofs(self) -> bool:
@@ -93,9 +98,11 @@ def _read(table: str) -> Iterator[Mounted]:
     for line in table.splitlines():
         left, _, right = line.partition(" - ")
         kind, source, *_ = [*right.split(" "), "", ""]
-        fields = left.split(" ")
         if kind != "autofs":
-            yield Mounted(_unescape(fields[4]), kind, _unescape(source), fields[2])
+            number, parent, device, _, point, *_ = left.split(" ")
+            yield Mounted(
+                _unescape(point), kind, _unescape(source), device, int(number), int(parent)
+            )
 
 
 def _unescape(field: str) -> str:
@@ -274,6 +281,92 @@ def unmount(mountpoint: str, *, lazy: bool = False) -> None:
         raise MountFailed(
             f"{mountpoint} could not be unmounted: {reason[-1] if reason else command[0]}"
         )
+
+
+def just_mounted(mountpoint: str) -> Mounted | None:
+    """The mount that this process has just made at a path.
+
+    None if it was handed over, and if it cannot be told from others.
+    """
+    if device_fd(mountpoint) is not None:
+        return None
+    try:
+        with _opened(absolute(mountpoint)) as (_, number):
+            return next((mount for mount in mounts() if mount.number == number), None)
+    except (MountFailed, OSError) as error:
+        log.warning("the mount on %s will not be unmounted at the end: %s", mountpoint, error)
+        return None
+
+
+def is_mounted(ours: Mounted) -> bool:
+    """Whether the file system of a mount is mounted, here or at another place."""
+    return any(_same(mount, ours) for mount in mounts())
+
+
+def _same(one: Mounted, other: Mounted) -> bool:
+    """Whether two mounts are of one file system.
+
+    The kernel gives the number of a device to the next file system as soon as it is free: so that
+    kind and source must be the same too.
+    """
+    return (one.device, one.kind, one.source) == (other.device, other.kind, other.source)
+
+
+def take_down(ours: Mounted) -> None:
+    """Detach the mount that this process has made, wherever it is now, and nothing else.
+
+    Not by its path: others may have mounted over it, or in its place, or have renamed a folder
+    above it. To be called while the kernel still has the connection: afterwards its numbers may be
+    another's. Raises MountFailed where it cannot be detached without what is theirs.
+    """
+    table = mounts()
+    same = (one for one in table if one.number == ours.number and _same(one, ours))
+    now = next(same, None)
+    if now is None:  # somebody has unmounted it
+        return
+    inside = next((one for one in table if one.parent == now.number), None)
+    if inside is not None:
+        raise _covered(now, inside)
+    with _opened(now.point) as (descriptor, number):
+        if number != now.number:
+            raise _covered(now, next((one for one in table if one.number == number), now))
+        _detach(now, descriptor)
+
+
+def _covered(ours: Mounted, other: Mounted) -> MountFailed:
+    return MountFailed(
+        f"{ours.point} could not be unmounted: {other.kind} is mounted over it on {other.point}; "
+        f"unmount that, then run `phonofs umount {ours.point}`"
+    )
+
+
+@contextmanager
+def _opened(point: str) -> Iterator[tuple[int, int]]:
+    """A descriptor of what lies at a path, and the number of its mount.
+
+    O_PATH asks the kernel alone, so that it may be a mount of our own: fs/namei.c, do_o_path.
+    """
+    try:
+        descriptor = os.open(point, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise MountFailed(f"{point} could not be looked at: {error.strerror}") from None
+    try:
+        about = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+        found = re.search(r"^mnt_id:\s*(\d+)$", about, re.MULTILINE)
+        yield descriptor, int(found[1]) if found else 0
+    finally:
+        os.close(descriptor)
+
+
+def _detach(ours: Mounted, descriptor: int) -> None:
+    """Detach a mount: root does it by the descriptor of its root, others by fusermount3."""
+    if os.geteuid() != 0:
+        unmount(ours.point, lazy=True)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(f"/proc/self/fd/{descriptor}".encode(), MNT_DETACH) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise MountFailed(f"{ours.point} could not be unmounted: {reason}")
 
 
 def abandon(mountpoint: str) -> None:

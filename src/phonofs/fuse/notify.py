@@ -7,7 +7,6 @@ event loop can answer: so all of them are made in a thread, never from a handler
 import errno
 import logging
 import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, cast
@@ -35,7 +34,7 @@ class Stored(NamedTuple):
 
     def pass_on(self) -> None:
         """In a thread."""
-        with _unless_unknown():
+        with _on_its_own():
             pyfuse3.notify_store(cast(Any, self.ino), self.offset, self.data)
 
 
@@ -89,10 +88,7 @@ class KernelNotifier:
 
 def _work_off(batch: Sequence[Stored | Changed]) -> None:
     for work in batch:
-        try:
-            work.pass_on()
-        except OSError as error:  # the others must reach the kernel all the same
-            log.warning("the kernel did not take a notification: %s", error.strerror)
+        work.pass_on()
 
 
 def _pass_on(changes: Sequence[Change]) -> None:
@@ -114,19 +110,23 @@ NOTHING_TO_FORGET = frozenset({errno.ENOENT, errno.ENOSYS, errno.ENOTCONN, errno
 
 
 def _invalidate_entry(parent: int, name: str) -> None:
-    with _unless_unknown():
-        pyfuse3.invalidate_entry(cast(Any, parent), cast(Any, os.fsencode(name)))
+    with _on_its_own():
+        # UTF-8, as readdir has it, whatever encoding the locale has for file names
+        pyfuse3.invalidate_entry(cast(Any, parent), cast(Any, name.encode()))
 
 
 def _invalidate_inode(ino: int, *, attr_only: bool) -> None:
-    with _unless_unknown():
+    with _on_its_own():
         pyfuse3.invalidate_inode(cast(Any, ino), attr_only)
 
 
 @contextmanager
-def _unless_unknown() -> Iterator[None]:
+def _on_its_own() -> Iterator[None]:
+    """Around one notification: whatever it fails of, the others must reach the kernel."""
     try:
         yield
     except OSError as error:
         if error.errno not in NOTHING_TO_FORGET:
-            raise
+            log.warning("the kernel did not take a notification: %s", error.strerror)
+    except Exception:
+        log.exception("a notification failed through a fault of phonofs")

@@ -187,14 +187,14 @@ class Operations(pyfuse3.Operations):
             file.reads_little = True
         data = self._vfs.lend_now(file.handle, off, size)
         if data is None:
-            data = await self._wait_for(file, off, size)
+            data = await self._wait_for(fh, file, off, size)
         return cast(bytes, data)  # any buffer will do
 
-    async def _wait_for(self, file: OpenFile, off: int, size: int) -> bytes:
+    async def _wait_for(self, fh: int, file: OpenFile, off: int, size: int) -> bytes:
         """Bytes that are not there yet; what has just failed is not waited for once more."""
         self._late.check(file.ino, off, off + size, trio.current_time())
         try:
-            with self._callers.waiting(file.pid):
+            with self._callers.reading(file.pid, fh, off, off + size):
                 data = await self._vfs.read(file.handle, off, size)
         except Unavailable as error:
             self._late.note(file.ino, off, off + size, error, trio.current_time())
@@ -239,7 +239,7 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def listxattr(self, inode: int, ctx: Any) -> list[bytes]:
-        """The names of all attributes."""
+        """The names of the attributes that a copy may keep."""
         return [name.encode("utf-8", "replace") for name in self._vfs.attributes(inode)]
 
     # what would change the tree (the kernel refuses most of it itself on a read-only mount)
@@ -276,7 +276,7 @@ class Operations(pyfuse3.Operations):
     def _set_kind(self, attributes: EntryAttributes, folder: bool) -> None:
         kind = stat.S_IFDIR | 0o555 if folder else stat.S_IFREG | 0o444
         attributes.st_mode = cast(Any, kind & ~self._ownership.umask)
-        attributes.st_nlink = 2 if folder else 1
+        attributes.st_nlink = 1  # of a folder: not counted; 2 would say that it holds no folder
 
     @staticmethod
     def _fill(attributes: EntryAttributes, entry: Entry) -> None:
