@@ -178,21 +178,28 @@ async def test_the_log_of_the_index_is_brought_in(tmp_path: Path):
     cache.close()
 
 
-@pytest.mark.expected_log("the disk cache is")
+@pytest.mark.expected_log("the disk cache is", "the index of the cache is damaged")
 async def test_an_index_that_breaks_while_mounted_is_made_anew(tmp_path: Path):
-    """After the pause; what is open is noted in it, the rest is removed."""
+    """At once, and after the pause if it breaks again; what is open is noted in it, the rest is
+    removed.
+    """
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)
     blob.write(0, DATA)
     fill(cache, record("b", DATA), DATA)
     await round_of(cache)
-    for _ in range(3):
+    cache.ground.trouble(sqlite3.DatabaseError("database disk image is malformed"))
+    assert cache.statistics()["state"] == "on"
+    assert cache.cached_bytes(record("b", DATA)) == 0
+    fill(cache, record("c", DATA), DATA)
+    await round_of(cache)
+    for _ in range(2):
         cache.ground.trouble(sqlite3.DatabaseError("database disk image is malformed"))
     assert cache.statistics()["state"] == "off"
     await trio.sleep(61)
     await round_of(cache)
     assert cache.statistics()["state"] == "on"
-    assert cache.cached_bytes(record("b", DATA)) == 0
+    assert cache.cached_bytes(record("c", DATA)) == 0
     assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == len(DATA)
     assert await blob.check()
     cache.close()
