@@ -9,11 +9,13 @@ import itertools
 import os
 import re
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 import trio.lowlevel
 
 from phonofs.cache.cache import Cache
@@ -372,11 +374,16 @@ async def test_a_withdrawn_object_that_was_to_be_put_down_is_given_back_once(
     await store(tmp_path, 10)
     cache = open_cache(tmp_path)
     full = False
+    fired: list[int] = []
     real = os.open
 
     def open_(path, flags, *rest, dir_fd=None, **named):
         if full and dir_fd is not None and flags & os.O_TRUNC:
-            cache.forget("us-east", "new")
+            fired.append(1)
+            if trio.lowlevel.in_trio_run():
+                cache.forget("us-east", "new")
+            else:
+                trio.from_thread.run_sync(cache.forget, "us-east", "new")
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(path, flags, *rest, dir_fd=dir_fd, **named)
 
@@ -384,7 +391,7 @@ async def test_a_withdrawn_object_that_was_to_be_put_down_is_given_back_once(
     data = ramp(400_000 if large else SIZE)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cache.run)
-        await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
         full = True
         blob = cache.blob(record("new", data))
         blob.write(0, data)
@@ -393,6 +400,8 @@ async def test_a_withdrawn_object_that_was_to_be_put_down_is_given_back_once(
             while cache.statistics()["open"]:  # noqa: ASYNC110 - as above
                 await trio.sleep(0.02)
         nursery.cancel_scope.cancel()
+    assert fired
+    assert int(str(cache.statistics()["disk_bytes"])) >= on_disk(tmp_path)
     cache.close()
     full = False
     cache = open_cache(tmp_path)
@@ -756,3 +765,89 @@ def test_a_folder_below_somebody_elses_is_refused(tmp_path: Path):
     os.chown(above, 0, 12345)
     above.chmod(0o775)  # a group that nobody is in
     open_cache(above / "cache").close()
+
+
+# A disk that cannot be written from the start
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+@pytest.mark.parametrize("size", [MIB, 0])
+def test_a_disk_in_trouble_from_the_start_means_no_cache(
+    tmp_path: Path, trouble: str, known: bool, size: int
+):
+    """Everything is read through memory; with or without a cache of an earlier run."""
+    disk = tmp_path / "disk"
+    with small_disk(disk, "2m"):
+        folder = disk / "cache"
+        if known:
+            filled(folder, 3)
+        if trouble == "full":
+            with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+                while file.write(bytes(PAGE)):
+                    pass
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        before = descriptors()
+
+        async def use() -> None:
+            cache = open_cache(folder, size)
+            for n in range(10):
+                blob = cache.blob(record_of(n))
+                if not blob.complete:
+                    blob.write(0, data_of(n))
+                assert (blob.read_now(0, SIZE) or await blob.read(0, SIZE)) == data_of(n)
+                assert await blob.check()
+                cache.release(blob)
+            cache.close()
+
+        trio.run(use)
+        assert descriptors() == before
+        if trouble == "full" and not size:
+            assert not known or content_files(folder) == []
+        if trouble == "full":
+            (disk / "filler").unlink()
+        else:
+            subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        cache = open_cache(folder)
+        assert cache.statistics()["state"] == "on"
+        cache.close()
+
+
+def test_clearing_a_read_only_disk_is_one_sentence(tmp_path: Path, capsys, monkeypatch):
+    """With the reason, and what to do."""
+    disk = tmp_path / "disk"
+    with small_disk(disk, "2m"):
+        filled(disk / "cache", 3)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        status, out, err = phonofs(capsys, monkeypatch, disk / "cache", "clear")
+        assert (status, out, len(err.splitlines())) == (1, "", 1)
+        assert "read-only" in err.lower()
+        for action in ("show", "verify"):
+            status, out, err = phonofs(capsys, monkeypatch, disk / "cache", action)
+            assert (status, out, len(err.splitlines())) == (1, "", 1)
+
+
+@pytest.mark.parametrize("left", ["", "phonofs ca"])
+def test_a_marker_that_a_full_disk_cut_is_written_again(tmp_path: Path, left: str):
+    """A part of it is not another version's."""
+    filled(tmp_path, 3)
+    marker = tmp_path / "content" / "phonofs-cache"
+    whole = marker.read_text()
+    marker.write_text(left)
+    cache = open_cache(tmp_path)
+    assert cache.statistics()["objects"] == 3
+    cache.close()
+    assert marker.read_text() == whole

@@ -152,6 +152,27 @@ async def test_orphans_are_removed_and_lost_files_forgotten(tmp_path: Path):
     cache.close()
 
 
+async def test_what_a_file_costs_is_what_the_disk_says(tmp_path: Path):
+    """A row that says less, after a power cut or damage, is put right; so is what is used."""
+    for n in range(3):
+        await stored(tmp_path, record(str(n), DATA), DATA)
+    index = sqlite3.connect(tmp_path / "content" / "index.sqlite")
+    with index:
+        index.execute("UPDATE object SET charge = 1 WHERE id = '1'")
+        index.execute("DELETE FROM object WHERE id = '2'")
+    index.close()
+    cache = open_cache(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cache.run)
+        await trio.sleep(120)
+        nursery.cancel_scope.cancel()
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 2 * len(DATA)
+    cache.close()
+    cache = open_cache(tmp_path)
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 2 * len(DATA)
+    cache.close()
+
+
 async def test_the_sweep_does_not_hold_the_mount_up(tmp_path: Path):
     """It begins late, and takes its time."""
     cache = open_cache(tmp_path)
