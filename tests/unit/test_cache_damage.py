@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import trio
-import trio.testing
 import trio.lowlevel
+import trio.testing
 
 from phonofs.cache.cache import Cache
 from phonofs.cache.sealed import Cipher

@@ -1,5 +1,6 @@
 """The janitor: what it saves, evicts ahead and tidies; and what a kill leaves."""
 
+import errno
 import os
 import random
 import signal
@@ -226,6 +227,46 @@ async def test_an_index_that_breaks_while_mounted_is_made_anew(tmp_path: Path):
     cache.close()
     cache = open_cache(tmp_path)
     assert cache.blob(RECORD).verified
+    cache.close()
+
+
+@pytest.mark.expected_log("the disk cache is")
+async def test_a_disk_that_failed_at_the_start_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What is read meanwhile is read through memory; afterwards the cap counts what is there."""
+    for n in range(2):
+        await stored(tmp_path, record(str(n), DATA), DATA)
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fchmod", fail)
+        cache = open_cache(tmp_path)
+    assert cache.statistics()["state"] == "off"
+    blob = cache.blob(record("0", DATA))
+    blob.write(0, DATA)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cache.run)
+        await trio.sleep(70)
+        assert cache.statistics()["state"] == "on"
+        assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == len(DATA)
+        assert blob.read_now(0, len(DATA)) == DATA
+        cache.release(blob)
+        for n in range(3):
+            again = cache.blob(record(str(n), DATA))
+            again.write(0, DATA)
+            assert await again.check()
+            cache.release(again)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 3 * len(DATA)
+    cache.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    cache = open_cache(tmp_path)
+    assert [cache.blob(record(str(n), DATA)).verified for n in range(3)] == [True] * 3
     cache.close()
 
 

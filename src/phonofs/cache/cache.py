@@ -14,6 +14,7 @@ import logging
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from cachetools import LRUCache
@@ -81,6 +82,7 @@ class Cache:
         self._open: dict[bytes, Blob] = {}
         self._resting: LRUCache[bytes, Blob] = LRUCache(RESTING)
         self._evictions = 0
+        self._again: Callable[[], Disk] | None = None
 
     @classmethod
     def open(
@@ -104,6 +106,7 @@ class Cache:
             failure = error
         cache = cls(disk, size_bytes=size_bytes, min_free_bytes=min_free_bytes)
         if failure is not None:
+            cache._again = partial(Disk.open, folder, size_bytes, cipher) if size_bytes else None
             cache.ground.health.still_bad(failure, cache.ground.now())
             what = "the disk cache is off" if size_bytes else f"content is left in {folder}"
             log.warning("%s: %s", what, describe(failure))
@@ -333,6 +336,17 @@ class Cache:
         self.ground.room.used = charged + disk.gone_bytes
 
     # For the janitor
+
+    def open_again(self) -> None:
+        """Open a disk that could not be opened. UsageError, OSError or sqlite3.Error."""
+        if self._again is None or self.ground.disk is not None:
+            return
+        self.ground.use(self._again())
+        self._again = None
+        for key in self._open:  # they are in memory; what an earlier run left of them is not
+            row = self.ground.asked(lambda index, key=key: index.row(key))  # type: ignore[misc]
+            if row is not None:
+                self._drop({key: row.charge})
 
     async def run(self) -> None:
         """The janitor: saves, evicts ahead of need, tidies up, tries a failed disk again."""

@@ -166,12 +166,19 @@ class Ground:
             size_bytes,
             min_free_bytes,
             used=disk.used_bytes if disk else 0,
-            free_bytes=disk.shelf.free_bytes if disk else lambda: 0,
+            free_bytes=lambda: self.disk.shelf.free_bytes() if self.disk else 0,
             evict=evict,
         )
         self._memory = Memory()
         self._say_again = float("-inf")
         self._threads = trio.CapacityLimiter(THREADS)
+
+    def use(self, disk: Disk) -> None:
+        """From now on content goes to this disk, where none could be opened before."""
+        self.disk = disk
+        self.room.used = disk.used_bytes
+        self.room.withdraw()
+        self.untidy = True
 
     def to_disk(self, size: int) -> bool:
         """Whether an object goes to disk: one that can never be there whole does not."""

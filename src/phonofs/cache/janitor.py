@@ -19,6 +19,7 @@ import trio
 from phonofs.cache.checking import seal
 from phonofs.cache.index import checkpoint
 from phonofs.cache.late import TOGETHER_S, Job, carry_out
+from phonofs.errors import UsageError
 
 if TYPE_CHECKING:
     from phonofs.cache.blob import Blob
@@ -52,7 +53,7 @@ REMOVE_STEP = 256
 async def run(cache: Cache) -> None:
     """Look after the cache until cancelled."""
     async with trio.open_nursery() as nursery:
-        if cache.ground.disk is not None:
+        if cache.ground.room.cap:
             nursery.start_soon(_put_down_late, cache)
             nursery.start_soon(_sweep_once, cache)
             nursery.start_soon(_checkpoints, cache)
@@ -153,17 +154,20 @@ async def _empty_gone(ground: Ground, disk: Disk) -> None:
 
 async def _try_again(cache: Cache) -> None:
     """Try a disk that was left alone for a while."""
-    disk = cache.ground.disk
-    if disk is None or not cache.ground.health.due(trio.current_time()):
+    if not cache.ground.health.due(trio.current_time()):
         return
     try:
+        cache.open_again()
+        disk = cache.ground.disk
+        if disk is None:
+            return
         await cache.ground.in_thread(disk.shelf.probe)
         if cache.ground.index_damaged:
             cache.ground.start_empty()
             await _empty_gone(cache.ground, disk)
         disk.index.probe()
         cache.recount()
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UsageError) as error:
         cache.ground.health.still_bad(error, trio.current_time())
         return
     cache.ground.health.worked()
@@ -184,8 +188,10 @@ async def _tidy(cache: Cache) -> None:
 
 
 async def _checkpoints(cache: Cache) -> None:
-    while cache.ground.disk is not None:
+    while True:
         await trio.sleep(CHECKPOINT_S)
+        if cache.ground.disk is None:
+            continue
         work = partial(checkpoint, cache.ground.disk.claim.content_fd)
         try:
             await cache.ground.in_thread(work)
