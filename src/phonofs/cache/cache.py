@@ -312,8 +312,10 @@ class Cache:
         """Look at every page of the index. False if it is damaged, or was when it was opened: then
         it was made anew, and the cache is empty. Takes its time.
         """
+        if self.ground.disk is None:
+            return True
         whole = self.ground.asked(lambda index: index.check())
-        return bool(whole) and not (self.ground.disk and self.ground.disk.index.replaced)
+        return bool(whole) and not self.ground.disk.index.replaced
 
     def _start_empty(self) -> None:
         """Make the index anew; files that are open stay, and all others go. OSError, sqlite3.Error.
