@@ -208,6 +208,38 @@ def test_cache_size_0_leaves_no_content_on_disk(tmp_path):
             assert not any(piece in data for piece in pieces), path
 
 
+def test_a_damaged_index_leaves_no_content_behind(tmp_path):
+    """The next mount caches on within its size; one with a size of 0 has nothing on disk."""
+
+    def cached() -> list[Path]:
+        return [path for path in (tmp_path / "cache/content").rglob("*/*") if path.is_file()]
+
+    def damage() -> None:
+        index = tmp_path / "cache/content/index.sqlite"
+        with index.open("r+b") as file:
+            for page in range(1, index.stat().st_size // 4096):
+                file.seek(page * 4096)
+                file.write(bytes(4096))
+
+    with standing(flat(*[40_000] * 60)) as stand_in:
+        with mounted(stand_in.url, tmp_path) as mount:
+            right = {path.name: path.read_bytes() for path in files(mount.point)}
+            assert mount.stop() == 0
+        assert len(cached()) == 60
+        damage()
+        with mounted(stand_in.url, tmp_path, cache_size="1M") as mount:
+            assert {path.name: path.read_bytes() for path in files(mount.point)} == right
+            said = json.loads(os.getxattr(mount.point, "user.phonofs.status"))["cache"]
+            assert said["state"] == "on"
+            assert sum(path.stat().st_blocks * 512 for path in cached()) <= 1 << 20
+            assert mount.stop() == 0
+        assert 0 < sum(path.stat().st_blocks * 512 for path in cached()) <= 1 << 20
+        damage()
+        with mounted(stand_in.url, tmp_path, cache_size="0") as mount:
+            assert cached() == []
+            assert mount.stop() == 0
+
+
 def test_planted_links_in_the_cache_are_not_followed(tmp_path):
     """Somebody who may write there cannot make phonofs write elsewhere."""
     victim = tmp_path / "victim"

@@ -1,5 +1,6 @@
 """The janitor: what it saves, evicts ahead and tidies; and what a kill leaves."""
 
+import errno
 import os
 import random
 import signal
@@ -152,6 +153,27 @@ async def test_orphans_are_removed_and_lost_files_forgotten(tmp_path: Path):
     cache.close()
 
 
+async def test_what_a_file_costs_is_what_the_disk_says(tmp_path: Path):
+    """A row that says less, after a power cut or damage, is put right; so is what is used."""
+    for n in range(3):
+        await stored(tmp_path, record(str(n), DATA), DATA)
+    index = sqlite3.connect(tmp_path / "content" / "index.sqlite")
+    with index:
+        index.execute("UPDATE object SET charge = 1 WHERE id = '1'")
+        index.execute("DELETE FROM object WHERE id = '2'")
+    index.close()
+    cache = open_cache(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cache.run)
+        await trio.sleep(120)
+        nursery.cancel_scope.cancel()
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 2 * len(DATA)
+    cache.close()
+    cache = open_cache(tmp_path)
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 2 * len(DATA)
+    cache.close()
+
+
 async def test_the_sweep_does_not_hold_the_mount_up(tmp_path: Path):
     """It begins late, and takes its time."""
     cache = open_cache(tmp_path)
@@ -178,26 +200,73 @@ async def test_the_log_of_the_index_is_brought_in(tmp_path: Path):
     cache.close()
 
 
-@pytest.mark.expected_log("the disk cache is")
+@pytest.mark.expected_log("the disk cache is", "the index of the cache is damaged")
 async def test_an_index_that_breaks_while_mounted_is_made_anew(tmp_path: Path):
-    """After the pause; what is open is noted in it, the rest is removed."""
+    """At once, and after the pause if it breaks again; what is open is noted in it, the rest is
+    removed.
+    """
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)
     blob.write(0, DATA)
     fill(cache, record("b", DATA), DATA)
     await round_of(cache)
-    for _ in range(3):
+    cache.ground.trouble(sqlite3.DatabaseError("database disk image is malformed"))
+    assert cache.statistics()["state"] == "on"
+    assert cache.cached_bytes(record("b", DATA)) == 0
+    fill(cache, record("c", DATA), DATA)
+    await round_of(cache)
+    for _ in range(2):
         cache.ground.trouble(sqlite3.DatabaseError("database disk image is malformed"))
     assert cache.statistics()["state"] == "off"
     await trio.sleep(61)
     await round_of(cache)
     assert cache.statistics()["state"] == "on"
-    assert cache.cached_bytes(record("b", DATA)) == 0
+    assert cache.cached_bytes(record("c", DATA)) == 0
     assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == len(DATA)
     assert await blob.check()
     cache.close()
     cache = open_cache(tmp_path)
     assert cache.blob(RECORD).verified
+    cache.close()
+
+
+@pytest.mark.expected_log("the disk cache is")
+async def test_a_disk_that_failed_at_the_start_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What is read meanwhile is read through memory; afterwards the cap counts what is there."""
+    for n in range(2):
+        await stored(tmp_path, record(str(n), DATA), DATA)
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fchmod", fail)
+        cache = open_cache(tmp_path)
+    assert cache.statistics()["state"] == "off"
+    blob = cache.blob(record("0", DATA))
+    blob.write(0, DATA)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cache.run)
+        await trio.sleep(70)
+        assert cache.statistics()["state"] == "on"
+        assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == len(DATA)
+        assert blob.read_now(0, len(DATA)) == DATA
+        cache.release(blob)
+        for n in range(3):
+            again = cache.blob(record(str(n), DATA))
+            again.write(0, DATA)
+            assert await again.check()
+            cache.release(again)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 3 * len(DATA)
+    cache.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    cache = open_cache(tmp_path)
+    assert [cache.blob(record(str(n), DATA)).verified for n in range(3)] == [True] * 3
     cache.close()
 
 

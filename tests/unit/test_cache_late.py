@@ -146,12 +146,15 @@ async def test_half_an_object_waits_until_it_is_let_go_of(tmp_path: Path):
     assert file_of(tmp_path, wanted).read_bytes() == data
 
 
-async def test_who_asks_how_much_is_on_disk_has_it_put_there(tmp_path: Path):
-    """``user.phonofs.cached`` never counts what only waits."""
+async def test_who_asks_how_much_is_cached_changes_nothing(tmp_path: Path):
+    """``user.phonofs.cached`` counts what is on its way to disk, and does not hurry it."""
     async with running(tmp_path) as cache:
         blob = written(cache)
         assert cache.cached_bytes(RECORD) == len(DATA)
+        assert not file_of(tmp_path, RECORD).exists()
+        await trio.sleep(SOON_S)
         assert file_of(tmp_path, RECORD).read_bytes() == DATA
+        assert cache.cached_bytes(RECORD) == len(DATA)
         cache.release(blob)
 
 

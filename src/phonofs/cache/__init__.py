@@ -9,6 +9,7 @@ room       the budget: the hard cap, what is left, when to evict
 health     pure: when a failing disk is left alone and tried again
 folder     the cache folder: whose it is, its lock, its marker
 shelf      the files in it; the only code that reads or writes content
+sealed     a file of content that is encrypted
 index      SQLite: which blocks of which object are there, and who was used last
 holding    the bytes of one object in one place, and what they cost there
 late       small new contents, which go to disk many at a time

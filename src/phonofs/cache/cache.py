@@ -12,7 +12,9 @@ import contextlib
 import hashlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from cachetools import LRUCache
@@ -21,12 +23,14 @@ from phonofs.cache import audit, janitor
 from phonofs.cache.blob import Blob
 from phonofs.cache.blocks import bytes_of
 from phonofs.cache.checking import seal_now
-from phonofs.cache.folder import holds_cache
+from phonofs.cache.folder import claim, holds_cache
 from phonofs.cache.ground import Disk, Ground
 from phonofs.cache.health import describe
 from phonofs.cache.holding import Holding
 from phonofs.cache.index import Identity, Row
+from phonofs.cache.index import remove as remove_index
 from phonofs.cache.sealed import Cipher
+from phonofs.cache.shelf import Removed, empty_content
 from phonofs.cache.stock import Stock
 from phonofs.model import Record
 from phonofs.ranges import Ranges
@@ -43,6 +47,20 @@ def key_of(region: str, id: str, fingerprint: str) -> bytes:
     return hashlib.blake2b(text, digest_size=16).digest()
 
 
+def remove_content(folder: Path) -> Removed:
+    """Remove all content from a cache folder that nobody uses, by what lies in it.
+
+    It needs neither the index nor the key of an encrypted cache. UsageError if the folder is in
+    use or is not a cache; OSError if something cannot be removed.
+    """
+    claimed = claim(folder)
+    try:
+        remove_index(claimed.content_fd)
+        return empty_content(claimed.content_fd)
+    finally:
+        claimed.drop()
+
+
 class Cache:
     """All content that is here. Made by :meth:`open`.
 
@@ -55,11 +73,16 @@ class Cache:
     def __init__(self, disk: Disk | None, *, size_bytes: int, min_free_bytes: int) -> None:
         self.leaving: dict[bytes, Blob] = {}
         self.ground = Ground(
-            disk, size_bytes=size_bytes, min_free_bytes=min_free_bytes, evict=self.evict
+            disk,
+            size_bytes=size_bytes,
+            min_free_bytes=min_free_bytes,
+            evict=self.evict,
+            start_empty=self._start_empty,
         )
         self._open: dict[bytes, Blob] = {}
         self._resting: LRUCache[bytes, Blob] = LRUCache(RESTING)
         self._evictions = 0
+        self._again: Callable[[], Disk] | None = None
 
     @classmethod
     def open(
@@ -70,22 +93,23 @@ class Cache:
         UsageError where it must not be used. With ``size_bytes`` 0 nothing is kept on disk, and
         what an earlier run left there is removed. Where the disk itself is in trouble, all goes
         to memory, and the log says so. With a ``cipher`` content is encrypted on disk; what was
-        written with another one, or with none, is removed.
+        written with another one, or with none, is removed. So is everything if the index is
+        damaged or lost.
         """
-        if not size_bytes and not holds_cache(folder):
-            return cls(None, size_bytes=0, min_free_bytes=min_free_bytes)
+        disk, failure = None, None
         try:
-            cache = cls(
-                Disk.open(folder, cipher), size_bytes=size_bytes, min_free_bytes=min_free_bytes
-            )
-            cache.keep_to(cipher)
+            if size_bytes:
+                disk = Disk.open(folder, size_bytes, cipher)
+            elif holds_cache(folder):
+                remove_content(folder)
         except (OSError, sqlite3.Error) as error:
-            cache = cls(None, size_bytes=size_bytes, min_free_bytes=min_free_bytes)
-            cache.ground.health.still_bad(error, cache.ground.now())
-            log.warning("the disk cache is off: %s", describe(error))
-        if not size_bytes:
-            cache.clear()
-            cache.close()
+            failure = error
+        cache = cls(disk, size_bytes=size_bytes, min_free_bytes=min_free_bytes)
+        if failure is not None:
+            cache._again = partial(Disk.open, folder, size_bytes, cipher) if size_bytes else None
+            cache.ground.health.still_bad(failure, cache.ground.now())
+            what = "the disk cache is off" if size_bytes else f"content is left in {folder}"
+            log.warning("%s: %s", what, describe(failure))
         return cache
 
     # Blobs
@@ -130,7 +154,8 @@ class Cache:
         if self._open.get(key) is blob:
             del self._open[key]
         self.leaving.pop(key, None)
-        stock.close()
+        if not stock.close():
+            self.ground.save(stock)
         if stock.forgotten or stock.disk is None or self.ground.disk is None:
             return
         self.ground.disk.index.touch(key)
@@ -138,11 +163,12 @@ class Cache:
             self._resting[key] = blob
 
     def cached_bytes(self, record: Record) -> int:
-        """How many bytes of an object are on disk; what is in memory for the moment is not."""
+        """How many bytes of an object are on disk, or are on their way there; what is read through
+        memory is not counted.
+        """
         key = key_of(record.region, record.id, record.fingerprint)
         blob = self._open.get(key) or self._resting.get(key)
         if blob is not None:
-            self.ground.put_now(blob.stock)  # so that what is said is so
             return blob.stock.disk.held.total() if blob.stock.disk else 0
         row = self.ground.asked(lambda index: index.row(key))
         return row.bytes if row else 0
@@ -168,48 +194,51 @@ class Cache:
 
     def evict(self, n: int) -> int:
         """Remove unused objects of at least ``n`` bytes, the least recently used first."""
-        return self._evict(n, self._remove)
+        freed = self._evict(n, sys.maxsize, aside=False)
+        self.ground.give(freed)
+        return freed
 
-    def evict_aside(self, n: int) -> int:
-        """The same, but only moved aside, which is quick; the janitor removes them then."""
-        return self._evict(n, self._set_aside)
+    def evict_aside(self, n: int, most: int = sys.maxsize) -> int:
+        """The same of at most so many objects, but they are only moved aside, which is quick; the
+        janitor removes them then.
+        """
+        freed = self._evict(n, most, aside=True)
+        if self.ground.disk is not None:
+            self.ground.disk.gone_bytes += freed
+        return freed
 
-    def _evict(self, n: int, remove: Callable[[Disk, bytes, int], bool]) -> int:
+    def _evict(self, n: int, most: int, *, aside: bool) -> int:
+        """The charges of the objects that have neither file nor row any more."""
         disk = self.ground.disk
         if disk is None or n <= 0:
             return 0
+        remove = disk.shelf.set_aside if aside else disk.shelf.remove
         freed, gone = 0, []
         try:
             for key, charge in disk.index.oldest():
-                if key not in self._open and remove(disk, key, charge):
+                if key not in self._open and self._removed(key, remove):
                     freed += charge
                     gone.append(key)
-                if freed >= n or not self.ground.health.on:
+                if freed >= n or len(gone) >= most or not self.ground.health.on:
                     break
             disk.index.delete(gone)
         except sqlite3.Error as error:
+            # The rows are still there, and their charges with them, to be given back when the rows
+            # go; what lies in gone/ is charged for by itself.
+            if aside:
+                self.ground.charge_gone(freed)
             self.ground.trouble(error)
+            return 0
         self._evictions += len(gone)
         return freed
 
-    def _remove(self, disk: Disk, key: bytes, charge: int) -> bool:
+    def _removed(self, key: bytes, remove: Callable[[bytes], None]) -> bool:
         try:
-            disk.shelf.remove(key)
+            remove(key)
         except OSError as error:
             self.ground.trouble(error)
             return False
         self._resting.pop(key, None)
-        self.ground.give(charge)
-        return True
-
-    def _set_aside(self, disk: Disk, key: bytes, charge: int) -> bool:
-        try:
-            disk.shelf.set_aside(key)
-        except OSError as error:
-            self.ground.trouble(error)
-            return False
-        self._resting.pop(key, None)
-        disk.gone_bytes += charge
         return True
 
     def forget(self, region: str, id: str, *, but: str = "") -> None:
@@ -222,41 +251,104 @@ class Cache:
             identity = blob.stock.identity
             if identity[1:3] == (region, id) and identity.key != spared:
                 self._forget_open(blob)
-        disk = self.ground.disk
-        if disk is not None:
-            keys = self.ground.asked(lambda index: index.keys_of(region, id)) or []
-            old = [(key, charge) for key, charge in keys if key != spared]
-            gone = [key for key, charge in old if self._remove(disk, key, charge)]
-            self.ground.asked(lambda index: index.delete(gone))
+        keys = self.ground.asked(lambda index: index.keys_of(region, id)) or []
+        self._drop({key: charge for key, charge in keys if key != spared})
 
     def _forget_open(self, blob: Blob) -> None:
         stock, key = blob.stock, blob.stock.identity.key
         del self._open[key]
         self.leaving.pop(key, None)
         stock.forget()
+        self._drop({key: stock.disk.release() if stock.disk else 0})
+
+    def _drop(self, charges: Mapping[bytes, int]) -> None:
+        """Remove files and rows; what they cost is given back where both are gone.
+
+        A row goes even if its file cannot be removed: what is withdrawn is not given out.
+        """
         disk = self.ground.disk
-        if disk is not None:
-            self._remove(disk, key, stock.disk.charge if stock.disk else 0)
-            self.ground.asked(lambda index: index.delete([key]))
+        if disk is None or not charges:
+            return
+        gone = [key for key in charges if self._removed(key, disk.shelf.remove)]
+        deleted = self.ground.asked(lambda index: index.delete(charges))
+        if deleted:
+            self.ground.give(sum(charges[key] for key in gone))
+        self.ground.untidy |= not deleted or len(gone) < len(charges)
 
     def clear(self) -> tuple[int, int]:
-        """Remove all content, also what is being read (it is fetched again); objects, bytes."""
-        objects, used = self._evictions, self.ground.room.used
+        """Remove all content, also what is being read (it is fetched again); objects, bytes.
+
+        It goes by what lies in the folder, whatever the index says.
+        """
+        disk = self.ground.disk
+        if disk is None:
+            return 0, 0
+        open_bytes = sum(blob.stock.disk.charge for blob in self._open.values() if blob.stock.disk)
         for blob in self._open.values():
             blob.reset()
-        while self.evict(max(1, self.ground.room.used)):
-            pass
-        return self._evictions - objects, used - self.ground.room.used
+        try:
+            self.ground.start_empty()
+        except (OSError, sqlite3.Error) as error:
+            self.ground.trouble(error)
+            return 0, 0
+        removed = self.remove_evicted()
+        return removed.files, removed.bytes + open_bytes
 
-    def keep_to(self, cipher: Cipher | None) -> None:
-        """Have nothing on disk that was written with another cipher. sqlite3.Error."""
-        mark = cipher.mark if cipher is not None else 0
+    def remove_evicted(self) -> Removed:
+        """Remove what was evicted and still lies on disk, where no janitor does. Takes its time."""
         disk = self.ground.disk
-        if disk is not None and disk.index.mark != mark:
-            self.clear()
-            disk.index.set_mark(mark)
+        if disk is None:
+            return Removed()
+        try:
+            removed = disk.shelf.clear_gone()
+        except OSError as error:
+            self.ground.trouble(error)
+            return Removed()
+        self.ground.give(disk.gone_bytes)
+        disk.gone_bytes = 0
+        return removed
+
+    def check_index(self) -> bool:
+        """Look at every page of the index. False if it is damaged, or was when it was opened: then
+        it was made anew, and the cache is empty. Takes its time.
+        """
+        if self.ground.disk is None:
+            return True
+        whole = self.ground.asked(lambda index: index.check())
+        return bool(whole) and not self.ground.disk.index.replaced
+
+    def _start_empty(self) -> None:
+        """Make the index anew; files that are open stay, and all others go. OSError, sqlite3.Error.
+
+        What the files cost that go is charged for until they are removed.
+        """
+        disk = self.ground.disk
+        if disk is None:
+            return
+        kept = {key: blob.stock for key, blob in self._open.items() if blob.stock.disk is not None}
+        disk.start_empty(kept)
+        self._resting.clear()
+        disk.index.declare_all(
+            (stock.identity, stock.size) for stock in kept.values() if not stock.late
+        )
+        for stock in kept.values():
+            stock.changed()
+        charged = sum(stock.disk.charge for stock in kept.values() if stock.disk)
+        disk.gone_bytes = max(0, self.ground.room.used - charged)
+        self.ground.room.used = charged + disk.gone_bytes
 
     # For the janitor
+
+    def open_again(self) -> None:
+        """Open a disk that could not be opened. UsageError, OSError or sqlite3.Error."""
+        if self._again is None or self.ground.disk is not None:
+            return
+        self.ground.use(self._again())
+        self._again = None
+        for key in self._open:  # they are in memory; what an earlier run left of them is not
+            row = self.ground.asked(lambda index, key=key: index.row(key))  # type: ignore[misc]
+            if row is not None:
+                self._drop({key: row.charge})
 
     async def run(self) -> None:
         """The janitor: saves, evicts ahead of need, tidies up, tries a failed disk again."""
@@ -279,42 +371,64 @@ class Cache:
 
     def is_open(self, name: str) -> bool:
         """Whether the file of that hex name is an open blob's."""
-        return any(key.hex() == name for key in self._open)
+        try:
+            return bytes.fromhex(name) in self._open
+        except ValueError:
+            return False
 
-    def drop_missing(self, key: bytes) -> None:
-        """Forget the row of a file that is not there, if that is still so."""
+    def compare(self, keys: Iterable[bytes]) -> None:
+        """Have the rows of these objects say what their files cost; without a file, a row goes.
+
+        What is open is left alone. Raises OSError and sqlite3.Error.
+        """
         disk = self.ground.disk
-        if disk is None or key in self._open or disk.shelf.charged(key) is not None:
+        if disk is None:
             return
-        row = disk.index.row(key)
-        if row is not None:
-            disk.index.delete([key])
-            self._resting.pop(key, None)
-            self.ground.give(row.charge)
+        gone, known, used = [], [], 0
+        for key in keys:
+            row = disk.index.row(key) if key not in self._open else None
+            if row is None:
+                continue
+            charge = disk.shelf.charged(key)
+            if charge is None:
+                gone.append(key)
+                used -= row.charge
+                self._resting.pop(key, None)
+            elif charge > row.charge:
+                known.append((key, charge))
+                used += charge - row.charge
+        disk.index.delete(gone)
+        disk.index.settle(known)
+        self.ground.room.used += used
 
     def recount(self) -> None:
         """After trouble with the index: charge for what its rows say and for what is open.
 
         Raises sqlite3.Error.
         """
-        index = self.ground.disk.index if self.ground.disk else None
-        if index is None:
+        disk = self.ground.disk
+        if disk is None:
             return
+        index = disk.index
         self._resting.clear()
         _, used = index.totals()
         for key, blob in self._open.items():
-            row, disk = index.row(key), blob.stock.disk
-            used += (disk.charge if disk else 0) - (row.charge if row else 0)
-            if disk is not None:
+            row, held = index.row(key), blob.stock.disk
+            used += (held.charge if held else 0) - (row.charge if row else 0)
+            if held is not None:
                 blob.stock.changed()
-        self.ground.room.used = used
+        self.ground.room.used = used + disk.gone_bytes
 
     # Looking
 
     def entries(self) -> Iterator[Row]:
-        """Every object on disk, the least recently used first; sqlite3.Error for a bad index."""
-        if self.ground.disk is not None:
+        """Every object on disk, the least recently used first; fewer if the index is damaged."""
+        if self.ground.disk is None:
+            return
+        try:
             yield from self.ground.disk.index.rows()
+        except sqlite3.Error as error:
+            self.ground.trouble(error)
 
     async def verify(self) -> "list[audit.Finding]":
         """Check every block of every object on disk; what is wrong is removed, and reported."""
@@ -323,11 +437,10 @@ class Cache:
     def statistics(self) -> dict[str, object]:
         """Numbers for status and metrics: bytes and counts, and whether the disk is used."""
         ground = self.ground
-        totals = ground.asked(lambda index: index.totals())
         return {
             "state": "on" if ground.disk and ground.health.on else "off",
             "reason": ground.health.reason or ("" if ground.room.cap else "cache_size is 0"),
-            "objects": totals[0] if totals else 0,
+            "objects": ground.disk.index.count if ground.disk else 0,
             "disk_bytes": ground.room.used,
             "cap_bytes": ground.room.cap,
             "memory_bytes": ground.memory_bytes,

@@ -18,7 +18,9 @@ folder is a UsageError of one sentence with the remedy, because only the user ca
 import contextlib
 import errno
 import fcntl
+import grp
 import os
+import pwd
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +100,8 @@ def claim(path: Path) -> Claim:
 
 def holds_cache(path: Path) -> bool:
     """Whether the folder has content of ours from an earlier run."""
-    return (path / CONTENT / MARKER).is_file()
+    content = path / CONTENT
+    return any(os.path.lexists(content / name) for name in (MARKER, "index.sqlite"))
 
 
 def _open_own(path: Path) -> int:
@@ -107,6 +110,7 @@ def _open_own(path: Path) -> int:
     try:
         found = os.fstat(folder)
         _own(found, path)
+        _look_above(path)
         if found.st_mode & 0o077:
             _tighten(folder, path)
     except BaseException:
@@ -155,6 +159,50 @@ def _own(found: os.stat_result, path: Path) -> None:
             f"the cache folder {path} belongs to someone else (uid {found.st_uid}); "
             "set cache_dir to a folder of your own"
         )
+
+
+def _look_above(path: Path) -> None:
+    """Refuse a folder that another user could move away and replace by one of theirs.
+
+    A sticky folder, as /tmp is, lets others add to it but not rename what is not theirs.
+    """
+    for above in {*Path(os.path.abspath(path)).parents, *path.resolve().parents}:
+        found = above.stat()
+        why = ""
+        if found.st_uid not in _trusted_users():
+            why = f"belongs to someone else (uid {found.st_uid})"
+        elif not found.st_mode & stat.S_ISVTX and _others_may_write(found):
+            why = "can be written by others"
+        if why:
+            raise UsageError(
+                f"the cache folder {path} lies in {above}, which {why}, so that it could be "
+                "replaced; set cache_dir to a folder below your own home"
+            )
+
+
+def _trusted_users() -> set[int]:
+    """Us and root; in a user namespace root outside of it is shown as the overflow user."""
+    trusted = {0, os.geteuid()}
+    with contextlib.suppress(OSError, ValueError):
+        if Path("/proc/self/uid_map").read_text().split() != ["0", "0", str(2**32 - 1)]:
+            trusted.add(int(Path("/proc/sys/kernel/overflowuid").read_text()))
+    return trusted
+
+
+def _others_may_write(found: os.stat_result) -> bool:
+    """Whether more than its owner and root may: a group of the owner alone is no other."""
+    if found.st_mode & stat.S_IWOTH:
+        return True
+    if not found.st_mode & stat.S_IWGRP or not found.st_gid:
+        return False
+    trusted = _trusted_users()
+    members: list[str] = []
+    with contextlib.suppress(KeyError):
+        members = grp.getgrgid(found.st_gid).gr_mem
+    return any(
+        user.pw_uid not in trusted and (user.pw_gid == found.st_gid or user.pw_name in members)
+        for user in pwd.getpwall()
+    )
 
 
 def _tighten(folder: int, path: Path) -> None:
@@ -211,12 +259,12 @@ def _mark(content: int, path: Path) -> None:
             f"{path / CONTENT} holds something that is not a phonofs cache; "
             "remove it or set cache_dir to another folder"
         )
-    if text and text != _MARKER_TEXT:
+    if text is not None and not _MARKER_TEXT.startswith(text):
         raise UsageError(
             f"the cache in {path / CONTENT} was made by another version of phonofs; "
             "remove it, or set cache_dir to another folder"
         )
-    if not text:
+    if text != _MARKER_TEXT:  # none yet, or a part that a full disk or a power cut left
         _write(content, MARKER, _MARKER_TEXT)
         _write(content, "CACHEDIR.TAG", _TAG)
 

@@ -30,13 +30,17 @@ class Health:
         """Whether new content goes to disk."""
         return not self.reason
 
-    def failed(self, error: Exception, now: float) -> bool:
-        """Count a failure at ``now`` (seconds, monotonic); True when it turned the cache off."""
+    def failed(self, error: Exception, now: float, *, at_once: bool = False) -> bool:
+        """Count a failure at ``now`` (seconds, monotonic); True when it turned the cache off.
+
+        ``at_once``: the next try is known to fail too.
+        """
         self.failures += 1
         self._recent = self._recent + 1 if now - self._last < PAUSE_S else 1
         self._last = now
         code = error.errno if isinstance(error, OSError) else None
-        if not self.on or (self._recent < TRIES and code not in AT_ONCE):
+        at_once = at_once or code in AT_ONCE
+        if not self.on or (self._recent < TRIES and not at_once):
             return False
         self.reason = describe(error)
         self._retry_at = now + PAUSE_S

@@ -73,6 +73,14 @@ class Holding:
         self.charge -= freed
         return freed
 
+    def release(self) -> int:
+        """Nothing of it is charged for any more; the bytes that were, so that they are given back
+        once however often this is asked.
+        """
+        charge, self.charge = self.charge, 0
+        self._pages = Ranges()
+        return charge
+
     def close(self) -> None:
         """Close the file; what is held stays known."""
         if self.content is not None:

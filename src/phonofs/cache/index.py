@@ -3,7 +3,8 @@
 SQLite, WAL, one connection used on the event loop only (each call is short: a row by its key
 takes some 10 µs). ``synchronous=NORMAL``: a killed process loses nothing, a power cut may lose
 the last rows, and then the files they stood for are orphans that the janitor removes. The other
-way round, a row whose bytes did not reach the disk, is what the CRC of every block is for.
+way round, a row whose bytes did not reach the disk, is what the CRC of every block is for. A
+damaged index says nothing: it is made anew, and every file that it stood for is removed.
 
 ``object.open`` is set before a byte of an object is written and cleared when its row is
 final. So after a kill the objects whose cost is not known are found without a scan.
@@ -16,7 +17,7 @@ import logging
 import os
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 NAME = "index.sqlite"
 _FILES = (NAME, f"{NAME}-wal", f"{NAME}-shm", f"{NAME}-journal")
 _VERSION = 2
+KEY_BYTES = 16
 
 _SCHEMA = """
 CREATE TABLE object (
@@ -94,35 +96,74 @@ class Saved(NamedTuple):
 
 _DECLARE = (
     "INSERT INTO object(key, region, id, checksum, size, used, open)"
-    " VALUES(?, ?, ?, ?, ?, ?, 1) ON CONFLICT(key) DO UPDATE SET open = 1"
+    " VALUES(?, ?, ?, ?, ?, ?, 1) ON CONFLICT(key) DO UPDATE SET open = 1 RETURNING used"
+)
+
+_DAMAGE = frozenset(
+    {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_FORMAT,
+        sqlite3.SQLITE_CONSTRAINT,  # no statement here breaks one in a sound index
+        sqlite3.SQLITE_MISMATCH,
+    }
 )
 
 
+def is_damage(error: Exception) -> bool:
+    """Whether the index itself is broken; the other errors (locked, full, I/O) pass by themselves.
+
+    SQLite tells of a damaged page only when that page is read, so this can come at any call.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # one that is raised here
+        return type(error) is sqlite3.DatabaseError
+    return code & 0xFF in _DAMAGE
+
+
 class Index:
-    """The open index. Owner of the connection; a ``sqlite3.Error`` leaves as it is."""
+    """The open index. Owner of the connection; a ``sqlite3.Error`` leaves as it is.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
-        (last,) = self._db.execute("SELECT max(used) FROM object").fetchone()
-        self._used: int = last or 0
+    count     how many objects it has, once :meth:`totals` was asked
+    replaced  whether it was made in the place of a damaged one
+    """
+
+    replaced = False
+
+    def __init__(self, folder_fd: int, on_new: Callable[[], None]) -> None:
+        self.count = 0
         self._touched: dict[bytes, int] = {}
-
-    @classmethod
-    def open(cls, folder_fd: int) -> "Index":
-        """Open the index in that folder; a damaged one is removed, and the cache starts empty."""
+        self._db = _connect(folder_fd, on_new)
         try:
-            return cls(_connect(folder_fd))
-        except sqlite3.OperationalError:
+            (last,) = self._db.execute("SELECT max(used) FROM object").fetchone()
+        except BaseException:
+            self._db.close()
             raise
-        except sqlite3.DatabaseError as error:
-            log.warning("the index of the cache is damaged (%s); the cache starts empty", error)
-            return cls.renew(folder_fd)
+        self._used: int = last or 0
 
     @classmethod
-    def renew(cls, folder_fd: int) -> "Index":
-        """Remove the index and start an empty one."""
-        _remove(folder_fd)
-        return cls(_connect(folder_fd))
+    def open(cls, folder_fd: int, on_new: Callable[[], None]) -> "Index":
+        """Open the index in that folder; a damaged one is removed, and an empty one made.
+
+        ``on_new`` is called before an empty one is made: it has to see to the files, of which
+        no row will tell.
+        """
+        try:
+            return cls(folder_fd, on_new)
+        except sqlite3.DatabaseError as error:
+            # A plain SQLITE_ERROR ("no such table") is damage too: the schema is read here.
+            if not is_damage(error) and _code(error) != sqlite3.SQLITE_ERROR:
+                raise
+            say_damaged(error)
+            index = cls.renew(folder_fd, on_new)
+            index.replaced = True
+            return index
+
+    @classmethod
+    def renew(cls, folder_fd: int, on_new: Callable[[], None]) -> "Index":
+        """Remove the index and make an empty one."""
+        remove(folder_fd)
+        return cls(folder_fd, on_new)
 
     @property
     def mark(self) -> int:
@@ -136,35 +177,37 @@ class Index:
 
     def declare(self, identity: Identity, size: int) -> None:
         """Note that bytes of the object are going to be on disk."""
-        self._db.execute(_DECLARE, (*identity, size, self._next()))
+        self.declare_all([(identity, size)])
 
     def declare_all(self, objects: Iterable[tuple[Identity, int]]) -> bool:
         """The same of some, each with its size, together; True."""
-        self._many(_DECLARE, [(*identity, size, self._next()) for identity, size in objects])
+        with self._transaction():
+            new = sum([self._declare(identity, size) for identity, size in objects])
+        self.count += new
         return True
+
+    def _declare(self, identity: Identity, size: int) -> bool:
+        """Whether there was no row of it: a row that was there keeps its ``used``."""
+        now = self._next()
+        (used,) = self._db.execute(_DECLARE, (*identity, size, now)).fetchone()
+        return bool(used == now)
 
     def save(self, rows: Iterable[Saved]) -> None:
         """Note which blocks are on disk, where their bytes are already."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            for saved in rows:
-                self._save(saved)
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        with self._transaction():
+            new = sum([self._save(saved) for saved in rows])
+        self.count += new
 
-    def _save(self, saved: Saved) -> None:
+    def _save(self, saved: Saved) -> bool:
+        """Whether there was no row of it."""
         row = saved.row
+        new = self._declare(row.identity, row.size)
         (number,) = self._db.execute(
-            "INSERT INTO object(key, region, id, checksum, size, bytes, charge, used, open,"
-            " verified) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET"
-            " size = excluded.size, bytes = excluded.bytes, charge = excluded.charge,"
-            " used = excluded.used, open = excluded.open, verified = excluded.verified"
-            " RETURNING number",
+            "UPDATE object SET size = ?, bytes = ?, charge = ?, used = ?, open = ?, verified = ?"
+            " WHERE key = ? RETURNING number",
             (
-                *(*row.identity, row.size, row.bytes, row.charge),
-                *(self._next(), not saved.final, row.verified),
+                *(row.size, row.bytes, row.charge, self._next()),
+                *(not saved.final, row.verified, row.identity.key),
             ),
         ).fetchone()
         seal = _seal(row, saved.present, saved.crcs)
@@ -172,6 +215,7 @@ class Index:
             "INSERT OR REPLACE INTO blocks VALUES(?, ?, ?, ?)",
             (number, saved.present, saved.crcs, seal),
         )
+        return new
 
     def load(self, key: bytes) -> tuple[Row, Seals] | None:
         """What is known of an object; None for nothing, or nothing that can be trusted."""
@@ -207,15 +251,15 @@ class Index:
 
     def keys_of(self, region: str, id: str) -> list[tuple[bytes, int]]:
         """Key and charge of every fingerprint of an object."""
-        return self._db.execute(
+        return self._charges(
             "SELECT key, charge FROM object WHERE region = ? AND id = ?", (region, id)
-        ).fetchall()
+        )
 
     def keys_between(self, first: bytes, last: bytes) -> list[tuple[bytes, int]]:
         """Key and charge of the objects with ``first <= key < last``."""
-        return self._db.execute(
+        return self._charges(
             "SELECT key, charge FROM object WHERE key >= ? AND key < ?", (first, last)
-        ).fetchall()
+        )
 
     def oldest(self) -> Iterator[tuple[bytes, int]]:
         """Key and charge, the least recently used first; rows may be deleted on the way."""
@@ -229,22 +273,26 @@ class Index:
             if not batch:
                 return
             after = batch[-1][0]
-            yield from (row[1:] for row in batch)
+            yield from (_charge(*row[1:]) for row in batch)
 
     def left_open(self) -> list[tuple[bytes, int]]:
         """Key and charge of the objects whose row was not final when the process ended."""
-        return self._db.execute("SELECT key, charge FROM object WHERE open = 1").fetchall()
+        return self._charges("SELECT key, charge FROM object WHERE open = 1")
 
-    def settle(self, key: bytes, charge: int) -> None:
-        """The cost of an object is known."""
-        self._db.execute("UPDATE object SET open = 0, charge = ? WHERE key = ?", (charge, key))
+    def settle(self, charges: Iterable[tuple[bytes, int]]) -> None:
+        """The costs of these objects are known."""
+        self._many(
+            "UPDATE object SET open = 0, charge = ? WHERE key = ?",
+            [(charge, key) for key, charge in charges],
+        )
 
-    def delete(self, keys: Iterable[bytes]) -> None:
-        """Forget objects."""
+    def delete(self, keys: Iterable[bytes]) -> bool:
+        """Forget objects; True."""
         gone = list(keys)
         for key in gone:
             self._touched.pop(key, None)
-        self._many("DELETE FROM object WHERE key = ?", [(key,) for key in gone])
+        self.count -= self._many("DELETE FROM object WHERE key = ?", [(key,) for key in gone])
+        return True
 
     def touch(self, key: bytes) -> None:
         """The object was used; written down by :meth:`flush`."""
@@ -260,9 +308,21 @@ class Index:
             )
 
     def totals(self) -> tuple[int, int]:
-        """How many objects, and what they cost on disk."""
-        objects, charge = self._db.execute("SELECT count(*), sum(charge) FROM object").fetchone()
-        return objects, charge or 0
+        """How many objects, and what they cost on disk. Reads one entry of an index for each."""
+        (objects, charge, least) = self._db.execute(
+            "SELECT count(*), total(charge), min(charge) FROM object"
+        ).fetchone()
+        if least is not None and least < 0:
+            raise sqlite3.DatabaseError("a charge is negative")
+        self.count = objects
+        return objects, int(charge)
+
+    def check(self) -> bool:
+        """Look at every page of the index; True. sqlite3.DatabaseError for a damaged one."""
+        ((answer,),) = self._db.execute("PRAGMA integrity_check(1)").fetchall()
+        if answer != "ok":
+            raise sqlite3.DatabaseError(str(answer).replace("\n", ": "))
+        return True
 
     def probe(self) -> None:
         """Write something; sqlite3.Error where that fails."""
@@ -286,14 +346,28 @@ class Index:
         self._used += 1
         return self._used
 
-    def _many(self, statement: str, values: list[tuple[object, ...]]) -> None:
+    def _charges(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[bytes, int]]:
+        return [_charge(*row) for row in self._db.execute(query, values)]
+
+    def _many(self, statement: str, values: list[tuple[object, ...]]) -> int:
+        """Do it with each of the values, together; how many rows it changed."""
+        if not values:
+            return 0
+        with self._transaction():
+            return max(0, self._db.executemany(statement, values).rowcount)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.executemany(statement, values)
+            yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            # A full disk has ended it already. The first error is the one to tell.
+            with contextlib.suppress(sqlite3.Error):
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
 
 def checkpoint(folder_fd: int) -> None:
@@ -305,10 +379,31 @@ def checkpoint(folder_fd: int) -> None:
         connection.close()
 
 
+def say_damaged(error: Exception) -> None:
+    """The line in the log for a damaged index."""
+    log.warning("the index of the cache is damaged (%s); the cache starts empty", error)
+
+
+def _code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", -1)) & 0xFF
+
+
+def _charge(key: object, charge: object) -> tuple[bytes, int]:
+    """Key and charge of a row; sqlite3.DatabaseError where a damaged page gave something else."""
+    if not isinstance(key, bytes) or len(key) != KEY_BYTES:
+        raise sqlite3.DatabaseError("a key is not one")
+    if not isinstance(charge, int) or charge < 0:
+        raise sqlite3.DatabaseError("a charge is not a size")
+    return key, charge
+
+
 def _row(found: tuple[object, ...]) -> Row:
-    key, region, id, checksum, size, held, charge, verified = found[:8]
-    identity = Identity(key, region, id, checksum)  # type: ignore[arg-type]
-    return Row(identity, size, held, charge, bool(verified))  # type: ignore[arg-type]
+    _, region, id, checksum, size, held, _, verified = found[:8]
+    key, charge = _charge(found[0], found[6])
+    if not isinstance(size, int) or not isinstance(held, int) or not 0 <= held <= size:
+        raise sqlite3.DatabaseError("a size is not one")
+    identity = Identity(key, str(region), str(id), str(checksum))
+    return Row(identity, size, held, charge, bool(verified))
 
 
 def _seal(row: Row, present: bytes, crcs: bytes) -> bytes:
@@ -324,9 +419,10 @@ def _path(folder_fd: int) -> str:
     return f"/proc/self/fd/{folder_fd}/{NAME}"
 
 
-def _connect(folder_fd: int) -> sqlite3.Connection:
+def _connect(folder_fd: int, on_new: Callable[[], None]) -> sqlite3.Connection:
     _prepare(folder_fd)
     connection = sqlite3.connect(_path(folder_fd), isolation_level=None, timeout=1.0)
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")  # a damaged page
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -334,6 +430,7 @@ def _connect(folder_fd: int) -> sqlite3.Connection:
         connection.execute("PRAGMA temp_store = MEMORY")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
+            on_new()
             connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {_VERSION};COMMIT;")
         elif version != _VERSION:
             raise sqlite3.DatabaseError(f"it has version {version}, not {_VERSION}")
@@ -356,7 +453,8 @@ def _prepare(folder_fd: int) -> None:
     os.close(os.open(NAME, flags, 0o600, dir_fd=folder_fd))
 
 
-def _remove(folder_fd: int) -> None:
+def remove(folder_fd: int) -> None:
+    """Remove the index; OSError where that fails."""
     for name in _FILES:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder_fd)

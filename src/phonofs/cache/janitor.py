@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from phonofs.cache.checking import seal
-from phonofs.cache.index import Index, checkpoint
+from phonofs.cache.index import checkpoint
 from phonofs.cache.late import TOGETHER_S, Job, carry_out
+from phonofs.errors import UsageError
 
 if TYPE_CHECKING:
     from phonofs.cache.blob import Blob
@@ -41,11 +42,18 @@ SWEEP_DELAY_S = 30.0
 SWEEP_PAUSE_S = 0.1
 """Orphans are looked for when the mount has settled, a 256th of the cache at a time."""
 
+EVICT_STEP = 64
+SWEEP_STEP = 64
+"""Objects moved aside, and rows compared, between two looks at what else is to be done: 2 ms."""
+
+REMOVE_STEP = 256
+"""Files removed per visit to a thread."""
+
 
 async def run(cache: Cache) -> None:
     """Look after the cache until cancelled."""
     async with trio.open_nursery() as nursery:
-        if cache.ground.disk is not None:
+        if cache.ground.room.cap:
             nursery.start_soon(_put_down_late, cache)
             nursery.start_soon(_sweep_once, cache)
             nursery.start_soon(_checkpoints, cache)
@@ -65,6 +73,7 @@ async def round_of(cache: Cache) -> None:
         cache.ground.save(blob.stock)
     await _evict_ahead(cache)
     await _try_again(cache)
+    await _tidy(cache)
     cache.ground.asked(lambda index: index.flush())
     await trio.lowlevel.checkpoint()
 
@@ -119,43 +128,70 @@ async def _evict_ahead(cache: Cache) -> None:
     disk = cache.ground.disk
     if disk is None or not cache.ground.health.on:
         return
-    cache.evict_aside(cache.ground.room.lacking())
-    gone = disk.gone_bytes
-    if not gone:
+    while cache.evict_aside(cache.ground.room.lacking() - disk.gone_bytes, EVICT_STEP):
+        await trio.lowlevel.checkpoint()
+    if disk.gone_bytes:
+        await _empty_gone(cache.ground, disk)
+
+
+async def _empty_gone(ground: Ground, disk: Disk) -> None:
+    """Remove what was set aside, in steps: a mount that ends waits for one of them at most."""
+    if ground.emptying:
         return
+    ground.emptying, gone = True, disk.gone_bytes
     try:
-        await cache.ground.in_thread(disk.shelf.empty_gone)
+        while not await ground.in_thread(partial(disk.shelf.empty_gone, REMOVE_STEP)):
+            pass
     except OSError as error:
-        cache.ground.trouble(error)
+        ground.trouble(error)
         return
+    finally:
+        ground.emptying = False
+    gone = min(gone, disk.gone_bytes)
     disk.gone_bytes -= gone
-    cache.ground.give(gone)
+    ground.give(gone)
 
 
 async def _try_again(cache: Cache) -> None:
     """Try a disk that was left alone for a while."""
-    disk = cache.ground.disk
-    if disk is None or not cache.ground.health.due(trio.current_time()):
+    if not cache.ground.health.due(trio.current_time()):
         return
     try:
+        cache.open_again()
+        disk = cache.ground.disk
+        if disk is None:
+            return
         await cache.ground.in_thread(disk.shelf.probe)
         if cache.ground.index_damaged:
-            disk.index.abandon()
-            disk.index = Index.renew(disk.claim.content_fd)
-            cache.ground.index_damaged = False
-            await sweep(cache, 0.0)
+            cache.ground.start_empty()
+            await _empty_gone(cache.ground, disk)
         disk.index.probe()
         cache.recount()
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UsageError) as error:
         cache.ground.health.still_bad(error, trio.current_time())
         return
     cache.ground.health.worked()
     log.warning("the disk cache is on again")
 
 
+async def _tidy(cache: Cache) -> None:
+    """Compare files and rows where one of them could not be removed, once the disk works."""
+    ground = cache.ground
+    if ground.disk is None or not ground.untidy or not ground.health.on:
+        return
+    ground.untidy = False
+    try:
+        await sweep(cache, 0.0)
+        cache.recount()
+    except sqlite3.Error as error:
+        ground.trouble(error)
+
+
 async def _checkpoints(cache: Cache) -> None:
-    while cache.ground.disk is not None:
+    while True:
         await trio.sleep(CHECKPOINT_S)
+        if cache.ground.disk is None:
+            continue
         work = partial(checkpoint, cache.ground.disk.claim.content_fd)
         try:
             await cache.ground.in_thread(work)
@@ -177,7 +213,7 @@ async def sweep(cache: Cache, pause_s: float) -> None:
         for number in range(256):
             await _sweep_drawer(cache, disk, number)
             await trio.sleep(pause_s)
-        await cache.ground.in_thread(disk.shelf.empty_gone)
+        await _empty_gone(cache.ground, disk)
     except (OSError, sqlite3.Error) as error:
         cache.ground.trouble(error)
 
@@ -185,12 +221,17 @@ async def sweep(cache: Cache, pause_s: float) -> None:
 async def _sweep_drawer(cache: Cache, disk: Disk, number: int) -> None:
     """List first, then ask the index: a file's row is there before the file is."""
     drawer = f"{number:02x}"
-    names = set(await cache.ground.in_thread(lambda: disk.shelf.names(drawer)))
+    names = await cache.ground.in_thread(lambda: disk.shelf.names(drawer))
     end = bytes([number + 1]) if number < 255 else b"\xff" * 17
     rows = dict(disk.index.keys_between(bytes([number]), end))
-    for key in {key for key in rows if key.hex() not in names}:
-        cache.drop_missing(key)
-    for name in names - {key.hex() for key in rows}:
+    found = {key: names.pop(key.hex(), 0) for key in rows}
+    wrong = [key for key, size in found.items() if not size or size > rows[key]]
+    for at in range(0, len(wrong), SWEEP_STEP):
+        cache.compare(wrong[at : at + SWEEP_STEP])
+        await trio.lowlevel.checkpoint()
+    for done, name in enumerate(names):
+        if done % SWEEP_STEP == SWEEP_STEP - 1:
+            await trio.lowlevel.checkpoint()
         if not cache.is_open(name):
             with contextlib.suppress(FileNotFoundError):  # it was evicted meanwhile
-                disk.shelf.set_name_aside(drawer, name)
+                cache.ground.charge_gone(disk.shelf.set_name_aside(drawer, name))

@@ -206,6 +206,7 @@ def carry_out(shelf: Shelf, jobs: Iterable[Job]) -> None:
             try:
                 for start, stop in job.held:
                     content.write(start, job.content.read(start, stop - start))
+                content.finish()
                 job.stamp = content.stamp()
             finally:
                 content.close()

@@ -109,8 +109,8 @@ def _believe(stock: Stock, span: Span, found: Found) -> None:
     if found.failed is not None:
         stock.in_memory = True
         stock.host.trouble(found.failed)
-    if found.data is None:
-        stock.lose(span.start, span.stop)
+    if found.data is None:  # of a damaged block no byte is there, also none that was not asked for
+        stock.lose(*bytes_of(*touched_blocks(span.start, span.stop), stock.size))
     for block in found.bad:
         stock.lose(*bytes_of(block, block + 1, stock.size))
     if found.data is not None and not found.bad:

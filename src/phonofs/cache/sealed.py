@@ -12,15 +12,17 @@ it is whole, when there are too many, or at the end. What a kill takes of it is 
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import logging
 import os
-import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from phonofs.cache.blocks import BLOCK
-from phonofs.cache.shelf import SCRATCH, Content, Make, Stamp, Wrap
+from phonofs.cache.shelf import SCRATCH, Content, Make, Wrap
 from phonofs.errors import UsageError
 from phonofs.ranges import Ranges
 
@@ -30,8 +32,6 @@ try:
     from cryptography.hazmat.primitives.ciphers import aead as gcm
 except ImportError:  # the extra phonofs[encrypt] is not installed
     gcm = None
-
-log = logging.getLogger(__name__)
 
 NONCE, LENGTH, TAG = 12, 4, 16  # bytes
 HEAD = NONCE + LENGTH
@@ -110,11 +110,16 @@ class _Block:
 class SealedContent(Content):
     """An encrypted file of content.
 
-    Owner of the blocks in the making. Invariant: a block is in ``_making`` or on disk is its
-    newest state. A lock, since threads read while the event loop writes.
+    Owner of the blocks in the making. Invariant: the newest state of a block is in ``_making``
+    if it is there, else on disk.
+
+    The event loop writes while threads read, and neither waits for the other: ``_writes`` goes up
+    before and after each write to the file, so that a reader that found a block spoilt knows
+    whether to look again. ``_last`` is the block that the event loop decrypted last. Nothing on
+    disk counts of the blocks in ``_void``.
     """
 
-    __slots__ = ("_cipher", "_last", "_lock", "_making", "_name")
+    __slots__ = ("_cipher", "_last", "_making", "_name", "_void", "_writes")
 
     def __init__(
         self,
@@ -129,27 +134,16 @@ class SealedContent(Content):
         super().__init__(fd, scratch, in_ram=in_ram, writable=writable)
         self._cipher = cipher
         self._name = name
-        self._making: dict[int, _Block] = {}
+        self._making: OrderedDict[int, _Block] = OrderedDict()
         self._last: tuple[int, bytes] = (-1, b"")
-        self._lock = threading.Lock()
+        self._void = Ranges()
+        self._writes = 0
 
     spread = staticmethod(spread)
 
     def read(self, offset: int, n: int) -> bytes:
         """Up to ``n`` bytes; fewer where they end, or a block is not what it should be."""
-        parts: list[bytes] = []
-        stop = offset + n
-        with self._lock:
-            while offset < stop:
-                index, at = divmod(offset, BLOCK)
-                piece = self._plain(index)[at : at + stop - offset]
-                if not piece:
-                    break
-                parts.append(bytes(piece))
-                offset += len(piece)
-                if at + len(piece) < BLOCK:
-                    break
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return _joined(offset, n, self._plain)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fill ``buffer``, waiting for the device."""
@@ -159,13 +153,9 @@ class SealedContent(Content):
 
     def read_now(self, offset: int, n: int) -> bytes | None:
         """Exactly ``n`` bytes, or None where that would wait, take long, or find fewer."""
-        if n > READ_NOW or not self._lock.acquire(blocking=False):
+        if n > READ_NOW:
             return None
-        try:
-            there = all(self._at_hand(index) for index in _indices(offset, n))
-        finally:
-            self._lock.release()
-        data = self.read(offset, n) if there else b""
+        data = _joined(offset, n, self._at_hand)
         return data if len(data) == n else None
 
     def lend_now(self, offset: int, n: int) -> bytes | None:
@@ -175,13 +165,12 @@ class SealedContent(Content):
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of ``data``. OSError where the disk does not take a block."""
         view = memoryview(data)
-        with self._lock:
-            while view:
-                index, at = divmod(offset, BLOCK)
-                piece = view[: BLOCK - at]
-                self._put(index, at, piece)
-                offset += len(piece)
-                view = view[len(piece) :]
+        while view:
+            index, at = divmod(offset, BLOCK)
+            piece = view[: BLOCK - at]
+            self._put(index, at, piece)
+            offset += len(piece)
+            view = view[len(piece) :]
 
     def punch(self, start: int, stop: int) -> bool:
         """Blocks cannot be given back in part."""
@@ -191,74 +180,108 @@ class SealedContent(Content):
         """Empty the file; nothing else is asked of it."""
         if size:
             raise ValueError("an encrypted file is emptied, not cut")
-        with self._lock:
-            self._making.clear()
-            self._last = (-1, b"")
+        self._making.clear()
+        self._void = Ranges()
+        self._last = (-1, b"")
+        with self._writing():
             super().truncate(0)
 
-    def stamp(self) -> Stamp | None:
-        """What the file looks like, with all that belongs into it."""
-        self._seal_all()
-        return super().stamp()
+    def forget(self, first: int, last: int) -> None:
+        """What was written to these blocks is not built upon any more."""
+        for index in [index for index in self._making if first <= index < last]:
+            del self._making[index]
+        self._void.add(first, last)
+        self._last = (-1, b"")
 
-    def close(self) -> None:
-        """Seal what is left, and let the descriptor go."""
-        self._seal_all()
-        super().close()
+    def finish(self) -> None:
+        """Seal the blocks in the making. OSError where the disk does not take one."""
+        for index in list(self._making):
+            self._seal(index)
 
-    # blocks; all of these with the lock held
+    def unfinished(self) -> list[tuple[int, int]]:
+        """The bytes of the blocks in the making."""
+        return [(index * BLOCK, (index + 1) * BLOCK) for index in self._making]
+
+    # blocks, on the event loop
 
     def _put(self, index: int, at: int, piece: memoryview) -> None:
         if self._last[0] == index:
             self._last = (-1, b"")
         if len(piece) == BLOCK:
+            self._store(index, piece)
             self._making.pop(index, None)
-            super().write(index * STRIDE, self._cipher.seal(self._name, index, piece))
             return
-        block = self._making.pop(index, None) or _Block(self._from_disk(index))
+        block = self._making.get(index) or _Block(self._begun(index))
+        whole = block.put(at, piece)
         self._making[index] = block
-        if block.put(at, piece):
+        self._making.move_to_end(index)
+        if whole:
             self._seal(index)
         elif len(self._making) > OPEN_MOST:
             self._seal(next(iter(self._making)))
 
+    def _begun(self, index: int) -> bytes:
+        """What a block already has on disk. OSError where it cannot be built upon.
+
+        Were a damaged block taken for an empty one, zeros would stand where its bytes were.
+        """
+        if self._void.covers(index, index + 1):
+            return b""
+        raw = super().read(index * STRIDE, STRIDE)
+        data = self._cipher.open(self._name, index, raw)
+        if data is None and any(raw[:HEAD]):  # zeros: nothing was written there yet
+            raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
+        return data or b""
+
     def _seal(self, index: int) -> None:
         """On to the disk; a block that it does not take stays in the making."""
-        block = self._making[index]
-        super().write(index * STRIDE, self._cipher.seal(self._name, index, block.data))
+        self._store(index, self._making[index].data)
         del self._making[index]
 
-    def _seal_all(self) -> None:
-        with self._lock:
-            try:
-                for index in list(self._making) if self.writable else ():
-                    self._seal(index)
-            except OSError as error:
-                log.warning("the disk of the cache fails: %s", error.strerror)
+    def _store(self, index: int, data: bytearray | memoryview) -> None:
+        with self._writing():
+            super().write(index * STRIDE, self._cipher.seal(self._name, index, data))
+        self._void.remove(index, index + 1)
 
-    def _plain(self, index: int) -> bytes | bytearray:
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._writes += 1
+        try:
+            yield
+        finally:
+            self._writes += 1
+
+    def _at_hand(self, index: int) -> bytes:
+        """A block that can be read without waiting for the device; empty where it cannot."""
         block = self._making.get(index)
         if block is not None:
-            return block.data
+            return bytes(block.data)
         if self._last[0] != index:
-            self._last = (index, self._from_disk(index))
+            self._last = (index, self._plain(index) if self._in_ram else self._read_now(index))
         return self._last[1]
 
-    def _from_disk(self, index: int) -> bytes:
-        raw = super().read(index * STRIDE, STRIDE)
-        return self._cipher.open(self._name, index, raw) or b""
-
-    def _at_hand(self, index: int) -> bool:
-        """Whether a block can be read without waiting for the device."""
-        if self._in_ram or index in self._making or self._last[0] == index:
-            return True
+    def _read_now(self, index: int) -> bytes:
         buffer = self._scratch[:STRIDE]
         try:
             got = os.preadv(self.fd, [buffer], index * STRIDE, os.RWF_NOWAIT)
         except OSError:
-            return False
-        self._last = (index, self._cipher.open(self._name, index, buffer[:got]) or b"")
-        return bool(self._last[1])
+            return b""
+        return self._cipher.open(self._name, index, buffer[:got]) or b""
+
+    # in a thread too
+
+    def _plain(self, index: int) -> bytes:
+        """The bytes of a block, waiting for the device; empty where they are not there."""
+        while True:
+            block = self._making.get(index)
+            if block is not None:
+                return bytes(block.data)
+            before = self._writes
+            data = self._cipher.open(self._name, index, super().read(index * STRIDE, STRIDE))
+            if data is not None:
+                return data
+            if before % 2 == 0 and self._writes == before:
+                return b""
 
 
 def sealing(cipher: Cipher) -> Wrap:
@@ -270,8 +293,20 @@ def sealing(cipher: Cipher) -> Wrap:
     return wrap
 
 
-def _indices(offset: int, n: int) -> range:
-    return range(offset // BLOCK, -(-(offset + n) // BLOCK))
+def _joined(offset: int, n: int, block_of: Callable[[int], bytes]) -> bytes:
+    """Up to ``n`` bytes from ``offset`` on; fewer where a block has not all of its own."""
+    parts: list[bytes] = []
+    stop = offset + n
+    while offset < stop:
+        index, at = divmod(offset, BLOCK)
+        piece = block_of(index)[at : at + stop - offset]
+        if not piece:
+            break
+        parts.append(piece)
+        offset += len(piece)
+        if at + len(piece) < BLOCK:
+            break
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 assert STRIDE <= SCRATCH

@@ -11,7 +11,9 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from phonofs.buffers import page_aligned
@@ -30,6 +32,7 @@ _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
 _NO_FILE = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
 """What opening says of a link, a folder and a pipe in the place of a file."""
 
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a planted pipe must not hold us up
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -122,6 +125,16 @@ class Content:
     def truncate(self, size: int) -> None:
         """Cut the file."""
         os.ftruncate(self.fd, size)
+
+    def forget(self, first: int, last: int) -> None:
+        """Nothing counts any more of what was written to the blocks ``[first, last)``."""
+
+    def finish(self) -> None:
+        """Have all that was written in the file. OSError where the disk does not take it."""
+
+    def unfinished(self) -> list[tuple[int, int]]:
+        """The bytes that were written but are not in the file."""
+        return []
 
     def stamp(self) -> Stamp | None:
         """What the file looks like now; None where the disk does not say."""
@@ -228,39 +241,79 @@ class Shelf:
         finally:
             os.close(gone)
 
-    def set_name_aside(self, drawer_name: str, name: str) -> None:
-        """The same for a file of any name in one of the 256 folders; not for a folder."""
+    def set_name_aside(self, drawer_name: str, name: str) -> int:
+        """The same for what has any name in one of the 256 folders; the bytes it takes on disk."""
         gone = self._subfolder("gone", make=True)
         try:
             drawer = self._subfolder(drawer_name, make=False)
             try:
                 inside = name[len(drawer_name) :]
-                os.rename(inside, name, src_dir_fd=drawer, dst_dir_fd=gone)
+                found = os.stat(inside, dir_fd=drawer, follow_symlinks=False)
+                os.rename(inside, _unique(name), src_dir_fd=drawer, dst_dir_fd=gone)
             finally:
                 os.close(drawer)
         finally:
             os.close(gone)
+        return found.st_blocks * 512
 
-    def empty_gone(self) -> None:
-        """Remove all that lies in ``gone/``; in a thread."""
+    def set_all_aside(self, spare: Collection[bytes] = ()) -> None:
+        """Move every file to ``gone/`` but those of these keys. Quick: whole folders are moved."""
+        spared: dict[str, set[str]] = {}
+        for key in spare:
+            spared.setdefault(key.hex()[:2], set()).add(key.hex()[2:])
         gone = self._subfolder("gone", make=True)
         try:
-            for entry in os.listdir(gone):
-                with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-                    os.unlink(entry, dir_fd=gone)
+            for drawer in filter(is_drawer, os.listdir(self._folder)):
+                if drawer not in spared:
+                    target = _unique(drawer)
+                    os.rename(drawer, target, src_dir_fd=self._folder, dst_dir_fd=gone)
+                    continue
+                above = self._subfolder(drawer, make=False)
+                try:
+                    for name in set(os.listdir(above)) - spared[drawer]:
+                        target = _unique(drawer + name)
+                        os.rename(name, target, src_dir_fd=above, dst_dir_fd=gone)
+                finally:
+                    os.close(above)
         finally:
             os.close(gone)
 
-    def names(self, drawer_name: str) -> list[str]:
-        """The files in one of the 256 folders, as whole hex names; in a thread."""
+    def empty_gone(self, most: int) -> bool:
+        """Remove up to ``most`` files from ``gone/``; True where it is empty now. In a thread."""
+        try:
+            gone = self._subfolder("gone", make=False)
+        except FileNotFoundError:
+            return True
+        try:
+            return empty_folder(gone, Removed(), most)
+        finally:
+            os.close(gone)
+
+    def clear_gone(self) -> Removed:
+        """Remove all that lies in ``gone/``."""
+        removed = Removed()
+        gone = self._subfolder("gone", make=True)
+        try:
+            empty_folder(gone, removed, sys.maxsize)
+        finally:
+            os.close(gone)
+        return removed
+
+    def names(self, drawer_name: str) -> dict[str, int]:
+        """What lies in one of the 256 folders: whole hex names, and bytes on disk; in a thread."""
         try:
             drawer = self._subfolder(drawer_name, make=False)
         except FileNotFoundError:
-            return []
+            return {}
+        found: dict[str, int] = {}
         try:
-            return [drawer_name + name for name in os.listdir(drawer)]
+            for name in os.listdir(drawer):
+                with contextlib.suppress(FileNotFoundError):
+                    status = os.stat(name, dir_fd=drawer, follow_symlinks=False)
+                    found[drawer_name + name] = status.st_blocks * 512
         finally:
             os.close(drawer)
+        return found
 
     def charged(self, key: bytes) -> int | None:
         """The bytes the file takes on disk; None where there is no file."""
@@ -309,14 +362,74 @@ class Shelf:
         return self._subfolder(key.hex()[:2], make=make)
 
     def _subfolder(self, name: str, *, make: bool) -> int:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            return os.open(name, flags, dir_fd=self._folder)
+            return os.open(name, _FOLDER_FLAGS, dir_fd=self._folder)
         except FileNotFoundError:
             if not make:
                 raise
         os.mkdir(name, 0o700, dir_fd=self._folder)
-        return os.open(name, flags, dir_fd=self._folder)
+        return os.open(name, _FOLDER_FLAGS, dir_fd=self._folder)
+
+
+@dataclass(slots=True)
+class Removed:
+    """What was removed: how many files, and the bytes they took on disk."""
+
+    files: int = 0
+    bytes: int = 0
+
+
+def is_drawer(name: str) -> bool:
+    """Whether a name in ``content/`` is that of one of the 256 folders."""
+    return len(name) == 2 and set(name) <= set("0123456789abcdef")
+
+
+def empty_content(folder: int) -> Removed:
+    """Remove the content of every object below ``content/``, whatever an index says of it.
+
+    OSError where something cannot be removed.
+    """
+    removed = Removed()
+    for name in os.listdir(folder):
+        if is_drawer(name) or name in ("gone", "probe"):
+            _remove_entry(name, folder, removed, sys.maxsize)
+    return removed
+
+
+def empty_folder(folder: int, removed: Removed, most: int) -> bool:
+    """Remove what lies in an open folder until ``removed`` counts ``most`` files; True where
+    nothing is left. OSError where something cannot be removed.
+    """
+    for name in os.listdir(folder):
+        if removed.files >= most or not _remove_entry(name, folder, removed, most):
+            return False
+    return True
+
+
+def _remove_entry(name: str, above: int, removed: Removed, most: int) -> bool:
+    """A file, or a folder with all that is in it: links are removed and never followed."""
+    try:
+        found = os.stat(name, dir_fd=above, follow_symlinks=False)
+        if not stat.S_ISDIR(found.st_mode):
+            os.unlink(name, dir_fd=above)
+            removed.files += 1
+            removed.bytes += found.st_blocks * 512
+            return True
+        folder = os.open(name, _FOLDER_FLAGS, dir_fd=above)
+        try:
+            empty = empty_folder(folder, removed, most)
+        finally:
+            os.close(folder)
+        if empty:
+            os.rmdir(name, dir_fd=above)
+    except FileNotFoundError:  # somebody else removed it
+        return True
+    return empty
+
+
+def _unique(name: str) -> str:
+    """A name that nothing in ``gone/`` has: a folder cannot be moved onto another one."""
+    return f"{name[:200]}-{os.urandom(8).hex()}"
 
 
 def _open_file(name: str, drawer: int) -> tuple[int, bool]:

@@ -196,6 +196,8 @@ class Stock:
         if self.memory is not None:
             self.host.take_memory(-self.memory.drop(start, stop))
         if self.disk is not None:
+            if self.disk.content is not None:
+                self.disk.content.forget(*whole_blocks(start, stop, self.size))
             self.host.give(self.disk.drop(start, stop))
             self.changed()
 
@@ -209,7 +211,7 @@ class Stock:
 
     def _drop_memory(self) -> None:
         if self.memory is not None:
-            self.host.take_memory(-self.memory.charge)
+            self.host.take_memory(-self.memory.release())
             self._retire(self.memory)
             self.memory = None
 
@@ -222,7 +224,7 @@ class Stock:
         except OSError as error:
             self.host.trouble(error)
             return
-        self.host.give(disk.charge)
+        self.host.give(disk.release())
         self.disk = Holding(disk.content)
 
     def resize(self, size: int) -> None:
@@ -302,7 +304,7 @@ class Stock:
         """The file is not there any more, and nothing is on disk."""
         disk, self.disk = self.disk, None
         if disk is not None:
-            self.host.give(disk.charge)
+            self.host.give(disk.release())
             self._retire(disk)
         self.host.left_late(self)
         self.declared = False
@@ -354,16 +356,37 @@ class Stock:
         else:
             holding.close()
 
-    def close(self) -> None:
-        """Close the files; what lay in memory is gone, what lies on disk can be opened again."""
+    def finish(self) -> bool:
+        """Have all that was written in its file; False if the disk does not take some of it, which
+        is not here any more then.
+        """
+        content = self.disk.content if self.disk is not None else None
+        if content is None or not content.writable:
+            return True
+        try:
+            content.finish()
+        except OSError as error:
+            self.host.trouble(error)
+            for start, stop in content.unfinished():
+                self._discard(start, min(stop, self.size))
+            return False
+        return True
+
+    def close(self) -> bool:
+        """Close the files; what lay in memory is gone, what lies on disk can be opened again.
+
+        False if the disk did not take the last of it, so that its row is not right any more.
+        """
         if self.memory is not None:
             for start, stop in self.memory.held:
                 self.drop(start, stop)
             self._drop_memory()
+        finished = self.finish()
         if self.disk is not None and self.disk.content is not None:
             self._stamp = self.disk.content.stamp() or UNKNOWN
             self.disk.close()
         self.declared = False
+        return finished
 
     # Its row
 

@@ -1,5 +1,6 @@
 """Putting the bytes of an object into the cache: to disk, or where that fails to memory."""
 
+import errno
 import logging
 
 from phonofs.cache.holding import Holding
@@ -65,7 +66,8 @@ def _write_charged(stock: Stock, disk: Holding, offset: int, stop: int, data: Da
         assert disk.content is not None
         disk.content.write(offset, data)
     except OSError as error:
-        stock.host.trouble(error)
+        if error.errno != errno.EBADMSG:  # one damaged block says nothing of the disk
+            stock.host.trouble(error)
         return False
     return True
 

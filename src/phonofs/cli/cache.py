@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import click
 import trio
 
-from phonofs.cache.cache import Cache
+from phonofs.cache.cache import Cache, remove_content
 from phonofs.cache.sealed import Cipher
 from phonofs.cli.settings import load
-from phonofs.config import DEFAULT_PROFILE
+from phonofs.config import DEFAULT_PROFILE, Settings
 from phonofs.credentials import cache_key
 from phonofs.errors import UsageError
 from phonofs.units import format_size, printable
@@ -29,24 +29,44 @@ def command(action: str, profile: str, options: Sequence[str], listed: bool) -> 
     """Show, check or empty the cache of a profile.
 
     ``verify`` reads every block and compares its checksum; what is wrong is removed, so that it
-    is fetched again. ``clear`` removes all content and keeps the catalogue. The profile must not
-    be mounted.
+    is fetched again. ``clear`` removes all content, also of a damaged or encrypted cache, and
+    keeps the catalogue. The profile must not be mounted.
     """
+    if action == "clear":
+        return _clear(profile, options)
     with _opened(profile, options) as cache:
+        whole = cache.check_index()
+        if not whole:
+            click.echo("the index of the cache was damaged, so all content was removed")
         if action == "show":
             return _show(cache, listed=listed)
-        if action == "verify":
-            return _verify(cache, listed=listed)
-        objects, size = cache.clear()
-        click.echo(f"{objects} objects removed, {format_size(size)} freed")
-        return 0
+        return _verify(cache, listed=listed) if whole else EXIT_DAMAGED
+
+
+def _clear(profile: str, options: Sequence[str]) -> int:
+    """Remove all content by what lies in the folder: it needs no index, no key and no size."""
+    folder = _settings(profile, options).cache_dir
+    try:
+        removed = remove_content(folder)
+    except OSError as error:
+        raise UsageError(
+            f"the cache in {folder} cannot be emptied: {error.strerror}; "
+            "see to its disk and try again"
+        ) from error
+    click.echo(f"{removed.files} objects removed, {format_size(removed.bytes)} freed")
+    return 0
+
+
+def _settings(profile: str, options: Sequence[str]) -> Settings:
+    settings = load(profile, options)
+    if not settings.cache_dir.is_dir():
+        raise UsageError(f"there is no cache at {settings.cache_dir} yet")
+    return settings
 
 
 @contextmanager
 def _opened(profile: str, options: Sequence[str]) -> Iterator[Cache]:
-    settings = load(profile, options)
-    if not settings.cache_dir.is_dir():
-        raise UsageError(f"there is no cache at {settings.cache_dir} yet")
+    settings = _settings(profile, options)
     if not settings.cache_size:
         raise UsageError("cache_size is 0: nothing is kept on disk")
     if settings.cache_encrypt == "session":
@@ -59,7 +79,14 @@ def _opened(profile: str, options: Sequence[str]) -> Iterator[Cache]:
         cipher=Cipher(key) if key is not None else None,
     )
     try:
+        state = cache.statistics()
+        if state["state"] != "on":
+            raise UsageError(
+                f"the cache in {settings.cache_dir} cannot be used: {state['reason']}; "
+                "see to its disk, or empty it with phonofs cache clear"
+            )
         yield cache
+        cache.remove_evicted()
     finally:
         cache.close()
 
