@@ -114,7 +114,7 @@ def named(parent: Folder, name: str) -> Folder | None:
     if parent.day or len(name) != (4, 7, 10)[bool(parent.year) + bool(parent.month)]:
         return None
     numbers = name.split("-")
-    if not all(part.isascii() and part.isdecimal() for part in numbers):
+    if len(numbers) > 3 or not all(part.isascii() and part.isdecimal() for part in numbers):
         return None
     found = Folder(parent.region, *map(int, numbers))
     return found if found.name == name and found.parent == parent and _exists(found) else None
