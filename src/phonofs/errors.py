@@ -5,6 +5,7 @@
     PhonofsError
     ├── UsageError           wrong usage or configuration             exit 1
     ├── MountFailed          the mount could not be made              exit 32
+    ├── WrongAccount         the key is another account's             exit 2, EACCES
     ├── ServiceError         what the service, or the way to it, did
     │   ├── CredentialsRefused   the token endpoint says no           exit 2, EACCES
     │   ├── Unavailable          unreachable, throttled, 5xx, late    exit 3, EIO
@@ -43,6 +44,12 @@ class MountFailed(PhonofsError):
     """The mount could not be made, or not be taken down (exit status as mount(8))."""
 
     exit_status = 32
+
+
+class WrongAccount(PhonofsError):
+    """The API key belongs to another account than the one that is mounted."""
+
+    exit_status = 2
 
 
 class ServiceError(PhonofsError):

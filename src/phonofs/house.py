@@ -11,7 +11,8 @@ import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ import platformdirs
 import trio
 
 from phonofs import __version__
+from phonofs.account import Admission, choose, customers_of
+from phonofs.cache.accounts import CATALOGUE, Accounts
 from phonofs.cache.cache import Cache
 from phonofs.cache.sealed import Cipher
 from phonofs.catalogue.clerk import HelpedClerk
@@ -29,15 +32,16 @@ from phonofs.catalogue.store import LISTED, REMOVED, Catalogue, Change
 from phonofs.config import Settings
 from phonofs.control import Broadcast, Control
 from phonofs.credentials import Credentials, Places, cache_key, find
-from phonofs.css.auth import Keeper
+from phonofs.css.auth import CREDENTIALS_S, Keeper
 from phonofs.css.client import Client
 from phonofs.css.transport import Transport
-from phonofs.errors import Unavailable
+from phonofs.errors import PhonofsError, Unavailable, UsageError
 from phonofs.logs import set_level
 from phonofs.reader.limits import Limits
 from phonofs.reader.reader import Reader
 from phonofs.restores import Restores
 from phonofs.supervise import Task
+from phonofs.tree.layout import ROOT
 from phonofs.vfs import Vfs
 
 if TYPE_CHECKING:
@@ -45,7 +49,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CATALOGUE_NAME = "catalogue.sqlite"
 WAYS = "ways"
 """The catalogue's key for how each region gives content, found out once."""
 RESTORES = "restores"
@@ -65,12 +68,17 @@ class House:
         catalogue: Catalogue,
         cache: Cache,
         transport: Transport,
+        admission: Admission,
+        note: str = "",
     ) -> None:
+        """``admission`` decides on each key; ``note`` is said once it is mounted."""
         self._settings = settings
         self._mountpoint = mountpoint
         self._begun_s = _since_boot_s()
         self._catalogue = catalogue
         self._cache = cache
+        self._admission = admission
+        self._note = note
         self._keeper = Keeper(transport, settings.api_url, self._credentials)
         self._client = Client(
             transport,
@@ -105,6 +113,7 @@ class House:
         )
         self._metrics = _metrics(settings.metrics, self.status)
         self._tell_kernel: Callable[[Sequence[Change]], None] = lambda changes: None
+        self._kernel_forgets: Callable[[Sequence[tuple[int, str]]], None] = lambda entries: None
         self._fuse: Statistics = dict
         self.vfs = Vfs(
             catalogue,
@@ -113,13 +122,22 @@ class House:
             cached_bytes=cache.cached_bytes,
             status=self.status,
         )
+        admission.on_refusal = self._refused
 
     # life
 
-    def attach(self, fuse: Statistics, tell_kernel: Callable[[Sequence[Change]], None]) -> None:
-        """Join the FUSE side: its gauges, and whom to tell of changes."""
+    def attach(
+        self,
+        fuse: Statistics,
+        tell_kernel: Callable[[Sequence[Change]], None],
+        kernel_forgets: Callable[[Sequence[tuple[int, str]]], None],
+    ) -> None:
+        """Join the FUSE side: its gauges, whom to tell of changes, and what has the kernel forget
+        names with all below them, and what is open.
+        """
         self._fuse = fuse
         self._tell_kernel = tell_kernel
+        self._kernel_forgets = kernel_forgets
 
     def tasks(self) -> list[tuple[str, Task]]:
         """The background tasks to start before :meth:`connect`, in order."""
@@ -151,7 +169,7 @@ class House:
         Without the service it goes on where the catalogue is known, and says so. Raises
         CredentialsRefused, UsageError, Unavailable.
         """
-        note = ""
+        offline = ""
         known = list(self._settings.regions) or self._catalogue.regions()
         try:
             await self._keeper.token()
@@ -160,11 +178,11 @@ class House:
         except Unavailable as error:
             if not self._catalogue.regions():
                 raise
-            note = f"offline: {error}; what is known is shown and what is cached can be read"
+            offline = f"offline: {error}; what is known is shown and what is cached can be read"
         self._catalogue.set_regions(known)
-        if not note:
+        if not offline:
             self._lister.begin()
-        return note
+        return "; ".join(part for part in (offline, self._note) if part)
 
     def read_credentials_again(self) -> None:
         """Have the keeper read key and secret again and try them now."""
@@ -178,19 +196,14 @@ class House:
             log.warning("what was learned of the service is not kept: %s", error)
 
     async def _credentials(self) -> tuple[str, Any]:
-        found: Credentials = await trio.to_thread.run_sync(self._find, abandon_on_cancel=True)
+        found = await _found(self._settings)
+        await self._admission.admit(found)
         return found.key, found.secret
 
-    def _find(self) -> Credentials:
-        settings = self._settings
-        places = Places(
-            Path(platformdirs.user_config_dir("phonofs")),
-            os.environ,
-            settings.key,
-            settings.secret,
-            settings.secret_file,
-        )
-        return find(settings.profile, places)
+    def _refused(self, refusal: PhonofsError | None) -> None:
+        """The key in use is not, or is again, one of the account that is mounted."""
+        self.vfs.refuse(refusal)
+        self._kernel_forgets([(ROOT, entry.name) for entry in self._catalogue.children(ROOT)])
 
     # what changes
 
@@ -204,9 +217,10 @@ class House:
             elif change.content:
                 self._reader.withdraw(record.region, record.id, but=record.fingerprint)
                 self._cache.forget(record.region, record.id, but=record.fingerprint)
-        self._settled(changes)
         self._tell_kernel(changes)
-        self._events.send([_event(one) for one in changes if one.kind != LISTED])
+        if self._admission.refusal is None:
+            self._events.send([_event(one) for one in changes if one.kind != LISTED])
+        self._settled(changes)
 
     def _restoring(self, region: str, ids: Sequence[str]) -> None:
         """Somebody asked the service for these archived objects."""
@@ -230,13 +244,16 @@ class House:
 
     def condition(self) -> str:
         """How the mount is, in one line: what is wrong, or what is known."""
+        if self._admission.refusal is not None:
+            return f"nothing is served: {self._admission.refusal}"
         token = self._keeper.statistics()
         if token["error"] and not token["valid"]:
             return f"no token: {token['error']}; what is cached goes on working"
         followed: Any = self._follower.statistics()["followed"]
         if away := [region for region, seen in followed.items() if seen["failures"]]:
             return f"no news from {', '.join(away)}: the service cannot be asked"
-        return f"mounted, {self._catalogue.totals()[0]:,} objects known"
+        count = self._catalogue.totals()[0]
+        return f"mounted, {count:,} {'object' if count == 1 else 'objects'} known"
 
     def status(self) -> dict[str, object]:
         """All gauges and counts, as ``phonofs status --json`` prints them."""
@@ -310,32 +327,64 @@ def runtime_folder() -> Path:
     return (own if own.is_dir() else Path(tempfile.gettempdir())) / f"phonofs-{os.getuid()}"
 
 
+async def _found(settings: Settings) -> Credentials:
+    """Key and secret as they are kept now. Raises UsageError."""
+    places = Places(
+        Path(platformdirs.user_config_dir("phonofs")),
+        os.environ,
+        settings.key,
+        settings.secret,
+        settings.secret_file,
+    )
+    look = partial(find, settings.profile, places)
+    with trio.move_on_after(CREDENTIALS_S):
+        return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+    raise UsageError("the key and the secret could not be read: is the keyring locked?")
+
+
 @asynccontextmanager
 async def build(settings: Settings, mountpoint: str) -> AsyncIterator[House]:
-    """Open the cache, the catalogue and the way to the service; close them in reverse."""
+    """Find out which account it is, then open its cache and its catalogue; close them in reverse.
+
+    The service is asked only where what lies in the cache folder may be another account's.
+    """
     key = await trio.to_thread.run_sync(cache_key, settings.profile, settings.cache_encrypt)
-    cache = Cache.open(
-        settings.cache_dir,
-        size_bytes=settings.cache_size,
-        min_free_bytes=settings.cache_min_free,
-        cipher=Cipher(key) if key is not None else None,
-    )
-    try:
-        catalogue = await trio.to_thread.run_sync(
-            Catalogue.open, settings.cache_dir / CATALOGUE_NAME, settings
-        )
-        try:
-            async with Transport(
+    cipher = Cipher(key) if key is not None else None
+    async with AsyncExitStack() as stack:
+        accounts = await trio.to_thread.run_sync(Accounts.open, settings.cache_dir)
+        stack.callback(accounts.close)
+        transport = await stack.enter_async_context(
+            Transport(
                 settings.api_url,
                 max_connections=settings.max_connections,
                 timeout_s=settings.timeout,
-            ) as transport:
-                house = House(
-                    settings, mountpoint, catalogue=catalogue, cache=cache, transport=transport
-                )
-                yield house
-                house.remember()
-        finally:
-            catalogue.close()
-    finally:
-        cache.close()
+            )
+        )
+        learn = partial(customers_of, transport, settings)
+        chosen = await choose(accounts, settings, await _found(settings), learn)
+        account, home = chosen.account, accounts.home(chosen.account)
+        cache = Cache.open(
+            home,
+            size_bytes=settings.cache_size,
+            min_free_bytes=settings.cache_min_free,
+            cipher=cipher,
+            set_aside=await trio.to_thread.run_sync(accounts.set_aside, account),
+        )
+        stack.callback(cache.close)
+        catalogue = await trio.to_thread.run_sync(Catalogue.open, home / CATALOGUE, settings)
+        stack.callback(catalogue.close)
+        admission = Admission(
+            accounts, account, settings.api_url, learn, lambda: catalogue.customers
+        )
+        house = House(
+            settings,
+            mountpoint,
+            catalogue=catalogue,
+            cache=cache,
+            transport=transport,
+            admission=admission,
+            note=chosen.note,
+        )
+        yield house
+        house.remember()
+        accounts.end(account, catalogue.customers, cache.own_bytes)

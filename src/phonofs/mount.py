@@ -81,27 +81,39 @@ def serve(plan: MountPlan) -> None:
 
 async def _serve(plan: MountPlan) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with build(plan.settings, shown(plan.mountpoint)) as house:
-            callers = Callers(plan.settings.read_deadline + MARGIN_S)
-            notifier = KernelNotifier()
-            operations = Operations(house.vfs, callers, _ownership(plan.settings), notifier.store)
-            house.attach(operations.statistics, notifier.tell)
-            async with trio.open_nursery() as nursery:
-                session = _Session(plan, operations)
-                nursery.start_soon(_obey, signals, house, session, nursery.cancel_scope)
-                for name, task in house.tasks():
+        async with trio.open_nursery() as nursery:
+            life = _Life(nursery.cancel_scope)
+            nursery.start_soon(_obey, signals, life)
+            await _live(plan, life)
+            nursery.cancel_scope.cancel()
+
+
+async def _live(plan: MountPlan, life: "_Life") -> None:
+    async with build(plan.settings, shown(plan.mountpoint)) as house:
+        life.house = house
+        callers = Callers(plan.settings.read_deadline + MARGIN_S)
+        notifier = KernelNotifier()
+        operations = Operations(house.vfs, callers, _ownership(plan.settings), notifier.store)
+        house.attach(
+            operations.statistics,
+            notifier.tell,
+            lambda entries: notifier.forget(entries, operations.open_inodes()),
+        )
+        async with trio.open_nursery() as nursery:
+            session = life.session = _Session(plan, operations)
+            for name, task in house.tasks():
+                await nursery.start(keep_running, name, task)
+            note = await house.connect()
+            for name, task in house.later_tasks():
+                await nursery.start(keep_running, name, task)
+            await nursery.start(keep_running, "the look at who waits", callers.run)
+            async with session.mounted(nursery):
+                await nursery.start(keep_running, "the kernel notifier", notifier.run)
+                await _announce(plan, note)
+                for name, task in _for_systemd(plan, house):
                     await nursery.start(keep_running, name, task)
-                note = await house.connect()
-                for name, task in house.later_tasks():
-                    await nursery.start(keep_running, name, task)
-                await nursery.start(keep_running, "the look at who waits", callers.run)
-                async with session.mounted(nursery):
-                    await nursery.start(keep_running, "the kernel notifier", notifier.run)
-                    await _announce(plan, note)
-                    for name, task in _for_systemd(plan, house):
-                        await nursery.start(keep_running, name, task)
-                    await session.over()
-                nursery.cancel_scope.cancel()
+                await session.over()
+            nursery.cancel_scope.cancel()
 
 
 async def _announce(plan: MountPlan, note: str) -> None:
@@ -129,20 +141,29 @@ def _for_systemd(plan: MountPlan, house: House) -> list[tuple[str, Task]]:
     return tasks
 
 
-async def _obey(
-    signals: AsyncIterator[int], house: House, session: "_Session", scope: trio.CancelScope
-) -> None:
+@dataclass(slots=True)
+class _Life:
+    """What a signal acts on: ``scope`` is all of it, the others are there once they are made."""
+
+    scope: trio.CancelScope
+    house: House | None = None
+    session: "_Session | None" = None
+
+
+async def _obey(signals: AsyncIterator[int], life: _Life) -> None:
     """SIGTERM and SIGINT end the mount, SIGHUP has the credentials read again."""
     async for number in signals:
+        session = life.session
         if number == signal.SIGHUP:
             log.info("reading the credentials again")
-            house.read_credentials_again()
-        elif session.serving and not session.asked.is_set():
+            if life.house is not None:
+                life.house.read_credentials_again()
+        elif session is not None and session.serving and not session.asked.is_set():
             log.info("stopping on %s", signal.Signals(number).name)
             notify("STOPPING=1")
             session.asked.set()
         else:  # still starting, or in a hurry
-            scope.cancel()
+            life.scope.cancel()
 
 
 class _Session:

@@ -18,6 +18,7 @@ from pathlib import Path
 from cachetools import LRUCache
 
 from phonofs.cache import audit, janitor
+from phonofs.cache.accounts import SetAside
 from phonofs.cache.blob import Blob
 from phonofs.cache.blocks import bytes_of
 from phonofs.cache.checking import seal_now
@@ -52,31 +53,53 @@ class Cache:
     every file on disk has a row, which is there first.
     """
 
-    def __init__(self, disk: Disk | None, *, size_bytes: int, min_free_bytes: int) -> None:
+    def __init__(
+        self,
+        disk: Disk | None,
+        *,
+        size_bytes: int,
+        min_free_bytes: int,
+        set_aside: SetAside | None = None,
+    ) -> None:
+        self.set_aside = set_aside
         self.leaving: dict[bytes, Blob] = {}
         self.ground = Ground(
             disk, size_bytes=size_bytes, min_free_bytes=min_free_bytes, evict=self.evict
         )
+        if set_aside is not None and disk is not None:
+            self.ground.room.used += set_aside.bytes
         self._open: dict[bytes, Blob] = {}
         self._resting: LRUCache[bytes, Blob] = LRUCache(RESTING)
         self._evictions = 0
 
     @classmethod
     def open(
-        cls, folder: Path, *, size_bytes: int, min_free_bytes: int, cipher: Cipher | None = None
+        cls,
+        folder: Path,
+        *,
+        size_bytes: int,
+        min_free_bytes: int,
+        cipher: Cipher | None = None,
+        set_aside: SetAside | None = None,
     ) -> "Cache":
         """Open the cache in ``folder``, which is made where it lacks.
 
         UsageError where it must not be used. With ``size_bytes`` 0 nothing is kept on disk, and
         what an earlier run left there is removed. Where the disk itself is in trouble, all goes
         to memory, and the log says so. With a ``cipher`` content is encrypted on disk; what was
-        written with another one, or with none, is removed.
+        written with another one, or with none, is removed. ``set_aside``, which other accounts
+        left on the same disk, counts too, and goes before anything of this cache.
         """
+        if set_aside is not None:
+            set_aside.protect(cipher.mark if cipher else 0, disk=bool(size_bytes))
         if not size_bytes and not holds_cache(folder):
             return cls(None, size_bytes=0, min_free_bytes=min_free_bytes)
         try:
             cache = cls(
-                Disk.open(folder, cipher), size_bytes=size_bytes, min_free_bytes=min_free_bytes
+                Disk.open(folder, cipher),
+                size_bytes=size_bytes,
+                min_free_bytes=min_free_bytes,
+                set_aside=set_aside,
             )
             cache.keep_to(cipher)
         except (OSError, sqlite3.Error) as error:
@@ -167,8 +190,12 @@ class Cache:
     # Eviction and forgetting
 
     def evict(self, n: int) -> int:
-        """Remove unused objects of at least ``n`` bytes, the least recently used first."""
-        return self._evict(n, self._remove)
+        """Remove unused objects of at least ``n`` bytes, the least recently used first; before
+        them what other accounts left.
+        """
+        freed = self.set_aside.evict(n) if self.set_aside is not None else 0
+        self.ground.give(freed)
+        return freed + self._evict(n - freed, self._remove)
 
     def evict_aside(self, n: int) -> int:
         """The same, but only moved aside, which is quick; the janitor removes them then."""
@@ -244,7 +271,7 @@ class Cache:
         objects, used = self._evictions, self.ground.room.used
         for blob in self._open.values():
             blob.reset()
-        while self.evict(max(1, self.ground.room.used)):
+        while self._evict(max(1, self.ground.room.used), self._remove):
             pass
         return self._evictions - objects, used - self.ground.room.used
 
@@ -307,9 +334,16 @@ class Cache:
             used += (disk.charge if disk else 0) - (row.charge if row else 0)
             if disk is not None:
                 blob.stock.changed()
-        self.ground.room.used = used
+        self.ground.room.used = used + (self.set_aside.bytes if self.set_aside else 0)
 
     # Looking
+
+    @property
+    def own_bytes(self) -> int | None:
+        """What this cache takes on disk, without what is set aside; None where it has no disk."""
+        if self.ground.disk is None:
+            return None
+        return self.ground.room.used - (self.set_aside.bytes if self.set_aside else 0)
 
     def entries(self) -> Iterator[Row]:
         """Every object on disk, the least recently used first; sqlite3.Error for a bad index."""
@@ -329,6 +363,7 @@ class Cache:
             "reason": ground.health.reason or ("" if ground.room.cap else "cache_size is 0"),
             "objects": totals[0] if totals else 0,
             "disk_bytes": ground.room.used,
+            "set_aside_bytes": self.set_aside.bytes if self.set_aside else 0,
             "cap_bytes": ground.room.cap,
             "memory_bytes": ground.memory_bytes,
             "open": len(self._open),

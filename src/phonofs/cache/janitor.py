@@ -119,6 +119,10 @@ async def _evict_ahead(cache: Cache) -> None:
     disk = cache.ground.disk
     if disk is None or not cache.ground.health.on:
         return
+    lacking = cache.ground.room.lacking()
+    if lacking and cache.set_aside is not None and cache.set_aside.bytes:
+        freed = await cache.ground.in_thread(partial(cache.set_aside.evict, lacking))
+        cache.ground.give(freed)
     cache.evict_aside(cache.ground.room.lacking())
     gone = disk.gone_bytes
     if not gone:

@@ -113,6 +113,8 @@ class Database:
                 self.path.with_name(self.path.name + suffix).unlink()
         with suppress(FileNotFoundError):
             self._suspect.unlink()
+        for older in self.path.parent.glob(f"{self.path.name}.damaged-*"):
+            older.unlink(missing_ok=True)  # names and numbers of people: one is enough to look into
         os.replace(self.path, aside)
         return aside
 

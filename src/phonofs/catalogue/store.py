@@ -9,7 +9,7 @@ in a day, the counts of folders agree with the objects, numbers are given out on
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from phonofs.catalogue.notes import Notes
 from phonofs.catalogue.objects import Objects
 from phonofs.catalogue.parcels import Parcel
 from phonofs.catalogue.progress import Progress
-from phonofs.catalogue.rebuild import rebuild
+from phonofs.catalogue.rebuild import customers_in, rebuild
 from phonofs.catalogue.rows import Damaged, Row, Rows
 from phonofs.catalogue.schema import MIGRATIONS
 from phonofs.catalogue.sight import Sight
@@ -47,6 +47,9 @@ from phonofs.tree.clean import clean
 from phonofs.tree.layout import ROOT, Calendar, Folder, day_folder, folder, is_folder
 
 log = logging.getLogger(__name__)
+
+MOST_CUSTOMERS = 1000
+"""That are noted of one account; with more, its rotated key is not recognised."""
 
 __all__ = [
     "CHANGED",
@@ -86,6 +89,10 @@ class Catalogue:
         self._coverage = Coverage(database, view.scope)
         self.progress = Progress(self._sight, self._coverage, self._writing, now_ms)
         self._view_again()
+        self._load_customers()
+        if self.recall("customers") is None:
+            self._note_customers(customers_in(database, self._rows))
+            self.remember("customers", sorted(self._customers))
         self._show()
 
     @classmethod
@@ -139,8 +146,19 @@ class Catalogue:
             self._sources.recover()
             self._objects.recover()
             self._coverage.load()
+            self._load_customers()
             self._totals = self._folders.totals()
             raise
+
+    def _load_customers(self) -> None:
+        self._customers = frozenset(map(str, self.recall("customers", ())))
+
+    def _note_customers(self, seen: Iterable[str]) -> None:
+        """Objects of these customers are in the catalogue. Call within a transaction, or alone."""
+        new = (set(seen) - self._customers - {""}) if len(self._customers) < MOST_CUSTOMERS else ()
+        if new:
+            self._customers = self._customers.union(new)
+            self.remember("customers", sorted(self._customers))
 
     # the tree
 
@@ -238,6 +256,7 @@ class Catalogue:
         batch = Batch(listed=listed)
         with self._writing():
             self._objects.put(records, batch)
+            self._note_customers({record.customer for record in records})
             self.progress.note_newest(records)
             self._settle(batch)
         return as_listed(batch.changes) if listed else batch.changes
@@ -252,6 +271,7 @@ class Catalogue:
             for parcel in parcels:
                 region = self._sight.region_index(parcel.region)
                 others += self._objects.take(parcel, region, batch)
+                self._note_customers(parcel.customers)
                 self.progress.note_newest_ms(parcel.region, parcel.newest_ms)
             self._objects.put(others, batch)
             self._settle(batch)
@@ -359,6 +379,11 @@ class Catalogue:
     def shown_folder(self, ino: int) -> Folder | None:
         """The region, year, month or day of an inode number; None for a root above regions."""
         return self._folders.single if ino == ROOT else folder(ino)
+
+    @property
+    def customers(self) -> frozenset[str]:
+        """The ``customerId`` of every record that was ever taken in."""
+        return self._customers
 
     # notes
 

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 import click
 import trio
 
+from phonofs.cache.accounts import Account, Accounts, key_hash
 from phonofs.cache.cache import Cache
 from phonofs.cache.sealed import Cipher
+from phonofs.cli.account import credentials_of
 from phonofs.cli.settings import load
 from phonofs.cli.status import printable
-from phonofs.config import DEFAULT_PROFILE
+from phonofs.config import DEFAULT_PROFILE, Settings
 from phonofs.credentials import cache_key
 from phonofs.errors import UsageError
 from phonofs.units import format_size
@@ -30,31 +32,76 @@ def command(action: str, profile: str, options: Sequence[str], listed: bool) -> 
     """Show, check or empty the cache of a profile.
 
     ``verify`` reads every block and compares its checksum; what is wrong is removed, so that it
-    is fetched again. ``clear`` removes all content and keeps the catalogue. The profile must not
+    is fetched again. ``clear`` removes all content and keeps the catalogue; of what other
+    accounts left in the folder, and of damaged catalogues, it keeps nothing. The profile must not
     be mounted.
     """
-    with _opened(profile, options) as cache:
-        if action == "show":
-            return _show(cache, listed=listed)
-        if action == "verify":
-            return _verify(cache, listed=listed)
-        objects, size = cache.clear()
-        click.echo(f"{objects} objects removed, {format_size(size)} freed")
+    with _accounts(profile, options) as (settings, accounts):
+        mine = _account(accounts, settings)
+        others = [one for one in accounts.all() if one is not mine]
+        with _opened(settings, accounts, mine) as cache:
+            if action == "verify":
+                return _verify(cache, listed=listed)
+            if action == "show":
+                _show(cache, listed=listed)
+            else:
+                objects, size = cache.clear()
+                accounts.remove_damaged()
+                click.echo(f"{objects} objects removed, {format_size(size)} freed")
+        for other in others:
+            what = f"{format_size(accounts.size(other))} of {_whose(other)}"
+            if action == "show":
+                click.echo(f"set aside: {what}")
+            else:
+                accounts.remove(other)
+                click.echo(f"removed what was set aside: {what}")
         return 0
 
 
+def _whose(account: Account) -> str:
+    """An account as a person may know it."""
+    customers = ", ".join(map(printable, account.customers[:3])) or "an account without a name"
+    return f"{customers} ({account.api_url})" if account.api_url else customers
+
+
 @contextmanager
-def _opened(profile: str, options: Sequence[str]) -> Iterator[Cache]:
+def _accounts(profile: str, options: Sequence[str]) -> Iterator[tuple[Settings, Accounts]]:
     settings = load(profile, options)
     if not settings.cache_dir.is_dir():
         raise UsageError(f"there is no cache at {settings.cache_dir} yet")
+    accounts = Accounts.open(settings.cache_dir)
+    try:
+        yield settings, accounts
+    finally:
+        accounts.close()
+
+
+def _account(accounts: Accounts, settings: Settings) -> Account | None:
+    """The account of the profile's key; without a key, or where no key is known, the one used
+    last. None where the key is of none that left anything here.
+    """
+    last = next(iter(accounts.all()), None)
+    if not accounts.keys:
+        return last
+    try:
+        key = credentials_of(settings).key
+    except UsageError:
+        return last
+    return accounts.of_key(key_hash(settings.api_url, key))
+
+
+@contextmanager
+def _opened(settings: Settings, accounts: Accounts, account: Account | None) -> Iterator[Cache]:
     if not settings.cache_size:
         raise UsageError("cache_size is 0: nothing is kept on disk")
     if settings.cache_encrypt == "session":
         raise UsageError("cache_encrypt is session: without its mount nobody can read the cache")
+    if account is None:
+        yield Cache(None, size_bytes=settings.cache_size, min_free_bytes=0)
+        return
     key = cache_key(settings.profile, settings.cache_encrypt)
     cache = Cache.open(
-        settings.cache_dir,
+        accounts.home(account),
         size_bytes=settings.cache_size,
         min_free_bytes=0,
         cipher=Cipher(key) if key is not None else None,
@@ -65,7 +112,7 @@ def _opened(profile: str, options: Sequence[str]) -> Iterator[Cache]:
         cache.close()
 
 
-def _show(cache: Cache, *, listed: bool) -> int:
+def _show(cache: Cache, *, listed: bool) -> None:
     rows = list(cache.entries())
     for row in rows if listed else ():
         state = "whole" if row.verified else "part"
@@ -75,7 +122,6 @@ def _show(cache: Cache, *, listed: bool) -> int:
     size = format_size(sum(row.charge for row in rows))
     cap = format_size(int(str(cache.statistics()["cap_bytes"])))
     click.echo(f"{len(rows)} objects, {whole} of them whole, {size} of at most {cap}")
-    return 0
 
 
 def _verify(cache: Cache, *, listed: bool) -> int:
