@@ -35,7 +35,7 @@ from phonofs.credentials import Credentials, Places, cache_key, find
 from phonofs.css.auth import CREDENTIALS_S, Keeper
 from phonofs.css.client import Client
 from phonofs.css.transport import Transport
-from phonofs.errors import PhonofsError, Unavailable, UsageError
+from phonofs.errors import PhonofsError, ServiceError, Unavailable, UsageError
 from phonofs.logs import set_level
 from phonofs.reader.limits import Limits
 from phonofs.reader.reader import Reader
@@ -53,6 +53,13 @@ WAYS = "ways"
 """The catalogue's key for how each region gives content, found out once."""
 RESTORES = "restores"
 """The catalogue's key for the archived objects that were asked back."""
+
+REGIONS_S = 3.0
+"""How long a mount that knows its regions waits to hear of new ones."""
+
+REGIONS_EVERY_S = 3600.0
+REGIONS_RETRY_S = 60.0
+"""How often they are asked for while mounted; a region comes once in years."""
 
 Statistics = Callable[[], dict[str, object]]
 
@@ -79,6 +86,8 @@ class House:
         self._cache = cache
         self._admission = admission
         self._note = note
+        self._regions_wanted = trio.Event()
+        self._regions_to_come: list[str] = []
         self._keeper = Keeper(transport, settings.api_url, self._credentials)
         self._client = Client(
             transport,
@@ -153,6 +162,8 @@ class House:
     def later_tasks(self) -> list[tuple[str, Task]]:
         """Those to start after it: they need to know the regions."""
         tasks: list[tuple[str, Task]] = [("the change follower", self._follower.run)]
+        if not self._settings.regions:
+            tasks.append(("the look for regions", self._watch_regions))
         if self._metrics is not None:
             tasks.append(("the metrics", self._metrics.run))
         return tasks
@@ -169,24 +180,72 @@ class House:
         Without the service it goes on where the catalogue is known, and says so. Raises
         CredentialsRefused, UsageError, Unavailable.
         """
-        offline = ""
-        known = list(self._settings.regions) or self._catalogue.regions()
+        offline, shown = "", list(self._settings.regions)
         try:
             await self._keeper.token()
-            if not known:
-                known = await self._client.regions()
+            shown = shown or await self._regions_at_start()
         except Unavailable as error:
             if not self._catalogue.regions():
                 raise
             offline = f"offline: {error}; what is known is shown and what is cached can be read"
-        self._catalogue.set_regions(known)
+        self._catalogue.set_regions(shown or self._catalogue.discovered())
         if not offline:
             self._lister.begin()
         return "; ".join(part for part in (offline, self._note) if part)
 
+    async def _regions_at_start(self) -> list[str]:
+        """The regions that the service names; those known where it does not say so in time.
+
+        Raises ServiceError where none is known.
+        """
+        known = self._catalogue.discovered()
+        if not known:
+            return self._catalogue.discover(await self._client.regions())
+        error: ServiceError = Unavailable(f"no answer within {REGIONS_S:g} s")
+        with trio.move_on_after(REGIONS_S):
+            try:
+                return self._catalogue.discover(await self._client.regions())
+            except ServiceError as failed:
+                error = failed
+        log.warning("the known regions are shown, since the service does not name them: %s", error)
+        self._regions_wanted.set()
+        return known
+
+    async def _watch_regions(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Ask for the regions now and then, and at once when somebody wants it."""
+        task_status.started()
+        pause_s = REGIONS_EVERY_S if self._keeper.current() else REGIONS_RETRY_S
+        while True:
+            with trio.move_on_after(pause_s):
+                await self._regions_wanted.wait()
+            self._regions_wanted = trio.Event()
+            try:
+                self._show_new(self._catalogue.discover(await self._client.regions()))
+                pause_s = REGIONS_EVERY_S
+            except PhonofsError as error:
+                log.info("the regions cannot be asked for: %s", error)
+                pause_s = REGIONS_RETRY_S
+
+    def _show_new(self, found: Sequence[str]) -> None:
+        """Show regions that came; not yet where that moved the years of the only one so far."""
+        shown = self._catalogue.regions()
+        new = [region for region in found if region not in shown]
+        if len(shown) == 1:
+            if new and new != self._regions_to_come:
+                log.warning("%s", _to_come(new))
+            self._regions_to_come = new
+        elif new:
+            self._catalogue.set_regions([*shown, *new])
+            for region in new:
+                self._follower.follow(region)
+            self._lister.begin()
+
     def read_credentials_again(self) -> None:
-        """Have the keeper read key and secret again and try them now."""
+        """Have the keeper read key and secret again and try them now; ask for the regions too."""
         self._keeper.retry_now()
+        self._regions_wanted.set()
 
     def remember(self) -> None:
         """Keep what was learned of the service for the next mount."""
@@ -253,7 +312,9 @@ class House:
         if away := [region for region, seen in followed.items() if seen["failures"]]:
             return f"no news from {', '.join(away)}: the service cannot be asked"
         count = self._catalogue.totals()[0]
-        return f"mounted, {count:,} {'object' if count == 1 else 'objects'} known"
+        known = f"mounted, {count:,} {'object' if count == 1 else 'objects'} known"
+        to_come = self._regions_to_come
+        return f"{known}; {_to_come(to_come)}" if to_come else known
 
     def status(self) -> dict[str, object]:
         """All gauges and counts, as ``phonofs status --json`` prints them."""
@@ -270,6 +331,7 @@ class House:
                 "objects": objects,
                 "bytes": size,
                 "regions": self._catalogue.regions(),
+                "regions_to_come": list(self._regions_to_come),
                 **self._follower.statistics(),
             },
             "restores": self._restores.statistics(),
@@ -286,6 +348,13 @@ def _metrics(address: str | None, status: Statistics) -> "Metrics | None":
     from phonofs.metrics import Metrics  # a mount without them starts 20 ms sooner
 
     return Metrics(address, status)
+
+
+def _to_come(regions: Sequence[str]) -> str:
+    """What to say of regions that are not shown yet."""
+    names = ", ".join(regions)
+    what = f"the region {names} is" if len(regions) == 1 else f"the regions {names} are"
+    return f"{what} shown after the next mount, which moves the years below a folder a region"
 
 
 def _since_boot_s() -> float:

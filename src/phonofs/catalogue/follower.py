@@ -60,18 +60,23 @@ class Follower:
         self._moved: dict[str, float] = {}
         self._worked_s: dict[str, float] = {}
         self._failing: dict[str, tuple[float, int]] = {}
+        self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow every region until cancelled; at once, then every ``poll_interval``."""
-        async with trio.open_nursery() as nursery:
-            if self._interval_s > 0:
-                for region in self._catalogue.regions():
-                    if self._catalogue.progress.watermark(region) is not None:
-                        # What is known is shown at once; the first poll brings the rest.
-                        self._catalogue.progress.set_following(region)
-                    nursery.start_soon(self._follow, region)
+        async with trio.open_nursery() as self._nursery:
+            for region in self._catalogue.regions():
+                self.follow(region)
             task_status.started()
             await trio.sleep_forever()
+
+    def follow(self, region: str) -> None:
+        """Follow a region too, which came while :meth:`run` runs."""
+        if self._interval_s > 0 and self._nursery is not None:
+            if self._catalogue.progress.watermark(region) is not None:
+                # What is known is shown at once; the first poll brings the rest.
+                self._catalogue.progress.set_following(region)
+            self._nursery.start_soon(self._follow, region)
 
     async def _follow(self, region: str) -> None:
         while True:

@@ -399,8 +399,28 @@ class Catalogue:
         """The regions shown, as last set; empty if they were never known."""
         return list(self.recall("regions", []))
 
+    def discovered(self) -> list[str]:
+        """The regions that the service named, as last noted; those shown where it never did."""
+        return list(self.recall("discovered") or self.regions())
+
+    def discover(self, names: Sequence[str]) -> list[str]:
+        """Note the regions that the service names; those to show.
+
+        A known one that it does not name any more is shown for as long as it holds objects: that
+        they are gone is for a listing to say.
+        """
+        kept = [name for name in self.discovered() if name not in names and self._holds(name)]
+        found = [*names, *kept]
+        if self.recall("discovered") != found:
+            self.remember("discovered", found)
+        return found
+
+    def _holds(self, region: str) -> bool:
+        index = self._sight.known_region(region)
+        return index is not None and self._folders.count(Folder(index)) > 0
+
     def set_regions(self, names: Sequence[str]) -> None:
-        """The regions of the account. Raises Malformed for a name that cannot be a folder's."""
+        """The regions to show. Raises Malformed for a name that cannot be a folder's."""
         for name in names:
             if not name or clean(name) != name or name.isdecimal():
                 raise Malformed(f"{name!r} is not a region.")
