@@ -569,6 +569,12 @@ def test_another_programs_database_is_not_taken_for_ours(tmp_path: Path):
         opened(tmp_path)
 
 
+def unreplaced(file: sqlite3.Connection) -> None:
+    """As before schema 5."""
+    for column in ("replaced", "content"):
+        file.execute(f"ALTER TABLE object DROP COLUMN {column}")
+
+
 def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
     """A catalogue written by schema 1 shows the same tree under the newest one."""
     catalogue = opened(tmp_path)
@@ -578,6 +584,7 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
     file = sqlite3.connect(tmp_path / "catalogue.sqlite", isolation_level=None)
     file.execute("DROP INDEX object_ranked")
     file.execute("DROP TABLE sheaf")
+    unreplaced(file)
     file.execute("PRAGMA user_version = 1")
     file.close()
     catalogue = opened(tmp_path)
@@ -586,7 +593,7 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
     assert len(catalogue.apply([gone])) == 2
     catalogue.close()
     file = sqlite3.connect(tmp_path / "catalogue.sqlite")
-    assert file.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS) == 4
+    assert file.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS) == 5
 
 
 def test_records_packed_together_by_schema_3_are_read_and_blanked(tmp_path: Path):
@@ -605,6 +612,7 @@ def test_records_packed_together_by_schema_3_are_read_and_blanked(tmp_path: Path
     file.execute("DROP TABLE sheaf")
     file.execute("CREATE TABLE sheaf (ino INTEGER PRIMARY KEY, text BLOB NOT NULL)")
     file.execute("INSERT INTO sheaf (ino, text) VALUES (?, ?)", (number, text))
+    unreplaced(file)
     file.execute("PRAGMA user_version = 3")
     file.close()
     catalogue = opened(tmp_path)
@@ -841,3 +849,27 @@ def measured(do) -> float:
     start = time.process_time()
     do()
     return time.process_time() - start
+
+
+def mtime(catalogue) -> int:
+    return catalogue.entry(only(catalogue)).mtime_ms
+
+
+def test_the_mtime_follows_once_the_content_was_replaced(tmp_path: Path):
+    """createdTime until then, updatedTime from then on; withdrawn and back with the same content
+    is no replacement, with another one it is; a rebuild keeps it."""
+    catalogue = opened(tmp_path)
+    catalogue.apply([make("one-1111", NOON, checksum="a" * 32)])
+    catalogue.apply([make("one-1111", NOON, checksum="a" * 32, updated="2024-09-18", callId="7")])
+    assert mtime(catalogue) == ms(NOON)
+    catalogue.apply([make("one-1111", NOON, updated="2024-09-19", state="REVOKED")])
+    catalogue.apply([make("one-1111", NOON, checksum="a" * 32, updated="2024-09-20")])
+    assert mtime(catalogue) == ms(NOON)
+    gone = catalogue.known_objects("us-east", ms("2024-09-17"), ms("2024-09-18"))
+    catalogue.reconcile(gone, set(), ms("2024-09-21"))
+    catalogue.apply([make("one-1111", NOON, checksum="b" * 32, updated="2024-09-22")])
+    assert mtime(catalogue) == ms("2024-09-22")
+    catalogue.apply([make("one-1111", NOON, checksum="b" * 32, updated="2024-09-23", callId="8")])
+    catalogue.close()
+    catalogue = opened(tmp_path, timezone="Asia/Tokyo")
+    assert mtime(catalogue) == ms("2024-09-23")

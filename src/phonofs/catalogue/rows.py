@@ -17,8 +17,11 @@ from phonofs.css.records import parse_record
 from phonofs.errors import Malformed
 from phonofs.model import Record, State
 
-COLUMNS = "ino, region, id, parent, name, rank, size, created_ms, updated_ms, state, crc"
-_ENTRY = "ino, name, size, created_ms, updated_ms, state"
+FIRST_COLUMNS = "ino, region, id, parent, name, rank, size, created_ms, updated_ms, state, crc"
+"""Those that a new object has; the others have their defaults."""
+
+COLUMNS = f"{FIRST_COLUMNS}, replaced, content"
+_ENTRY = "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, state"
 
 _AT_ONCE = 500
 """Values in one question; SQLite takes no more than 999 everywhere."""
@@ -45,6 +48,8 @@ class Row(NamedTuple):
     updated_ms: int
     state: str
     crc: int
+    replaced: int
+    content: int
 
     @property
     def order(self) -> tuple[int, str]:
@@ -194,5 +199,5 @@ def _marks(values: Sequence[str]) -> str:
     return ",".join("?" * len(values))
 
 
-def _entry(ino: int, name: str, size: int, created_ms: int, updated_ms: int, state: str) -> Entry:
-    return Entry(ino, name, False, size, created_ms, updated_ms, state == State.ARCHIVED)
+def _entry(ino: int, name: str, size: int, mtime_ms: int, ctime_ms: int, state: str) -> Entry:
+    return Entry(ino, name, False, size, mtime_ms, ctime_ms, state == State.ARCHIVED)
