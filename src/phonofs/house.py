@@ -35,7 +35,7 @@ from phonofs.credentials import Credentials, Places, cache_key, find
 from phonofs.css.auth import CREDENTIALS_S, Keeper
 from phonofs.css.client import Client
 from phonofs.css.transport import Transport
-from phonofs.errors import PhonofsError, ServiceError, Unavailable, UsageError
+from phonofs.errors import CatalogueError, PhonofsError, ServiceError, Unavailable, UsageError
 from phonofs.logs import set_level
 from phonofs.reader.limits import Limits
 from phonofs.reader.reader import Reader
@@ -188,10 +188,11 @@ class House:
             if not self._catalogue.regions():
                 raise
             offline = f"offline: {error}; what is known is shown and what is cached can be read"
-        self._catalogue.set_regions(shown or self._catalogue.discovered())
+        self._catalogue.begin(shown or self._catalogue.discovered())
         if not offline:
             self._lister.begin()
-        return "; ".join(part for part in (offline, self._note) if part)
+        parts = (offline, self._note, self._catalogue.only_in_memory)
+        return "; ".join(part for part in parts if part)
 
     async def _regions_at_start(self) -> list[str]:
         """The regions that the service names; those known where it does not say so in time.
@@ -251,7 +252,7 @@ class House:
         """Keep what was learned of the service for the next mount."""
         try:
             self._catalogue.remember(WAYS, msgspec.json.encode(self._client.ways).decode())
-        except Unavailable as error:  # the disk fails: no reason to end with an error
+        except CatalogueError as error:  # the disk fails: no reason to end with an error
             log.warning("what was learned of the service is not kept: %s", error)
 
     async def _credentials(self) -> tuple[str, Any]:
@@ -284,12 +285,19 @@ class House:
     def _restoring(self, region: str, ids: Sequence[str]) -> None:
         """Somebody asked the service for these archived objects."""
         self._restores.asked(region, ids, time.time())
-        self._catalogue.remember(RESTORES, self._restores.note())
+        self._note_restores()
 
     def _settled(self, changes: Sequence[Change]) -> None:
         """What came back, or went for good, is no longer waited for."""
         if self._restores.settle((change.kind, change.record) for change in changes):
+            self._note_restores()
+
+    def _note_restores(self) -> None:
+        """Keep what is waited for; a disk that fails takes nothing else with it."""
+        try:
             self._catalogue.remember(RESTORES, self._restores.note())
+        except CatalogueError as error:
+            log.warning("what was asked back is not noted: %s", error)
 
     def _resized(self, ino: int, size: int) -> None:
         """The real length of a content differs from what its record says."""
@@ -308,6 +316,8 @@ class House:
         token = self._keeper.statistics()
         if token["error"] and not token["valid"]:
             return f"no token: {token['error']}; what is cached goes on working"
+        if trouble := self._follower.local_trouble():
+            return f"changes cannot be noted: {trouble}"
         followed: Any = self._follower.statistics()["followed"]
         if away := [region for region, seen in followed.items() if seen["failures"]]:
             return f"no news from {', '.join(away)}: the service cannot be asked"

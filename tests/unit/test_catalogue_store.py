@@ -17,7 +17,7 @@ import pytest
 from phonofs.catalogue.packing import pack, unpack
 from phonofs.catalogue.schema import MIGRATIONS
 from phonofs.catalogue.store import Catalogue
-from phonofs.errors import Malformed, NoSuchName, Unavailable, UsageError
+from phonofs.errors import CatalogueError, Malformed, NoSuchName, UsageError
 from phonofs.ranges import Ranges
 from phonofs.tree.layout import FIRST_OBJECT_INO, ROOT
 from tests.unit.catalogue_world import (
@@ -670,7 +670,7 @@ def test_damage_found_in_use_is_an_error_and_looked_at_next_time(tmp_path: Path,
     catalogue._database.run("PRAGMA wal_checkpoint(TRUNCATE)")
     numbers = [entry.ino for entry in catalogue.children(at(catalogue, DAY))]
     damaged("pages", tmp_path / "catalogue.sqlite")
-    with pytest.raises(Unavailable, match=r"is damaged .* mount again"):
+    with pytest.raises(CatalogueError, match=r"is damaged .* mount again"):
         _ = [catalogue.record(ino) for ino in numbers]
     catalogue.close()
     assert files(opened(tmp_path)) == []
@@ -712,7 +712,7 @@ def test_a_size_that_cannot_be_noted_is_only_said(tmp_path: Path, expected_log):
     catalogue.apply([make("one-1111", NOON, size=10)])
 
     def full(sql: str, *values: object) -> None:
-        raise Unavailable("disk full")
+        raise CatalogueError("disk full")
 
     catalogue._database.run = full
     assert catalogue.set_size(only(catalogue), 12) == []
@@ -734,9 +734,9 @@ def test_a_day_read_again_is_as_it_is_now(tmp_path: Path):
         with catalogue._database.transaction():
             catalogue._database.run("UPDATE object SET size = 99")
             assert [entry.size for entry in catalogue.children(day)] == [99]
-            raise Unavailable("disk full")
+            raise CatalogueError("disk full")
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(CatalogueError):
         taken_back()
     assert [entry.size for entry in catalogue.children(day)] == [12]
     catalogue.apply([make("new-3333", NOON, agentName="Zoe")])
@@ -763,13 +763,13 @@ def test_a_failing_disk_takes_nothing_in_by_halves(tmp_path: Path):
 
         def run(sql: str, *values: object, fail_at=fail_at, calls=calls) -> None:
             if not sql.startswith("ROLLBACK") and next(calls) == fail_at:
-                raise Unavailable("disk full")
+                raise CatalogueError("disk full")
             real(sql, *values)
 
         catalogue._database.run = run
         try:
             catalogue.apply([make(uuid(n), "2024-10-01") for n in range(3)])
-        except Unavailable:
+        except CatalogueError:
             catalogue._database.run = real
             assert (tree(catalogue), catalogue.totals()) == before
             check(catalogue)

@@ -41,7 +41,7 @@ from phonofs.catalogue.words import (
     View,
     as_listed,
 )
-from phonofs.errors import Malformed, NoSuchName, Unavailable
+from phonofs.errors import CatalogueError, Malformed, NoSuchName
 from phonofs.model import Record
 from phonofs.tree.clean import clean
 from phonofs.tree.layout import ROOT, Calendar, Folder, day_folder, folder, is_folder
@@ -112,10 +112,19 @@ class Catalogue:
         view = View.of(settings)
         database = Database(path, MIGRATIONS)
         try:
-            return cls(database, view, now_ms)
+            try:
+                return cls(database, view, now_ms)
+            except CatalogueError as error:
+                database.leave_disk(MIGRATIONS, error)
+                return cls(database, view, now_ms)
         except BaseException:
             database.close()
             raise
+
+    @property
+    def only_in_memory(self) -> str:
+        """Why nothing is written to the file, as a sentence; empty where it is."""
+        return self._database.only_in_memory
 
     def close(self) -> None:
         """Let the file go; nothing may be called after."""
@@ -251,7 +260,7 @@ class Catalogue:
         ``listed``, for the folders.
 
         The newer ``updatedTime`` wins; what is withdrawn, or in a state that is not listed,
-        leaves the tree. Raises Unavailable where the disk fails: then nothing is taken in.
+        leaves the tree. Raises CatalogueError where the disk fails: then nothing is taken in.
         """
         batch = Batch(listed=listed)
         with self._writing():
@@ -324,7 +333,7 @@ class Catalogue:
             with self._writing():
                 self._objects.resize(row, size, batch)
                 self._settle(batch)
-        except Unavailable as error:
+        except CatalogueError as error:
             log.warning("the size of object %s could not be noted: %s", row.id, error)
             return []
         return self.touched(ino)
@@ -412,12 +421,23 @@ class Catalogue:
         kept = [name for name in self.discovered() if name not in names and self._holds(name)]
         found = [*names, *kept]
         if self.recall("discovered") != found:
-            self.remember("discovered", found)
+            try:
+                self.remember("discovered", found)
+            except CatalogueError as error:  # the disk fails: they are asked for again
+                log.warning("the regions are not noted: %s", error)
         return found
 
     def _holds(self, region: str) -> bool:
         index = self._sight.known_region(region)
         return index is not None and self._folders.count(Folder(index)) > 0
+
+    def begin(self, names: Sequence[str]) -> None:
+        """As :meth:`set_regions`; goes on in memory if the disk fails. For the start of a mount."""
+        try:
+            self.set_regions(names)
+        except CatalogueError as error:
+            self._database.leave_disk(MIGRATIONS, error)
+            self.set_regions(names)
 
     def set_regions(self, names: Sequence[str]) -> None:
         """The regions to show. Raises Malformed for a name that cannot be a folder's."""
