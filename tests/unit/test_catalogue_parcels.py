@@ -14,7 +14,7 @@ from phonofs.catalogue.placing import Placing
 from phonofs.catalogue.store import Catalogue
 from phonofs.catalogue.words import View
 from phonofs.css.records import parse_record
-from phonofs.errors import Malformed, CatalogueError
+from phonofs.errors import CatalogueError, Malformed
 from phonofs.model import Record
 from tests.unit.catalogue_world import HOUR_MS, Settings, check, files, make, ms, opened, uuid
 
