@@ -873,3 +873,37 @@ def test_the_mtime_follows_once_the_content_was_replaced(tmp_path: Path):
     catalogue.close()
     catalogue = opened(tmp_path, timezone="Asia/Tokyo")
     assert mtime(catalogue) == ms("2024-09-23")
+
+
+def test_reconciling_a_day_asks_for_many_rows_at_once(tmp_path: Path, monkeypatch):
+    """A statement for each object known before would hold the event loop up."""
+    statements: list[str] = []
+    connect = sqlite3.connect
+
+    def traced(*words, **options):
+        connection = connect(*words, **options)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    catalogue = opened(tmp_path)
+    catalogue.apply([make(uuid(n), ms(NOON) + 1000 * n) for n in range(2000)])
+    before = catalogue.known_objects("us-east", ms("2024-09-17"), ms("2024-09-18"))
+    seen = {uuid(n) for n in range(1, 2000)}
+    statements.clear()
+    (gone,) = catalogue.reconcile(before, seen, ms("2024-09-18"))
+    assert gone.record.id == uuid(0)
+    assert len(statements) < 50
+    check(catalogue)
+
+
+def test_two_of_one_name_go_with_one_listing(tmp_path: Path):
+    """The one that waited for the plain name gets it, and goes too; the third keeps it."""
+    catalogue = opened(tmp_path)
+    catalogue.apply([make(f"samesame-{n}", NOON) for n in range(3)])
+    plain = min(files(catalogue), key=len)
+    before = catalogue.known_objects("us-east", ms("2024-09-17"), ms("2024-09-18"))
+    catalogue.reconcile(before, {"samesame-2"}, ms("2024-09-18"))
+    assert catalogue.record(only(catalogue)).id == "samesame-2"
+    assert files(catalogue) == [plain]
+    check(catalogue)

@@ -4,7 +4,7 @@
 
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from cachetools import LRUCache
@@ -28,6 +28,9 @@ _AT_ONCE = 500
 
 _CLOSE = 5000
 """Inode numbers that are looked through for the next of a day: half a millisecond."""
+
+
+_Value = TypeVar("_Value")
 
 
 class Damaged(Exception):
@@ -110,6 +113,14 @@ class Rows:
         found = self._database.row(f"SELECT {COLUMNS} FROM object WHERE ino = ?", ino)
         return Row(*found) if found else None
 
+    def numbered(self, inos: Sequence[int]) -> list[Row]:
+        """The rows of these objects, shown or not, as they are now."""
+        found: list[Row] = []
+        for some in _some(inos):
+            sql = f"SELECT {COLUMNS} FROM object WHERE ino IN ({_marks(some)})"
+            found.extend(Row(*row) for row in self._database.rows(sql, *some))
+        return found
+
     def find(self, region: int, id: str) -> Row | None:
         """The row of an object by the service's identifier."""
         sql = f"SELECT {COLUMNS} FROM object WHERE region = ? AND id = ?"
@@ -191,11 +202,11 @@ class Rows:
         return Row(*found) if found else None
 
 
-def _some(values: Sequence[str]) -> Iterator[Sequence[str]]:
+def _some(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
     return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
 
 
-def _marks(values: Sequence[str]) -> str:
+def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
 
 

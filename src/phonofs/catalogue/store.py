@@ -308,10 +308,12 @@ class Catalogue:
         """
         batch = Batch()
         with self._writing():
-            for ino, updated_ms in before.items():
-                row = self._rows.row(ino)
-                if row and row.parent and row.updated_ms == updated_ms and row.id not in seen_ids:
-                    self._objects.drop(row, listed_at, batch)
+            for row in self._rows.numbered([*before]):
+                unchanged = row.parent and row.updated_ms == before[row.ino]
+                if unchanged and row.id not in seen_ids:
+                    now = self._rows.row(row.ino)  # the one before may have left it its name
+                    if now is not None:
+                        self._objects.drop(now, listed_at, batch)
             self._settle(batch)
         return batch.changes
 
