@@ -61,6 +61,11 @@ REGIONS_EVERY_S = 3600.0
 REGIONS_RETRY_S = 60.0
 """How often they are asked for while mounted; a region comes once in years."""
 
+LOOK_S = 2.0
+LARGEST_LOG = 16 << 20
+CHECKPOINT_S = 60.0
+"""When the catalogue's log is brought in: a listed day of 10,000 objects writes 20 to 30 MB."""
+
 Statistics = Callable[[], dict[str, object]]
 
 
@@ -156,6 +161,7 @@ class House:
             ("the clerk", self._clerk.run),
             ("the reader", self._reader.run),
             ("the cache janitor", self._janitor),
+            ("the catalogue's checkpoints", self._checkpoints),
             ("the control socket", self._control.run),
         ]
 
@@ -173,6 +179,23 @@ class House:
     ) -> None:
         task_status.started()
         await self._cache.run()
+
+    async def _checkpoints(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Bring what was written into the catalogue's file, which syncs the disk: in a thread."""
+        task_status.started()
+        rested_s = 0.0
+        while True:
+            await trio.sleep(LOOK_S)
+            rested_s += LOOK_S
+            size = self._catalogue.log_bytes()
+            if size > LARGEST_LOG or (size and rested_s >= CHECKPOINT_S):
+                rested_s = 0.0
+                try:
+                    await trio.to_thread.run_sync(self._catalogue.checkpoint)
+                except CatalogueError as error:
+                    log.info("the catalogue's log could not be brought in: %s", error)
 
     async def connect(self) -> str:
         """Get a token and the regions; a note for the person who waits, '' when all is well.

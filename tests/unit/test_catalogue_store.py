@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import sqlite3
 import stat
 import struct
@@ -13,6 +14,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import trio
 
 from phonofs.catalogue.packing import pack, unpack
 from phonofs.catalogue.schema import MIGRATIONS
@@ -907,3 +909,23 @@ def test_two_of_one_name_go_with_one_listing(tmp_path: Path):
     assert catalogue.record(only(catalogue)).id == "samesame-2"
     assert files(catalogue) == [plain]
     check(catalogue)
+
+
+async def test_what_is_written_is_brought_in_by_a_thread(tmp_path: Path):
+    """A commit never writes the file itself, which syncs the disk twice: that is a thread's work
+    while the event loop goes on with the catalogue."""
+    catalogue = opened(tmp_path)
+    path = tmp_path / "catalogue.sqlite"
+    for n in range(300):
+        noise = random.Random(n).randbytes(60_000).hex()
+        catalogue.apply([make(uuid(n), ms(NOON) + 1000 * n, noise=noise)])
+    assert path.with_name("catalogue.sqlite-wal").stat().st_size > 20 << 20
+    assert path.stat().st_size < 1 << 20
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, catalogue.checkpoint)
+        catalogue.apply([make("meanwhile", NOON)])
+    assert path.stat().st_size > 15 << 20
+    check(catalogue)
+    catalogue.close()
+    catalogue = opened(tmp_path)
+    assert len(files(catalogue)) == 301

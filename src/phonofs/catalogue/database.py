@@ -6,6 +6,7 @@ so that no other task sees half of it.
 """
 
 import errno
+import fcntl
 import logging
 import os
 import shutil
@@ -28,9 +29,6 @@ APPLICATION_ID = 0x70686F6E
 WHOLE_CHECK_BYTES = 32 << 20
 """Up to this size the file is checked through at every opening (40 ms); above it, when it was
 found faulty in use: a gigabyte takes seconds, and the tree must be there at once."""
-
-WAL_PAGES = 4000
-"""16 MiB of changes between two checkpoints: a listed day of 10,000 objects makes 2 or 3."""
 
 MOST_VALUES = 900
 """In one statement: an SQLite before 3.32 takes 999."""
@@ -65,6 +63,9 @@ class Database:
     """The connection. Owns it, the transaction in progress and the mark of a faulty file.
 
     only_in_memory  why nothing is written to the file, as a sentence; empty where it is
+
+    A commit writes to the log alone and never syncs. :meth:`checkpoint` brings the log into the
+    file; it is for a thread. The file is locked with ``flock`` as long as it is open.
     """
 
     def __init__(self, path: Path, migrations: Sequence[str]) -> None:
@@ -76,6 +77,7 @@ class Database:
         self.path = path
         self._suspect = path.with_name(path.name + ".suspect")
         self.only_in_memory = ""
+        self._lock = -1
         try:
             self._connection = self._opened_or_renewed(migrations)
         except _NoDisk as error:
@@ -153,7 +155,8 @@ class Database:
         connection = None
         try:
             whole = not _exists(self.path.with_name(self.path.name + "-wal"))
-            _make_private(self.path)
+            self._unlock()
+            self._lock = _make_private(self.path)
             connection = sqlite3.connect(
                 self.path, timeout=1.0, isolation_level=None, check_same_thread=False
             )
@@ -178,12 +181,11 @@ class Database:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection, whole: bool) -> None:
-        """Settings, then the checks. EXCLUSIVE: nobody else, so no waiting for anybody's lock."""
+        """Settings, then the checks."""
         for pragma in (
-            "locking_mode = EXCLUSIVE",
             "journal_mode = WAL",
             "synchronous = NORMAL",
-            f"wal_autocheckpoint = {WAL_PAGES}",
+            "wal_autocheckpoint = 0",  # it syncs, so the event loop must not do it
             "cache_size = -16384",
             "secure_delete = ON",  # what is withdrawn must not stay readable in a free page
         ):
@@ -288,9 +290,42 @@ class Database:
             )
         return CatalogueError(_sentence(self.path, error))
 
+    def log_bytes(self) -> int:
+        """How much there is for :meth:`checkpoint` to do."""
+        if self.only_in_memory:
+            return 0
+        with suppress(OSError):
+            return self.path.with_name(self.path.name + "-wal").stat().st_size
+        return 0
+
+    def checkpoint(self) -> None:
+        """Bring the log into the file, beside whatever the event loop does; for a thread.
+
+        Raises CatalogueError where the disk fails.
+        """
+        if self.only_in_memory:
+            return
+        try:
+            connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None)
+            try:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
     def close(self) -> None:
         """Write everything to the file and let it go."""
         _close(self._connection)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        """Only after SQLite closed the file: to close another descriptor of it gives up the
+        locks that SQLite has (fcntl(2)).
+        """
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
 def _check_whole(connection: sqlite3.Connection) -> None:
@@ -328,15 +363,24 @@ def _exists(path: Path) -> bool:
     return os.path.lexists(path)
 
 
-def _make_private(path: Path) -> None:
-    """0600 in a 0700 folder, whatever the umask; SQLite's side files take the same mode."""
+def _make_private(path: Path) -> int:
+    """0600 in a 0700 folder, whatever the umask; SQLite's side files take the same mode.
+
+    A descriptor that holds the lock of the file. UsageError where another process has it.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
         os.fchmod(descriptor, 0o600)
-    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
         os.close(descriptor)
+        raise UsageError(f"the catalogue {path} is in use by another phonofs.") from error
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Path) -> None:

@@ -126,6 +126,16 @@ class Catalogue:
         """Why nothing is written to the file, as a sentence; empty where it is."""
         return self._database.only_in_memory
 
+    def log_bytes(self) -> int:
+        """How much was written and is still to be brought into the file."""
+        return self._database.log_bytes()
+
+    def checkpoint(self) -> None:
+        """Bring it into the file; the one method that is for a thread of its own, while the
+        event loop goes on. Raises CatalogueError.
+        """
+        self._database.checkpoint()
+
     def close(self) -> None:
         """Let the file go; nothing may be called after."""
         self._database.close()
