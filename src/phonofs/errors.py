@@ -5,6 +5,8 @@
     PhonofsError
     ├── UsageError           wrong usage or configuration             exit 1
     ├── MountFailed          the mount could not be made              exit 32
+    ├── CatalogueError       the catalogue cannot be read or written  exit 1, EIO
+    ├── WrongAccount         the key is another account's             exit 2, EACCES
     ├── ServiceError         what the service, or the way to it, did
     │   ├── CredentialsRefused   the token endpoint says no           exit 2, EACCES
     │   │   └── CredentialsUnreadable  there is no key or secret to ask with  exit 1, EACCES
@@ -44,6 +46,18 @@ class MountFailed(PhonofsError):
     """The mount could not be made, or not be taken down (exit status as mount(8))."""
 
     exit_status = 32
+
+
+class CatalogueError(PhonofsError):
+    """The catalogue on this machine cannot be read or written: its disk or its file, never the
+    service.
+    """
+
+
+class WrongAccount(PhonofsError):
+    """The API key belongs to another account than the one that is mounted."""
+
+    exit_status = 2
 
 
 class ServiceError(PhonofsError):

@@ -11,7 +11,8 @@ import secrets
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ import msgspec
 import trio
 
 from phonofs import __version__
+from phonofs.account import Admission, choose, customers_of
+from phonofs.cache.accounts import CATALOGUE, Accounts
 from phonofs.cache.cache import Cache
 from phonofs.cache.sealed import Cipher
 from phonofs.catalogue.clerk import HelpedClerk
@@ -28,16 +31,17 @@ from phonofs.catalogue.store import LISTED, REMOVED, Catalogue, Change
 from phonofs.config import Settings, as_texts
 from phonofs.control import Broadcast, Control, Shared
 from phonofs.credentials import Credentials, Places, cache_key, find, own_folder
-from phonofs.css.auth import Keeper
+from phonofs.css.auth import CREDENTIALS_S, Keeper
 from phonofs.css.client import Client
 from phonofs.css.transport import Transport
-from phonofs.errors import Unavailable
+from phonofs.errors import CatalogueError, PhonofsError, ServiceError, Unavailable, UsageError
 from phonofs.logs import set_level
 from phonofs.peers import Peer, may, may_reach
 from phonofs.reader.limits import Limits
 from phonofs.reader.reader import Reader
 from phonofs.restores import Restores
 from phonofs.supervise import Task
+from phonofs.tree.layout import ROOT
 from phonofs.vfs import Vfs
 
 if TYPE_CHECKING:
@@ -45,11 +49,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CATALOGUE_NAME = "catalogue.sqlite"
 WAYS = "ways"
 """The catalogue's key for how each region gives content, found out once."""
 RESTORES = "restores"
 """The catalogue's key for the archived objects that were asked back."""
+
+REGIONS_S = 3.0
+"""How long a mount that knows its regions waits to hear of new ones."""
+
+REGIONS_EVERY_S = 3600.0
+REGIONS_RETRY_S = 60.0
+"""How often they are asked for while mounted; a region comes once in years."""
+
+LOOK_S = 2.0
+LARGEST_LOG = 16 << 20
+CHECKPOINT_S = 60.0
+"""When the catalogue's log is brought in: a listed day of 10,000 objects writes 20 to 30 MB."""
 
 Statistics = Callable[[], dict[str, object]]
 
@@ -65,12 +80,19 @@ class House:
         catalogue: Catalogue,
         cache: Cache,
         transport: Transport,
+        admission: Admission,
+        note: str = "",
     ) -> None:
+        """``admission`` decides on each key; ``note`` is said once it is mounted."""
         self._settings = settings
         self._mountpoint = mountpoint
         self._begun_s = _since_boot_s()
         self._catalogue = catalogue
         self._cache = cache
+        self._admission = admission
+        self._note = note
+        self._regions_wanted = trio.Event()
+        self._regions_to_come: list[str] = []
         self._keeper = Keeper(transport, settings.api_url, self._credentials)
         self._client = Client(
             transport,
@@ -107,6 +129,7 @@ class House:
         )
         self._metrics = _metrics(settings.metrics, self.status)
         self._tell_kernel: Callable[[Sequence[Change]], None] = lambda changes: None
+        self._kernel_forgets: Callable[[Sequence[tuple[int, str]]], None] = lambda entries: None
         self._fuse: Statistics = dict
         self.vfs = Vfs(
             catalogue,
@@ -115,13 +138,22 @@ class House:
             cached_bytes=cache.cached_bytes,
             status=self.status,
         )
+        admission.on_refusal = self._refused
 
     # life
 
-    def attach(self, fuse: Statistics, tell_kernel: Callable[[Sequence[Change]], None]) -> None:
-        """Join the FUSE side: its gauges, and whom to tell of changes."""
+    def attach(
+        self,
+        fuse: Statistics,
+        tell_kernel: Callable[[Sequence[Change]], None],
+        kernel_forgets: Callable[[Sequence[tuple[int, str]]], None],
+    ) -> None:
+        """Join the FUSE side: its gauges, whom to tell of changes, and what has the kernel forget
+        names with all below them, and what is open.
+        """
         self._fuse = fuse
         self._tell_kernel = tell_kernel
+        self._kernel_forgets = kernel_forgets
 
     def tasks(self) -> list[tuple[str, Task]]:
         """The background tasks to start before :meth:`connect`, in order."""
@@ -131,12 +163,15 @@ class House:
             ("the clerk", self._clerk.run),
             ("the reader", self._reader.run),
             ("the cache janitor", self._janitor),
+            ("the catalogue's checkpoints", self._checkpoints),
             ("the control socket", self._control.run),
         ]
 
     def later_tasks(self) -> list[tuple[str, Task]]:
         """Those to start after it: they need to know the regions."""
         tasks: list[tuple[str, Task]] = [("the change follower", self._follower.run)]
+        if not self._settings.regions:
+            tasks.append(("the look for regions", self._watch_regions))
         if self._metrics is not None:
             tasks.append(("the metrics", self._metrics.run))
         return tasks
@@ -147,52 +182,113 @@ class House:
         task_status.started()
         await self._cache.run()
 
+    async def _checkpoints(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Bring what was written into the catalogue's file, which syncs the disk: in a thread."""
+        task_status.started()
+        rested_s = 0.0
+        while True:
+            await trio.sleep(LOOK_S)
+            rested_s += LOOK_S
+            size = self._catalogue.log_bytes()
+            if size > LARGEST_LOG or (size and rested_s >= CHECKPOINT_S):
+                rested_s = 0.0
+                try:
+                    await trio.to_thread.run_sync(self._catalogue.checkpoint)
+                except CatalogueError as error:
+                    log.info("the catalogue's log could not be brought in: %s", error)
+
     async def connect(self) -> str:
         """Get a token and the regions; a note for the person who waits, '' when all is well.
 
         Without the service it goes on where the catalogue is known, and says so. Raises
         CredentialsRefused, UsageError, Unavailable.
         """
-        note = ""
-        known = list(self._settings.regions) or self._catalogue.regions()
+        offline, shown = "", list(self._settings.regions)
         try:
             await self._keeper.token()
-            if not known:
-                known = await self._client.regions()
+            shown = shown or await self._regions_at_start()
         except Unavailable as error:
             if not self._catalogue.regions():
                 raise
-            note = f"offline: {error}; what is known is shown and what is cached can be read"
-        self._catalogue.set_regions(known)
-        if not note:
+            offline = f"offline: {error}; what is known is shown and what is cached can be read"
+        self._catalogue.begin(shown or self._catalogue.discovered())
+        if not offline:
             self._lister.begin()
-        return note
+        parts = (offline, self._note, self._catalogue.only_in_memory)
+        return "; ".join(part for part in parts if part)
+
+    async def _regions_at_start(self) -> list[str]:
+        """The regions that the service names; those known where it does not say so in time.
+
+        Raises ServiceError where none is known.
+        """
+        known = self._catalogue.discovered()
+        if not known:
+            return self._catalogue.discover(await self._client.regions())
+        error: ServiceError = Unavailable(f"no answer within {REGIONS_S:g} s")
+        with trio.move_on_after(REGIONS_S):
+            try:
+                return self._catalogue.discover(await self._client.regions())
+            except ServiceError as failed:
+                error = failed
+        log.warning("the known regions are shown, since the service does not name them: %s", error)
+        self._regions_wanted.set()
+        return known
+
+    async def _watch_regions(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Ask for the regions now and then, and at once when somebody wants it."""
+        task_status.started()
+        pause_s = REGIONS_EVERY_S if self._keeper.current() else REGIONS_RETRY_S
+        while True:
+            with trio.move_on_after(pause_s):
+                await self._regions_wanted.wait()
+            self._regions_wanted = trio.Event()
+            try:
+                self._show_new(self._catalogue.discover(await self._client.regions()))
+                pause_s = REGIONS_EVERY_S
+            except PhonofsError as error:
+                log.info("the regions cannot be asked for: %s", error)
+                pause_s = REGIONS_RETRY_S
+
+    def _show_new(self, found: Sequence[str]) -> None:
+        """Show regions that came; not yet where that moved the years of the only one so far."""
+        shown = self._catalogue.regions()
+        new = [region for region in found if region not in shown]
+        if len(shown) == 1:
+            if new and new != self._regions_to_come:
+                log.warning("%s", _to_come(new))
+            self._regions_to_come = new
+        elif new:
+            self._catalogue.set_regions([*shown, *new])
+            for region in new:
+                self._follower.follow(region)
+            self._lister.begin()
 
     def read_credentials_again(self) -> None:
-        """Have the keeper read key and secret again and try them now."""
+        """Have the keeper read key and secret again and try them now; ask for the regions too."""
         self._keeper.retry_now()
+        self._regions_wanted.set()
 
     def remember(self) -> None:
         """Keep what was learned of the service for the next mount."""
         try:
             self._catalogue.remember(WAYS, msgspec.json.encode(self._client.ways).decode())
-        except Unavailable as error:  # the disk fails: no reason to end with an error
+        except CatalogueError as error:  # the disk fails: no reason to end with an error
             log.warning("what was learned of the service is not kept: %s", error)
 
     async def _credentials(self) -> tuple[str, Any]:
-        found: Credentials = await trio.to_thread.run_sync(self._find, abandon_on_cancel=True)
+        found = await _found(self._settings)
+        await self._admission.admit(found)
         return found.key, found.secret
 
-    def _find(self) -> Credentials:
-        settings = self._settings
-        places = Places(
-            own_folder(os.environ),
-            os.environ,
-            settings.key,
-            settings.secret,
-            settings.secret_file,
-        )
-        return find(settings.profile, places)
+    def _refused(self, refusal: PhonofsError | None) -> None:
+        """The key in use is not, or is again, one of the account that is mounted."""
+        self.vfs.refuse(refusal)
+        self._kernel_forgets([(ROOT, entry.name) for entry in self._catalogue.children(ROOT)])
 
     # what changes
 
@@ -206,15 +302,16 @@ class House:
             elif change.content:
                 self._reader.withdraw(record.region, record.id, but=record.fingerprint)
                 self._cache.forget(record.region, record.id, but=record.fingerprint)
-        self._settled(changes)
         self._tell_kernel(changes)
-        self._events.send([_event(one) for one in changes if one.kind != LISTED])
+        if self._admission.refusal is None:
+            self._events.send([_event(one) for one in changes if one.kind != LISTED])
+        self._settled(changes)
 
     async def _restore(self, region: str, id: str, days: int) -> None:
         """Ask the service for an archived object, and remember that it is waited for."""
         await self._client.restore(region, id, days)
         self._restores.asked(region, [id], time.time())
-        self._catalogue.remember(RESTORES, self._restores.note())
+        self._note_restores()
 
     def _shows(self, region: str, id: str) -> bool:
         return self._catalogue.find(region, id) is not None
@@ -233,7 +330,14 @@ class House:
     def _settled(self, changes: Sequence[Change]) -> None:
         """What came back, or went for good, is no longer waited for."""
         if self._restores.settle((change.kind, change.record) for change in changes):
+            self._note_restores()
+
+    def _note_restores(self) -> None:
+        """Keep what is waited for; a disk that fails takes nothing else with it."""
+        try:
             self._catalogue.remember(RESTORES, self._restores.note())
+        except CatalogueError as error:
+            log.warning("what was asked back is not noted: %s", error)
 
     def _resized(self, ino: int, size: int) -> None:
         """The real length of a content differs from what its record says."""
@@ -247,13 +351,20 @@ class House:
 
     def condition(self) -> str:
         """How the mount is, in one line: what is wrong, or what is known."""
+        if self._admission.refusal is not None:
+            return f"nothing is served: {self._admission.refusal}"
         token = self._keeper.statistics()
         if token["error"] and not token["valid"]:
             return f"no token: {token['error']}; what is cached goes on working"
+        if trouble := self._follower.local_trouble():
+            return f"changes cannot be noted: {trouble}"
         followed: Any = self._follower.statistics()["followed"]
         if away := [region for region, seen in followed.items() if seen["failures"]]:
             return f"no news from {', '.join(away)}: the service cannot be asked"
-        return f"mounted, {self._catalogue.totals()[0]:,} objects known"
+        count = self._catalogue.totals()[0]
+        known = f"mounted, {count:,} {'object' if count == 1 else 'objects'} known"
+        to_come = self._regions_to_come
+        return f"{known}; {_to_come(to_come)}" if to_come else known
 
     def status(self) -> dict[str, object]:
         """All gauges and counts, as ``phonofs status --json`` prints them."""
@@ -272,6 +383,7 @@ class House:
                 "objects": objects,
                 "bytes": size,
                 "regions": self._catalogue.regions(),
+                "regions_to_come": list(self._regions_to_come),
                 **self._follower.statistics(),
             },
             "restores": self._restores.statistics(),
@@ -288,6 +400,13 @@ def _metrics(address: str | None, status: Statistics) -> "Metrics | None":
     from phonofs.metrics import Metrics  # a mount without them starts 20 ms sooner
 
     return Metrics(address, status)
+
+
+def _to_come(regions: Sequence[str]) -> str:
+    """What to say of regions that are not shown yet."""
+    names = ", ".join(regions)
+    what = f"the region {names} is" if len(regions) == 1 else f"the regions {names} are"
+    return f"{what} shown after the next mount, which moves the years below a folder a region"
 
 
 def _since_boot_s() -> float:
@@ -330,32 +449,64 @@ def runtime_folder() -> Path:
     return (own if own.is_dir() else Path(tempfile.gettempdir())) / f"phonofs-{os.getuid()}"
 
 
+async def _found(settings: Settings) -> Credentials:
+    """Key and secret as they are kept now. Raises UsageError."""
+    places = Places(
+        own_folder(os.environ),
+        os.environ,
+        settings.key,
+        settings.secret,
+        settings.secret_file,
+    )
+    look = partial(find, settings.profile, places)
+    with trio.move_on_after(CREDENTIALS_S):
+        return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+    raise UsageError("the key and the secret could not be read: is the keyring locked?")
+
+
 @asynccontextmanager
 async def build(settings: Settings, mountpoint: str) -> AsyncIterator[House]:
-    """Open the cache, the catalogue and the way to the service; close them in reverse."""
+    """Find out which account it is, then open its cache and its catalogue; close them in reverse.
+
+    The service is asked only where what lies in the cache folder may be another account's.
+    """
     key = await trio.to_thread.run_sync(cache_key, settings.profile, settings.cache_encrypt)
-    cache = Cache.open(
-        settings.cache_dir,
-        size_bytes=settings.cache_size,
-        min_free_bytes=settings.cache_min_free,
-        cipher=Cipher(key) if key is not None else None,
-    )
-    try:
-        catalogue = await trio.to_thread.run_sync(
-            Catalogue.open, settings.cache_dir / CATALOGUE_NAME, settings
-        )
-        try:
-            async with Transport(
+    cipher = Cipher(key) if key is not None else None
+    async with AsyncExitStack() as stack:
+        accounts = await trio.to_thread.run_sync(Accounts.open, settings.cache_dir)
+        stack.callback(accounts.close)
+        transport = await stack.enter_async_context(
+            Transport(
                 settings.api_url,
                 max_connections=settings.max_connections,
                 timeout_s=settings.timeout,
-            ) as transport:
-                house = House(
-                    settings, mountpoint, catalogue=catalogue, cache=cache, transport=transport
-                )
-                yield house
-                house.remember()
-        finally:
-            catalogue.close()
-    finally:
-        cache.close()
+            )
+        )
+        learn = partial(customers_of, transport, settings)
+        chosen = await choose(accounts, settings, await _found(settings), learn)
+        account, home = chosen.account, accounts.home(chosen.account)
+        cache = Cache.open(
+            home,
+            size_bytes=settings.cache_size,
+            min_free_bytes=settings.cache_min_free,
+            cipher=cipher,
+            set_aside=await trio.to_thread.run_sync(accounts.set_aside, account),
+        )
+        stack.callback(cache.close)
+        catalogue = await trio.to_thread.run_sync(Catalogue.open, home / CATALOGUE, settings)
+        stack.callback(catalogue.close)
+        admission = Admission(
+            accounts, account, settings.api_url, learn, lambda: catalogue.customers
+        )
+        house = House(
+            settings,
+            mountpoint,
+            catalogue=catalogue,
+            cache=cache,
+            transport=transport,
+            admission=admission,
+            note=chosen.note,
+        )
+        yield house
+        house.remember()
+        accounts.end(account, catalogue.customers, cache.own_bytes)

@@ -42,6 +42,7 @@ class Record(msgspec.Struct, frozen=True):
     checksum    MD5 as 32 hex digits, or an S3 multipart ETag ``…-N``, or empty; lower case
     tags        key to value; of a repeated key the last value counts
     source      the record's own JSON text, as it came (mended where it was not valid JSON)
+    customer    ``customerId``, whose object it is; empty where the record does not say
     """
 
     id: str
@@ -56,6 +57,7 @@ class Record(msgspec.Struct, frozen=True):
     checksum: str
     tags: dict[str, str]
     source: bytes
+    customer: str = ""
 
     @property
     def fingerprint(self) -> str:

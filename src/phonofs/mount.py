@@ -82,32 +82,40 @@ def serve(plan: MountPlan) -> None:
 
 async def _serve(plan: MountPlan) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with build(plan.settings, shown(plan.mountpoint)) as house:
-            callers = Callers(plan.settings.read_deadline + MARGIN_S)
-            notifier = KernelNotifier()
-            operations = Operations(house.vfs, callers, _ownership(plan.settings), notifier.store)
-            house.attach(operations.statistics, notifier.tell)
-            async with trio.open_nursery() as nursery:
-                session = _Session(plan, operations)
-                nursery.start_soon(_obey, signals, house, session, nursery.cancel_scope)
-                for name, task in house.tasks():
+        async with trio.open_nursery() as nursery:
+            life = _Life(nursery.cancel_scope)
+            nursery.start_soon(_obey, signals, life)
+            await _live(plan, life)
+            nursery.cancel_scope.cancel()
+    life.raise_if_stopped(plan.mountpoint)
+
+
+async def _live(plan: MountPlan, life: "_Life") -> None:
+    async with build(plan.settings, shown(plan.mountpoint)) as house:
+        life.house = house
+        callers = Callers(plan.settings.read_deadline + MARGIN_S)
+        notifier = KernelNotifier()
+        operations = Operations(house.vfs, callers, _ownership(plan.settings), notifier.store)
+        house.attach(
+            operations.statistics,
+            notifier.tell,
+            lambda entries: notifier.forget(entries, operations.open_inodes()),
+        )
+        async with trio.open_nursery() as nursery:
+            session = life.session = _Session(plan, operations)
+            for name, task in house.tasks():
+                await nursery.start(keep_running, name, task)
+            note = await house.connect()
+            for name, task in house.later_tasks():
+                await nursery.start(keep_running, name, task)
+            await nursery.start(keep_running, "the look at who waits", callers.run)
+            async with session.mounted(nursery):
+                await nursery.start(keep_running, "the kernel notifier", notifier.run)
+                await _announce(plan, note)
+                for name, task in _for_systemd(plan, house):
                     await nursery.start(keep_running, name, task)
-                note = await house.connect()
-                for name, task in house.later_tasks():
-                    await nursery.start(keep_running, name, task)
-                await nursery.start(keep_running, "the look at who waits", callers.run)
-                async with session.mounted(nursery):
-                    await nursery.start(keep_running, "the kernel notifier", notifier.run)
-                    await _announce(plan, note)
-                    for name, task in _for_systemd(plan, house):
-                        await nursery.start(keep_running, name, task)
-                    await session.over()
-                nursery.cancel_scope.cancel()
-    if session.stopped_by == signal.SIGINT:
-        raise KeyboardInterrupt
-    if session.stopped_by is not None:
-        name = signal.Signals(session.stopped_by).name
-        raise MountFailed(f"{plan.mountpoint}: stopped by {name} before it was mounted")
+                await session.over()
+            nursery.cancel_scope.cancel()
 
 
 async def _announce(plan: MountPlan, note: str) -> None:
@@ -135,22 +143,44 @@ def _for_systemd(plan: MountPlan, house: House) -> list[tuple[str, Task]]:
     return tasks
 
 
-async def _obey(
-    signals: AsyncIterator[int], house: House, session: "_Session", scope: trio.CancelScope
-) -> None:
+@dataclass(slots=True)
+class _Life:
+    """What a signal acts on: ``scope`` is all of it, the others are there once they are made."""
+
+    scope: trio.CancelScope
+    house: House | None = None
+    session: "_Session | None" = None
+    stopped_by: int | None = None
+
+    def stop(self, number: int) -> None:
+        """End it at once on a signal: it is still starting, or the signal came twice."""
+        if self.session is None or not self.session.serving:
+            self.stopped_by = number
+        self.scope.cancel()
+
+    def raise_if_stopped(self, mountpoint: str) -> None:
+        """Raise KeyboardInterrupt or MountFailed if a signal came before it was mounted."""
+        if self.stopped_by == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.stopped_by is not None:
+            name = signal.Signals(self.stopped_by).name
+            raise MountFailed(f"{mountpoint}: stopped by {name} before it was mounted")
+
+
+async def _obey(signals: AsyncIterator[int], life: _Life) -> None:
     """SIGTERM and SIGINT end the mount, SIGHUP has the credentials read again."""
     async for number in signals:
+        session = life.session
         if number == signal.SIGHUP:
             log.info("reading the credentials again")
-            house.read_credentials_again()
-        elif session.serving and not session.asked.is_set():
+            if life.house is not None:
+                life.house.read_credentials_again()
+        elif session is not None and session.serving and not session.asked.is_set():
             log.info("stopping on %s", signal.Signals(number).name)
             notify("STOPPING=1")
             session.asked.set()
         else:  # still starting, or in a hurry
-            if not session.serving:
-                session.stopped_by = number
-            scope.cancel()
+            life.stop(number)
 
 
 class _Session:
@@ -158,7 +188,6 @@ class _Session:
 
     _mount      the mount in the kernel's table; None before it is made, and where it was handed
                 over: whoever made that one takes it down
-    stopped_by  the signal that ended everything before there was a mount
     """
 
     def __init__(self, plan: MountPlan, operations: Operations) -> None:
@@ -170,7 +199,6 @@ class _Session:
         self._mount: Mounted | None = None
         self._unmounted = False
         self.serving = False
-        self.stopped_by: int | None = None
         self.asked = trio.Event()
 
     @asynccontextmanager

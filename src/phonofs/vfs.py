@@ -7,6 +7,7 @@ only ``async`` methods may wait, and for nothing but the bytes or the listing th
 Errors are those of :mod:`phonofs.errors`.
 """
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,15 @@ from typing import Protocol
 import msgspec
 
 from phonofs.catalogue.store import Catalogue, Entry
-from phonofs.errors import Archived, IsAFolder, NoSuchAttribute, NoSuchName, NotAFolder, StaleInode
+from phonofs.errors import (
+    Archived,
+    IsAFolder,
+    NoSuchAttribute,
+    NoSuchName,
+    NotAFolder,
+    PhonofsError,
+    StaleInode,
+)
 from phonofs.model import Record, State
 from phonofs.reader.handle import Handle
 from phonofs.reader.reader import Reader
@@ -86,11 +95,24 @@ class Vfs:
         self._reader = reader
         self._cached_bytes = cached_bytes
         self._status = status
+        self._refusal: PhonofsError | None = None
+
+    # whose it is
+
+    def refuse(self, refusal: PhonofsError | None) -> None:
+        """Answer everything with this error from now on, but for the root itself; None: no more."""
+        self._refusal = refusal
+
+    def check(self) -> None:
+        """Raise the error that everything is answered with, if there is one."""
+        if self._refusal is not None:
+            raise copy.copy(self._refusal)  # a raised one gathers the tracebacks of all
 
     # names and attributes
 
     async def lookup(self, parent: int, name: str) -> Entry:
         """The entry ``name`` of a folder; asks the service only where it was never listed."""
+        self.check()
         entry = self._catalogue.lookup(parent, name)
         if entry is None and not name.startswith(".") and self._lister.needs(parent):
             await self._lister.find(parent, name)
@@ -101,6 +123,8 @@ class Vfs:
 
     def entry(self, ino: int) -> Entry:
         """The attributes of a file or folder."""
+        if ino != ROOT:
+            self.check()
         entry = self._catalogue.entry(ino)
         if entry is None:
             raise StaleInode(f"inode {ino} is not in the tree any more")
@@ -112,6 +136,8 @@ class Vfs:
 
     def usage(self) -> Usage:
         """Known objects and bytes, from memory."""
+        if self._refusal is not None:
+            return Usage(0, 0)
         return Usage(*self._catalogue.totals())
 
     # folders
@@ -125,12 +151,14 @@ class Vfs:
 
         ``pid`` is the process that lists, 0 where it isn't known.
         """
+        self.check()
         if not self.entry(ino).folder:
             raise NotAFolder(f"inode {ino} is a file")
         needs = self._lister.needs(ino)
         self._lister.opened(ino)
         if needs:
             await self._lister.list(ino)
+            self.check()
         entries = self._catalogue.children(ino)
         if pid and entries and not entries[0].folder:
             self._reader.listed(pid, (entries[0].ino, min(entry.ino for entry in entries)))
@@ -144,6 +172,7 @@ class Vfs:
         ``pid`` is the process that opens, 0 where it isn't known: who reads one file of a
         folder after another finds the next ones on their way.
         """
+        self.check()
         if is_folder(ino) and self.entry(ino).folder:
             raise IsAFolder(f"inode {ino} is a folder")
         try:
@@ -159,19 +188,25 @@ class Vfs:
 
     def read_now(self, handle: Handle, offset: int, size: int) -> bytes | None:
         """Bytes that can be had without waiting, else None. See :meth:`read`."""
+        self.check()
         return self._reader.read_now(handle, offset, size)
 
     def lend_now(self, handle: Handle, offset: int, size: int) -> bytes | memoryview | None:
         """The same without a copy where there are many: to be used up before anything else."""
+        self.check()
         return self._reader.lend_now(handle, offset, size)
 
     def peek(self, handle: Handle, offset: int, size: int) -> bytes | None:
         """Checked bytes that are there, not counted as read; None where one would wait."""
+        self.check()
         return self._reader.peek(handle, offset, size)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Exactly ``min(size, file size - offset)`` bytes, or an error."""
-        return await self._reader.read(handle, offset, size)
+        self.check()
+        data = await self._reader.read(handle, offset, size)
+        self.check()
+        return data
 
     def release(self, handle: Handle) -> None:
         """Close a file. What is on its way for nobody else ends soon after."""

@@ -23,7 +23,7 @@ from phonofs.demo.faults import Faults, plan
 from phonofs.demo.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.demo.server import serve
 from phonofs.demo.service import Service
-from phonofs.errors import PhonofsError, Unavailable
+from phonofs.errors import CatalogueError, PhonofsError, Unavailable
 from phonofs.house import House, build
 from phonofs.supervise import keep_running
 from phonofs.tree.layout import ROOT
@@ -107,7 +107,7 @@ class Scene:
     async def tree(self) -> dict[str, int]:
         """The same as :meth:`walk`, with the patience that a busy machine needs."""
         for _ in range(PATIENCE):
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(Unavailable, CatalogueError):
                 return await self.walk()
         return await self.walk()
 

@@ -167,7 +167,7 @@ def _reads(path) -> bool:
 
 
 def test_each_region_is_a_folder_when_there_is_more_than_one(tmp_path):
-    """Two regions, two folders; the question is asked once and not again after a remount."""
+    """Two regions, two folders; they are asked for at each mount."""
     account = ListedAccount(
         [
             flat_item("a", 10, NOON_MS),
@@ -182,7 +182,79 @@ def test_each_region_is_a_folder_when_there_is_more_than_one(tmp_path):
                     "2026"
                 ] * 2
                 mount.stop()
-        assert stand_in.service.counters.requests["regions"] == 1
+        assert stand_in.service.counters.requests["regions"] == 2
+
+
+def status_of(mount: Mount) -> dict:
+    return json.loads(os.getxattr(mount.point, "user.phonofs.status"))
+
+
+def test_a_region_that_comes_later_is_shown_at_the_next_mount(tmp_path):
+    """Its years would move the others below a folder: till then status and the log say it."""
+    account = ListedAccount([flat_item("a", 10, NOON_MS)])
+    with standing(account) as stand_in:
+        with mounted(stand_in.url, tmp_path) as mount:
+            assert os.listdir(mount.point) == ["2026"]
+            account.put(flat_item("b", 10, NOON_MS, region="ca"))
+            mount.process.send_signal(signal.SIGHUP)
+            until(lambda: status_of(mount)["catalogue"]["regions_to_come"] == ["ca"])
+            assert "region ca" in status_of(mount)["condition"]
+            until(lambda: "region ca" in mount.log_text())
+            assert os.listdir(mount.point) == ["2026"]
+            mount.stop()
+        stand_in.stop()
+        with mounted(stand_in.url, tmp_path) as mount:  # what was found out is not forgotten
+            assert sorted(os.listdir(mount.point)) == ["ca", "us-east"]
+            mount.stop()
+        stand_in.start()
+        with mounted(stand_in.url, tmp_path) as mount:
+            assert sorted(os.listdir(mount.point)) == ["ca", "us-east"]
+            assert len(files(mount.point)) == 2
+            mount.stop()
+
+
+def test_a_third_region_is_shown_while_mounted(tmp_path):
+    """Where regions are folders already, nothing moves: it is there, listed and followed."""
+    account = ListedAccount([flat_item("a", 9, NOON_MS), flat_item("b", 9, NOON_MS, region="uk")])
+    with (
+        standing(account) as stand_in,
+        mounted(stand_in.url, tmp_path, poll_interval="0.2s") as mount,
+    ):
+        assert len(files(mount.point)) == 2
+        account.put(flat_item("c", 9, NOON_MS, region="ca"))
+        mount.process.send_signal(signal.SIGHUP)
+        until(lambda: sorted(os.listdir(mount.point)) == ["ca", "uk", "us-east"])
+        assert len(files(mount.point / "ca")) == 1
+        now_ms = stand_in.service.now_ms()
+        account.put(flat_item("d", 9, now_ms, updated_ms=now_ms, region="ca"))
+        until(lambda: len(files(mount.point / "ca")) == 2)
+
+
+def test_configured_regions_are_not_taken_for_the_accounts(tmp_path):
+    """Once `regions` is not set any more, the service's own are shown; also while it is away."""
+    account = ListedAccount([flat_item("a", 9, NOON_MS), flat_item("b", 9, NOON_MS, region="uk")])
+    with standing(account) as stand_in:
+        for regions, shown in [("uk", ["2026"]), ("", ["uk", "us-east"]), ("uk", ["2026"])]:
+            with mounted(stand_in.url, tmp_path, regions=regions) as mount:
+                assert sorted(os.listdir(mount.point)) == shown
+                mount.stop()
+        stand_in.stop()
+        with mounted(stand_in.url, tmp_path) as mount:
+            assert sorted(os.listdir(mount.point)) == ["uk", "us-east"]
+            mount.stop()
+
+
+def test_regions_that_cannot_be_asked_for_keep_nobody_waiting(tmp_path):
+    """The known ones are shown, whatever is answered to the question."""
+    account = ListedAccount([flat_item("a", 9, NOON_MS), flat_item("b", 9, NOON_MS, region="uk")])
+    with standing(account) as stand_in:
+        with mounted(stand_in.url, tmp_path) as mount:
+            mount.stop()
+        for fault in ({"fail": "status", "status": 503}, {"fail": "status", "status": 403}):
+            stand_in.faults({"kind": "regions", **fault})
+            with mounted(stand_in.url, tmp_path) as mount:
+                assert sorted(os.listdir(mount.point)) == ["uk", "us-east"]
+                mount.stop()
 
 
 def test_configured_regions_are_not_asked_for(tmp_path):

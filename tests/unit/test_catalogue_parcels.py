@@ -14,7 +14,7 @@ from phonofs.catalogue.placing import Placing
 from phonofs.catalogue.store import Catalogue
 from phonofs.catalogue.words import View
 from phonofs.css.records import parse_record
-from phonofs.errors import Malformed, Unavailable
+from phonofs.errors import CatalogueError, Malformed
 from phonofs.model import Record
 from tests.unit.catalogue_world import HOUR_MS, Settings, check, files, make, ms, opened, uuid
 
@@ -170,7 +170,7 @@ def test_a_failing_disk_takes_no_parcel_in(tmp_path: Path):
     catalogue = opened(tmp_path)
     records = [make(uuid(n), NOON + n * 1000) for n in range(200)]
     catalogue._database.run("PRAGMA max_page_count = 20")
-    with pytest.raises(Unavailable):
+    with pytest.raises(CatalogueError):
         catalogue.take([parcel(records)])
     assert files(catalogue) == []
     assert catalogue.totals() == (0, 0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import sqlite3
 import stat
 import struct
@@ -13,11 +14,12 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import trio
 
 from phonofs.catalogue.packing import pack, unpack
 from phonofs.catalogue.schema import MIGRATIONS
 from phonofs.catalogue.store import Catalogue
-from phonofs.errors import Malformed, NoSuchName, Unavailable, UsageError
+from phonofs.errors import CatalogueError, Malformed, NoSuchName, UsageError
 from phonofs.ranges import Ranges
 from phonofs.tree.layout import FIRST_OBJECT_INO, ROOT
 from tests.unit.catalogue_world import (
@@ -569,6 +571,12 @@ def test_another_programs_database_is_not_taken_for_ours(tmp_path: Path):
         opened(tmp_path)
 
 
+def unreplaced(file: sqlite3.Connection) -> None:
+    """As before schema 5."""
+    for column in ("replaced", "content"):
+        file.execute(f"ALTER TABLE object DROP COLUMN {column}")
+
+
 def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
     """A catalogue written by schema 1 shows the same tree under the newest one."""
     catalogue = opened(tmp_path)
@@ -578,6 +586,7 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
     file = sqlite3.connect(tmp_path / "catalogue.sqlite", isolation_level=None)
     file.execute("DROP INDEX object_ranked")
     file.execute("DROP TABLE sheaf")
+    unreplaced(file)
     file.execute("PRAGMA user_version = 1")
     file.close()
     catalogue = opened(tmp_path)
@@ -586,7 +595,7 @@ def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
     assert len(catalogue.apply([gone])) == 2
     catalogue.close()
     file = sqlite3.connect(tmp_path / "catalogue.sqlite")
-    assert file.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS) == 4
+    assert file.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS) == 5
 
 
 def test_records_packed_together_by_schema_3_are_read_and_blanked(tmp_path: Path):
@@ -605,6 +614,7 @@ def test_records_packed_together_by_schema_3_are_read_and_blanked(tmp_path: Path
     file.execute("DROP TABLE sheaf")
     file.execute("CREATE TABLE sheaf (ino INTEGER PRIMARY KEY, text BLOB NOT NULL)")
     file.execute("INSERT INTO sheaf (ino, text) VALUES (?, ?)", (number, text))
+    unreplaced(file)
     file.execute("PRAGMA user_version = 3")
     file.close()
     catalogue = opened(tmp_path)
@@ -662,7 +672,7 @@ def test_damage_found_in_use_is_an_error_and_looked_at_next_time(tmp_path: Path,
     catalogue._database.run("PRAGMA wal_checkpoint(TRUNCATE)")
     numbers = [entry.ino for entry in catalogue.children(at(catalogue, DAY))]
     damaged("pages", tmp_path / "catalogue.sqlite")
-    with pytest.raises(Unavailable, match=r"is damaged .* mount again"):
+    with pytest.raises(CatalogueError, match=r"is damaged .* mount again"):
         _ = [catalogue.record(ino) for ino in numbers]
     catalogue.close()
     assert files(opened(tmp_path)) == []
@@ -704,7 +714,7 @@ def test_a_size_that_cannot_be_noted_is_only_said(tmp_path: Path, expected_log):
     catalogue.apply([make("one-1111", NOON, size=10)])
 
     def full(sql: str, *values: object) -> None:
-        raise Unavailable("disk full")
+        raise CatalogueError("disk full")
 
     catalogue._database.run = full
     assert catalogue.set_size(only(catalogue), 12) == []
@@ -726,9 +736,9 @@ def test_a_day_read_again_is_as_it_is_now(tmp_path: Path):
         with catalogue._database.transaction():
             catalogue._database.run("UPDATE object SET size = 99")
             assert [entry.size for entry in catalogue.children(day)] == [99]
-            raise Unavailable("disk full")
+            raise CatalogueError("disk full")
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(CatalogueError):
         taken_back()
     assert [entry.size for entry in catalogue.children(day)] == [12]
     catalogue.apply([make("new-3333", NOON, agentName="Zoe")])
@@ -755,13 +765,13 @@ def test_a_failing_disk_takes_nothing_in_by_halves(tmp_path: Path):
 
         def run(sql: str, *values: object, fail_at=fail_at, calls=calls) -> None:
             if not sql.startswith("ROLLBACK") and next(calls) == fail_at:
-                raise Unavailable("disk full")
+                raise CatalogueError("disk full")
             real(sql, *values)
 
         catalogue._database.run = run
         try:
             catalogue.apply([make(uuid(n), "2024-10-01") for n in range(3)])
-        except Unavailable:
+        except CatalogueError:
             catalogue._database.run = real
             assert (tree(catalogue), catalogue.totals()) == before
             check(catalogue)
@@ -841,3 +851,81 @@ def measured(do) -> float:
     start = time.process_time()
     do()
     return time.process_time() - start
+
+
+def mtime(catalogue) -> int:
+    return catalogue.entry(only(catalogue)).mtime_ms
+
+
+def test_the_mtime_follows_once_the_content_was_replaced(tmp_path: Path):
+    """createdTime until then, updatedTime from then on; withdrawn and back with the same content
+    is no replacement, with another one it is; a rebuild keeps it."""
+    catalogue = opened(tmp_path)
+    catalogue.apply([make("one-1111", NOON, checksum="a" * 32)])
+    catalogue.apply([make("one-1111", NOON, checksum="a" * 32, updated="2024-09-18", callId="7")])
+    assert mtime(catalogue) == ms(NOON)
+    catalogue.apply([make("one-1111", NOON, updated="2024-09-19", state="REVOKED")])
+    catalogue.apply([make("one-1111", NOON, checksum="a" * 32, updated="2024-09-20")])
+    assert mtime(catalogue) == ms(NOON)
+    gone = catalogue.known_objects("us-east", ms("2024-09-17"), ms("2024-09-18"))
+    catalogue.reconcile(gone, set(), ms("2024-09-21"))
+    catalogue.apply([make("one-1111", NOON, checksum="b" * 32, updated="2024-09-22")])
+    assert mtime(catalogue) == ms("2024-09-22")
+    catalogue.apply([make("one-1111", NOON, checksum="b" * 32, updated="2024-09-23", callId="8")])
+    catalogue.close()
+    catalogue = opened(tmp_path, timezone="Asia/Tokyo")
+    assert mtime(catalogue) == ms("2024-09-23")
+
+
+def test_reconciling_a_day_asks_for_many_rows_at_once(tmp_path: Path, monkeypatch):
+    """A statement for each object known before would hold the event loop up."""
+    statements: list[str] = []
+    connect = sqlite3.connect
+
+    def traced(*words, **options):
+        connection = connect(*words, **options)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    catalogue = opened(tmp_path)
+    catalogue.apply([make(uuid(n), ms(NOON) + 1000 * n) for n in range(2000)])
+    before = catalogue.known_objects("us-east", ms("2024-09-17"), ms("2024-09-18"))
+    seen = {uuid(n) for n in range(1, 2000)}
+    statements.clear()
+    (gone,) = catalogue.reconcile(before, seen, ms("2024-09-18"))
+    assert gone.record.id == uuid(0)
+    assert len(statements) < 50
+    check(catalogue)
+
+
+def test_two_of_one_name_go_with_one_listing(tmp_path: Path):
+    """The one that waited for the plain name gets it, and goes too; the third keeps it."""
+    catalogue = opened(tmp_path)
+    catalogue.apply([make(f"samesame-{n}", NOON) for n in range(3)])
+    plain = min(files(catalogue), key=len)
+    before = catalogue.known_objects("us-east", ms("2024-09-17"), ms("2024-09-18"))
+    catalogue.reconcile(before, {"samesame-2"}, ms("2024-09-18"))
+    assert catalogue.record(only(catalogue)).id == "samesame-2"
+    assert files(catalogue) == [plain]
+    check(catalogue)
+
+
+async def test_what_is_written_is_brought_in_by_a_thread(tmp_path: Path):
+    """A commit never writes the file itself, which syncs the disk twice: that is a thread's work
+    while the event loop goes on with the catalogue."""
+    catalogue = opened(tmp_path)
+    path = tmp_path / "catalogue.sqlite"
+    for n in range(300):
+        noise = random.Random(n).randbytes(60_000).hex()
+        catalogue.apply([make(uuid(n), ms(NOON) + 1000 * n, noise=noise)])
+    assert path.with_name("catalogue.sqlite-wal").stat().st_size > 20 << 20
+    assert path.stat().st_size < 1 << 20
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, catalogue.checkpoint)
+        catalogue.apply([make("meanwhile", NOON)])
+    assert path.stat().st_size > 15 << 20
+    check(catalogue)
+    catalogue.close()
+    catalogue = opened(tmp_path)
+    assert len(files(catalogue)) == 301

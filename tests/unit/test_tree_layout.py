@@ -126,6 +126,7 @@ def test_odd_names_are_no_folders(name):
     assert named(Folder(0, 2024), "2024-13") is None
     assert named(Folder(0, 2024), "2023-12") is None
     assert named(Folder(0, 2023, 2), "2023-02-29") is None
+    assert named(Folder(0, 2023, 2), "2023-2-2-2") is None
 
 
 @given(ZONES, st.dates(date(1990, 1, 1), date(2040, 1, 1)))

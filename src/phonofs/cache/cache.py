@@ -20,6 +20,7 @@ from pathlib import Path
 from cachetools import LRUCache
 
 from phonofs.cache import audit, janitor
+from phonofs.cache.accounts import SetAside
 from phonofs.cache.blob import Blob
 from phonofs.cache.blocks import bytes_of
 from phonofs.cache.checking import seal_now
@@ -70,7 +71,15 @@ class Cache:
     every file on disk has a row, which is there first.
     """
 
-    def __init__(self, disk: Disk | None, *, size_bytes: int, min_free_bytes: int) -> None:
+    def __init__(
+        self,
+        disk: Disk | None,
+        *,
+        size_bytes: int,
+        min_free_bytes: int,
+        set_aside: SetAside | None = None,
+    ) -> None:
+        self.set_aside = set_aside
         self.leaving: dict[bytes, Blob] = {}
         self.ground = Ground(
             disk,
@@ -79,6 +88,8 @@ class Cache:
             evict=self.evict,
             start_empty=self._start_empty,
         )
+        if disk is not None:
+            self.ground.room.used += self._aside_bytes
         self._open: dict[bytes, Blob] = {}
         self._resting: LRUCache[bytes, Blob] = LRUCache(RESTING)
         self._evictions = 0
@@ -86,7 +97,13 @@ class Cache:
 
     @classmethod
     def open(
-        cls, folder: Path, *, size_bytes: int, min_free_bytes: int, cipher: Cipher | None = None
+        cls,
+        folder: Path,
+        *,
+        size_bytes: int,
+        min_free_bytes: int,
+        cipher: Cipher | None = None,
+        set_aside: SetAside | None = None,
     ) -> "Cache":
         """Open the cache in ``folder``, which is made where it lacks.
 
@@ -94,8 +111,11 @@ class Cache:
         what an earlier run left there is removed. Where the disk itself is in trouble, all goes
         to memory, and the log says so. With a ``cipher`` content is encrypted on disk; what was
         written with another one, or with none, is removed. So is everything if the index is
-        damaged or lost.
+        damaged or lost. ``set_aside``, which other accounts left on the same disk, counts too, and
+        goes before anything of this cache.
         """
+        if set_aside is not None:
+            set_aside.protect(cipher.mark if cipher else 0, disk=bool(size_bytes))
         disk, failure = None, None
         try:
             if size_bytes:
@@ -104,7 +124,7 @@ class Cache:
                 remove_content(folder)
         except (OSError, sqlite3.Error) as error:
             failure = error
-        cache = cls(disk, size_bytes=size_bytes, min_free_bytes=min_free_bytes)
+        cache = cls(disk, size_bytes=size_bytes, min_free_bytes=min_free_bytes, set_aside=set_aside)
         if failure is not None:
             cache._again = partial(Disk.open, folder, size_bytes, cipher) if size_bytes else None
             cache.ground.health.still_bad(failure, cache.ground.now())
@@ -193,8 +213,11 @@ class Cache:
     # Eviction and forgetting
 
     def evict(self, n: int) -> int:
-        """Remove unused objects of at least ``n`` bytes, the least recently used first."""
-        freed = self._evict(n, sys.maxsize, aside=False)
+        """Remove unused objects of at least ``n`` bytes, the least recently used first; before
+        them what other accounts left.
+        """
+        aside = self.set_aside.evict(n) if self.set_aside is not None else 0
+        freed = aside + self._evict(n - aside, sys.maxsize, aside=False)
         self.ground.give(freed)
         return freed
 
@@ -334,8 +357,8 @@ class Cache:
         for stock in kept.values():
             stock.changed()
         charged = sum(stock.disk.charge for stock in kept.values() if stock.disk)
-        disk.gone_bytes = max(0, self.ground.room.used - charged)
-        self.ground.room.used = charged + disk.gone_bytes
+        disk.gone_bytes = max(0, self.ground.room.used - charged - self._aside_bytes)
+        self.ground.room.used = charged + disk.gone_bytes + self._aside_bytes
 
     # For the janitor
 
@@ -344,6 +367,7 @@ class Cache:
         if self._again is None or self.ground.disk is not None:
             return
         self.ground.use(self._again())
+        self.ground.room.used += self._aside_bytes
         self._again = None
         for key in self._open:  # they are in memory; what an earlier run left of them is not
             row = self.ground.asked(lambda index, key=key: index.row(key))  # type: ignore[misc]
@@ -417,9 +441,21 @@ class Cache:
             used += (held.charge if held else 0) - (row.charge if row else 0)
             if held is not None:
                 blob.stock.changed()
-        self.ground.room.used = used + disk.gone_bytes
+        self.ground.room.used = used + disk.gone_bytes + self._aside_bytes
 
     # Looking
+
+    @property
+    def own_bytes(self) -> int | None:
+        """What this cache takes on disk, without what is set aside; None where it has no disk."""
+        if self.ground.disk is None:
+            return None
+        return self.ground.room.used - self._aside_bytes
+
+    @property
+    def _aside_bytes(self) -> int:
+        """What other accounts left."""
+        return self.set_aside.bytes if self.set_aside is not None else 0
 
     def entries(self) -> Iterator[Row]:
         """Every object on disk, the least recently used first; fewer if the index is damaged."""
@@ -442,6 +478,7 @@ class Cache:
             "reason": ground.health.reason or ("" if ground.room.cap else "cache_size is 0"),
             "objects": ground.disk.index.count if ground.disk else 0,
             "disk_bytes": ground.room.used,
+            "set_aside_bytes": self._aside_bytes,
             "cap_bytes": ground.room.cap,
             "memory_bytes": ground.memory_bytes,
             "open": len(self._open),

@@ -2,7 +2,7 @@
 
 ::
 
-    CACHE_DIR/            0700, ours alone
+    CACHE_DIR/            0700, ours alone; of several accounts see ``accounts``
         content/          the only thing below which anything is ever removed
             phonofs-cache the marker, with the version of the layout
             CACHEDIR.TAG  tells backup programs to pass by (bford.info/cachedir)
@@ -36,6 +36,7 @@ _TAG = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
     "# This folder is a cache of phonofs; it can be removed while nothing is mounted.\n"
 )
+_OURS = frozenset({CONTENT, "accounts.json", "catalogue.sqlite"})
 _OURS_FROM_THE_START = frozenset({MARKER, "CACHEDIR.TAG", "lock"})
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
@@ -79,7 +80,7 @@ def claim(path: Path) -> Claim:
     An OSError of the disk (full, read-only, failing) leaves as it is: the caller goes on
     without a cache.
     """
-    folder = _open_own(path)
+    folder = open_own(path)
     try:
         content = _open_content(folder, path)
     finally:
@@ -104,7 +105,8 @@ def holds_cache(path: Path) -> bool:
     return any(os.path.lexists(content / name) for name in (MARKER, "index.sqlite"))
 
 
-def _open_own(path: Path) -> int:
+def open_own(path: Path) -> int:
+    """Make or open a folder that is ours alone; its descriptor. UsageError, OSError as above."""
     _make(path)
     folder = _open_folder(path, None, path)
     try:
@@ -208,7 +210,7 @@ def _others_may_write(found: os.stat_result) -> bool:
 def _tighten(folder: int, path: Path) -> None:
     """Take the rights of others away, but not from a folder that has another use."""
     names = set(os.listdir(folder))
-    if names and CONTENT not in names:
+    if names and names.isdisjoint(_OURS):
         raise UsageError(
             f"the cache folder {path} is open to others and holds other things; "
             "set cache_dir to a folder of its own, or chmod it to 0700"
@@ -227,6 +229,25 @@ def _open_content(folder: int, path: Path) -> int:
         os.close(content)
         raise
     return content
+
+
+def lock_folder(folder: int, path: Path) -> int:
+    """Lock a folder by the file ``lock`` in it, or by itself where the disk takes no file."""
+    try:
+        return _lock(folder, path)
+    except OSError:
+        lock = os.open(".", _FOLDER_FLAGS, dir_fd=folder)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise UsageError(
+            f"another phonofs is using the cache folder {path}; "
+            "unmount it, or give this one a cache_dir of its own"
+        ) from error
+    except OSError:
+        pass  # a file system without locks, which cannot be written either
+    return lock
 
 
 def _lock(content: int, path: Path) -> int:

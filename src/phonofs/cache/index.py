@@ -19,6 +19,7 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from phonofs.cache.blocks import Seals
@@ -395,6 +396,19 @@ def _charge(key: object, charge: object) -> tuple[bytes, int]:
     if not isinstance(charge, int) or charge < 0:
         raise sqlite3.DatabaseError("a charge is not a size")
     return key, charge
+
+
+def mark_of(folder: Path) -> int:
+    """The mark of the cipher in the index of a folder that is not open; -1 where there is none.
+
+    It is SQLite's application id: four bytes at offset 68 of the file (its file format, 1.3).
+    """
+    try:
+        with (folder / NAME).open("rb") as file:
+            head = file.read(72)
+    except OSError:
+        return -1
+    return int.from_bytes(head[68:72], "big") if len(head) == 72 else -1
 
 
 def _row(found: tuple[object, ...]) -> Row:

@@ -128,6 +128,10 @@ async def _evict_ahead(cache: Cache) -> None:
     disk = cache.ground.disk
     if disk is None or not cache.ground.health.on:
         return
+    lacking = cache.ground.room.lacking() - disk.gone_bytes
+    if lacking > 0 and cache.set_aside is not None and cache.set_aside.bytes:
+        freed = await cache.ground.in_thread(partial(cache.set_aside.evict, lacking))
+        cache.ground.give(freed)
     while cache.evict_aside(cache.ground.room.lacking() - disk.gone_bytes, EVICT_STEP):
         await trio.lowlevel.checkpoint()
     if disk.gone_bytes:

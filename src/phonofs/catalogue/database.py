@@ -5,9 +5,13 @@ the event loop only, one call at a time; what happens between BEGIN and COMMIT i
 so that no other task sees half of it.
 """
 
+import errno
+import fcntl
 import logging
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from phonofs.errors import Unavailable, UsageError
+from phonofs.errors import CatalogueError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +30,23 @@ WHOLE_CHECK_BYTES = 32 << 20
 """Up to this size the file is checked through at every opening (40 ms); above it, when it was
 found faulty in use: a gigabyte takes seconds, and the tree must be there at once."""
 
-WAL_PAGES = 4000
-"""16 MiB of changes between two checkpoints: a listed day of 10,000 objects makes 2 or 3."""
-
 MOST_VALUES = 900
 """In one statement: an SQLite before 3.32 takes 999."""
+
+LARGEST_IN_MEMORY = 512 << 20
+"""A catalogue of half a million objects; a larger one is not read into memory."""
+
+_DISK = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO})
+_DISK_SQLITE = frozenset(
+    {
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,  # the file could be opened before: its log cannot be made
+    }
+)
+
+_IN_MEMORY_FOLDER = "/dev/shm"  # noqa: S108 - a folder of our own is made in it, 0700
 
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -39,8 +55,18 @@ class _Damaged(Exception):
     """The file cannot be trusted."""
 
 
+class _NoDisk(Exception):
+    """The disk is full, read-only or failing."""
+
+
 class Database:
-    """The connection. Owns it, the transaction in progress and the mark of a faulty file."""
+    """The connection. Owns it, the transaction in progress and the mark of a faulty file.
+
+    only_in_memory  why nothing is written to the file, as a sentence; empty where it is
+
+    A commit writes to the log alone and never syncs. :meth:`checkpoint` brings the log into the
+    file; it is for a thread. The file is locked with ``flock`` as long as it is open.
+    """
 
     def __init__(self, path: Path, migrations: Sequence[str]) -> None:
         """Open or make ``path``; a damaged file is set aside and made anew.
@@ -50,33 +76,104 @@ class Database:
         """
         self.path = path
         self._suspect = path.with_name(path.name + ".suspect")
+        self.only_in_memory = ""
+        self._lock = -1
         try:
-            self._connection = self._opened(migrations)
+            self._connection = self._opened_or_renewed(migrations)
+        except _NoDisk as error:
+            self._say_in_memory(str(error))
+            self._connection = self._in_memory(migrations, self._content())
+
+    def _opened_or_renewed(self, migrations: Sequence[str]) -> sqlite3.Connection:
+        try:
+            return self._opened(migrations)
         except _Damaged as damage:
-            aside = self._set_aside()
+            try:
+                aside = self._set_aside()
+            except OSError as error:
+                raise _NoDisk(error.strerror) from error
             log.error(
                 "the catalogue %s is damaged (%s); it was set aside as %s and is built anew",
-                path, damage, aside.name,
+                self.path, damage, aside.name,
             )  # fmt: skip
-            self._connection = self._opened(migrations)
+            return self._opened(migrations)
+
+    def leave_disk(self, migrations: Sequence[str], error: Exception) -> None:
+        """Go on in memory, where the disk took what :func:`_probe` writes and no more.
+
+        Raises CatalogueError where there is no memory for it.
+        """
+        content = b""
+        with suppress(sqlite3.Error, MemoryError):
+            content = self._connection.serialize()
+        _close(self._connection)
+        self._say_in_memory(str(error))
+        self._connection = self._in_memory(migrations, _without_log(content))
+
+    def _say_in_memory(self, why: str) -> None:
+        self.only_in_memory = (
+            f"the catalogue {self.path} cannot be written ({why}): what is found out is kept in "
+            "memory, until the next mount"
+        )
+        log.warning("%s", self.only_in_memory)
+
+    def _in_memory(self, migrations: Sequence[str], kept: bytes) -> sqlite3.Connection:
+        """A catalogue in memory, of what the file holds where that is whole."""
+        for content in (kept, b""):
+            connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            try:
+                if content:
+                    connection.deserialize(content)
+                    _check_whole(connection)
+                _migrate(connection, migrations, self.path)
+            except (sqlite3.Error, _Damaged) as error:
+                connection.close()
+                log.warning("the catalogue %s cannot be read: %s", self.path, error)
+                continue
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+        raise CatalogueError(f"there is no memory for the catalogue {self.path}.")
+
+    def _content(self) -> bytes:
+        """The database as one file that needs no log beside it; empty where that cannot be had."""
+        log_file = self.path.with_name(self.path.name + "-wal")
+        try:
+            if not 0 < self.path.stat().st_size <= LARGEST_IN_MEMORY:
+                return b""
+            if _exists(log_file) and log_file.stat().st_size:
+                content = _merged(self.path, log_file)
+            else:
+                content = self.path.read_bytes()
+        except (OSError, sqlite3.Error) as error:
+            log.warning("the catalogue %s cannot be read: %s", self.path, error)
+            return b""
+        return _without_log(content)
 
     def _opened(self, migrations: Sequence[str]) -> sqlite3.Connection:
         connection = None
         try:
             whole = not _exists(self.path.with_name(self.path.name + "-wal"))
-            _make_private(self.path)
+            self._unlock()
+            self._lock = _make_private(self.path)
             connection = sqlite3.connect(
                 self.path, timeout=1.0, isolation_level=None, check_same_thread=False
             )
             self._prepare(connection, whole)
             _migrate(connection, migrations, self.path)
+            _probe(connection)
         except sqlite3.DatabaseError as error:
             _close(connection)
             if _code(error) in _DAMAGE:
                 raise _Damaged(str(error)) from error
+            if _code(error) in _DISK_SQLITE:
+                raise _NoDisk(str(error)) from error
             raise UsageError(_sentence(self.path, error)) from error
         except OSError as error:
             _close(connection)
+            if error.errno in _DISK:
+                raise _NoDisk(error.strerror) from error
             raise UsageError(f"the catalogue {self.path} cannot be opened: {error}.") from error
         except BaseException:
             _close(connection)
@@ -84,13 +181,13 @@ class Database:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection, whole: bool) -> None:
-        """Settings, then the checks. EXCLUSIVE: nobody else, so no waiting for anybody's lock."""
+        """Settings, then the checks."""
         for pragma in (
-            "locking_mode = EXCLUSIVE",
             "journal_mode = WAL",
             "synchronous = NORMAL",
-            f"wal_autocheckpoint = {WAL_PAGES}",
+            "wal_autocheckpoint = 0",  # it syncs, so the event loop must not do it
             "cache_size = -16384",
+            "secure_delete = ON",  # what is withdrawn must not stay readable in a free page
         ):
             connection.execute(f"PRAGMA {pragma}")
         if _number(connection, "application_id") not in (0, APPLICATION_ID):
@@ -100,9 +197,7 @@ class Database:
         if whole and size != pages * page_size:
             raise _Damaged(f"{size} bytes instead of {pages * page_size}")
         if size <= WHOLE_CHECK_BYTES or _exists(self._suspect):
-            answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if answer != "ok":
-                raise _Damaged(str(answer).partition("\n")[0])
+            _check_whole(connection)
         with suppress(FileNotFoundError):
             self._suspect.unlink()
 
@@ -113,6 +208,8 @@ class Database:
                 self.path.with_name(self.path.name + suffix).unlink()
         with suppress(FileNotFoundError):
             self._suspect.unlink()
+        for older in self.path.parent.glob(f"{self.path.name}.damaged-*"):
+            older.unlink(missing_ok=True)  # names and numbers of people: one is enough to look into
         os.replace(self.path, aside)
         return aside
 
@@ -122,7 +219,7 @@ class Database:
         return None if self._connection.in_transaction else self._connection.total_changes
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
-        """All rows of a query. Raises Unavailable where the disk fails."""
+        """All rows of a query. Raises CatalogueError where the disk fails."""
         try:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
@@ -188,29 +285,102 @@ class Database:
         if _code(error) in _DAMAGE:
             with suppress(OSError):
                 self._suspect.touch(mode=0o600)
-            return Unavailable(
+            return CatalogueError(
                 f"the catalogue {self.path} is damaged ({error}); mount again to build it anew."
             )
-        return Unavailable(_sentence(self.path, error))
+        return CatalogueError(_sentence(self.path, error))
+
+    def log_bytes(self) -> int:
+        """How much there is for :meth:`checkpoint` to do."""
+        if self.only_in_memory:
+            return 0
+        with suppress(OSError):
+            return self.path.with_name(self.path.name + "-wal").stat().st_size
+        return 0
+
+    def checkpoint(self) -> None:
+        """Bring the log into the file, beside whatever the event loop does; for a thread.
+
+        Raises CatalogueError where the disk fails.
+        """
+        if self.only_in_memory:
+            return
+        try:
+            connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None)
+            try:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def close(self) -> None:
         """Write everything to the file and let it go."""
         _close(self._connection)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        """Only after SQLite closed the file: to close another descriptor of it gives up the
+        locks that SQLite has (fcntl(2)).
+        """
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _check_whole(connection: sqlite3.Connection) -> None:
+    answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if answer != "ok":
+        raise _Damaged(str(answer).partition("\n")[0])
+
+
+def _probe(connection: sqlite3.Connection) -> None:
+    """Write what is there already: a disk that takes nothing must be known before it is needed."""
+    version = _number(connection, "user_version")
+    connection.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {version}; COMMIT;")
+
+
+def _without_log(content: bytes) -> bytes:
+    """Bytes 18 and 19 say that there is a log (SQLite's file format, 1.3.3); memory has none."""
+    return content[:18] + b"\1\1" + content[20:] if content else b""
+
+
+def _merged(path: Path, log_file: Path) -> bytes:
+    """A database with what is in its log only; made in memory, since the disk takes nothing."""
+    with tempfile.TemporaryDirectory(prefix="phonofs-", dir=_IN_MEMORY_FOLDER) as folder:
+        copy = Path(folder, path.name)
+        shutil.copyfile(path, copy)
+        shutil.copyfile(log_file, copy.with_name(log_file.name))
+        connection = sqlite3.connect(copy)
+        try:
+            connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+        finally:
+            connection.close()
+        return copy.read_bytes()
 
 
 def _exists(path: Path) -> bool:
     return os.path.lexists(path)
 
 
-def _make_private(path: Path) -> None:
-    """0600 in a 0700 folder, whatever the umask; SQLite's side files take the same mode."""
+def _make_private(path: Path) -> int:
+    """0600 in a 0700 folder, whatever the umask; SQLite's side files take the same mode.
+
+    A descriptor that holds the lock of the file. UsageError where another process has it.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
         os.fchmod(descriptor, 0o600)
-    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
         os.close(descriptor)
+        raise UsageError(f"the catalogue {path} is in use by another phonofs.") from error
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Path) -> None:
@@ -243,4 +413,5 @@ def _sentence(path: Path, error: sqlite3.Error) -> str:
 
 def _close(connection: sqlite3.Connection | None) -> None:
     if connection is not None:
-        connection.close()
+        with suppress(sqlite3.Error):  # what is in its log is brought in by the next mount
+            connection.close()

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Hashable
 
 import trio
 
-from phonofs.errors import ServiceError, Unavailable
+from phonofs.errors import CatalogueError, PhonofsError, ServiceError, Unavailable
 from phonofs.urgency import Urgency
 
 log = logging.getLogger(__name__)
@@ -24,10 +24,10 @@ class Flight:
         self.name = name
         self.urgency = Urgency(urgent)
         self.over = trio.Event()
-        self.error: ServiceError | None = None
+        self.error: PhonofsError | None = None
 
     async def wait(self, most_s: float) -> None:
-        """Until it is over. Raises the ServiceError it ended with; Unavailable after ``most_s``
+        """Until it is over. Raises the error it ended with; Unavailable after ``most_s``
         seconds: it goes on, for the next one who asks.
         """
         self.urgency.rise()
@@ -83,7 +83,7 @@ class Flights:
         try:
             await work(flight.urgency)
             flight.error = None
-        except* ServiceError as group:
+        except* (ServiceError, CatalogueError) as group:
             flight.error = _first(group)
             log.debug("listing %s failed: %s", flight.name, flight.error)
         except* Exception:  # the listings of others go on
@@ -93,7 +93,7 @@ class Flights:
             flight.over.set()
 
 
-def _first(group: BaseExceptionGroup[ServiceError]) -> ServiceError:
+def _first(group: BaseExceptionGroup[PhonofsError]) -> PhonofsError:
     """The error to show for several: the first."""
     for error in group.exceptions:
         return _first(error) if isinstance(error, BaseExceptionGroup) else error

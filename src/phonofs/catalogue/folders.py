@@ -114,6 +114,11 @@ class Folders:
         found = ((folder(ino), mtime) for ino, mtime in self._database.rows(sql, above.ino))
         return [(made, mtime) for made, mtime in found if made]
 
+    def count(self, of: Folder) -> int:
+        """How many objects a folder holds, shown or not."""
+        row = self._database.row("SELECT objects FROM folder WHERE ino = ?", of.ino)
+        return int(row[0]) if row else 0
+
     def days_within(self, region: int, first: Folder, last: Folder) -> list[int]:
         """The inode numbers of the days that hold something, ``first`` to ``last``."""
         sql = "SELECT ino FROM folder WHERE ino BETWEEN ? AND ? AND objects > 0 AND ino & 31"

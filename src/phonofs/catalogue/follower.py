@@ -15,7 +15,7 @@ import trio
 from phonofs.catalogue.changes import SWEEP_MS, Changes, newest_plausible
 from phonofs.catalogue.service import Service
 from phonofs.catalogue.store import CHANGED, CREATED, LISTED, Catalogue, Change
-from phonofs.errors import Malformed, ServiceError, Unavailable
+from phonofs.errors import CatalogueError, Malformed, PhonofsError, ServiceError, Unavailable
 from phonofs.model import Query, Record, State
 
 log = logging.getLogger(__name__)
@@ -59,19 +59,24 @@ class Follower:
         self._polls: dict[str, int] = {}
         self._moved: dict[str, float] = {}
         self._worked_s: dict[str, float] = {}
-        self._failing: dict[str, tuple[float, int]] = {}
+        self._failing: dict[str, tuple[float, int, PhonofsError]] = {}
+        self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow every region until cancelled; at once, then every ``poll_interval``."""
-        async with trio.open_nursery() as nursery:
-            if self._interval_s > 0:
-                for region in self._catalogue.regions():
-                    if self._catalogue.progress.watermark(region) is not None:
-                        # What is known is shown at once; the first poll brings the rest.
-                        self._catalogue.progress.set_following(region)
-                    nursery.start_soon(self._follow, region)
+        async with trio.open_nursery() as self._nursery:
+            for region in self._catalogue.regions():
+                self.follow(region)
             task_status.started()
             await trio.sleep_forever()
+
+    def follow(self, region: str) -> None:
+        """Follow a region too, which came while :meth:`run` runs."""
+        if self._interval_s > 0 and self._nursery is not None:
+            if self._catalogue.progress.watermark(region) is not None:
+                # What is known is shown at once; the first poll brings the rest.
+                self._catalogue.progress.set_following(region)
+            self._nursery.start_soon(self._follow, region)
 
     async def _follow(self, region: str) -> None:
         while True:
@@ -82,7 +87,7 @@ class Follower:
         """One poll and its outcome; how long to rest, in seconds."""
         try:
             await self.poll(region)
-        except ServiceError as error:
+        except (ServiceError, CatalogueError) as error:
             self._failed(region, error)
             asked_s = error.retry_after_s if isinstance(error, Unavailable) else None
             return max(min(self._interval_s, RETRY_S), asked_s or 0.0)
@@ -90,7 +95,7 @@ class Follower:
         return self._interval_s
 
     async def poll(self, region: str) -> None:
-        """Ask one region for its changes and apply them. Raises ServiceError."""
+        """Ask one region for its changes and apply them. Raises ServiceError, CatalogueError."""
         if self._catalogue.progress.watermark(region) is None:
             await self._begin(region)
         else:
@@ -161,21 +166,26 @@ class Follower:
 
     # outages
 
-    def _failed(self, region: str, error: ServiceError) -> None:
+    def _failed(self, region: str, error: PhonofsError) -> None:
         """Said once an outage, with the reason."""
-        since_s, count = self._failing.get(region, (trio.current_time(), 0))
-        self._failing[region] = since_s, count + 1
+        since_s, count, _ = self._failing.get(region, (trio.current_time(), 0, error))
+        self._failing[region] = since_s, count + 1, error
         if not count:
             log.warning("changes in %s cannot be followed: %s", region, error)
 
     def _succeeded(self, region: str) -> None:
         self._worked_s[region] = self._now_s()
         if region in self._failing:
-            since_s, count = self._failing.pop(region)
+            since_s, count, _ = self._failing.pop(region)
             away_s = trio.current_time() - since_s
             log.info(
                 "changes in %s are followed again, after %.0f s and %d tries", region, away_s, count
             )
+
+    def local_trouble(self) -> CatalogueError | None:
+        """Why changes that came cannot be noted, if that is so."""
+        errors = (error for _, _, error in self._failing.values())
+        return next((error for error in errors if isinstance(error, CatalogueError)), None)
 
     def statistics(self) -> dict[str, object]:
         """Of each region: the watermark (epoch ms), the last poll that worked, tries in vain."""
@@ -184,7 +194,7 @@ class Follower:
                 region: {
                     "watermark_ms": self._catalogue.progress.watermark(region),
                     "polled_at": self._worked_s.get(region),
-                    "failures": self._failing.get(region, (0.0, 0))[1],
+                    "failures": self._failing[region][1] if region in self._failing else 0,
                 }
                 for region in self._catalogue.regions()
             }

@@ -1,5 +1,6 @@
 """The objects of the catalogue as they are told: new, changed, gone; part of the catalogue."""
 
+import hashlib
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice, repeat
@@ -11,7 +12,7 @@ from phonofs.catalogue.database import Database
 from phonofs.catalogue.folders import Delta
 from phonofs.catalogue.names import Names
 from phonofs.catalogue.parcels import Parcel
-from phonofs.catalogue.rows import COLUMNS, Row, Rows
+from phonofs.catalogue.rows import FIRST_COLUMNS, Row, Rows
 from phonofs.catalogue.sight import Sight
 from phonofs.catalogue.sources import Sources, bound, unbound
 from phonofs.catalogue.words import CHANGED, CREATED, REMOVED, Change
@@ -21,7 +22,7 @@ from phonofs.model import LISTED_STATES, WITHDRAWN_STATES, Record
 MISSING = "MISSING"
 """Our own state of an object that a complete listing did not have; the service has no such."""
 
-_INTO = f"object ({COLUMNS})"
+_INTO = f"object ({FIRST_COLUMNS})"
 
 
 class Objects:
@@ -201,11 +202,14 @@ class Objects:
             self._names.vacate(row, batch)
         if parent is not None:
             name, rank = self._names.free_name(record, parent, row.ino, batch)
+        before = _content_of(old) if old else row.content
+        listed = record.state in LISTED_STATES
+        replaced = row.replaced or (listed and before not in (0, _content_of(record)))
         self._database.run(
             "UPDATE object SET parent = ?, name = ?, rank = ?, size = ?, created_ms = ?,"
-            " updated_ms = ?, state = ?, crc = ? WHERE ino = ?",
+            " updated_ms = ?, state = ?, crc = ?, replaced = ?, content = ? WHERE ino = ?",
             *(parent, name, rank, size, record.created_ms, record.updated_ms),
-            *(record.state, crc, row.ino),
+            *(record.state, crc, int(replaced), 0 if listed else before, row.ino),
         )
         self._keep_source(row.ino, record)
         self._report(row, old, record, parent, name, batch)
@@ -248,8 +252,8 @@ class Objects:
         """Take an object out that a complete listing, at ``when_ms``, did not have."""
         record = self._rows.readable(row)
         self._names.vacate(row, batch)
-        sql = "UPDATE object SET state = ?, crc = 0 WHERE ino = ?"
-        self._database.run(sql, MISSING, row.ino)
+        sql = "UPDATE object SET state = ?, crc = 0, content = ? WHERE ino = ?"
+        self._database.run(sql, MISSING, _content_of(record) if record else 0, row.ino)
         self._sources.remove(row.ino)
         if record is not None:
             self._went(row, msgspec.structs.replace(record, updated_ms=when_ms), batch)
@@ -291,3 +295,9 @@ def _outdated(row: Row, record: Record, crc: int) -> bool:
 def _same_content(old: Record, new: Record) -> bool:
     """Whether the size found out by reading still counts: the service promises the same bytes."""
     return bool(new.checksum) and old.checksum == new.checksum
+
+
+def _content_of(record: Record) -> int:
+    """A hash of the fingerprint of the content, never 0."""
+    digest = hashlib.blake2b(record.fingerprint.encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big") or 1

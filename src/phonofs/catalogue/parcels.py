@@ -27,6 +27,7 @@ class Parcel(msgspec.Struct, array_like=True, gc=False):
     ids      of all records, in the order given
     count, last, total  as in ``model.Page``
     newest_ms  the latest ``updatedTime``
+    customers  whose objects they are, each once
     head     the text of the first record: pages overlap by one, so it may be known
     parents, names, sizes, created, updated, states, crcs  of all the others
     days     of those: inode number of the day, how many, bytes, the latest time (epoch ms)
@@ -38,6 +39,7 @@ class Parcel(msgspec.Struct, array_like=True, gc=False):
     last: bool
     total: int | None
     newest_ms: int
+    customers: list[str]
     head: bytes
     parents: list[int]
     names: list[str]
@@ -77,6 +79,7 @@ def prepare(body: bytes, region: str, index: int, placing: Placing) -> Parcel | 
         last=page.last,
         total=page.total,
         newest_ms=max(record.updated_ms for record in records),
+        customers=sorted({record.customer for record in records}),
         head=records[0].source,
         parents=shown,
         names=[placing.name(record, 0) for record in others],

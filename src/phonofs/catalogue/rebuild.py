@@ -1,4 +1,6 @@
-"""Days and names computed anew, when the catalogue is opened with another view."""
+"""What is computed anew of all records, when a catalogue is opened: days and names for another
+view, and whose the records are.
+"""
 
 # ruff: noqa: S608 - what is put into SQL texts here are constants, never values
 
@@ -35,6 +37,15 @@ def rebuild(
     database.run("CREATE UNIQUE INDEX object_name ON object (parent, name)")
     folders.recount()
     return damaged
+
+
+def customers_in(database: Database, rows: Rows) -> set[str]:
+    """Whose objects the records in a catalogue are, which did not note it so far."""
+    found: set[str] = set()
+    for chunk in _chunks(database):
+        records = (rows.readable(row) for row in chunk)
+        found.update(record.customer for record in records if record is not None)
+    return found - {""}
 
 
 def _chunks(database: Database) -> Iterator[list[Row]]:

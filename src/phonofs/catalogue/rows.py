@@ -4,7 +4,7 @@
 
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from cachetools import LRUCache
@@ -17,14 +17,20 @@ from phonofs.css.records import parse_record
 from phonofs.errors import Malformed
 from phonofs.model import Record, State
 
-COLUMNS = "ino, region, id, parent, name, rank, size, created_ms, updated_ms, state, crc"
-_ENTRY = "ino, name, size, created_ms, updated_ms, state"
+FIRST_COLUMNS = "ino, region, id, parent, name, rank, size, created_ms, updated_ms, state, crc"
+"""Those that a new object has; the others have their defaults."""
+
+COLUMNS = f"{FIRST_COLUMNS}, replaced, content"
+_ENTRY = "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, state"
 
 _AT_ONCE = 500
 """Values in one question; SQLite takes no more than 999 everywhere."""
 
 _CLOSE = 5000
 """Inode numbers that are looked through for the next of a day: half a millisecond."""
+
+
+_Value = TypeVar("_Value")
 
 
 class Damaged(Exception):
@@ -45,6 +51,8 @@ class Row(NamedTuple):
     updated_ms: int
     state: str
     crc: int
+    replaced: int
+    content: int
 
     @property
     def order(self) -> tuple[int, str]:
@@ -104,6 +112,14 @@ class Rows:
         """The row of an object, shown or not."""
         found = self._database.row(f"SELECT {COLUMNS} FROM object WHERE ino = ?", ino)
         return Row(*found) if found else None
+
+    def numbered(self, inos: Sequence[int]) -> list[Row]:
+        """The rows of these objects, shown or not, as they are now."""
+        found: list[Row] = []
+        for some in _some(inos):
+            sql = f"SELECT {COLUMNS} FROM object WHERE ino IN ({_marks(some)})"
+            found.extend(Row(*row) for row in self._database.rows(sql, *some))
+        return found
 
     def find(self, region: int, id: str) -> Row | None:
         """The row of an object by the service's identifier."""
@@ -186,13 +202,13 @@ class Rows:
         return Row(*found) if found else None
 
 
-def _some(values: Sequence[str]) -> Iterator[Sequence[str]]:
+def _some(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
     return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
 
 
-def _marks(values: Sequence[str]) -> str:
+def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
 
 
-def _entry(ino: int, name: str, size: int, created_ms: int, updated_ms: int, state: str) -> Entry:
-    return Entry(ino, name, False, size, created_ms, updated_ms, state == State.ARCHIVED)
+def _entry(ino: int, name: str, size: int, mtime_ms: int, ctime_ms: int, state: str) -> Entry:
+    return Entry(ino, name, False, size, mtime_ms, ctime_ms, state == State.ARCHIVED)

@@ -52,4 +52,12 @@ _SHEAVES = "CREATE TABLE sheaf (ino INTEGER PRIMARY KEY, text BLOB NOT NULL)"
 _SIZES = "ALTER TABLE sheaf ADD COLUMN sizes BLOB"
 """A sheaf says itself what it holds (``sources``): a row for each record was much of the work."""
 
-MIGRATIONS = (_FIRST, _RANKED, _SHEAVES, _SIZES)
+_REPLACED = """
+ALTER TABLE object ADD COLUMN replaced INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE object ADD COLUMN content INTEGER NOT NULL DEFAULT 0
+"""
+"""``replaced``: 1 from when the content is no longer the first one that was seen here, and the
+mtime follows ``updated_ms``. ``content``: of a withdrawn object a hash of its fingerprint, to know
+whether it comes back with the same; 0 of all others."""
+
+MIGRATIONS = (_FIRST, _RANKED, _SHEAVES, _SIZES, _REPLACED)

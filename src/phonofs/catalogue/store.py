@@ -9,7 +9,7 @@ in a day, the counts of folders agree with the objects, numbers are given out on
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from phonofs.catalogue.notes import Notes
 from phonofs.catalogue.objects import Objects
 from phonofs.catalogue.parcels import Parcel
 from phonofs.catalogue.progress import Progress
-from phonofs.catalogue.rebuild import rebuild
+from phonofs.catalogue.rebuild import customers_in, rebuild
 from phonofs.catalogue.rows import Damaged, Row, Rows
 from phonofs.catalogue.schema import MIGRATIONS
 from phonofs.catalogue.sight import Sight
@@ -41,12 +41,15 @@ from phonofs.catalogue.words import (
     View,
     as_listed,
 )
-from phonofs.errors import Malformed, NoSuchName, Unavailable
+from phonofs.errors import CatalogueError, Malformed, NoSuchName
 from phonofs.model import Record
 from phonofs.tree.clean import clean
 from phonofs.tree.layout import ROOT, Calendar, Folder, day_folder, folder, is_folder
 
 log = logging.getLogger(__name__)
+
+MOST_CUSTOMERS = 1000
+"""That are noted of one account; with more, its rotated key is not recognised."""
 
 __all__ = [
     "CHANGED",
@@ -86,6 +89,10 @@ class Catalogue:
         self._coverage = Coverage(database, view.scope)
         self.progress = Progress(self._sight, self._coverage, self._writing, now_ms)
         self._view_again()
+        self._load_customers()
+        if self.recall("customers") is None:
+            self._note_customers(customers_in(database, self._rows))
+            self.remember("customers", sorted(self._customers))
         self._show()
 
     @classmethod
@@ -105,10 +112,29 @@ class Catalogue:
         view = View.of(settings)
         database = Database(path, MIGRATIONS)
         try:
-            return cls(database, view, now_ms)
+            try:
+                return cls(database, view, now_ms)
+            except CatalogueError as error:
+                database.leave_disk(MIGRATIONS, error)
+                return cls(database, view, now_ms)
         except BaseException:
             database.close()
             raise
+
+    @property
+    def only_in_memory(self) -> str:
+        """Why nothing is written to the file, as a sentence; empty where it is."""
+        return self._database.only_in_memory
+
+    def log_bytes(self) -> int:
+        """How much was written and is still to be brought into the file."""
+        return self._database.log_bytes()
+
+    def checkpoint(self) -> None:
+        """Bring it into the file; the one method that is for a thread of its own, while the
+        event loop goes on. Raises CatalogueError.
+        """
+        self._database.checkpoint()
 
     def close(self) -> None:
         """Let the file go; nothing may be called after."""
@@ -139,8 +165,19 @@ class Catalogue:
             self._sources.recover()
             self._objects.recover()
             self._coverage.load()
+            self._load_customers()
             self._totals = self._folders.totals()
             raise
+
+    def _load_customers(self) -> None:
+        self._customers = frozenset(map(str, self.recall("customers", ())))
+
+    def _note_customers(self, seen: Iterable[str]) -> None:
+        """Objects of these customers are in the catalogue. Call within a transaction, or alone."""
+        new = (set(seen) - self._customers - {""}) if len(self._customers) < MOST_CUSTOMERS else ()
+        if new:
+            self._customers = self._customers.union(new)
+            self.remember("customers", sorted(self._customers))
 
     # the tree
 
@@ -233,11 +270,12 @@ class Catalogue:
         ``listed``, for the folders.
 
         The newer ``updatedTime`` wins; what is withdrawn, or in a state that is not listed,
-        leaves the tree. Raises Unavailable where the disk fails: then nothing is taken in.
+        leaves the tree. Raises CatalogueError where the disk fails: then nothing is taken in.
         """
         batch = Batch(listed=listed)
         with self._writing():
             self._objects.put(records, batch)
+            self._note_customers({record.customer for record in records})
             self.progress.note_newest(records)
             self._settle(batch)
         return as_listed(batch.changes) if listed else batch.changes
@@ -252,6 +290,7 @@ class Catalogue:
             for parcel in parcels:
                 region = self._sight.region_index(parcel.region)
                 others += self._objects.take(parcel, region, batch)
+                self._note_customers(parcel.customers)
                 self.progress.note_newest_ms(parcel.region, parcel.newest_ms)
             self._objects.put(others, batch)
             self._settle(batch)
@@ -279,10 +318,12 @@ class Catalogue:
         """
         batch = Batch()
         with self._writing():
-            for ino, updated_ms in before.items():
-                row = self._rows.row(ino)
-                if row and row.parent and row.updated_ms == updated_ms and row.id not in seen_ids:
-                    self._objects.drop(row, listed_at, batch)
+            for row in self._rows.numbered([*before]):
+                unchanged = row.parent and row.updated_ms == before[row.ino]
+                if unchanged and row.id not in seen_ids:
+                    now = self._rows.row(row.ino)  # the one before may have left it its name
+                    if now is not None:
+                        self._objects.drop(now, listed_at, batch)
             self._settle(batch)
         return batch.changes
 
@@ -304,7 +345,7 @@ class Catalogue:
             with self._writing():
                 self._objects.resize(row, size, batch)
                 self._settle(batch)
-        except Unavailable as error:
+        except CatalogueError as error:
             log.warning("the size of object %s could not be noted: %s", row.id, error)
             return []
         return self.touched(ino)
@@ -360,6 +401,11 @@ class Catalogue:
         """The region, year, month or day of an inode number; None for a root above regions."""
         return self._folders.single if ino == ROOT else folder(ino)
 
+    @property
+    def customers(self) -> frozenset[str]:
+        """The ``customerId`` of every record that was ever taken in."""
+        return self._customers
+
     # notes
 
     def remember(self, key: str, value: Any) -> None:
@@ -374,8 +420,39 @@ class Catalogue:
         """The regions shown, as last set; empty if they were never known."""
         return list(self.recall("regions", []))
 
+    def discovered(self) -> list[str]:
+        """The regions that the service named, as last noted; those shown where it never did."""
+        return list(self.recall("discovered") or self.regions())
+
+    def discover(self, names: Sequence[str]) -> list[str]:
+        """Note the regions that the service names; those to show.
+
+        A known one that it does not name any more is shown for as long as it holds objects: that
+        they are gone is for a listing to say.
+        """
+        kept = [name for name in self.discovered() if name not in names and self._holds(name)]
+        found = [*names, *kept]
+        if self.recall("discovered") != found:
+            try:
+                self.remember("discovered", found)
+            except CatalogueError as error:  # the disk fails: they are asked for again
+                log.warning("the regions are not noted: %s", error)
+        return found
+
+    def _holds(self, region: str) -> bool:
+        index = self._sight.known_region(region)
+        return index is not None and self._folders.count(Folder(index)) > 0
+
+    def begin(self, names: Sequence[str]) -> None:
+        """As :meth:`set_regions`; goes on in memory if the disk fails. For the start of a mount."""
+        try:
+            self.set_regions(names)
+        except CatalogueError as error:
+            self._database.leave_disk(MIGRATIONS, error)
+            self.set_regions(names)
+
     def set_regions(self, names: Sequence[str]) -> None:
-        """The regions of the account. Raises Malformed for a name that cannot be a folder's."""
+        """The regions to show. Raises Malformed for a name that cannot be a folder's."""
         for name in names:
             if not name or clean(name) != name or name.isdecimal():
                 raise Malformed(f"{name!r} is not a region.")

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from phonofs.model import LISTED_STATES, Record, State
+from phonofs.tree.layout import rules_of
 
 CREATED, CHANGED, REMOVED = "created", "changed", "removed"
 LISTED = "listed"
@@ -77,18 +79,21 @@ class View:
     template  file names (``tree.naming``)
     since     the oldest day shown, None for all
     scope     which objects
+    rules     stands for the zone's offsets, which an update of the system may change
     """
 
     timezone: str
     template: str
     since: date | None = None
     scope: Scope = Scope()
+    rules: str = ""
 
     @classmethod
     def of(cls, settings: "Shown") -> "View":
         """The view that the settings ask for."""
         scope = Scope(tuple(sorted(set(settings.types))), settings.archived)
-        return cls(settings.timezone, settings.name_template, settings.since, scope)
+        rules = rules_of(ZoneInfo(settings.timezone))
+        return cls(settings.timezone, settings.name_template, settings.since, scope, rules)
 
 
 class Shown(Protocol):

@@ -9,8 +9,11 @@ from contextlib import contextmanager
 import click
 import trio
 
+from phonofs.cache.accounts import Account, Accounts, key_hash
 from phonofs.cache.cache import Cache, remove_content
 from phonofs.cache.sealed import Cipher
+from phonofs.cache.shelf import Removed
+from phonofs.cli.account import credentials_of
 from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE, Settings
 from phonofs.credentials import cache_key
@@ -30,50 +33,90 @@ def command(action: str, profile: str, options: Sequence[str], listed: bool) -> 
 
     ``verify`` reads every block and compares its checksum; what is wrong is removed, so that it
     is fetched again. ``clear`` removes all content, also of a damaged or encrypted cache, and
-    keeps the catalogue. The profile must not be mounted.
+    keeps the catalogue; of what other accounts left in the folder, and of damaged catalogues, it
+    keeps nothing. The profile must not be mounted.
     """
-    if action == "clear":
-        return _clear(profile, options)
-    with _opened(profile, options) as cache:
-        whole = cache.check_index()
-        if not whole:
-            click.echo("the index of the cache was damaged, so all content was removed")
-        if action == "show":
-            return _show(cache, listed=listed)
-        return _verify(cache, listed=listed) if whole else EXIT_DAMAGED
+    with _accounts(profile, options) as (settings, accounts):
+        mine = _account(accounts, settings)
+        others = [one for one in accounts.all() if one is not mine]
+        if action == "clear":
+            return _clear(accounts, mine, others)
+        with _opened(settings, accounts, mine) as cache:
+            whole = cache.check_index()
+            if not whole:
+                click.echo("the index of the cache was damaged, so all content was removed")
+            if action == "verify":
+                return _verify(cache, listed=listed) if whole else EXIT_DAMAGED
+            _show(cache, listed=listed)
+        for other in others:
+            click.echo(f"set aside: {format_size(accounts.size(other))} of {_whose(other)}")
+        return 0
 
 
-def _clear(profile: str, options: Sequence[str]) -> int:
+def _clear(accounts: Accounts, mine: Account | None, others: Sequence[Account]) -> int:
     """Remove all content by what lies in the folder: it needs no index, no key and no size."""
-    folder = _settings(profile, options).cache_dir
+    removed = Removed()
     try:
-        removed = remove_content(folder)
+        if mine is not None:
+            removed = remove_content(accounts.home(mine))
+        accounts.remove_damaged()
     except OSError as error:
         raise UsageError(
-            f"the cache in {folder} cannot be emptied: {error.strerror}; "
+            f"the cache in {accounts.path} cannot be emptied: {error.strerror}; "
             "see to its disk and try again"
         ) from error
     click.echo(f"{removed.files} objects removed, {format_size(removed.bytes)} freed")
+    for other in others:
+        what = f"{format_size(accounts.size(other))} of {_whose(other)}"
+        accounts.remove(other)
+        click.echo(f"removed what was set aside: {what}")
     return 0
 
 
-def _settings(profile: str, options: Sequence[str]) -> Settings:
-    settings = load(profile, options)
-    if not settings.cache_dir.is_dir():
-        raise UsageError(f"there is no cache at {settings.cache_dir} yet")
-    return settings
+def _whose(account: Account) -> str:
+    """An account as a person may know it."""
+    customers = ", ".join(map(printable, account.customers[:3])) or "an account without a name"
+    return f"{customers} ({account.api_url})" if account.api_url else customers
 
 
 @contextmanager
-def _opened(profile: str, options: Sequence[str]) -> Iterator[Cache]:
-    settings = _settings(profile, options)
+def _accounts(profile: str, options: Sequence[str]) -> Iterator[tuple[Settings, Accounts]]:
+    settings = load(profile, options)
+    if not settings.cache_dir.is_dir():
+        raise UsageError(f"there is no cache at {settings.cache_dir} yet")
+    accounts = Accounts.open(settings.cache_dir)
+    try:
+        yield settings, accounts
+    finally:
+        accounts.close()
+
+
+def _account(accounts: Accounts, settings: Settings) -> Account | None:
+    """The account of the profile's key; without a key, or where no key is known, the one used
+    last. None where the key is of none that left anything here.
+    """
+    last = next(iter(accounts.all()), None)
+    if not accounts.keys:
+        return last
+    try:
+        key = credentials_of(settings).key
+    except UsageError:
+        return last
+    return accounts.of_key(key_hash(settings.api_url, key))
+
+
+@contextmanager
+def _opened(settings: Settings, accounts: Accounts, account: Account | None) -> Iterator[Cache]:
     if not settings.cache_size:
         raise UsageError("cache_size is 0: nothing is kept on disk")
     if settings.cache_encrypt == "session":
         raise UsageError("cache_encrypt is session: without its mount nobody can read the cache")
+    if account is None:
+        yield Cache(None, size_bytes=settings.cache_size, min_free_bytes=0)
+        return
     key = cache_key(settings.profile, settings.cache_encrypt)
     cache = Cache.open(
-        settings.cache_dir,
+        accounts.home(account),
         size_bytes=settings.cache_size,
         min_free_bytes=0,
         cipher=Cipher(key) if key is not None else None,
@@ -91,7 +134,7 @@ def _opened(profile: str, options: Sequence[str]) -> Iterator[Cache]:
         cache.close()
 
 
-def _show(cache: Cache, *, listed: bool) -> int:
+def _show(cache: Cache, *, listed: bool) -> None:
     rows = list(cache.entries())
     for row in rows if listed else ():
         state = "whole" if row.verified else "part"
@@ -101,7 +144,6 @@ def _show(cache: Cache, *, listed: bool) -> int:
     size = format_size(sum(row.charge for row in rows))
     cap = format_size(int(str(cache.statistics()["cap_bytes"])))
     click.echo(f"{len(rows)} objects, {whole} of them whole, {size} of at most {cap}")
-    return 0
 
 
 def _verify(cache: Cache, *, listed: bool) -> int:

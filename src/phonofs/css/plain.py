@@ -40,6 +40,7 @@ class _Shape(msgspec.Struct, gc=False):
     objectName: str = ""
     checksumType: str = ""
     checksum: str = ""
+    customerId: str | None = ""
     tags: list[_Tag] = []
 
 
@@ -86,6 +87,7 @@ def _record(shape: _Shape, created_ms: int, updated_ms: int, source: bytes, regi
         shape.checksum,
         {tag.key: tag.value for tag in shape.tags if tag.key},
         source,
+        shape.customerId or "",
     )
 
 

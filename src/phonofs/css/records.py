@@ -191,6 +191,7 @@ def _record(value: Any, source: bytes | None, region: str) -> Record:
         checksum=_checksum(value),
         tags=_tags(value.get("tags")),
         source=source,
+        customer=_text(value.get("customerId")),
     )
 
 

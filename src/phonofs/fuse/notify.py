@@ -7,7 +7,7 @@ event loop can answer: so all of them are made in a thread, never from a handler
 import errno
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, cast
 
@@ -48,6 +48,23 @@ class Changed(NamedTuple):
         _pass_on(self.changes)
 
 
+class Forgotten(NamedTuple):
+    """Names and inodes of which the kernel keeps nothing."""
+
+    entries: Sequence[tuple[int, str]]
+    inodes: Collection[int]
+
+    def pass_on(self) -> None:
+        """In a thread."""
+        for parent, name in self.entries:
+            _invalidate_entry(parent, name)
+        for ino in self.inodes:
+            _invalidate_inode(ino, attr_only=False)
+
+
+_Work = Stored | Changed | Forgotten
+
+
 class KernelNotifier:
     """A queue of changes and pages, and the task that passes them on. Owns the queue.
 
@@ -57,12 +74,18 @@ class KernelNotifier:
 
     def __init__(self) -> None:
         self._bytes = 0
-        self._send, self._receive = trio.open_memory_channel[Stored | Changed](math.inf)
+        self._send, self._receive = trio.open_memory_channel[_Work](math.inf)
 
     def tell(self, changes: Sequence[Change]) -> None:
         """Queue changes; returns at once."""
         if changes:
             self._send.send_nowait(Changed(changes))
+
+    def forget(self, entries: Sequence[tuple[int, str]], inodes: Collection[int]) -> None:
+        """Have the kernel drop names with all that is below them, and attributes and pages of
+        inodes; returns at once.
+        """
+        self._send.send_nowait(Forgotten(entries, inodes))
 
     def store(self, ino: int, offset: int, data: bytes) -> bool:
         """Queue bytes of a file for the kernel's page cache; False where it is behind."""
@@ -86,7 +109,7 @@ class KernelNotifier:
                 self._bytes -= sum(len(work.data) for work in batch if isinstance(work, Stored))
 
 
-def _work_off(batch: Sequence[Stored | Changed]) -> None:
+def _work_off(batch: Sequence[_Work]) -> None:
     for work in batch:
         work.pass_on()
 

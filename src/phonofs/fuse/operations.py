@@ -93,6 +93,11 @@ class Operations(pyfuse3.Operations):
             "failed_in_outage": self.ledger.outage.failures,
         }
 
+    def open_inodes(self) -> set[int]:
+        """The inode numbers of what is open: the kernel has pages of it that are in use."""
+        files = {file.ino for file in self._files.values()}
+        return files | {folder.ino for folder in self._folders.values()}
+
     # names and attributes
 
     @guarded
@@ -144,6 +149,7 @@ class Operations(pyfuse3.Operations):
     @guarded
     async def readdir(self, fh: int, start_id: int, token: Any) -> None:
         """Entries from ``start_id`` on: an index into the listing taken at opendir."""
+        self._vfs.check()
         entries = self._folders[fh].entries
         attributes, folder = self._blank(), None
         reply, fill = pyfuse3.readdir_reply, self._fill

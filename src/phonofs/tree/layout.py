@@ -6,6 +6,7 @@ without a gap, also where a clock goes back across midnight: a day begins the fi
 midnight strikes.
 """
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
@@ -20,6 +21,12 @@ MAX_REGIONS = 255
 
 FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(9998, 12, 31)
 """The days there are folders for; what lies outside is put into the nearest."""
+
+_WEEK_S = 7 * 86_400
+"""Two changes of a zone are further apart: the shortest are the months of Ramadan in Morocco."""
+
+_RULES_FROM_S = int(datetime(1995, 1, 1, tzinfo=UTC).timestamp())
+_RULES_UNTIL_S = int(datetime(2040, 1, 1, tzinfo=UTC).timestamp())
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CACHED_DAYS = 20_000
@@ -114,7 +121,7 @@ def named(parent: Folder, name: str) -> Folder | None:
     if parent.day or len(name) != (4, 7, 10)[bool(parent.year) + bool(parent.month)]:
         return None
     numbers = name.split("-")
-    if not all(part.isascii() and part.isdecimal() for part in numbers):
+    if len(numbers) > 3 or not all(part.isascii() and part.isdecimal() for part in numbers):
         return None
     found = Folder(parent.region, *map(int, numbers))
     return found if found.name == name and found.parent == parent and _exists(found) else None
@@ -123,6 +130,33 @@ def named(parent: Folder, name: str) -> Folder | None:
 def day_folder(region: int, day: date) -> Folder:
     """The folder of a day."""
     return Folder(region, day.year, day.month, day.day)
+
+
+def rules_of(zone: tzinfo) -> str:
+    """A hash of when a zone's offset changes, and to what: its name stays when its rules do not.
+
+    Of the years in which recordings can have been made, and of the next few, for which rules
+    are announced long before: 5 ms.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    last_s = _RULES_FROM_S
+    offset = _offset_s(zone, last_s)
+    digest.update(f"{offset}".encode())
+    for now_s in range(last_s + _WEEK_S, _RULES_UNTIL_S, _WEEK_S):
+        if (after := _offset_s(zone, now_s)) != offset:
+            first, second = last_s, now_s
+            while first + 1 < second:
+                middle = (first + second) // 2
+                changed = _offset_s(zone, middle) != offset
+                first, second = (first, middle) if changed else (middle, second)
+            digest.update(f" {second}:{after}".encode())
+            offset = after
+        last_s = now_s
+    return digest.hexdigest()
+
+
+def _offset_s(zone: tzinfo, instant_s: int) -> int:
+    return int((datetime.fromtimestamp(instant_s, zone).utcoffset() or timedelta()).total_seconds())
 
 
 class Calendar:

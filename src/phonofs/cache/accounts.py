@@ -1,0 +1,418 @@
+"""Which accounts used a cache folder, and where in it each has its catalogue and its content.
+
+::
+
+    CACHE_DIR/
+        lock                         held while a mount or a command uses the folder
+        accounts.json                which key (a hash of it) belongs to which account
+        catalogue.sqlite, content/   of the account that used the folder first
+        accounts/ID/                 the same of each other account
+
+An account is opened by its own keys alone; what the others left is *set aside*: it stays where
+it is, counts in ``cache_size`` and is removed first when room is needed. Nothing is ever moved,
+so a kill at any moment leaves each account what it had. Where ``accounts.json`` is missing or
+damaged the accounts are found by what lies in the folder, and no key is known to be any one's.
+
+Used by the composition root and by ``phonofs cache``. Synchronous; :meth:`SetAside.evict` may
+run in a thread.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from phonofs.cache.folder import CONTENT, lock_folder, open_own
+from phonofs.cache.index import mark_of
+
+log = logging.getLogger(__name__)
+
+NOTE = "accounts.json"
+OTHERS = "accounts"
+CATALOGUE = "catalogue.sqlite"
+SECTOR = 512  # bytes; the unit of st_blocks (stat(2))
+
+MOST_ACCOUNTS = 8
+"""An agency has a profile for each customer: more than a few in one folder are left-overs."""
+
+MOST_KEYS = 1000
+"""Keys that are remembered, the newest: a key is rotated every few months."""
+
+LARGEST_NOTE = 1 << 20
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_TOP = "0" * 32
+"""The account whose files lie at the top of a folder that has no note of it."""
+
+
+def key_hash(api_url: str, key: str) -> str:
+    """What stands for an API key: 32 hex digits that do not tell the key."""
+    text = f"{api_url.rstrip('/')}\0{key}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16, person=b"phonofs key").hexdigest()
+
+
+class Account(msgspec.Struct):
+    """One account that used the folder.
+
+    id         32 hex digits
+    top        whether its files lie at the top of the folder, else below ``accounts/ID``
+    api_url    the service it is an account of; empty where that is not known
+    used       counts up with each use of the folder: the largest was used last
+    customers  the ``customerId`` of its records when it was closed, for messages
+    bytes      what it took on disk when it was closed; -1 where it was not closed
+    """
+
+    id: str
+    top: bool
+    api_url: str = ""
+    used: int = 0
+    customers: list[str] = []
+    bytes: int = -1
+
+
+class _Note(msgspec.Struct):
+    """The content of ``accounts.json``."""
+
+    version: int
+    accounts: list[Account] = []
+    keys: dict[str, str] = {}
+
+
+class Accounts:
+    """The accounts of one cache folder, which is locked until :meth:`close`.
+
+    Owns ``accounts.json``. ``keys`` has the account's id by the hash of a key, oldest first.
+    A folder on a disk that cannot be written is used all the same: then nothing is noted.
+    """
+
+    def __init__(self, path: Path, folder_fd: int, lock_fd: int) -> None:
+        """Use :meth:`open`."""
+        self.path = path
+        self._fds = [fd for fd in (folder_fd, lock_fd) if fd >= 0]
+        self._folder = folder_fd
+        self._writing = threading.Lock()
+        note = _read(folder_fd) if folder_fd >= 0 else None
+        self._accounts = {one.id: one for one in note.accounts} if note else {}
+        self._keys = dict(note.keys) if note else {}
+        self._find()
+
+    @classmethod
+    def open(cls, path: Path) -> "Accounts":
+        """Make or open the folder and lock it. UsageError where it must not be used.
+
+        Where the disk is full, read-only or failing, the folder is taken as it is.
+        """
+        try:
+            folder = open_own(path)
+        except OSError as error:
+            log.warning("the cache folder %s cannot be used: %s", path, error.strerror)
+            return cls(path, -1, -1)
+        try:
+            return cls(path, folder, lock_folder(folder, path))
+        except BaseException:
+            os.close(folder)
+            raise
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+
+    # which
+
+    def all(self) -> list[Account]:
+        """Those that left something here, the one used last first."""
+        return sorted(self._accounts.values(), key=lambda one: -one.used)
+
+    def of_key(self, hashed: str) -> Account | None:
+        """The account that a key was seen to belong to."""
+        return self._accounts.get(self._keys.get(hashed, ""))
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """Account's id by the hash of each key that was seen."""
+        return self._keys
+
+    def home(self, account: Account) -> Path:
+        """The folder that holds its catalogue and content."""
+        return self.path if account.top else self.path / OTHERS / account.id
+
+    def add(self, hashed: str, api_url: str) -> Account:
+        """A new account, which this key is the first of."""
+        top = not any(one.top for one in self._accounts.values())
+        made = Account(hashed, top, api_url.rstrip("/"))
+        self._accounts[made.id] = made
+        self.admit(hashed, made)
+        for old in self.all()[MOST_ACCOUNTS:]:
+            if old is not made:
+                self.remove(old)
+        return made
+
+    def admit(self, hashed: str, account: Account) -> None:
+        """A key was seen to belong to this account."""
+        self._keys.pop(hashed, None)
+        self._keys[hashed] = account.id
+        for old in list(self._keys)[:-MOST_KEYS]:
+            del self._keys[old]
+        self._write()
+
+    def begin(self, account: Account, api_url: str) -> bool:
+        """The account is used now; whether another one was, the last time."""
+        last = next(iter(self.all()), account)
+        account.used = last.used + 1
+        account.api_url = api_url.rstrip("/")
+        account.bytes = -1
+        self._write()
+        return last is not account
+
+    def end(self, account: Account, customers: frozenset[str], content_bytes: int | None) -> None:
+        """The account is not used any more; ``content_bytes`` is what its content takes on disk,
+        None where that is not known.
+        """
+        account.customers = sorted(customers)
+        if content_bytes is not None:
+            account.bytes = content_bytes + _size(self._parts(account)[1:])
+        self._write()
+
+    def set_aside(self, account: Account | None) -> "SetAside":
+        """What the accounts other than this one left, to be counted and removed."""
+        others = [one for one in self.all() if one is not account]
+        return SetAside(self, others)
+
+    # removing
+
+    def remove(self, account: Account) -> None:
+        """Remove what an account left, and forget its keys."""
+        for _ in self.pieces(account):
+            pass
+        self.forget(account)
+
+    def forget(self, account: Account) -> None:
+        """Forget an account of which nothing is left."""
+        self._accounts.pop(account.id, None)
+        self._keys = {key: id for key, id in self._keys.items() if id != account.id}
+        self._write()
+
+    def pieces(self, account: Account) -> Iterator[int]:
+        """Remove an account file by file, its content first; the bytes of each."""
+        for part in self._parts(account):
+            yield from _removed(part)
+        if not account.top:
+            with contextlib.suppress(OSError):
+                self.home(account).rmdir()
+                (self.path / OTHERS).rmdir()
+
+    def remove_damaged(self) -> None:
+        """Remove the catalogues that were set aside because they were damaged."""
+        for account in self.all():
+            for part in self._parts(account):
+                if part.name.startswith(f"{CATALOGUE}.damaged-"):
+                    part.unlink(missing_ok=True)
+
+    def drop_content(self, account: Account) -> None:
+        """Remove the content that an account left; its catalogue stays."""
+        for _ in _removed(self.home(account) / CONTENT):
+            pass
+        account.bytes = -1
+
+    def size(self, account: Account) -> int:
+        """The bytes that it takes on disk."""
+        if account.bytes < 0:
+            account.bytes = _size(self._parts(account))
+        return account.bytes
+
+    def mark(self, account: Account) -> int:
+        """The mark of the cipher its content was written with, 0 for none; -1 without content."""
+        return mark_of(self.home(account) / CONTENT)
+
+    def _parts(self, account: Account) -> list[Path]:
+        """What lies on disk of an account: the content, then the catalogue and its other files."""
+        home = self.home(account)
+        with contextlib.suppress(OSError):
+            names = sorted(name for name in os.listdir(home) if name.startswith(CATALOGUE))
+            return [home / CONTENT, *(home / name for name in names)]
+        return []
+
+    # the note
+
+    def _find(self) -> None:
+        """Know what lies here, whatever the note says."""
+        here = os.path.lexists(self.path / CATALOGUE) or os.path.lexists(self.path / CONTENT)
+        if here and not any(one.top for one in self._accounts.values()):
+            self._accounts[_TOP] = Account(_TOP, top=True)
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.path / OTHERS):
+                if _ID.fullmatch(name) and name not in self._accounts:
+                    self._accounts[name] = Account(name, top=False)
+
+    def _write(self) -> None:
+        if self._folder < 0:
+            return
+        with self._writing:
+            self._write_note(_Note(1, list(self._accounts.values()), dict(self._keys)))
+
+    def _write_note(self, note: _Note) -> None:
+        new = f"{NOTE}.new"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            file = os.open(new, flags, 0o600, dir_fd=self._folder)
+            try:
+                os.write(file, msgspec.json.encode(note))
+                os.fsync(file)
+            finally:
+                os.close(file)
+            os.rename(new, NOTE, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except OSError as error:  # the next mount asks the service whose the key is
+            log.warning("%s cannot be written: %s", self.path / NOTE, error.strerror)
+
+
+@dataclass(slots=True)
+class _Left:
+    """An account that is set aside, and how many bytes are still charged for it."""
+
+    account: Account
+    bytes: int
+
+
+class SetAside:
+    """What other accounts left in the folder. Owns how many bytes are still charged for each.
+
+    Invariant: ``bytes`` goes down by what :meth:`evict` returned. The lock is for the janitor's
+    thread.
+    """
+
+    def __init__(self, accounts: Accounts, others: list[Account]) -> None:
+        self._accounts = accounts
+        self._left = [_Left(one, accounts.size(one)) for one in others]
+        self._lock = threading.Lock()
+        self._pieces: Iterator[int] | None = None
+
+    @property
+    def bytes(self) -> int:
+        """What it takes on disk."""
+        return sum(one.bytes for one in self._left)
+
+    @property
+    def count(self) -> int:
+        """How many accounts it is of."""
+        return len(self._left)
+
+    def protect(self, mark: int, *, disk: bool) -> None:
+        """Remove content that must not stay on disk: all of it unless ``disk``; and with a cipher
+        in use (its ``mark``, 0 for none) what was not written with it.
+        """
+        for left in self._left:
+            account = left.account
+            if not disk or (mark and self._accounts.mark(account) not in (-1, mark)):
+                self._accounts.drop_content(account)
+                left.bytes = self._accounts.size(account)
+
+    def evict(self, n: int) -> int:
+        """Remove at least ``n`` bytes if there are so many, of the account used longest ago first;
+        the bytes that no longer have to be charged for.
+        """
+        freed = 0
+        while freed < n:
+            with self._lock:
+                if not self._left:
+                    break
+                freed += self._remove_one()
+        return freed
+
+    def _remove_one(self) -> int:
+        left = self._left[-1]
+        if self._pieces is None:
+            self._pieces = self._accounts.pieces(left.account)
+        piece = next(self._pieces, None)
+        if piece is None:
+            self._pieces = None
+            self._left.pop()
+            self._accounts.forget(left.account)
+            return left.bytes
+        given = min(piece, left.bytes)
+        left.bytes -= given
+        left.account.bytes = left.bytes
+        return given
+
+
+def _read(folder: int) -> _Note | None:
+    """The note; None where there is none that can be used."""
+    try:
+        file = os.open(NOTE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            return None
+        note = msgspec.json.decode(os.read(file, LARGEST_NOTE), type=_Note)
+    except (OSError, msgspec.MsgspecError):
+        log.warning("%s in the cache folder is damaged; the service is asked whose it is", NOTE)
+        return None
+    finally:
+        os.close(file)
+    ids = [one.id for one in note.accounts]
+    sound = len(set(ids)) == len(ids) and all(map(_ID.fullmatch, ids))
+    tops = sum(one.top for one in note.accounts)
+    return note if note.version == 1 and sound and tops <= 1 else None
+
+
+def _size(parts: list[Path]) -> int:
+    return sum(_blocks(file, folder) for part in parts for file, folder in _files(part))
+
+
+def _files(part: Path) -> Iterator[tuple[str, int | None]]:
+    """A file, or those below a folder, each with the descriptor of its folder; no link is
+    followed.
+    """
+    if not stat.S_ISDIR(_mode(part)):
+        yield str(part), None
+        return
+    with contextlib.suppress(OSError):
+        for _, _, names, folder in os.fwalk(part, topdown=False, follow_symlinks=False):
+            for name in names:
+                yield name, folder
+
+
+def _removed(part: Path) -> Iterator[int]:
+    """Remove a file or a whole folder; the bytes of each file."""
+    if not stat.S_ISDIR(_mode(part)):
+        size = _blocks(str(part), None)
+        with contextlib.suppress(OSError):
+            part.unlink()
+        yield size
+        return
+    with contextlib.suppress(OSError):
+        for _, folders, names, folder in os.fwalk(part, topdown=False, follow_symlinks=False):
+            for name in names:
+                size = _blocks(name, folder)
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=folder)
+                yield size
+            for name in folders:
+                with contextlib.suppress(OSError):
+                    os.rmdir(name, dir_fd=folder)
+        part.rmdir()
+
+
+def _mode(path: Path) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return 0
+
+
+def _blocks(name: str, folder: int | None) -> int:
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return 0
+    return found.st_blocks * SECTOR

@@ -1,0 +1,95 @@
+"""A mount that begins on a disk that is full or read-only: the cache is off, not the reader."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fault.test_disk import tmpfs
+from tests.mount.conftest import content_of, files, flat
+from tests.mounting import Mount, standing
+
+pytestmark = pytest.mark.fuse
+
+
+def fill(folder: Path) -> None:
+    """Leave not a byte."""
+    with contextlib.suppress(OSError), (folder / "filler").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+
+
+def read_only(folder: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+
+
+@pytest.fixture
+def apart(tmp_path):
+    """A mount whose cache folder is a disk of 4 MiB."""
+    with tmpfs(tmp_path / "cache", "4m"), standing(flat(1000, 2000)) as stand_in:
+        mount = Mount(stand_in.url, tmp_path / "m", tmp_path / "cache")
+        mount.point.mkdir()
+        mount.stand_in = stand_in
+        yield mount
+        mount.clean_up()
+
+
+def phonofs(mount: Mount, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "phonofs.cli", *words],
+        env=mount.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def start(mount: Mount) -> str:
+    done = phonofs(mount, "mount", str(mount.point))
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    return done.stderr
+
+
+def tree(mount: Mount) -> dict[str, bytes]:
+    """Every path with its content."""
+    return {str(path.relative_to(mount.point)): path.read_bytes() for path in files(mount.point)}
+
+
+@pytest.mark.parametrize("size", ["10G", "0"])
+@pytest.mark.parametrize("harm", [fill, read_only])
+def test_what_is_known_is_shown(apart, harm, size):
+    """With an intact catalogue: the same tree and bytes, with a service and without."""
+    apart.environment["PHONOFS_CACHE_SIZE"] = size
+    start(apart)
+    known = tree(apart)
+    assert len(known) == 2
+    assert phonofs(apart, "umount", str(apart.point)).returncode == 0
+    harm(apart.cache)
+    said = start(apart)
+    assert "catalogue" in said
+    assert tree(apart) == known
+    status = json.loads(os.getxattr(apart.point, "user.phonofs.status"))
+    assert status["cache"]["state"] == "off"
+    assert phonofs(apart, "umount", str(apart.point)).returncode == 0
+    apart.stand_in.stop()
+    said = start(apart)
+    assert "offline" in said
+    assert [str(path.relative_to(apart.point)) for path in files(apart.point)] == [*known]
+    assert phonofs(apart, "umount", str(apart.point)).returncode == 0
+
+
+@pytest.mark.parametrize("harm", [fill, read_only])
+def test_a_new_account_is_read_without_a_disk(apart, harm):
+    """Nothing is known and nothing can be kept: all is listed and read all the same."""
+    harm(apart.cache)
+    start(apart)
+    known = tree(apart)
+    assert sorted(known.values()) == sorted(
+        content_of(apart.stand_in.service, f"{n:08d}") for n in range(2)
+    )
+    assert phonofs(apart, "umount", str(apart.point)).returncode == 0

@@ -1,0 +1,341 @@
+"""A cache folder and the accounts that used it: whose key sees what, before and after a change."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from phonofs.demo.account import flat_item
+from tests.customers import DEMO_KEY, OTHER_KEY, ROTATED_KEY, customers, objects_of
+from tests.mount.conftest import NOON_MS, files
+from tests.mounting import Mount, until
+
+pytestmark = pytest.mark.fuse
+
+A = ("customer-A", "aaaa", 5000, 6000, 7000)
+B = ("customer-B", "bbbb", 800, 900)
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two customers, A's key and B's; the mount is not made yet, its key is A's."""
+    with customers({DEMO_KEY: objects_of(*A), OTHER_KEY: objects_of(*B)}) as stand_in:
+        mount = Mount(stand_in.url, tmp_path / "m", tmp_path / "cache")
+        mount.point.mkdir()
+        mount.stand_in = stand_in
+        yield mount
+        mount.clean_up()
+
+
+def phonofs(mount: Mount, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "phonofs.cli", *words],
+        env=mount.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def start(mount: Mount, key: str = DEMO_KEY) -> str:
+    """Mount with a key; what was said on standard error."""
+    mount.environment["PHONOFS_KEY"] = key
+    done = phonofs(mount, "mount", str(mount.point))
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def stop(mount: Mount) -> None:
+    done = phonofs(mount, "umount", str(mount.point))
+    assert done.returncode == 0, done.stderr
+
+
+def shown(mount: Mount) -> dict[str, bytes]:
+    """The marks of the objects in the tree, each with its content."""
+    return {
+        os.getxattr(path, "user.phonofs.id").decode(): path.read_bytes()
+        for path in files(mount.point)
+    }
+
+
+def status(mount: Mount) -> dict:
+    return json.loads(os.getxattr(mount.point, "user.phonofs.status"))
+
+
+def ids(what: tuple) -> set[str]:
+    return {f"{what[1]}{index:04d}" for index in range(len(what) - 2)}
+
+
+def requested(mount: Mount, key: str) -> int:
+    """Requests for content that were made with a key."""
+    return mount.stand_in.service.by_key[key].counters.requests["content"]
+
+
+def test_another_customers_key_sees_nothing_of_the_first(two):
+    """Each key has its own tree; what the first left is set aside, said so, and comes back."""
+    assert start(two) == ""
+    of_a = shown(two)
+    assert set(of_a) == ids(A)
+    stop(two)
+    said = start(two, OTHER_KEY)
+    assert "set aside" in said
+    assert len(said.strip().splitlines()) == 1
+    assert set(shown(two)) == ids(B)
+    two.stand_in.service.by_key[OTHER_KEY].account.put(
+        flat_item("bbbb0009", 10, NOON_MS + 9_000_000, extra={"customerId": "customer-B"})
+    )
+    stop(two)
+    asked = requested(two, DEMO_KEY)
+    assert "set aside" in start(two)
+    assert shown(two) == of_a
+    assert requested(two, DEMO_KEY) == asked, "what was cached came back with its key"
+    stop(two)
+
+
+def test_a_rotated_key_of_the_same_customer_keeps_its_cache(two):
+    """A new key for the same customer: nothing is fetched twice, nothing is set aside."""
+    start(two)
+    of_a = shown(two)
+    stop(two)
+    service = two.stand_in.service
+    service.by_key[ROTATED_KEY] = type(service.by_key[DEMO_KEY])(
+        service.by_key[DEMO_KEY].account,
+        type(service.by_key[DEMO_KEY].options)(key=ROTATED_KEY),
+    )
+    assert start(two, ROTATED_KEY) == ""
+    assert shown(two) == of_a
+    assert requested(two, ROTATED_KEY) == 0
+    stop(two)
+
+
+def test_an_unknown_key_while_the_service_is_away(two):
+    """It is not known whose key it is: nothing is shown, exit 3; the known key is served."""
+    start(two)
+    of_a = shown(two)
+    stop(two)
+    two.stand_in.stop()
+    two.environment |= {"PHONOFS_KEY": OTHER_KEY, "PHONOFS_READ_DEADLINE": "1s"}
+    done = phonofs(two, "mount", str(two.point))
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (3, 1), done.stderr
+    assert not os.path.ismount(two.point)
+    assert "offline" in start(two)
+    assert shown(two) == of_a
+    stop(two)
+
+
+def test_an_unknown_key_of_an_empty_account(two):
+    """No record says whose key it is: an empty tree, and A's is untouched."""
+    start(two)
+    of_a = shown(two)
+    stop(two)
+    empty = objects_of("customer-B", "bbbb")
+    two.stand_in.service.by_key[OTHER_KEY].account = empty
+    start(two, OTHER_KEY)
+    assert os.listdir(two.point) == []
+    stop(two)
+    asked = requested(two, DEMO_KEY)
+    start(two)
+    assert shown(two) == of_a
+    assert requested(two, DEMO_KEY) == asked
+    stop(two)
+
+
+def test_a_folder_without_its_note_is_adopted_by_its_customer_alone(two):
+    """A damaged or missing note: whose the records are decides, and only when it can be asked."""
+    start(two)
+    of_a = shown(two)
+    stop(two)
+    two.cache.joinpath("accounts.json").write_text("{")
+    start(two, OTHER_KEY)
+    assert set(shown(two)) == ids(B)
+    stop(two)
+    two.cache.joinpath("accounts.json").unlink()
+    asked = requested(two, DEMO_KEY)
+    start(two)
+    assert shown(two) == of_a
+    assert requested(two, DEMO_KEY) == asked
+    stop(two)
+
+
+def test_a_key_that_sees_two_customers_is_not_locked_out(two):
+    """Records of several customers in one answer are one account, known by its key; but none of
+    the customers alone is shown what that key left."""
+    both = objects_of(*A)
+    for index in range(2):
+        both.put(
+            flat_item(
+                f"cccc{index:04d}", 400, NOON_MS + 5_000_000 + index, extra={"customerId": "C"}
+            )
+        )
+    two.stand_in.service.by_key[DEMO_KEY].account = both
+    two.stand_in.service.by_key[OTHER_KEY].account = objects_of(*A)
+    for _ in range(2):
+        start(two)
+        assert set(shown(two)) == ids(A) | {"cccc0000", "cccc0001"}
+        stop(two)
+    start(two, OTHER_KEY)
+    assert set(shown(two)) == ids(A)
+    stop(two)
+
+
+def test_what_is_set_aside_counts_and_goes_first(two):
+    """Within cache_size: the other account's bytes go before any of this one's."""
+    two.environment["PHONOFS_CACHE_SIZE"] = "4M"
+    two.stand_in.service.by_key[DEMO_KEY].account = objects_of("customer-A", "aaaa", 2_000_000)
+    two.stand_in.service.by_key[OTHER_KEY].account = objects_of(
+        "customer-B", "bbbb", *[1_000_000] * 3
+    )
+    start(two)
+    shown(two)
+    stop(two)
+    start(two, OTHER_KEY)
+    of_b = shown(two)
+    until(lambda: held(two) <= 4 << 20)
+    asked = requested(two, OTHER_KEY)
+    stop(two)
+    start(two, OTHER_KEY)
+    assert shown(two) == of_b
+    assert requested(two, OTHER_KEY) == asked, "what is in use went before what is set aside"
+    stop(two)
+
+
+def held(mount: Mount) -> int:
+    return sum(p.stat().st_blocks * 512 for p in mount.cache.rglob("??/*") if p.is_file())
+
+
+def test_without_a_disk_cache_nothing_of_another_account_stays(two):
+    """cache_size=0 leaves no content on disk, whoever's it was."""
+    start(two)
+    shown(two)
+    stop(two)
+    start(two, OTHER_KEY)
+    shown(two)
+    stop(two)
+    assert held(two)
+    two.environment["PHONOFS_CACHE_SIZE"] = "0"
+    start(two, OTHER_KEY)
+    until(lambda: held(two) == 0)
+    stop(two)
+
+
+def test_show_names_what_is_set_aside_and_clear_empties_it(two):
+    """`cache show` tells of it without its objects; `cache clear` leaves nothing of it."""
+    start(two)
+    shown(two)
+    stop(two)
+    start(two, OTHER_KEY)
+    shown(two)
+    stop(two)
+    done = phonofs(two, "cache", "show", "--list")
+    assert done.returncode == 0, done.stderr
+    assert "set aside" in done.stdout
+    assert "customer-A" in done.stdout
+    assert "bbbb0000" in done.stdout
+    assert "aaaa" not in done.stdout
+    assert phonofs(two, "cache", "clear").returncode == 0
+    assert held(two) == 0
+    assert not any(b"aaaa0000" in p.read_bytes() for p in two.cache.rglob("*") if p.is_file())
+    assert "set aside" not in phonofs(two, "cache", "show").stdout
+
+
+def test_a_kill_at_any_point_of_the_change_mixes_nothing(two):
+    """Killed just after another key began: each key still sees its own."""
+    start(two)
+    of_a = shown(two)
+    stop(two)
+    start(two, OTHER_KEY)
+    shown(two)
+    os.kill(status(two)["pid"], signal.SIGKILL)
+    subprocess.run(["umount", "-l", str(two.point)], check=False)
+    start(two)
+    assert shown(two) == of_a
+    stop(two)
+    start(two, OTHER_KEY)
+    assert set(shown(two)) == ids(B)
+    stop(two)
+
+
+# while it is mounted
+
+
+def login(mount: Mount, key: str) -> None:
+    """What `phonofs login` leaves behind where there is no keyring."""
+    folder = mount.cache.parent / "config/phonofs/credentials"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / "default"
+    path.write_text(f"{key}\n{mount.environment['PHONOFS_SECRET']}\n")
+    path.chmod(0o600)
+
+
+@pytest.fixture
+def logged_in(two):
+    """A's key as `login` keeps it, mounted in the foreground."""
+    login(two, DEMO_KEY)
+    del two.environment["PHONOFS_KEY"]
+    two.environment["PHONOFS_SECRET"] = "demo-secret"
+    return two.start()
+
+
+def test_another_customers_key_after_a_hangup_gets_nothing(logged_in):
+    """Not unmounted (an empty folder looks like a deletion), but refused: names, bytes, also
+    those that the kernel has; A's key has it all back."""
+    of_a = shown(logged_in)
+    (first, *_) = files(logged_in.point)
+    with first.open("rb") as opened:
+        assert opened.read(10)
+        login(logged_in, OTHER_KEY)
+        logged_in.process.send_signal(signal.SIGHUP)
+        until(lambda: _refused(lambda: os.listdir(logged_in.point)))
+        until(lambda: _refused(lambda: first.stat()))
+        until(lambda: _refused(lambda: os.pread(opened.fileno(), 10, 0)))
+    assert os.path.ismount(logged_in.point)
+    assert "another account" in status(logged_in)["condition"]
+    assert "another account" in logged_in.log_text()
+    login(logged_in, DEMO_KEY)
+    logged_in.process.send_signal(signal.SIGHUP)
+    until(lambda: not _refused(lambda: os.listdir(logged_in.point)))
+    assert shown(logged_in) == of_a
+    assert logged_in.stop() == 0
+
+
+def _refused(act) -> bool:
+    try:
+        act()
+    except OSError as error:
+        return error.errno == errno.EACCES
+    return False
+
+
+def test_a_rotated_key_after_a_hangup_goes_on(logged_in):
+    """The same customer's new key: nothing is refused."""
+    service = logged_in.stand_in.service
+    service.by_key[ROTATED_KEY] = type(service.by_key[DEMO_KEY])(
+        service.by_key[DEMO_KEY].account,
+        type(service.by_key[DEMO_KEY].options)(key=ROTATED_KEY),
+    )
+    of_a = shown(logged_in)
+    login(logged_in, ROTATED_KEY)
+    logged_in.process.send_signal(signal.SIGHUP)
+    until(lambda: service.by_key[ROTATED_KEY].counters.requests["token"] > 0)
+    until(lambda: status(logged_in)["service"]["token"]["fetched"] == 2)
+    assert shown(logged_in) == of_a
+    assert status(logged_in)["service"]["token"]["error"] == ""
+    assert logged_in.stop() == 0
+
+
+def test_an_old_folder_is_taken_over(two, tmp_path):
+    """Its files moved to another place, as a user does: each key still has its own."""
+    start(two)
+    of_a = shown(two)
+    stop(two)
+    shutil.copytree(two.cache, tmp_path / "moved")
+    two.environment["PHONOFS_CACHE_DIR"] = str(tmp_path / "moved")
+    start(two)
+    assert shown(two) == of_a
+    stop(two)
