@@ -8,6 +8,7 @@ in a day, the counts of folders agree with the objects, numbers are given out on
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -109,6 +110,14 @@ class Catalogue:
         except BaseException:
             database.close()
             raise
+
+    def disk_free_bytes(self) -> int | None:
+        """Free space of the disk that the catalogue lies on; None if it cannot be told."""
+        try:
+            found = os.statvfs(self._database.path)
+        except OSError:
+            return None
+        return found.f_bavail * found.f_frsize
 
     def close(self) -> None:
         """Let the file go; nothing may be called after."""
