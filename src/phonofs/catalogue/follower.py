@@ -29,6 +29,9 @@ RETRY_S = 30.0
 MOST_ODD_PAGES = 20
 """Newest pages without a single usable record before a region cannot be followed."""
 
+MOST_TAKEN = 100_000
+"""Changes in one run that are kept on any disk, 200 MB: some months of a large account."""
+
 MOST_PAGES = 20_000
 """Pages of one second before the service is taken to be endless."""
 
@@ -44,10 +47,15 @@ class Polled(Protocol):
     def page_size(self) -> int:
         """Records a search page."""
 
+    @property
+    def cache_min_free(self) -> int:
+        """Bytes of the disk that are always left."""
+
 
 class Follower:
-    """Owns the polls of each region: how many worked, when the last one did, when the watermark
-    moved last and when a poll looked back two days (trio's time), since when none works.
+    """Owns how many changes were taken in, and the polls of each region: how many worked, when
+    the last one did, when the watermark moved last and when a poll looked back two days (trio's
+    time), since when none works.
     """
 
     def __init__(
@@ -63,12 +71,14 @@ class Follower:
         self._catalogue = catalogue
         self._interval_s = settings.poll_interval
         self._page_size = settings.page_size
+        self._min_free = settings.cache_min_free
         self._on_changes = on_changes
         self._now_s = now_s
         self._polls: dict[str, int] = {}
         self._moved: dict[str, float] = {}
         self._looked_far: dict[str, float] = {}
         self._worked_s: dict[str, float] = {}
+        self._taken = 0
         self._failing: dict[str, tuple[float, int]] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -208,7 +218,10 @@ class Follower:
 
     def _take_in(self, region: str, records: Sequence[Record], watermark: int) -> None:
         """Into the catalogue; what was there before and is only known now was not created."""
+        what = f"what changed in {region}"
+        self._catalogue.check_room(self._taken, self._min_free, what, MOST_TAKEN)
         changes = self._catalogue.apply(records)
+        self._taken += len(changes)
         listed = self._catalogue.progress.listed(region)
         for change in changes:
             created_ms, updated_ms = change.record.created_ms, change.record.updated_ms

@@ -50,10 +50,6 @@ TOGETHER_S = 10.0
 """A listing asked for this short a while before the follower began counts as one asked for after:
 the follower's next poll goes back further than that (``changes.OVERLAP_MS``)."""
 
-MOST_UNCHECKED = 20_000
-"""Records of one listing that are kept however full the disk is, 40 MB: twice a large day. More
-of them, perhaps without an end, only as long as ``cache_min_free`` is left."""
-
 MOST_RECORDS = 1_000_000
 """Records of one day before the service is taken to be endless: 100 times a large day."""
 
@@ -404,13 +400,7 @@ class Lister:
         """Raise an error for a listing that is endless, or too large for the disk."""
         if count > MOST_RECORDS:
             raise Malformed(f"{of.name} cannot be listed: it has more than {MOST_RECORDS} objects")
-        if count > MOST_UNCHECKED:
-            free = self._catalogue.disk_free_bytes()
-            if free is not None and free < self._min_free:
-                raise Unavailable(
-                    f"{of.name} cannot be listed: it has more than {MOST_UNCHECKED} objects, and"
-                    " the disk of the catalogue has less than 'cache_min_free' left"
-                )
+        self._catalogue.check_room(count, self._min_free, of.name)
 
     def _take_in(self, records: Sequence[Record], *, known: bool) -> None:
         """Into the catalogue; of a folder seen for the first time, nothing was created."""

@@ -91,7 +91,7 @@ class Paging:
         self._totals: dict[int, set[int]] = {}
         self._spans: dict[int, tuple[int, tuple[int, int] | None]] = {}
         self._emptied: set[int] = set()
-        self._stalled_at = -1
+        self._stalled: set[int] = set()
         self._pages = 0
         self._largest = 0
         self._short = 0
@@ -229,7 +229,7 @@ class Paging:
 
         Not if such a page brought nothing but that record: then the next one must tell the end.
         """
-        overlaps = self._limit >= _OVERLAPS_FROM and offset != self._stalled_at
+        overlaps = self._limit >= _OVERLAPS_FROM and offset not in self._stalled
         return max(offset - 1, 0) if overlaps else offset
 
     def feed(self, key: int, page: Listed) -> None:
@@ -244,8 +244,8 @@ class Paging:
         if not page.count and page.total and page.total > key and key not in self._emptied:
             self._emptied.add(key)  # it says that there is something here: asked once more
             return
-        if page.count and stop == self._top and self._covered.covers(key, stop):
-            self._stalled_at = stop
+        if page.count and self._covered.covers(key, stop):
+            self._stalled.add(stop)
         self._covered.add(key, stop)
         self._compare_edges(key, page.ids, page.count)
         self._note_end(key, stop, page)

@@ -62,6 +62,10 @@ __all__ = [
 ]
 
 
+MOST_UNCHECKED = 20_000
+"""Records of one listing that are kept on any disk, 40 MB: twice a large day."""
+
+
 class Catalogue:
     """The known account. Owns the database and the totals; its tables belong to its parts.
 
@@ -111,13 +115,25 @@ class Catalogue:
             database.close()
             raise
 
-    def disk_free_bytes(self) -> int | None:
-        """Free space of the disk that the catalogue lies on; None if it cannot be told."""
+    def check_room(
+        self, records: int, min_free_bytes: int, what: str, most: int = MOST_UNCHECKED
+    ) -> None:
+        """Raise Unavailable if so many records of ``what`` are too many for the disk.
+
+        ``most`` are kept however full it is: a full disk takes no folder away. More of them,
+        perhaps without an end, only while ``min_free_bytes`` are left.
+        """
+        if records <= most:
+            return
         try:
             found = os.statvfs(self._database.path)
         except OSError:
-            return None
-        return found.f_bavail * found.f_frsize
+            return
+        if found.f_bavail * found.f_frsize < min_free_bytes:
+            raise Unavailable(
+                f"{what} cannot be listed: there are more than {most} objects, and the"
+                f" disk of {self._database.path} has less free space than 'cache_min_free'"
+            )
 
     def close(self) -> None:
         """Let the file go; nothing may be called after."""
