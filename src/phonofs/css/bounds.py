@@ -11,7 +11,7 @@ LARGEST_RECORD = 1 << 18
 USUAL_RECORD = 1 << 14
 """16 KiB: what the records of a page may have on average, five times the largest example."""
 
-MOST_VALUES = 100_000
+MOST_VALUES = 50_000
 """Values (commas and brackets) of a record: more than LARGEST_RECORD usefully holds."""
 
 USUAL_VALUES = 200

@@ -48,6 +48,9 @@ LIMIT_LIFE_S = 3600.0
 TOO_MUCH = frozenset({400, 413, 416, 422})
 """Statuses of a search that asks for too much: of a page too large, or of an offset too far."""
 
+TOO_FAR = TOO_MUCH | {404}
+"""Statuses of a search at an offset that the service does not go to."""
+
 FAILURES_OF_AN_OFFSET = 4
 """So often is a 500 answered at an offset before it is taken for a refusal: search engines fail
 so beyond their window."""
@@ -269,7 +272,7 @@ class Client:
             if self._limit(region, limit) < size:
                 size = self._limit(region, limit)
                 answer = await self._page(region, query, page_key, size, urgent)
-        if answer.status in TOO_MUCH and page_key:
+        if answer.status in TOO_FAR and page_key:
             raise OffsetRefused(_refused_at(region, page_key, answer.status))
         if answer.status in TOO_MUCH:
             answer, size = await self._smaller(region, query, size, urgent)
