@@ -105,6 +105,7 @@ class House:
         )
         self._metrics = _metrics(settings.metrics, self.status)
         self._tell_kernel: Callable[[Sequence[Change]], None] = lambda changes: None
+        self._tell_size: Callable[[int], None] | None = None
         self._fuse: Statistics = dict
         self.vfs = Vfs(
             catalogue,
@@ -116,10 +117,16 @@ class House:
 
     # life
 
-    def attach(self, fuse: Statistics, tell_kernel: Callable[[Sequence[Change]], None]) -> None:
-        """Join the FUSE side: its gauges, and whom to tell of changes."""
+    def attach(
+        self,
+        fuse: Statistics,
+        tell_kernel: Callable[[Sequence[Change]], None],
+        tell_size: Callable[[int], None] | None = None,
+    ) -> None:
+        """Join the FUSE side: its gauges, whom to tell of changes, and of new sizes if apart."""
         self._fuse = fuse
         self._tell_kernel = tell_kernel
+        self._tell_size = tell_size
 
     def tasks(self) -> list[tuple[str, Task]]:
         """The background tasks to start before :meth:`connect`, in order."""
@@ -220,7 +227,11 @@ class House:
 
     def _resized(self, ino: int, size: int) -> None:
         """The real length of a content differs from what its record says."""
-        self._tell_kernel(self._catalogue.set_size(ino, size))
+        changes = self._catalogue.set_size(ino, size)
+        if self._tell_size is None:
+            self._tell_kernel(changes)
+        elif changes:
+            self._tell_size(ino)
 
     def _falsified(self, ino: int) -> None:
         """Bytes given so far turned out false: the kernel must forget its pages."""

@@ -84,8 +84,8 @@ async def _serve(plan: MountPlan) -> None:
         async with build(plan.settings, shown(plan.mountpoint)) as house:
             callers = Callers(plan.settings.read_deadline + MARGIN_S)
             notifier = KernelNotifier()
-            operations = Operations(house.vfs, callers, _ownership(plan.settings), notifier.store)
-            house.attach(operations.statistics, notifier.tell)
+            operations = Operations(house.vfs, callers, _ownership(plan.settings), notifier)
+            house.attach(operations.statistics, notifier.tell, notifier.tell_size)
             async with trio.open_nursery() as nursery:
                 session = _Session(plan, operations)
                 nursery.start_soon(_obey, signals, house, session, nursery.cancel_scope)

@@ -54,6 +54,7 @@ class FakeBody:
     total: int | None
     etag: str
     chunks: "FakeChunks"
+    framed: bool = True
 
     def __aiter__(self) -> "FakeChunks":
         return self.chunks
@@ -132,6 +133,7 @@ class FakeService:
     sizes: dict[str, int] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     open_now: int = 0
+    looks: int = 0
     most_open: int = 0
 
     def __post_init__(self) -> None:
@@ -150,6 +152,13 @@ class FakeService:
         urgent: bool,
         etag: str | None = None,
     ) -> AsyncIterator[FakeBody]:
+        async with self._content(record, start, stop, urgent, "") as body:
+            yield body
+
+    @asynccontextmanager
+    async def _content(
+        self, record: Record, start: int, stop: int | None, urgent: bool, way: str
+    ) -> AsyncIterator[FakeBody]:
         async with self.limiter:
             asked = Asked(record.id, start, stop, urgent, trio.current_time())
             self.asked.append(asked)
@@ -164,13 +173,21 @@ class FakeService:
                 if fault.error is not None:
                     raise fault.error
                 size = self.sizes.get(record.id, record.size)
-                begin = start if self.way == "range" else 0
-                end = min(size, stop) if self.way == "range" and stop is not None else size
+                way = way or self.way
+                begin = start if way == "range" else 0
+                end = min(size, stop) if way == "range" and stop is not None else size
                 chunks = FakeChunks(self, asked, begin, end, fault)
                 total = size if fault.total is None else fault.total
                 yield FakeBody(begin, end, total, fault.etag or "v1", chunks)
             finally:
                 self.open_now -= 1
+
+    @asynccontextmanager
+    async def whole_content(self, record: Record, *, urgent: bool) -> AsyncIterator[FakeBody]:
+        """The same without a range, in every way."""
+        self.looks += 1
+        async with self._content(record, 0, None, urgent, "stream") as body:
+            yield body
 
     def sent(self, name: str | None = None) -> int:
         """Bytes sent, of one object or of all."""

@@ -45,6 +45,7 @@ class Delivery:
     end           what happens then
     bytes_per_s   speed; 0: as fast as it goes
     overrun       bytes beyond the Content-Length
+    unframed      no Content-Length: the end of the connection ends the body
     flip          offset in the object, and the mask that byte is xor-ed with
     """
 
@@ -53,6 +54,7 @@ class Delivery:
     end: End = ""
     bytes_per_s: float = 0
     overrun: int = 0
+    unframed: bool = False
     flip: tuple[int, int] | None = None
 
 
@@ -79,7 +81,8 @@ class Answer:
     @property
     def whole(self) -> bool:
         """Whether the body will be as long as its Content-Length."""
-        return not self.delivery.end and not self.delivery.overrun
+        delivery = self.delivery
+        return not (delivery.end or delivery.overrun or delivery.unframed)
 
     async def begin(self) -> None:
         """What comes before the status line: nothing, or the end. Raises Dropped."""

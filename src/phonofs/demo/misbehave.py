@@ -116,6 +116,17 @@ def _wrong_range(fault: Fault, answer: Answer) -> None:
     answer.headers["Content-Range"] = f"bytes {answer.start}-{answer.stop - 1}/{size}"
 
 
+def _as_200(fault: Fault, answer: Answer) -> None:
+    answer.status = 200 if answer.status == 206 else answer.status
+
+
+def _unframed(fault: Fault, answer: Answer) -> None:
+    answer.delivery.unframed = True
+    if fault["after"] >= 0:
+        answer.delivery.after = fault["after"]
+        answer.delivery.end = "close"
+
+
 def _etag(fault: Fault, answer: Answer) -> None:
     answer.headers["ETag"] = fault["etag"]
 
@@ -140,6 +151,8 @@ _BODY: Mapping[str, Callable[[Fault, Answer], None]] = {
     "long": _long,
     "overrun": _overrun,
     "wrong_range": _wrong_range,
+    "as_200": _as_200,
+    "unframed": _unframed,
     "etag": _etag,
     "flip": _flip,
     "encoding": _encoding,

@@ -162,7 +162,9 @@ async def _send_last(stream: trio.SocketStream, answer: Answer) -> None:
 
 def _head(answer: Answer, goes_on: bool) -> bytes:
     lines = [f"HTTP/1.1 {answer.status} {_reason(answer.status)}"]
-    headers = {**answer.headers, "Content-Length": str(answer.length)}
+    headers = dict(answer.headers)
+    if not answer.delivery.unframed:
+        headers["Content-Length"] = str(answer.length)
     if not goes_on:
         headers["Connection"] = "close"
     lines += [f"{name}: {value}" for name, value in headers.items()]

@@ -11,6 +11,7 @@ import trio
 from phonofs.errors import Changed, Malformed, ServiceError, Unavailable, Untrusted
 from phonofs.reader.limits import MALFORMED_TRIES, PATIENCE_S, backoff_s
 from phonofs.reader.part import Part
+from phonofs.reader.ports import Body
 
 if TYPE_CHECKING:
     from phonofs.reader.streams import Stream
@@ -90,16 +91,26 @@ async def _request(stream: "Stream", part: Part) -> None:
                 chunk = bytes(chunk)
                 stream.yard.turns.leave(part)
                 await _others_first()
+            wanted = part.stop - part.head
             if not stream.take(part, chunk):
+                if part in stream.loose and part.head >= stream.size:
+                    await _rest(stream, part, body, max(0, len(chunk) - wanted))
                 break
             if stream.idles(part) and not await _patience(part):
                 part.cut(part.head)
                 return
         else:
-            if body.stop is None and part.head < part.stop:
-                stream.resize(part.head)  # a whole body that ended cleanly has the last word
+            if part in stream.loose:
+                stream.end_of_body(part, body, 0)
     pace.answered(answered_at - asked_at)
     pace.received(part.head - began, trio.current_time() - answered_at)
+
+
+async def _rest(stream: "Stream", part: Part, body: Body, surplus: int) -> None:
+    """What the record says is there; count what comes beyond it of a body without a length."""
+    async for chunk in body:
+        surplus += len(chunk)
+    stream.end_of_body(part, body, surplus)
 
 
 async def _others_first() -> None:

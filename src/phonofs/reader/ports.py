@@ -22,6 +22,7 @@ class Body(Protocol):
     stop    offset after the last promised byte, or None
     total   the object's whole length where the service said it
     etag    the version given, '' where unknown
+    framed  whether its end shows; otherwise only the connection's end ends it, maybe early
     Ends early with :class:`~phonofs.errors.Unavailable`.
     """
 
@@ -33,6 +34,8 @@ class Body(Protocol):
     def total(self) -> int | None: ...  # noqa: D102
     @property
     def etag(self) -> str: ...  # noqa: D102
+    @property
+    def framed(self) -> bool: ...  # noqa: D102
     def __aiter__(self) -> AsyncIterator[Chunk]: ...
 
 
@@ -49,6 +52,12 @@ class ContentService(Protocol):
         etag: str | None = None,
     ) -> AbstractAsyncContextManager[Body]:
         """The bytes ``[start, stop)``; ``urgent`` while a reader waits for them."""
+        ...
+
+    def whole_content(
+        self, record: Record, *, urgent: bool | Urgency
+    ) -> AbstractAsyncContextManager[Body]:
+        """All of an object, asked for without a range."""
         ...
 
     def seekable(self, region: str) -> bool | None:

@@ -73,7 +73,9 @@ class Proof:
     def completed(self) -> None:
         """All bytes are there: check them, if that was not done."""
         stream = self._stream
-        if self.running or self.sure or stream.failure is not None:
+        if self.running or self.sure or stream.failure is not None or stream.loose:
+            return
+        if stream.length.doubtful and not provable(stream.record):
             return
         if not self._doubted and stream.blob.complete and stream.blob.check_now():
             self._cleared([])

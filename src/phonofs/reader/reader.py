@@ -135,10 +135,10 @@ class Reader:
         stream = handle.stream
         stop = min(offset + size, stream.size)
         if offset >= stop:
-            return None if stream.held else b""
+            return None if stream.withholds(offset + size) else b""
         if handle.window.note(offset, stop):
             handle.kick_at = 0
-        if stream.held or handle.wrong is not None:
+        if stream.withholds(offset + size) or handle.wrong is not None:
             return None
         data = stream.blob.lend_now(offset, stop - offset)
         if data is None:
@@ -154,7 +154,9 @@ class Reader:
         """
         stream = handle.stream
         stop = min(offset + size, stream.size)
-        if offset >= stop or stream.held or handle.wrong is not None or not stream.proof.sure:
+        if offset >= stop or stream.withholds(offset + size) or handle.wrong is not None:
+            return None
+        if not stream.proof.sure:
             return None
         return stream.blob.read_now(offset, stop - offset)
 
@@ -187,13 +189,17 @@ class Reader:
             stream.needs[ticket] = offset, max(offset, stop)
             if stream.proof.gated:
                 await stream.proof.settle(handle, deadline)
-            elif offset >= stop:
+            elif stream.length.withholds(offset + size):
+                await stream.length.settle(deadline)
+            elif offset >= stop and not stream.open_end(stop):
                 return b""
             elif (coming := stream.cover(handle, offset, stop)) is not None:
                 waited = True
                 if offset == 0 and stop == stream.size and not handle.finished:
                     self._set_out(handle)
                 await coming[0].until(coming[1], deadline)
+            elif (part := stream.open_end(stop)) is not None:
+                await part.over.wait()
             elif (data := await self._from_blob(stream, offset, stop)) is not None:
                 self._count(waited)
                 self._given(handle, offset, len(data))
@@ -211,7 +217,7 @@ class Reader:
             return data
         failures = stream.proof.failures
         data = await stream.blob.read(offset, stop - offset)
-        changed = failures != stream.proof.failures or stream.held
+        changed = failures != stream.proof.failures or stream.withholds(stop)
         return None if changed else data
 
     def _given(self, handle: Handle, offset: int, count: int) -> None:

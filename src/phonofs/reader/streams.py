@@ -8,11 +8,12 @@ import logging
 
 import trio
 
-from phonofs.errors import Changed, Malformed, ServiceError, Unavailable
+from phonofs.errors import Changed, Corrupt, Malformed, ServiceError, Unavailable
 from phonofs.model import Record
 from phonofs.ranges import Ranges
 from phonofs.reader.fetching import carry
 from phonofs.reader.handle import Handle
+from phonofs.reader.length import Length, is_empty
 from phonofs.reader.limits import KIB, MOST_PART, QUIET_S, RUN_OUT, SLACK, SMALL
 from phonofs.reader.part import Part
 from phonofs.reader.plan import pieces, uncovered
@@ -34,7 +35,8 @@ class Stream:
     failure  why no read of this stream can succeed any more
     etag     the version all bytes are of; '' until the service named one
     answered whether the service gave anything of it since it was opened
-    size     the length, the real one once it is known
+    size     the length, as far as it is known: ``length`` has whether it is proved
+    loose    parts whose body does not say where it ends: what it may leave out is not given
     """
 
     def __init__(self, record: Record, ino: int, blob: Blob, yard: Yard) -> None:
@@ -43,7 +45,7 @@ class Stream:
         self.blob = blob
         self.yard = yard
         self._told = blob.size
-        if not blob.verified and provable(record):
+        if not blob.verified:
             blob.resize(record.size)  # another length was named before, and never proved
         self.size = blob.size
         self.etag = ""
@@ -55,7 +57,8 @@ class Stream:
         self.trouble: ServiceError | None = None
         self.quiet_until = float("-inf")
         self.proof = Proof(self)
-        self._total: int | None = None
+        self.length = Length(self)
+        self.loose: set[Part] = set()
         self.answered = False
         self._ranges_seen = False
         self._whole_seen = False
@@ -70,7 +73,7 @@ class Stream:
     @property
     def busy(self) -> bool:
         """Whether a task of it is running."""
-        return bool(self.parts) or self.proof.busy
+        return bool(self.parts) or self.proof.busy or self.length.running
 
     @property
     def whole_only(self) -> bool:
@@ -79,10 +82,18 @@ class Stream:
             return True
         return self._whole_seen and not self._ranges_seen
 
-    @property
-    def held(self) -> bool:
-        """Whether bytes must not be given without asking further."""
-        return self.failure is not None or self.proof.gated
+    def withholds(self, stop: int) -> bool:
+        """Whether bytes up to ``stop`` must not be given without asking further."""
+        return (
+            self.failure is not None
+            or self.proof.gated
+            or self.length.withholds(stop)
+            or self.open_end(stop) is not None
+        )
+
+    def open_end(self, stop: int) -> Part | None:
+        """The part that may bring more than the record says, where ``stop`` is the record's end."""
+        return next(iter(self.loose), None) if stop >= self.size else None
 
     # demand
 
@@ -256,7 +267,9 @@ class Stream:
             raise Changed(f"object {self.record.id} has other content than when it was opened")
         self.etag = self.etag or body.etag
         if body.total is not None:
-            self._measure(body.total)
+            self.measure(body.total)
+        elif body.stop is None:
+            self.loose.add(part)
         if body.start == part.head:
             self._from_there(part, body)
         elif body.start < part.head:
@@ -286,15 +299,42 @@ class Stream:
         else:
             part.restart(start, self.size)
 
-    def _measure(self, total: int) -> None:
-        known = self.size if self._total is None and self.proof.sure else self._total
+    def measure(self, total: int) -> None:
+        """An answer says how long the content is. Raises Changed where another said otherwise."""
+        known = self.length.stated
+        if known is None and self.proof.sure:
+            known = self.size
         if known is not None and total != known:
             raise Changed(f"object {self.record.id} has another length than when it was opened")
-        self._total = total
+        self.length.state(total)
+        if total == self.size == 0 and provable(self.record) and not is_empty(self.record):
+            raise Corrupt(f"object {self.record.id} came empty, which its checksum is not that of")
         self.resize(total)
 
+    def end_of_body(self, part: Part, body: Body, surplus: int) -> None:
+        """A body that did not say where it ends is over, with so many bytes that were not taken.
+
+        Raises Malformed where that may not have been all. Where more came than the record says,
+        and not even the answer says how much, a checksum decides; without one nothing is given.
+        """
+        self.loose.discard(part)
+        if not surplus and part.head >= part.stop:
+            return
+        if body.framed:
+            self.measure(part.head + surplus)
+        elif not surplus:
+            raise Malformed(f"object {self.record.id}: the whole did not say that it was all")
+        elif not provable(self.record):
+            self.fail(Corrupt(
+                f"object {self.record.id}: more comes than the {self.record.size} bytes of its "
+                "record, and nothing says how much"
+            ))  # fmt: skip
+
     def resize(self, size: int) -> None:
-        """The real length: the file gets it, what was planned beyond it is dropped."""
+        """The length as it is stated: what was planned beyond it is dropped.
+
+        The file system is told once it is proved.
+        """
         if size == self.size:
             return
         log.info("object %s has %d bytes, not %d", self.record.id, size, self.size)
@@ -304,16 +344,19 @@ class Stream:
             part.cut(size)
         if size != self.record.size:
             self.proof.doubt()
-        if size > self._told or not self.proof.gated:
+        if not self.length.doubtful:
             self.tell_size(size)
         if self.blob.complete:
             self.proof.completed()
 
-    def tell_size(self, size: int) -> None:
-        """Have the file system know a length.
+    def settled(self) -> None:
+        """The length is proved: what waited for that goes on."""
+        self.tell_size(self.size)
+        if self.blob.complete:
+            self.proof.completed()
 
-        A shorter one only once it is proved: the kernel takes it for the end of the file.
-        """
+    def tell_size(self, size: int) -> None:
+        """Have the file system know a length that is proved: the kernel takes it for the end."""
         if size != self._told:
             self._told = size
             self.yard.tell(self.yard.on_size, self.ino, size)
@@ -323,7 +366,8 @@ class Stream:
         for part in self.parts:
             part.scope.cancel()
         self.blob.reset()
-        self.etag, self._total = "", None
+        self.etag = ""
+        self.length.restart()
         self.resize(self.record.size)
         self.tell_size(self.record.size)
 
@@ -354,9 +398,13 @@ class Stream:
         """A part's task is over; ``done`` where it brought what it should."""
         self.parts.remove(part)
         self.yard.turns.leave(part)
+        was_loose = part in self.loose
+        self.loose.discard(part)
         part.end()
         if part.error is not None:
             self.quiet_until = trio.current_time() + QUIET_S
+        if was_loose and self.blob.complete:
+            self.proof.completed()
         if done:
             self._resume()
         if not self.busy:
