@@ -77,7 +77,7 @@ def promised(status: int, headers: Headers, wanted: Wanted) -> Promise:
     if promise.total is not None and promise.total > LARGEST_OBJECT:
         raise Malformed(f"{wanted.what} is said to have {promise.total} bytes")
     if wanted.etag and etag and _strong(etag) != _strong(wanted.etag):
-        raise Changed(f"{wanted.what} has other content than before")
+        raise Changed(f"{wanted.what} has other content than before", by_etag=True)
     return promise
 
 

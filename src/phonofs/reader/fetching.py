@@ -51,6 +51,9 @@ async def _bring(stream: "Stream", part: Part) -> bool:
         except (Unavailable, Malformed) as error:
             failures = 1 if part.head > reached else failures + 1
             await _recover(stream, part, error, failures)
+        except Changed as error:
+            if not stream.meets(error):
+                raise
     return True
 
 

@@ -43,6 +43,10 @@ QUIET_S = 1.0
 PATIENCE_S = 5.0
 """A whole stream nobody reads on from holds its connection this long, then ends."""
 
+MOST_CHANGES = 2
+"""So often a content may come under another ETag, with its record unchanged, until ETags are not
+asked for any more, and its checksum decides."""
+
 BACKOFF_S = 0.1
 MOST_BACKOFF_S = 5.0
 MALFORMED_TRIES = 4

@@ -15,7 +15,7 @@ from zlib import crc32
 import trio
 
 from phonofs.cache.digest import expected
-from phonofs.errors import Corrupt, Unavailable
+from phonofs.errors import Changed, Corrupt, Unavailable
 from phonofs.model import Record
 from phonofs.ranges import Ranges
 from phonofs.reader.limits import CHECKED_FIRST, KIB, MIB, SMALL
@@ -173,6 +173,9 @@ class Proof:
         stream = self._stream
         self.failures += 1
         stream.yard.counts.wrong += 1
+        if stream.any_etag and stream.given:
+            stream.fail(Changed(f"object {stream.record.id} changed while it was read"))
+            return
         if self.failures > 1:
             log.error("object %s has the wrong content, also when fetched again", stream.record.id)
             stream.fail(Corrupt(f"object {stream.record.id} has the wrong checksum or length"))

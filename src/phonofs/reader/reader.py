@@ -227,6 +227,7 @@ class Reader:
         self._yard.counts.served_bytes += count
         if not stream.proof.sure:
             handle.seen.add(offset, stop)
+            stream.given = True
         if handle.window.next >= handle.kick_at:
             stream.extend(handle)
         if stop >= stream.size and not handle.finished and handle.window.run >= stream.size:

@@ -14,7 +14,16 @@ from phonofs.ranges import Ranges
 from phonofs.reader.fetching import carry
 from phonofs.reader.handle import Handle
 from phonofs.reader.length import Length, is_empty
-from phonofs.reader.limits import KIB, MOST_PART, QUIET_S, RUN_OUT, SLACK, SMALL
+from phonofs.reader.limits import (
+    CHECKED_FIRST,
+    KIB,
+    MOST_CHANGES,
+    MOST_PART,
+    QUIET_S,
+    RUN_OUT,
+    SLACK,
+    SMALL,
+)
 from phonofs.reader.part import Part
 from phonofs.reader.plan import pieces, uncovered
 from phonofs.reader.ports import Blob, Body, Chunk
@@ -34,7 +43,9 @@ class Stream:
     needs    what reads are waiting for just now, by ticket
     failure  why no read of this stream can succeed any more
     etag     the version all bytes are of; '' until the service named one
+    any_etag whether ETags say nothing of this content, so that its checksum decides
     answered whether the service gave anything of it since it was opened
+    given    whether anybody was given bytes that were not known to be right
     size     the length, as far as it is known: ``length`` has whether it is proved
     loose    parts whose body does not say where it ends: what it may leave out is not given
     """
@@ -59,9 +70,18 @@ class Stream:
         self.proof = Proof(self)
         self.length = Length(self)
         self.loose: set[Part] = set()
+        self.given = False
+        self.any_etag = False
+        self._renewed = False
+        if yard.stale.get(self._key, 0) >= MOST_CHANGES and provable(record) and not blob.verified:
+            self._trust_no_etag()
         self.answered = False
         self._ranges_seen = False
         self._whole_seen = False
+
+    @property
+    def _key(self) -> tuple[str, str, str]:
+        return self.record.region, self.record.id, self.record.fingerprint
 
     # what holds
 
@@ -264,8 +284,11 @@ class Stream:
         """Take the head of an answer down; raises where the body cannot be used."""
         self.answered = part.answered = True
         if self.etag and body.etag and body.etag != self.etag:
-            raise Changed(f"object {self.record.id} has other content than when it was opened")
-        self.etag = self.etag or body.etag
+            raise Changed(
+                f"object {self.record.id} has other content than when it was opened", by_etag=True
+            )
+        if not self.any_etag:
+            self.etag = self.etag or body.etag
         if body.total is not None:
             self.measure(body.total)
         elif body.stop is None:
@@ -298,6 +321,34 @@ class Stream:
             part.cut(part.head)  # the other one brings it
         else:
             part.restart(start, self.size)
+
+    def meets(self, error: Changed) -> bool:
+        """Whether reading goes on although an answer has another ETag.
+
+        It does where nobody was given a byte yet: all is fetched anew. It does where the whole
+        can be checked before more of it is given: then it is of one version if it has the
+        record's checksum. Some services name each node's copy otherwise, or each copy.
+        """
+        if not error.by_etag or self.failure is not None:
+            return False
+        if not self.given and not self._renewed:
+            self._renewed = True
+            self.restore()
+            return True
+        if provable(self.record) and self._can_be_gated:
+            self._trust_no_etag()
+            return True
+        self.yard.stale[self._key] = self.yard.stale.get(self._key, 0) + 1
+        return False
+
+    @property
+    def _can_be_gated(self) -> bool:
+        return self.size <= (SMALL if self.blob.in_memory else CHECKED_FIRST)
+
+    def _trust_no_etag(self) -> None:
+        self.etag, self.any_etag = "", True
+        if self._can_be_gated:
+            self.proof.gated = True
 
     def measure(self, total: int) -> None:
         """An answer says how long the content is. Raises Changed where another said otherwise."""

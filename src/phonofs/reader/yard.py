@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cachetools import LRUCache
+
 from phonofs.reader.limits import Limits
 from phonofs.reader.pace import Pace
 from phonofs.reader.ports import ContentService
@@ -14,6 +16,10 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from phonofs.reader.streams import Stream
+
+
+MOST_STALE = 4096
+"""Contents remembered whose ETag changed: some 200 bytes each."""
 
 
 @dataclass(slots=True)
@@ -51,6 +57,7 @@ class Yard:
     on_wrong called with the inode whose bytes, as given so far, are not to be trusted
     drained  called by a stream whose last task has ended
     sharers  how many streams are being read now
+    stale    how often a content came under another ETag than before, by region, id, fingerprint
     """
 
     service: ContentService
@@ -64,6 +71,7 @@ class Yard:
     sharers: Callable[[], int]
     counts: Counts = field(default_factory=Counts)
     paces: dict[str, Pace] = field(default_factory=dict)
+    stale: LRUCache[tuple[str, str, str], int] = field(default_factory=lambda: LRUCache(MOST_STALE))
 
     def tell(self, callback: Callable[..., None], ino: int, *args: int) -> None:
         """Call back; a fault over there is logged, and no reader's."""
