@@ -2,7 +2,7 @@
 
 import hashlib
 import mmap
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -365,6 +365,7 @@ async def world(
     in_memory: bool = False,
     slow: bool = False,
     files: Iterable[tuple[int, Record]] = (),
+    siblings: Callable[..., Sequence[tuple[int, Record]]] | None = None,
 ) -> AsyncIterator[World]:
     """A running reader; at the end nothing may be held."""
     service = service or FakeService()
@@ -373,14 +374,14 @@ async def world(
     sizes: list[tuple[int, int]] = []
     wrong: list[int] = []
 
-    def siblings(ino: int, n: int, *, by_inode: bool = False) -> list[tuple[int, Record]]:
-        order = sorted(listed) if by_inode else listed
-        inodes = [other for other, _ in order]
-        at = inodes.index(ino) + 1 if ino in inodes else len(order)
-        return order[at : at + n]
+    def order(ino: int, n: int, *, by_inode: bool = False) -> list[tuple[int, Record]]:
+        ordered = sorted(listed) if by_inode else listed
+        inodes = [other for other, _ in ordered]
+        at = inodes.index(ino) + 1 if ino in inodes else len(ordered)
+        return ordered[at : at + n]
 
     reader = Reader(
-        service, cache, limits or Limits(), siblings=siblings, draw=lambda: 0.5,
+        service, cache, limits or Limits(), siblings=siblings or order, draw=lambda: 0.5,
         on_size=lambda ino, size: sizes.append((ino, size)), on_wrong=wrong.append,
     )  # fmt: skip
     async with trio.open_nursery() as nursery:

@@ -34,9 +34,9 @@ async def carry(stream: "Stream", part: Part) -> None:
         log.exception("object %s: a fault of phonofs while reading", stream.record.id)
         part.error = error
     finally:
-        stream.ended(part, done=done)
         if isinstance(part.error, Changed):
-            stream.fail(part.error)
+            stream.fail(part.error)  # while the blob is still its own
+        stream.ended(part, done=done)
 
 
 async def _bring(stream: "Stream", part: Part) -> bool:

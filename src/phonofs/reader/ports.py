@@ -130,5 +130,8 @@ class Siblings(Protocol):
     """Which files stand after another in its folder."""
 
     def __call__(self, ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, Record]]:
-        """At most ``n`` readable files after ``ino``, by name or by inode; cheap, never raises."""
+        """At most ``n`` readable files after ``ino``, by name or by inode; cheap.
+
+        Raises Unavailable where the catalogue cannot be read.
+        """
         ...

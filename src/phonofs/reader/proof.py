@@ -31,6 +31,9 @@ HASH_AHEAD = 8 * MIB
 """So many bytes at a time are hashed while the rest is still on its way, so that the last block
 waits for the hash of few."""
 
+AT_ONCE = 1 * MIB
+"""Hashed on the event loop at a time: 2 ms."""
+
 Sums = list[int | None]
 
 
@@ -55,6 +58,7 @@ class Proof:
         self.failures = 0
         self._hashed = 0
         self._hashing = False
+        self._catching_up = False
         self._over = trio.Event()
         self._doubted: Sums = []
         self._given: dict[Handle, Ranges] = {}
@@ -96,16 +100,43 @@ class Proof:
 
     def passed(self) -> None:
         """New bytes are there; to be called before those who wait for them are woken."""
-        verdict = self._passing.advance()
-        if verdict is False:
-            self._failed([])
-        elif verdict:
-            self._cleared([])
+        if self._catching_up:
+            return
+        self._judge(self._passing.advance())
+        if self._passing.behind and not self.running:
+            self._stream.yard.spawn(self._catch_up)
+            self._catching_up = self.running = self.gated = True
+            self._over = trio.Event()
+        elif self.sure:
+            return
         elif not self._hashing and HASH_AHEAD <= self._stream.size <= CHECKED_FIRST:
             there = self._stream.blob.present.stop_of(0)
             if there - self._hashed >= HASH_AHEAD and there < self._stream.size:
                 self._stream.yard.spawn(self._hash_ahead)
                 self._hashed, self._hashing = there, True
+
+    def _judge(self, verdict: bool | None) -> None:
+        if verdict is False:
+            self._failed([])
+        elif verdict:
+            self._cleared([])
+
+    async def _catch_up(self) -> None:
+        """A gap has closed, and there is much to hash at once: a piece at each turn of the loop."""
+        failures = self.failures
+        try:
+            while self._passing.behind and self._stream.failure is None:
+                await trio.lowlevel.checkpoint()
+                self._judge(self._passing.advance())
+        except Exception:
+            log.exception("object %s: a fault of phonofs while hashing", self._stream.record.id)
+        finally:
+            self._catching_up = self.running = False
+            if self.failures == failures:
+                self.gated = self._stream.any_etag and not self.sure
+            self._over.set()
+            if not self._stream.busy:
+                self._stream.yard.drained(self._stream)
 
     async def _hash_ahead(self) -> None:
         try:
@@ -215,6 +246,7 @@ class Passing:
     def restart(self) -> None:
         """Begin at the first byte."""
         self.right = False
+        self.behind = False
         self._position = 0
         self._md5 = hashlib.md5(usedforsecurity=False)
 
@@ -223,12 +255,20 @@ class Passing:
         return stream.blob.in_memory and stream.size > SMALL and self._expected is not None
 
     def advance(self) -> bool | None:
-        """Hash what is there now; whether the whole is right, where that shows just now."""
+        """Hash of what is there now ``AT_ONCE`` bytes; ``behind`` says whether there is more.
+
+        Whether the whole is right, where that shows just now.
+        """
         stream = self._stream
+        self.behind = False
         if not self._wanted() or self.right:
             return None
         there = stream.blob.present.stop_of(self._position)
+        last = self._position + AT_ONCE
         while there - self._position >= BLOCK or self._position < there == stream.size:
+            if self._position >= last:
+                self.behind = True
+                return None
             data = stream.blob.read_now(self._position, min(BLOCK, there - self._position))
             if data is None:
                 return None

@@ -182,7 +182,7 @@ class Reader:
     ) -> bytes:
         stream = handle.stream
         waited = False
-        handle.window.note(offset, min(offset + size, stream.size))
+        handle.window.note(offset, max(offset, min(offset + size, stream.size)))
         while True:
             self._usable(handle)
             stop = min(offset + size, stream.size)
@@ -196,7 +196,7 @@ class Reader:
             elif (coming := stream.cover(handle, offset, stop)) is not None:
                 waited = True
                 if offset == 0 and stop == stream.size and not handle.finished:
-                    self._set_out(handle)
+                    self._yard.beside(stream.record, self._set_out, handle)
                 await coming[0].until(coming[1], deadline)
             elif (part := stream.open_end(stop)) is not None:
                 await part.over.wait()
@@ -229,10 +229,10 @@ class Reader:
             handle.seen.add(offset, stop)
             stream.given = True
         if handle.window.next >= handle.kick_at:
-            stream.extend(handle)
+            self._yard.beside(stream.record, stream.extend, handle)
         if stop >= stream.size and not handle.finished and handle.window.run >= stream.size:
             handle.finished = True
-            self._look_ahead(handle)
+            self._yard.beside(stream.record, self._look_ahead, handle)
 
     def _count(self, waited: bool) -> None:
         if waited:

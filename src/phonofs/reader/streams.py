@@ -126,7 +126,7 @@ class Stream:
         if not gaps:
             return None
         parts = [self._serve(handle, a, b) for a, b in gaps]
-        self.extend(handle)
+        self.yard.beside(self.record, self.extend, handle)
         return parts[0], min(gaps[0][1], parts[0].stop)
 
     def _serve(self, handle: Handle, start: int, stop: int) -> Part:
@@ -462,13 +462,10 @@ class Stream:
             self.yard.drained(self)
 
     def _resume(self) -> None:
-        """Read ahead for those that had no lane; nobody waits for it, so it may fail."""
-        try:
-            for handle in self.handles:
-                if handle.starved:
-                    self.extend(handle)
-        except Exception:
-            log.exception("object %s: a fault of phonofs while reading ahead", self.record.id)
+        """Read ahead for those that had no lane."""
+        for handle in self.handles:
+            if handle.starved:
+                self.yard.beside(self.record, self.extend, handle)
 
     # ends
 

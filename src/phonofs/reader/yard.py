@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
 
+from phonofs.errors import ServiceError
+from phonofs.model import Record
 from phonofs.reader.limits import Limits
 from phonofs.reader.pace import Pace
 from phonofs.reader.ports import ContentService
@@ -80,6 +82,15 @@ class Yard:
                 callback(ino, *args)
             except Exception:
                 log.exception("telling of inode %d failed", ino)
+
+    def beside(self, record: Record, work: Callable[..., None], *args: object) -> None:
+        """Do what nobody waits for: where it fails, no reader whose bytes are there hears of it."""
+        try:
+            work(*args)
+        except ServiceError as error:
+            log.info("object %s: reading ahead failed: %s", record.id, error)
+        except Exception:
+            log.exception("object %s: a fault of phonofs while reading ahead", record.id)
 
     def pace(self, region: str) -> Pace:
         """The measurements of a region."""
