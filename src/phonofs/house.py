@@ -89,6 +89,7 @@ class House:
                 read_deadline_s=settings.read_deadline,
                 cache_bytes=settings.cache_size,
                 connections=settings.max_connections,
+                verify=settings.verify,
             ),
             siblings=catalogue.siblings,
             on_size=self._resized,

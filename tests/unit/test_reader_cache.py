@@ -1,5 +1,6 @@
 """The reader over the real cache on disk."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,20 @@ def quick(**options) -> FakeService:
 class Running:
     """A reader over the real cache in a folder."""
 
-    def __init__(self, folder: Path, service: FakeService, *, size: int = 256 * MIB) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        service: FakeService,
+        *,
+        size: int = 256 * MIB,
+        limits: Limits | None = None,
+    ) -> None:
         self.folder, self.service, self.size = folder, service, size
+        self.limits = limits or Limits()
 
     async def __aenter__(self) -> World:
         self.cache = Cache.open(self.folder, size_bytes=self.size, min_free_bytes=0)
-        limits = Limits(cache_bytes=self.size)
+        limits = replace(self.limits, cache_bytes=self.size)
         wrong: list[int] = []
         reader = Reader(self.service, self.cache, limits, on_wrong=wrong.append)
         self.nurseries = trio.open_nursery()

@@ -80,6 +80,10 @@ class Client:
         """``range``, ``presign``, ``redirect``, ``stream``, or '' while it is not known."""
         return self._contents.ways.get(region, "")
 
+    def failed_ways(self, region: str) -> dict[str, str]:
+        """The ways that failed in a region, and why; content comes in another one meanwhile."""
+        return self._contents.failed.get(region, {})
+
     def seekable(self, region: str) -> bool | None:
         """Whether content can start in the middle of an object; None while that is not known."""
         return self._contents.seekable(region)

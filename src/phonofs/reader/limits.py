@@ -62,12 +62,15 @@ class Limits:
     cache_bytes      size of the cache on disk; 0: none
     memory_bytes     for windows of objects that are not on disk, all of them together
     connections      to the service, all in all; read-ahead leaves two of them free
+    verify           ``checksum``, or ``length``: a content with another checksum is given where
+                     its length is right and two fetches of it agree
     """
 
     read_deadline_s: float = 60.0
     cache_bytes: int = 10 * 1024 * MIB
     memory_bytes: int = 32 * MIB
     connections: int = 16
+    verify: str = "checksum"
 
     @property
     def turns(self) -> int:

@@ -108,6 +108,9 @@ class Blob(Protocol):
         """Whether the complete content is right; then ``verified`` is true."""
         ...
 
+    def accept(self) -> None:
+        """Take the complete content for right in this run, whatever its checksum."""
+
     def reset(self) -> None:
         """Forget every byte."""
 

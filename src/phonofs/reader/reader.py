@@ -398,6 +398,8 @@ class Reader:
             **asdict(self._yard.counts),
             **self._yard.turns.statistics(),
             **self._holds.statistics(),
+            "verify": self._limits.verify,
+            "differing": dict(self._yard.differing),
             "streams": len(streams),
             "handles": sum(len(stream.handles) for stream in streams),
             "parts": sum(len(stream.parts) for stream in streams),

@@ -73,14 +73,15 @@ class Stream:
         self.given = False
         self.any_etag = False
         self._renewed = False
-        if yard.stale.get(self._key, 0) >= MOST_CHANGES and provable(record) and not blob.verified:
+        if yard.stale.get(self.key, 0) >= MOST_CHANGES and provable(record) and not blob.verified:
             self._trust_no_etag()
         self.answered = False
         self._ranges_seen = False
         self._whole_seen = False
 
     @property
-    def _key(self) -> tuple[str, str, str]:
+    def key(self) -> tuple[str, str, str]:
+        """What the content is remembered by."""
         return self.record.region, self.record.id, self.record.fingerprint
 
     # what holds
@@ -338,7 +339,7 @@ class Stream:
         if provable(self.record) and self._can_be_gated:
             self._trust_no_etag()
             return True
-        self.yard.stale[self._key] = self.yard.stale.get(self._key, 0) + 1
+        self.yard.stale[self.key] = self.yard.stale.get(self.key, 0) + 1
         return False
 
     @property

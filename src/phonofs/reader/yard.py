@@ -1,6 +1,7 @@
 """What all streams of a reader share: the service, the limits, the turns, the counts."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,8 @@ class Yard:
     on_wrong called with the inode whose bytes, as given so far, are not to be trusted
     drained  called by a stream whose last task has ended
     sharers  how many streams are being read now
+    differing how many contents of each type do not have the checksum of their record
+    accepted what was given all the same (``verify=length``): the sums of its bytes
     stale    how often a content came under another ETag than before, by region, id, fingerprint
     """
 
@@ -73,6 +76,10 @@ class Yard:
     sharers: Callable[[], int]
     counts: Counts = field(default_factory=Counts)
     paces: dict[str, Pace] = field(default_factory=dict)
+    differing: Counter[str] = field(default_factory=Counter)
+    accepted: LRUCache[tuple[str, str, str], object] = field(
+        default_factory=lambda: LRUCache(MOST_STALE)
+    )
     stale: LRUCache[tuple[str, str, str], int] = field(default_factory=lambda: LRUCache(MOST_STALE))
 
     def tell(self, callback: Callable[..., None], ino: int, *args: int) -> None:
