@@ -6,6 +6,7 @@ and state the same one. The record and the answers agree as a rule, and nothing 
 that. Where they differ, or the record says 0 of a content that is not nothing:
 
 - up to ``CHECKED_FIRST`` with a checksum: nothing is given before the whole has it (``proof``);
+- with a multipart checksum: it is tried with parts of the usual sizes, and a match proves all;
 - otherwise the whole is asked for once more, without a range, and counted. Until then nothing
   near either end is given, and nobody is told another length than the record's.
 
@@ -19,12 +20,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from phonofs.cache.digest import expected
+from phonofs.cache.digest import expected, part_sizes
 from phonofs.errors import Corrupt, Malformed, ServiceError, Unavailable, Untrusted
 from phonofs.model import Record
-from phonofs.reader.limits import MALFORMED_TRIES, SLACK, SMALL, backoff_s
+from phonofs.reader.limits import CHECKED_FIRST, MALFORMED_TRIES, SLACK, SMALL, backoff_s
 
 if TYPE_CHECKING:
+    from phonofs.reader.handle import Handle
     from phonofs.reader.ports import Body
     from phonofs.reader.streams import Stream
 
@@ -51,6 +53,7 @@ class Length:
         self.counted: int | None = None
         self.running = False
         self._disproved = False
+        self._parts_tried = 0
         self._error: Exception | None = None
         self._patience = float("-inf")
         self._over = trio.Event()
@@ -93,16 +96,23 @@ class Length:
         if self.counted != self._stream.record.size:
             self.counted = None
 
-    async def settle(self, deadline: float) -> None:
+    async def settle(self, handle: "Handle", deadline: float) -> None:
         """Wait until something was found out; the caller looks again afterwards.
 
         Raises why it could not be.
         """
+        stream, work = self._stream, self._ask if self.unknown else self._count
         if not self.running:
+            if not self.unknown and self._may_have_parts():
+                on_its_way = stream.cover(handle, 0, stream.size)
+                if on_its_way is not None:
+                    await on_its_way[0].until(on_its_way[1], deadline)
+                    return
+                work = self._try_parts
             self._error = None
             self._over = trio.Event()
             self._patience = deadline
-            self._stream.yard.spawn(self._run, self._ask if self.unknown else self._count)
+            stream.yard.spawn(self._run, work)
             self.running = True
         self._patience = max(self._patience, deadline)
         over = self._over
@@ -153,6 +163,18 @@ class Length:
         if total is None:
             raise Malformed(f"object {stream.record.id}: no answer says how long it is")
         stream.measure(total)
+
+    def _may_have_parts(self) -> bool:
+        """Whether the whole may be proved by a multipart checksum: that costs no second fetch."""
+        stream = self._stream
+        small = stream.size <= (SMALL if stream.blob.in_memory else CHECKED_FIRST)
+        untried = self._parts_tried != stream.size and not stream.loose
+        return small and untried and bool(part_sizes(stream.record.checksum, stream.size))
+
+    async def _try_parts(self) -> None:
+        stream, self._parts_tried = self._stream, self._stream.size
+        if await stream.blob.check_parts():
+            stream.settled()
 
     async def _count(self) -> None:
         """Receive the whole, asked for without a range, and compare its length."""

@@ -111,6 +111,10 @@ class Blob(Protocol):
     def accept(self) -> None:
         """Take the complete content for right in this run, whatever its checksum."""
 
+    async def check_parts(self) -> bool:
+        """Whether the complete content has its multipart checksum; False says nothing."""
+        ...
+
     def reset(self) -> None:
         """Forget every byte."""
 

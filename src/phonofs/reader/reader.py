@@ -190,7 +190,7 @@ class Reader:
             if stream.proof.gated:
                 await stream.proof.settle(handle, deadline)
             elif stream.length.withholds(offset + size):
-                await stream.length.settle(deadline)
+                await stream.length.settle(handle, deadline)
             elif offset >= stop and not stream.open_end(stop):
                 return b""
             elif (coming := stream.cover(handle, offset, stop)) is not None:
