@@ -218,6 +218,10 @@ class FakeBlob:
     def complete(self) -> bool:
         return self.present.covers(0, self.size)
 
+    @property
+    def memory_bytes(self) -> int:
+        return self.present.total() if self.in_memory else 0
+
     def write(self, offset: int, data: bytes | memoryview) -> None:
         assert self.pins > 0, "written after it was released"
         self.data[offset : offset + len(data)] = data

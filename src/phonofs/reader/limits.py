@@ -60,7 +60,7 @@ class Limits:
 
     read_deadline_s  the longest any read waits
     cache_bytes      size of the cache on disk; 0: none
-    memory_bytes     for windows of objects that are not on disk, all of them together
+    memory_bytes     what all open files hold that are not on disk, besides what reads wait for
     connections      to the service, all in all; read-ahead leaves two of them free
     verify           ``checksum``, or ``length``: a content with another checksum is given where
                      its length is right and two fetches of it agree

@@ -79,6 +79,11 @@ class Blob(Protocol):
     @property
     def in_memory(self) -> bool: ...  # noqa: D102
 
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes in memory."""
+        ...
+
     def write(self, offset: int, data: Chunk) -> None:
         """Put bytes in; they are ``present`` afterwards."""
 

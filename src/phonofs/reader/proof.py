@@ -149,6 +149,15 @@ class Proof:
             if not self._stream.busy:
                 self._stream.yard.drained(self._stream)
 
+    def keep_unhashed(self, kept: Ranges) -> None:
+        """What is in memory goes: hash it to its last byte, and keep what is too much for that."""
+        if self._stream.blob.verified:
+            self._passing.right = True
+        elif not self._catching_up:
+            self._judge(self._passing.advance(to_the_end=True))
+        if self._passing.behind:
+            self._passing.keep(kept)
+
     def keep(self, kept: Ranges) -> None:
         """Add what the proof still needs to what is kept in memory."""
         self._passing.keep(kept)
@@ -161,7 +170,7 @@ class Proof:
         if self.sure:
             self._cleared([])
             return
-        on_its_way = self._stream.cover(handle, 0, self._stream.size)
+        on_its_way = self._stream.cover(handle, *self._passing.lacks())
         if on_its_way is None:
             self.completed()
         else:
@@ -296,10 +305,14 @@ class Passing:
 
     def _wanted(self) -> bool:
         stream = self._stream
-        return stream.blob.in_memory and stream.size > SMALL and self._expected is not None
+        if not stream.blob.in_memory or self._expected is None:
+            return False
+        return stream.size > SMALL or stream.pressed
 
-    def advance(self) -> bool | None:
+    def advance(self, *, to_the_end: bool = False) -> bool | None:
         """Hash of what is there now ``AT_ONCE`` bytes; ``behind`` says whether there is more.
+
+        Whole blocks only, but ``to_the_end``, and then a whole small content if need be.
 
         Whether the whole is right, where that shows just now.
         """
@@ -308,8 +321,9 @@ class Passing:
         if not self._wanted() or self.right:
             return None
         there = stream.blob.present.stop_of(self._position)
-        last = self._position + AT_ONCE
-        while there - self._position >= BLOCK or self._position < there == stream.size:
+        last = self._position + (SMALL if to_the_end else AT_ONCE)
+        least = 1 if to_the_end or there == stream.size else BLOCK
+        while there - self._position >= least:
             if self._position >= last:
                 self.behind = True
                 return None
@@ -324,6 +338,13 @@ class Passing:
         self.digest = self._md5.digest()
         self.right = self._expected.matches(self.digest)
         return self.right
+
+    def lacks(self) -> tuple[int, int]:
+        """What to have next, so that the whole can be checked: in memory it need not be there."""
+        size = self._stream.size
+        if not self._wanted():
+            return 0, size
+        return self._position, min(size, self._position + AT_ONCE)
 
     def keep(self, kept: Ranges) -> None:
         """What is there and was not hashed yet."""

@@ -18,6 +18,7 @@ from phonofs.model import Record
 from phonofs.reader.handle import Handle
 from phonofs.reader.holds import HOLD_S, Holds
 from phonofs.reader.limits import LINGER_S, MIB, MOST_LINGERING, Limits
+from phonofs.reader.memory import Memory
 from phonofs.reader.neighbours import Neighbours
 from phonofs.reader.ports import Cache, ContentService, Siblings
 from phonofs.reader.streams import Stream
@@ -69,7 +70,7 @@ class Reader:
             spawn=self._spawn,
             on_size=on_size,
             on_wrong=on_wrong, drained=self._close_if_idle,
-            sharers=self._sharers,
+            sharers=self._sharers, memory=Memory(limits.memory_bytes),
         )  # fmt: skip
         ahead = min(64 * MIB, limits.cache_bytes // 4) or limits.memory_bytes // 2
         self._neighbours = Neighbours(siblings, most_files=2 * limits.turns, most_bytes=ahead)
@@ -225,6 +226,7 @@ class Reader:
         stream = handle.stream
         stop = offset + count
         self._yard.counts.served_bytes += count
+        self._yard.memory.read(stream)
         if not stream.proof.sure:
             handle.seen.add(offset, stop)
             stream.given = True
@@ -329,7 +331,7 @@ class Reader:
         return stream
 
     def _sharers(self) -> int:
-        return sum(1 for stream in self._streams.values() if stream.handles and stream.parts)
+        return sum(len(stream.handles) for stream in self._streams.values() if stream.parts)
 
     def _idle(self, stream: Stream) -> None:
         """Nobody has it open any more: it lingers, if there is anything to lose by that."""
@@ -381,6 +383,7 @@ class Reader:
             self._failed.remove(stream)
         else:
             return
+        self._yard.memory.leave(stream)
         self._cache.release(stream.blob)
 
     # status

@@ -45,6 +45,7 @@ class Stream:
     etag     the version all bytes are of; '' until the service named one
     any_etag whether ETags say nothing of this content, so that its checksum decides
     answered whether the service gave anything of it since it was opened
+    pressed  whether it had to give memory back, so that it may never be there whole
     given    whether anybody was given bytes that were not known to be right
     size     the length, as far as it is known: ``length`` has whether it is proved
     loose    parts whose body does not say where it ends: what it may leave out is not given
@@ -71,6 +72,7 @@ class Stream:
         self.length = Length(self)
         self.loose: set[Part] = set()
         self.given = False
+        self.pressed = False
         self.any_etag = False
         self._renewed = False
         if yard.stale.get(self.key, 0) >= MOST_CHANGES and provable(record) and not blob.verified:
@@ -239,7 +241,7 @@ class Stream:
             self.start(start, end, urgent=False)
 
     def _keep(self) -> None:
-        """Of bytes in memory, keep those of windows and waiters."""
+        """Of bytes in memory, keep those of windows and waiters; small contents stay whole."""
         if self.size <= SMALL or not self.handles:
             return
         kept = Ranges(self.needs.values())
@@ -252,6 +254,18 @@ class Stream:
             kept.add(max(0, window.next - SLACK), end)
         self.proof.keep(kept)
         self.blob.keep(kept)
+
+    def shed(self) -> int:
+        """Of bytes in memory, keep only what reads wait for; how much that is.
+
+        What was not hashed yet is hashed before it goes, so that who reads on can be sure.
+        """
+        if self.blob.memory_bytes:
+            self.pressed = True
+            kept = Ranges(self.needs.values())
+            self.proof.keep_unhashed(kept)
+            self.blob.keep(kept)
+        return self.blob.memory_bytes
 
     def _coming(self, offset: int, most: int) -> int:
         """Where what is there or on its way from ``offset`` on ends, ``most`` bytes on at most.
@@ -444,6 +458,10 @@ class Stream:
             part.cut(stop)
         if self.blob.complete:
             self.proof.completed()
+        if self.blob.in_memory:
+            if part.whole:
+                self._keep()  # what passes on the way to a far place is not kept
+            self.yard.memory.hold(self, self.blob.memory_bytes)
         return part.head < part.stop
 
     def ended(self, part: Part, *, done: bool) -> None:

@@ -11,6 +11,7 @@ from cachetools import LRUCache
 from phonofs.errors import ServiceError
 from phonofs.model import Record
 from phonofs.reader.limits import Limits
+from phonofs.reader.memory import Memory
 from phonofs.reader.pace import Pace
 from phonofs.reader.ports import ContentService
 from phonofs.reader.turns import Turns
@@ -59,7 +60,8 @@ class Yard:
     on_size  called with inode and size where the real length differs from the known one
     on_wrong called with the inode whose bytes, as given so far, are not to be trusted
     drained  called by a stream whose last task has ended
-    sharers  how many streams are being read now
+    sharers  how many handles are read now, of contents that come
+    memory   what all of them hold in memory
     differing how many contents of each type do not have the checksum of their record
     accepted what was given all the same (``verify=length``): the sums of its bytes
     stale    how often a content came under another ETag than before, by region, id, fingerprint
@@ -74,6 +76,7 @@ class Yard:
     on_wrong: Callable[[int], None]
     drained: "Callable[[Stream], None]"
     sharers: Callable[[], int]
+    memory: Memory
     counts: Counts = field(default_factory=Counts)
     paces: dict[str, Pace] = field(default_factory=dict)
     differing: Counter[str] = field(default_factory=Counter)
