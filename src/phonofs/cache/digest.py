@@ -53,6 +53,12 @@ def expected(checksum: str) -> Expected | None:
     return None
 
 
+def of_nothing(checksum: str) -> bool:
+    """Whether it is the checksum of a content without a byte."""
+    want = expected(checksum)
+    return want is not None and want.matches(_md5().digest())
+
+
 def part_sizes(checksum: str, size: int) -> list[int]:
     """How large the parts of an upload of ``size`` bytes may have been, by its multipart ETag.
 

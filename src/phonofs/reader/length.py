@@ -15,12 +15,11 @@ An end that the answer itself does not show (RFC 9112, 8) says nothing at all.
 
 import logging
 from collections.abc import Awaitable, Callable
-from hashlib import md5
 from typing import TYPE_CHECKING
 
 import trio
 
-from phonofs.cache.digest import expected, part_sizes
+from phonofs.cache.digest import of_nothing, part_sizes
 from phonofs.errors import Corrupt, Malformed, ServiceError, Unavailable, Untrusted
 from phonofs.model import Record
 from phonofs.reader.limits import CHECKED_FIRST, MALFORMED_TRIES, SLACK, SMALL, backoff_s
@@ -35,8 +34,7 @@ log = logging.getLogger(__name__)
 
 def is_empty(record: Record) -> bool:
     """Whether the record proves that the content has no byte: it has the checksum of nothing."""
-    want = expected(record.checksum)
-    return want is not None and want.matches(md5(usedforsecurity=False).digest())
+    return of_nothing(record.checksum)
 
 
 class Length:
