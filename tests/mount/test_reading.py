@@ -245,3 +245,21 @@ def test_content_streams_where_presigned_urls_are_refused(tmp_path):
         assert status["service"]["failed_ways"] == {
             "us-east": {"presign": "a fresh link is answered with status 403"}
         }
+
+
+def test_an_etag_that_each_node_has_otherwise(tmp_path):
+    """Every other answer has another one: what has a checksum can be read, by the third try."""
+    with (
+        standing(flat(300_000, 9 * MIB)) as stand_in,
+        mounted(stand_in.url, tmp_path) as mount,
+    ):
+        other = {"kind": "content", "fail": "etag", "etag": '"other-node"', "every": 2}
+        stand_in.faults({**other, "name": "etag"})
+        for path, item in zip(files(mount.point), stand_in.service.account, strict=True):
+            whole = content_of(stand_in.service, item.id)
+            copies = [
+                subprocess.run(["cat", path], capture_output=True, check=False) for _ in range(3)
+            ]
+            assert copies[-1].stdout == whole
+            assert all(copy.stdout == whole for copy in copies if copy.returncode == 0)
+        assert stand_in.service.faults.fired["etag"]
