@@ -109,7 +109,14 @@ class Gone(ServiceError):
 
 
 class Changed(ServiceError):
-    """The object has other content than when it was opened."""
+    """The object has other content than when it was opened.
+
+    ``by_etag``: only its ETag says so.
+    """
+
+    def __init__(self, message: str, *, by_etag: bool = False) -> None:
+        super().__init__(message)
+        self.by_etag = by_etag
 
 
 class Archived(ServiceError):

@@ -111,6 +111,7 @@ class House:
                 read_deadline_s=settings.read_deadline,
                 cache_bytes=settings.cache_size,
                 connections=settings.max_connections,
+                verify=settings.verify,
             ),
             siblings=catalogue.siblings,
             on_size=self._resized,
@@ -130,6 +131,7 @@ class House:
         self._metrics = _metrics(settings.metrics, self.status)
         self._tell_kernel: Callable[[Sequence[Change]], None] = lambda changes: None
         self._kernel_forgets: Callable[[Sequence[tuple[int, str]]], None] = lambda entries: None
+        self._tell_size: Callable[[int], None] | None = None
         self._fuse: Statistics = dict
         self.vfs = Vfs(
             catalogue,
@@ -147,13 +149,15 @@ class House:
         fuse: Statistics,
         tell_kernel: Callable[[Sequence[Change]], None],
         kernel_forgets: Callable[[Sequence[tuple[int, str]]], None],
+        tell_size: Callable[[int], None] | None = None,
     ) -> None:
-        """Join the FUSE side: its gauges, whom to tell of changes, and what has the kernel forget
-        names with all below them, and what is open.
+        """Join the FUSE side: its gauges, whom to tell of changes, what has the kernel forget
+        names with all below them, and what is open, and whom to tell of new sizes if apart.
         """
         self._fuse = fuse
         self._tell_kernel = tell_kernel
         self._kernel_forgets = kernel_forgets
+        self._tell_size = tell_size
 
     def tasks(self) -> list[tuple[str, Task]]:
         """The background tasks to start before :meth:`connect`, in order."""
@@ -341,7 +345,11 @@ class House:
 
     def _resized(self, ino: int, size: int) -> None:
         """The real length of a content differs from what its record says."""
-        self._tell_kernel(self._catalogue.set_size(ino, size))
+        changes = self._catalogue.set_size(ino, size)
+        if self._tell_size is None:
+            self._tell_kernel(changes)
+        elif changes:
+            self._tell_size(ino)
 
     def _falsified(self, ino: int) -> None:
         """Bytes given so far turned out false: the kernel must forget its pages."""

@@ -95,11 +95,12 @@ async def _live(plan: MountPlan, life: "_Life") -> None:
         life.house = house
         callers = Callers(plan.settings.read_deadline + MARGIN_S)
         notifier = KernelNotifier()
-        operations = Operations(house.vfs, callers, _ownership(plan.settings), notifier.store)
+        operations = Operations(house.vfs, callers, _ownership(plan.settings), notifier)
         house.attach(
             operations.statistics,
             notifier.tell,
             lambda entries: notifier.forget(entries, operations.open_inodes()),
+            notifier.tell_size,
         )
         async with trio.open_nursery() as nursery:
             session = life.session = _Session(plan, operations)

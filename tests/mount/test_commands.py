@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,6 +65,22 @@ def test_fetch_brings_a_folder_into_the_cache_and_then_has_nothing_to_do(mount: 
     cached = [int(os.getxattr(path, "user.phonofs.cached")) for path in readable]
     assert cached == [SIZE] * 12
     assert "0 to fetch" in phonofs("fetch", mount.point)[1]
+
+
+def test_fetch_brings_what_has_a_size_of_0_by_its_record(tmp_path: Path) -> None:
+    items = [
+        replace(flat_item("unsized", SIZE, NOON_MS), size=0),
+        flat_item("empty", 0, NOON_MS + 1000),
+    ]
+    with (
+        standing(ListedAccount(items, (items[0].region,))) as stand_in,
+        mounted(stand_in.url, tmp_path) as made,
+    ):
+        status, out, err = phonofs("fetch", made.point)
+        assert (status, "1 of 1 fetched" in out) == (0, True), err
+        (path,) = made.point.rglob("*unsized*")
+        assert int(os.getxattr(path, "user.phonofs.cached")) == path.stat().st_size == SIZE
+        assert "0 to fetch" in phonofs("fetch", made.point)[1]
 
 
 def test_fetch_takes_globs_and_refuses_what_is_elsewhere(mount: Mount, tmp_path: Path) -> None:

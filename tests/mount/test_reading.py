@@ -210,3 +210,56 @@ def test_random_readers_are_soon_answered_by_the_kernel(tmp_path):
 
             until(quiet)
             assert asked() < 200
+
+
+@pytest.mark.parametrize("verify", ["checksum", "length"])
+def test_verify_decides_about_contents_with_another_checksum(tmp_path, verify):
+    """An error as a rule; with ``length`` the bytes, and one line for each type in the log."""
+    account = flat(50_000, 300_000, checksum="0" * 32)
+    with (
+        standing(account) as stand_in,
+        mounted(stand_in.url, tmp_path, verify=verify) as mount,
+    ):
+        for path, item in zip(files(mount.point), account, strict=True):
+            copied = subprocess.run(["cat", path], capture_output=True, check=False)
+            if verify == "checksum":
+                assert copied.returncode == 1
+            else:
+                assert copied.stdout == content_of(stand_in.service, item.id)
+        status = json.loads(os.getxattr(mount.point, "user.phonofs.status"))
+        assert status["reader"]["verify"] == verify
+        assert status["reader"]["differing"] == {"callrecording": 2}
+        assert mount.log_text().count("verify=length") == (1 if verify == "length" else 0)
+
+
+def test_content_streams_where_presigned_urls_are_refused(tmp_path):
+    """The store refuses each fresh link; the files are read all the same, and status says why."""
+    with (
+        standing(flat(50_000, 9 * MIB), Options(content="presign")) as stand_in,
+        mounted(stand_in.url, tmp_path) as mount,
+    ):
+        stand_in.faults({"kind": "store", "fail": "status", "status": 403})
+        for path, item in zip(files(mount.point), stand_in.service.account, strict=True):
+            assert path.read_bytes() == content_of(stand_in.service, item.id)
+        status = json.loads(os.getxattr(mount.point, "user.phonofs.status"))
+        assert status["service"]["failed_ways"] == {
+            "us-east": {"presign": "a fresh link is answered with status 403"}
+        }
+
+
+def test_an_etag_that_each_node_has_otherwise(tmp_path):
+    """Every other answer has another one: what has a checksum can be read, by the third try."""
+    with (
+        standing(flat(300_000, 9 * MIB)) as stand_in,
+        mounted(stand_in.url, tmp_path) as mount,
+    ):
+        other = {"kind": "content", "fail": "etag", "etag": '"other-node"', "every": 2}
+        stand_in.faults({**other, "name": "etag"})
+        for path, item in zip(files(mount.point), stand_in.service.account, strict=True):
+            whole = content_of(stand_in.service, item.id)
+            copies = [
+                subprocess.run(["cat", path], capture_output=True, check=False) for _ in range(3)
+            ]
+            assert copies[-1].stdout == whole
+            assert all(copy.stdout == whole for copy in copies if copy.returncode == 0)
+        assert stand_in.service.faults.fired["etag"]

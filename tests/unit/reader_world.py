@@ -2,7 +2,7 @@
 
 import hashlib
 import mmap
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -55,6 +55,7 @@ class FakeBody:
     etag: str
     chunks: "FakeChunks"
     sent_at: float
+    framed: bool = True
 
     def __aiter__(self) -> "FakeChunks":
         return self.chunks
@@ -134,6 +135,7 @@ class FakeService:
     sizes: dict[str, int] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     open_now: int = 0
+    looks: int = 0
     most_open: int = 0
 
     def __post_init__(self) -> None:
@@ -152,6 +154,13 @@ class FakeService:
         urgent: bool,
         etag: str | None = None,
     ) -> AsyncIterator[FakeBody]:
+        async with self._content(record, start, stop, urgent, "") as body:
+            yield body
+
+    @asynccontextmanager
+    async def _content(
+        self, record: Record, start: int, stop: int | None, urgent: bool, way: str
+    ) -> AsyncIterator[FakeBody]:
         if self.held_back_s:
             await trio.sleep(self.held_back_s)
         async with self.limiter:
@@ -168,13 +177,21 @@ class FakeService:
                 if fault.error is not None:
                     raise fault.error
                 size = self.sizes.get(record.id, record.size)
-                begin = start if self.way == "range" else 0
-                end = min(size, stop) if self.way == "range" and stop is not None else size
+                way = way or self.way
+                begin = start if way == "range" else 0
+                end = min(size, stop) if way == "range" and stop is not None else size
                 chunks = FakeChunks(self, asked, begin, end, fault)
                 total = size if fault.total is None else fault.total
                 yield FakeBody(begin, end, total, fault.etag or "v1", chunks, asked.at)
             finally:
                 self.open_now -= 1
+
+    @asynccontextmanager
+    async def whole_content(self, record: Record, *, urgent: bool) -> AsyncIterator[FakeBody]:
+        """The same without a range, in every way."""
+        self.looks += 1
+        async with self._content(record, 0, None, urgent, "stream") as body:
+            yield body
 
     def sent(self, name: str | None = None) -> int:
         """Bytes sent, of one object or of all."""
@@ -204,6 +221,10 @@ class FakeBlob:
     @property
     def complete(self) -> bool:
         return self.present.covers(0, self.size)
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.present.total() if self.in_memory else 0
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         assert self.pins > 0, "written after it was released"
@@ -246,6 +267,13 @@ class FakeBlob:
         digest = hashlib.md5(memoryview(self.data)[: self.size]).hexdigest()
         self.verified = not self.record.checksum or digest == self.record.checksum
         return self.verified
+
+    async def check_parts(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        return False
+
+    def accept(self) -> None:
+        self.verified = self.complete
 
     def reset(self) -> None:
         self.present = Ranges()
@@ -352,6 +380,7 @@ async def world(
     in_memory: bool = False,
     slow: bool = False,
     files: Iterable[tuple[int, Record]] = (),
+    siblings: Callable[..., Sequence[tuple[int, Record]]] | None = None,
 ) -> AsyncIterator[World]:
     """A running reader; at the end nothing may be held."""
     service = service or FakeService()
@@ -360,14 +389,14 @@ async def world(
     sizes: list[tuple[int, int]] = []
     wrong: list[int] = []
 
-    def siblings(ino: int, n: int, *, by_inode: bool = False) -> list[tuple[int, Record]]:
-        order = sorted(listed) if by_inode else listed
-        inodes = [other for other, _ in order]
-        at = inodes.index(ino) + 1 if ino in inodes else len(order)
-        return order[at : at + n]
+    def order(ino: int, n: int, *, by_inode: bool = False) -> list[tuple[int, Record]]:
+        ordered = sorted(listed) if by_inode else listed
+        inodes = [other for other, _ in ordered]
+        at = inodes.index(ino) + 1 if ino in inodes else len(ordered)
+        return ordered[at : at + n]
 
     reader = Reader(
-        service, cache, limits or Limits(), siblings=siblings, draw=lambda: 0.5,
+        service, cache, limits or Limits(), siblings=siblings or order, draw=lambda: 0.5,
         on_size=lambda ino, size: sizes.append((ino, size)), on_wrong=wrong.append,
     )  # fmt: skip
     async with trio.open_nursery() as nursery:

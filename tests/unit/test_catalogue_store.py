@@ -378,6 +378,16 @@ def test_the_real_size_wins(tmp_path: Path):
     check(catalogue)
 
 
+def test_a_size_that_is_filled_in_later(tmp_path: Path):
+    """The record said 0, as it does while a recording is made ready; the checksum stays."""
+    catalogue = opened(tmp_path)
+    catalogue.apply([make("one-1111", NOON, size=0, checksum="0" * 32)])
+    ino = only(catalogue)
+    catalogue.apply([make("one-1111", NOON, updated="2024-09-18", size=300, checksum="0" * 32)])
+    assert (catalogue.entry(ino).size, catalogue.record(ino).size) == (300, 300)
+    check(catalogue)
+
+
 def test_a_listing_takes_out_what_it_did_not_have(tmp_path: Path):
     """Only what was known before it, is of its span, and did not change while it ran."""
     catalogue = opened(tmp_path)

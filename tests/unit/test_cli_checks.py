@@ -222,3 +222,61 @@ def test_login_keeps_nothing_that_does_not_work(
     status, path = log_in(text, stand_in, tmp_path, monkeypatch)
     assert status == wanted
     assert not path.exists()
+
+
+def differing(*types: str) -> ListedAccount:
+    """An account whose contents of these types do not have the checksums of their records."""
+    kinds = ("callrecording", "voicemail", "transcription")
+    items = [
+        flat_item(
+            f"object-{n}",
+            1000 + n,
+            NOON_MS + n,
+            type=kind,
+            checksum="0" * 32 if kind in types else None,
+        )
+        for n, kind in enumerate(kinds * 2)
+    ]
+    return ListedAccount(items, (items[0].region,))
+
+
+@pytest.mark.parametrize(
+    ("types", "verify", "well", "said"),
+    [
+        ((), "checksum", True, "callrecording, transcription, voicemail: verify=checksum fits"),
+        ((), "length", True, "verify=checksum would fit"),
+        (("voicemail",), "checksum", False, "contents of voicemail do not have the checksums"),
+        (("voicemail",), "length", True, "voicemail differ: verify=length fits"),
+    ],
+)
+def test_doctor_says_which_setting_of_verify_fits(
+    tmp_path: Path, types: tuple[str, ...], verify: str, well: bool, said: str
+) -> None:
+    serving = StandIn(differing(*types))
+    serving.start()
+    try:
+        found = look(make_settings(tmp_path, api_url=serving.url, verify=verify))
+        assert said in found["checksums"].text
+        assert (found["checksums"].error is None) is well
+        assert well or "verify=length" in found["checksums"].text
+        asked = serving.service.counters.requests["content"]
+        assert asked <= 1 + 3 + len(types), "one small content of each type"
+    finally:
+        serving.stop()
+
+
+@pytest.mark.expected_log("by way of presign failed")
+def test_doctor_says_which_way_of_content_failed(tmp_path: Path) -> None:
+    serving = StandIn(account(), Options(content="presign"))
+    serving.start()
+    serving.faults({"kind": "store", "fail": "status", "status": 403})
+    try:
+        found = look(make_settings(tmp_path, api_url=serving.url))
+        region = next(name for name in found if name.startswith("region "))
+        assert found[region].error is None
+        assert "whole streams" in found[region].text
+        assert "presigned URLs failed: a fresh link is answered with status 403" in (
+            found[region].text
+        )
+    finally:
+        serving.stop()

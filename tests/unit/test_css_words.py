@@ -234,11 +234,20 @@ WANTED = Wanted("object one", 10, 20, None, "audio/mpeg")
 @pytest.mark.parametrize(
     ("status", "headers", "promise"),
     [
-        (206, {"content-range": "bytes 10-19/100", "etag": '"a"'}, Promise(10, 20, 100, '"a"')),
-        (206, {"content-range": "bytes 10-14/15", "content-length": "5"}, Promise(10, 15, 15, "")),
-        (206, {"content-range": "bytes 10-19/*"}, Promise(10, 20, None, "")),
+        (
+            206,
+            {"content-range": "bytes 10-19/100", "etag": '"a"'},
+            Promise(10, 20, 100, '"a"', part=True),
+        ),
+        (
+            206,
+            {"content-range": "bytes 10-14/15", "content-length": "5"},
+            Promise(10, 15, 15, "", part=True),
+        ),
+        (206, {"content-range": "bytes 10-19/*"}, Promise(10, 20, None, "", part=True)),
         (200, {"content-length": "100"}, Promise(0, 100, 100, "")),
-        (200, {}, Promise(0, None, None, "")),
+        (200, {}, Promise(0, None, None, "", framed=False)),
+        (200, {"transfer-encoding": "chunked"}, Promise(0, None, None, "")),
         (416, {"content-range": "bytes */5"}, Promise(10, 10, 5, "")),
     ],
 )

@@ -462,3 +462,84 @@ async def test_false_bytes_through_memory_are_not_made_good_silently():
         await w.read_on(again)
         w.reader.release(handle)
         w.reader.release(again)
+
+
+def by_node(start: int) -> str:
+    """The ETag of the node that answers for a part."""
+    return f"node-{start // MIB % 2}"
+
+
+def of_nodes(asked: Asked, number: int) -> Fault:
+    return Fault(etag=by_node(number * MIB))
+
+
+@pytest.mark.parametrize("size", [9 * MIB, 70 * MIB])
+async def test_an_etag_that_differs_on_each_node(size):
+    """Opened again and again, it can be read by the third time: the checksum decides."""
+    service = FakeService(fault=of_nodes)
+    checksum = hashlib.md5(plain(0, size)).hexdigest()
+    async with world(service) as w:
+        ends = []
+        for _ in range(3):
+            handle = w.reader.open(record(size, checksum=checksum), 7)
+            try:
+                await w.read_on(handle)
+                ends.append("right")
+            except Changed:
+                ends.append("stale")
+            w.reader.release(handle)
+        assert ends[-1] == "right"
+        assert ends.count("stale") <= 2
+
+
+async def test_an_etag_that_differs_on_each_node_without_a_checksum():
+    """Nothing proves that all bytes are of one version: ESTALE, however often."""
+    service = FakeService(fault=of_nodes)
+    async with world(service) as w:
+        for _ in range(4):
+            handle = w.reader.open(record(9 * MIB, checksum=""), 7)
+            with pytest.raises(Changed):
+                await w.read_on(handle)
+            w.reader.release(handle)
+
+
+async def test_the_same_bytes_under_a_new_etag():
+    """An open file goes on: what it was given and what it is given have the record's checksum."""
+    service = FakeService()
+    async with world(service) as w:
+        handle = w.reader.open(record(20 * MIB), 7)
+        await w.read_on(handle, 0, MIB)
+        await trio.sleep(1)
+        service.fault = lambda asked, number: Fault(etag="v2")
+        await w.read_on(handle, MIB)
+        assert w.wrong == []
+        w.reader.release(handle)
+
+
+async def test_other_bytes_under_a_new_etag():
+    """The same, but the checksum says that it is not one version: ESTALE, no byte of the new."""
+    service = FakeService()
+    async with world(service) as w:
+        handle = w.reader.open(record(20 * MIB), 7)
+        await w.read_on(handle, 0, MIB)
+        await trio.sleep(1)
+        service.fault = lambda asked, number: Fault(etag="v2", flip=15 * MIB)
+        with pytest.raises(Changed):
+            await w.read_on(handle, MIB)
+        w.reader.release(handle)
+
+
+async def test_a_file_that_was_replaced_before_anybody_got_a_byte_of_it():
+    """What came of the old content goes; whoever opens the file then gets the new one."""
+    service = FakeService(rate=100_000, latency_s=0.05)
+    async with world(service) as w:
+        handle = w.reader.open(record(3 * MIB, checksum=""), 7)
+        with trio.move_on_after(0.3):
+            await w.read(handle, 0, 128 * KIB)
+        w.reader.release(handle)
+        service.rate = 40_000_000
+        service.fault = lambda asked, number: Fault(etag="v2")
+        again = w.reader.open(record(3 * MIB, checksum=""), 7)
+        await w.read_on(again, 2 * MIB)
+        await w.read_on(again)
+        w.reader.release(again)

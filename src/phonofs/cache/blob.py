@@ -109,6 +109,14 @@ class Blob:
         """
         return await self._check.whole()
 
+    async def check_parts(self) -> bool:
+        """Whether the content has the multipart checksum of its record, as far as can be found.
+
+        The size of the parts is not given: the usual ones are tried. True proves the content and
+        its length, and is remembered as by :meth:`check`; False says nothing.
+        """
+        return await self._check.in_parts()
+
     def check_now(self) -> bool:
         """The same at once, where that is quick (a small object, just written); False: ask."""
         return self._check.now()
@@ -116,6 +124,13 @@ class Blob:
     async def check_ahead(self) -> None:
         """Hash what there is from the start on, so that :meth:`check` has less left to do."""
         await self._check.ahead()
+
+    def accept(self) -> None:
+        """Take the complete content for right in this run, whatever its checksum.
+
+        A later run checks it anew.
+        """
+        self._check.accept()
 
     def reset(self) -> None:
         """Forget every byte."""

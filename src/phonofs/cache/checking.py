@@ -6,7 +6,7 @@ from functools import partial
 import trio
 
 from phonofs.cache.blocks import BLOCK, bytes_of, touched_blocks
-from phonofs.cache.digest import Hash, expected, hash_stretch
+from phonofs.cache.digest import Hash, PartsHash, expected, hash_stretch, part_sizes
 from phonofs.cache.holding import View
 from phonofs.cache.stock import Stock
 
@@ -28,6 +28,25 @@ class Check:
     def __init__(self, stock: Stock) -> None:
         self._stock = stock
         self._turn = trio.Lock()
+
+    async def in_parts(self) -> bool:
+        """Whether the content has its multipart checksum, with parts of some usual size.
+
+        See :meth:`phonofs.cache.blob.Blob.check_parts`.
+        """
+        stock = self._stock
+        checksum = stock.identity.checksum
+        async with self._turn:
+            stock.hashed = Hash(parts=[PartsHash(n) for n in part_sizes(checksum, stock.size)])
+            while stock.complete and not stock.verified and stock.hashed.parts:
+                if stock.hashed.position < stock.size:
+                    if not await self._hash_on(stock.size):
+                        return False
+                elif any(parts.matches(checksum) for parts in stock.hashed.parts):
+                    self._passed()
+                else:
+                    stock.hashed = Hash()
+        return stock.verified
 
     async def whole(self) -> bool:
         """Whether the content is right; see :meth:`phonofs.cache.blob.Blob.check`."""
@@ -85,6 +104,12 @@ class Check:
         if not self._turn.locked():
             async with self._turn:
                 await self._hash_on(stock.present.stop_of(stock.hashed.position))
+
+    def accept(self) -> None:
+        """See :meth:`phonofs.cache.blob.Blob.accept`."""
+        if self._stock.complete:
+            self._stock.accepted = True
+            self._passed()
 
     def _passed(self) -> None:
         stock = self._stock

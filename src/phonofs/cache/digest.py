@@ -11,6 +11,10 @@ from phonofs.cache.blocks import BLOCK, crcs_of
 STEP = 1 << 20
 """Bytes hashed per read: a whole number of blocks, and the interpreter's lock is let go."""
 
+USUAL_PARTS_MIB = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128)
+"""Part sizes of uploads to object stores: the least that S3 takes and its tools' defaults (5, 8,
+15, 16), those of other clients, and round ones."""
+
 _PLAIN = re.compile(r"[0-9a-f]{32}")
 _PARTS = re.compile(r"([0-9a-f]{32})-(\d+)")
 
@@ -49,12 +53,74 @@ def expected(checksum: str) -> Expected | None:
     return None
 
 
+def of_nothing(checksum: str) -> bool:
+    """Whether it is the checksum of a content without a byte."""
+    want = expected(checksum)
+    return want is not None and want.matches(_md5().digest())
+
+
+def part_sizes(checksum: str, size: int) -> list[int]:
+    """How large the parts of an upload of ``size`` bytes may have been, by its multipart ETag.
+
+    Those sizes that are usual and give as many parts as it says, and the even split. Empty where
+    it is no such ETag of more than one part.
+    """
+    parts = _PARTS.fullmatch(checksum.strip().strip('"').lower())
+    count = int(parts[2]) if parts and len(parts[2]) <= 5 else 0
+    if count < 2 or size <= 0:
+        return []
+    even = -(-size // count)
+    sizes = {mib << 20 for mib in USUAL_PARTS_MIB} | {even, -(-even >> 20) << 20}
+    return sorted(part for part in sizes if part > 0 and -(-size // part) == count)
+
+
+def _md5() -> "hashlib._Hash":
+    return hashlib.md5(usedforsecurity=False)
+
+
+@dataclass(slots=True)
+class PartsHash:
+    """The multipart ETag of content in parts of ``part`` bytes: MD5 of the MD5s (Amazon S3)."""
+
+    part: int
+    filled: int = 0
+    md5: "hashlib._Hash" = field(default_factory=_md5)
+    digests: list[bytes] = field(default_factory=list)
+
+    def update(self, data: memoryview) -> None:
+        """The next bytes."""
+        while len(data):
+            piece = data[: self.part - self.filled]
+            self.md5.update(piece)
+            self.filled += len(piece)
+            data = data[len(piece) :]
+            if self.filled == self.part:
+                self.digests.append(self.md5.digest())
+                self.filled, self.md5 = 0, _md5()
+
+    def matches(self, checksum: str) -> bool:
+        """Whether what was hashed has this checksum."""
+        digests = [*self.digests, *([self.md5.digest()] if self.filled else [])]
+        whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
+        return f"{whole}-{len(digests)}" == checksum.strip().strip('"').lower()
+
+
 @dataclass(slots=True)
 class Hash:
-    """The MD5 of the first ``position`` bytes; ``position`` is the start of a block, or the end."""
+    """The MD5 of the first ``position`` bytes; ``position`` is the start of a block, or the end.
+
+    parts  hashes of the same bytes in parts of different sizes, where those are tried
+    """
 
     position: int = 0
-    md5: "hashlib._Hash" = field(default_factory=lambda: hashlib.md5(usedforsecurity=False))
+    md5: "hashlib._Hash" = field(default_factory=_md5)
+    parts: list[PartsHash] = field(default_factory=list)
+
+    def update(self, data: memoryview) -> None:
+        """The next bytes; the caller moves ``position``."""
+        self.md5.update(data)
+        for part in self.parts:
+            part.update(data)
 
 
 def hash_stretch(
@@ -72,7 +138,7 @@ def hash_stretch(
         if read_into(start, piece) < len(piece):
             return None
         if hashed is not None:
-            hashed.md5.update(piece)
+            hashed.update(piece)
         crcs += crcs_of(piece)
         start += len(piece)
     if hashed is not None:

@@ -75,6 +75,7 @@ class Stock:
     present   bytes that can be read, once they were checked
     trusted   bytes that need no check: written or checked in this run
     verified  the whole had the right checksum, or the right length where there is no more
+    accepted  it counts as verified in this run only, since its checksum is another one
     suspect   complete in an earlier run and not verified then: nothing of it is given out
     pinned    how many use it
     forgotten the object was withdrawn: nothing is given out or kept any more
@@ -107,6 +108,7 @@ class Stock:
         self.present = Ranges(disk.held) if disk else Ranges()
         self.trusted = Ranges()
         self.verified = verified
+        self.accepted = False
         self.suspect = disk is not None and self.complete and not verified
         self.hashed = Hash()
         self.pinned = 0
@@ -176,6 +178,7 @@ class Stock:
         self.trusted.remove(start, stop)
         self.seals.forget(*touched_blocks(start, stop))
         self.verified = False
+        self.accepted = False
         self.suspect = False
         self.hashed = Hash()
 
@@ -413,6 +416,6 @@ class Stock:
             for gap in self.seals.known.missing(first, last):
                 blocks.remove(*gap)
         held = sum(stop - start for start, stop in (bytes_of(*run, self.size) for run in blocks))
-        verified = self.verified and held == self.size
+        verified = self.verified and not self.accepted and held == self.size
         charge = self.disk.charge if self.disk else 0
         return Row(self.identity, self.size, held, charge, verified), blocks

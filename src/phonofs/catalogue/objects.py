@@ -194,7 +194,7 @@ class Objects:
 
     def _update(self, row: Row, record: Record, crc: int, batch: Batch) -> None:
         old = self._rows.readable(row)
-        size = row.size if old and _same_content(old, record) else record.size
+        size = row.size if old and _was_found_out(old, record) else record.size
         record = msgspec.structs.replace(record, size=size)
         parent = self._sight.parent(record, row.region)
         name, rank = None, 0
@@ -292,9 +292,15 @@ def _outdated(row: Row, record: Record, crc: int) -> bool:
     return row.state in WITHDRAWN_STATES or (row.state == record.state and row.crc == crc)
 
 
-def _same_content(old: Record, new: Record) -> bool:
-    """Whether the size found out by reading still counts: the service promises the same bytes."""
-    return bool(new.checksum) and old.checksum == new.checksum
+def _was_found_out(old: Record, new: Record) -> bool:
+    """Whether the size was found out by reading and still counts.
+
+    It does while the service promises the same bytes. A size that the last record said does not,
+    once the next one says otherwise: 0 is filled in later. ``old`` has the size known by now.
+    """
+    if not new.checksum or old.checksum != new.checksum:
+        return False
+    return old.size != new.size and old.size != parse_record(old.source, old.region).size
 
 
 def _content_of(record: Record) -> int:

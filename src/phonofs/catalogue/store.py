@@ -144,7 +144,7 @@ class Catalogue:
     def check_room(
         self, records: int, min_free_bytes: int, what: str, most: int = MOST_UNCHECKED
     ) -> None:
-        """Raise Unavailable if so many records of ``what`` are too many for the disk.
+        """Raise CatalogueError if so many records of ``what`` are too many for the disk.
 
         ``most`` are kept however full it is: a full disk takes no folder away. More of them,
         perhaps without an end, only while ``min_free_bytes`` are left.
@@ -156,7 +156,7 @@ class Catalogue:
         except OSError:
             return
         if found.f_bavail * found.f_frsize < min_free_bytes:
-            raise Unavailable(
+            raise CatalogueError(
                 f"{what} cannot be listed: there are more than {most} objects, and the"
                 f" disk of {self._database.path} has less free space than 'cache_min_free'"
             )

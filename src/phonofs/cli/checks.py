@@ -1,27 +1,31 @@
 """What ``doctor`` looks at. Each check gives a text, or raises the error with its remedy."""
 
+import hashlib
 import os
 import shutil
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 import trio
 
+from phonofs.cache.digest import expected
 from phonofs.cli.account import Account
 from phonofs.config import Settings
 from phonofs.css.transport import Ask
-from phonofs.errors import MountFailed, PhonofsError, ServiceError, UsageError
+from phonofs.errors import Corrupt, MountFailed, PhonofsError, ServiceError, UsageError
 from phonofs.fuse.mountpoint import FUSE_DEVICE, check_others_allowed
-from phonofs.model import Page, Query, Record
+from phonofs.model import Page, Query, Record, State
 from phonofs.units import format_duration, format_size
 
 CLOCK_TOLERANCE_S = 60.0
 """The clock matters to certificates and to what people see; a minute harms neither."""
-SAMPLE = 20
-"""Records looked at for one whose content can be tried."""
+SAMPLE = 100
+"""The newest records, of which contents are tried: one, and one small one of each type."""
+SMALL = 4 << 20
+"""Bytes of a content that is fetched to see whether it has its checksum."""
 
 WAYS = {
     "range": "content by ranges",
@@ -139,8 +143,13 @@ async def check_service(settings: Settings, account: Account) -> AsyncIterator[F
     life = format_duration(account.keeper.statistics()["life_s"])
     yield Finding("token", f"granted, for {life}; it covers the storage product")
     yield Finding("regions", ", ".join(regions))
+    sample: list[Record] = []
     for region in regions:
-        yield await _region(account, region)
+        finding, records = await _region(account, region)
+        yield finding
+        sample += records
+    if sample:
+        yield await _checksums(settings, account, sample)
 
 
 async def _clock(settings: Settings, account: Account) -> str:
@@ -161,7 +170,8 @@ async def _clock(settings: Settings, account: Account) -> str:
     return "agrees with the service's"
 
 
-async def _region(account: Account, region: str) -> Finding:
+async def _region(account: Account, region: str) -> tuple[Finding, list[Record]]:
+    """How content is given there, and the records that were looked at."""
     name = f"region {region}"
     try:
         page = await account.client.search(
@@ -169,13 +179,78 @@ async def _region(account: Account, region: str) -> Finding:
         )
         sample = next((record for record in page.records if record.size > 1), None)
         if sample is None:
-            return Finding(name, "no object to try; how content is given is not known yet")
+            nothing = "no object to try; how content is given is not known yet"
+            return Finding(name, nothing), page.records
         await _first_byte(account, sample)
         count = await _count(account, region, page)
     except PhonofsError as error:
-        return Finding(name, str(error), error)
+        return Finding(name, str(error), error), []
     total = "" if count is None else f"{count:,} objects, "
-    return Finding(name, total + WAYS.get(account.client.content_way(region), "content works"))
+    text = total + WAYS.get(account.client.content_way(region), "content works")
+    for way, reason in account.client.failed_ways(region).items():
+        text += f"; {WAYS.get(way, way)} failed: {reason}"
+    return Finding(name, text), page.records
+
+
+async def _checksums(settings: Settings, account: Account, sample: Sequence[Record]) -> Finding:
+    """Which setting of ``verify`` fits, from one small content of each type."""
+    name = "checksums"
+    right: list[str] = []
+    differing: list[str] = []
+    for record in _one_of_each_type(sample):
+        try:
+            found = await _has_its_checksum(account, record)
+        except PhonofsError as error:
+            return Finding(name, f"{record.type}: {error}", error)
+        (right if found else differing).append(record.type)
+    types = ", ".join(differing)
+    if differing and settings.verify == "checksum":
+        text = (
+            f"contents of {types} do not have the checksums of their records, and reading them "
+            "is an error: with verify=length they are given where two fetches agree"
+        )
+        return Finding(name, text, UsageError(text))
+    if differing:
+        return Finding(name, f"those of {types} differ: verify=length fits")
+    if not right:
+        return Finding(name, "no small object whose checksum can be computed to try")
+    fits = "fits" if settings.verify == "checksum" else "would fit, and costs no second fetch"
+    return Finding(name, f"right for {', '.join(right)}: verify=checksum {fits}")
+
+
+def _one_of_each_type(sample: Sequence[Record]) -> list[Record]:
+    """The smallest of each type that can be checked, in the order of their types."""
+    found: dict[str, Record] = {}
+    for record in sample:
+        checkable = expected(record.checksum) is not None and record.state == State.AVAILABLE
+        if checkable and 0 < record.size <= SMALL:
+            found[record.type] = min(found.get(record.type, record), record, key=_size)
+    return [found[name] for name in sorted(found)]
+
+
+def _size(record: Record) -> int:
+    return record.size
+
+
+async def _has_its_checksum(account: Account, record: Record) -> bool:
+    """Whether a content has its checksum. Raises Corrupt where two fetches of it differ."""
+    want = expected(record.checksum)
+    first, length = await _digest(account, record)
+    if want is None or want.matches(first):
+        return True
+    if (first, length) != await _digest(account, record) or length != record.size:
+        raise Corrupt(f"object {record.id} came with a wrong length, or otherwise each time")
+    return False
+
+
+async def _digest(account: Account, record: Record) -> tuple[bytes, int]:
+    """The MD5 and the length of a whole content."""
+    digest, length = hashlib.md5(usedforsecurity=False), 0
+    async with account.client.whole_content(record) as body:
+        async for chunk in body:
+            digest.update(chunk)
+            length += len(chunk)
+    return digest.digest(), length
 
 
 async def _count(account: Account, region: str, page: Page) -> int | None:

@@ -58,7 +58,7 @@ def command(paths: Sequence[str], dry_run: bool, jobs: int) -> int:
     point = one_mount(paths)
     files = list(chosen(paths))
     archived = [file for file in files if file.archived]
-    wanted = [file for file in files if not file.archived and file.missing]
+    wanted = [file for file in files if not file.archived and (file.missing or file.unsized)]
     missing = sum(file.missing for file in wanted)
     click.echo(_plan(files, archived, wanted, missing))
     if dry_run or not wanted:

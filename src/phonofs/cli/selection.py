@@ -6,13 +6,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from phonofs.cache.digest import of_nothing
 from phonofs.cli.mounts import mount_of
 from phonofs.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """One file of a mount, as its attributes say. ``cached`` and ``size`` in bytes."""
+    """One file of a mount, as its attributes say. ``cached`` and ``size`` in bytes.
+
+    ``unsized``: its size is 0 by the record, and its checksum is not that of nothing.
+    """
 
     path: Path
     size: int
@@ -20,6 +24,7 @@ class Chosen:
     id: str
     region: str
     archived: bool
+    unsized: bool = False
 
     @property
     def missing(self) -> int:
@@ -66,13 +71,15 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 def _look(path: Path) -> Chosen:
     try:
+        size = path.stat().st_size
         return Chosen(
             path,
-            path.stat().st_size,
+            size,
             int(_attribute(path, "cached")),
             _attribute(path, "id"),
             _attribute(path, "region"),
             _attribute(path, "state") == "ARCHIVED",
+            size == 0 and not of_nothing(_attribute(path, "checksum")),
         )
     except OSError as error:
         raise UsageError(f"{path} cannot be looked at: {error.strerror}") from None

@@ -111,6 +111,14 @@ OPTIONS: tuple[Option, ...] = (
         "the longest any read waits, retries included; then EIO",
         least=0.1,
     ),
+    Option(
+        "verify",
+        Kind.CHOICE,
+        "checksum",
+        "what a whole content must have: its checksum, or length: where that differs, the right "
+        "length and the same bytes in two fetches",
+        choices=("checksum", "length"),
+    ),
     Option("name_template", Kind.TEMPLATE, DEFAULT_TEMPLATE, "how files are named"),
     Option(
         "archived",

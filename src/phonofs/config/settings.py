@@ -83,6 +83,7 @@ class Settings:
     max_connections: int
     timeout: float
     read_deadline: float
+    verify: str
     name_template: str
     archived: bool
     uid: int

@@ -9,6 +9,10 @@ from phonofs.errors import Archived, Gone, Malformed, Refused, ServiceError, Una
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
+_SPAN = re.compile(r"bytes[ \t]+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII | re.IGNORECASE)
+_NO_SPAN = re.compile(r"bytes[ \t]+\*/(\d{1,19})", re.ASCII | re.IGNORECASE)
+"""Range units are case-insensitive (RFC 9110, 14.1)."""
+
 Headers = Mapping[str, str]
 """Names in lower case; repeated ones joined by a comma."""
 
@@ -56,7 +60,7 @@ def failure(status: int, what: str, *, body: bytes = b"", pause_s: float | None 
 
 def content_range(value: str | None) -> Span | None:
     """The span of ``bytes 0-99/200`` or ``bytes 0-99/*``; None where it is neither."""
-    match = re.fullmatch(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", (value or "").strip())
+    match = _SPAN.fullmatch((value or "").strip())
     if match is None:
         return None
     start, stop = int(match[1]), int(match[2]) + 1
@@ -68,7 +72,7 @@ def content_range(value: str | None) -> Span | None:
 
 def unsatisfied_total(value: str | None) -> int | None:
     """The total of a 416's ``bytes */200``; None where it does not say."""
-    match = re.fullmatch(r"bytes \*/(\d{1,19})", (value or "").strip())
+    match = _NO_SPAN.fullmatch((value or "").strip())
     return int(match[1]) if match else None
 
 

@@ -113,6 +113,10 @@ class Client:
         """``range``, ``presign``, ``redirect``, ``stream``, or '' while it is not known."""
         return self._contents.ways.get(region, "")
 
+    def failed_ways(self, region: str) -> dict[str, str]:
+        """The ways that failed in a region, and why; content comes in another one meanwhile."""
+        return self._contents.failed.get(region, {})
+
     def seekable(self, region: str) -> bool | None:
         """Whether content can start in the middle of an object; None while that is not known."""
         return self._contents.seekable(region)
@@ -233,20 +237,37 @@ class Client:
         if start < 0 or (stop is not None and stop <= start):
             raise ValueError("an empty part of an object cannot be asked for")
         wanted = Wanted(f"object {record.id}", start, stop, etag, record.mime_type, record.size)
-        body = await self._contents.open(
-            Wish(record.region, record.id, record.size, wanted, urgent)
-        )
+        body = await self._contents.open(_wish(record, wanted, urgent))
+        try:
+            yield body
+        finally:
+            await body.aclose()
+
+    @asynccontextmanager
+    async def whole_content(
+        self, record: Record, *, urgent: bool | Urgency = True
+    ) -> AsyncIterator[Body]:
+        """All of an object, asked for without a range: to see how long it is.
+
+        One try; the errors are those of :meth:`content`.
+        """
+        wanted = Wanted(f"object {record.id}", 0, None, None, record.mime_type, record.size)
+        body = await self._contents.open_whole(_wish(record, wanted, urgent))
         try:
             yield body
         finally:
             await body.aclose()
 
     def statistics(self) -> dict[str, Any]:
-        """That of the transport, the keeper's under ``token``, and ``ways`` by region."""
+        """That of the transport, the keeper's under ``token``, and ``ways`` by region.
+
+        ``failed_ways`` has for each region the ways that failed, and why.
+        """
         return {
             **self._transport.statistics(),
             "token": self._keeper.statistics(),
             "ways": self.ways,
+            "failed_ways": self._contents.failed,
         }
 
     async def _regions(self) -> list[str]:
@@ -357,6 +378,10 @@ class Client:
                 await trio.sleep(pause_s)
                 attempt += 1
         raise error
+
+
+def _wish(record: Record, wanted: Wanted, urgent: bool | Urgency) -> Wish:
+    return Wish(record.region, record.id, record.size, wanted, urgent, record.fingerprint)
 
 
 def parse_regions(body: bytes) -> list[str]:

@@ -9,7 +9,7 @@ is asked for, and where that is refused, the whole is streamed.
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import trio
@@ -22,7 +22,7 @@ from phonofs.css.origins import MOST_HOPS
 from phonofs.css.promises import Promise, Wanted, promised
 from phonofs.css.records import LARGEST_OBJECT
 from phonofs.css.transport import Ask, Chunk, Stream
-from phonofs.errors import Archived, Malformed, ServiceError, Unavailable
+from phonofs.errors import Archived, Malformed, ServiceError, Unavailable, Untrusted
 from phonofs.urgency import Urgency
 
 log = logging.getLogger(__name__)
@@ -37,11 +37,17 @@ REMEMBERED = frozenset({RANGE, PRESIGN, REDIRECT})
 STRIKES = 3
 """So many ranges ignored one after the other in a region that honoured them: it has changed."""
 
+LINK_STRIKES = 2
+"""So many fresh links, one after the other, that cannot be reached: one may be bad luck."""
+
+BARRED_S = 600.0
+"""How long a way that failed is left alone: whole streams cost a seek far ahead its patience."""
+
 _LINK_REFUSED = (400, 401, 403)
 """What object stores answer to a URL that is no longer valid (S3: 403; some proxies: 400)."""
 
 _LINK_DEAD = (*_LINK_REFUSED, 404, 410)
-"""After these it is not used again."""
+"""After these it is not used again, and an old one is renewed: the object may lie elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +59,29 @@ class Wish:
     size: int
     wanted: Wanted
     urgent: bool | Urgency
+    fingerprint: str = ""
 
     @property
     def key(self) -> Key:
-        """What its link is remembered under."""
-        return self.region, self.id
+        """What its link is remembered under: another content may lie elsewhere."""
+        return self.region, self.id, self.fingerprint
+
+
+class _NoWay(Exception):
+    """A fresh link is of no use: ``reason`` says why, ``error`` is what its reader is told."""
+
+    def __init__(self, error: ServiceError, reason: str = "") -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.reason = reason or str(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Barred:
+    """A way that failed: why, and until when it is left alone (trio's clock)."""
+
+    reason: str
+    until: float
 
 
 class Body:
@@ -69,6 +93,8 @@ class Body:
     total  length of the whole object where the service said so
     etag   its ETag as sent, '' where there is none
     sent_at  when its request was sent (trio's clock)
+    framed whether its end shows, by a length or a last chunk; otherwise it may have been cut
+    part   whether the answer says that it is a part
 
     A chunk that is a memoryview holds only until the next one is asked for. Raises Unavailable
     where the body ends early, Malformed where it is longer than promised.
@@ -80,6 +106,8 @@ class Body:
         self.total = promise.total
         self.etag = promise.etag
         self.sent_at = stream.sent_at
+        self.framed = promise.framed
+        self.part = promise.part
         self._reached = promise.start
         self._stream = stream
         self._what = what
@@ -111,7 +139,8 @@ class Contents:
     """Opens bodies.
 
     Owns what is known of each region (its way, whether one can start in the middle, how often
-    in a row it ignored a range) and the links. Something is learned from successful answers only.
+    in a row it ignored a range, which ways failed) and the links. Something is learned from
+    successful answers only; a way counts as failed only once another one worked.
     """
 
     def __init__(self, api: Api, ways: Mapping[str, str]) -> None:
@@ -119,6 +148,9 @@ class Contents:
         self.ways = {region: way for region, way in ways.items() if way in REMEMBERED}
         self._seekable = dict.fromkeys(self.ways, True)
         self._strikes: dict[str, int] = {}
+        self._link_strikes: dict[str, int] = {}
+        self._barred: dict[str, dict[str, _Barred]] = {}
+        self._retried: set[str] = set()
         self._links = Links()
 
     def seekable(self, region: str) -> bool | None:
@@ -135,29 +167,100 @@ class Contents:
         if self.ways.get(region) == way:
             self.forget(region)
 
+    @property
+    def failed(self) -> dict[str, dict[str, str]]:
+        """The ways that are left alone in each region since they failed, and why."""
+        return {
+            region: {way: barred.reason for way, barred in ways.items()}
+            for region, ways in self._barred.items()
+        }
+
     async def open(self, wish: Wish) -> Body:
         """The body for a wish; the caller closes it."""
+        self._try_again(wish.region)
         way = self.ways.get(wish.region, "")
         if way == STREAM:
-            return await self._open_whole(wish)
+            return await self._open_whole(wish, STREAM)
         if way in (PRESIGN, REDIRECT):
-            body = await self._open_linked(wish, way)
+            body = await self._by_link(wish, way)
             if body is not None:
                 return body
             self.forget(wish.region)
         return await self._open_direct(wish)
 
+    async def open_whole(self, wish: Wish) -> Body:
+        """The body from the first byte, asked for without a range; nothing is learned of it."""
+        return await self._open_whole(wish, "")
+
+    def _try_again(self, region: str) -> None:
+        """Find the way out anew where one was left alone for long enough."""
+        now = trio.current_time()
+        if any(barred.until <= now for barred in self._barred.get(region, {}).values()):
+            for way, barred in self._barred[region].items():
+                self._barred[region][way] = _Barred(barred.reason, now + BARRED_S)
+            self._link_strikes[region] = LINK_STRIKES - 1
+            self.forget(region)
+            self._retried.add(region)
+
+    def _is_barred(self, region: str, way: str) -> bool:
+        return region not in self._retried and way in self._barred.get(region, {})
+
     async def _open_direct(self, wish: Wish) -> Body:
         stream = await self._ask_service(wish, ranged=True)
         if stream.status in REDIRECTS:
             link = await self._redirected(wish, stream)
-            return await self._open_link(wish, REDIRECT, link)
-        body = await self._body(wish, stream, RANGE if stream.status == 206 else "")
-        if stream.status != 200 or self._is_useful(wish, body):
+            body = await self._by_link(wish, REDIRECT, link)
+            if body is None:
+                raise Unavailable(f"the links to {wish.wanted.what} are refused")
+            return body
+        body = await self._body(wish, stream, RANGE)
+        if stream.status != 200 or body.part or self._is_useful(wish, body):
             return body
         await body.aclose()
-        linked = await self._open_linked(wish, PRESIGN)
-        return linked if linked is not None else await self._open_whole(wish)
+        linked = await self._by_link(wish, PRESIGN)
+        return linked if linked is not None else await self._open_whole(wish, STREAM)
+
+    async def _by_link(self, wish: Wish, way: str, link: Link | None = None) -> Body | None:
+        """The body by way of a link, or by another way where fresh links are of no use.
+
+        None where the service gives no link that way, or that way is left alone for now. Where
+        no other way works either, the error is that of the link.
+        """
+        if self._is_barred(wish.region, way):
+            return None
+        try:
+            body = await self._open_linked(wish, way, link)
+        except _NoWay as no:
+            return await self._by_another_way(wish, way, no)
+        return body
+
+    async def _by_another_way(self, wish: Wish, way: str, no: _NoWay) -> Body:
+        region, error = wish.region, no.error
+        self._retried.discard(region)
+        if isinstance(error, Unavailable) and not isinstance(error, Untrusted):
+            strikes = self._link_strikes[region] = self._link_strikes.get(region, 0) + 1
+            if strikes < LINK_STRIKES:
+                raise error
+        barred = self._barred.setdefault(region, {})
+        barred[way] = _Barred(no.reason, trio.current_time() + BARRED_S)
+        self.forget(region)
+        try:
+            body = await self._without(wish, way)
+        except ServiceError:
+            body = None
+        if body is None:
+            barred.pop(way, None)
+            if not barred:
+                self._barred.pop(region, None)
+            raise error
+        log.warning("region %s: content by way of %s failed: %s", region, way, no.reason)
+        return body
+
+    async def _without(self, wish: Wish, way: str) -> Body | None:
+        """The body in a way that is neither barred nor ends at the same links."""
+        if way == REDIRECT:
+            return await self._by_link(wish, PRESIGN)
+        return await self._open_direct(wish)
 
     def _is_useful(self, wish: Wish, body: Body) -> bool:
         """Whether to take a whole body that came for a part.
@@ -179,31 +282,25 @@ class Contents:
         self.forget(wish.region)
         return False
 
-    async def _open_whole(self, wish: Wish) -> Body:
+    async def _open_whole(self, wish: Wish, way: str) -> Body:
+        wish = replace(wish, wanted=wish.wanted.whole())
         stream = await self._ask_service(wish, ranged=False)
         if stream.status in REDIRECTS:
             stream = await self._get(wish, await self._redirected(wish, stream), ranged=False)
-        return await self._body(wish, stream, STREAM if stream.status == 200 else "")
+        return await self._body(wish, stream, way)
 
-    async def _open_linked(self, wish: Wish, way: str) -> Body | None:
-        """The body by way of a link; None where the service gives no link that way."""
-        link = await self._link(wish, way)
-        return None if link is None else await self._open_link(wish, way, link)
+    async def _open_linked(self, wish: Wish, way: str, link: Link | None) -> Body | None:
+        """The body behind a link; None where the service gives no link that way.
 
-    async def _open_link(self, wish: Wish, way: str, link: Link) -> Body:
-        """The body behind a link; one that is refused is renewed once.
-
-        Where there is no other to be had, the way has changed: the next try finds it out anew. So
-        it does where the link leads nowhere: it may do so for all of its life.
+        One that is refused is renewed once. A link that leads nowhere is not used again: it may
+        do so for all of its life. Raises _NoWay where fresh ones are of no use.
         """
-        try:
-            stream = await self._get(wish, link, ranged=True)
-        except ServiceError:
-            self._links.drop(wish.key, link)
-            raise
-        if stream.status in _LINK_DEAD:
-            self._links.drop(wish.key, link)
-        if stream.status in _LINK_REFUSED:
+        known = self._links.get(wish.key) if link is None else None
+        first = link or known or await self._link(wish, way)
+        if first is None:
+            return None
+        stream = await self._follow(wish, first, fresh=first is not known)
+        if stream.status in (_LINK_REFUSED if first is not known else _LINK_DEAD):
             error = await refused(stream, wish.wanted.what)
             if isinstance(error, Archived):
                 raise error
@@ -211,8 +308,27 @@ class Contents:
             if renewed is None:
                 self._lose(wish.region, way)
                 raise Unavailable(f"the link to {wish.wanted.what} is refused") from error
-            stream = await self._get(wish, renewed, ranged=True)
+            stream = await self._follow(wish, renewed, fresh=True)
+        if stream.status in _LINK_REFUSED:
+            error = await refused(stream, wish.wanted.what)
+            if isinstance(error, Archived):
+                raise error
+            raise _NoWay(error, f"a fresh link is answered with status {stream.status}")
+        self._link_strikes.pop(wish.region, None)
         return await self._body(wish, stream, way)
+
+    async def _follow(self, wish: Wish, link: Link, *, fresh: bool) -> Stream:
+        """The answer behind a link, which is forgotten where it leads nowhere."""
+        try:
+            stream = await self._get(wish, link, ranged=True)
+        except ServiceError as error:
+            self._links.drop(wish.key, link)
+            if fresh and isinstance(error, Unavailable):
+                raise _NoWay(error) from error
+            raise
+        if stream.status in _LINK_DEAD:
+            self._links.drop(wish.key, link)
+        return stream
 
     async def _link(self, wish: Wish, way: str) -> Link | None:
         async with self._links.turn(wish.key):
@@ -302,11 +418,17 @@ class Contents:
     def _learn(self, wish: Wish, status: int, way: str, promise: Promise) -> None:
         if not way or status == 416:
             return
-        if self.ways.get(wish.region) != way:
-            self.ways[wish.region] = way
-            log.info("region %s gives content by way of: %s", wish.region, way)
-        if status == 206:
-            self._seekable[wish.region] = True
-            self._strikes.pop(wish.region, None)
+        if promise.part != (way == RANGE) and way in (RANGE, STREAM):
+            return  # the answer is not of the kind that the way is known by
+        region = wish.region
+        if self.ways.get(region) != way:
+            self.ways[region] = way
+            log.info("region %s gives content by way of: %s", region, way)
+        if region in self._retried and way != STREAM:
+            self._retried.discard(region)
+            self._barred.pop(region, None)
+        if promise.part:
+            self._seekable[region] = True
+            self._strikes.pop(region, None)
         elif way == STREAM or not (wish.wanted.is_whole(promise.total) or wish.wanted.etag):
-            self._seekable[wish.region] = False
+            self._seekable[region] = False

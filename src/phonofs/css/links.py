@@ -10,8 +10,8 @@ import trio
 MOST_LINKS = 4096
 """About 1 KB each."""
 
-Key = tuple[str, str]
-"""Region and id."""
+Key = tuple[str, str, str]
+"""Region, id and what stands for the content."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What an answer with content promises, checked against what was asked for. Pure."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from phonofs.css.answers import Headers, content_length, content_range, unsatisfied_total
 from phonofs.css.records import LARGEST_OBJECT
@@ -33,6 +33,10 @@ class Wanted:
             headers["If-Range"] = self.etag
         return headers
 
+    def whole(self) -> "Wanted":
+        """The same object from its first byte to its last."""
+        return replace(self, start=0, stop=None)
+
     def is_whole(self, total: int | None) -> bool:
         """Whether an object of ``total`` bytes is wanted from its first to its last."""
         return self.start == 0 and (self.stop is None or (total is not None and total <= self.stop))
@@ -40,32 +44,40 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """The bytes ``[start, stop)`` that will come, of ``total``; None where it is not said."""
+    """The bytes ``[start, stop)`` that will come, of ``total``; None where it is not said.
+
+    part    the answer says that it is a part, whatever its status
+    framed  its end shows: by a length, or by the last chunk. Otherwise only the end of the
+            connection ends it, which is no proof that all came (RFC 9112, 8)
+    """
 
     start: int
     stop: int | None
     total: int | None
     etag: str
+    part: bool = False
+    framed: bool = True
 
 
 def promised(status: int, headers: Headers, wanted: Wanted) -> Promise:
-    """What a 200, 206 or 416 promises.
+    """What a 200, 206 or 416 promises; a 200 with a ``Content-Range`` is the part it names.
 
     Raises Malformed where it is not what was asked for, Changed where the ETag is another one.
     """
     _check_kind(headers, wanted)
     etag = headers.get("etag", "").strip()
-    if status == 206:
+    if status == 206 or (status == 200 and "content-range" in headers):
         promise = _part(headers, wanted, etag)
     elif status == 416:
         promise = _nothing(headers, wanted, etag)
     else:
         total = content_length(headers)
-        promise = Promise(0, total, total, etag)
+        framed = total is not None or "transfer-encoding" in headers
+        promise = Promise(0, total, total, etag, framed=framed)
     if promise.total is not None and promise.total > LARGEST_OBJECT:
         raise Malformed(f"{wanted.what} is said to have {promise.total} bytes")
     if wanted.etag and etag and _strong(etag) != _strong(wanted.etag):
-        raise Changed(f"{wanted.what} has other content than before")
+        raise Changed(f"{wanted.what} has other content than before", by_etag=True)
     return promise
 
 
@@ -89,7 +101,7 @@ def _part(headers: Headers, wanted: Wanted, etag: str) -> Promise:
     length = content_length(headers)
     if length is not None and length != span.stop - span.start:
         raise Malformed(f"the part of {wanted.what} that came has another length than it says")
-    return Promise(span.start, span.stop, span.total, etag)
+    return Promise(span.start, span.stop, span.total, etag, part=True)
 
 
 def _nothing(headers: Headers, wanted: Wanted, etag: str) -> Promise:

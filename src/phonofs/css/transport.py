@@ -30,6 +30,7 @@ from phonofs.css.tls import trusting
 from phonofs.css.transport_errors import EXPECTED, explained
 from phonofs.css.wire import WireBody, WireTransport
 from phonofs.errors import (
+    Malformed,
     PhonofsError,
     ServiceError,
     TooLarge,

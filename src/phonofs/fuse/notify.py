@@ -69,11 +69,15 @@ class KernelNotifier:
     """A queue of changes and pages, and the task that passes them on. Owns the queue.
 
     Invariant: they reach the kernel in the order they came, so that pages of a content given
-    before a change are forgotten with it. ``_bytes`` is what waits to be stored.
+    before a change are forgotten with it. ``_bytes`` is what waits to be stored. New sizes have
+    a queue of their own: a read waits until the kernel knows (``_untold``), and to forget pages
+    may itself wait for a read.
     """
 
     def __init__(self) -> None:
         self._bytes = 0
+        self._sizes_in, self._sizes = trio.open_memory_channel[int](math.inf)
+        self._untold: dict[int, trio.Event] = {}
         self._send, self._receive = trio.open_memory_channel[_Work](math.inf)
 
     def tell(self, changes: Sequence[Change]) -> None:
@@ -87,6 +91,20 @@ class KernelNotifier:
         """
         self._send.send_nowait(Forgotten(entries, inodes))
 
+    def tell_size(self, ino: int) -> None:
+        """Queue that a file has another size: its attributes are forgotten, its pages are not.
+
+        The kernel drops the pages itself once it learns a size that it did not expect.
+        """
+        if ino not in self._untold:
+            self._untold[ino] = trio.Event()
+            self._sizes_in.send_nowait(ino)
+
+    async def told(self, ino: int) -> None:
+        """Wait until the kernel was told of every new size of this file so far."""
+        while (event := self._untold.get(ino)) is not None:
+            await event.wait()
+
     def store(self, ino: int, offset: int, data: bytes) -> bool:
         """Queue bytes of a file for the kernel's page cache; False where it is behind."""
         if self._bytes >= MOST_STORED:
@@ -97,7 +115,19 @@ class KernelNotifier:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The task that passes them on; never ends."""
-        task_status.started()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_sizes)
+            task_status.started()
+            await self._work()
+
+    async def _tell_sizes(self) -> None:
+        async for ino in self._sizes:
+            try:
+                await trio.to_thread.run_sync(_forget_size, ino, abandon_on_cancel=True)
+            finally:
+                self._untold.pop(ino).set()
+
+    async def _work(self) -> None:
         async for work in self._receive:
             batch = [work]
             with suppress(trio.WouldBlock):  # a hop to a thread costs more than most of this
@@ -107,6 +137,12 @@ class KernelNotifier:
                 await trio.to_thread.run_sync(_work_off, batch, abandon_on_cancel=True)
             finally:
                 self._bytes -= sum(len(work.data) for work in batch if isinstance(work, Stored))
+
+
+def _forget_size(ino: int) -> None:
+    """In a thread."""
+    with _on_its_own():
+        _invalidate_inode(ino, attr_only=True)
 
 
 def _work_off(batch: Sequence[_Work]) -> None:

@@ -8,10 +8,10 @@ nothing to do.
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from weakref import WeakValueDictionary
 
 import pyfuse3
@@ -33,8 +33,18 @@ KEPT_S = 3600.0
 SECTOR = 512  # bytes; the unit of st_blocks (stat(2)), whatever the file system's block size
 FRAGMENT = 4096  # bytes; the unit of statfs here: a page
 
-Store = Callable[[int, int, bytes], bool]
-"""Takes inode, offset and bytes for the kernel's page cache; False where it has enough to do."""
+TELLING_S = 5.0
+"""How long a read waits for the kernel to be told a size; a read that it cannot be told is EIO."""
+
+
+class Kernel(Protocol):
+    """Who tells the kernel what changed (:class:`phonofs.fuse.notify.KernelNotifier`)."""
+
+    def store(self, ino: int, offset: int, data: bytes) -> bool:
+        """Bytes for its page cache; False where it has enough to do."""
+
+    async def told(self, ino: int) -> None:
+        """Wait until it was told of every new size of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +59,16 @@ class Ownership:
 class OpenFile:
     """A handle, and the process that opened it: ``read`` is not told who asks.
 
-    around  what the kernel was given around little reads, from the second one on
+    around   what the kernel was given around little reads, from the second one on
+    believed the size that the kernel may still believe: that of the moment it was opened
+    direct   its reads pass the page cache by, so that a short answer is just short
     """
 
-    __slots__ = ("around", "handle", "ino", "pid", "reads_little")
+    __slots__ = ("around", "believed", "direct", "handle", "ino", "pid", "reads_little")
 
-    def __init__(self, handle: Handle, ino: int, pid: int) -> None:
+    def __init__(self, handle: Handle, ino: int, pid: int, *, direct: bool = False) -> None:
+        self.believed = handle.size
+        self.direct = direct
         self.handle = handle
         self.ino = ino
         self.pid = pid
@@ -69,9 +83,10 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, vfs: Vfs, callers: Callers, ownership: Ownership, store: Store) -> None:
+    def __init__(self, vfs: Vfs, callers: Callers, ownership: Ownership, kernel: Kernel) -> None:
         super().__init__()
-        self._store = store
+        self._kernel = kernel
+        self._shrunk: dict[int, int] = {}
         self.ledger = Ledger()
         self._vfs = vfs
         self._callers = callers
@@ -171,12 +186,24 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def open(self, inode: int, flags: int, ctx: Any) -> FileInfo:
-        """Open for reading; never waits."""
+        """Open for reading; waits for nothing but a length that is in doubt.
+
+        Many programs go by the size that the open file has, and never read one of 0 bytes.
+        """
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise FUSEError(errno.EROFS)
         handle = self._vfs.open(inode, pid=ctx.pid)
+        try:
+            if handle.doubtful:
+                with self._callers.waiting(ctx.pid):
+                    await self._vfs.read(handle, 0, 1)
+                await self._tell_size(inode)
+        except BaseException:
+            self._vfs.release(handle)
+            raise
         number = next(self._numbers)
-        self._files[number] = OpenFile(handle, inode, ctx.pid)
+        direct = bool(flags & os.O_DIRECT)
+        self._files[number] = OpenFile(handle, inode, ctx.pid, direct=direct)
         return FileInfo(fh=cast(Any, number), keep_cache=True)
 
     @guarded
@@ -194,7 +221,37 @@ class Operations(pyfuse3.Operations):
         data = self._vfs.lend_now(file.handle, off, size)
         if data is None:
             data = await self._wait_for(fh, file, off, size)
+        if file.handle.size != file.believed and not file.direct:
+            data = await self._after_the_size(file, off, size, bytes(data))
         return cast(bytes, data)  # any buffer will do
+
+    async def _after_the_size(self, file: OpenFile, off: int, size: int, data: bytes) -> bytes:
+        """The same bytes once the kernel knows the size, which is another than it believed.
+
+        Where it believes a larger size, it fills what a short answer leaves out with zeros, for
+        whoever reads it just now. It takes the size from a short answer itself (fuse_short_read
+        in fs/fuse/file.c), but not from one to a request older than what it was told since. So
+        the first short answer to the page with the end is an error: the kernel asks for that page
+        once more before it tells anybody (filemap_update_page in mm/filemap.c), and then believes
+        what it gets. Beyond the end there is nothing to give: to say so would set the size there.
+        """
+        await self._tell_size(file.ino)
+        end = off + len(data)
+        if end >= min(off + size, file.believed):
+            file.believed = max(file.believed, file.handle.size)
+            return data
+        if not data or self._shrunk.get(file.ino) != end:
+            if data:
+                self._shrunk[file.ino] = end
+            raise FUSEError(errno.EIO)
+        return data
+
+    async def _tell_size(self, ino: int) -> None:
+        """Wait until the kernel knows that the size is another; EIO where it does not hear."""
+        with trio.move_on_after(TELLING_S) as scope:
+            await self._kernel.told(ino)
+        if scope.cancelled_caught:
+            raise FUSEError(errno.EIO)
 
     async def _wait_for(self, fh: int, file: OpenFile, off: int, size: int) -> bytes:
         """Bytes that are not there yet; what has just failed is not waited for once more."""
@@ -219,7 +276,7 @@ class Operations(pyfuse3.Operations):
             return
         start = blocks.start * BLOCK
         data = self._vfs.peek(file.handle, start, len(blocks) * BLOCK)
-        if data and self._store(file.ino, start, data):
+        if data and self._kernel.store(file.ino, start, data):
             around.gave(blocks, now)
 
     @guarded

@@ -5,6 +5,8 @@ reader      what the file system calls: open, read, release; owns the streams an
 streams     one content while it is open: parts in flight, joined or cut; read-ahead
 part        one interval on its way, and who waits for it
 fetching    the task of a part: ask, receive, go on from the byte reached
+length      what proves how long a content is, and what is given meanwhile
+memory      what all open files may hold where there is no disk for it
 proof       whether a whole content is right, and what follows where it is not
 holds       files brought ahead for a reader expected soon
 turns       who may fetch ahead now

@@ -11,6 +11,7 @@ import trio
 from phonofs.errors import Changed, Malformed, ServiceError, Unavailable, Untrusted
 from phonofs.reader.limits import MALFORMED_TRIES, PATIENCE_S, backoff_s
 from phonofs.reader.part import Part
+from phonofs.reader.ports import Body
 
 if TYPE_CHECKING:
     from phonofs.reader.streams import Stream
@@ -33,9 +34,9 @@ async def carry(stream: "Stream", part: Part) -> None:
         log.exception("object %s: a fault of phonofs while reading", stream.record.id)
         part.error = error
     finally:
-        stream.ended(part, done=done)
         if isinstance(part.error, Changed):
-            stream.fail(part.error)
+            stream.fail(part.error)  # while the blob is still its own
+        stream.ended(part, done=done)
 
 
 async def _bring(stream: "Stream", part: Part) -> bool:
@@ -50,6 +51,9 @@ async def _bring(stream: "Stream", part: Part) -> bool:
         except (Unavailable, Malformed) as error:
             failures = 1 if part.head > reached else failures + 1
             await _recover(stream, part, error, failures)
+        except Changed as error:
+            if not stream.meets(error):
+                raise
     return True
 
 
@@ -89,16 +93,26 @@ async def _request(stream: "Stream", part: Part) -> None:
                 chunk = bytes(chunk)
                 stream.yard.turns.leave(part)
                 await _others_first()
+            wanted = part.stop - part.head
             if not stream.take(part, chunk):
+                if part in stream.loose and part.head >= stream.size:
+                    await _rest(stream, part, body, max(0, len(chunk) - wanted))
                 break
             if stream.idles(part) and not await _patience(part):
                 part.cut(part.head)
                 return
         else:
-            if body.stop is None and part.head < part.stop:
-                stream.resize(part.head)  # a whole body that ended cleanly has the last word
+            if part in stream.loose:
+                stream.end_of_body(part, body, 0)
     pace.answered(answered_at - body.sent_at)
     pace.received(part.head - began, trio.current_time() - answered_at)
+
+
+async def _rest(stream: "Stream", part: Part, body: Body, surplus: int) -> None:
+    """What the record says is there; count what comes beyond it of a body without a length."""
+    async for chunk in body:
+        surplus += len(chunk)
+    stream.end_of_body(part, body, surplus)
 
 
 async def _others_first() -> None:

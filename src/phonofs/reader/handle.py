@@ -38,6 +38,11 @@ class Handle:
         self.wrong: Corrupt | None = None
 
     @property
+    def doubtful(self) -> bool:
+        """Whether nothing proves the length that is known now, and something speaks against it."""
+        return self.stream.length.unknown or self.stream.length.doubtful
+
+    @property
     def size(self) -> int:
         """The length of the file in bytes, as far as it is known now."""
         return self.stream.size

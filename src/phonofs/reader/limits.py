@@ -43,6 +43,10 @@ QUIET_S = 1.0
 PATIENCE_S = 5.0
 """A whole stream nobody reads on from holds its connection this long, then ends."""
 
+MOST_CHANGES = 2
+"""So often a content may come under another ETag, with its record unchanged, until ETags are not
+asked for any more, and its checksum decides."""
+
 BACKOFF_S = 0.1
 MOST_BACKOFF_S = 5.0
 MALFORMED_TRIES = 4
@@ -56,14 +60,17 @@ class Limits:
 
     read_deadline_s  the longest any read waits
     cache_bytes      size of the cache on disk; 0: none
-    memory_bytes     for windows of objects that are not on disk, all of them together
+    memory_bytes     what all open files hold that are not on disk, besides what reads wait for
     connections      to the service, all in all; read-ahead leaves two of them free
+    verify           ``checksum``, or ``length``: a content with another checksum is given where
+                     its length is right and two fetches of it agree
     """
 
     read_deadline_s: float = 60.0
     cache_bytes: int = 10 * 1024 * MIB
     memory_bytes: int = 32 * MIB
     connections: int = 16
+    verify: str = "checksum"
 
     @property
     def turns(self) -> int:

@@ -20,13 +20,14 @@ class Part:
     whole    its body began at 0, since the service gives no ranges
     answered whether its present request was answered
     error    why it ended, where that was a failure
+    over     set once it ended
     Waiters are parked here by the offset they need, nearest first. Invariant: whoever is parked
     needs more than ``head`` and no more than ``stop``, and nobody is parked at an ended part.
     """
 
     __slots__ = (
-        "_parked", "_tickets", "answered", "ended", "error", "head", "moved", "scope", "stop",
-        "urgency", "whole",
+        "_parked", "_tickets", "answered", "ended", "error", "head", "moved", "over", "scope",
+        "stop", "urgency", "whole",
     )  # fmt: skip
 
     def __init__(self, start: int, stop: int, *, urgent: bool, whole: bool = False) -> None:
@@ -39,6 +40,7 @@ class Part:
         self.error: Exception | None = None
         self.scope = trio.CancelScope()
         self.moved = trio.Event()
+        self.over = trio.Event()
         self._parked: list[tuple[int, int, trio.Event, float]] = []
         self._tickets = 0
 
@@ -84,6 +86,7 @@ class Part:
             waiter[2].set()
         self._parked.clear()
         self.moved.set()
+        self.over.set()
 
     async def until(self, need: int, deadline: float) -> None:
         """Wait until all before ``need`` is there, or nothing is on its way for it any more.

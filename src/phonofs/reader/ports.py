@@ -23,6 +23,7 @@ class Body(Protocol):
     total   the object's whole length where the service said it
     etag    the version given, '' where unknown
     sent_at when the request was sent (trio's clock), after all waiting for leave to send it
+    framed  whether its end shows; otherwise only the connection's end ends it, maybe early
     Ends early with :class:`~phonofs.errors.Unavailable`.
     """
 
@@ -36,6 +37,8 @@ class Body(Protocol):
     def etag(self) -> str: ...  # noqa: D102
     @property
     def sent_at(self) -> float: ...  # noqa: D102
+    @property
+    def framed(self) -> bool: ...  # noqa: D102
     def __aiter__(self) -> AsyncIterator[Chunk]: ...
 
 
@@ -52,6 +55,12 @@ class ContentService(Protocol):
         etag: str | None = None,
     ) -> AbstractAsyncContextManager[Body]:
         """The bytes ``[start, stop)``; ``urgent`` while a reader waits for them."""
+        ...
+
+    def whole_content(
+        self, record: Record, *, urgent: bool | Urgency
+    ) -> AbstractAsyncContextManager[Body]:
+        """All of an object, asked for without a range."""
         ...
 
     def seekable(self, region: str) -> bool | None:
@@ -72,6 +81,11 @@ class Blob(Protocol):
     def verified(self) -> bool: ...  # noqa: D102
     @property
     def in_memory(self) -> bool: ...  # noqa: D102
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes in memory."""
+        ...
 
     def write(self, offset: int, data: Chunk) -> None:
         """Put bytes in; they are ``present`` afterwards."""
@@ -102,6 +116,13 @@ class Blob(Protocol):
         """Whether the complete content is right; then ``verified`` is true."""
         ...
 
+    def accept(self) -> None:
+        """Take the complete content for right in this run, whatever its checksum."""
+
+    async def check_parts(self) -> bool:
+        """Whether the complete content has its multipart checksum; False says nothing."""
+        ...
+
     def reset(self) -> None:
         """Forget every byte."""
 
@@ -124,5 +145,8 @@ class Siblings(Protocol):
     """Which files stand after another in its folder."""
 
     def __call__(self, ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, Record]]:
-        """At most ``n`` readable files after ``ino``, by name or by inode; cheap, never raises."""
+        """At most ``n`` readable files after ``ino``, by name or by inode; cheap.
+
+        Raises Unavailable where the catalogue cannot be read.
+        """
         ...

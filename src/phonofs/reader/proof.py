@@ -15,7 +15,7 @@ from zlib import crc32
 import trio
 
 from phonofs.cache.digest import expected
-from phonofs.errors import Corrupt, Unavailable
+from phonofs.errors import Changed, Corrupt, Unavailable
 from phonofs.model import Record
 from phonofs.ranges import Ranges
 from phonofs.reader.limits import CHECKED_FIRST, KIB, MIB, SMALL
@@ -30,6 +30,9 @@ BLOCK = 128 * KIB
 HASH_AHEAD = 8 * MIB
 """So many bytes at a time are hashed while the rest is still on its way, so that the last block
 waits for the hash of few."""
+
+AT_ONCE = 1 * MIB
+"""Hashed on the event loop at a time: 2 ms."""
 
 Sums = list[int | None]
 
@@ -55,8 +58,10 @@ class Proof:
         self.failures = 0
         self._hashed = 0
         self._hashing = False
+        self._catching_up = False
         self._over = trio.Event()
         self._doubted: Sums = []
+        self._first: object = None
         self._given: dict[Handle, Ranges] = {}
         self._passing = Passing(stream)
 
@@ -73,7 +78,9 @@ class Proof:
     def completed(self) -> None:
         """All bytes are there: check them, if that was not done."""
         stream = self._stream
-        if self.running or self.sure or stream.failure is not None:
+        if self.running or self.sure or stream.failure is not None or stream.loose:
+            return
+        if stream.length.doubtful and not provable(stream.record):
             return
         if not self._doubted and stream.blob.complete and stream.blob.check_now():
             self._cleared([])
@@ -94,16 +101,43 @@ class Proof:
 
     def passed(self) -> None:
         """New bytes are there; to be called before those who wait for them are woken."""
-        verdict = self._passing.advance()
-        if verdict is False:
-            self._failed([])
-        elif verdict:
-            self._cleared([])
+        if self._catching_up:
+            return
+        self._judge(self._passing.advance())
+        if self._passing.behind and not self.running:
+            self._stream.yard.spawn(self._catch_up)
+            self._catching_up = self.running = self.gated = True
+            self._over = trio.Event()
+        elif self.sure:
+            return
         elif not self._hashing and HASH_AHEAD <= self._stream.size <= CHECKED_FIRST:
             there = self._stream.blob.present.stop_of(0)
             if there - self._hashed >= HASH_AHEAD and there < self._stream.size:
                 self._stream.yard.spawn(self._hash_ahead)
                 self._hashed, self._hashing = there, True
+
+    def _judge(self, verdict: bool | None) -> None:
+        if verdict is False:
+            self._failed([], self._passing.digest)
+        elif verdict:
+            self._cleared([])
+
+    async def _catch_up(self) -> None:
+        """A gap has closed, and there is much to hash at once: a piece at each turn of the loop."""
+        failures = self.failures
+        try:
+            while self._passing.behind and self._stream.failure is None:
+                await trio.lowlevel.checkpoint()
+                self._judge(self._passing.advance())
+        except Exception:
+            log.exception("object %s: a fault of phonofs while hashing", self._stream.record.id)
+        finally:
+            self._catching_up = self.running = False
+            if self.failures == failures:
+                self.gated = self._stream.any_etag and not self.sure
+            self._over.set()
+            if not self._stream.busy:
+                self._stream.yard.drained(self._stream)
 
     async def _hash_ahead(self) -> None:
         try:
@@ -114,6 +148,15 @@ class Proof:
             self._hashing = False
             if not self._stream.busy:
                 self._stream.yard.drained(self._stream)
+
+    def keep_unhashed(self, kept: Ranges) -> None:
+        """What is in memory goes: hash it to its last byte, and keep what is too much for that."""
+        if self._stream.blob.verified:
+            self._passing.right = True
+        elif not self._catching_up:
+            self._judge(self._passing.advance(to_the_end=True))
+        if self._passing.behind:
+            self._passing.keep(kept)
 
     def keep(self, kept: Ranges) -> None:
         """Add what the proof still needs to what is kept in memory."""
@@ -127,7 +170,7 @@ class Proof:
         if self.sure:
             self._cleared([])
             return
-        on_its_way = self._stream.cover(handle, 0, self._stream.size)
+        on_its_way = self._stream.cover(handle, *self._passing.lacks())
         if on_its_way is None:
             self.completed()
         else:
@@ -166,16 +209,61 @@ class Proof:
         self.gated = False
         self._stream.tell_size(self._stream.size)
 
-    def _failed(self, sums: Sums) -> None:
+    def _is_accepted(self, seen: object) -> bool:
+        """Whether a content with another checksum is given all the same.
+
+        ``seen`` stands for its bytes, None where they could not be read. It is where so it was
+        asked for, its length is right, and these bytes came twice.
+        """
+        stream = self._stream
+        if stream.yard.limits.verify != "length" or seen is None or stream.length.doubtful:
+            return False
+        if seen not in (self._first, stream.yard.accepted.get(stream.key)):
+            return False
+        stream.yard.accepted[stream.key] = seen
+        return True
+
+    def _accept(self, sums: Sums) -> None:
+        """Give a content that does not have its checksum."""
+        if not sums:
+            self._passing.right, self._doubted = True, []
+        self._stream.blob.accept()
+        self._cleared(sums)
+
+    def _note_difference(self) -> None:
+        """Count the content; its type is said once."""
+        yard, kind = self._stream.yard, self._stream.record.type
+        yard.differing[kind] += 1
+        if yard.differing[kind] == 1 and yard.limits.verify == "length":
+            log.warning(
+                "contents of type %s do not have the checksums of their records (object %s is "
+                "one): they are given where two fetches agree, since verify=length",
+                kind,
+                self._stream.record.id,
+            )
+
+    def _failed(self, sums: Sums, digest: bytes = b"") -> None:
         """The content is wrong: fetch it once more, or tell everybody."""
         stream = self._stream
+        seen = digest or (None if None in sums else sums)
         self.failures += 1
+        if self._is_accepted(seen):
+            if self._first is not None:
+                self._note_difference()
+            self._accept(sums)
+            return
+        self._first = seen
         stream.yard.counts.wrong += 1
+        if stream.any_etag and stream.given:
+            stream.fail(Changed(f"object {stream.record.id} changed while it was read"))
+            return
         if self.failures > 1:
+            self._note_difference()
             log.error("object %s has the wrong content, also when fetched again", stream.record.id)
             stream.fail(Corrupt(f"object {stream.record.id} has the wrong checksum or length"))
             return
-        log.warning("object %s has the wrong content and is fetched again", stream.record.id)
+        level = logging.INFO if stream.yard.limits.verify == "length" else logging.WARNING
+        log.log(level, "object %s has the wrong content, is fetched again", stream.record.id)
         self._doubted = sums or [None] * (stream.size // BLOCK + 1)
         self._given = {handle: handle.seen for handle in stream.handles}
         for handle in stream.handles:
@@ -210,20 +298,35 @@ class Passing:
     def restart(self) -> None:
         """Begin at the first byte."""
         self.right = False
+        self.behind = False
+        self.digest = b""
         self._position = 0
         self._md5 = hashlib.md5(usedforsecurity=False)
 
     def _wanted(self) -> bool:
         stream = self._stream
-        return stream.blob.in_memory and stream.size > SMALL and self._expected is not None
+        if not stream.blob.in_memory or self._expected is None:
+            return False
+        return stream.size > SMALL or stream.pressed
 
-    def advance(self) -> bool | None:
-        """Hash what is there now; whether the whole is right, where that shows just now."""
+    def advance(self, *, to_the_end: bool = False) -> bool | None:
+        """Hash of what is there now ``AT_ONCE`` bytes; ``behind`` says whether there is more.
+
+        Whole blocks only, but ``to_the_end``, and then a whole small content if need be.
+
+        Whether the whole is right, where that shows just now.
+        """
         stream = self._stream
+        self.behind = False
         if not self._wanted() or self.right:
             return None
         there = stream.blob.present.stop_of(self._position)
-        while there - self._position >= BLOCK or self._position < there == stream.size:
+        last = self._position + (SMALL if to_the_end else AT_ONCE)
+        least = 1 if to_the_end or there == stream.size else BLOCK
+        while there - self._position >= least:
+            if self._position >= last:
+                self.behind = True
+                return None
             data = stream.blob.read_now(self._position, min(BLOCK, there - self._position))
             if data is None:
                 return None
@@ -232,13 +335,22 @@ class Passing:
         if self._position < stream.size:
             return None
         assert self._expected is not None
-        self.right = self._expected.matches(self._md5.digest())
+        self.digest = self._md5.digest()
+        self.right = self._expected.matches(self.digest)
         return self.right
+
+    def lacks(self) -> tuple[int, int]:
+        """What to have next, so that the whole can be checked: in memory it need not be there."""
+        size = self._stream.size
+        if not self._wanted():
+            return 0, size
+        return self._position, min(size, self._position + AT_ONCE)
 
     def keep(self, kept: Ranges) -> None:
         """What is there and was not hashed yet."""
         if self._wanted():
-            kept.add(self._position, self._position + 2 * BLOCK)
+            there = self._stream.blob.present.stop_of(self._position) if self.behind else 0
+            kept.add(self._position, max(there, self._position + 2 * BLOCK))
 
 
 def _differences(old: Sums, new: Sums) -> list[tuple[int, int]]:

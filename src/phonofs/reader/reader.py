@@ -18,6 +18,7 @@ from phonofs.model import Record
 from phonofs.reader.handle import Handle
 from phonofs.reader.holds import HOLD_S, Holds
 from phonofs.reader.limits import LINGER_S, MIB, MOST_LINGERING, Limits
+from phonofs.reader.memory import Memory
 from phonofs.reader.neighbours import Neighbours
 from phonofs.reader.ports import Cache, ContentService, Siblings
 from phonofs.reader.streams import Stream
@@ -69,7 +70,7 @@ class Reader:
             spawn=self._spawn,
             on_size=on_size,
             on_wrong=on_wrong, drained=self._close_if_idle,
-            sharers=self._sharers,
+            sharers=self._sharers, memory=Memory(limits.memory_bytes),
         )  # fmt: skip
         ahead = min(64 * MIB, limits.cache_bytes // 4) or limits.memory_bytes // 2
         self._neighbours = Neighbours(siblings, most_files=2 * limits.turns, most_bytes=ahead)
@@ -135,10 +136,10 @@ class Reader:
         stream = handle.stream
         stop = min(offset + size, stream.size)
         if offset >= stop:
-            return None if stream.held else b""
+            return None if stream.withholds(offset + size) else b""
         if handle.window.note(offset, stop):
             handle.kick_at = 0
-        if stream.held or handle.wrong is not None:
+        if stream.withholds(offset + size) or handle.wrong is not None:
             return None
         data = stream.blob.lend_now(offset, stop - offset)
         if data is None:
@@ -154,7 +155,9 @@ class Reader:
         """
         stream = handle.stream
         stop = min(offset + size, stream.size)
-        if offset >= stop or stream.held or handle.wrong is not None or not stream.proof.sure:
+        if offset >= stop or stream.withholds(offset + size) or handle.wrong is not None:
+            return None
+        if not stream.proof.sure:
             return None
         return stream.blob.read_now(offset, stop - offset)
 
@@ -180,20 +183,24 @@ class Reader:
     ) -> bytes:
         stream = handle.stream
         waited = False
-        handle.window.note(offset, min(offset + size, stream.size))
+        handle.window.note(offset, max(offset, min(offset + size, stream.size)))
         while True:
             self._usable(handle)
             stop = min(offset + size, stream.size)
             stream.needs[ticket] = offset, max(offset, stop)
             if stream.proof.gated:
                 await stream.proof.settle(handle, deadline)
-            elif offset >= stop:
+            elif stream.length.withholds(offset + size):
+                await stream.length.settle(handle, deadline)
+            elif offset >= stop and not stream.open_end(stop):
                 return b""
             elif (coming := stream.cover(handle, offset, stop)) is not None:
                 waited = True
                 if offset == 0 and stop == stream.size and not handle.finished:
-                    self._set_out(handle)
+                    self._yard.beside(stream.record, self._set_out, handle)
                 await coming[0].until(coming[1], deadline)
+            elif (part := stream.open_end(stop)) is not None:
+                await part.over.wait()
             elif (data := await self._from_blob(stream, offset, stop)) is not None:
                 self._count(waited)
                 self._given(handle, offset, len(data))
@@ -211,7 +218,7 @@ class Reader:
             return data
         failures = stream.proof.failures
         data = await stream.blob.read(offset, stop - offset)
-        changed = failures != stream.proof.failures or stream.held
+        changed = failures != stream.proof.failures or stream.withholds(stop)
         return None if changed else data
 
     def _given(self, handle: Handle, offset: int, count: int) -> None:
@@ -219,13 +226,15 @@ class Reader:
         stream = handle.stream
         stop = offset + count
         self._yard.counts.served_bytes += count
+        self._yard.memory.read(stream)
         if not stream.proof.sure:
             handle.seen.add(offset, stop)
+            stream.given = True
         if handle.window.next >= handle.kick_at:
-            stream.extend(handle)
+            self._yard.beside(stream.record, stream.extend, handle)
         if stop >= stream.size and not handle.finished and handle.window.run >= stream.size:
             handle.finished = True
-            self._look_ahead(handle)
+            self._yard.beside(stream.record, self._look_ahead, handle)
 
     def _count(self, waited: bool) -> None:
         if waited:
@@ -322,7 +331,7 @@ class Reader:
         return stream
 
     def _sharers(self) -> int:
-        return sum(1 for stream in self._streams.values() if stream.handles and stream.parts)
+        return sum(len(stream.handles) for stream in self._streams.values() if stream.parts)
 
     def _idle(self, stream: Stream) -> None:
         """Nobody has it open any more: it lingers, if there is anything to lose by that."""
@@ -374,6 +383,7 @@ class Reader:
             self._failed.remove(stream)
         else:
             return
+        self._yard.memory.leave(stream)
         self._cache.release(stream.blob)
 
     # status
@@ -391,6 +401,8 @@ class Reader:
             **asdict(self._yard.counts),
             **self._yard.turns.statistics(),
             **self._holds.statistics(),
+            "verify": self._limits.verify,
+            "differing": dict(self._yard.differing),
             "streams": len(streams),
             "handles": sum(len(stream.handles) for stream in streams),
             "parts": sum(len(stream.parts) for stream in streams),

@@ -8,12 +8,22 @@ import logging
 
 import trio
 
-from phonofs.errors import Changed, Malformed, ServiceError, Unavailable
+from phonofs.errors import Changed, Corrupt, Malformed, ServiceError, Unavailable
 from phonofs.model import Record
 from phonofs.ranges import Ranges
 from phonofs.reader.fetching import carry
 from phonofs.reader.handle import Handle
-from phonofs.reader.limits import KIB, MOST_PART, QUIET_S, RUN_OUT, SLACK, SMALL
+from phonofs.reader.length import Length, is_empty
+from phonofs.reader.limits import (
+    CHECKED_FIRST,
+    KIB,
+    MOST_CHANGES,
+    MOST_PART,
+    QUIET_S,
+    RUN_OUT,
+    SLACK,
+    SMALL,
+)
 from phonofs.reader.part import Part
 from phonofs.reader.plan import pieces, uncovered
 from phonofs.reader.ports import Blob, Body, Chunk
@@ -33,8 +43,12 @@ class Stream:
     needs    what reads are waiting for just now, by ticket
     failure  why no read of this stream can succeed any more
     etag     the version all bytes are of; '' until the service named one
+    any_etag whether ETags say nothing of this content, so that its checksum decides
     answered whether the service gave anything of it since it was opened
-    size     the length, the real one once it is known
+    pressed  whether it had to give memory back, so that it may never be there whole
+    given    whether anybody was given bytes that were not known to be right
+    size     the length, as far as it is known: ``length`` has whether it is proved
+    loose    parts whose body does not say where it ends: what it may leave out is not given
     """
 
     def __init__(self, record: Record, ino: int, blob: Blob, yard: Yard) -> None:
@@ -43,7 +57,7 @@ class Stream:
         self.blob = blob
         self.yard = yard
         self._told = blob.size
-        if not blob.verified and provable(record):
+        if not blob.verified:
             blob.resize(record.size)  # another length was named before, and never proved
         self.size = blob.size
         self.etag = ""
@@ -55,10 +69,22 @@ class Stream:
         self.trouble: ServiceError | None = None
         self.quiet_until = float("-inf")
         self.proof = Proof(self)
-        self._total: int | None = None
+        self.length = Length(self)
+        self.loose: set[Part] = set()
+        self.given = False
+        self.pressed = False
+        self.any_etag = False
+        self._renewed = False
+        if yard.stale.get(self.key, 0) >= MOST_CHANGES and provable(record) and not blob.verified:
+            self._trust_no_etag()
         self.answered = False
         self._ranges_seen = False
         self._whole_seen = False
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What the content is remembered by."""
+        return self.record.region, self.record.id, self.record.fingerprint
 
     # what holds
 
@@ -70,7 +96,7 @@ class Stream:
     @property
     def busy(self) -> bool:
         """Whether a task of it is running."""
-        return bool(self.parts) or self.proof.busy
+        return bool(self.parts) or self.proof.busy or self.length.running
 
     @property
     def whole_only(self) -> bool:
@@ -79,10 +105,18 @@ class Stream:
             return True
         return self._whole_seen and not self._ranges_seen
 
-    @property
-    def held(self) -> bool:
-        """Whether bytes must not be given without asking further."""
-        return self.failure is not None or self.proof.gated
+    def withholds(self, stop: int) -> bool:
+        """Whether bytes up to ``stop`` must not be given without asking further."""
+        return (
+            self.failure is not None
+            or self.proof.gated
+            or self.length.withholds(stop)
+            or self.open_end(stop) is not None
+        )
+
+    def open_end(self, stop: int) -> Part | None:
+        """The part that may bring more than the record says, where ``stop`` is the record's end."""
+        return next(iter(self.loose), None) if stop >= self.size else None
 
     # demand
 
@@ -95,7 +129,7 @@ class Stream:
         if not gaps:
             return None
         parts = [self._serve(handle, a, b) for a, b in gaps]
-        self.extend(handle)
+        self.yard.beside(self.record, self.extend, handle)
         return parts[0], min(gaps[0][1], parts[0].stop)
 
     def _serve(self, handle: Handle, start: int, stop: int) -> Part:
@@ -207,7 +241,7 @@ class Stream:
             self.start(start, end, urgent=False)
 
     def _keep(self) -> None:
-        """Of bytes in memory, keep those of windows and waiters."""
+        """Of bytes in memory, keep those of windows and waiters; small contents stay whole."""
         if self.size <= SMALL or not self.handles:
             return
         kept = Ranges(self.needs.values())
@@ -220,6 +254,18 @@ class Stream:
             kept.add(max(0, window.next - SLACK), end)
         self.proof.keep(kept)
         self.blob.keep(kept)
+
+    def shed(self) -> int:
+        """Of bytes in memory, keep only what reads wait for; how much that is.
+
+        What was not hashed yet is hashed before it goes, so that who reads on can be sure.
+        """
+        if self.blob.memory_bytes:
+            self.pressed = True
+            kept = Ranges(self.needs.values())
+            self.proof.keep_unhashed(kept)
+            self.blob.keep(kept)
+        return self.blob.memory_bytes
 
     def _coming(self, offset: int, most: int) -> int:
         """Where what is there or on its way from ``offset`` on ends, ``most`` bytes on at most.
@@ -253,10 +299,15 @@ class Stream:
         """Take the head of an answer down; raises where the body cannot be used."""
         self.answered = part.answered = True
         if self.etag and body.etag and body.etag != self.etag:
-            raise Changed(f"object {self.record.id} has other content than when it was opened")
-        self.etag = self.etag or body.etag
+            raise Changed(
+                f"object {self.record.id} has other content than when it was opened", by_etag=True
+            )
+        if not self.any_etag:
+            self.etag = self.etag or body.etag
         if body.total is not None:
-            self._measure(body.total)
+            self.measure(body.total)
+        elif body.stop is None:
+            self.loose.add(part)
         if body.start == part.head:
             self._from_there(part, body)
         elif body.start < part.head:
@@ -286,15 +337,70 @@ class Stream:
         else:
             part.restart(start, self.size)
 
-    def _measure(self, total: int) -> None:
-        known = self.size if self._total is None and self.proof.sure else self._total
+    def meets(self, error: Changed) -> bool:
+        """Whether reading goes on although an answer has another ETag.
+
+        It does where nobody was given a byte yet: all is fetched anew. It does where the whole
+        can be checked before more of it is given: then it is of one version if it has the
+        record's checksum. Some services name each node's copy otherwise, or each copy.
+        """
+        if not error.by_etag or self.failure is not None:
+            return False
+        if not self.given and not self._renewed:
+            self._renewed = True
+            self.restore()
+            return True
+        if provable(self.record) and self._can_be_gated:
+            self._trust_no_etag()
+            return True
+        self.yard.stale[self.key] = self.yard.stale.get(self.key, 0) + 1
+        return False
+
+    @property
+    def _can_be_gated(self) -> bool:
+        return self.size <= (SMALL if self.blob.in_memory else CHECKED_FIRST)
+
+    def _trust_no_etag(self) -> None:
+        self.etag, self.any_etag = "", True
+        if self._can_be_gated:
+            self.proof.gated = True
+
+    def measure(self, total: int) -> None:
+        """An answer says how long the content is. Raises Changed where another said otherwise."""
+        known = self.length.stated
+        if known is None and self.proof.sure:
+            known = self.size
         if known is not None and total != known:
             raise Changed(f"object {self.record.id} has another length than when it was opened")
-        self._total = total
+        self.length.state(total)
+        if total == self.size == 0 and provable(self.record) and not is_empty(self.record):
+            raise Corrupt(f"object {self.record.id} came empty, which its checksum is not that of")
         self.resize(total)
 
+    def end_of_body(self, part: Part, body: Body, surplus: int) -> None:
+        """A body that did not say where it ends is over, with so many bytes that were not taken.
+
+        Raises Malformed where that may not have been all. Where more came than the record says,
+        and not even the answer says how much, a checksum decides; without one nothing is given.
+        """
+        self.loose.discard(part)
+        if not surplus and part.head >= part.stop:
+            return
+        if body.framed:
+            self.measure(part.head + surplus)
+        elif not surplus:
+            raise Malformed(f"object {self.record.id}: the whole did not say that it was all")
+        elif not provable(self.record):
+            self.fail(Corrupt(
+                f"object {self.record.id}: more comes than the {self.record.size} bytes of its "
+                "record, and nothing says how much"
+            ))  # fmt: skip
+
     def resize(self, size: int) -> None:
-        """The real length: the file gets it, what was planned beyond it is dropped."""
+        """The length as it is stated: what was planned beyond it is dropped.
+
+        The file system is told once it is proved.
+        """
         if size == self.size:
             return
         log.info("object %s has %d bytes, not %d", self.record.id, size, self.size)
@@ -304,16 +410,19 @@ class Stream:
             part.cut(size)
         if size != self.record.size:
             self.proof.doubt()
-        if size > self._told or not self.proof.gated:
+        if not self.length.doubtful:
             self.tell_size(size)
         if self.blob.complete:
             self.proof.completed()
 
-    def tell_size(self, size: int) -> None:
-        """Have the file system know a length.
+    def settled(self) -> None:
+        """The length is proved: what waited for that goes on."""
+        self.tell_size(self.size)
+        if self.blob.complete:
+            self.proof.completed()
 
-        A shorter one only once it is proved: the kernel takes it for the end of the file.
-        """
+    def tell_size(self, size: int) -> None:
+        """Have the file system know a length that is proved: the kernel takes it for the end."""
         if size != self._told:
             self._told = size
             self.yard.tell(self.yard.on_size, self.ino, size)
@@ -323,7 +432,8 @@ class Stream:
         for part in self.parts:
             part.scope.cancel()
         self.blob.reset()
-        self.etag, self._total = "", None
+        self.etag = ""
+        self.length.restart()
         self.resize(self.record.size)
         self.tell_size(self.record.size)
 
@@ -348,28 +458,33 @@ class Stream:
             part.cut(stop)
         if self.blob.complete:
             self.proof.completed()
+        if self.blob.in_memory:
+            if part.whole:
+                self._keep()  # what passes on the way to a far place is not kept
+            self.yard.memory.hold(self, self.blob.memory_bytes)
         return part.head < part.stop
 
     def ended(self, part: Part, *, done: bool) -> None:
         """A part's task is over; ``done`` where it brought what it should."""
         self.parts.remove(part)
         self.yard.turns.leave(part)
+        was_loose = part in self.loose
+        self.loose.discard(part)
         part.end()
         if part.error is not None:
             self.quiet_until = trio.current_time() + QUIET_S
+        if was_loose and self.blob.complete:
+            self.proof.completed()
         if done:
             self._resume()
         if not self.busy:
             self.yard.drained(self)
 
     def _resume(self) -> None:
-        """Read ahead for those that had no lane; nobody waits for it, so it may fail."""
-        try:
-            for handle in self.handles:
-                if handle.starved:
-                    self.extend(handle)
-        except Exception:
-            log.exception("object %s: a fault of phonofs while reading ahead", self.record.id)
+        """Read ahead for those that had no lane."""
+        for handle in self.handles:
+            if handle.starved:
+                self.yard.beside(self.record, self.extend, handle)
 
     # ends
 

@@ -14,7 +14,7 @@ class Window:
     run_start  where the run began
     reads      requests in this run (a repeated one may be counted twice)
     hops       short runs in a row before this one
-    Invariant: ``run_start <= next``.
+    Invariant: ``run_start <= next``. Reads have ``start <= stop``.
     """
 
     __slots__ = ("_counted", "hops", "next", "reads", "run_start")

@@ -1,11 +1,17 @@
 """What all streams of a reader share: the service, the limits, the turns, the counts."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cachetools import LRUCache
+
+from phonofs.errors import ServiceError
+from phonofs.model import Record
 from phonofs.reader.limits import Limits
+from phonofs.reader.memory import Memory
 from phonofs.reader.pace import Pace
 from phonofs.reader.ports import ContentService
 from phonofs.reader.turns import Turns
@@ -14,6 +20,10 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from phonofs.reader.streams import Stream
+
+
+MOST_STALE = 4096
+"""Contents remembered whose ETag changed: some 200 bytes each."""
 
 
 @dataclass(slots=True)
@@ -50,7 +60,11 @@ class Yard:
     on_size  called with inode and size where the real length differs from the known one
     on_wrong called with the inode whose bytes, as given so far, are not to be trusted
     drained  called by a stream whose last task has ended
-    sharers  how many streams are being read now
+    sharers  how many handles are read now, of contents that come
+    memory   what all of them hold in memory
+    differing how many contents of each type do not have the checksum of their record
+    accepted what was given all the same (``verify=length``): the sums of its bytes
+    stale    how often a content came under another ETag than before, by region, id, fingerprint
     """
 
     service: ContentService
@@ -62,8 +76,14 @@ class Yard:
     on_wrong: Callable[[int], None]
     drained: "Callable[[Stream], None]"
     sharers: Callable[[], int]
+    memory: Memory
     counts: Counts = field(default_factory=Counts)
     paces: dict[str, Pace] = field(default_factory=dict)
+    differing: Counter[str] = field(default_factory=Counter)
+    accepted: LRUCache[tuple[str, str, str], object] = field(
+        default_factory=lambda: LRUCache(MOST_STALE)
+    )
+    stale: LRUCache[tuple[str, str, str], int] = field(default_factory=lambda: LRUCache(MOST_STALE))
 
     def tell(self, callback: Callable[..., None], ino: int, *args: int) -> None:
         """Call back; a fault over there is logged, and no reader's."""
@@ -72,6 +92,15 @@ class Yard:
                 callback(ino, *args)
             except Exception:
                 log.exception("telling of inode %d failed", ino)
+
+    def beside(self, record: Record, work: Callable[..., None], *args: object) -> None:
+        """Do what nobody waits for: where it fails, no reader whose bytes are there hears of it."""
+        try:
+            work(*args)
+        except ServiceError as error:
+            log.info("object %s: reading ahead failed: %s", record.id, error)
+        except Exception:
+            log.exception("object %s: a fault of phonofs while reading ahead", record.id)
 
     def pace(self, region: str) -> Pace:
         """The measurements of a region."""
