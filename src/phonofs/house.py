@@ -102,7 +102,8 @@ class House:
             set_level=set_level,
             events=self._events,
             options=lambda: as_texts(settings),
-            restore=self._restore,
+            restore=self._client.restore,
+            asked=self._restoring,
             shared=Shared(self._may_read, self._shows) if settings.allow_other else None,
         )
         self._metrics = _metrics(settings.metrics, self.status)
@@ -210,11 +211,13 @@ class House:
         self._tell_kernel(changes)
         self._events.send([_event(one) for one in changes if one.kind != LISTED])
 
-    async def _restore(self, region: str, id: str, days: int) -> None:
-        """Ask the service for an archived object, and remember that it is waited for."""
-        await self._client.restore(region, id, days)
-        self._restores.asked(region, [id], time.time())
-        self._catalogue.remember(RESTORES, self._restores.note())
+    def _restoring(self, region: str, ids: Sequence[str]) -> None:
+        """The service was asked for these archived objects: they are waited for."""
+        self._restores.asked(region, ids, time.time())
+        try:
+            self._catalogue.remember(RESTORES, self._restores.note())
+        except Unavailable as error:  # the disk fails: the next mount does not know of them
+            log.warning("which objects were asked back is not kept: %s", error)
 
     def _shows(self, region: str, id: str) -> bool:
         return self._catalogue.find(region, id) is not None
