@@ -118,15 +118,21 @@ class Control:
         events: Broadcast,
         options: Callable[[], dict[str, str]] = dict,
         restore: Callable[[str, str, int], Awaitable[None]] = _no_restore,
+        asked: Callable[[str, Sequence[str]], None] = lambda region, ids: None,
         shared: Shared | None = None,
     ) -> None:
-        """``path`` is where the socket is wanted; ``restore(region, id, days)`` asks for one."""
+        """``path`` is where the socket is wanted.
+
+        ``restore(region, id, days)`` asks for an object, ``asked(region, ids)`` is then told of
+        all that were asked for.
+        """
         self._wanted = path
         self._status = status
         self._set_level = set_level
         self._events = events
         self._options = options
         self._restore = restore
+        self._asked = asked
         self._shared = shared
         self.path: Path | None = None
         self.trouble = ""
@@ -245,18 +251,24 @@ class Control:
 
     async def _restored(self, region: str, ids: Sequence[str], days: int) -> Event:
         """How many were asked for, and what went wrong: with one object, or with them all."""
+        done: list[str] = []
         failures: list[str] = []
-        for count, id in enumerate(ids):
-            try:
-                await self._restore(region, id, days)
-            except Gone as error:
-                failures.append(str(error))
-            except (Archived, Malformed):  # the state it has by now is not known here yet
-                failures.append(f"the service restores no object {id}: it may be there already")
-            except PhonofsError as error:
-                done = count - len(failures)
-                return {"error": str(error), "exit_status": error.exit_status, "restored": done}
-        return {"restored": len(ids) - len(failures), "failures": failures}
+        try:
+            for id in ids:
+                try:
+                    await self._restore(region, id, days)
+                    done.append(id)
+                except Gone as error:
+                    failures.append(str(error))
+                except (Archived, Malformed):  # the state it has by now is not known here yet
+                    failures.append(f"the service restores no object {id}: it may be there already")
+        except PhonofsError as error:
+            answer: Event = {"error": str(error), "exit_status": error.exit_status}
+            return answer | {"restored": len(done)}
+        finally:  # also of those before a hang-up
+            if done:
+                self._asked(region, done)
+        return {"restored": len(done), "failures": failures}
 
     async def _lets_read(self, peer: Peer, region: str, ids: Sequence[object]) -> bool:
         shared = self._shared

@@ -125,7 +125,8 @@ class House:
             set_level=set_level,
             events=self._events,
             options=lambda: as_texts(settings),
-            restore=self._restore,
+            restore=self._client.restore,
+            asked=self._restoring,
             shared=Shared(self._may_read, self._shows) if settings.allow_other else None,
         )
         self._metrics = _metrics(settings.metrics, self.status)
@@ -311,10 +312,9 @@ class House:
             self._events.send([_event(one) for one in changes if one.kind != LISTED])
         self._settled(changes)
 
-    async def _restore(self, region: str, id: str, days: int) -> None:
-        """Ask the service for an archived object, and remember that it is waited for."""
-        await self._client.restore(region, id, days)
-        self._restores.asked(region, [id], time.time())
+    def _restoring(self, region: str, ids: Sequence[str]) -> None:
+        """The service was asked for these archived objects: they are waited for."""
+        self._restores.asked(region, ids, time.time())
         self._note_restores()
 
     def _shows(self, region: str, id: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -165,3 +166,14 @@ def test_a_mount_point_that_is_no_utf_8(tmp_path):
             assert phonofs(mount, "umount", point).returncode == 0
         finally:
             mount.clean_up()
+
+
+def test_a_mount_whose_process_is_stopped_holds_no_command_up(mount):
+    """Nor is it taken for a dead one."""
+    mount.process.send_signal(signal.SIGSTOP)
+    try:
+        done = phonofs(mount, "mount", mount.point)
+        assert done.returncode == 32
+        assert "does not answer" in done.stderr
+    finally:
+        mount.process.send_signal(signal.SIGCONT)

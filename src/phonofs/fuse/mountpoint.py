@@ -7,10 +7,12 @@ import ctypes
 import errno
 import logging
 import os
+import queue
 import re
 import shutil
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ FUSE_DEVICE = Path("/dev/fuse")
 SOURCE = "phonofs#"  # and the profile: what the mount table shows as the source
 READ_AHEAD_KB = 1024  # 2.2 times the throughput of the kernel's 128, measured with one reader
 
+PATIENCE_S = 5.0  # what is mounted somewhere gets to answer, a network file system among them
 LINKS_MAX = 40  # as the kernel: path_resolution(7)
 FUSE_CONF = Path("/etc/fuse.conf")
 MNT_DETACH = 2  # linux/fs.h, as of umount2(2)
@@ -173,9 +176,11 @@ def check(mountpoint: str) -> None:
     path = absolute(mountpoint)
     kind = mounted_type(path)
     try:
-        status = os.stat(path)
-        if kind is not None:
-            os.statvfs(path)  # stat is answered from the kernel's cache, also for the dead
+        status = os.stat(path) if kind is None else _status_of_mounted(path)
+    except TimeoutError:
+        raise MountFailed(
+            f"{mountpoint} is a mount ({kind}) that does not answer; its process may be stopped"
+        ) from None
     except FileNotFoundError:
         raise MountFailed(f"{mountpoint} does not exist; create it with `mkdir`") from None
     except OSError as error:
@@ -191,6 +196,31 @@ def check(mountpoint: str) -> None:
         raise MountFailed(f"{mountpoint} is not a folder")
     _check_empty(mountpoint, path)
     _check_device()
+
+
+def _status_of_mounted(path: str) -> os.stat_result:
+    """The status of a mount that answers; TimeoutError of one that does not.
+
+    Asked in a thread, since a call into a mount whose process is stopped cannot be broken off.
+    statvfs, too: stat alone is answered from the kernel's cache, also for the dead.
+    """
+    answers: queue.SimpleQueue[os.stat_result | OSError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            os.statvfs(path)
+            answers.put(os.stat(path))
+        except OSError as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True, name="phonofs check").start()
+    try:
+        answer = answers.get(timeout=PATIENCE_S)
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
 
 
 def _check_empty(mountpoint: str, path: str) -> None:
