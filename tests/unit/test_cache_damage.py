@@ -497,6 +497,26 @@ def test_a_full_disk_does_not_pass_for_a_damaged_index(tmp_path: Path, failing: 
     cache.close()
 
 
+async def test_an_odd_id_does_not_turn_the_cache_off(tmp_path: Path):
+    """JSON may hold half a surrogate pair: its object is cached and withdrawn like any other."""
+    cache = open_cache(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cache.run)
+        await trio.testing.wait_all_tasks_blocked()
+        for n in range(5):
+            fill(cache, record(f"\udcff-{n}", data_of(n)), data_of(n))
+        fill(cache, record_of(9), data_of(9))
+        with trio.fail_after(20):
+            while cache.statistics()["open"]:  # noqa: ASYNC110 - the janitor tells nobody
+                await trio.sleep(0.02)
+        nursery.cancel_scope.cancel()
+    assert (cache.statistics()["state"], cache.statistics()["errors"]) == ("on", 0)
+    assert len(content_files(tmp_path)) == 6
+    cache.forget("us-east", "\udcff-1")
+    assert len(content_files(tmp_path)) == 5
+    cache.close()
+
+
 # Encryption
 
 KEY, OTHER = Cipher(b"k" * 32), Cipher(b"o" * 32)

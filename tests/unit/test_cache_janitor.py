@@ -306,7 +306,7 @@ from phonofs.cache.janitor import round_of
 async def main(folder, seed):
     cache = open_cache(pathlib.Path(folder), {cap})
     chance = random.Random(seed)
-    print("ready", flush=True)
+    said = False
     blobs = {{}}
     while True:
         n = chance.randrange(12)
@@ -325,6 +325,9 @@ async def main(folder, seed):
             cache.release(blobs.pop(chance.choice(list(blobs))))
         if chance.random() < 0.3:
             await round_of(cache)
+            if not said and any(row.bytes for row in cache.entries()):
+                said = True
+                print("stored", flush=True)
 
 trio.run(main, sys.argv[1], int(sys.argv[2]))
 """
@@ -353,7 +356,7 @@ def kill_while_filling(folder: Path, seed: int) -> int:
         [sys.executable, "-c", script, str(folder), str(seed)], env=env, stdout=subprocess.PIPE
     )
     assert child.stdout
-    assert child.stdout.readline() == b"ready\n"
+    assert child.stdout.readline() == b"stored\n"
     time.sleep(random.Random(seed).uniform(0.05, 0.4))
     child.send_signal(signal.SIGKILL)
     child.stdout.close()

@@ -48,6 +48,11 @@ def key_of(region: str, id: str, fingerprint: str) -> bytes:
     return hashlib.blake2b(text, digest_size=16).digest()
 
 
+def _storable(text: str) -> str:
+    """The text as SQLite takes it, which refuses the lone surrogates that JSON may hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def remove_content(folder: Path) -> Removed:
     """Remove all content from a cache folder that nobody uses, by what lies in it.
 
@@ -137,7 +142,8 @@ class Cache:
     def blob(self, record: Record) -> Blob:
         """The content of an object, pinned until :meth:`release`."""
         key = key_of(record.region, record.id, record.fingerprint)
-        return self.pin(Identity(key, record.region, record.id, record.checksum), record.size)
+        texts = map(_storable, (record.region, record.id, record.checksum))
+        return self.pin(Identity(key, *texts), record.size)
 
     def pin(self, identity: Identity, size: int) -> Blob:
         """The same, of what has no record at hand."""
@@ -270,6 +276,7 @@ class Cache:
         ``but`` is a fingerprint to spare: that of the content it has now.
         """
         spared = key_of(region, id, but) if but else b""
+        region, id = _storable(region), _storable(id)
         for blob in list(self._open.values()):
             identity = blob.stock.identity
             if identity[1:3] == (region, id) and identity.key != spared:

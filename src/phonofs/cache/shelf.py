@@ -21,6 +21,9 @@ from phonofs.buffers import page_aligned
 SCRATCH = 1 << 20
 """The longest read answered at once: the largest the kernel asks for."""
 
+USUAL = 1 << 18
+"""Bytes of a usual file: to remove a large one takes the longer the more it has."""
+
 LENT_FROM = 1 << 15
 """Less is copied: that takes a microsecond or two."""
 
@@ -397,11 +400,13 @@ def empty_content(folder: int) -> Removed:
 
 
 def empty_folder(folder: int, removed: Removed, most: int) -> bool:
-    """Remove what lies in an open folder until ``removed`` counts ``most`` files; True where
-    nothing is left. OSError where something cannot be removed.
+    """Remove what lies in an open folder until ``removed`` counts ``most`` files, or as many bytes
+    as so many files of a usual size have; True where nothing is left. OSError where something
+    cannot be removed.
     """
     for name in os.listdir(folder):
-        if removed.files >= most or not _remove_entry(name, folder, removed, most):
+        full = removed.files >= most or removed.bytes >= most * USUAL
+        if full or not _remove_entry(name, folder, removed, most):
             return False
     return True
 
