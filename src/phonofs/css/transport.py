@@ -42,6 +42,9 @@ KEEP_ALIVE_S = 20.0
 
 USER_AGENT = f"phonofs/{__version__}"
 
+STORAGE, TOKENS = "storage", "tokens"
+"""What requests to one origin are throttled together."""
+
 SMALL_CHUNK = 64
 SMALL_CHUNKS_AT_ONCE = 100
 MOST_SMALL_CHUNKS = 1 << 15
@@ -75,7 +78,8 @@ class Bearer(Protocol):
 class Ask:
     """One request: its ``kind`` for the statistics, and what is sent.
 
-    ``throttled_with`` names the requests to the same origin that a 429 pauses together.
+    ``throttled_with`` (:data:`STORAGE` or :data:`TOKENS`) names the requests to the same origin
+    that a 429 pauses together.
     """
 
     kind: str
@@ -83,7 +87,7 @@ class Ask:
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
-    throttled_with: str = "storage"
+    throttled_with: str = STORAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,13 +222,14 @@ class Transport:
     ) -> tuple[Hold, Token | None]:
         """Hold a slot, with no pause asked for and a token valid at that very moment.
 
-        Nobody waits for a gate or a token while holding a slot: the keeper needs one too.
+        Nobody waits for a gate or a token while holding a slot: the keeper needs one too. Its
+        request goes before all that wait, which will need the token.
         """
         while True:
             if bearer is not None:
                 await bearer.token()
             await self.gates.passed(throttled)
-            hold = await self.slots.take(urgent)
+            hold = await self.slots.take(urgent, first=throttled[1] == TOKENS)
             token = bearer.current() if bearer is not None else None
             if not self.gates.closed_s(throttled) and (bearer is None or token is not None):
                 return hold, token
