@@ -208,7 +208,7 @@ class House:
         """Get a token and the regions; a note for the person who waits, '' when all is well.
 
         Without the service it goes on where the catalogue is known, and says so. Raises
-        CredentialsRefused, UsageError, Unavailable.
+        CredentialsRefused, Unavailable, Malformed.
         """
         offline, shown = "", list(self._settings.regions)
         try:

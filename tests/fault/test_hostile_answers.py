@@ -245,6 +245,24 @@ async def test_crumbs_do_not_hold_the_loop_up(begin: bytes, crumb: bytes) -> Non
     assert loop.spent_s < 2
 
 
+@pytest.mark.filterwarnings(  # httpcore leaves such a generator to the collector
+    "ignore:.*async_generator:pytest.PytestUnraisableExceptionWarning"
+)
+async def test_crumbs_by_way_of_httpx() -> None:
+    """As behind a proxy: what httpx gives in crumbs is bounded too, and others get their turn."""
+
+    def send(sock: Any, request: bytes, number: int) -> bool:
+        sock.sendall(CHUNKS)
+        while True:
+            sock.sendall(b"1\r\nx\r\n" * 10_000)
+
+    with hostile(send) as server, stretches() as loop:
+        async with way_to(server, None, fast=False) as way:
+            with trio.fail_after(20), pytest.raises(ServiceError, match="small pieces"):
+                await get(way, server)
+    assert loop.longest_s < LONGEST_STRETCH_S
+
+
 HEADS = {
     "a head of many lines": OK + b"a:\r\n" * 16_000 + b"Content-Length: 2\r\n\r\nok",
     "interim answers": b"HTTP/1.1 100 x\r\n\r\n" * 3000 + sized(b"ok"),

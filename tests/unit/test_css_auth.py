@@ -1,6 +1,7 @@
 """The token: one refresh at a time, ahead of its end, and what a dead key means."""
 
 import base64
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ from phonofs.errors import (
     Unavailable,
     UsageError,
 )
-from tests.unit.css_service import API, Service, connected
+from tests.unit.css_service import API, STORE, Service, connected
 
 
 async def test_all_wait_for_the_first_token() -> None:
@@ -118,6 +119,36 @@ async def test_tokens_that_are_never_accepted_are_asked_for_ever_more_slowly() -
         await trio.sleep(3)
         service.valid.clear()
         assert await it.read(0, 10)
+
+
+async def test_renewal_does_not_queue_behind_reads_that_stall() -> None:
+    """A store that answers nobody: its readers hold every slot and many wait for one."""
+    service = Service("presign")
+    service.life_s = "1000"
+    renewed: list[float] = []
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/token"):
+            renewed.append(trio.current_time())
+        elif str(request.url).startswith(STORE) and len(renewed) == 1 and stalls:
+            await trio.sleep_forever()
+        return await service(request)
+
+    async def read() -> None:
+        with suppress(Unavailable):
+            await it.read(0, 10)
+
+    stalls = False
+    async with connected(handler, max_connections=4, timeout_s=30) as it:
+        assert await it.read(0, 10)
+        stalls = True
+        await trio.sleep(750)
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(read)
+            await trio.sleep(245)
+            nursery.cancel_scope.cancel()
+        assert renewed[1] - renewed[0] < 880 + 31
 
 
 async def test_a_401_renews_once_for_all_who_met_it() -> None:

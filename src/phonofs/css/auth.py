@@ -14,7 +14,7 @@ import trio
 from phonofs.config import Secret
 from phonofs.css import oauth
 from phonofs.css.answers import failure
-from phonofs.css.transport import Ask, Token, Transport
+from phonofs.css.transport import TOKENS, Ask, Token, Transport
 from phonofs.errors import (
     CredentialsRefused,
     CredentialsUnreadable,
@@ -197,7 +197,7 @@ class Keeper:
 
     async def _fetch(self) -> oauth.Grant:
         key, secret = await self._read_credentials()
-        ask = Ask("token", self._url, "POST", oauth.headers(key, secret), oauth.BODY, "token")
+        ask = Ask("token", self._url, "POST", oauth.headers(key, secret), oauth.BODY, TOKENS)
         answer = await self._transport.request(ask, limit_bytes=LARGEST_ANSWER)
         if answer.status == 200:
             return oauth.parse_grant(answer.body)

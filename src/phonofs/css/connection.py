@@ -55,6 +55,7 @@ class Connection:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._buffer = page_aligned(BUFFER_BYTES)
+        self._reads = MOST_READS if isinstance(sock, ssl.SSLSocket) else 1
         self._burst = 0
         self._crumbs = 0
         self._broken: OSError | None = None
@@ -139,7 +140,7 @@ class Connection:
         if self._broken is not None:
             raise self._broken
         size = 0
-        for _ in range(MOST_READS):
+        for _ in range(self._reads):
             try:
                 count = self._socket.recv_into(self._buffer[size:most_bytes])
             except (BlockingIOError, ssl.SSLWantReadError):
@@ -150,7 +151,7 @@ class Connection:
                 self._broken = error
                 return size
             size += count
-            if not count or size >= most_bytes or not isinstance(self._socket, ssl.SSLSocket):
+            if not count or size >= most_bytes:
                 break
         return size
 

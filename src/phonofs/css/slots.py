@@ -53,7 +53,7 @@ class Slots:
         """Wait for a slot and take it; a cancelled wait takes none. A checkpoint."""
         await self._acquire(urgent)
 
-    async def _acquire(self, urgency: bool | Urgency) -> bool:
+    async def _acquire(self, urgency: bool | Urgency, first: bool = False) -> bool:
         """As :meth:`acquire`; whether the slot counts as one that somebody waits for."""
         await trio.lowlevel.checkpoint_if_cancelled()
         urgent = bool(urgency)
@@ -62,8 +62,8 @@ class Slots:
             await self._checkpoint(urgent=urgent)
             return urgent
         self._came += 1
-        waiter = _Waiter(self._came, urgent)
-        self._line(urgent).append(waiter)
+        waiter = _Waiter(0 if first else self._came, urgent)
+        insort(self._line(urgent), waiter)
         if isinstance(urgency, Urgency) and not urgent:
             urgency.on_rise = lambda: self._change_over(waiter)
         try:
@@ -105,9 +105,12 @@ class Slots:
                 self._take(urgent=urgent)
                 line.pop(0).event.set()
 
-    async def take(self, urgent: bool | Urgency) -> "Hold":
-        """The same as :meth:`acquire`, for a request that may become urgent at any time."""
-        return Hold(self, urgent, await self._acquire(urgent))
+    async def take(self, urgent: bool | Urgency, *, first: bool = False) -> "Hold":
+        """The same as :meth:`acquire`, for a request that may become urgent at any time.
+
+        ``first``: before all others, for what all others will need.
+        """
+        return Hold(self, urgent, await self._acquire(urgent, first))
 
     def promote(self) -> bool:
         """Have a slot that was taken ahead count as one that somebody waits for; whether it does.

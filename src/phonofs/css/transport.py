@@ -53,6 +53,15 @@ KEPT_BYTES = 1 << 16
 
 USER_AGENT = f"phonofs/{__version__}"
 
+STORAGE, TOKENS = "storage", "tokens"
+"""What requests to one origin are throttled together."""
+
+SMALL_CHUNK = 64
+SMALL_CHUNKS_AT_ONCE = 100
+MOST_SMALL_CHUNKS = 1 << 15
+"""Of a body by way of httpx, which takes about 50 us for each: so many go by before others get
+their turn, and so many may come at all, and one more for every 64 bytes."""
+
 Chunk = bytes | bytearray | memoryview
 """A piece of a body; a memoryview holds only until the next one is asked for."""
 
@@ -80,7 +89,8 @@ class Bearer(Protocol):
 class Ask:
     """One request: its ``kind`` for the statistics, and what is sent.
 
-    ``throttled_with`` names the requests to the same origin that a 429 pauses together.
+    ``throttled_with`` (:data:`STORAGE` or :data:`TOKENS`) names the requests to the same origin
+    that a 429 pauses together.
     """
 
     kind: str
@@ -88,7 +98,7 @@ class Ask:
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
-    throttled_with: str = "storage"
+    throttled_with: str = STORAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,13 +233,14 @@ class Transport:
     ) -> tuple[Hold, Token | None]:
         """Hold a slot, with no pause asked for and a token valid at that very moment.
 
-        Nobody waits for a gate or a token while holding a slot: the keeper needs one too.
+        Nobody waits for a gate or a token while holding a slot: the keeper needs one too. Its
+        request goes before all that wait, which will need the token.
         """
         while True:
             if bearer is not None:
                 await bearer.token()
             await self.gates.passed(throttled)
-            hold = await self.slots.take(urgent)
+            hold = await self.slots.take(urgent, first=throttled[1] == TOKENS)
             token = bearer.current() if bearer is not None else None
             if not self.gates.closed_s(throttled) and (bearer is None or token is not None):
                 return hold, token
@@ -344,6 +355,7 @@ class Stream:
         self._hold = hold
         self._pace = Pace(transport.timeout_s)
         self._received = 0
+        self._small_chunks = 0
         self._closed = False
 
     def __aiter__(self) -> Self:
@@ -366,12 +378,22 @@ class Stream:
         self._transport.counts.received_bytes += len(chunk)
         if self._pace.too_slow(waited_s, len(chunk)):
             raise self._failed(self._too_slow())
+        if self._wire is None and len(chunk) < SMALL_CHUNK:
+            await self._took_small_chunk()
         if self._wire is not None and self._wire.over and not self._closed:
             chunk = bytes(chunk)  # the buffer it lies in may be another's from now on
             self._closed = True
             self._wire.close()
             self._hold.release()
         return chunk
+
+    async def _took_small_chunk(self) -> None:
+        self._small_chunks += 1
+        if self._small_chunks % SMALL_CHUNKS_AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
+        if self._small_chunks > MOST_SMALL_CHUNKS + self._received // SMALL_CHUNK:
+            sentence = f"{self._host} sends its answer in too many small pieces"
+            raise self._failed(Malformed(sentence))
 
     def _now(self) -> Chunk | None:
         """The next chunk where it is there already, or StopAsyncIteration: the way is spared."""
