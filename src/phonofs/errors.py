@@ -14,6 +14,8 @@
     │   ├── Changed              other content than when it was opened ESTALE
     │   ├── Archived             in cold storage, not readable        ENODATA
     │   ├── Malformed            an answer that cannot be used        EIO
+    │   │   ├── OffsetRefused    a search goes on no further          EIO
+    │   │   └── TooLarge         an answer larger than it may be      EIO
     │   └── Corrupt              wrong length or checksum, twice      EIO
     └── TreeError            what the tree does not have or allow
         ├── NoSuchName                                                ENOENT
@@ -92,6 +94,21 @@ class Archived(ServiceError):
 
 class Malformed(ServiceError):
     """The service answered with something that cannot be used."""
+
+
+class OffsetRefused(Malformed):
+    """The service refuses a search at this offset, though it answers at offset 0."""
+
+
+class TooLarge(Malformed):
+    """An answer is larger, holds more values or is nested deeper than it may be.
+
+    ``start`` is how it begins (at most 64 KiB).
+    """
+
+    def __init__(self, message: str, start: bytes = b"") -> None:
+        super().__init__(message)
+        self.start = start
 
 
 class Corrupt(ServiceError):

@@ -70,13 +70,15 @@ class Record(msgspec.Struct, frozen=True):
 class Query:
     """A search: which objects of one region, in which order.
 
-    Bounds are half open: ``created_from_ms <= created < created_until_ms``; ``None`` is open.
+    Bounds are half open: ``created_from_ms <= created < created_until_ms``; ``None`` is open. The
+    same holds for ``updated``.
     ``types`` empty means all; ``states`` empty means what the service gives by default.
     """
 
     created_from_ms: int | None = None
     created_until_ms: int | None = None
     updated_from_ms: int | None = None
+    updated_until_ms: int | None = None
     types: tuple[str, ...] = ()
     states: tuple[str, ...] = ()
     sort: str = "createdTime"
@@ -106,3 +108,9 @@ class Page:
     def ids(self) -> list[str]:
         """Of the records."""
         return [record.id for record in self.records]
+
+    @property
+    def created_span_ms(self) -> tuple[int, int] | None:
+        """The first and the last ``created_ms``; None if the records are not in that order."""
+        times = [record.created_ms for record in self.records]
+        return (times[0], times[-1]) if times and times == sorted(times) else None

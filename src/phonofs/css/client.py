@@ -15,14 +15,22 @@ import trio
 from phonofs.css.answers import failure
 from phonofs.css.api import Api
 from phonofs.css.auth import Keeper
+from phonofs.css.bounds import LARGEST_RECORD, largest_page, most_values
 from phonofs.css.content import Body, Contents, Wish
 from phonofs.css.fiql import fiql
-from phonofs.css.lenient import decode
+from phonofs.css.lenient import decode, weigh
 from phonofs.css.promises import Wanted
 from phonofs.css.records import parse_page, parse_record
 from phonofs.css.retry import pause_for, retryable
 from phonofs.css.transport import Answer, Ask, Transport
-from phonofs.errors import Gone, Malformed, Refused, Unavailable
+from phonofs.errors import (
+    Gone,
+    Malformed,
+    OffsetRefused,
+    Refused,
+    TooLarge,
+    Unavailable,
+)
 from phonofs.model import Page, Query, Record
 from phonofs.urgency import Urgency
 
@@ -34,16 +42,40 @@ KNOWN_REGIONS = ("us-west", "us-east", "uk", "ap", "ca", "eu")
 LIMITS = (100, 50, 25, 10)
 """What to fall back to when the service takes no larger page; 100 is the documented most."""
 
-LARGEST_PAGE = 1 << 26
-"""64 MiB: a thousand records of 64 KB; the examples have 1 to 3 KB."""
+LIMIT_LIFE_S = 3600.0
+"""How long a learned limit counts: the refusal may have been about something else."""
 
-LARGEST_RECORD_ANSWER = 1 << 20
+TOO_MUCH = frozenset({400, 413, 416, 422})
+"""Statuses of a search that asks for too much: of a page too large, or of an offset too far."""
+
+TOO_FAR = TOO_MUCH | {404}
+"""Statuses of a search at an offset that the service does not go to."""
+
+FAILURES_OF_AN_OFFSET = 4
+"""So often is a 500 answered at an offset before it is taken for a refusal: search engines fail
+so beyond their window."""
+
+LARGEST_RECORD_ANSWER = 2 * LARGEST_RECORD
 LARGEST_REGIONS_ANSWER = 1 << 16
 
 MOST_REPORTS = 1000
 """Records set aside that are said in the log, each once."""
 
+_RECORD_FOLLOWS = re.compile(rb'\s*\[?\s*\{(?:[^][{}]*,)?\s*"content"\s*:\s*\[\s*\{')
+"""How a page begins that holds a record."""
+
+_UNREADABLE = b'{"content": [null], "lastPage": false}'
+"""In place of a page of one record that cannot be read."""
+
 _Result = TypeVar("_Result")
+
+
+class _Failed(Exception):
+    """A search was answered with status 500; ``pause_s`` as it was asked for."""
+
+    def __init__(self, pause_s: float | None) -> None:
+        super().__init__()
+        self.pause_s = pause_s
 
 
 class Client:
@@ -51,6 +83,9 @@ class Client:
 
     Owns what was learned of it: the ways of content (:class:`Contents`), the largest page that
     each region takes, and which odd records were reported.
+
+    ``_limits``: of each region the limit that was learned, and until when it counts (trio's time);
+    ``_answered``: the largest limit that was answered at offset 0.
     """
 
     def __init__(
@@ -68,7 +103,9 @@ class Client:
         self._keeper = keeper
         self._deadline_s = read_deadline_s
         self._contents = Contents(self._api, ways or {})
-        self._limits: dict[str, int] = {}
+        self._limits: dict[str, tuple[int, float]] = {}
+        self._answered: dict[str, int] = {}
+        self._learning = trio.Lock()
         self._reported: set[str] = set()
 
     @property
@@ -102,8 +139,11 @@ class Client:
     ) -> Page:
         """The page of results that begins at offset ``page_key``; at most ``limit`` records.
 
-        A page may be shorter than asked for: go on from what came. Retries on Unavailable until
+        A page may be shorter than asked for: go on from what came. A record that is too large to
+        be read is a page of its own, and set aside. Retries on Unavailable until
         ``read_deadline``.
+
+        Raises OffsetRefused if the service answers at offset 0 but not at ``page_key``.
         """
         body = await self.search_text(region, query, page_key, limit, urgent=urgent)
         return self.read_page(body, region)
@@ -118,9 +158,17 @@ class Client:
         urgent: bool | Urgency = True,
     ) -> bytes:
         """What :meth:`search` reads: the answer as it came, for :meth:`read_page`."""
+        failures = 0
 
         async def once() -> bytes:
-            return await self._search(region, query, page_key, limit, urgent)
+            nonlocal failures
+            try:
+                return await self._search(region, query, page_key, limit, urgent)
+            except _Failed as failed:
+                failures += 1
+                if page_key and failures >= FAILURES_OF_AN_OFFSET and region in self._answered:
+                    raise OffsetRefused(_refused_at(region, page_key, 500)) from None
+                raise failure(500, f"a search in {region}", pause_s=failed.pause_s) from None
 
         return await self._persist(f"a search in {region}", once)
 
@@ -142,7 +190,9 @@ class Client:
         async def once() -> Record:
             ask = Ask("record", self._api.url(region, "objects", id))
             answer = await self._api.request(ask, limit_bytes=LARGEST_RECORD_ANSWER)
-            record = parse_record(_successful(answer, f"object {id}", of_object=True), region)
+            body = _successful(answer, f"object {id}", of_object=True)
+            weigh(body, most_values(1), f"object {id}")
+            record = parse_record(body, region)
             if record.id != id:
                 raise Malformed(f"the service answers object {id} with another one")
             return record
@@ -217,18 +267,78 @@ class Client:
     async def _search(
         self, region: str, query: Query, page_key: int, limit: int, urgent: bool | Urgency
     ) -> bytes:
-        known = self._limits.get(region, limit)
-        for size in (min(limit, known), *(lower for lower in LIMITS if lower < min(limit, known))):
+        """One try of a search, with the largest page that the region takes."""
+        size = self._limit(region, limit)
+        answer = await self._page(region, query, page_key, size, urgent)
+        if answer.status in TOO_MUCH and page_key and self._answered.get(region, 0) < size:
+            await self._learn(region, query, size)
+            if self._limit(region, limit) < size:
+                size = self._limit(region, limit)
+                answer = await self._page(region, query, page_key, size, urgent)
+        if answer.status in TOO_FAR and page_key:
+            raise OffsetRefused(_refused_at(region, page_key, answer.status))
+        if answer.status in TOO_MUCH:
+            answer, size = await self._smaller(region, query, size, urgent)
+        if answer.status == 500:
+            raise _Failed(answer.pause_s)
+        body = _successful(answer, f"a search in {region}")
+        if not page_key:
+            self._answered[region] = max(self._answered.get(region, 0), size)
+        return body
+
+    def _limit(self, region: str, limit: int) -> int:
+        """The limit to ask for: a learned one counts for an hour."""
+        learned, until = self._limits.get(region, (limit, 0.0))
+        return min(limit, learned) if trio.current_time() < until else limit
+
+    async def _learn(self, region: str, query: Query, limit: int) -> None:
+        """Find out at offset 0 how large a page may be; once for all who wonder.
+
+        A refusal at another offset does not tell: it may be about the offset.
+        """
+        async with self._learning:
+            if self._answered.get(region, 0) < self._limit(region, limit):
+                await self._search(region, query, 0, limit, True)
+
+    async def _smaller(
+        self, region: str, query: Query, refused: int, urgent: bool | Urgency
+    ) -> tuple[Answer, int]:
+        """The first page in the largest size that is taken, which is remembered."""
+        for size in LIMITS:
+            if size < refused:
+                answer = await self._page(region, query, 0, size, urgent)
+                if answer.status not in TOO_MUCH:
+                    log.info("region %s takes pages of at most %d records", region, size)
+                    self._limits[region] = size, trio.current_time() + LIMIT_LIFE_S
+                    return answer, size
+        raise failure(400, f"a search in {region}")
+
+    async def _page(
+        self, region: str, query: Query, page_key: int, limit: int, urgent: bool | Urgency
+    ) -> Answer:
+        """The answer, whatever its status.
+
+        One record may make its page too large to be read. Fewer are asked for then, to get at the
+        others; what is too large all alone is set aside.
+        """
+        for size in dict.fromkeys((limit, max(limit // 10, 1), 1)):
             ask = Ask("search", self._api.url(region, "objects", query=_search_query(
                 query, page_key, size)))  # fmt: skip
-            answer = await self._api.request(ask, limit_bytes=LARGEST_PAGE, urgent=urgent)
-            if answer.status != 400:
-                body = _successful(answer, f"a search in {region}")
-                if size < min(limit, known):
-                    log.info("region %s takes pages of at most %d records", region, size)
-                    self._limits[region] = size
-                return body
-        raise failure(400, f"a search in {region}")
+            try:
+                answer = await self._api.request(ask, limit_bytes=largest_page(size), urgent=urgent)
+                if 200 <= answer.status < 300:
+                    weigh(answer.body, most_values(size), f"a search in {region}")
+            except TooLarge as error:
+                too_large = error
+            else:
+                return answer
+        if not _RECORD_FOLLOWS.match(too_large.start):
+            raise too_large
+        log.warning(
+            "a record in %s was set aside: it is larger, or nested deeper, than a record may be",
+            region,
+        )
+        return Answer(200, {}, _UNREADABLE)
 
     async def _persist(self, what: str, once: Callable[[], Awaitable[_Result]]) -> _Result:
         """Try until it works, for ``read_deadline`` at most; the pauses are those of retry.py."""
@@ -260,6 +370,10 @@ def parse_regions(body: bytes) -> list[str]:
     if not all(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", name) for name in value):
         raise Malformed("the service names a region that cannot be one")
     return list(dict.fromkeys(value))
+
+
+def _refused_at(region: str, page_key: int, status: int) -> str:
+    return f"the service answers a search in {region} at offset {page_key} with status {status}"
 
 
 def _search_query(query: Query, page_key: int, limit: int) -> dict[str, str | int]:

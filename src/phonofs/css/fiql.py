@@ -24,6 +24,7 @@ def fiql(query: Query) -> str:
         *_bound("createdTime=ge=", query.created_from_ms),
         *_bound("createdTime=lt=", query.created_until_ms),
         *_bound("updatedTime=ge=", query.updated_from_ms),
+        *_bound("updatedTime=lt=", query.updated_until_ms),
         *_one_of("type", query.types),
         *_one_of("objectState", query.states),
     ]

@@ -6,7 +6,7 @@ Pure. The vendor's documents disagree about shapes (a page as an object or an ar
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from phonofs.css.bounds import (
     LARGEST_RECORD,
     LATEST_MS,
     LONGEST_TEXT,
+    MOST_RECORDS,
     MOST_TAGS,
 )
 from phonofs.css.lenient import decode_leniently, mend_text
@@ -42,7 +43,9 @@ _MS = timedelta(milliseconds=1)
 _ID = re.compile(r"[!-~]{1,200}")
 _ID_FORBIDS = frozenset('/\\?#%"<>')
 _TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,12}))? ?(Z|z|[+-]\d\d(?::?\d\d)?)?"
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,30}))?)?"
+    r" ?(Z|z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?(?:\[(?:UTC|GMT|Etc/UTC)\])?",
+    re.ASCII,
 )
 _CHECKSUM = re.compile(r"[0-9a-f]{32}(-[1-9]\d{0,4})?")
 
@@ -66,6 +69,7 @@ def parse_page(body: bytes, region: str) -> Page:
         shape = msgspec.json.decode(body, type=_PageShape)
     except (msgspec.MsgspecError, RecursionError):
         return _lenient_page(body, region)
+    _check_count(shape.content)
     return _page((bytes(raw) for raw in shape.content), region, shape)
 
 
@@ -131,9 +135,15 @@ def _lenient_page(body: bytes, region: str) -> Page:
         if not isinstance(content, list):
             raise Malformed("the answer to a search is not a page of objects")
         records += content
+    _check_count(records)
     end = parts[-1] if parts else {}
     shape = _PageShape([], end.get("lastPage"), end.get("pageKey"), end.get("total"))
     return _page(records, region, shape)
+
+
+def _check_count(found: Sequence[Any]) -> None:
+    if len(found) > MOST_RECORDS:
+        raise Malformed(f"a page holds more than {MOST_RECORDS} records")
 
 
 def _page(found: Iterable[Any], region: str, shape: _PageShape) -> Page:
@@ -141,6 +151,9 @@ def _page(found: Iterable[Any], region: str, shape: _PageShape) -> Page:
     records, rejected, count = [], [], 0
     for each in found:
         count += 1
+        if isinstance(each, bytes) and len(each) > LARGEST_RECORD:
+            rejected.append(f"a record was set aside: it is larger than {LARGEST_RECORD} bytes")
+            continue
         plain = plain_record(each, region) if isinstance(each, bytes) else None
         if plain is not None:
             records.append(plain)
@@ -223,10 +236,19 @@ def _text(value: object) -> str:
     return str(value) if isinstance(value, int | float) else ""
 
 
-def _iso_ms(day: str, time: str, fraction: str | None, zone: str | None) -> int | None:
-    zone = "+00:00" if zone in (None, "Z", "z") else zone
+def _iso_ms(
+    day: str, minute: str, second: str | None, fraction: str | None, zone: str | None
+) -> int | None:
+    """A leap second (``23:59:60``) is the first one of the next minute, as POSIX counts; and
+    ``24:00`` is the end of the day (ISO 8601)."""
+    zone = "+00:00" if zone in (None, "Z", "z", "UTC", "GMT") else zone
+    seconds = int(second or 0)
+    days = 1 if minute == "24:00" and not seconds else 0
+    if seconds > 60:
+        return None
     try:
-        moment = datetime.fromisoformat(f"{day}T{time}{zone}")
+        moment = datetime.fromisoformat(f"{day}T{'00:00' if days else minute}{zone}")
+        moment += timedelta(days=days, seconds=seconds)
         return (moment - _EPOCH) // _MS + int((fraction or "").ljust(3, "0")[:3])
     except (ValueError, OverflowError):
         return None

@@ -28,7 +28,13 @@ from phonofs.css.slots import Gate, Hold, Slots
 from phonofs.css.tls import trusting
 from phonofs.css.transport_errors import EXPECTED, explained
 from phonofs.css.wire import WireBody, WireTransport
-from phonofs.errors import Malformed, PhonofsError, ServiceError, Unavailable, UsageError
+from phonofs.errors import (
+    PhonofsError,
+    ServiceError,
+    TooLarge,
+    Unavailable,
+    UsageError,
+)
 from phonofs.urgency import Urgency
 
 log = logging.getLogger(__name__)
@@ -38,6 +44,10 @@ CLOSING_S = 2.0
 
 KEEP_ALIVE_S = 20.0
 """An idle connection is not used again after this: object stores close theirs from then on."""
+
+KEPT_CHUNKS = 16
+KEPT_BYTES = 1 << 16
+"""How much is kept of an answer that is too long, to see what kind of answer it was."""
 
 USER_AGENT = f"phonofs/{__version__}"
 
@@ -157,7 +167,7 @@ class Transport:
     async def request(
         self, ask: Ask, *, limit_bytes: int, urgent: bool = True, bearer: Bearer | None = None
     ) -> Answer:
-        """The whole answer. Raises Malformed when its body is longer than ``limit_bytes``."""
+        """The whole answer. Raises TooLarge when its body is longer than ``limit_bytes``."""
         async with self.stream(ask, urgent=urgent, bearer=bearer) as stream:
             body = await stream.read(limit_bytes)
             return Answer(stream.status, stream.headers, body, stream.token, stream.pause_s)
@@ -353,14 +363,15 @@ class Stream:
         return self._wire.now()
 
     async def read(self, limit_bytes: int) -> bytes:
-        """The whole body, in ``timeout_s`` at most. Raises Malformed beyond ``limit_bytes``."""
+        """The whole body, in ``timeout_s`` at most. Raises TooLarge beyond ``limit_bytes``."""
         parts, size = [], 0
         with trio.move_on_after(self._transport.timeout_s) as scope:
             async for chunk in self:
                 parts.append(bytes(chunk))
                 size += len(chunk)
                 if size > limit_bytes:
-                    raise self._failed(Malformed(f"the answer of {self._host} is too long"))
+                    start = b"".join(parts[:KEPT_CHUNKS])[:KEPT_BYTES]
+                    raise self._failed(TooLarge(f"the answer of {self._host} is too long", start))
         if scope.cancelled_caught:
             raise self._failed(self._too_slow())
         return b"".join(parts)
