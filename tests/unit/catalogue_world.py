@@ -42,6 +42,7 @@ class Settings:
     max_connections: int = 16
     poll_interval: float = 60.0
     read_deadline: float = 60.0
+    cache_min_free: int = 0
 
 
 def make(
@@ -118,6 +119,7 @@ class FakeService:
                 and (query.created_from_ms or 0) <= one.created_ms
                 and one.created_ms < (query.created_until_ms or 1 << 62)
                 and (query.updated_from_ms or 0) <= one.updated_ms
+                and one.updated_ms < (query.updated_until_ms or 1 << 62)
             )
 
         key = "created_ms" if query.sort == "createdTime" else "updated_ms"
@@ -160,6 +162,7 @@ class FakeService:
     ) -> bytes:
         page = await self.search(region, query, page_key, limit, urgent=urgent)
         content = [msgspec.Raw(record.source) for record in page.records]
+        content += [msgspec.Raw(b"null")] * (page.count - len(page.records))
         shape = {"content": content, "lastPage": page.last, "total": page.total}
         return msgspec.json.encode(shape | {"pageKey": page.next_key})
 

@@ -19,6 +19,12 @@ SWEEP_MS = 3_600_000
 SWEEP_EVERY = 15
 """Each run's first poll, and every so many, look for records up to an hour late."""
 
+FAR_MS = 50 * SWEEP_MS
+FAR_EVERY_S = 6 * 3600.0
+"""Once in each run, and every so often, a poll looks for records up to two days late: what is
+indexed again after a failure of the service appears so. It costs a search for each page of the
+objects that changed in two days: 1 for 100, 200 for 20,000."""
+
 _FRUITLESS = 8
 """Pages without anything new before the service is taken to repeat itself."""
 
@@ -40,13 +46,15 @@ class Changes:
     reached_ms  all changes up to here have come
     """
 
-    def __init__(self, watermark_ms: int, polls: int, limit: int, quiet_s: float = 0.0) -> None:
-        """``polls``: how many there were before in this run.
+    def __init__(
+        self, watermark_ms: int, polls: int, limit: int, quiet_s: float = 0.0, *, far: bool = False
+    ) -> None:
+        """``polls``: how many there were before in this run. ``far``: look back two days.
 
         ``quiet_s``: how long the watermark has stood still. By the service's clock it is later
         by as much, so there is less to go back; at last nothing but the watermark itself.
         """
-        late_ms = SWEEP_MS if polls % SWEEP_EVERY == 0 else OVERLAP_MS
+        late_ms = FAR_MS if far else SWEEP_MS if polls % SWEEP_EVERY == 0 else OVERLAP_MS
         back_ms = max(late_ms - int(quiet_s * 1000), 0)
         self.reached_ms = watermark_ms
         self._ask: Ask | None = Ask(max(watermark_ms - back_ms, 0), 0, limit)
@@ -69,10 +77,18 @@ class Changes:
         times = [one.updated_ms for one in page.records if one.updated_ms <= plausible_ms]
         self._ordered = self._ordered and times == sorted(times)
         self._newest_ms = max([self._newest_ms, *times])
-        over = page.last or page.count == 0
+        # A full page that calls itself the last one may not be: the next one tells.
+        over = page.count == 0 or (page.last and page.count < self._ask.limit)
         if over or self._ordered:  # else later pages may hold older changes
             self.reached_ms = self._newest_ms
         self._ask = None if over else self._following(self._ask, page, times)
+
+    def passed(self, until_ms: int) -> None:
+        """All that changed before ``until_ms`` was taken in some other way: go on from there."""
+        assert self._ask is not None
+        if self._ordered:
+            self.reached_ms = max(self.reached_ms, until_ms - 1)
+        self._ask = Ask(until_ms, 0, self._ask.limit)
 
     def _following(self, ask: Ask, page: Page, times: Sequence[int]) -> Ask:
         if self._ordered and times and times[-1] > ask.from_ms:

@@ -6,22 +6,34 @@ already changes nothing. It asks for all states by name: what was withdrawn must
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
-from phonofs.catalogue.changes import SWEEP_MS, Changes, newest_plausible
+from phonofs.catalogue.changes import FAR_EVERY_S, SWEEP_MS, Changes, newest_plausible
+from phonofs.catalogue.progress import after
 from phonofs.catalogue.service import Service
 from phonofs.catalogue.store import CHANGED, CREATED, LISTED, Catalogue, Change
-from phonofs.errors import Malformed, ServiceError, Unavailable
+from phonofs.errors import Malformed, OffsetRefused, ServiceError, Unavailable
 from phonofs.model import Query, Record, State
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 30.0
 """While the service is away it is asked this often, or every ``poll_interval`` if that is less."""
+
+
+MOST_ODD_PAGES = 20
+"""Newest pages without a single usable record before a region cannot be followed."""
+
+MOST_TAKEN = 100_000
+"""Changes in one run that are kept on any disk, 200 MB: some months of a large account."""
+
+MOST_PAGES = 20_000
+"""Pages of one second before the service is taken to be endless."""
 
 
 class Polled(Protocol):
@@ -35,10 +47,15 @@ class Polled(Protocol):
     def page_size(self) -> int:
         """Records a search page."""
 
+    @property
+    def cache_min_free(self) -> int:
+        """Bytes of the disk that are always left."""
+
 
 class Follower:
-    """Owns the polls of each region: how many worked, when the last one did, when the watermark
-    moved last (trio's time), since when none works.
+    """Owns how many changes were taken in, and the polls of each region: how many worked, when
+    the last one did, when the watermark moved last and when a poll looked back two days (trio's
+    time), since when none works.
     """
 
     def __init__(
@@ -54,11 +71,14 @@ class Follower:
         self._catalogue = catalogue
         self._interval_s = settings.poll_interval
         self._page_size = settings.page_size
+        self._min_free = settings.cache_min_free
         self._on_changes = on_changes
         self._now_s = now_s
         self._polls: dict[str, int] = {}
         self._moved: dict[str, float] = {}
+        self._looked_far: dict[str, float] = {}
         self._worked_s: dict[str, float] = {}
+        self._taken = 0
         self._failing: dict[str, tuple[float, int]] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -110,8 +130,13 @@ class Follower:
             sort="updatedTime",
             descending=True,
         )
-        page = await self._service.search(region, query, 0, self._page_size, urgent=False)
-        if page.count and not page.records:
+        key = 0
+        for _ in range(MOST_ODD_PAGES):
+            page = await self._service.search(region, query, key, self._page_size, urgent=False)
+            key += page.count
+            if page.records or page.last or not page.count:
+                break
+        if key and not page.records:
             raise Malformed(f"none of the newest records in {region} can be understood")
         times = [record.updated_ms for record in page.records]
         newest = newest_plausible(times, self._catalogue.progress.plausible_ms(region))
@@ -126,27 +151,77 @@ class Follower:
 
     async def _catch_up(self, region: str) -> None:
         """Everything that changed since the watermark, page by page, each applied at once."""
-        watermark = self._catalogue.progress.watermark(region) or 0
+        progress = self._catalogue.progress
+        watermark = progress.watermark(region) or 0
         now = trio.current_time()
         quiet_s = now - self._moved.get(region, now)
-        changes = Changes(watermark, self._polls.get(region, 0), self._page_size, quiet_s)
+        polls = self._polls.get(region, 0)
+        far = polls > 0 and now - self._looked_far.get(region, -math.inf) >= FAR_EVERY_S
+        changes = Changes(watermark, polls, self._page_size, quiet_s, far=far)
         while (ask := changes.next()) is not None:
-            query = Query(
-                updated_from_ms=ask.from_ms,
-                types=self._catalogue.view.scope.types,
-                states=tuple(State),
-                sort="updatedTime",
-            )
-            page = await self._service.search(region, query, ask.key, ask.limit, urgent=False)
+            query = self._query(ask.from_ms)
+            try:
+                page = await self._service.search(region, query, ask.key, ask.limit, urgent=False)
+            except OffsetRefused as refused:
+                await self._pass(region, ask.from_ms, watermark, refused)
+                changes.passed(after(ask.from_ms))
+                continue
             self._take_in(region, page.records, watermark)
-            changes.feed(page, self._catalogue.progress.plausible_ms(region))
-            self._catalogue.progress.set_watermark(region, changes.reached_ms)
+            changes.feed(page, progress.plausible_ms(region))
+            progress.set_watermark(region, changes.reached_ms, complete=False)
+        progress.set_watermark(region, changes.reached_ms)
+        if far:
+            self._looked_far[region] = now
         if changes.reached_ms > watermark or region not in self._moved:
             self._moved[region] = trio.current_time()
 
+    def _query(self, from_ms: int, until_ms: int | None = None, **how: Any) -> Query:
+        """A search for what changed in a span of time, in any state."""
+        return Query(
+            updated_from_ms=from_ms,
+            updated_until_ms=until_ms,
+            types=self._catalogue.view.scope.types,
+            states=tuple(State),
+            **{"sort": "updatedTime", **how},
+        )
+
+    async def _pass(
+        self, region: str, from_ms: int, watermark: int, refused: OffsetRefused
+    ) -> None:
+        """Take in what changed in a second in which more did than the service pages through.
+
+        In the order of creation each page begins where the last one ended, not at an offset. If
+        too many were created in one second too, no page shows them all: then every day of the
+        region has to be listed again before it is shown.
+        """
+        created_ms, key = 0, 0
+        try:
+            for _ in range(MOST_PAGES):
+                query = self._query(
+                    from_ms, after(from_ms), created_from_ms=created_ms or None, sort="createdTime"
+                )
+                page = await self._service.search(region, query, key, self._page_size, urgent=False)
+                self._take_in(region, page.records, watermark)
+                if page.count == 0 or (page.last and page.count < self._page_size):
+                    return
+                times = [record.created_ms for record in page.records]
+                if times and times == sorted(times) and times[-1] > created_ms:
+                    created_ms, key = times[-1], 0
+                else:
+                    key += page.count
+            raise Malformed(f"the changes of one second in {region} have no end")
+        except OffsetRefused:
+            log.warning(
+                "all days of %s are listed again at their next opening: %s", region, refused
+            )
+            self._catalogue.progress.begin_following(region, watermark)
+
     def _take_in(self, region: str, records: Sequence[Record], watermark: int) -> None:
         """Into the catalogue; what was there before and is only known now was not created."""
+        what = f"what changed in {region}"
+        self._catalogue.check_room(self._taken, self._min_free, what, MOST_TAKEN)
         changes = self._catalogue.apply(records)
+        self._taken += len(changes)
         listed = self._catalogue.progress.listed(region)
         for change in changes:
             created_ms, updated_ms = change.record.created_ms, change.record.updated_ms

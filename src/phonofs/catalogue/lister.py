@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -17,7 +18,8 @@ import trio
 from phonofs.catalogue.clerk import Clerk
 from phonofs.catalogue.flights import Flight, Flights
 from phonofs.catalogue.paging import Paging, Passes
-from phonofs.catalogue.plan import Knowledge
+from phonofs.catalogue.plan import Knowledge, Span
+from phonofs.catalogue.progress import SECOND_MS
 from phonofs.catalogue.service import Paged, Service
 from phonofs.catalogue.sizes import Sizes
 from phonofs.catalogue.store import Catalogue, Change
@@ -48,6 +50,9 @@ TOGETHER_S = 10.0
 """A listing asked for this short a while before the follower began counts as one asked for after:
 the follower's next poll goes back further than that (``changes.OVERLAP_MS``)."""
 
+MOST_RECORDS = 1_000_000
+"""Records of one day before the service is taken to be endless: 100 times a large day."""
+
 MOST_ODD_PAGES = 20
 """Pages without a single usable record before a part is given up."""
 
@@ -60,6 +65,24 @@ class _Edge(NamedTuple):
 
     ms: int | None
     asked_s: float
+
+
+@dataclass
+class _Listing:
+    """A day that is being listed.
+
+    known     it was listed before, so what is new in it was created since
+    open      spans of creation time that are still to be listed, in order (UTC ms)
+    seen      ids of all records that came
+    rejected  how many could not be understood
+    """
+
+    of: Folder
+    known: bool
+    urgent: Urgency
+    open: list[Span]
+    seen: set[str] = field(default_factory=set)
+    rejected: int = 0
 
 
 class Lister:
@@ -80,6 +103,7 @@ class Lister:
         self._page_size = settings.page_size
         self._slots = max(1, min(SIDE_BY_SIDE, settings.max_connections - 2))
         self._deadline_s = settings.read_deadline
+        self._min_free = settings.cache_min_free
         self._on_changes = on_changes
         self._now_ms = now_ms
         self._flights = Flights()
@@ -193,18 +217,11 @@ class Lister:
         return Knowledge(
             catalogue.calendar,
             catalogue.progress.listed(region),
-            self._edge_ms(region),
+            catalogue.progress.edge_ms(region),
             catalogue.progress.following(region),
             self._now_ms(),
             catalogue.since_ms,
             catalogue.known,
-        )
-
-    def _edge_ms(self, region: str) -> int | None:
-        if self._catalogue.progress.following(region):
-            return self._catalogue.progress.watermark(region)
-        return self._catalogue.progress.newest_ms(region) or self._catalogue.progress.watermark(
-            region
         )
 
     def _query(self, of: Folder, start_ms: int, stop_ms: int, *, descending: bool = False) -> Query:
@@ -222,8 +239,8 @@ class Lister:
     def _edge_before(self, of: Folder) -> _Edge:
         """Up to when a listing that begins now can speak, if the follower brings the rest."""
         region = self._catalogue.region_of(of)
-        following = self._catalogue.progress.following(region)
-        edge_ms = self._catalogue.progress.watermark(region) if following else None
+        progress = self._catalogue.progress
+        edge_ms = progress.edge_ms(region) if progress.following(region) else None
         return _Edge(edge_ms, trio.current_time())
 
     def _mark(self, of: Folder, start_ms: int, stop_ms: int, edge: _Edge) -> None:
@@ -233,12 +250,12 @@ class Lister:
         Not if the follower began long after it: it would take changes for known that are not.
         """
         region, edge_ms = self._catalogue.region_of(of), edge.ms
-        if edge_ms is None and not self._catalogue.progress.following(region):
-            edge_ms = self._catalogue.progress.newest_ms(region)
-        elif edge_ms is None and trio.current_time() - edge.asked_s <= TOGETHER_S:
-            edge_ms = self._catalogue.progress.watermark(region)
+        progress = self._catalogue.progress
+        together = trio.current_time() - edge.asked_s <= TOGETHER_S
+        if edge_ms is None and (together or not progress.following(region)):
+            edge_ms = progress.edge_ms(region)
         if edge_ms is not None:
-            self._catalogue.progress.mark_listed(region, start_ms, min(stop_ms, edge_ms))
+            progress.mark_listed(region, start_ms, min(stop_ms, edge_ms))
 
     # years and months
 
@@ -280,9 +297,9 @@ class Lister:
         await self._each(look, (False, True))
         (first, total), (last, _) = ends[False], ends[True]
         self._take_in([end for end in (first, last) if end], known=False)
-        if first is None or last is None:
+        if first is None and last is None:
             self._mark(of, start_ms, stop_ms, edge)
-        else:
+        elif first is not None and last is not None and _may_be_ends(first, last, total):
             self._sizes.spread(of.region, first.created_ms, last.created_ms, total)
             self._mark(of, start_ms, first.created_ms, edge)
             self._mark(of, last.created_ms + 1, stop_ms, edge)
@@ -317,22 +334,73 @@ class Lister:
         start_ms, stop_ms = self._knowledge(of).span(of)
         before = self._catalogue.known_objects(region, start_ms, stop_ms)
         edge = self._edge_before(of)
-        passes = Passes()
-        while passes.again:
-            self._clerk.expect(self._sizes.known(of))
-            paging = Paging(self._page_size, self._slots, self._sizes.expected(of))
+        listing = _Listing(of, known, urgent, [(start_ms, stop_ms)])
+        while listing.open:
+            span = listing.open.pop(0)
+            listing.open[:0] = await self._list_span(listing, span)
+        self._sizes.listed(of, len(listing.seen))
+        if not listing.rejected:  # what could not be understood cannot be called gone
+            self._tell(self._catalogue.reconcile(before, listing.seen, self._now_ms()))
+        self._mark(of, start_ms, stop_ms, edge)
+
+    async def _list_span(self, listing: _Listing, span: Span) -> Sequence[Span]:
+        """List what was created in a span; returns the spans that have to be listed after it.
+
+        A search may end before its end: beyond some offset the service refuses, or shows nothing.
+        The search goes on from the last time of creation that was reached, until nothing tells
+        that there is more.
+        """
+        paging, complete = await self._passes(listing, span)
+        if not complete and not paging.refused:
+            name = listing.of.name
+            raise Unavailable(f"{name} changed all the time while it was listed; try again")
+        if complete and not paging.doubted:
+            return []
+        start_ms, stop_ms = span
+        last_ms = paging.last_created_ms
+        if not complete or (last_ms is None and paging.large and paging.denied):
+            middle_ms = (start_ms + stop_ms) // 2
+            if stop_ms - start_ms > SECOND_MS:  # else no order can be relied on: it is too many
+                return [(start_ms, middle_ms), (middle_ms, stop_ms)]
+        elif last_ms is not None and last_ms > start_ms:
+            return [(last_ms, stop_ms)]
+        if paging.large and paging.denied:
+            raise Malformed(
+                f"{listing.of.name} cannot be listed: more objects were created in one second than"
+                " the service shows; set 'types', so that it has to show fewer"
+            )
+        return []
+
+    async def _passes(self, listing: _Listing, span: Span) -> tuple[Paging, bool]:
+        """Go through the pages of a span until they add up; the last pass, and whether it does."""
+        of, passes = listing.of, Passes()
+        first = not listing.seen
+
+        def check(count: int) -> None:
+            self._check_room(of, len(listing.seen) + count)
+
+        while True:
+            expected = self._sizes.expected(of) if first else 0
+            self._clerk.expect(self._sizes.known(of) if first else 0)
+            paging = Paging(self._page_size, self._slots, expected)
             sweep = Sweep(
                 self._service, self._catalogue, self._clerk, self._tell,
-                known=known, first=not passes.seen, urgent=urgent,
+                known=listing.known, first=first and not passes.seen, urgent=listing.urgent,
+                check=check,
             )  # fmt: skip
-            await sweep.run((region, of.region), self._query(of, start_ms, stop_ms), paging)
+            region = self._catalogue.region_of(of)
+            await sweep.run((region, of.region), self._query(of, *span), paging)
             passes.feed(paging)
-        self._sizes.listed(of, len(passes.seen))
-        if not passes.complete:
-            raise Unavailable(f"{of.name} changed all the time while it was listed; try again")
-        if not passes.rejected:  # what could not be understood cannot be called gone
-            self._tell(self._catalogue.reconcile(before, passes.seen, self._now_ms()))
-        self._mark(of, start_ms, stop_ms, edge)
+            if not passes.again or paging.refused:
+                listing.seen |= passes.seen
+                listing.rejected += passes.rejected
+                return paging, paging.adds_up if paging.refused else passes.complete
+
+    def _check_room(self, of: Folder, count: int) -> None:
+        """Raise an error for a listing that is endless, or too large for the disk."""
+        if count > MOST_RECORDS:
+            raise Malformed(f"{of.name} cannot be listed: it has more than {MOST_RECORDS} objects")
+        self._catalogue.check_room(count, self._min_free, of.name)
 
     def _take_in(self, records: Sequence[Record], *, known: bool) -> None:
         """Into the catalogue; of a folder seen for the first time, nothing was created."""
@@ -356,3 +424,10 @@ class Lister:
         async with trio.open_nursery() as nursery:
             for value in values:
                 nursery.start_soon(one, value)
+
+
+def _may_be_ends(first: Record, last: Record, total: int | None) -> bool:
+    """Whether a service that says ``total`` may have ordered its answers as it was asked to."""
+    if first.id == last.id:
+        return total in (None, 0, 1)
+    return first.created_ms <= last.created_ms

@@ -54,6 +54,12 @@ class Parcel(msgspec.Struct, array_like=True, gc=False):
         """How many records the page held."""
         return len(self.ids)
 
+    @property
+    def created_span_ms(self) -> tuple[int, int] | None:
+        """The first and the last time of creation, but for the head; None if not in that order."""
+        ordered = self.created == sorted(self.created)
+        return (self.created[0], self.created[-1]) if self.created and ordered else None
+
 
 def prepare(body: bytes, region: str, index: int, placing: Placing) -> Parcel | None:
     """The parcel that an answer to a search makes; None where it needs more care than this.

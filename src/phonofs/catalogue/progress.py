@@ -12,11 +12,20 @@ LEAP_MS = 7 * 86_400_000
 """An ``updatedTime`` further ahead than this of all that is plausible moves no watermark: one
 odd record must not make the follower blind. A week: longer than a quiet account is silent."""
 
+SECOND_MS = 1000
+"""Resolution of the service's times: many objects may share one."""
+
+
+def after(moment_ms: int) -> int:
+    """The end of the second that holds ``moment_ms``: an edge that leaves nothing of it out."""
+    return (moment_ms // SECOND_MS + 1) * SECOND_MS
+
 
 class Progress:
     """The coverage by the names of regions, each change a transaction of its own.
 
-    Owns which regions the follower of this run goes on with.
+    Owns which regions the follower of this run goes on with, and the regions whose last poll did
+    not come to its end, with the watermark before it (``_catching_up``).
     """
 
     def __init__(
@@ -32,6 +41,7 @@ class Progress:
         self._writing = writing
         self._now_ms = now_ms
         self._following: set[str] = set()
+        self._catching_up: dict[str, int] = {}
 
     def listed(self, region: str) -> Ranges:
         """The spans of creation time (UTC ms) that were listed; not to be changed."""
@@ -55,17 +65,41 @@ class Progress:
             index = self._sight.region_index(region)
             self._coverage.forget(index)
             self._coverage.set_watermark(index, updated_ms)
+        self._catching_up.pop(region, None)
 
-    def set_watermark(self, region: str, updated_ms: int) -> None:
-        """All changes up to here are known; what was created since the last one is listed."""
+    def set_watermark(self, region: str, updated_ms: int, *, complete: bool = True) -> None:
+        """All changes up to ``updated_ms`` are known.
+
+        Only a poll that came to its end (``complete``) proves what was created: pages come by the
+        time of change, so an object that was created early and changed late is on a later page.
+        Then everything created since the last complete poll is listed, with the whole second of
+        the watermark.
+        """
         before = self.watermark(region)
         if before is None:
             self.begin_following(region, updated_ms)
-        elif before < updated_ms:
+            return
+        reached_ms = max(before, updated_ms)
+        begun_ms = self._catching_up.setdefault(region, before)
+        if before < reached_ms:
             with self._writing():
                 index = self._sight.region_index(region)
-                self._coverage.set_watermark(index, updated_ms)
-                self._coverage.mark(index, before, updated_ms)
+                self._coverage.set_watermark(index, reached_ms)
+        if complete:
+            self.mark_listed(region, begun_ms, after(reached_ms))
+            del self._catching_up[region]
+
+    def edge_ms(self, region: str) -> int | None:
+        """Up to when the catalogue can speak for a region; None if nothing was ever seen of it.
+
+        That is the end of the second of the watermark, or of the newest change seen where nobody
+        follows the changes. While a poll is under way, or was cut off, it is where the last
+        complete one ended.
+        """
+        moment_ms = self._catching_up.get(region, self.watermark(region))
+        if not self.following(region):
+            moment_ms = self.newest_ms(region) or moment_ms
+        return None if moment_ms is None else after(moment_ms)
 
     def plausible_ms(self, region: str) -> int:
         """The latest ``updatedTime`` that may be true, by our clock or by what was seen before."""

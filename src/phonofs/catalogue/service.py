@@ -47,5 +47,9 @@ class Paged(Protocol):
         """To the service, all in all."""
 
     @property
+    def cache_min_free(self) -> int:
+        """Bytes of the disk that are always left."""
+
+    @property
     def read_deadline(self) -> float:
         """Seconds that anybody waits at most."""

@@ -8,6 +8,7 @@ in a day, the counts of folders agree with the objects, numbers are given out on
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,6 +62,10 @@ __all__ = [
 ]
 
 
+MOST_UNCHECKED = 20_000
+"""Records of one listing that are kept on any disk, 40 MB: twice a large day."""
+
+
 class Catalogue:
     """The known account. Owns the database and the totals; its tables belong to its parts.
 
@@ -109,6 +114,26 @@ class Catalogue:
         except BaseException:
             database.close()
             raise
+
+    def check_room(
+        self, records: int, min_free_bytes: int, what: str, most: int = MOST_UNCHECKED
+    ) -> None:
+        """Raise Unavailable if so many records of ``what`` are too many for the disk.
+
+        ``most`` are kept however full it is: a full disk takes no folder away. More of them,
+        perhaps without an end, only while ``min_free_bytes`` are left.
+        """
+        if records <= most:
+            return
+        try:
+            found = os.statvfs(self._database.path)
+        except OSError:
+            return
+        if found.f_bavail * found.f_frsize < min_free_bytes:
+            raise Unavailable(
+                f"{what} cannot be listed: there are more than {most} objects, and the"
+                f" disk of {self._database.path} has less free space than 'cache_min_free'"
+            )
 
     def close(self) -> None:
         """Let the file go; nothing may be called after."""

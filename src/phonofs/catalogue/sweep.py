@@ -20,6 +20,7 @@ from phonofs.catalogue.parcels import Parcel
 from phonofs.catalogue.service import Service
 from phonofs.catalogue.store import LISTED, Catalogue, Change
 from phonofs.css.records import parse_record
+from phonofs.errors import OffsetRefused
 from phonofs.model import Page, Query, Record
 from phonofs.urgency import Urgency
 
@@ -31,6 +32,9 @@ _Value = TypeVar("_Value")
 
 _Come = tuple[int, Page | Parcel]
 """A page that came, with its ``pageKey``."""
+
+_Answered = tuple[int, Page | Parcel | None]
+"""As above; None for a page that the service refused."""
 
 
 class Sweep:
@@ -48,9 +52,11 @@ class Sweep:
         known: bool,
         first: bool,
         urgent: Urgency,
+        check: Callable[[int], None] = lambda count: None,
     ) -> None:
         """``known``: the folder was listed before, so what is new in it was created since.
-        ``first``: nothing of this listing was taken in so far.
+        ``first``: nothing of this listing was taken in so far. ``check`` is told how many records
+        came before they are taken in, and may raise ServiceError to end it.
         """
         self._service = service
         self._catalogue = catalogue
@@ -59,16 +65,20 @@ class Sweep:
         self._known = known
         self._ready = first and not known
         self._urgent = urgent
+        self._check = check
         self._listed: list[Change] = []
         self._heads: dict[str, bytes] = {}
         self._lasts: dict[str, int] = {}
 
     async def run(self, region: tuple[str, int], query: Query, paging: Paging) -> None:
         """Ask until the pass is done; ``region``: the service's word and the index."""
-        send, receive = trio.open_memory_channel[tuple[int, Page | Parcel]](math.inf)
+        send, receive = trio.open_memory_channel[_Answered](math.inf)
 
         async def page(key: int, limit: int) -> None:
-            send.send_nowait((key, await self._page(region, query, key, limit)))
+            try:
+                send.send_nowait((key, await self._page(region, query, key, limit)))
+            except OffsetRefused:
+                send.send_nowait((key, None))
 
         try:
             async with trio.open_nursery() as nursery:
@@ -76,9 +86,13 @@ class Sweep:
                 come: list[_Come] = []
                 while not paging.done:
                     for key, answer in await _landed(receive):
+                        if answer is None:
+                            paging.refuse(key)
+                            continue
                         paging.feed(key, answer)
-                        self._clerk.expect(answer.total or 0)
                         come.append((key, answer))
+                    self._clerk.expect(paging.expected)
+                    self._check(len(paging.seen))
                     _start(nursery, page, paging.ask())
                     if len(come) >= AT_ONCE or paging.done:
                         await self._take_in(come)
