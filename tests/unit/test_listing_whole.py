@@ -108,8 +108,9 @@ async def test_a_poll_that_is_cut_off_proves_nothing(tmp_path: Path):
 
 async def test_ends_that_contradict_each_other_prove_nothing(tmp_path: Path):
     """One search finds nothing, the other something: the answer of nobody."""
-    records = day_of(50)
+    records = [*day_of(50), make("newest", "2024-09-25")]
     async with listing(tmp_path, SearchApi(), records) as w:
+        await w.follower.poll("us-east")
         empty = iter([True])
         w.api.page = lambda search, page: (
             {**page, "content": [], "lastPage": True, "total": 0}

@@ -70,8 +70,12 @@ _UNREADABLE = b'{"content": [null], "lastPage": false}'
 _Result = TypeVar("_Result")
 
 
-class _Failed(Unavailable):
-    """A search was answered with status 500."""
+class _Failed(Exception):
+    """A search was answered with status 500; ``pause_s`` as it was asked for."""
+
+    def __init__(self, pause_s: float | None) -> None:
+        super().__init__()
+        self.pause_s = pause_s
 
 
 class Client:
@@ -158,7 +162,6 @@ class Client:
         urgent: bool | Urgency = True,
     ) -> bytes:
         """What :meth:`search` reads: the answer as it came, for :meth:`read_page`."""
-
         failures = 0
 
         async def once() -> bytes:
@@ -169,7 +172,7 @@ class Client:
                 failures += 1
                 if page_key and failures >= FAILURES_OF_AN_OFFSET and region in self._answered:
                     raise OffsetRefused(_refused_at(region, page_key, 500)) from None
-                raise Unavailable(str(failed), failed.retry_after_s) from None
+                raise failure(500, f"a search in {region}", pause_s=failed.pause_s) from None
 
         return await self._persist(f"a search in {region}", once)
 
@@ -298,9 +301,7 @@ class Client:
         if answer.status in TOO_MUCH:
             answer, size = await self._smaller(region, query, size, urgent)
         if answer.status == 500:
-            raise _Failed(
-                f"the service answers a search in {region} with status 500", answer.pause_s
-            )
+            raise _Failed(answer.pause_s)
         body = _successful(answer, f"a search in {region}")
         if not page_key:
             self._answered[region] = max(self._answered.get(region, 0), size)
@@ -346,7 +347,7 @@ class Client:
                 query, page_key, size)))  # fmt: skip
             try:
                 answer = await self._api.request(ask, limit_bytes=largest_page(size), urgent=urgent)
-                if answer.status == 200:
+                if 200 <= answer.status < 300:
                     weigh(answer.body, most_values(size), f"a search in {region}")
             except TooLarge as error:
                 too_large = error

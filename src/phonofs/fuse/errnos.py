@@ -34,6 +34,8 @@ TABLE: dict[type[errors.PhonofsError], Verdict] = {
     errors.Unavailable: Verdict(errno.EIO, logging.WARNING),
     errors.Untrusted: Verdict(errno.EIO, logging.WARNING),
     errors.Malformed: Verdict(errno.EIO, logging.WARNING),
+    errors.OffsetRefused: Verdict(errno.EIO, logging.WARNING),
+    errors.TooLarge: Verdict(errno.EIO, logging.WARNING),
     errors.Corrupt: Verdict(errno.EIO, logging.ERROR),
 }
 
