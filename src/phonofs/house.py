@@ -144,7 +144,7 @@ class House:
         self,
         fuse: Statistics,
         tell_kernel: Callable[[Sequence[Change]], None],
-        kernel_forgets: Callable[[Sequence[tuple[int, str]]], None],
+        kernel_forgets: Callable[[Sequence[tuple[int, str]]], None] = lambda entries: None,
     ) -> None:
         """Join the FUSE side: its gauges, whom to tell of changes, and what has the kernel forget
         names with all below them, and what is open.
