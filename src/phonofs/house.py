@@ -149,7 +149,7 @@ class House:
         self,
         fuse: Statistics,
         tell_kernel: Callable[[Sequence[Change]], None],
-        kernel_forgets: Callable[[Sequence[tuple[int, str]]], None],
+        kernel_forgets: Callable[[Sequence[tuple[int, str]]], None] = lambda entries: None,
         tell_size: Callable[[int], None] | None = None,
     ) -> None:
         """Join the FUSE side: its gauges, whom to tell of changes, what has the kernel forget

@@ -36,6 +36,7 @@ class Teller:
     versions  the contents of each object since then, the newest last; ``history`` since ever
     broken    whether errors are no surprise
     numbers   the inode number of each object, from the first time it was seen
+    settled   the content that each object had when all was well with it in the tree first
     """
 
     def __init__(self, world: World) -> None:
@@ -45,6 +46,7 @@ class Teller:
         self.versions: dict[Key, list[bytes]] = {}
         self.history: dict[Key, list[bytes]] = {}
         self.numbers: dict[Key, int] = {}
+        self.settled: dict[Key, bytes] = {}
         self.broken = True
         self.begin()
 
@@ -257,11 +259,25 @@ class Teller:
             assert item is not None
             assert entry.archived == (item.state == "ARCHIVED")
             assert entry.size == item.content.size
-            assert entry.mtime_ms == item.created_ms // 1000 * 1000
+            self._check_mtime(entry, item)
             await self._whole_file(path, entry, key)
         self.world.check_kernel()
         for key, ino in self.numbers.items():
             self._check_pages(key, ino)
+
+    def _check_mtime(self, entry: Any, item: Item) -> None:
+        """createdTime until the content is another one than was seen first, then updatedTime."""
+        key = item.region, item.id
+        created_ms, updated_ms = (
+            ms // 1000 * 1000 for ms in (item.created_ms, item.updated_ms or item.created_ms)
+        )
+        now = self.world.plain(key)
+        if self.settled.setdefault(key, now) != now:
+            assert entry.mtime_ms == updated_ms
+        elif item.sum and len(set(self.history[key])) == 1:
+            assert entry.mtime_ms == created_ms
+        else:  # what came and went in between was seen or not
+            assert entry.mtime_ms in (created_ms, updated_ms)
 
     async def _whole_file(self, path: str, entry: Any, key: Key) -> None:
         vfs = self.world.house.vfs
