@@ -79,10 +79,10 @@ class Length:
 
     def withholds(self, stop: int) -> bool:
         """Whether bytes up to ``stop`` are not to be given before the length is settled."""
-        if self.unknown:
-            return True
-        near = min(self._stream.record.size, self._stream.size) - SLACK
-        return stop > near and self.doubtful
+        size, said = self._stream.size, self._stream.record.size
+        if size == said:
+            return size == 0 and self.unknown
+        return stop > min(said, size) - SLACK and self.doubtful
 
     def state(self, total: int) -> None:
         """An answer says how long the content is."""
