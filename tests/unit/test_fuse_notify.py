@@ -2,6 +2,7 @@
 
 import errno
 import math
+import threading
 
 import msgspec
 import pyfuse3
@@ -93,3 +94,33 @@ def test_a_name_the_kernel_does_not_take_costs_only_itself(monkeypatch, error):
     notifier.tell([msgspec.structs.replace(CHANGED, entries=entries), CHANGED])
     assert trio.run(heard, notifier, kernel, 2) == [("forget", 7), ("forget", 7)]
     assert names == ["Jürgen".encode(), "山田".encode()]
+
+
+async def told_in_time(notifier, ino):
+    async with trio.open_nursery() as nursery:
+        await nursery.start(notifier.run)
+        notifier.tell([CHANGED])
+        notifier.tell_size(ino)
+        with trio.fail_after(HANG_S):
+            await notifier.told(ino)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.expected_log("did not take a notification")
+def test_a_size_is_told_whatever_waits_in_the_kernel(monkeypatch, refuses):
+    """To forget pages may wait for the very read that waits for the kernel to know a size."""
+    heard, read_is_answered = [], threading.Event()
+
+    def forget(ino, attr_only):
+        if not attr_only:
+            read_is_answered.wait(HANG_S)
+        heard.append((ino, attr_only))
+        if refuses:
+            raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(pyfuse3, "invalidate_inode", forget)
+    notifier = KernelNotifier()
+    trio.run(told_in_time, notifier, 8)
+    assert heard == [(8, True)]
+    read_is_answered.set()

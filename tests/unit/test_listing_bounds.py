@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import trio
 
-from phonofs.errors import CatalogueError, Malformed, PhonofsError, Unavailable
+from phonofs.errors import CatalogueError, Malformed, PhonofsError
 from phonofs.model import Query, Record
 from tests.unit.catalogue_world import HOUR_MS, files, make, ms, uuid
 from tests.unit.listing_world import Search, SearchApi, listing

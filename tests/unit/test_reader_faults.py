@@ -543,3 +543,18 @@ async def test_a_file_that_was_replaced_before_anybody_got_a_byte_of_it():
         await w.read_on(again, 2 * MIB)
         await w.read_on(again)
         w.reader.release(again)
+
+
+async def test_a_length_is_not_looked_for_when_nobody_waits():
+    """The second fetch of a large file ends soon after its last reader has gone."""
+    service = FakeService(rate=4_000_000, sizes={"a": 100 * MIB})
+    async with world(service) as w:
+        handle = w.reader.open(record(90 * MIB, checksum=""), 7)
+        with trio.move_on_after(5):
+            await w.read(handle, 90 * MIB - 1000, 1000)
+        assert service.looks == 1
+        w.reader.release(handle)
+        sent = service.sent()
+        await trio.sleep(20)
+        assert service.sent() - sent < 2 * MIB
+        assert service.open_now == 0

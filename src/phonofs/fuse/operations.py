@@ -67,7 +67,7 @@ class OpenFile:
     __slots__ = ("around", "believed", "direct", "handle", "ino", "pid", "reads_little")
 
     def __init__(self, handle: Handle, ino: int, pid: int, *, direct: bool = False) -> None:
-        self.believed = handle.size
+        self.believed = handle.told
         self.direct = direct
         self.handle = handle
         self.ino = ino
@@ -221,7 +221,7 @@ class Operations(pyfuse3.Operations):
         data = self._vfs.lend_now(file.handle, off, size)
         if data is None:
             data = await self._wait_for(fh, file, off, size)
-        if file.handle.size != file.believed and not file.direct:
+        if file.handle.told != file.believed and not file.direct:
             data = await self._after_the_size(file, off, size, bytes(data))
         return cast(bytes, data)  # any buffer will do
 
@@ -238,7 +238,7 @@ class Operations(pyfuse3.Operations):
         await self._tell_size(file.ino)
         end = off + len(data)
         if end >= min(off + size, file.believed):
-            file.believed = max(file.believed, file.handle.size)
+            file.believed = max(file.believed, file.handle.told)
             return data
         if not data or self._shrunk.get(file.ino) != end:
             if data:

@@ -43,6 +43,11 @@ class Handle:
         return self.stream.length.unknown or self.stream.length.doubtful
 
     @property
+    def told(self) -> int:
+        """The length that the file system was told last: the record's, or a proved one."""
+        return self.stream.told
+
+    @property
     def size(self) -> int:
         """The length of the file in bytes, as far as it is known now."""
         return self.stream.size

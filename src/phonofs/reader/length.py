@@ -79,10 +79,10 @@ class Length:
 
     def withholds(self, stop: int) -> bool:
         """Whether bytes up to ``stop`` are not to be given before the length is settled."""
-        if self.unknown:
-            return True
-        near = min(self._stream.record.size, self._stream.size) - SLACK
-        return stop > near and self.doubtful
+        size, said = self._stream.size, self._stream.record.size
+        if size == said:
+            return size == 0 and self.unknown
+        return stop > min(said, size) - SLACK and self.doubtful
 
     def state(self, total: int) -> None:
         """An answer says how long the content is."""
@@ -156,8 +156,14 @@ class Length:
     async def _ask(self) -> None:
         """What an answer says of the length; the bytes are fetched by those who want them."""
         stream = self._stream
-        async with stream.yard.service.content(stream.record, 0, SMALL, urgent=True) as body:
-            total = body.total if body.total is not None else await _counted(body)
+        service, record = stream.yard.service, stream.record
+        async with service.content(record, 0, SMALL, urgent=True) as body:
+            total = body.total
+            if total is None and body.stop is None:
+                total = await self._counted(body)
+        if total is None:  # a part of nobody says how much
+            async with service.whole_content(record, urgent=True) as body:
+                total = await self._counted(body)
         if total is None:
             raise Malformed(f"object {stream.record.id}: no answer says how long it is")
         stream.measure(total)
@@ -179,7 +185,7 @@ class Length:
         stream = self._stream
         record, size = stream.record, stream.size
         async with stream.yard.service.whole_content(record, urgent=True) as body:
-            count = await _counted(body)
+            count = await self._counted(body)
         if stream.failure is not None or stream.size != size or stream.proof.sure:
             return
         said = f"object {record.id}: its record says {record.size} bytes, the service {size}"
@@ -195,14 +201,18 @@ class Length:
         else:
             stream.fail(Corrupt(f"{said}, and the whole has {count}"))
 
+    async def _counted(self, body: "Body") -> int | None:
+        """The bytes of a whole body, received to its end; None where its end does not show.
 
-async def _counted(body: "Body") -> int | None:
-    """The bytes of a whole body, received to its end; None where its end does not show."""
-    count = body.start
-    async for chunk in body:
-        count += len(chunk)
-    if count and body.start:
-        return None
-    if body.total is not None:
-        return count if count == body.total else None
-    return count if body.framed else None
+        Raises Unavailable once nobody has the file open any more.
+        """
+        count = 0
+        async for chunk in body:
+            count += len(chunk)
+            if not self._stream.used:
+                raise Unavailable("nobody waits for it any more")
+        if body.start:
+            return None
+        if body.total is not None:
+            return count if count == body.total else None
+        return count if body.framed else None

@@ -48,6 +48,7 @@ class Stream:
     pressed  whether it had to give memory back, so that it may never be there whole
     given    whether anybody was given bytes that were not known to be right
     size     the length, as far as it is known: ``length`` has whether it is proved
+    told     the length the file system knows: a proved one, or the record's
     loose    parts whose body does not say where it ends: what it may leave out is not given
     """
 
@@ -56,10 +57,9 @@ class Stream:
         self.ino = ino
         self.blob = blob
         self.yard = yard
-        self._told = blob.size
         if not blob.verified:
             blob.resize(record.size)  # another length was named before, and never proved
-        self.size = blob.size
+        self.size = self.told = blob.size
         self.etag = ""
         self.parts: list[Part] = []
         self.handles: set[Handle] = set()
@@ -423,8 +423,8 @@ class Stream:
 
     def tell_size(self, size: int) -> None:
         """Have the file system know a length that is proved: the kernel takes it for the end."""
-        if size != self._told:
-            self._told = size
+        if size != self.told:
+            self.told = size
             self.yard.tell(self.yard.on_size, self.ino, size)
 
     def restore(self) -> None:
