@@ -257,7 +257,7 @@ class Operations(pyfuse3.Operations):
         """Bytes that are not there yet; what has just failed is not waited for once more."""
         self._late.check(file.ino, off, off + size, trio.current_time())
         try:
-            with self._callers.reading(file.pid, fh, off, off + size):
+            with self._callers.reading(file.pid, fh, off, off + size, direct=file.direct):
                 data = await self._vfs.read(file.handle, off, size)
         except Unavailable as error:
             self._late.note(file.ino, off, off + size, error, trio.current_time())
