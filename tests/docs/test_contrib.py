@@ -11,9 +11,11 @@ import pytest
 
 from phonofs.config import OPTIONS
 from phonofs.systemd import Watchdog
+from tests.manifest import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRIB = ROOT / "contrib"
+SCRIPTS = ("demo", "test", "setup", "packaging/build-deb", "container/entrypoint")
 UNITS = [path for path in CONTRIB.glob("systemd/*/*") if path.suffix != ".sysusers"]
 
 
@@ -80,9 +82,36 @@ def test_the_units_are_what_systemd_takes(tmp_path: Path) -> None:
     assert said == []
 
 
+def test_the_daemonset_shares_the_folder_above_the_mount() -> None:
+    """So that a crash is mended without a pod of the node being started anew."""
+    manifest = parse((CONTRIB / "container/daemonset.yaml").read_text(encoding="utf-8"))
+    pod = manifest["spec"]["template"]["spec"]
+    assert manifest["spec"]["updateStrategy"] == {"type": "OnDelete"}
+    assert pod["priorityClassName"] == "system-node-critical"
+    assert pod["enableServiceLinks"] is False
+    [container] = pod["containers"]
+    [mountpoint] = container["args"]
+    mount = next(each for each in container["volumeMounts"] if "mountPropagation" in each)
+    assert mount["mountPropagation"] == "Bidirectional"
+    assert str(Path(mountpoint).parent) == mount["mountPath"]
+    [volume] = [each for each in pod["volumes"] if each["name"] == mount["name"]]
+    assert volume["hostPath"] == {"path": mount["mountPath"], "type": "DirectoryOrCreate"}
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert container[probe]["exec"]["command"][-1] == mountpoint
+    image = (CONTRIB / "container/Containerfile").read_text(encoding="utf-8")
+    assert f'CMD ["{mountpoint}"]' in image
+    text = (CONTRIB / "README.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    reader = parse(example)
+    [volume] = reader["volumes"]
+    [mount] = reader["containers"][0]["volumeMounts"]
+    assert volume["hostPath"]["path"] == mount["mountPath"] == str(Path(mountpoint).parent)
+    assert mount["mountPropagation"] == "HostToContainer"
+
+
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_the_scripts_are_what_shellcheck_likes() -> None:
-    scripts = [str(CONTRIB / name) for name in ("demo", "test", "setup", "packaging/build-deb")]
+    scripts = [str(CONTRIB / name) for name in SCRIPTS]
     assert all(os.access(script, os.X_OK) for script in scripts)
     outcome = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
     assert outcome.stdout == ""
