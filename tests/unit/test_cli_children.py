@@ -10,6 +10,7 @@ import pytest
 
 from phonofs.cli.children import ChildFailed, Say, running
 from phonofs.errors import MountFailed
+from tests.mounting import until
 
 
 def waiting(say: Say) -> None:
@@ -54,6 +55,40 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
             time.sleep(60)
 
     with running(parent) as child:
+        grandchild = os.pidfd_open(int(said.read_text()))
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        assert _ends(grandchild)
+
+
+def test_a_child_ends_whose_parent_died_before_it_could_ask_for_the_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between fork and prctl nobody tells the child; it looks for itself."""
+    said = tmp_path / "pid"
+    new_session = os.setsid
+
+    def slow_session() -> None:
+        """What the grandchild does first, here until its parent is gone."""
+        new_session()
+        if (parent_pid := os.getppid()) != test_pid:
+            (tmp_path / "new").write_text(str(os.getpid()))
+            (tmp_path / "new").rename(said)
+            while os.getppid() == parent_pid:
+                time.sleep(0.01)
+
+    def silent(say: Say) -> None:
+        time.sleep(60)
+
+    def parent(say: Say) -> None:
+        say("ready")
+        with running(silent):
+            pass
+
+    test_pid = os.getpid()
+    monkeypatch.setattr(os, "setsid", slow_session)
+    with running(parent) as child:
+        until(said.exists)
         grandchild = os.pidfd_open(int(said.read_text()))
         os.kill(child.pid, signal.SIGKILL)
         child.wait()

@@ -77,10 +77,11 @@ def running(work: Callable[[Say], None]) -> Iterator[Child]:
 
 def _fork(work: Callable[[Say], None]) -> Child:
     read_end, write_end = os.pipe()
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         os.close(read_end)
-        _be_child(work, write_end)
+        _be_child(work, write_end, parent)
     os.close(write_end)
     with os.fdopen(read_end, "rb") as pipe:
         said = pipe.readline().decode(errors="replace")
@@ -89,11 +90,13 @@ def _fork(work: Callable[[Say], None]) -> Child:
     return Child(pid, said.strip())
 
 
-def _be_child(work: Callable[[Say], None], write_end: int) -> NoReturn:
+def _be_child(work: Callable[[Say], None], write_end: int, parent: int) -> NoReturn:
     status = 0
     try:
         os.setsid()
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the signal was asked for
+            os._exit(0)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
 
