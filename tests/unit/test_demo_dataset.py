@@ -11,6 +11,7 @@ import pytest
 
 from phonofs.demo.audio import mp3, wav, whole_frames_ms
 from phonofs.demo.dataset import demo_account
+from phonofs.demo.fiql import matches, parse
 from phonofs.demo.video import mp4
 from phonofs.demo.words import AWKWARD
 
@@ -18,7 +19,8 @@ TODAY = date(2026, 3, 15)
 TYPES = {
     "callrecording", "callcenterrecording", "screenrecording", "meeting", "voicemail",
     "callcentervoicemail", "voicecommentrecording", "transcription", "agentnotes",
-    "postcallsurvey", "sentimentScore", "summary",
+    "postcallsurvey", "sentimentScore", "summary", "calladditionalfields", "chattranscription",
+    "cm-report", "meetings_transcriptions", "statehistory", "tcltransactions", "waveform",
 }  # fmt: skip
 
 
@@ -70,6 +72,23 @@ def test_transcripts_can_be_searched_for_what_was_said(account):
     spoken = [i.content.read(0, 9999).decode() for i in account if i.type == "transcription"]
     assert any("invoice" in each for each in spoken)
     assert all(json.loads(each)["language"] == "en-US" for each in spoken)
+
+
+def test_the_documents_example_of_a_filter_finds_transcripts(account):
+    """Of the channels of a Work call, by a tag."""
+    wanted = parse("type==transcription;sourceObjectType==callrecordingchannel")
+    found = [item for item in account if matches(wanted, item.fields())]
+    assert found
+    assert {item.tags["speaker"] for item in found} == {"owner", "external"}
+
+
+def test_tags_that_public_clients_know_are_there(account):
+    """Each on some object."""
+    known = {tag for item in account for tag in item.tags}
+    assert known >= {
+        "pbxname", "relativePath", "sessionId", "meetingUrl", "callSnippetId", "originalCallId",
+        "billingTelephoneNumber", "pcsQuestionNumber", "media-processed",
+    }  # fmt: skip
 
 
 def test_states_and_awkward_names_are_there(account):

@@ -6,7 +6,7 @@ Fields and tags are those of the vendor's published examples, one type a functio
 import json
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -98,6 +98,7 @@ def work_recording(call: CallFacts) -> Item:
         "pbxId": "EhS7MdQXSX2zElaIeTt49Q",
         "callId": call.id,
         "ipbxid": PBX,
+        "pbxname": PBX,
         "address": call.number,
         "endTime": str(call.end_ms),
         "branchId": "ZANgBY7WRyOZq_HYzQ48wQ",
@@ -168,6 +169,7 @@ def screen_recording(call: CallFacts) -> Item:
         "identifier": f"NA12_{TENANT}",
         "transactionId": str(call.start_ms // 1000 % 100_000),
         "recording_start_time": f"{call.start:%Y%m%dT%H%M%S}",
+        "relativePath": f"{TENANT}/{call.start:%Y/%m/%d}",
     }
     content = mp4(call.id, seconds)
     return _item(
@@ -184,7 +186,12 @@ def voicemail(call: CallFacts) -> Item:
         name = f"ipbx:{PBX}:voicemail:users:{call.agent.extension}:msg{call.id}.mp3"
         return _item(call, "voicemail", "voicemail", name, MP3, content, tags, 5)
     none = dict.fromkeys(("agentName", "agentEmail", "calleeName", "extensionNumber"), "")
-    tags = {**_contact_tags(call), **none, "queueName": f"{call.queue[0]} Voice Mail"}
+    tags = {
+        **_contact_tags(call),
+        **none,
+        "queueName": f"{call.queue[0]} Voice Mail",
+        "originalCallId": f"{call.id}-original",
+    }
     name = f"{call.id}.mp3"
     return _item(call, "voicemail", "callcentervoicemail", name, MP3, content, tags, 30)
 
@@ -200,6 +207,8 @@ def meeting(call: CallFacts) -> Item:
         "userName": call.agent.name,
         "userEmail": call.agent.email,
         "meetingTitle": "Weekly service review",
+        "meetingUrl": f"https://meet.example.com/{PBX}/{call.id}",
+        "sessionId": call.new_id("session"),
     }
     name = f"meetings/{call.agent.email}/Weekly service review {call.id}.mp4"
     return _item(call, "meeting", "meeting", name, "video/mp4", content, tags, 120)
@@ -229,7 +238,7 @@ def transcript(
         "language": "en-US",
         "provider": "voci",
         "sourceId": of.id,
-        "sourceObjectType": of.type,
+        "sourceObjectType": f"{of.type}channel" if speaker else of.type,
         **({"speaker": speaker} if speaker else {}),
     }
     suffix = f"_{speaker}" if speaker else ""
@@ -311,3 +320,24 @@ def summary(call: CallFacts, of: Item) -> Item:
         contentObjectType="callcenterrecordingchannel",
     )  # fmt: skip
     return _item(call, "summary", "summary", f"{call.id}.json", JSON, content, tags, 140)
+
+
+def rare(call: CallFacts) -> Iterator[Item]:
+    """One of each type that few accounts have and no document describes."""
+    states = [{"state": state, "at": call.start_ms} for state in ("queued", "offered", "ended")]
+    peaks = [abs(at % 40 - 20) for at in range(200)]
+    chat = [{"from": "visitor", "text": turn} for turn in call.topic.turns]
+    for at, (type, extension, mime_type, value) in enumerate(
+        (
+            ("calladditionalfields", ".json", JSON, {"crmId": call.id, "reason": call.topic.name}),
+            ("statehistory", ".json", JSON, states),
+            ("tcltransactions", ".json", JSON, {"codes": [call.topic.name]}),
+            ("waveform", ".json", JSON, {"samplesPerSecond": 2, "peaks": peaks}),
+            ("chattranscription", ".json", JSON, chat),
+            ("meetings_transcriptions", ".json", JSON, {"transcript": " ".join(call.topic.turns)}),
+            ("cm-report", ".csv", "text/csv", f"call,agent\n{call.id},{call.agent.name}\n"),
+        )
+    ):
+        content = text(value) if isinstance(value, str) else _json({"callId": call.id, "of": value})
+        name, tags = f"{call.id}-{type}{extension}", _small_tags(call)
+        yield _item(call, type, type, name, mime_type, content, tags, 150 + at)

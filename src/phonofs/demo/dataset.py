@@ -22,6 +22,7 @@ ARCHIVED_AFTER = 45
 """Days after which recordings go to cold storage, most of them."""
 AWKWARD_DAYS_AGO = 3
 MIDNIGHT_DAYS_AGO = 10
+RARE_DAYS_AGO = 12
 REGION = "us-east"
 
 
@@ -68,6 +69,8 @@ class Dataset:
             if ago == MIDNIGHT_DAYS_AGO:
                 yield from self._midnight(day)
         yield from self._hidden()
+        rare = self._call(self._today - timedelta(days=RARE_DAYS_AGO), 13 * 3600, contact=True)
+        yield from calls.rare(rare)
 
     def _day(self, day: date, ago: int) -> Iterator[Item]:
         number = day.toordinal()
