@@ -219,7 +219,8 @@ def _bomb_text(of: str, items: int) -> str:
     if of == "nested":
         return "[" * items + "]" * items
     unit = _UNITS.get(of, '{"key":"t","value":""}')
-    return f"[{','.join([unit] * items + ['NaN'] * (of == 'arrays'))}]"  # NaN is no JSON
+    inner = f"{unit}," * items + ("NaN" if of == "arrays" else "")  # NaN is no JSON
+    return f"[{inner.rstrip(',')}]"
 
 
 def _endless(fault: Fault, call: Call, page: dict[str, Any], service: "Service") -> None:
