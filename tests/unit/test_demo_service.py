@@ -461,7 +461,7 @@ async def test_headers_can_be_set_taken_out_and_many():
 
 async def test_a_part_answered_with_200():
     """It says which part it is, in a header that a 200 should not have."""
-    _, answer = await failing('fail = "range_200"', range="bytes=10-19")
+    _, answer = await failing('fail = "as_200"', range="bytes=10-19")
     assert (answer.status, answer.headers["Content-Range"]) == (200, "bytes 10-19/1001")
     assert await body_of(answer) == WHOLE[10:20]
 

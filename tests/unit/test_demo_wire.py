@@ -140,7 +140,7 @@ async def test_a_body_in_crumbs():
 @pytest.mark.parametrize(("after", "sent"), [(-1, None), (10, 10)])
 async def test_a_body_that_ends_with_the_connection(after, sent):
     """No length is stated; it may end early, and nothing tells."""
-    plan = f'[[rule]]\nfail = "unstated"\nafter = {after}\ncount = 1'
+    plan = f'[[rule]]\nfail = "unframed"\nafter = {after}\ncount = 1'
     async with connected(plan) as (service, stream):
         await stream.send_all(OPEN)
         data = b""

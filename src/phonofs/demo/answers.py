@@ -45,7 +45,7 @@ class Delivery:
     end           what happens then
     bytes_per_s   speed; 0: as fast as it goes
     overrun       bytes beyond the Content-Length
-    unstated      no Content-Length: the end of the connection ends the body
+    unframed      no Content-Length: the end of the connection ends the body
     chunk_bytes   no Content-Length: chunks of so many bytes; 0: not so
     interim       status and number (-1: without an end) of interim answers that come first
     flip          offset in the object, and the mask that byte is xor-ed with
@@ -56,7 +56,7 @@ class Delivery:
     end: End = ""
     bytes_per_s: float = 0
     overrun: int = 0
-    unstated: bool = False
+    unframed: bool = False
     chunk_bytes: int = 0
     interim: tuple[int, int] = (100, 0)
     flip: tuple[int, int] | None = None
@@ -86,7 +86,7 @@ class Answer:
     def whole(self) -> bool:
         """Whether the body will be as long as it says, so that the connection can go on."""
         delivery = self.delivery
-        return not (delivery.end or delivery.overrun or delivery.unstated)
+        return not (delivery.end or delivery.overrun or delivery.unframed)
 
     async def begin(self) -> None:
         """What comes before the status line: nothing, or the end. Raises Dropped."""

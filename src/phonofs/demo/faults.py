@@ -96,7 +96,7 @@ FAILURES: Mapping[str, Failure] = {
     ),
     "drip": _failure("a body as slow as this", bytes_per_s=...),
     "chunks": _failure("a body in chunks of so many bytes", bytes=1),
-    "unstated": _failure(
+    "unframed": _failure(
         "a body without a stated length, which ends with the connection after so many bytes (-1: "
         "after all)",
         after=-1,
@@ -105,7 +105,7 @@ FAILURES: Mapping[str, Failure] = {
     "long": _failure("a body so many bytes longer, its Content-Length in agreement", by=1),
     "overrun": _failure("so many bytes more than the Content-Length says", by=1),
     "wrong_range": _failure("206 for a range so many bytes further on, which it says", by=1),
-    "range_200": _failure("200 for a range, with its Content-Range"),
+    "as_200": _failure("200 for a range, with its Content-Range"),
     "whole": _failure("200 with the whole body for a range"),
     "flip": _failure("the byte at this offset of the object, xor the mask", at=0, mask=255),
     "encoding": _failure("the body compressed although nobody asked", encoding="gzip"),

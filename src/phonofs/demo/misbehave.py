@@ -138,7 +138,7 @@ def _headers(fault: Fault, answer: Answer) -> None:
     answer.headers |= {f"X-Padding-{number}": "=" * 64 for number in range(fault["lines"])}
 
 
-def _range_200(fault: Fault, answer: Answer) -> None:
+def _as_200(fault: Fault, answer: Answer) -> None:
     answer.status = 200 if answer.status == 206 else answer.status
 
 
@@ -146,8 +146,8 @@ def _chunks(fault: Fault, answer: Answer) -> None:
     answer.delivery.chunk_bytes = fault["bytes"]
 
 
-def _unstated(fault: Fault, answer: Answer) -> None:
-    answer.delivery.unstated = True
+def _unframed(fault: Fault, answer: Answer) -> None:
+    answer.delivery.unframed = True
     if fault["after"] >= 0:
         answer.delivery.after, answer.delivery.end = fault["after"], "close"
 
@@ -158,9 +158,9 @@ def _interim(fault: Fault, answer: Answer) -> None:
 
 _BODY: Mapping[str, Callable[[Fault, Answer], None]] = {
     "headers": _headers,
-    "range_200": _range_200,
+    "as_200": _as_200,
     "chunks": _chunks,
-    "unstated": _unstated,
+    "unframed": _unframed,
     "interim": _interim,
     "reset": _ends,
     "cut": _ends,

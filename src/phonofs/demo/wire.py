@@ -192,7 +192,7 @@ def _head(answer: Answer, goes_on: bool) -> bytes:
 def _framing(answer: Answer) -> dict[str, str]:
     if answer.delivery.chunk_bytes:
         return {"Transfer-Encoding": "chunked"}
-    return {} if answer.delivery.unstated else {"Content-Length": str(answer.length)}
+    return {} if answer.delivery.unframed else {"Content-Length": str(answer.length)}
 
 
 def _reason(status: int) -> str:
