@@ -80,11 +80,14 @@ def _in_path(name: str, schema: Json) -> Json:
 _PAGING = [
     _query("filter", {"type": "string", "examples": ["type==callrecording"]}),
     _query("pageKey", {"type": "integer", "minimum": 0, "maximum": 10**9}),
-    _query("limit", {"type": "integer", "minimum": 1, "maximum": 100}),
+    _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000}),
     _query("sortField", _TEXT),
     _query("sortDirection", {"enum": ["ASC", "DESC"]}),
 ]
-_PRESIGN = _query("presignUrl", {"type": "boolean"})
+_PRESIGN = [
+    _query("presignUrl", {"type": "boolean"}),
+    _query("presignTtlSeconds", {"type": "integer", "minimum": 1, "maximum": 999_999_999}),
+]
 _DAYS = {
     "type": "object",
     "properties": {"expirationDays": {"type": "integer", "minimum": 1, "maximum": 10}},
@@ -123,12 +126,14 @@ def description(url: str, regions: Sequence[str], ids: Sequence[str]) -> Json:
 def _storage(ids: Sequence[str]) -> list[tuple[str, str, Json]]:
     one_of = {"anyOf": [{"enum": list(ids)}, _TEXT]} if ids else _TEXT
     id = [_in_path("id", one_of)]
-    content = _operation("Content, or a presigned URL", "*/*", {}, [*id, _PRESIGN])
+    content = _operation("Content, or a presigned URL", "*/*", {}, [*id, *_PRESIGN])
     content["responses"] |= {str(status): {"description": "see HTTP"} for status in (206, 302, 416)}
-    restore = _operation("Ask for an archived object back", _JSON, {}, id, _DAYS, status=202)
+    restore = _operation("Ask for an archived object back", _JSON, _DAYS, id, _DAYS)
+    search = _operation("Search", _JSON, _ref("Page"), _PAGING)
+    search["responses"] |= _errors(500)  # of a time in a filter that is no number
     return [
         ("/regions", "get", _operation("Regions that hold something", _JSON, _list(_TEXT))),
-        ("/objects", "get", _operation("Search", _JSON, _ref("Page"), _PAGING)),
+        ("/objects", "get", search),
         ("/objects/{id}", "get", _operation("A record", _JSON, _ref("Record"), id)),
         ("/objects/{id}/metadata", "get", _operation("A record", _JSON, _ref("Record"), id)),
         ("/objects/{id}/content", "get", content),
@@ -143,15 +148,13 @@ def _operation(
     schema: Json,
     parameters: list[Json] | None = None,
     body: Json | None = None,
-    *,
-    status: int = 200,
 ) -> Json:
     operation: Json = {
         "summary": summary,
         "security": [{"token": []}],
         "parameters": parameters or [],
         "responses": {
-            str(status): {"description": "done", "content": {content_type: {"schema": schema}}},
+            "200": {"description": "done", "content": {content_type: {"schema": schema}}},
             **_errors(400, 401, 403, 404, 405),
         },
     }
