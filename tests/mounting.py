@@ -81,7 +81,10 @@ class StandIn:
 
 
 class Mount:
-    """One phonofs process and its mount point; ``under`` is what the process is started by."""
+    """One phonofs process and its mount point.
+
+    ``under`` is what the process is started by, ``program`` what Python runs.
+    """
 
     def __init__(self, url: str, point: Path, cache: Path, **options: str) -> None:
         self.point = point
@@ -100,13 +103,14 @@ class Mount:
         }
         self.log = cache.parent / f"{point.name}.log"
         self.under: tuple[str, ...] = ()
+        self.program: tuple[str, ...] = ("-m", "phonofs.cli")
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, wait: bool = True) -> "Mount":
         self.point.mkdir(exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.under, sys.executable, "-m", "phonofs.cli", "mount", "-f", str(self.point)],
+                [*self.under, sys.executable, *self.program, "mount", "-f", str(self.point)],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

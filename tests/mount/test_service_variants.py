@@ -63,3 +63,18 @@ def test_content_comes_from_behind_any_presigned_url(tmp_path, way, host, token,
         behind = [each for each in service.counters.seen if each.kind == "store"]
         assert behind
         assert not any("authorization" in each.headers for each in behind)
+
+
+@pytest.mark.parametrize("host", ["store", "api"])
+def test_content_streams_if_its_presigned_url_wants_the_token(tmp_path, host):
+    """The token is not sent there; /content gives the bytes all the same."""
+    options = Options(content="presign", presign_host=host, presign_token="want")
+    with (
+        standing(flat(1000, LARGE), options) as stand_in,
+        mounted(stand_in.url, tmp_path) as mount,
+    ):
+        small, large = files(mount.point)
+        assert small.read_bytes() == content_of(stand_in.service, "00000000")
+        assert large.read_bytes() == content_of(stand_in.service, "00000001")
+        seen = stand_in.service.counters.seen
+        assert not any("authorization" in each.headers for each in seen if each.kind == "store")

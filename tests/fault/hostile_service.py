@@ -1,0 +1,274 @@
+"""The stand-in behind a server that sends one kind of answer as a hostile service would.
+
+What is asked is answered rightly, but for one kind of request, whose answer an *attack* makes:
+bytes without an end, a great many small ones, or a great many that say little.
+"""
+
+import gzip
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Literal
+from urllib.parse import parse_qsl
+
+import trio
+
+from phonofs.demo.account import Account
+from phonofs.demo.answers import Request
+from phonofs.demo.faults import Faults, plan
+from phonofs.demo.options import Options
+from phonofs.demo.routes import route
+from phonofs.demo.service import Service
+from tests.mounting import START_S
+
+Endpoint = Literal["token", "regions", "search", "record", "presign", "content", "restore"]
+Attack = Callable[[bytes, bytes], Iterator[bytes]]
+"""Makes what is sent, given the head (without a length) and the body of the good answer."""
+
+PACKET = 64 * 1024
+"""Small pieces are sent together: the reader is to have the work, not the sender."""
+DRIP_S = 0.05
+LARGE = 60_000_000
+"""Bytes: some hundred times the largest page a client asks for."""
+
+
+def chunks_of_a_byte(head: bytes, body: bytes) -> Iterator[bytes]:
+    """The good answer, in crumbs."""
+    yield head + b"Transfer-Encoding: chunked\r\n\r\n"
+    yield from (b"1\r\n%c\r\n" % byte for byte in body)
+    yield b"0\r\n\r\n"
+
+
+def empty_chunk_extensions(head: bytes, body: bytes) -> Iterator[bytes]:
+    """One chunk whose head does not end."""
+    yield head + b"Transfer-Encoding: chunked\r\n\r\n1"
+    yield from itertools.repeat(b";a")
+
+
+def trailers(head: bytes, body: bytes) -> Iterator[bytes]:
+    """The whole body, and then header fields without an end."""
+    yield head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(body), body)
+    yield from itertools.repeat(b"x: y\r\n")
+
+
+def interim_100(head: bytes, body: bytes) -> Iterator[bytes]:
+    """``100 Continue`` without an end."""
+    return itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def interim_103(head: bytes, body: bytes) -> Iterator[bytes]:
+    """``103 Early Hints`` without an end, each with a header field."""
+    return itertools.repeat(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n")
+
+
+def header_lines(head: bytes, body: bytes) -> Iterator[bytes]:
+    """Header fields without an end."""
+    yield head
+    yield from itertools.repeat(b"x: y\r\n")
+
+
+def header_line(head: bytes, body: bytes) -> Iterator[bytes]:
+    """One header field without an end."""
+    yield head + b"x: "
+    yield from itertools.repeat(b"y")
+
+
+def status_line(head: bytes, body: bytes) -> Iterator[bytes]:
+    """A status line without an end."""
+    yield b"HTTP/1.1 200 "
+    yield from itertools.repeat(b"O")
+
+
+def empty_lines(head: bytes, body: bytes) -> Iterator[bytes]:
+    """No answer: line ends without an end."""
+    return itertools.repeat(b"\r\n")
+
+
+def longer_than_stated(head: bytes, body: bytes) -> Iterator[bytes]:
+    """A good answer, and bytes behind it without an end."""
+    yield head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    yield from itertools.repeat(b"0,")
+
+
+def large(head: bytes, body: bytes) -> Iterator[bytes]:
+    """A body of very many bytes, with its length."""
+    yield head + b"Content-Length: %d\r\n\r\n" % LARGE
+    yield from itertools.repeat(b" " * PACKET, LARGE // PACKET)
+
+
+def endless(head: bytes, body: bytes) -> Iterator[bytes]:
+    """A body without an end or a length."""
+    yield head + b"Connection: close\r\n\r\n["
+    yield from itertools.repeat(b"0,")
+
+
+def endless_chunks(head: bytes, body: bytes) -> Iterator[bytes]:
+    """A body in fair chunks, without an end."""
+    yield head + b"Transfer-Encoding: chunked\r\n\r\n"
+    yield from itertools.repeat(b"1000\r\n" + b"[]" * 0x800 + b"\r\n")
+
+
+def compressed(head: bytes, body: bytes) -> Iterator[bytes]:
+    """60 kB that are 60 MB once they are unpacked."""
+    packed = gzip.compress(b"[" + b"0," * (LARGE // 2) + b"0]")
+    yield head + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed
+
+
+def drip(head: bytes, body: bytes) -> Iterator[bytes]:
+    """A byte now and then: each within the time-out, the whole never."""
+    yield head + b"Content-Length: %d\r\n\r\n" % len(body)
+    for byte in itertools.cycle(body):
+        yield b"%c" % byte
+
+
+ON_THE_WIRE: Mapping[str, Attack] = {
+    made.__name__: made
+    for made in (
+        chunks_of_a_byte, empty_chunk_extensions, trailers, interim_100, interim_103,
+        header_lines, header_line, status_line, empty_lines, longer_than_stated, large, endless,
+        endless_chunks, compressed, drip,
+    )
+}  # fmt: skip
+
+IN_JSON: Mapping[str, dict[str, object]] = {
+    "zeros": {"of": "zeros", "items": LARGE // 2},
+    "few zeros": {"of": "zeros", "items": 500_000},
+    "objects": {"of": "objects", "items": LARGE // 3},
+    "few objects": {"of": "objects", "items": 300_000},
+    "arrays": {"of": "arrays", "items": LARGE // 3},
+    "few arrays": {"of": "arrays", "items": 300_000},
+    "tags": {"of": "tags", "items": 1_000_000},
+    "nested": {"of": "nested", "items": 100_000},
+}
+"""Bombs of a fault plan; ``few`` fit into what a page of honest records may have."""
+
+
+class HostileService:
+    """The server, in a thread. ``fired`` counts the answers that an attack made."""
+
+    def __init__(self, account: Account, options: Options) -> None:
+        self.service = Service(account, options)
+        self.fired = 0
+        self._endpoint: Endpoint | None = None
+        self._attack: Attack | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._serve,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        return self.service.url
+
+    def attack(self, endpoint: Endpoint, name: str) -> None:
+        """Answer this endpoint so from now on."""
+        self.fired = 0
+        self._endpoint, self._attack = endpoint, ON_THE_WIRE.get(name)
+        if self._attack is None:
+            rule = {"kind": endpoint, "fail": "bomb", **IN_JSON[name]}
+            self.service.faults = Faults(plan([rule]))
+
+    def behave(self) -> None:
+        """Answer rightly again."""
+        self._endpoint = self._attack = None
+        self.service.faults = Faults()
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._ready.wait(START_S)
+
+    def stop(self) -> None:
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._scope.cancel)
+        self._thread.join(START_S)
+
+    async def _serve(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        self.service.url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        with trio.CancelScope() as self._scope:
+            self._ready.set()
+            await trio.serve_listeners(self._connection, [listener])
+
+    async def _connection(self, stream: trio.SocketStream) -> None:
+        """One request and its answer; then the connection ends."""
+        async with stream, trio.open_nursery() as nursery:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                request = await _request(stream)
+                if request is not None:
+                    nursery.start_soon(_until_gone, stream, nursery.cancel_scope)
+                    await self._answer(stream, request)
+            nursery.cancel_scope.cancel()
+
+    async def _answer(self, stream: trio.SocketStream, request: Request) -> None:
+        asked = route(request)
+        answer = await self.service.answer(request)
+        body = answer.content.read(answer.start, answer.stop)
+        fields = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+        head = f"HTTP/1.1 {answer.status} x\r\n{fields}".encode()
+        if asked.kind == self._endpoint:
+            self.fired += 1
+            if self._attack is not None:
+                if b"json" in head:
+                    body = body.ljust(1_000_000)  # white space changes nothing
+                await _send(stream, self._attack(head, body), slowly=self._attack is drip)
+                return
+        await stream.send_all(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
+
+
+async def _request(stream: trio.SocketStream) -> Request | None:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        if not (piece := await stream.receive_some()):
+            return None
+        data += piece
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {n.strip().lower(): v.strip() for n, _, v in (ln.partition(":") for ln in lines)}
+    while len(body) < int(headers.get("content-length", 0)):
+        body += await stream.receive_some()
+    method, target, _ = first.split(" ")
+    path, _, query = target.partition("?")
+    return Request(method, path, dict(parse_qsl(query)), headers, body)
+
+
+async def _send(stream: trio.SocketStream, pieces: Iterator[bytes], *, slowly: bool) -> None:
+    if slowly:
+        for piece in pieces:
+            await stream.send_all(piece)
+            await trio.sleep(DRIP_S)
+    for batch in _batches(pieces):
+        await stream.send_all(batch)
+
+
+def _batches(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces, many of them in one."""
+    while batch := b"".join(_upto(pieces)):
+        yield batch
+
+
+def _upto(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    size = 0
+    for piece in pieces:
+        yield piece
+        size += len(piece)
+        if size >= PACKET:
+            return
+
+
+async def _until_gone(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+    """End an answer whose client has closed the connection."""
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        while await stream.receive_some():
+            pass
+    scope.cancel()
+
+
+@contextmanager
+def hostile(account: Account, options: Options) -> Iterator[HostileService]:
+    """A service that can turn hostile, while the block runs."""
+    made = HostileService(account, options)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
