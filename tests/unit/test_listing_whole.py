@@ -266,6 +266,20 @@ async def test_a_page_larger_than_asked_for_is_taken(tmp_path: Path):
             assert await shown(w) == 500
 
 
+@pytest.mark.parametrize("count", [1, 3, 150])
+async def test_a_service_that_repeats_its_first_page_is_given_up(tmp_path: Path, count: int):
+    """Whatever offset is asked for: a few searches, not one for each offset."""
+    records = day_of(count)
+    async with listing(tmp_path, SearchApi(total=TOTALS["none"]), records) as w:
+        await w.ls("2024/2024-09")
+        w.api.count()
+        w.api.misbehave = lambda search: w.api.answer(
+            Search(0, search.limit, search.sort, search.descending, search.bounds), records
+        )
+        assert await shown(w) in (count, "Malformed", "Unavailable")
+        assert w.api.count() <= 60
+
+
 @pytest.mark.parametrize("status", [400, 404, 416])
 async def test_a_page_beyond_the_end_may_be_refused(tmp_path: Path, status: int):
     """Pages are asked for side by side, so some lie beyond the end: that is no window."""
