@@ -201,6 +201,28 @@ async def test_changes_of_one_second_beyond_the_window_are_followed(tmp_path: Pa
         assert len(files(w.catalogue)) == 1503
 
 
+@pytest.mark.parametrize("silent", [True, False])
+async def test_changes_that_no_search_shows_cost_their_own_day_only(
+    tmp_path: Path, expected_log, silent: bool
+):
+    """More were created and changed in one second than are shown: newer changes still come, and
+    every day is listed again, since it is not known which ones changed."""
+    expected_log.expect("listed again")
+    api = SearchApi(window=1000)
+    if silent:
+        api.beyond = None
+        api.total = lambda found, limit: 1500 if found >= 1000 else found
+    async with listing(tmp_path, api, [make("old-one", "2024-09-01")]) as w:
+        await w.follower.poll("us-east")
+        await w.follower.poll("us-east")
+        assert await shown(w, "2024/2024-09/2024-09-01") == 1
+        api.put(*(make(uuid(n), NOON) for n in range(1500)), make("new-one", NOON + DAY_MS))
+        await w.follower.poll("us-east")
+        assert await shown(w) == "Malformed"
+        assert await shown(w, "2024/2024-09/2024-09-18") == 1
+        assert await shown(w, "2024/2024-09/2024-09-01") == 1
+
+
 # what a page says of the whole
 
 TOTALS: dict[str, Callable[[int, int], Any]] = {

@@ -21,7 +21,7 @@ MOST_PASSES = 5
 _MOST_RECORDS = 1_000_000
 """Offsets beyond this are an endless service, not a listing: 100 times a large day."""
 
-_LEAST_WINDOW = 1000
+LEAST_WINDOW = 1000
 """Services that page through a part of what was found only, page through so many at least."""
 
 _MOST_BARREN = 20
@@ -168,7 +168,7 @@ class Paging:
     @property
     def large(self) -> bool:
         """Whether so many came that the rest may lie outside of the service's search window."""
-        return self.refused or self._reached >= _LEAST_WINDOW
+        return self.refused or self._reached >= LEAST_WINDOW
 
     @property
     def last_created_ms(self) -> int | None:
