@@ -201,6 +201,28 @@ async def test_changes_of_one_second_beyond_the_window_are_followed(tmp_path: Pa
         assert len(files(w.catalogue)) == 1503
 
 
+@pytest.mark.parametrize("silent", [True, False])
+async def test_changes_that_no_search_shows_cost_their_own_day_only(
+    tmp_path: Path, expected_log, silent: bool
+):
+    """More were created and changed in one second than are shown: newer changes still come, and
+    every day is listed again, since it is not known which ones changed."""
+    expected_log.expect("listed again")
+    api = SearchApi(window=1000)
+    if silent:
+        api.beyond = None
+        api.total = lambda found, limit: 1500 if found >= 1000 else found
+    async with listing(tmp_path, api, [make("old-one", "2024-09-01")]) as w:
+        await w.follower.poll("us-east")
+        await w.follower.poll("us-east")
+        assert await shown(w, "2024/2024-09/2024-09-01") == 1
+        api.put(*(make(uuid(n), NOON) for n in range(1500)), make("new-one", NOON + DAY_MS))
+        await w.follower.poll("us-east")
+        assert await shown(w) == "Malformed"
+        assert await shown(w, "2024/2024-09/2024-09-18") == 1
+        assert await shown(w, "2024/2024-09/2024-09-01") == 1
+
+
 # what a page says of the whole
 
 TOTALS: dict[str, Callable[[int, int], Any]] = {
@@ -264,6 +286,20 @@ async def test_a_page_larger_than_asked_for_is_taken(tmp_path: Path):
         api.answer = fixed  # type: ignore[method-assign]
         async with listing(tmp_path / str(number), api, day_of(500)) as w:
             assert await shown(w) == 500
+
+
+@pytest.mark.parametrize("count", [1, 3, 150])
+async def test_a_service_that_repeats_its_first_page_is_given_up(tmp_path: Path, count: int):
+    """Whatever offset is asked for: a few searches, not one for each offset."""
+    records = day_of(count)
+    async with listing(tmp_path, SearchApi(total=TOTALS["none"]), records) as w:
+        await w.ls("2024/2024-09")
+        w.api.count()
+        w.api.misbehave = lambda search: w.api.answer(
+            Search(0, search.limit, search.sort, search.descending, search.bounds), records
+        )
+        assert await shown(w) in (count, "Malformed", "Unavailable")
+        assert w.api.count() <= 60
 
 
 @pytest.mark.parametrize("status", [400, 404, 416])

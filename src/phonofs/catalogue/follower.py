@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import trio
 
 from phonofs.catalogue.changes import FAR_EVERY_S, SWEEP_MS, Changes, newest_plausible
+from phonofs.catalogue.paging import LEAST_WINDOW
 from phonofs.catalogue.progress import after
 from phonofs.catalogue.service import Service
 from phonofs.catalogue.store import CHANGED, CREATED, LISTED, Catalogue, Change
@@ -25,7 +26,7 @@ from phonofs.errors import (
     ServiceError,
     Unavailable,
 )
-from phonofs.model import Query, Record, State
+from phonofs.model import Page, Query, Record, State
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +175,7 @@ class Follower:
             query = self._query(ask.from_ms)
             try:
                 page = await self._service.search(region, query, ask.key, ask.limit, urgent=False)
+                _check_end(page, ask.key, region)
             except OffsetRefused as refused:
                 await self._pass(region, ask.from_ms, watermark, refused)
                 changes.passed(after(ask.from_ms))
@@ -214,6 +216,7 @@ class Follower:
                 )
                 page = await self._service.search(region, query, key, self._page_size, urgent=False)
                 self._take_in(region, page.records, watermark)
+                _check_end(page, key, region)
                 if page.count == 0 or (page.last and page.count < self._page_size):
                     return
                 times = [record.created_ms for record in page.records]
@@ -226,7 +229,10 @@ class Follower:
             log.warning(
                 "all days of %s are listed again at their next opening: %s", region, refused
             )
-            self._catalogue.progress.begin_following(region, watermark)
+            # From behind that second on, so that the rest of this poll does not prove it.
+            progress = self._catalogue.progress
+            known_ms = progress.watermark(region) or watermark
+            progress.begin_following(region, max(known_ms, after(from_ms)))
 
     def _take_in(self, region: str, records: Sequence[Record], watermark: int) -> None:
         """Into the catalogue; what was there before and is only known now was not created."""
@@ -281,3 +287,11 @@ class Follower:
                 for region in self._catalogue.regions()
             }
         }
+
+
+def _check_end(page: Page, key: int, region: str) -> None:
+    """Raise OffsetRefused if changes end where a search window may, and ``total`` says more."""
+    reached = key + page.count
+    ends = page.last or not page.count
+    if ends and reached >= LEAST_WINDOW and (page.total or 0) > reached:
+        raise OffsetRefused(f"a search in {region} ends after {reached} of {page.total} records")

@@ -21,7 +21,7 @@ MOST_PASSES = 5
 _MOST_RECORDS = 1_000_000
 """Offsets beyond this are an endless service, not a listing: 100 times a large day."""
 
-_LEAST_WINDOW = 1000
+LEAST_WINDOW = 1000
 """Services that page through a part of what was found only, page through so many at least."""
 
 _MOST_BARREN = 20
@@ -168,7 +168,7 @@ class Paging:
     @property
     def large(self) -> bool:
         """Whether so many came that the rest may lie outside of the service's search window."""
-        return self.refused or self._reached >= _LEAST_WINDOW
+        return self.refused or self._reached >= LEAST_WINDOW
 
     @property
     def last_created_ms(self) -> int | None:
@@ -244,13 +244,14 @@ class Paging:
         if not page.count and page.total and page.total > key and key not in self._emptied:
             self._emptied.add(key)  # it says that there is something here: asked once more
             return
-        if page.count and self._covered.covers(key, stop):
+        further = not self._covered.covers(key, stop)
+        if page.count and not further:
             self._stalled.add(stop)
         self._covered.add(key, stop)
         self._compare_edges(key, page.ids, page.count)
         self._note_end(key, stop, page)
         self._note_size(page, limit)
-        self._note_progress(key, page.ids, page.count)
+        self._note_progress(key, page.ids, page.count, further)
         if page.count:
             self._spans[key] = stop, page.created_span_ms
 
@@ -285,11 +286,12 @@ class Paging:
             if self._edges.setdefault(offset, id) != id:
                 self.shifted = True
 
-    def _note_progress(self, key: int, ids: Sequence[str], count: int) -> None:
+    def _note_progress(self, key: int, ids: Sequence[str], count: int, further: bool) -> None:
+        """``further``: no page had all these offsets before."""
         before = len(self.seen) + self.rejected
         self.seen.update(ids)
         self.rejected += count - len(ids)
-        if count > 1 and len(self.seen) + self.rejected == before:
+        if (count > 1 or further) and len(self.seen) + self.rejected == before:
             self._fruitless += 1
         self._barren += count > 0 and not ids
         if self._barren > _MOST_BARREN:
