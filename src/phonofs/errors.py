@@ -11,6 +11,7 @@
     │   ├── CredentialsRefused   the token endpoint says no           exit 2, EACCES
     │   ├── Unavailable          unreachable, throttled, 5xx, late    exit 3, EIO
     │   │   └── Untrusted        its certificate cannot be verified   exit 3, EIO
+    │   ├── UnknownAccount       whose a new key is cannot be asked  exit 3, EIO
     │   ├── Refused              401 after a fresh token, 403         exit 2, EACCES
     │   ├── Gone                 the object is no more                ESTALE
     │   ├── Changed              other content than when it was opened ESTALE
@@ -84,6 +85,10 @@ class Unavailable(ServiceError):
 
 class Untrusted(Unavailable):
     """The certificate of the service cannot be verified; trying again does not help."""
+
+
+class UnknownAccount(ServiceError):
+    """The API key is a new one, and the service cannot be asked whose it is."""
 
 
 class Refused(ServiceError):
