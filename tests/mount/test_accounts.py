@@ -238,8 +238,11 @@ def test_show_names_what_is_set_aside_and_clear_empties_it(two):
     assert "customer-A" in done.stdout
     assert "bbbb0000" in done.stdout
     assert "aaaa" not in done.stdout
+    damaged = two.cache / "catalogue.sqlite.damaged-20260302-120000"
+    damaged.write_text("names and numbers")
     assert phonofs(two, "cache", "clear").returncode == 0
     assert held(two) == 0
+    assert not damaged.exists()
     assert not any(b"aaaa0000" in p.read_bytes() for p in two.cache.rglob("*") if p.is_file())
     assert "set aside" not in phonofs(two, "cache", "show").stdout
 
