@@ -20,7 +20,7 @@ from phonofs.credentials import Credentials
 from phonofs.css.auth import Keeper
 from phonofs.css.client import Client
 from phonofs.css.transport import Transport
-from phonofs.errors import PhonofsError, Unavailable, WrongAccount
+from phonofs.errors import PhonofsError, Unavailable, UnknownAccount, WrongAccount
 from phonofs.model import Query, State
 from phonofs.units import format_size
 
@@ -106,20 +106,25 @@ async def choose(
 
 
 def _matching(accounts: Accounts, settings: Settings, customers: frozenset[str]) -> Account | None:
-    """The account that has these customers, of those that lie here; in a thread."""
-    if not customers:
-        return None
+    """The account that has these customers, of those that lie here; in a thread.
+
+    One that never had an object, as after a mount with a mistyped key, is removed on the way.
+    """
     url = settings.api_url.rstrip("/")
+    found = None
     for account in accounts.all():
-        path = accounts.home(account) / CATALOGUE
-        if account.api_url in ("", url) and path.exists():
-            catalogue = Catalogue.open(path, settings)
-            try:
-                if catalogue.customers == customers:
-                    return account
-            finally:
-                catalogue.close()
-    return None
+        if not (accounts.home(account) / CATALOGUE).exists():
+            continue
+        catalogue = Catalogue.open(accounts.home(account) / CATALOGUE, settings)
+        try:
+            known, empty = catalogue.customers, catalogue.is_empty()
+        finally:
+            catalogue.close()
+        if empty and not accounts.has_content(account):
+            accounts.remove(account)
+        elif found is None and customers and known == customers and account.api_url in ("", url):
+            found = account
+    return found
 
 
 def _said(accounts: Accounts, account: Account) -> str:
@@ -170,7 +175,7 @@ class Admission:
                 customers = await self._learn(credentials)
             except Unavailable as error:
                 self._refuse(
-                    Unavailable(
+                    UnknownAccount(
                         "the API key is a new one, and the service cannot be asked whose account "
                         f"it belongs to: {error}"
                     )
@@ -190,9 +195,10 @@ class Admission:
 
     def _refuse(self, refusal: PhonofsError | None) -> None:
         before, self.refusal = self.refusal, refusal
-        if refusal is not None and type(before) is not type(refusal):
+        if type(before) is type(refusal):
+            return
+        if refusal is not None:
             log.warning("nothing is served: %s", refusal)
-        elif refusal is None and before is not None:
+        else:
             log.warning("the API key is one of the mounted account again: it is served")
-        if (before is None) != (refusal is None):
-            self.on_refusal(refusal)
+        self.on_refusal(refusal)

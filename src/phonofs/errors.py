@@ -12,6 +12,7 @@
     │   │   └── CredentialsUnreadable  there is no key or secret to ask with  exit 1, EACCES
     │   ├── Unavailable          unreachable, throttled, 5xx, late    exit 3, EIO
     │   │   └── Untrusted        its certificate cannot be verified   exit 3, EIO
+    │   ├── UnknownAccount       whose a new key is cannot be asked  exit 3, EIO
     │   ├── Refused              401 after a fresh token, 403         exit 2, EACCES
     │   ├── Gone                 the object is no more                ESTALE
     │   ├── Changed              other content than when it was opened ESTALE
@@ -96,6 +97,10 @@ class Unavailable(ServiceError):
 
 class Untrusted(Unavailable):
     """The certificate of the service cannot be verified; trying again does not help."""
+
+
+class UnknownAccount(ServiceError):
+    """The API key is a new one, and the service cannot be asked whose it is."""
 
 
 class Refused(ServiceError):

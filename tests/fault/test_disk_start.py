@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from tests.fault.test_disk import tmpfs
 from tests.mount.conftest import content_of, files, flat
-from tests.mounting import Mount, standing
+from tests.mounting import Mount, standing, until
 
 pytestmark = pytest.mark.fuse
 
@@ -60,8 +61,15 @@ def tree(mount: Mount) -> dict[str, bytes]:
     return {str(path.relative_to(mount.point)): path.read_bytes() for path in files(mount.point)}
 
 
-@pytest.mark.parametrize("size", ["10G", "0"])
-@pytest.mark.parametrize("harm", [fill, read_only])
+@pytest.mark.parametrize(
+    ("harm", "size"),
+    [
+        (fill, "10G"),
+        (read_only, "0"),
+        pytest.param(fill, "0", marks=pytest.mark.slow),
+        pytest.param(read_only, "10G", marks=pytest.mark.slow),
+    ],
+)
 def test_what_is_known_is_shown(apart, harm, size):
     """With an intact catalogue: the same tree and bytes, with a service and without."""
     apart.environment["PHONOFS_CACHE_SIZE"] = size
@@ -79,6 +87,21 @@ def test_what_is_known_is_shown(apart, harm, size):
     apart.stand_in.stop()
     said = start(apart)
     assert "offline" in said
+    assert [str(path.relative_to(apart.point)) for path in files(apart.point)] == [*known]
+    assert phonofs(apart, "umount", str(apart.point)).returncode == 0
+
+
+def test_what_a_killed_mount_knew_is_shown(apart):
+    """Its catalogue is partly in the log of SQLite, which a read-only disk cannot bring in."""
+    start(apart)
+    known = tree(apart)
+    os.kill(json.loads(os.getxattr(apart.point, "user.phonofs.status"))["pid"], signal.SIGKILL)
+    subprocess.run(["umount", "-l", apart.point], check=True)
+    assert (apart.cache / "catalogue.sqlite-wal").stat().st_size
+    again = ["mount", "-o", "remount,ro", apart.cache]  # once nobody has a file in it open
+    until(lambda: subprocess.run(again, capture_output=True, check=False).returncode == 0)
+    apart.stand_in.stop()
+    assert "offline" in start(apart)
     assert [str(path.relative_to(apart.point)) for path in files(apart.point)] == [*known]
     assert phonofs(apart, "umount", str(apart.point)).returncode == 0
 

@@ -238,8 +238,11 @@ def test_show_names_what_is_set_aside_and_clear_empties_it(two):
     assert "customer-A" in done.stdout
     assert "bbbb0000" in done.stdout
     assert "aaaa" not in done.stdout
+    damaged = two.cache / "catalogue.sqlite.damaged-20260302-120000"
+    damaged.write_text("names and numbers")
     assert phonofs(two, "cache", "clear").returncode == 0
     assert held(two) == 0
+    assert not damaged.exists()
     assert not any(b"aaaa0000" in p.read_bytes() for p in two.cache.rglob("*") if p.is_file())
     assert "set aside" not in phonofs(two, "cache", "show").stdout
 
@@ -304,12 +307,35 @@ def test_another_customers_key_after_a_hangup_gets_nothing(logged_in):
     assert logged_in.stop() == 0
 
 
-def _refused(act) -> bool:
+def _refused(act, number: int = errno.EACCES) -> bool:
     try:
         act()
     except OSError as error:
-        return error.errno == errno.EACCES
+        return error.errno == number
     return False
+
+
+def test_a_new_key_that_cannot_be_asked_about_gets_nothing(logged_in):
+    """While the service is away nobody knows whose it is; then it is told from the answer."""
+    shown(logged_in)
+    logged_in.stand_in.stop()
+    login(logged_in, OTHER_KEY)
+    logged_in.process.send_signal(signal.SIGHUP)
+    until(lambda: _refused(lambda: os.listdir(logged_in.point), errno.EIO))
+    logged_in.stand_in.start()
+    logged_in.process.send_signal(signal.SIGHUP)
+    until(lambda: _refused(lambda: os.listdir(logged_in.point)))
+    assert logged_in.stop() == 0
+
+
+def test_a_mistyped_key_leaves_nothing_to_set_aside(two):
+    """It is refused, exit 2; the right one then begins as if it had never been."""
+    two.environment["PHONOFS_KEY"] = "mistyped"
+    assert phonofs(two, "mount", str(two.point)).returncode == 2
+    assert start(two) == ""
+    assert set(shown(two)) == ids(A)
+    stop(two)
+    assert not (two.cache / "accounts").exists()
 
 
 def test_a_rotated_key_after_a_hangup_goes_on(logged_in):

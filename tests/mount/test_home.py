@@ -46,7 +46,7 @@ def test_status_is_one_fact_for_people_and_programs(tmp_path):
         assert len(files(mount.point)) == 1
         told = json.loads(phonofs(mount, "status", "--json", mount.point).stdout)
         assert told.keys() == status(mount).keys()
-        assert told["condition"] == "mounted, 1 objects known"
+        assert told["condition"] == "mounted, 1 object known"
         manual = (Path(__file__).parents[2] / "man/phonofs.1").read_text()
         for name in (*told, "followed", "slots", "token", "ways"):
             assert name in manual, name

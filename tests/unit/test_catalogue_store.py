@@ -939,3 +939,17 @@ async def test_what_is_written_is_brought_in_by_a_thread(tmp_path: Path):
     catalogue.close()
     catalogue = opened(tmp_path)
     assert len(files(catalogue)) == 301
+
+
+def test_of_damaged_files_one_is_kept(tmp_path: Path, expected_log):
+    """They hold names and numbers of people: the newest is enough to look into."""
+    expected_log.expect("is damaged")
+    for number in range(3):
+        catalogue = opened(tmp_path)
+        catalogue.apply([make(uuid(n), NOON) for n in range(100)])
+        catalogue.close()
+        damaged("header", tmp_path / "catalogue.sqlite")
+        for kept in tmp_path.glob("*.damaged-*"):
+            kept.rename(f"{kept}{number}")  # as if it were of another second
+    opened(tmp_path).close()
+    assert len(list(tmp_path.glob("*.damaged-*"))) == 1

@@ -230,6 +230,10 @@ class Accounts:
             account.bytes = _size(self._parts(account))
         return account.bytes
 
+    def has_content(self, account: Account) -> bool:
+        """Whether it left the content of any object."""
+        return any(True for _ in (self.home(account) / CONTENT).glob("??/*"))
+
     def mark(self, account: Account) -> int:
         """The mark of the cipher its content was written with, 0 for none; -1 without content."""
         return mark_of(self.home(account) / CONTENT)

@@ -282,6 +282,10 @@ class Catalogue:
             return []
         return self._rows.after(row, n, by_inode=by_inode)
 
+    def is_empty(self) -> bool:
+        """Whether it never had an object, shown or not."""
+        return self._database.row("SELECT 1 FROM object LIMIT 1") is None
+
     def totals(self) -> tuple[int, int]:
         """How many objects are known and their bytes, from memory."""
         return self._totals

@@ -29,6 +29,7 @@ TABLE: dict[type[errors.PhonofsError], Verdict] = {
     errors.Refused: Verdict(errno.EACCES, logging.WARNING),
     errors.CatalogueError: Verdict(errno.EIO, logging.ERROR),
     errors.WrongAccount: Verdict(errno.EACCES, logging.DEBUG),  # said once, where it is found out
+    errors.UnknownAccount: Verdict(errno.EIO, logging.DEBUG),
     errors.Gone: Verdict(errno.ESTALE, logging.WARNING),
     errors.Changed: Verdict(errno.ESTALE, logging.WARNING),
     errors.Unavailable: Verdict(errno.EIO, logging.WARNING),
