@@ -11,6 +11,7 @@ import trio
 
 import phonofs
 from phonofs.config import OPTIONS
+from phonofs.config.options import BY_NAME
 from phonofs.css.tls import trusting
 from phonofs.css.transport import Ask, Transport
 from phonofs.errors import Unavailable, Untrusted
@@ -118,9 +119,13 @@ def test_the_one_context_verifies_everything():
 
 
 def test_there_is_no_way_to_switch_it_off():
-    """No option (``verify`` is of checksums), and nothing in the source that could."""
-    names = {each.name for each in OPTIONS} - {"verify"}
-    assert not [name for name in names if re.search("tls|ssl|verif|insecure", name)]
+    """No option, and nothing in the source that could.
+
+    ``verify`` is about the checksums of contents, and about nothing else.
+    """
+    named = [each.name for each in OPTIONS if re.search("tls|ssl|verif|insecure", each.name)]
+    assert named == ["verify"]
+    assert BY_NAME["verify"].choices == ("checksum", "length")
     for path in Path(phonofs.__file__).parent.rglob("*.py"):
         text = path.read_text()
         assert not re.search(r"CERT_NONE|verify\s*=\s*False|_create_unverified", text), path

@@ -6,6 +6,7 @@ nothing to do.
 """
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from phonofs.fuse.guard import Ledger, guarded, refused
 from phonofs.fuse.late import Late
 from phonofs.reader.handle import Handle
 from phonofs.vfs import FolderHandle, Vfs
+
+log = logging.getLogger(__name__)
 
 KEPT_S = 3600.0
 """How long the kernel may keep names and attributes; it is told when they change."""
@@ -243,6 +246,8 @@ class Operations(pyfuse3.Operations):
         if not data or self._shrunk.get(file.ino) != end:
             if data:
                 self._shrunk[file.ino] = end
+            else:
+                log.info("inode %d ends before %d, where it was read just now", file.ino, off)
             raise FUSEError(errno.EIO)
         return data
 
@@ -251,6 +256,7 @@ class Operations(pyfuse3.Operations):
         with trio.move_on_after(TELLING_S) as scope:
             await self._kernel.told(ino)
         if scope.cancelled_caught:
+            log.warning("the kernel could not be told the size of inode %d in time", ino)
             raise FUSEError(errno.EIO)
 
     async def _wait_for(self, fh: int, file: OpenFile, off: int, size: int) -> bytes:

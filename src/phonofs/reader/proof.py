@@ -263,7 +263,7 @@ class Proof:
             stream.fail(Corrupt(f"object {stream.record.id} has the wrong checksum or length"))
             return
         level = logging.INFO if stream.yard.limits.verify == "length" else logging.WARNING
-        log.log(level, "object %s has the wrong content, is fetched again", stream.record.id)
+        log.log(level, "object %s has the wrong content and is fetched again", stream.record.id)
         self._doubted = sums or [None] * (stream.size // BLOCK + 1)
         self._given = {handle: handle.seen for handle in stream.handles}
         for handle in stream.handles:
