@@ -96,8 +96,8 @@ PLACES = {
     "wire": [
         (connection.Connection, "__init__"), (connection.Connection, "receive"),
         (connection.Connection, "receive_now"), (connection.Connection, "send"),
-        (wire.WireBody, "__init__"), (wire.WireBody, "_receive_decoded"),
-        (wire, "plain_head"), (wire, "_plain"),
+        (wire.WireBody, "__init__"), (wire.WireBody, "_took"), (wire, "plain_head"),
+        (wire, "_plain"),
     ],
 }  # fmt: skip
 """Where memory is asked for, by the kind of thing that is put into it."""

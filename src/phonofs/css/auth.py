@@ -38,6 +38,9 @@ LONGEST_PAUSE_S = 15.0
 SHORT_LIFE_S = 60.0
 """A token that lives no longer is renewed ahead only if somebody asked for it."""
 
+SHORT_REJECTION_PAUSE_S = 2.0
+"""Pauses up to this are waited for: tokens may be revoked twice in a moment."""
+
 LONGEST_REJECTION_PAUSE_S = 300.0
 """A fresh token may be refused for minutes while a new key is being replicated, or for ever: then
 the pause before the next one doubles up to this, and the one there is goes on being tried."""
@@ -141,7 +144,7 @@ class Keeper:
         if now - self._rejected_at > LONGEST_REJECTION_PAUSE_S:
             self._rejection_pause_s = 0.0
         self._rejected_at = now
-        if now - self._granted_at < self._rejection_pause_s:
+        if now - self._granted_at < self._rejection_pause_s > SHORT_REJECTION_PAUSE_S:
             return
         longer_s = max(LEAST_INTERVAL_S, 2 * self._rejection_pause_s)
         self._rejection_pause_s = min(longer_s, LONGEST_REJECTION_PAUSE_S)
