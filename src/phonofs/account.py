@@ -38,10 +38,15 @@ Learn = Callable[[Credentials], Awaitable[frozenset[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The account of a mount, and a sentence for the person who waits, '' for none."""
+    """The account of a mount.
+
+    note    a sentence for the person who waits, '' for none
+    hashed  the hash of the key that it was chosen by
+    """
 
     account: Account
     note: str
+    hashed: str
 
 
 async def customers_of(
@@ -49,7 +54,7 @@ async def customers_of(
 ) -> frozenset[str]:
     """The ``customerId`` of a record in each region that a key can see; empty without records.
 
-    Raises ServiceError, UsageError.
+    Raises ServiceError; Unavailable after ``PATIENCE_S``.
     """
 
     async def known() -> Credentials:
@@ -58,16 +63,18 @@ async def customers_of(
     keeper = Keeper(transport, settings.api_url, known)
     deadline_s = min(PATIENCE_S, settings.read_deadline)
     client = Client(transport, keeper, settings.api_url, read_deadline_s=deadline_s)
-    failed: PhonofsError | None = None
+    failed: PhonofsError | None = Unavailable(f"no answer within {PATIENCE_S:g} s")
     seen: set[str] = set()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keeper.run)
-        try:
-            await keeper.token()
-            for region in settings.regions or await client.regions():
-                seen |= await _customers_in(client, region)
-        except PhonofsError as error:  # not out of the nursery, which would make a group of it
-            failed = error
+        with trio.move_on_after(PATIENCE_S):
+            try:
+                await keeper.token()
+                for region in settings.regions or await client.regions():
+                    seen |= await _customers_in(client, region)
+                failed = None
+            except PhonofsError as error:  # not out of the nursery, which would make a group of it
+                failed = error
         nursery.cancel_scope.cancel()
     if failed is not None:
         raise failed
@@ -85,14 +92,19 @@ async def _customers_in(client: Client, region: str) -> set[str]:
 async def choose(
     accounts: Accounts, settings: Settings, credentials: Credentials, learn: Learn
 ) -> Chosen:
-    """The account that belongs to a key. Raises what ``learn`` does, where that has to be asked.
+    """The account that belongs to a key. Raises what ``learn`` does if the service is asked.
 
-    A key that was seen before is known. Any other one is asked about, unless the folder holds
-    nothing: with the one customer of an account that lies here it is a new key of that account;
-    with several customers, or none, nobody can tell, and it gets an account of its own.
+    A key that was seen before is known, unless its account has several keys and, by now, several
+    customers: then nobody can tell which of the keys may see all of them. For a key that is not
+    known the service is asked, unless the folder is empty. If the key shows the customers of an
+    account that lies in the folder, it is a new key of that account. Otherwise, or if the key has
+    no records, it gets an account of its own.
     """
     hashed = key_hash(settings.api_url, credentials.key)
     account = accounts.of_key(hashed)
+    if account is not None and len(accounts.keys_of(account)) > 1:
+        seen = await trio.to_thread.run_sync(_customers, accounts, settings, account)
+        account = account if len(seen) <= 1 else None
     if account is None and accounts.all():
         customers = await learn(credentials)
         account = await trio.to_thread.run_sync(_matching, accounts, settings, customers)
@@ -102,7 +114,7 @@ async def choose(
         account = accounts.add(hashed, settings.api_url)
     changed = accounts.begin(account, settings.api_url)
     note = await trio.to_thread.run_sync(_said, accounts, account) if changed else ""
-    return Chosen(account, note)
+    return Chosen(account, note, hashed)
 
 
 def _matching(accounts: Accounts, settings: Settings, customers: frozenset[str]) -> Account | None:
@@ -113,18 +125,32 @@ def _matching(accounts: Accounts, settings: Settings, customers: frozenset[str])
     url = settings.api_url.rstrip("/")
     found = None
     for account in accounts.all():
-        if not (accounts.home(account) / CATALOGUE).exists():
+        path = accounts.home(account) / CATALOGUE
+        if not path.exists():
             continue
-        catalogue = Catalogue.open(accounts.home(account) / CATALOGUE, settings)
+        catalogue = Catalogue.open(path, settings)
         try:
-            known, empty = catalogue.customers, catalogue.is_empty()
+            seen, empty = catalogue.customers, catalogue.is_empty()
+            empty = empty and not catalogue.only_in_memory  # where the disk may hold more
         finally:
             catalogue.close()
         if empty and not accounts.has_content(account):
             accounts.remove(account)
-        elif found is None and customers and known == customers and account.api_url in ("", url):
+        elif found is None and customers and seen == customers and account.api_url in ("", url):
             found = account
     return found
+
+
+def _customers(accounts: Accounts, settings: Settings, account: Account) -> frozenset[str]:
+    """The customers whose objects the catalogue of an account holds; in a thread."""
+    path = accounts.home(account) / CATALOGUE
+    if not path.exists():
+        return frozenset()
+    catalogue = Catalogue.open(path, settings)
+    try:
+        return catalogue.customers
+    finally:
+        catalogue.close()
 
 
 def _said(accounts: Accounts, account: Account) -> str:
@@ -141,15 +167,16 @@ def _said(accounts: Accounts, account: Account) -> str:
 class Admission:
     """Sees to it that only keys of one account are used while a mount runs.
 
-    Owns why the present key is refused (``refusal``), None while it is not. A mount that was
-    refused is not ended: an empty mount point would look like a deletion to whoever mirrors it.
-    It answers nothing instead, until it gets a key of its account again.
+    Owns which key was let in last, which one was found to be another account's, and why the
+    present key is refused (``refusal``), None while it is not. A mount that was refused is not
+    ended: an empty mount point would look like a deletion to whoever mirrors it. It answers
+    nothing instead, until it gets a key of its account again.
     """
 
     def __init__(
         self,
         accounts: Accounts,
-        account: Account,
+        chosen: Chosen,
         api_url: str,
         learn: Learn,
         customers: Callable[[], frozenset[str]],
@@ -157,7 +184,9 @@ class Admission:
     ) -> None:
         """``customers`` are those of the account; ``on_refusal`` is told when that changes."""
         self._accounts = accounts
-        self._account = account
+        self._account = chosen.account
+        self._hashed = chosen.hashed
+        self._another = ""
         self._api_url = api_url
         self._learn = learn
         self._customers = customers
@@ -165,33 +194,48 @@ class Admission:
         self.refusal: PhonofsError | None = None
 
     async def admit(self, credentials: Credentials) -> None:
-        """Let a key be used. Raises WrongAccount where it is another account's, or ServiceError
-        where that cannot be told; then it must not be used, and nothing is served.
+        """Let a key be used. Raises WrongAccount if it is another account's, and ServiceError if
+        that cannot be told: then it must not be used, and nothing is served.
         """
         hashed = key_hash(self._api_url, credentials.key)
-        known = self._accounts.of_key(hashed)
-        if known is None:
-            try:
-                customers = await self._learn(credentials)
-            except Unavailable as error:
-                self._refuse(
-                    UnknownAccount(
-                        "the API key is a new one, and the service cannot be asked whose account "
-                        f"it belongs to: {error}"
-                    )
-                )
-                raise
-            if customers and customers == self._customers():
-                self._accounts.admit(hashed, self._account)
-                known = self._account
-        if known is None or known.id != self._account.id:
+        if not (self._is_known(hashed) or await self._is_learned(hashed, credentials)):
             refusal = WrongAccount(
                 "the API key belongs to another account than the one that is mounted; unmount "
                 "and mount again to see it, or log in with the former key"
             )
             self._refuse(refusal)
             raise refusal
+        self._hashed = hashed
         self._refuse(None)
+
+    def _is_known(self, hashed: str) -> bool:
+        """Whether the key was seen to belong to the account; see :func:`choose`."""
+        known = self._accounts.of_key(hashed)
+        if known is None or known.id != self._account.id:
+            return False
+        return hashed == self._hashed or len(self._customers()) <= 1
+
+    async def _is_learned(self, hashed: str, credentials: Credentials) -> bool:
+        """Whether the service says that the key belongs to the account. Raises ServiceError."""
+        known = self._accounts.of_key(hashed)
+        if hashed == self._another or (known is not None and known.id != self._account.id):
+            return False
+        try:
+            customers = await self._learn(credentials)
+        except PhonofsError as error:
+            self._refuse(
+                UnknownAccount(
+                    "the API key is a new one, and it cannot be found out whose account it "
+                    f"belongs to: {error}"
+                )
+            )
+            raise
+        if customers and customers == self._customers():
+            self._accounts.admit(hashed, self._account)
+            return True
+        if customers:  # else it may have records later
+            self._another = hashed
+        return False
 
     def _refuse(self, refusal: PhonofsError | None) -> None:
         before, self.refusal = self.refusal, refusal

@@ -12,7 +12,7 @@
     │   │   └── CredentialsUnreadable  there is no key or secret to ask with  exit 1, EACCES
     │   ├── Unavailable          unreachable, throttled, 5xx, late    exit 3, EIO
     │   │   └── Untrusted        its certificate cannot be verified   exit 3, EIO
-    │   ├── UnknownAccount       whose a new key is cannot be asked  exit 3, EIO
+    │   ├── UnknownAccount       nobody can tell whose a new key is   exit 3, EIO
     │   ├── Refused              401 after a fresh token, 403         exit 2, EACCES
     │   ├── Gone                 the object is no more                ESTALE
     │   ├── Changed              other content than when it was opened ESTALE
@@ -100,7 +100,7 @@ class Untrusted(Unavailable):
 
 
 class UnknownAccount(ServiceError):
-    """The API key is a new one, and the service cannot be asked whose it is."""
+    """The API key is a new one, and the service does not say whose it is."""
 
 
 class Refused(ServiceError):

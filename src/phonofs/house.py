@@ -293,7 +293,12 @@ class House:
     def _refused(self, refusal: PhonofsError | None) -> None:
         """The key in use is not, or is again, one of the account that is mounted."""
         self.vfs.refuse(refusal)
-        self._kernel_forgets([(ROOT, entry.name) for entry in self._catalogue.children(ROOT)])
+        try:
+            names = [entry.name for entry in self._catalogue.children(ROOT)]
+        except CatalogueError as error:  # the disk fails; what is open is forgotten all the same
+            log.warning("the kernel is not told of the names at the root: %s", error)
+            names = []
+        self._kernel_forgets([(ROOT, name) for name in names])
 
     # what changes
 
@@ -504,7 +509,7 @@ async def build(settings: Settings, mountpoint: str) -> AsyncIterator[House]:
         catalogue = await trio.to_thread.run_sync(Catalogue.open, home / CATALOGUE, settings)
         stack.callback(catalogue.close)
         admission = Admission(
-            accounts, account, settings.api_url, learn, lambda: catalogue.customers
+            accounts, chosen, settings.api_url, learn, lambda: catalogue.customers
         )
         house = House(
             settings,

@@ -116,6 +116,7 @@ class Vfs:
         entry = self._catalogue.lookup(parent, name)
         if entry is None and not name.startswith(".") and self._lister.needs(parent):
             await self._lister.find(parent, name)
+            self.check()
             entry = self._catalogue.lookup(parent, name)
         if entry is None:
             raise NoSuchName(f"{name!r} is not in this folder")

@@ -9,8 +9,10 @@ import subprocess
 import sys
 
 import pytest
+import trio
 
 from phonofs.demo.account import flat_item
+from phonofs.demo.answers import refusal
 from tests.customers import DEMO_KEY, OTHER_KEY, ROTATED_KEY, customers, objects_of
 from tests.mount.conftest import NOON_MS, files
 from tests.mounting import Mount, until
@@ -364,4 +366,89 @@ def test_an_old_folder_is_taken_over(two, tmp_path):
     two.environment["PHONOFS_CACHE_DIR"] = str(tmp_path / "moved")
     start(two)
     assert shown(two) == of_a
+    stop(two)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    ["away", "refused", "no right to search", pytest.param("stalled", marks=pytest.mark.slow)],
+)
+def test_a_key_that_nobody_can_tell_about_after_a_hangup_gets_nothing(logged_in, trouble):
+    """Whose it is cannot be learned: what is known of another is not shown; A's key has it back."""
+    of_a = shown(logged_in)
+    service = logged_in.stand_in.service
+    if trouble == "away":
+        logged_in.stand_in.stop()
+    elif trouble == "stalled":
+        service.by_key[OTHER_KEY].answer = _for_ever
+    elif trouble == "refused":
+        del service.by_key[OTHER_KEY]
+    else:
+        service.by_key[OTHER_KEY].answer = _only_tokens(service.by_key[OTHER_KEY].answer)
+    login(logged_in, OTHER_KEY)
+    logged_in.process.send_signal(signal.SIGHUP)
+    until(lambda: _fails(lambda: os.listdir(logged_in.point)), 45)
+    assert "new one" in status(logged_in)["condition"]
+    assert "Traceback" not in logged_in.log_text()
+    login(logged_in, DEMO_KEY)
+    logged_in.process.send_signal(signal.SIGHUP)
+    until(lambda: not _fails(lambda: os.listdir(logged_in.point)), 30)
+    assert shown(logged_in) == of_a
+    assert logged_in.stop() == 0
+
+
+async def _for_ever(request):
+    await trio.sleep(300)
+
+
+def _only_tokens(answer):
+    async def only(request):
+        if "token" in request.path:
+            return await answer(request)
+        return refusal(403, "no")
+
+    return only
+
+
+def _fails(act) -> bool:
+    try:
+        act()
+    except OSError:
+        return True
+    return False
+
+
+def test_the_log_says_of_another_accounts_key_what_is_wrong(logged_in):
+    """And its account is not asked again and again."""
+    shown(logged_in)
+    service = logged_in.stand_in.service
+    login(logged_in, OTHER_KEY)
+    for tries in (1, 2):
+        logged_in.process.send_signal(signal.SIGHUP)
+        until(lambda n=tries: status(logged_in)["service"]["token"]["failures"] >= n)
+    assert _refused(lambda: os.listdir(logged_in.point))
+    assert "Traceback" not in logged_in.log_text()
+    assert service.by_key[OTHER_KEY].counters.requests["token"] == 1
+    assert "another account" in status(logged_in)["service"]["token"]["error"]
+    assert logged_in.stop() == 0
+
+
+def test_a_key_of_one_customer_does_not_see_what_a_key_of_several_brought(two):
+    """Two keys were taken for those of one customer; then one of them brought another one's."""
+    service = two.stand_in.service
+    service.by_key[OTHER_KEY].account = objects_of(*A)
+    start(two)
+    shown(two)
+    stop(two)
+    assert start(two, OTHER_KEY) == ""
+    service.by_key[OTHER_KEY].account.put(
+        flat_item("cccc0000", 400, NOON_MS + 5_000_000, extra={"customerId": "C"})
+    )
+    shown(two)
+    stop(two)
+    start(two, OTHER_KEY)
+    until(lambda: "cccc0000" in shown(two))
+    stop(two)
+    start(two)
+    assert set(shown(two)) == ids(A)
     stop(two)

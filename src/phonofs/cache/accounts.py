@@ -142,6 +142,10 @@ class Accounts:
         """Account's id by the hash of each key that was seen."""
         return self._keys
 
+    def keys_of(self, account: Account) -> list[str]:
+        """The hashes of the keys that were seen to belong to an account."""
+        return [key for key, id in self._keys.items() if id == account.id]
+
     def home(self, account: Account) -> Path:
         """The folder that holds its catalogue and content."""
         return self.path if account.top else self.path / OTHERS / account.id
@@ -149,7 +153,8 @@ class Accounts:
     def add(self, hashed: str, api_url: str) -> Account:
         """A new account, which this key is the first of."""
         top = not any(one.top for one in self._accounts.values())
-        made = Account(hashed, top, api_url.rstrip("/"))
+        taken = hashed in self._accounts  # by what this key brought along with other keys
+        made = Account(os.urandom(16).hex() if taken else hashed, top, api_url.rstrip("/"))
         self._accounts[made.id] = made
         self.admit(hashed, made)
         for old in self.all()[MOST_ACCOUNTS:]:

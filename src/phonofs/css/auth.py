@@ -21,6 +21,7 @@ from phonofs.errors import (
     ServiceError,
     Unavailable,
     UsageError,
+    WrongAccount,
 )
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,9 @@ class Keeper:
         api_url: str,
         credentials: Callable[[], Awaitable[Credentials]],
     ) -> None:
-        """``credentials`` is asked before every try; it may raise UsageError and may wait."""
+        """``credentials`` is asked before every try; it may wait, and raise UsageError,
+        WrongAccount and ServiceError.
+        """
         self._transport = transport
         self._url = api_url.rstrip("/") + oauth.TOKEN_PATH
         self._credentials = credentials
@@ -213,6 +216,8 @@ class Keeper:
                 return await self._credentials()
         except UsageError as error:
             raise CredentialsUnreadable(str(error)) from error
+        except WrongAccount as error:
+            raise CredentialsRefused(str(error)) from error
         raise CredentialsUnreadable(
             "the key and the secret could not be read: is the keyring locked?"
         )
