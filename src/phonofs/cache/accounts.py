@@ -159,7 +159,7 @@ class Accounts:
         self.admit(hashed, made)
         for old in self.all()[MOST_ACCOUNTS:]:
             if old is not made:
-                self.remove(old)
+                self._remove_or_say(old)
         return made
 
     def admit(self, hashed: str, account: Account) -> None:
@@ -185,7 +185,8 @@ class Accounts:
         """
         account.customers = sorted(customers)
         if content_bytes is not None:
-            account.bytes = content_bytes + _size(self._parts(account)[1:])
+            with contextlib.suppress(OSError):  # then the next mount counts
+                account.bytes = content_bytes + _size(self._parts(account)[1:])
         self._write()
 
     def set_aside(self, account: Account | None) -> "SetAside":
@@ -196,10 +197,19 @@ class Accounts:
     # removing
 
     def remove(self, account: Account) -> None:
-        """Remove what an account left, and forget its keys."""
+        """Remove what an account left, and forget its keys.
+
+        Raises OSError if something cannot be removed; then the account is not forgotten.
+        """
         for _ in self.pieces(account):
             pass
         self.forget(account)
+
+    def _remove_or_say(self, account: Account) -> None:
+        try:
+            self.remove(account)
+        except OSError as error:
+            log.warning("%s cannot be emptied: %s", self.home(account), error.strerror)
 
     def forget(self, account: Account) -> None:
         """Forget an account of which nothing is left."""
@@ -208,7 +218,10 @@ class Accounts:
         self._write()
 
     def pieces(self, account: Account) -> Iterator[int]:
-        """Remove an account file by file, its content first; the bytes of each."""
+        """Remove an account file by file, its content first; the bytes of each.
+
+        Raises OSError for the first file that cannot be removed.
+        """
         for part in self._parts(account):
             yield from _removed(part)
         if not account.top:
@@ -217,23 +230,24 @@ class Accounts:
                 (self.path / OTHERS).rmdir()
 
     def remove_damaged(self) -> None:
-        """Remove the catalogues that were set aside because they were damaged."""
+        """Remove the catalogues that were set aside because they were damaged. Raises OSError."""
         for account in self.all():
             for part in self._parts(account):
                 if part.name.startswith(f"{CATALOGUE}.damaged-"):
                     part.unlink(missing_ok=True)
 
     def drop_content(self, account: Account) -> None:
-        """Remove the content that an account left; its catalogue stays."""
+        """Remove the content that an account left; its catalogue stays. Raises OSError."""
+        account.bytes = -1
         for _ in _removed(self.home(account) / CONTENT):
             pass
-        account.bytes = -1
 
     def size(self, account: Account) -> int:
-        """The bytes that it takes on disk."""
+        """The bytes that it takes on disk; 0 if the disk does not say."""
         if account.bytes < 0:
-            account.bytes = _size(self._parts(account))
-        return account.bytes
+            with contextlib.suppress(OSError):
+                account.bytes = _size(self._parts(account))
+        return max(0, account.bytes)
 
     def has_content(self, account: Account) -> bool:
         """Whether it left the content of any object."""
@@ -244,9 +258,12 @@ class Accounts:
         return mark_of(self.home(account) / CONTENT)
 
     def _parts(self, account: Account) -> list[Path]:
-        """What lies on disk of an account: the content, then the catalogue and its other files."""
+        """What lies on disk of an account: the content, then the catalogue and its other files.
+
+        Raises OSError if the disk does not say.
+        """
         home = self.home(account)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError):
             names = sorted(name for name in os.listdir(home) if name.startswith(CATALOGUE))
             return [home / CONTENT, *(home / name for name in names)]
         return []
@@ -255,9 +272,10 @@ class Accounts:
 
     def _find(self) -> None:
         """Know what lies here, whatever the note says."""
-        here = os.path.lexists(self.path / CATALOGUE) or os.path.lexists(self.path / CONTENT)
-        if here and not any(one.top for one in self._accounts.values()):
-            self._accounts[_TOP] = Account(_TOP, top=True)
+        if not any(one.top for one in self._accounts.values()):
+            with contextlib.suppress(OSError):
+                if any(n == CONTENT or n.startswith(CATALOGUE) for n in os.listdir(self.path)):
+                    self._accounts[_TOP] = Account(_TOP, top=True)
         with contextlib.suppress(OSError):
             for name in os.listdir(self.path / OTHERS):
                 if _ID.fullmatch(name) and name not in self._accounts:
@@ -275,7 +293,9 @@ class Accounts:
         try:
             file = os.open(new, flags, 0o600, dir_fd=self._folder)
             try:
-                os.write(file, msgspec.json.encode(note))
+                text = msgspec.json.encode(note)
+                while text:  # a disk that is nearly full takes a part, and only then says so
+                    text = text[os.write(file, text) :]
                 os.fsync(file)
             finally:
                 os.close(file)
@@ -293,7 +313,8 @@ class _Left:
 
 
 class SetAside:
-    """What other accounts left in the folder. Owns how many bytes are still charged for each.
+    """What other accounts left in the folder. Owns how many bytes are still charged for each, and
+    whose files cannot be removed (``_stuck``): those stay charged, and are not tried again.
 
     Invariant: ``bytes`` goes down by what :meth:`evict` returned. The lock is for the janitor's
     thread.
@@ -302,27 +323,33 @@ class SetAside:
     def __init__(self, accounts: Accounts, others: list[Account]) -> None:
         self._accounts = accounts
         self._left = [_Left(one, accounts.size(one)) for one in others]
+        self._stuck: list[_Left] = []
         self._lock = threading.Lock()
         self._pieces: Iterator[int] | None = None
 
     @property
     def bytes(self) -> int:
         """What it takes on disk."""
-        return sum(one.bytes for one in self._left)
+        return sum(one.bytes for one in (*self._left, *self._stuck))
 
     @property
     def count(self) -> int:
         """How many accounts it is of."""
-        return len(self._left)
+        return len(self._left) + len(self._stuck)
 
     def protect(self, mark: int, *, disk: bool) -> None:
         """Remove content that must not stay on disk: all of it unless ``disk``; and with a cipher
-        in use (its ``mark``, 0 for none) what was not written with it.
+        in use (its ``mark``, 0 for none) what was not written with it. The log says what the disk
+        does not give up.
         """
         for left in self._left:
             account = left.account
             if not disk or (mark and self._accounts.mark(account) not in (-1, mark)):
-                self._accounts.drop_content(account)
+                try:
+                    self._accounts.drop_content(account)
+                except OSError as error:
+                    home = self._accounts.home(account)
+                    log.warning("content is left in %s: %s", home, error.strerror)
                 left.bytes = self._accounts.size(account)
 
     def evict(self, n: int) -> int:
@@ -341,7 +368,14 @@ class SetAside:
         left = self._left[-1]
         if self._pieces is None:
             self._pieces = self._accounts.pieces(left.account)
-        piece = next(self._pieces, None)
+        try:
+            piece = next(self._pieces, None)
+        except OSError as error:
+            home = self._accounts.home(left.account)
+            log.warning("what is set aside in %s cannot be removed: %s", home, error.strerror)
+            self._pieces = None
+            self._stuck.append(self._left.pop())
+            return 0
         if piece is None:
             self._pieces = None
             self._left.pop()
@@ -392,24 +426,37 @@ def _files(part: Path) -> Iterator[tuple[str, int | None]]:
 
 
 def _removed(part: Path) -> Iterator[int]:
-    """Remove a file or a whole folder; the bytes of each file."""
+    """Remove a file or a whole folder; the bytes of each file. No link is followed.
+
+    Raises OSError for the first one that cannot be removed.
+    """
     if not stat.S_ISDIR(_mode(part)):
-        size = _blocks(str(part), None)
-        with contextlib.suppress(OSError):
-            part.unlink()
-        yield size
+        yield _unlinked(str(part), None)
         return
-    with contextlib.suppress(OSError):
-        for _, folders, names, folder in os.fwalk(part, topdown=False, follow_symlinks=False):
-            for name in names:
-                size = _blocks(name, folder)
-                with contextlib.suppress(OSError):
-                    os.unlink(name, dir_fd=folder)
-                yield size
-            for name in folders:
-                with contextlib.suppress(OSError):
-                    os.rmdir(name, dir_fd=folder)
-        part.rmdir()
+    walk = os.fwalk(part, topdown=False, onerror=_raise, follow_symlinks=False)
+    for _, folders, names, folder in walk:
+        for name in names:
+            yield _unlinked(name, folder)
+        for name in folders:
+            try:
+                os.rmdir(name, dir_fd=folder)
+            except NotADirectoryError:  # a link to one
+                yield _unlinked(name, folder)
+    part.rmdir()
+
+
+def _unlinked(name: str, folder: int | None) -> int:
+    """Remove a file; the bytes it took. Raises OSError if it is there and cannot be removed."""
+    size = _blocks(name, folder)
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return 0
+    return size
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _mode(path: Path) -> int:

@@ -220,8 +220,13 @@ class Cache:
 
     def evict(self, n: int) -> int:
         """Remove unused objects of at least ``n`` bytes, the least recently used first; before
-        them what other accounts left.
+        them what other accounts left. Nothing while ``gone/`` takes the whole cap: then no
+        eviction makes room, but the janitor does.
         """
+        disk = self.ground.disk
+        if disk is not None and disk.gone_bytes >= self.ground.room.cap:
+            self.ground.wake.set()
+            return 0
         aside = self.set_aside.evict(n) if self.set_aside is not None else 0
         freed = aside + self._evict(n - aside, sys.maxsize, aside=False)
         self.ground.give(freed)

@@ -49,6 +49,9 @@ SWEEP_STEP = 64
 REMOVE_STEP = 256
 """Files removed per visit to a thread."""
 
+ASIDE_STEP = 16 << 20
+"""Bytes of other accounts removed per visit: a mount that ends waits for one of them at most."""
+
 
 async def run(cache: Cache) -> None:
     """Look after the cache until cancelled."""
@@ -129,9 +132,11 @@ async def _evict_ahead(cache: Cache) -> None:
     if disk is None or not cache.ground.health.on:
         return
     lacking = cache.ground.room.lacking() - disk.gone_bytes
-    if lacking > 0 and cache.set_aside is not None and cache.set_aside.bytes:
-        freed = await cache.ground.in_thread(partial(cache.set_aside.evict, lacking))
+    aside, freed = cache.set_aside, lacking
+    while aside is not None and aside.bytes and lacking > 0 and freed:
+        freed = await cache.ground.in_thread(partial(aside.evict, min(lacking, ASIDE_STEP)))
         cache.ground.give(freed)
+        lacking -= freed
     while cache.evict_aside(cache.ground.room.lacking() - disk.gone_bytes, EVICT_STEP):
         await trio.lowlevel.checkpoint()
     if disk.gone_bytes:

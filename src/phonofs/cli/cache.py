@@ -60,16 +60,16 @@ def _clear(accounts: Accounts, mine: Account | None, others: Sequence[Account]) 
         if mine is not None:
             removed = remove_content(accounts.home(mine))
         accounts.remove_damaged()
+        click.echo(f"{removed.files} objects removed, {format_size(removed.bytes)} freed")
+        for other in others:
+            what = f"{format_size(accounts.size(other))} of {_whose(other)}"
+            accounts.remove(other)
+            click.echo(f"removed what was set aside: {what}")
     except OSError as error:
         raise UsageError(
             f"the cache in {accounts.path} cannot be emptied: {error.strerror}; "
             "see to its disk and try again"
         ) from error
-    click.echo(f"{removed.files} objects removed, {format_size(removed.bytes)} freed")
-    for other in others:
-        what = f"{format_size(accounts.size(other))} of {_whose(other)}"
-        accounts.remove(other)
-        click.echo(f"removed what was set aside: {what}")
     return 0
 
 
