@@ -125,7 +125,7 @@ class House:
             set_level=set_level,
             events=self._events,
             options=lambda: as_texts(settings),
-            restore=self._client.restore,
+            restore=self._restore,
             asked=self._restoring,
             shared=Shared(self._may_read, self._shows) if settings.allow_other else None,
         )
@@ -317,13 +317,18 @@ class House:
             self._events.send([_event(one) for one in changes if one.kind != LISTED])
         self._settled(changes)
 
+    async def _restore(self, region: str, id: str, days: int) -> None:
+        """Ask for an archived object back. Raises ServiceError, or why nothing is served."""
+        self.vfs.check()
+        await self._client.restore(region, id, days)
+
     def _restoring(self, region: str, ids: Sequence[str]) -> None:
         """The service was asked for these archived objects: they are waited for."""
         self._restores.asked(region, ids, time.time())
         self._note_restores()
 
     def _shows(self, region: str, id: str) -> bool:
-        return self._catalogue.find(region, id) is not None
+        return self._admission.refusal is None and self._catalogue.find(region, id) is not None
 
     def _may_read(self, peer: Peer) -> bool:
         """Whether another user could read the files: by the folders above, and by their mode.

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -452,3 +453,24 @@ def test_a_key_of_one_customer_does_not_see_what_a_key_of_several_brought(two):
     start(two)
     assert set(shown(two)) == ids(A)
     stop(two)
+
+
+def test_a_refused_mount_takes_no_command_for_the_former_account(logged_in):
+    """Its objects are not asked back either; the status still says why."""
+    shown(logged_in)
+    request = {"command": "restore", "region": "us-east", "ids": ["aaaa0000"], "days": 7}
+    assert "error" not in asked(logged_in, request)
+    login(logged_in, OTHER_KEY)
+    logged_in.process.send_signal(signal.SIGHUP)
+    until(lambda: _refused(lambda: os.listdir(logged_in.point)))
+    assert "another account" in asked(logged_in, request)["error"]
+    assert "another account" in asked(logged_in, {"command": "status"})["condition"]
+    assert logged_in.stop() == 0
+
+
+def asked(mount: Mount, request: dict) -> dict:
+    """The answer of the control socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(status(mount)["control"])
+        client.sendall(json.dumps(request).encode() + b"\n")
+        return json.loads(client.makefile().readline())
