@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import trio
 
@@ -377,3 +378,47 @@ async def followed(w: Listing) -> AsyncIterator[None]:
         await nursery.start(w.follower.run)
         yield
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.expected_log("set aside")
+@pytest.mark.parametrize("total", ["records", "pages", "the account"])
+async def test_a_record_that_calls_itself_the_last_hides_no_folder(tmp_path: Path, total: str):
+    """The first record of a month cannot be understood, and every page says it is the last."""
+    good = [make(uuid(n), NOON - n * 24 * HOUR_MS) for n in range(90)]
+    api = SearchApi(total=TOTALS[total], ends=lambda last: True)
+    async with listing(tmp_path / "good", api, good) as w:
+        expected = await everything(w)
+    firsts = [make(uuid(1000 + n), f"2024-0{n}-01") for n in (7, 8, 9)]
+    odd = [msgspec.structs.replace(one, source=b'{"id": 1}') for one in firsts]
+    async with listing(tmp_path / "odd", api, odd) as w:
+        assert await everything(w) == expected
+
+
+async def everything(w: Listing) -> set[str]:
+    found = set()
+    for year in await w.ls():
+        for month in await w.ls(year):
+            for day in await w.ls(f"{year}/{month}"):
+                names = await w.ls(f"{year}/{month}/{day}")
+                found |= {f"{day}/{name}" for name in names}
+    return found
+
+
+async def test_a_poll_ends_if_one_full_page_comes_for_ever(tmp_path: Path):
+    """The service ignores pageKey and calls each page the last."""
+    api = SearchApi(ends=lambda last: True)
+    answer = api.answer
+
+    def always_the_first(search: Search, found: Any) -> httpx.Response:
+        search.key = 0
+        return answer(search, found)
+
+    api.answer = always_the_first  # type: ignore[method-assign]
+    records = [make(uuid(n), NOON - n * HOUR_MS // 100, updated=NOON) for n in range(100)]
+    async with listing(tmp_path, api, records, page_size=100) as w:
+        await w.follower.poll("us-east")
+        api.count()
+        with trio.move_on_after(60) as patience:
+            await w.follower.poll("us-east")
+        assert not patience.cancelled_caught
+        assert api.count() <= 20

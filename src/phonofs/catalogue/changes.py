@@ -77,8 +77,10 @@ class Changes:
         times = [one.updated_ms for one in page.records if one.updated_ms <= plausible_ms]
         self._ordered = self._ordered and times == sorted(times)
         self._newest_ms = max([self._newest_ms, *times])
-        # A full page that calls itself the last one may not be: the next one tells.
-        over = page.count == 0 or (page.last and page.count < self._ask.limit)
+        # A full page that calls itself the last one may not be: the next one tells, unless it is
+        # always the same.
+        full = page.count >= self._ask.limit and self._fruitless < _FRUITLESS
+        over = page.count == 0 or (page.last and not full)
         if over or self._ordered:  # else later pages may hold older changes
             self.reached_ms = self._newest_ms
         self._ask = None if over else self._following(self._ask, page, times)

@@ -316,13 +316,17 @@ class Lister:
             self._mark(of, *span, edge)
 
     async def _one(self, region: str, query: Query) -> _One:
-        """The first record of a search that can be used, and how many there are in all."""
+        """The first record of a search that can be used, and how many there are in all.
+
+        A page that calls itself the last one is not believed if its total says that there is more.
+        """
         key, limit = 0, 1
         for _ in range(MOST_ODD_PAGES):
             page = await self._service.search(region, query, key, limit)
-            if page.records or page.last or not page.count:
-                return (page.records[0] if page.records else None), page.total
             key, limit = key + page.count, self._page_size
+            over = not page.count or (page.last and (page.total or 0) <= key)
+            if page.records or over:
+                return (page.records[0] if page.records else None), page.total
         raise Malformed(f"no record of {key} in {region} can be understood")
 
     # days
