@@ -230,6 +230,16 @@ def test_the_keyring_keeps_nothing_after_logout_nor_of_the_key_before(
     assert "No key and no secret" in phonofs(environment, "logout", "work").stdout
 
 
+def test_logout_with_clear_forgets_the_key_of_a_cache_that_is_gone(environment, keyring):
+    """The folder was removed by hand: its key is thrown away all the same."""
+    assert log_in(environment).returncode == 0
+    entries = json.loads(keyring.read_text())
+    keyring.write_text(json.dumps(entries | {"phonofs:work:cache key": "00" * 32}))
+    done = phonofs(environment, "logout", "--clear", "work")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(keyring.read_text()) == {}
+
+
 def test_a_locked_keyring_is_said(environment, keyring):
     """Nobody believes that it was forgotten."""
     assert log_in(environment).returncode == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from phonofs.cache.accounts import Account, Accounts, key_hash
+from phonofs.cache.accounts import MOST_ACCOUNTS, Account, Accounts, key_hash
 from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
 from phonofs.cli import group, run
@@ -211,4 +211,16 @@ def test_eviction_in_vain_evicts_nothing(two: Path):
         cache.close()
 
     trio.run(work)
+    accounts.close()
+
+
+def test_the_accounts_of_a_folder_are_bounded(tmp_path: Path):
+    """The one used longest ago goes, with all that it left."""
+    names = "ABCDEFGHIJ"
+    for name in names:
+        used_by(tmp_path, name, objects=1)
+    accounts = Accounts.open(tmp_path)
+    left = sorted(customer for one in accounts.all() for customer in one.customers)
+    assert left == list(names[-MOST_ACCOUNTS:])
+    assert len(list(tmp_path.rglob("catalogue.sqlite"))) == MOST_ACCOUNTS
     accounts.close()

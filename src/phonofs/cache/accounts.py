@@ -157,9 +157,9 @@ class Accounts:
         made = Account(os.urandom(16).hex() if taken else hashed, top, api_url.rstrip("/"))
         self._accounts[made.id] = made
         self.admit(hashed, made)
-        for old in self.all()[MOST_ACCOUNTS:]:
-            if old is not made:
-                self._remove_or_say(old)
+        others = [one for one in self.all() if one is not made]
+        for old in others[MOST_ACCOUNTS - 1 :]:
+            self._remove_or_say(old)
         return made
 
     def admit(self, hashed: str, account: Account) -> None:

@@ -36,11 +36,13 @@ def command(context: click.Context, profile: str, options: Sequence[str], clear:
     for mount in mounts():
         if mount.is_phonofs and mount.source == f"{SOURCE}{profile}":
             click.echo(f"Still mounted: {mount.point}, which goes on until it is unmounted.")
-    if not load(profile, options).cache_dir.is_dir():
-        return 0
+    there = load(profile, options).cache_dir.is_dir()
     if not clear:
-        click.echo(f"The cache stays; `phonofs cache clear {profile}` empties it.")
+        if there:
+            click.echo(f"The cache stays; `phonofs cache clear {profile}` empties it.")
         return 0
-    status = context.invoke(cache, action="clear", profile=profile, options=options)
+    status = 0
+    if there:
+        status = context.invoke(cache, action="clear", profile=profile, options=options)
     forget_cache_key(profile)
     return int(status or 0)
