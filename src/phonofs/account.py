@@ -94,17 +94,12 @@ async def choose(
 ) -> Chosen:
     """The account that belongs to a key. Raises what ``learn`` does if the service is asked.
 
-    A key that was seen before is known, unless its account has several keys and, by now, several
-    customers: then nobody can tell which of the keys may see all of them. For a key that is not
-    known the service is asked, unless the folder is empty. If the key shows the customers of an
-    account that lies in the folder, it is a new key of that account. Otherwise, or if the key has
-    no records, it gets an account of its own.
+    For a key that is not known (see :func:`known`) the service is asked, unless the folder is
+    empty. If the key shows the customers of an account that lies in the folder, it is a new key of
+    that account. Otherwise, or if the key has no records, it gets an account of its own.
     """
     hashed = key_hash(settings.api_url, credentials.key)
-    account = accounts.of_key(hashed)
-    if account is not None and len(accounts.keys_of(account)) > 1:
-        seen = await trio.to_thread.run_sync(_customers, accounts, settings, account)
-        account = account if len(seen) <= 1 else None
+    account = await trio.to_thread.run_sync(known, accounts, settings, hashed)
     if account is None and accounts.all():
         customers = await learn(credentials)
         account = await trio.to_thread.run_sync(_matching, accounts, settings, customers)
@@ -115,6 +110,18 @@ async def choose(
     changed = accounts.begin(account, settings.api_url)
     note = await trio.to_thread.run_sync(_said, accounts, account) if changed else ""
     return Chosen(account, note, hashed)
+
+
+def known(accounts: Accounts, settings: Settings, hashed: str) -> Account | None:
+    """The account that a key was seen to belong to, or None; opens its catalogue if it has to.
+
+    None too if the account has several keys and, by now, several customers: then nobody can tell
+    which of the keys may see all of them.
+    """
+    account = accounts.of_key(hashed)
+    if account is not None and len(accounts.keys_of(account)) > 1:
+        return account if len(_customers(accounts, settings, account)) <= 1 else None
+    return account
 
 
 def _matching(accounts: Accounts, settings: Settings, customers: frozenset[str]) -> Account | None:
@@ -209,16 +216,16 @@ class Admission:
         self._refuse(None)
 
     def _is_known(self, hashed: str) -> bool:
-        """Whether the key was seen to belong to the account; see :func:`choose`."""
-        known = self._accounts.of_key(hashed)
-        if known is None or known.id != self._account.id:
+        """Whether the key was seen to belong to the account; see :func:`known`."""
+        seen = self._accounts.of_key(hashed)
+        if seen is None or seen.id != self._account.id:
             return False
         return hashed == self._hashed or len(self._customers()) <= 1
 
     async def _is_learned(self, hashed: str, credentials: Credentials) -> bool:
         """Whether the service says that the key belongs to the account. Raises ServiceError."""
-        known = self._accounts.of_key(hashed)
-        if hashed == self._another or (known is not None and known.id != self._account.id):
+        seen = self._accounts.of_key(hashed)
+        if hashed == self._another or (seen is not None and seen.id != self._account.id):
             return False
         try:
             customers = await self._learn(credentials)

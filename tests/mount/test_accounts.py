@@ -450,6 +450,8 @@ def test_a_key_of_one_customer_does_not_see_what_a_key_of_several_brought(two):
     start(two, OTHER_KEY)
     until(lambda: "cccc0000" in shown(two))
     stop(two)
+    two.environment["PHONOFS_KEY"] = DEMO_KEY
+    assert "cccc0000" not in phonofs(two, "cache", "show", "--list").stdout
     start(two)
     assert set(shown(two)) == ids(A)
     stop(two)

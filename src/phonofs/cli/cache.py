@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import click
 import trio
 
+from phonofs.account import known
 from phonofs.cache.accounts import Account, Accounts, key_hash
 from phonofs.cache.cache import Cache, remove_content
 from phonofs.cache.sealed import Cipher
@@ -93,7 +94,7 @@ def _accounts(profile: str, options: Sequence[str]) -> Iterator[tuple[Settings, 
 
 def _account(accounts: Accounts, settings: Settings) -> Account | None:
     """The account of the profile's key; without a key, or where no key is known, the one used
-    last. None where the key is of none that left anything here.
+    last. None if the key belongs to none of the accounts here, or nobody can tell to which.
     """
     last = next(iter(accounts.all()), None)
     if not accounts.keys:
@@ -102,7 +103,7 @@ def _account(accounts: Accounts, settings: Settings) -> Account | None:
         key = credentials_of(settings).key
     except UsageError:
         return last
-    return accounts.of_key(key_hash(settings.api_url, key))
+    return known(accounts, settings, key_hash(settings.api_url, key))
 
 
 @contextmanager
