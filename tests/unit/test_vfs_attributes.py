@@ -3,8 +3,9 @@
 import json
 
 import pytest
+import trio
 
-from phonofs.errors import NoSuchAttribute
+from phonofs.errors import NoSuchAttribute, WrongAccount
 from phonofs.tree.layout import ROOT
 from phonofs.vfs import Vfs
 from tests.unit.catalogue_world import files, make, uuid, world
@@ -56,3 +57,21 @@ async def test_what_is_listed_does_not_depend_on_the_order_of_tags(tmp_path):
         first, second = (vfs.attributes(entry.ino) for entry in entries)
         assert first == second
         assert 20 < len(first) < 60
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda vfs: vfs.lookup(ROOT, "2024"), lambda vfs: vfs.open_folder(ROOT)]
+)
+async def test_what_is_asked_for_when_the_mount_is_refused_is_not_given(tmp_path, ask):
+    """The answer comes after the kernel forgot all names: it would keep this one."""
+    async with world(tmp_path, [make(uuid(1), "2024-09-03T10:00:00Z")]) as here:
+        vfs = Vfs(here.catalogue, here.lister, None, cached_bytes=lambda record: 0, status=dict)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(given_nothing, ask, vfs)
+            await trio.lowlevel.checkpoint()
+            vfs.refuse(WrongAccount("another account"))
+
+
+async def given_nothing(ask, vfs):
+    with pytest.raises(WrongAccount):
+        await ask(vfs)
