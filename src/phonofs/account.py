@@ -142,7 +142,7 @@ def _matching(accounts: Accounts, settings: Settings, customers: frozenset[str])
         finally:
             catalogue.close()
         if empty and not accounts.has_content(account):
-            accounts.remove(account)
+            accounts.remove_or_say(account)
         elif found is None and customers and seen == customers and account.api_url in ("", url):
             found = account
     return found

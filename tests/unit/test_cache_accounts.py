@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 import trio
 
+from phonofs.account import choose
 from phonofs.cache.accounts import MOST_ACCOUNTS, Account, Accounts, key_hash
 from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
+from phonofs.catalogue.store import Catalogue
 from phonofs.cli import group, run
+from phonofs.cli.settings import load
+from phonofs.config import Secret
+from phonofs.credentials import Credentials
 from tests.unit.caching import PLENTY, fill, open_cache, ramp, record
 
 URL = "https://api.example.com"
@@ -224,3 +229,26 @@ def test_the_accounts_of_a_folder_are_bounded(tmp_path: Path):
     assert left == list(names[-MOST_ACCOUNTS:])
     assert len(list(tmp_path.rglob("catalogue.sqlite"))) == MOST_ACCOUNTS
     accounts.close()
+
+
+@pytest.mark.expected_log("cannot be emptied")
+def test_an_empty_account_that_cannot_be_removed_holds_no_mount_up(tmp_path: Path):
+    """It is left there, and the new key gets an account of its own."""
+    with disk_of(tmp_path / "disk"):
+        settings = load("default", [f"cache_dir={tmp_path}/disk/cache,api_url={URL}"])
+        accounts = Accounts.open(settings.cache_dir)
+        first = accounts.add(key_hash(URL, "A"), URL)
+        path = accounts.home(first) / "catalogue.sqlite"
+        Catalogue.open(path, settings).close()
+        subprocess.run(["mount", "--bind", path, path], check=True)  # it cannot be unlinked
+
+        async def learn(credentials: Credentials) -> frozenset[str]:
+            return frozenset({"B"})
+
+        try:
+            chosen = trio.run(choose, accounts, settings, Credentials("B", Secret("s")), learn)
+        finally:
+            subprocess.run(["umount", "-l", path], check=True)
+        assert not chosen.account.top
+        assert account_of(accounts, "A").top
+        accounts.close()

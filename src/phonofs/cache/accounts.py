@@ -159,7 +159,7 @@ class Accounts:
         self.admit(hashed, made)
         others = [one for one in self.all() if one is not made]
         for old in others[MOST_ACCOUNTS - 1 :]:
-            self._remove_or_say(old)
+            self.remove_or_say(old)
         return made
 
     def admit(self, hashed: str, account: Account) -> None:
@@ -205,7 +205,8 @@ class Accounts:
             pass
         self.forget(account)
 
-    def _remove_or_say(self, account: Account) -> None:
+    def remove_or_say(self, account: Account) -> None:
+        """Remove what an account left; the log says if that fails, and nothing is forgotten."""
         try:
             self.remove(account)
         except OSError as error:
