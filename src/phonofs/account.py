@@ -1,10 +1,10 @@
-"""Which account a mount shows: chosen before anything of the cache folder is opened, and kept.
+"""Chooses the account that a mount shows, before anything in the cache folder is opened.
 
-Used by the composition root. An API key says nothing of its account, so the first mount with a
-key asks the service whose the records are that it shows (``customerId``), unless nothing lies in
-the folder that could be another's. The answer is kept with a hash of the key, so that later
-mounts ask nobody. The key is read again while the mount runs: :class:`Admission` then sees to it
-that another account's key gets nothing of this one's.
+Used by the composition root and by ``phonofs cache``. An API key does not name its account, so the
+first mount with a key asks the service for the ``customerId`` of the records that the key can see,
+unless the cache folder is empty. The answer is kept with a hash of the key, so that later mounts
+need not ask. The key is read again while the mount runs: :class:`Admission` then makes sure that a
+key of another account gets nothing of the mounted one.
 """
 
 import logging
@@ -27,13 +27,13 @@ from phonofs.units import format_size
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 20.0
-"""How long a new key may take to show whose it is while a mount waits for it."""
+"""The longest that a mount waits for the service to say which account a new key belongs to."""
 
 FEW, MANY = 1, 100
 """Records asked for in each region: one says whose it is, unless it cannot be read."""
 
 Learn = Callable[[Credentials], Awaitable[frozenset[str]]]
-"""Asks the service whose records a key shows."""
+"""Asks the service for the customers whose records a key can see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def _customers(accounts: Accounts, settings: Settings, account: Account) -> froz
 
 
 def _said(accounts: Accounts, account: Account) -> str:
-    """The sentence on what is set aside; '' where nothing is; in a thread."""
+    """What to say about the data of other accounts, '' if there is none; in a thread."""
     size = sum(accounts.size(one) for one in accounts.all() if one is not account)
     if not size:
         return ""
@@ -172,7 +172,7 @@ def _said(accounts: Accounts, account: Account) -> str:
 
 
 class Admission:
-    """Sees to it that only keys of one account are used while a mount runs.
+    """Makes sure that only keys of one account are used while a mount runs.
 
     Owns which key was let in last, which one was found to be another account's, and why the
     present key is refused (``refusal``), None while it is not. A mount that was refused is not

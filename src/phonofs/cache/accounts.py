@@ -1,4 +1,4 @@
-"""Which accounts used a cache folder, and where in it each has its catalogue and its content.
+"""The accounts that used a cache folder, and where each one keeps its catalogue and its content.
 
 ::
 
@@ -6,12 +6,12 @@
         lock                         held while a mount or a command uses the folder
         accounts.json                which key (a hash of it) belongs to which account
         catalogue.sqlite, content/   of the account that used the folder first
-        accounts/ID/                 the same of each other account
+        accounts/ID/                 catalogue and content of each other account
 
-An account is opened by its own keys alone; what the others left is *set aside*: it stays where
-it is, counts in ``cache_size`` and is removed first when room is needed. Nothing is ever moved,
-so a kill at any moment leaves each account what it had. Where ``accounts.json`` is missing or
-damaged the accounts are found by what lies in the folder, and no key is known to be any one's.
+Only its own keys open an account. What the other accounts left is *set aside*: it stays where it
+is, counts in ``cache_size`` and is removed first when room is needed. Nothing is ever moved, so a
+kill at any moment leaves each account what it had. If ``accounts.json`` is missing or damaged, the
+accounts are found by what lies in the folder, and the service is asked about every key.
 
 Used by the composition root and by ``phonofs cache``. Synchronous; :meth:`SetAside.evict` may
 run in a thread.
@@ -41,20 +41,21 @@ CATALOGUE = "catalogue.sqlite"
 SECTOR = 512  # bytes; the unit of st_blocks (stat(2))
 
 MOST_ACCOUNTS = 8
-"""An agency has a profile for each customer: more than a few in one folder are left-overs."""
+"""Accounts kept in one folder: an agency has a profile and a folder for each customer, so that
+more than a few are left over from earlier keys."""
 
 MOST_KEYS = 1000
-"""Keys that are remembered, the newest: a key is rotated every few months."""
+"""The newest keys are remembered, up to so many: a key is rotated every few months."""
 
 LARGEST_NOTE = 1 << 20
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _TOP = "0" * 32
-"""The account whose files lie at the top of a folder that has no note of it."""
+"""The id of the account at the top of a folder if ``accounts.json`` does not name it."""
 
 
 def key_hash(api_url: str, key: str) -> str:
-    """What stands for an API key: 32 hex digits that do not tell the key."""
+    """A hash of an API key and its service: 32 hex digits that do not reveal the key."""
     text = f"{api_url.rstrip('/')}\0{key}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=16, person=b"phonofs key").hexdigest()
 
@@ -90,7 +91,8 @@ class Accounts:
     """The accounts of one cache folder, which is locked until :meth:`close`.
 
     Owns ``accounts.json``. ``keys`` has the account's id by the hash of a key, oldest first.
-    A folder on a disk that cannot be written is used all the same: then nothing is noted.
+    If the disk cannot be written, the folder is used all the same, and ``accounts.json`` stays as
+    it is.
     """
 
     def __init__(self, path: Path, folder_fd: int, lock_fd: int) -> None:
@@ -130,28 +132,28 @@ class Accounts:
     # which
 
     def all(self) -> list[Account]:
-        """Those that left something here, the one used last first."""
+        """All accounts that left something here, most recently used first."""
         return sorted(self._accounts.values(), key=lambda one: -one.used)
 
     def of_key(self, hashed: str) -> Account | None:
-        """The account that a key was seen to belong to."""
+        """The account that a key is known to belong to."""
         return self._accounts.get(self._keys.get(hashed, ""))
 
     @property
     def keys(self) -> Mapping[str, str]:
-        """Account's id by the hash of each key that was seen."""
+        """The id of the account by the hash of each known key."""
         return self._keys
 
     def keys_of(self, account: Account) -> list[str]:
-        """The hashes of the keys that were seen to belong to an account."""
+        """The hashes of the keys that are known to belong to an account."""
         return [key for key, id in self._keys.items() if id == account.id]
 
     def home(self, account: Account) -> Path:
-        """The folder that holds its catalogue and content."""
+        """The folder that holds the catalogue and the content of an account."""
         return self.path if account.top else self.path / OTHERS / account.id
 
     def add(self, hashed: str, api_url: str) -> Account:
-        """A new account, which this key is the first of."""
+        """Add an account that has this key."""
         top = not any(one.top for one in self._accounts.values())
         taken = hashed in self._accounts  # by what this key brought along with other keys
         made = Account(os.urandom(16).hex() if taken else hashed, top, api_url.rstrip("/"))
@@ -163,7 +165,7 @@ class Accounts:
         return made
 
     def admit(self, hashed: str, account: Account) -> None:
-        """A key was seen to belong to this account."""
+        """Note that a key belongs to an account."""
         self._keys.pop(hashed, None)
         self._keys[hashed] = account.id
         for old in list(self._keys)[:-MOST_KEYS]:
@@ -171,7 +173,7 @@ class Accounts:
         self._write()
 
     def begin(self, account: Account, api_url: str) -> bool:
-        """The account is used now; whether another one was, the last time."""
+        """Note that the account is in use. True if the folder was last used by another account."""
         last = next(iter(self.all()), account)
         account.used = last.used + 1
         account.api_url = api_url.rstrip("/")
@@ -244,14 +246,14 @@ class Accounts:
             pass
 
     def size(self, account: Account) -> int:
-        """The bytes that it takes on disk; 0 if the disk does not say."""
+        """The bytes that an account takes on disk; 0 if the disk does not say."""
         if account.bytes < 0:
             with contextlib.suppress(OSError):
                 account.bytes = _size(self._parts(account))
         return max(0, account.bytes)
 
     def has_content(self, account: Account) -> bool:
-        """Whether it left the content of any object."""
+        """Whether an account left the content of any object."""
         return any(True for _ in (self.home(account) / CONTENT).glob("??/*"))
 
     def mark(self, account: Account) -> int:
@@ -272,7 +274,7 @@ class Accounts:
     # the note
 
     def _find(self) -> None:
-        """Know what lies here, whatever the note says."""
+        """Add the accounts that lie in the folder but are not in ``accounts.json``."""
         if not any(one.top for one in self._accounts.values()):
             with contextlib.suppress(OSError):
                 if any(n == CONTENT or n.startswith(CATALOGUE) for n in os.listdir(self.path)):
@@ -330,12 +332,12 @@ class SetAside:
 
     @property
     def bytes(self) -> int:
-        """What it takes on disk."""
+        """The bytes that all of them take on disk."""
         return sum(one.bytes for one in (*self._left, *self._stuck))
 
     @property
     def count(self) -> int:
-        """How many accounts it is of."""
+        """The number of accounts that are set aside."""
         return len(self._left) + len(self._stuck)
 
     def protect(self, mark: int, *, disk: bool) -> None:
@@ -389,7 +391,7 @@ class SetAside:
 
 
 def _read(folder: int) -> _Note | None:
-    """The note; None where there is none that can be used."""
+    """Read ``accounts.json``; None if it is missing or damaged."""
     try:
         file = os.open(NOTE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     except OSError:
