@@ -422,3 +422,22 @@ async def test_a_poll_ends_if_one_full_page_comes_for_ever(tmp_path: Path):
             await w.follower.poll("us-east")
         assert not patience.cancelled_caught
         assert api.count() <= 20
+
+
+@pytest.mark.parametrize("total", ["none", "zero"])
+@pytest.mark.parametrize("ends", ["true", "never"])
+async def test_one_record_for_both_ends_proves_nothing_without_a_total(
+    tmp_path: Path, total: str, ends: str
+):
+    """The service has an order of its own, and does not say how many there are."""
+    api = SearchApi(total=TOTALS[total], ends=lambda last: last and ends == "true")
+    find = api._find
+
+    def ascending(search: Search) -> Any:
+        search.descending = False
+        return find(search)
+
+    api._find = ascending  # type: ignore[method-assign]
+    records = [make(uuid(n), NOON - n * 24 * HOUR_MS) for n in range(0, 90, 9)]
+    async with listing(tmp_path, api, records) as w:
+        assert len(await everything(w)) == len(records)

@@ -316,7 +316,7 @@ class Lister:
             self._mark(of, *span, edge)
 
     async def _one(self, region: str, query: Query) -> _One:
-        """The first record of a search that can be used, and how many there are in all.
+        """The first record of a search that can be used, and how many there are in all, if known.
 
         A page that calls itself the last one is not believed if its total says that there is more.
         """
@@ -326,7 +326,8 @@ class Lister:
             key, limit = key + page.count, self._page_size
             over = not page.count or (page.last and (page.total or 0) <= key)
             if page.records or over:
-                return (page.records[0] if page.records else None), page.total
+                total = page.total or (key if page.last else None)
+                return (page.records[0] if page.records else None), total
         raise Malformed(f"no record of {key} in {region} can be understood")
 
     # days
@@ -433,5 +434,5 @@ class Lister:
 def _may_be_ends(first: Record, last: Record, total: int | None) -> bool:
     """Whether a service that says ``total`` may have ordered its answers as it was asked to."""
     if first.id == last.id:
-        return total in (None, 0, 1)
+        return total == 1
     return first.created_ms <= last.created_ms
