@@ -68,6 +68,22 @@ def test_objects_are_counted_whatever_total_counts(stand_in: StandIn, tmp_path: 
     assert found["region us-east"].text == "45 objects, content by ranges"
 
 
+@pytest.mark.parametrize("number", [1, 150])
+@pytest.mark.parametrize(("archived", "more"), [("show", 1), ("hide", 0)])
+def test_what_is_counted_is_what_a_mount_shows(
+    stand_in: StandIn, tmp_path: Path, number: int, archived: str, more: int
+) -> None:
+    """Archived objects too, unless they are hidden; and of the types to show."""
+    account = stand_in.service.account
+    for each in range(number):
+        account.put(flat_item(f"mail-{each}", 1000, NOON_MS + each, type="voicemail"))
+    account.put(flat_item("cold", 1000, NOON_MS, type="voicemail", state="ARCHIVED"))
+    settings = make_settings(tmp_path, api_url=stand_in.url, types=["voicemail"], archived=archived)
+    found = look(settings)["region us-east"].text
+    count = number + more
+    assert found == f"{count} object{'' if count == 1 else 's'}, content by ranges"
+
+
 @pytest.mark.parametrize("stand_in", [{"content": "presign"}, {"content": "stream"}], indirect=True)
 def test_the_way_of_content_is_told(stand_in: StandIn, tmp_path: Path) -> None:
     found = look(make_settings(tmp_path, api_url=stand_in.url))
