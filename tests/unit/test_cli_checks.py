@@ -282,17 +282,25 @@ def test_doctor_says_which_setting_of_verify_fits(
 
 
 @pytest.mark.expected_log("by way of presign failed")
-def test_doctor_says_which_way_of_content_failed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"fail": "status", "status": 403}, "a fresh link is answered with status 403"),
+        ({"fail": "reset"}, "the connection to 127.0.0.1 broke"),
+    ],
+)
+def test_doctor_says_which_way_of_content_failed(
+    tmp_path: Path, fault: dict[str, object], words: str
+) -> None:
+    """Tried as a reader tries: the second link that cannot be reached is one too many."""
     serving = StandIn(account(), Options(content="presign"))
     serving.start()
-    serving.faults({"kind": "store", "fail": "status", "status": 403})
+    serving.faults({"kind": "store"} | fault)
     try:
         found = look(make_settings(tmp_path, api_url=serving.url))
         region = next(name for name in found if name.startswith("region "))
         assert found[region].error is None
         assert "whole streams" in found[region].text
-        assert "presigned URLs failed: a fresh link is answered with status 403" in (
-            found[region].text
-        )
+        assert f"presigned URLs failed: {words}" in found[region].text
     finally:
         serving.stop()

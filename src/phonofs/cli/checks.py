@@ -16,7 +16,14 @@ from phonofs.catalogue.words import Scope
 from phonofs.cli.account import Account
 from phonofs.config import Settings
 from phonofs.css.transport import Ask
-from phonofs.errors import Corrupt, MountFailed, PhonofsError, ServiceError, UsageError
+from phonofs.errors import (
+    Corrupt,
+    MountFailed,
+    PhonofsError,
+    ServiceError,
+    Unavailable,
+    UsageError,
+)
 from phonofs.fuse.mountpoint import FUSE_DEVICE, check_others_allowed
 from phonofs.model import Query, Record, State
 from phonofs.units import format_count, format_duration, format_size
@@ -270,6 +277,14 @@ async def _count(settings: Settings, account: Account, region: str) -> int | Non
 
 
 async def _first_byte(account: Account, record: Record) -> None:
+    """Get it, at the second try if need be: only then a reader goes another way, too."""
+    try:
+        await _first_byte_at_once(account, record)
+    except Unavailable:
+        await _first_byte_at_once(account, record)
+
+
+async def _first_byte_at_once(account: Account, record: Record) -> None:
     async with account.client.content(record, 0, 1) as body:
         async for _ in body:
             return
