@@ -34,6 +34,10 @@ The message of each is one sentence for a person: it names the thing and, where 
 the remedy. It never holds a secret, a token or the query of a URL.
 """
 
+from typing import TypeVar
+
+_Error = TypeVar("_Error", bound=BaseException)
+
 
 class PhonofsError(Exception):
     """The root of the tree; ``exit_status`` is what a command that fails of it returns."""
@@ -185,3 +189,19 @@ class ReadOnlyTree(TreeError):
 
 class Interrupted(TreeError):
     """The caller has a signal pending, so it is not kept waiting."""
+
+
+def forget_frames(error: _Error) -> _Error:
+    """The same error, to be kept: without the frames that it and its causes came through.
+
+    Frames hold their variables, those of a request half a megabyte of received bytes.
+    """
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            each.__traceback__ = None
+            waiting += (each.__cause__, each.__context__)
+    return error

@@ -42,6 +42,7 @@ from phonofs.reader.reader import Reader
 from phonofs.restores import Restores
 from phonofs.supervise import Task
 from phonofs.tree.layout import ROOT
+from phonofs.units import format_count
 from phonofs.vfs import Vfs
 
 if TYPE_CHECKING:
@@ -380,7 +381,7 @@ class House:
         if away := [region for region, seen in followed.items() if seen["failures"]]:
             return f"no news from {', '.join(away)}: the service cannot be asked"
         count = self._catalogue.totals()[0]
-        known = f"mounted, {count:,} {'object' if count == 1 else 'objects'} known"
+        known = f"mounted, {format_count(count, 'object')} known"
         to_come = self._regions_to_come
         return f"{known}; {_to_come(to_come)}" if to_come else known
 
@@ -424,7 +425,7 @@ def _to_come(regions: Sequence[str]) -> str:
     """What to say of regions that are not shown yet."""
     names = ", ".join(regions)
     what = f"the region {names} is" if len(regions) == 1 else f"the regions {names} are"
-    return f"{what} shown after the next mount, which moves the years below a folder a region"
+    return f"{what} shown after the next mount, which puts the years into a folder for each region"
 
 
 def _since_boot_s() -> float:

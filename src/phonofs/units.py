@@ -62,6 +62,11 @@ def format_size(size_bytes: float) -> str:
     return f"{size:.{digits}f} {_UNITS[step]}"
 
 
+def format_count(number: int, noun: str) -> str:
+    """``1 file``, ``0 files``, ``1,500 files``; the plural is the noun and an s."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def format_duration(seconds: float) -> str:
     """``0.4 s``, ``45 s``, ``3 min 20 s``, ``2 h 05 min``, ``3 d 4 h``."""
     if not math.isfinite(seconds):

@@ -6,16 +6,18 @@ import random
 import shutil
 import sqlite3
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import trio
 
 from phonofs.cache import health
-from phonofs.demo.account import flat_item
+from phonofs.demo.account import ListedAccount, flat_item
 from phonofs.demo.faults import Faults, plan
-from phonofs.errors import PhonofsError
-from tests.fault.scene import fast, living, outcome, standing, thinned, until
+from phonofs.errors import CatalogueError, PhonofsError
+from phonofs.tree.layout import ROOT
+from tests.fault.scene import Scene, fast, living, outcome, standing, thinned, until
 from tests.fault.tools import needs
 from tests.mount.conftest import NOON_MS, flat
 
@@ -328,6 +330,44 @@ async def test_a_disk_that_fills_up(tmp_path, monkeypatch):
                     assert await outcome(scene, ino, DEADLINE_S) == "right"
                 assert service.counters.bytes - before <= 2 << 20
             await all_right(service, tmp_path)
+
+
+@fast
+async def test_a_disk_that_fills_up_before_all_is_listed(tmp_path):
+    """What was listed is shown, the rest is an error until there is room; nothing is left out."""
+    items = [flat_item(f"day-{n}", 100, NOON_MS + n * 86_400_000) for n in range(20)]
+    with tmpfs(tmp_path / "cache", "6m"):
+        account = ListedAccount(items, (items[0].region,))
+        async with (
+            standing(account) as service,
+            living(service, tmp_path, poll_interval="1h") as scene,
+        ):
+            days = [
+                ino
+                for year in await entries(scene, ROOT)
+                for month in await entries(scene, year)
+                for ino in await entries(scene, month)
+            ]
+            assert len(await entries(scene, days[0])) == 1
+            filler = tmp_path / "cache/filler"
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                while file.write(bytes(65536)):
+                    pass
+            assert len(await entries(scene, days[0])) == 1
+            with pytest.raises(CatalogueError):
+                await counts(scene, days)
+            filler.unlink()
+            assert await counts(scene, days) == [1] * len(days)
+
+
+async def counts(scene: Scene, inodes: Iterable[int]) -> list[int]:
+    """How many names each folder has."""
+    return [len(await entries(scene, ino)) for ino in inodes]
+
+
+async def entries(scene: Scene, ino: int) -> list[int]:
+    """What a folder shows, by inode."""
+    return [entry.ino for entry in (await scene.vfs.open_folder(ino)).entries]
 
 
 @pytest.mark.parametrize("size", ["64k", "300k", "1m"])

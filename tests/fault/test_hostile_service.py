@@ -6,13 +6,16 @@ loop for more than 50 ms of its thread's CPU, and memory, memfd files included, 
 more than 64 MiB; whoever waits is answered in time, and what is asked afterwards is served.
 """
 
+import errno
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -194,6 +197,28 @@ def outlives(at: Target, endpoint: Endpoint, name: str, scratch: Path) -> None:
     assert at.report.longest_s < MOST_S, at.report.where
     assert watch.grown < MOST_BYTES
     until(lambda: readable(folder, content_of(at.service, number)))
+
+
+def test_an_open_file_that_could_not_be_read_holds_no_memory(tmp_path: Path) -> None:
+    """A player or an indexer may keep many of them; what went wrong is kept as a sentence."""
+    with target(tmp_path, "range") as made:
+        files = [next(folder.glob("*a0*.mp3")) for _, folder in (made.day() for _ in range(24))]
+        made.service.attack("content", "interim_100")
+        base_bytes = memory_bytes(made.pid)
+        with ExitStack() as opened, ThreadPoolExecutor(8) as pool:
+            handles = [opened.enter_context(file.open("rb", buffering=0)) for file in files]
+            failures = list(pool.map(failure, handles))
+            assert failures == [errno.EIO] * len(files)
+            until(lambda: memory_bytes(made.pid) - base_bytes < len(files) * (512 << 10))
+
+
+def failure(opened: FileIO) -> int | None:
+    """Why the first bytes cannot be read."""
+    try:
+        opened.read(4096)
+    except OSError as error:
+        return error.errno
+    return None
 
 
 @pytest.mark.parametrize(("endpoint", "name"), ASKED)

@@ -112,6 +112,15 @@ def test_restore_asks_for_the_archived_ones_alone(mount: Mount) -> None:
     assert (status, "1 of 1 asked for" in out) == (0, True), err
 
 
+def test_one_file_and_one_day_are_no_plural(mount: Mount) -> None:
+    (cold,) = (path for path in files(mount.point) if "cold" in path.name)
+    status, out, _ = phonofs("fetch", cold)
+    archived = "1 archived, which `phonofs restore` asks for"
+    assert (status, out.strip()) == (0, f"1 file, 0 to fetch (0 B), {archived}")
+    status, out, err = phonofs("restore", "--days", 1, cold, environment=mount.environment)
+    assert (status, out.strip()) == (0, "1 of 1 asked for, for 1 day"), err
+
+
 def test_umount_takes_the_mount_down_and_waits_for_its_process(mount: Mount) -> None:
     assert phonofs("umount", mount.point) == (0, "", "")
     assert not os.path.ismount(mount.point)

@@ -203,7 +203,7 @@ def test_logout_with_clear_empties_the_cache_too(environment, tmp_path):
     assert kept(tmp_path) > 0
     done = phonofs(environment, "logout", "--clear", "work")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "1 objects removed" in done.stdout
+    assert "1 object removed" in done.stdout
     assert kept(tmp_path) == 0
 
 

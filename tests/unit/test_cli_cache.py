@@ -35,6 +35,16 @@ def test_show_counts_and_lists(tmp_path, capsys, monkeypatch):
     assert "object-1" in out
 
 
+def test_one_object_is_no_plural(tmp_path, capsys, monkeypatch):
+    trio.run(filled, tmp_path, 1)
+    said = [phonofs(capsys, monkeypatch, tmp_path, what)[1] for what in ("show", "verify", "clear")]
+    assert [out.partition(",")[0] for out in said] == [
+        "1 object",
+        "1 object checked",
+        "1 object removed",
+    ]
+
+
 def test_clear_empties_it(tmp_path, capsys, monkeypatch):
     """Nothing of the content is left."""
     trio.run(filled, tmp_path, 3)

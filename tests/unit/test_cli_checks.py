@@ -68,6 +68,22 @@ def test_objects_are_counted_whatever_total_counts(stand_in: StandIn, tmp_path: 
     assert found["region us-east"].text == "45 objects, content by ranges"
 
 
+@pytest.mark.parametrize("number", [1, 150])
+@pytest.mark.parametrize(("archived", "more"), [("show", 1), ("hide", 0)])
+def test_what_is_counted_is_what_a_mount_shows(
+    stand_in: StandIn, tmp_path: Path, number: int, archived: str, more: int
+) -> None:
+    """Archived objects too, unless they are hidden; and of the types to show."""
+    account = stand_in.service.account
+    for each in range(number):
+        account.put(flat_item(f"mail-{each}", 1000, NOON_MS + each, type="voicemail"))
+    account.put(flat_item("cold", 1000, NOON_MS, type="voicemail", state="ARCHIVED"))
+    settings = make_settings(tmp_path, api_url=stand_in.url, types=["voicemail"], archived=archived)
+    found = look(settings)["region us-east"].text
+    count = number + more
+    assert found == f"{count} object{'' if count == 1 else 's'}, content by ranges"
+
+
 @pytest.mark.parametrize("stand_in", [{"content": "presign"}, {"content": "stream"}], indirect=True)
 def test_the_way_of_content_is_told(stand_in: StandIn, tmp_path: Path) -> None:
     found = look(make_settings(tmp_path, api_url=stand_in.url))
@@ -266,17 +282,25 @@ def test_doctor_says_which_setting_of_verify_fits(
 
 
 @pytest.mark.expected_log("by way of presign failed")
-def test_doctor_says_which_way_of_content_failed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"fail": "status", "status": 403}, "a fresh link is answered with status 403"),
+        ({"fail": "reset"}, "the connection to 127.0.0.1 broke"),
+    ],
+)
+def test_doctor_says_which_way_of_content_failed(
+    tmp_path: Path, fault: dict[str, object], words: str
+) -> None:
+    """Tried as a reader tries: the second link that cannot be reached is one too many."""
     serving = StandIn(account(), Options(content="presign"))
     serving.start()
-    serving.faults({"kind": "store", "fail": "status", "status": 403})
+    serving.faults({"kind": "store"} | fault)
     try:
         found = look(make_settings(tmp_path, api_url=serving.url))
         region = next(name for name in found if name.startswith("region "))
         assert found[region].error is None
         assert "whole streams" in found[region].text
-        assert "presigned URLs failed: a fresh link is answered with status 403" in (
-            found[region].text
-        )
+        assert f"presigned URLs failed: {words}" in found[region].text
     finally:
         serving.stop()

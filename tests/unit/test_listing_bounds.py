@@ -155,6 +155,18 @@ async def test_a_service_that_hardly_makes_sense_is_an_error(tmp_path: Path, exp
             await w.ls(DAY)
 
 
+@pytest.mark.parametrize("start", [b"", b"[", b"{", b"{,"])
+async def test_a_page_of_white_space_holds_nobody_up(tmp_path: Path, start: bytes):
+    """It is an error, in steps of at most 50 ms: how it begins is looked at in linear time."""
+    blank = Body(start, b" ", 60_000_000, b"")
+    api = SearchApi(misbehave=lambda search: httpx.Response(200, stream=blank))
+    async with listing(tmp_path, api) as w:
+        async with watched() as steps:
+            with pytest.raises(PhonofsError):
+                await w.service.search("us-east", Query())
+        assert steps.longest_s <= STEP_S
+
+
 async def test_a_web_page_is_not_a_record(tmp_path: Path):
     """However large: it is an error, and nothing is set aside for it."""
     html = Body(b"<!doctype html><body>", b"<p>,,,[[[{{{</p>", 3_000_000, b"</body>")

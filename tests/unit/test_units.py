@@ -2,7 +2,7 @@
 
 import pytest
 
-from phonofs.units import format_duration, format_size, parse_duration, parse_size
+from phonofs.units import format_count, format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,11 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 )
 def test_a_size_is_shown_in_three_digits(size: int, text: str) -> None:
     assert format_size(size) == text
+
+
+def test_one_is_no_plural() -> None:
+    counts = [format_count(number, "file") for number in (0, 1, 2, 1500)]
+    assert counts == ["0 files", "1 file", "2 files", "1,500 files"]
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,8 @@ class Database:
             _close(connection)
             if error.errno in _DISK:
                 raise _NoDisk(error.strerror) from error
-            raise UsageError(f"the catalogue {self.path} cannot be opened: {error}.") from error
+            why = error.strerror or error
+            raise UsageError(f"the catalogue {self.path} cannot be opened: {why}.") from error
         except BaseException:
             _close(connection)
             raise

@@ -19,7 +19,7 @@ from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE, Settings
 from phonofs.credentials import cache_key
 from phonofs.errors import UsageError
-from phonofs.units import format_size, printable
+from phonofs.units import format_count, format_size, printable
 
 EXIT_DAMAGED = 1
 
@@ -61,7 +61,8 @@ def _clear(accounts: Accounts, mine: Account | None, others: Sequence[Account]) 
         if mine is not None:
             removed = remove_content(accounts.home(mine))
         accounts.remove_damaged()
-        click.echo(f"{removed.files} objects removed, {format_size(removed.bytes)} freed")
+        count = format_count(removed.files, "object")
+        click.echo(f"{count} removed, {format_size(removed.bytes)} freed")
         for other in others:
             what = f"{format_size(accounts.size(other))} of {_whose(other)}"
             accounts.remove(other)
@@ -144,7 +145,9 @@ def _show(cache: Cache, *, listed: bool) -> None:
     whole = sum(row.verified for row in rows)
     size = format_size(sum(row.charge for row in rows))
     cap = format_size(int(str(cache.statistics()["cap_bytes"])))
-    click.echo(f"{len(rows)} objects, {whole} of them whole, {size} of at most {cap}")
+    click.echo(
+        f"{format_count(len(rows), 'object')}, {whole} of them whole, {size} of at most {cap}"
+    )
 
 
 def _verify(cache: Cache, *, listed: bool) -> int:
@@ -154,5 +157,5 @@ def _verify(cache: Cache, *, listed: bool) -> int:
         outcome = f"{finding.bad_bytes} bytes wrong, removed" if finding.bad_bytes else "good"
         id = printable(finding.id)
         click.echo(f"{finding.region} {id} {finding.bytes} bytes: {outcome}")
-    click.echo(f"{len(findings)} objects checked, {len(damaged)} damaged")
+    click.echo(f"{format_count(len(findings), 'object')} checked, {len(damaged)} damaged")
     return EXIT_DAMAGED if damaged else 0

@@ -12,13 +12,21 @@ from email.utils import parsedate_to_datetime
 import trio
 
 from phonofs.cache.digest import expected
+from phonofs.catalogue.words import Scope
 from phonofs.cli.account import Account
 from phonofs.config import Settings
 from phonofs.css.transport import Ask
-from phonofs.errors import Corrupt, MountFailed, PhonofsError, ServiceError, UsageError
+from phonofs.errors import (
+    Corrupt,
+    MountFailed,
+    PhonofsError,
+    ServiceError,
+    Unavailable,
+    UsageError,
+)
 from phonofs.fuse.mountpoint import FUSE_DEVICE, check_others_allowed
-from phonofs.model import Page, Query, Record, State
-from phonofs.units import format_duration, format_size
+from phonofs.model import Query, Record, State
+from phonofs.units import format_count, format_duration, format_size
 
 CLOCK_TOLERANCE_S = 60.0
 """The clock matters to certificates and to what people see; a minute harms neither."""
@@ -145,7 +153,7 @@ async def check_service(settings: Settings, account: Account) -> AsyncIterator[F
     yield Finding("regions", ", ".join(regions))
     sample: list[Record] = []
     for region in regions:
-        finding, records = await _region(account, region)
+        finding, records = await _region(settings, account, region)
         yield finding
         sample += records
     if sample:
@@ -170,7 +178,9 @@ async def _clock(settings: Settings, account: Account) -> str:
     return "agrees with the service's"
 
 
-async def _region(account: Account, region: str) -> tuple[Finding, list[Record]]:
+async def _region(
+    settings: Settings, account: Account, region: str
+) -> tuple[Finding, list[Record]]:
     """How content is given there, and the records that were looked at."""
     name = f"region {region}"
     try:
@@ -182,10 +192,10 @@ async def _region(account: Account, region: str) -> tuple[Finding, list[Record]]
             nothing = "no object to try; how content is given is not known yet"
             return Finding(name, nothing), page.records
         await _first_byte(account, sample)
-        count = await _count(account, region, page)
+        count = await _count(settings, account, region)
     except PhonofsError as error:
         return Finding(name, str(error), error), []
-    total = "" if count is None else f"{count:,} objects, "
+    total = "" if count is None else f"{format_count(count, 'object')}, "
     text = total + WAYS.get(account.client.content_way(region), "content works")
     for way, reason in account.client.failed_ways(region).items():
         text += f"; {WAYS.get(way, way)} failed: {reason}"
@@ -253,17 +263,28 @@ async def _digest(account: Account, record: Record) -> tuple[bytes, int]:
     return digest.digest(), length
 
 
-async def _count(account: Account, region: str, page: Page) -> int | None:
-    """How many objects a region has, given its first page; None if the service does not say.
+async def _count(settings: Settings, account: Account, region: str) -> int | None:
+    """How many objects of a region a mount shows, of any date; None if the service does not say.
 
     ``total`` counts pages for some and records for others: with one record a page it is the same.
     """
+    scope = Scope(settings.types, settings.archived)
+    shown = Query(types=scope.types, states=scope.states)
+    page = await account.client.search(region, shown, limit=SAMPLE)
     if page.last or page.total is None:
         return page.count if page.last else None
-    return (await account.client.search(region, Query(sort="createdTime"), limit=1)).total
+    return (await account.client.search(region, shown, limit=1)).total
 
 
 async def _first_byte(account: Account, record: Record) -> None:
+    """Get it, at the second try if need be: only then a reader goes another way, too."""
+    try:
+        await _first_byte_at_once(account, record)
+    except Unavailable:
+        await _first_byte_at_once(account, record)
+
+
+async def _first_byte_at_once(account: Account, record: Record) -> None:
     async with account.client.content(record, 0, 1) as body:
         async for _ in body:
             return

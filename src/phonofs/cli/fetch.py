@@ -23,7 +23,7 @@ from phonofs.cli import EXIT_INTERRUPTED
 from phonofs.cli.probe import status_of
 from phonofs.cli.selection import Chosen, chosen, one_mount
 from phonofs.errors import CredentialsRefused, PhonofsError, Unavailable, UsageError
-from phonofs.units import format_size, printable
+from phonofs.units import format_count, format_size, printable
 
 PIECE = 1 << 20
 """Bytes a read: what the kernel reads ahead at most, so that larger ones gain nothing."""
@@ -76,7 +76,7 @@ def command(paths: Sequence[str], dry_run: bool, jobs: int) -> int:
 def _plan(
     files: Sequence[Chosen], archived: Sequence[Chosen], wanted: Sequence[Chosen], missing: int
 ) -> str:
-    parts = [f"{len(files)} files", f"{len(wanted)} to fetch ({format_size(missing)})"]
+    parts = [format_count(len(files), "file"), f"{len(wanted)} to fetch ({format_size(missing)})"]
     if archived:
         parts.append(f"{len(archived)} archived, which `phonofs restore` asks for")
     return ", ".join(parts)

@@ -10,7 +10,7 @@ from phonofs.cli.probe import command as tell
 from phonofs.cli.selection import Chosen, chosen, one_mount
 from phonofs.cli.settings import load
 from phonofs.errors import Archived, Gone, Malformed, UsageError
-from phonofs.units import printable
+from phonofs.units import format_count, printable
 
 NOT_RESTORED = "the service restores no object {}: it may be there already"
 MANY = 10
@@ -44,7 +44,8 @@ def command(paths: Sequence[str], days: int, yes: bool, options: Sequence[str]) 
         failures = _by_key(point, archived, days, options)
     for failure in failures:
         click.echo(f"phonofs: {printable(failure)}", err=True)
-    click.echo(f"{len(archived) - len(failures)} of {len(archived)} asked for, for {days} days")
+    asked = f"{len(archived) - len(failures)} of {len(archived)} asked for"
+    click.echo(f"{asked}, for {format_count(days, 'day')}")
     return Gone.exit_status if failures else 0
 
 

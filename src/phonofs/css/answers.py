@@ -50,7 +50,10 @@ def failure(status: int, what: str, *, body: bytes = b"", pause_s: float | None 
     if status == 401:
         return Refused(f"the service refuses {what} even with a fresh token")
     if status == 403:
-        return Refused(f"the API key is not allowed to ask for {what}: does it have its role?")
+        return Refused(
+            f"the API key is not allowed to ask for {what}: the user who made it may lack the role "
+            "'Storage API', which the 8x8 Admin Console gives"
+        )
     if of_object and status in (404, 410):
         return Gone(f"the service has no {what} any more")
     if status in REDIRECTS:

@@ -61,8 +61,11 @@ LARGEST_REGIONS_ANSWER = 1 << 16
 MOST_REPORTS = 1000
 """Records set aside that are said in the log, each once."""
 
-_RECORD_FOLLOWS = re.compile(rb'\s*\[?\s*\{(?:[^][{}]*,)?\s*"content"\s*:\s*\[\s*\{')
-"""How a page begins that holds a record."""
+_RECORD_FOLLOWS = re.compile(rb'\s*(?:\[\s*)?\{(?:[^][{}]*,)?\s*"content"\s*:\s*\[\s*\{')
+"""How a page begins that holds a record.
+
+No two runs of white space may meet in it: a page of nothing else would take quadratic time.
+"""
 
 _UNREADABLE = b'{"content": [null], "lastPage": false}'
 """In place of a page of one record that cannot be read."""

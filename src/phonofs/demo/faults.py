@@ -243,7 +243,10 @@ def load(text: str) -> Plan:
     if "\n" not in text and "=" not in text and not text.lstrip().startswith(("{", "[")):
         try:
             text = Path(text).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            why = error.strerror
+            raise UsageError(f"the fault plan {text!r} cannot be read: {why}") from error
+        except ValueError as error:
             raise UsageError(f"the fault plan {text!r} cannot be read: {error}") from error
     return plan(_decoded(text))
 

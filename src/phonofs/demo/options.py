@@ -123,7 +123,7 @@ def _value(option: Field[Any], value: str) -> object:
     try:
         made = value == "true" if kind is bool else kind(value)
     except ValueError as error:
-        raise UsageError(f"{name}={value}: not a {kind.__name__}") from error
+        raise UsageError(f"{name}={value}: not a number") from error
     if kind in (int, float) and not 0 <= made < 1e12:
         raise UsageError(f"{name}={value}: out of range")
     return made

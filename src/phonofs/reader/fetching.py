@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from phonofs.errors import Changed, Malformed, ServiceError, Unavailable, Untrusted
+from phonofs.errors import (
+    Changed,
+    Malformed,
+    ServiceError,
+    Unavailable,
+    Untrusted,
+    forget_frames,
+)
 from phonofs.reader.limits import MALFORMED_TRIES, PATIENCE_S, backoff_s
 from phonofs.reader.part import Part
 from phonofs.reader.ports import Body
@@ -29,10 +36,10 @@ async def carry(stream: "Stream", part: Part) -> None:
         with part.scope:
             done = await _bring(stream, part)
     except ServiceError as error:
-        part.error = error
+        part.error = forget_frames(error)
     except Exception as error:
         log.exception("object %s: a fault of phonofs while reading", stream.record.id)
-        part.error = error
+        part.error = forget_frames(error)
     finally:
         if isinstance(part.error, Changed):
             stream.fail(part.error)  # while the blob is still its own
@@ -62,7 +69,7 @@ async def _recover(
 ) -> None:
     """Pause before the next try; raises the error where that makes no sense."""
     stream.yard.counts.failures += 1
-    stream.trouble = error
+    stream.trouble = forget_frames(error)
     asked_s = None if isinstance(error, Malformed) else error.retry_after_s
     pause_s = max(backoff_s(failures, stream.yard.draw()), asked_s or 0.0)
     hopeless = isinstance(error, Untrusted) or (

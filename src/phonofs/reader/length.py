@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from phonofs.cache.digest import of_nothing, part_sizes
-from phonofs.errors import Corrupt, Malformed, ServiceError, Unavailable, Untrusted
+from phonofs.errors import (
+    Corrupt,
+    Malformed,
+    ServiceError,
+    Unavailable,
+    Untrusted,
+    forget_frames,
+)
 from phonofs.model import Record
 from phonofs.reader.limits import CHECKED_FIRST, MALFORMED_TRIES, SLACK, SMALL, backoff_s
 
@@ -142,7 +149,7 @@ class Length:
                 return
             except (Unavailable, Malformed) as error:
                 failures += 1
-                stream.trouble = error
+                stream.trouble = forget_frames(error)
                 stream.yard.counts.failures += 1
                 pause_s = backoff_s(failures, stream.yard.draw())
                 if isinstance(error, Unavailable):
