@@ -134,7 +134,7 @@ class Length:
                 stream.yard.drained(stream)
 
     async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Try again while somebody waits and it makes sense."""
+        """Try again while a reader waits, the file is open, and a new try may succeed."""
         stream, failures = self._stream, 0
         while stream.failure is None:
             try:
@@ -149,7 +149,8 @@ class Length:
                     pause_s = max(pause_s, error.retry_after_s or 0.0)
                 malformed = isinstance(error, Malformed) and failures >= MALFORMED_TRIES
                 late = self._patience < trio.current_time() + pause_s
-                if malformed or late or isinstance(error, Untrusted):
+                unused = not stream.used
+                if malformed or late or unused or isinstance(error, Untrusted):
                     raise
             await trio.sleep(pause_s)
 

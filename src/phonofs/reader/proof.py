@@ -171,10 +171,12 @@ class Proof:
             self._cleared([])
             return
         on_its_way = self._stream.cover(handle, *self._passing.lacks())
-        if on_its_way is None:
-            self.completed()
-        else:
+        if on_its_way is not None:
             await on_its_way[0].until(on_its_way[1], deadline)
+        elif (part := self._stream.open_end(self._stream.size)) is not None:
+            await part.over.wait()  # only then the check may begin
+        else:
+            self.completed()
 
     async def _check(self) -> None:
         stream = self._stream

@@ -304,6 +304,7 @@ class Stream:
             )
         if not self.any_etag:
             self.etag = self.etag or body.etag
+        self.loose.discard(part)  # what an earlier try left open
         if body.total is not None:
             self.measure(body.total)
         elif body.stop is None:
@@ -384,8 +385,12 @@ class Stream:
         and not even the answer says how much, a checksum decides; without one nothing is given.
         """
         self.loose.discard(part)
-        if not surplus and part.head >= part.stop:
-            return
+        if surplus or part.head < part.stop:
+            self._end_elsewhere(part, body, surplus)
+        if self.blob.complete:
+            self.proof.completed()
+
+    def _end_elsewhere(self, part: Part, body: Body, surplus: int) -> None:
         if body.framed:
             self.measure(part.head + surplus)
         elif not surplus:
@@ -474,7 +479,7 @@ class Stream:
         if part.error is not None:
             self.quiet_until = trio.current_time() + QUIET_S
         if was_loose and self.blob.complete:
-            self.proof.completed()
+            self.yard.beside(self.record, self.proof.completed)
         if done:
             self._resume()
         if not self.busy:
