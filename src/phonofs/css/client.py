@@ -61,8 +61,9 @@ LARGEST_REGIONS_ANSWER = 1 << 16
 MOST_REPORTS = 1000
 """Records set aside that are said in the log, each once."""
 
-_RECORD_FOLLOWS = re.compile(rb'\s*\[?\s*\{(?:[^][{}]*,)?\s*"content"\s*:\s*\[\s*\{')
-"""How a page begins that holds a record."""
+_RECORD_FOLLOWS = re.compile(rb'\s*(?:\[\s*)?\{(?:[^][{}]*,)?\s*"content"\s*:\s*\[\s*\{')
+"""How a page begins that holds a record. Two ``\\s*`` must not stand side by side: on white space
+alone they would take a time that grows with the square of its length."""
 
 _UNREADABLE = b'{"content": [null], "lastPage": false}'
 """In place of a page of one record that cannot be read."""
