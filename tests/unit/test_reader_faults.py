@@ -492,6 +492,23 @@ async def test_an_etag_that_differs_on_each_node(size):
         assert ends.count("stale") <= 2
 
 
+async def test_an_etag_that_differs_on_each_node_through_memory():
+    """What is too large to be held back until it was checked is read on as it comes."""
+    size = 40 * MIB
+    service = FakeService(fault=lambda asked, number: Fault(etag=f"node-{number % 2}"))
+    async with world(service, in_memory=True) as w:
+        for _ in range(2):
+            handle = w.reader.open(record(size), 7)
+            with pytest.raises(Changed):
+                await w.read_on(handle)
+            w.reader.release(handle)
+        service.asked.clear()
+        handle = w.reader.open(record(size), 7)
+        await w.read_on(handle)
+        w.reader.release(handle)
+        assert service.sent() == size
+
+
 async def test_an_etag_that_differs_on_each_node_without_a_checksum():
     """Nothing proves that all bytes are of one version: ESTALE, however often."""
     service = FakeService(fault=of_nodes)

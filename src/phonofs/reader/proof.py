@@ -134,7 +134,8 @@ class Proof:
         finally:
             self._catching_up = self.running = False
             if self.failures == failures:
-                self.gated = self._stream.any_etag and not self.sure
+                stream = self._stream
+                self.gated = stream.any_etag and stream.can_be_gated and not self.sure
             self._over.set()
             if not self._stream.busy:
                 self._stream.yard.drained(self._stream)

@@ -351,19 +351,20 @@ class Stream:
             self._renewed = True
             self.restore()
             return True
-        if provable(self.record) and self._can_be_gated:
+        if provable(self.record) and self.can_be_gated:
             self._trust_no_etag()
             return True
         self.yard.stale[self.key] = self.yard.stale.get(self.key, 0) + 1
         return False
 
     @property
-    def _can_be_gated(self) -> bool:
+    def can_be_gated(self) -> bool:
+        """Whether it is small enough to be checked before any byte of it is given."""
         return self.size <= (SMALL if self.blob.in_memory else CHECKED_FIRST)
 
     def _trust_no_etag(self) -> None:
         self.etag, self.any_etag = "", True
-        if self._can_be_gated:
+        if self.can_be_gated:
             self.proof.gated = True
 
     def measure(self, total: int) -> None:
