@@ -83,6 +83,7 @@ async def _request(stream: "Stream", part: Part) -> None:
         stream.record, part.head, part.stop, urgent=part.urgency, etag=stream.etag or None
     ) as body:
         answered_at = trio.current_time()
+        await trio.lowlevel.checkpoint_if_cancelled()  # an answer of before Stream.restore
         pace = stream.yard.pace(stream.record.region)
         stream.accept(part, body)
         began = part.head
