@@ -124,10 +124,11 @@ class _Caller:
                 scope.cancel()
 
     def _gone(self) -> None:
-        """The process was there and is no more: nobody may be left to be answered.
+        """The process has ended: cancel the reads that may have outlived their reader.
 
-        Or somebody has its descriptor: the kernel asks once more then (filemap_read in
-        mm/filemap.c reads what its read-ahead did not bring), for a caller that is not known.
+        If another process has its descriptor and waits for such a read, the kernel asks once more
+        (filemap_read in mm/filemap.c reads what its read-ahead did not bring). The caller of that
+        read is not known.
         """
         self.known = False
         for scope, may_be_gone in self.waits.items():

@@ -336,8 +336,8 @@ def is_mounted(ours: Mounted) -> bool:
 def _same(one: Mounted, other: Mounted) -> bool:
     """Whether two mounts are of one file system.
 
-    The kernel gives the number of a device to the next file system as soon as it is free: so that
-    kind and source must be the same too.
+    The kernel gives the device number of a file system that has ended to the next one. So kind
+    and source must be the same too.
     """
     return (one.device, one.kind, one.source) == (other.device, other.kind, other.source)
 

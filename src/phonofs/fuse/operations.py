@@ -237,7 +237,7 @@ class Operations(pyfuse3.Operations):
         what it gets. Beyond the end there is nothing to give: to say so would set the size there.
         """
         await self._tell_size(file.ino)
-        if file.direct:  # no page is filled up; but it goes on only up to the size that is known
+        if file.direct:  # no page is filled up, but the next read ends at the size it believes
             file.believed = file.handle.told
             return data
         end = off + len(data)

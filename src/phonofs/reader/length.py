@@ -58,7 +58,7 @@ class Length:
 
     @property
     def unknown(self) -> bool:
-        """Whether nothing but a record that says 0 is known, of a content that is not nothing."""
+        """Whether the record says 0, no answer said anything yet, and no checksum proves it."""
         stream = self._stream
         return (
             stream.record.size == 0 == stream.size
@@ -89,7 +89,7 @@ class Length:
         self.stated = total
 
     def restart(self) -> None:
-        """What the answers said is forgotten; that a whole one had the record's length is not."""
+        """Forget what the answers said, but not that a whole one had the record's length."""
         self.stated = None
         if self.counted != self._stream.record.size:
             self.counted = None
@@ -155,7 +155,7 @@ class Length:
             await trio.sleep(pause_s)
 
     async def _ask(self) -> None:
-        """What an answer says of the length; the bytes are fetched by those who want them."""
+        """Ask for the first bytes, to see which length the answer states."""
         stream = self._stream
         service, record = stream.yard.service, stream.record
         async with service.content(record, 0, SMALL, urgent=True) as body:

@@ -178,6 +178,7 @@ class Proof:
             await part.over.wait()  # only then the check may begin
         else:
             self.completed()
+            await trio.lowlevel.checkpoint()  # if no check began, others still get their turn
 
     async def _check(self) -> None:
         stream = self._stream
@@ -213,10 +214,10 @@ class Proof:
         self._stream.tell_size(self._stream.size)
 
     def _is_accepted(self, seen: object) -> bool:
-        """Whether a content with another checksum is given all the same.
+        """Whether a content is given although it does not have its checksum.
 
-        ``seen`` stands for its bytes, None where they could not be read. It is where so it was
-        asked for, its length is right, and these bytes came twice.
+        True if ``verify=length`` is set, the length is right, and two fetches gave these bytes.
+        ``seen`` stands for the bytes; None if they could not be read.
         """
         stream = self._stream
         if stream.yard.limits.verify != "length" or seen is None or stream.length.doubtful:
@@ -313,11 +314,10 @@ class Passing:
         return stream.size > SMALL or stream.pressed
 
     def advance(self, *, to_the_end: bool = False) -> bool | None:
-        """Hash of what is there now ``AT_ONCE`` bytes; ``behind`` says whether there is more.
+        """Hash at most ``AT_ONCE`` bytes of what is there; ``behind`` says whether there is more.
 
-        Whole blocks only, but ``to_the_end``, and then a whole small content if need be.
-
-        Whether the whole is right, where that shows just now.
+        Hashes whole blocks only. ``to_the_end`` also hashes the rest of the last one, and up to
+        ``SMALL`` bytes at once. Returns whether the whole is right, None if it was not all hashed.
         """
         stream = self._stream
         self.behind = False

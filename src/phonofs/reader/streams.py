@@ -115,7 +115,7 @@ class Stream:
         )
 
     def open_end(self, stop: int) -> Part | None:
-        """The part that may bring more than the record says, where ``stop`` is the record's end."""
+        """A part that may bring more than the record says, if ``stop`` reaches the record's end."""
         return next(iter(self.loose), None) if stop >= self.size else None
 
     # demand
