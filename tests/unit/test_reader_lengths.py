@@ -1,5 +1,7 @@
 """Answers that do not say how long they are: what they may cost, and what they do not prove."""
 
+import hashlib
+
 import pytest
 import trio
 
@@ -83,3 +85,18 @@ async def test_a_length_is_not_asked_for_again_once_its_file_is_closed():
         asked = len(service.asked)
         await trio.sleep(20)
         assert len(service.asked) == asked
+
+
+async def test_a_shorter_whole_without_a_length_through_memory():
+    """Its end makes the last bytes the whole: they are hashed then, and not checked for ever."""
+    real = 5 * MIB - 1
+    checksum = hashlib.md5(plain(0, real)).hexdigest()
+    service = FakeService(
+        fault=lambda asked, number: Fault(silent=True), way="stream", sizes={"a": real}
+    )
+    async with world(service, in_memory=True) as w:
+        handle = w.reader.open(record(5 * MIB, checksum=checksum), 7)
+        with trio.fail_after(10):
+            assert await w.read(handle, 4 * MIB, MIB) == plain(4 * MIB, real)
+            assert await w.read(handle, 0, MIB) == plain(0, MIB)
+        w.reader.release(handle)
