@@ -198,3 +198,39 @@ def test_a_checksum_in_parts_proves_a_length(tmp_path: Path, part: int) -> None:
         assert cat(path, tmp_path) == content_of(stand_in.service, "00000000")
         assert path.stat().st_size == 9 * MIB + 17
         assert stand_in.service.counters.of("us-east", "00000000").twice <= 1 * MIB
+
+
+def test_a_real_length_that_only_the_cache_remembers(tmp_path: Path) -> None:
+    """The catalogue is new and has the record's: the size is told before a byte is read."""
+    objects = account(1_000_000, 1000, 4 * TIMES)
+    with served(objects, tmp_path) as (mount, stand_in):
+        for path in files(mount.point):
+            assert cat(path, tmp_path) is not None
+        assert mount.stop() == 0
+        for path in mount.cache.glob("catalogue.sqlite*"):
+            path.unlink()
+        mount.start()
+        for n, (path, item) in enumerate(zip(files(mount.point), objects, strict=True)):
+            assert path.stat().st_size == 1_000_000
+            tool = TOOLS[n % len(TOOLS)]
+            assert tool(path, tmp_path) == content_of(stand_in.service, item.id), tool.__name__
+            assert path.stat().st_size == 1000
+
+
+def direct(path: Path, folder: Path) -> bytes | None:
+    """The same with ``dd`` past the page cache."""
+    command = ["dd", f"if={path}", "bs=1M", "iflag=direct", "status=none"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+@pytest.mark.parametrize(("said", "real"), [(3 * MIB, 4 * MIB), (4 * MIB, 3 * MIB + 1)])
+@pytest.mark.parametrize("checksum", [None, ""])
+def test_a_real_length_that_is_read_past_the_page_cache(
+    tmp_path: Path, said: int, real: int, checksum: str | None
+) -> None:
+    """The kernel knows the size before it is asked for what lies behind the one it believed."""
+    objects = account(said, real, TIMES, checksum=checksum)
+    with served(objects, tmp_path) as (mount, stand_in):
+        for path, item in zip(files(mount.point), objects, strict=True):
+            assert direct(path, tmp_path) == content_of(stand_in.service, item.id)

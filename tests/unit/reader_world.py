@@ -63,7 +63,11 @@ class FakeBody:
 
 @dataclass
 class Fault:
-    """What one request does wrong."""
+    """What one request does wrong.
+
+    silent  the answer does not say how long it or the whole is; framed, whether its end shows
+    short   so many bytes of the end of the part are left out, and the answer says so
+    """
 
     error: Exception | None = None
     cut_after: int | None = None
@@ -72,6 +76,9 @@ class Fault:
     total: int | None = None
     stall: bool = False
     rate: float | None = None
+    silent: bool = False
+    framed: bool = True
+    short: int = 0
 
 
 @dataclass
@@ -180,9 +187,18 @@ class FakeService:
                 way = way or self.way
                 begin = start if way == "range" else 0
                 end = min(size, stop) if way == "range" and stop is not None else size
+                end -= fault.short
                 chunks = FakeChunks(self, asked, begin, end, fault)
                 total = size if fault.total is None else fault.total
-                yield FakeBody(begin, end, total, fault.etag or "v1", chunks, asked.at)
+                yield FakeBody(
+                    begin,
+                    None if fault.silent else end,
+                    None if fault.silent or fault.short else total,
+                    fault.etag or "v1",
+                    chunks,
+                    asked.at,
+                    framed=fault.framed,
+                )
             finally:
                 self.open_now -= 1
 

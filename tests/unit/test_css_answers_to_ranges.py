@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trio
 
 from phonofs.errors import Malformed, Refused, ServiceError
 from tests.unit.css_service import STORE, Connected, Service, connected, ramp, record
@@ -207,3 +208,55 @@ async def test_an_old_link_that_leads_nowhere_is_renewed_at_once(status: int) ->
         assert await it.read(10, 20) == ramp(1000)[10:20]
         assert service.urls == 2
         assert STORE in str(service.requests[-1].url)
+
+
+async def test_a_way_has_not_failed_before_another_one_worked() -> None:
+    """Whoever gave up while another way was tried leaves no way behind that nobody takes."""
+    service = Barred(403)
+    stalled = True
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/content") and not request.url.query and stalled:
+            await trio.sleep_forever()
+        return await service(request)
+
+    async with connected(handler, ways={"uk": "presign"}) as it:
+        with trio.move_on_after(5):
+            await it.read(10, 20)
+        stalled = False
+        service.barrier = lambda request: service.bytes(request, ranges=True)
+        assert await it.read(10, 20) == ramp(1000)[10:20]
+        assert it.client.statistics()["failed_ways"] == {}
+
+
+@pytest.mark.expected_log("by way of redirect failed")
+@pytest.mark.parametrize("presigned", ["none", "refused"])
+async def test_a_way_that_failed_is_tried_where_no_other_is_left(presigned: str) -> None:
+    """Redirects led nowhere, presigned URLs did; then it is the other way round."""
+    service = Service("redirect")
+    dead = "redirect"
+
+    def url(way: str) -> str:
+        service.urls += 1
+        return f"{STORE}/{way}?X-Amz-Expires=1800&n={service.urls}"
+
+    def content(request: httpx.Request) -> httpx.Response:
+        if "presignUrl" not in str(request.url):
+            return httpx.Response(302, headers={"Location": url("redirect")})
+        if dead == "presign" and presigned == "none":
+            return httpx.Response(400)
+        return httpx.Response(200, json={"url": url("presign")})
+
+    def store(request: httpx.Request) -> httpx.Response:
+        way = request.url.path[1:]
+        return _refused(403) if way == dead else service.bytes(request, ranges=True)
+
+    service._content, service._store = content, store
+    async with connected(service) as it:
+        assert await read_patiently(it, 10, 20) == ramp(1000)[10:20]
+        assert it.client.content_way("uk") == "presign"
+        dead = "presign"
+        await trio.sleep(60)
+        for _ in range(2):
+            assert await read_patiently(it, 10, 20) == ramp(1000)[10:20]
+        assert it.client.content_way("uk") == "redirect"

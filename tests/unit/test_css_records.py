@@ -127,6 +127,18 @@ def test_what_is_no_record_is_set_aside(odd: object) -> None:
     assert (len(read.records), read.count, len(read.rejected)) == (1, 2, 1)
 
 
+@pytest.mark.parametrize("depth", [100, 600, 900])
+@pytest.mark.parametrize("total", [b"1", b"NaN"])
+def test_a_record_that_is_nested_deep_and_odd_costs_nothing_else(depth: int, total: bytes) -> None:
+    """Whether its text alone has to be mended, or that of the page."""
+    nested = b'"x": ' + b"[" * depth + b"]" * depth + b', "y": "\\udcff"'
+    odd = json.dumps(record_json("odd")).encode()[:-1] + b", " + nested + b"}"
+    plain = json.dumps(record_json("a")).encode()
+    read = parse_page(b'{"total": %b, "content": [%b, %b]}' % (total, odd, plain), "uk")
+    assert [record.id for record in read.records][-1] == "a"
+    assert (read.count, len(read.records) + len(read.rejected)) == (2, 2)
+
+
 def test_an_unpaired_surrogate_costs_nothing() -> None:
     """The one text is mended; the record and its page are there, and can be written as JSON."""
     body = page(record_json("a"), record_json("b", objectName="x\udcff", tags=[

@@ -3,6 +3,7 @@
 A scripted server on loopback says what is sent; the clock is real, and nothing takes long.
 """
 
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -389,6 +390,23 @@ async def test_another_server_is_looked_at_before_its_answer_is_used(fast: bool)
         with pytest.raises(Malformed, match="private address"):
             await way.request(Ask("test", f"http://127.0.0.1:{server.port}/"), limit_bytes=10)
         assert len(server.requests) == (0 if fast else 1)
+
+
+@pytest.mark.parametrize("others", [True, False])
+async def test_an_address_of_a_family_that_the_system_lacks(
+    monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    """As where IPv6 is switched off: the next address is tried, and without one it is away."""
+    x25 = (9, socket.SOCK_STREAM, 0, "", ("0", 0))  # AF_X25, which hardly any system has
+    async with serving(lambda n: sized(b"here")) as server, asking(server, True) as way:
+        real = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", server.port))
+        found = [x25, real] if others else [x25]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
+        if others:
+            assert await get(way, server) == (200, b"here")
+        else:
+            with pytest.raises(Unavailable, match="cannot be reached"):
+                await get(way, server)
 
 
 @pytest.fixture(scope="module")

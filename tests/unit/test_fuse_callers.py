@@ -56,6 +56,13 @@ def test_only_signals_that_ask_to_give_up_count(text, expected):
     assert wants_out(text) is expected
 
 
+@pytest.mark.parametrize("name", ["\x0bSigPnd:\tz", "\x1cShdPnd:\tff", "\x0cTgid:\tx"])
+def test_a_process_may_have_any_name(name):
+    """Only a line feed ends a line, and the kernel escapes that one in a name (proc(5))."""
+    assert wants_out(f"Name:\t{name}\n" + status().partition("\n")[2]) is False
+    assert wants_out(f"Name:\t{name}\n" + status(shared=INT).partition("\n")[2]) is True
+
+
 SIGNALLED = """
 import signal, time
 for name in ("SIGTERM", "SIGALRM"):

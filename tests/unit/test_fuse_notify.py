@@ -124,3 +124,31 @@ def test_a_size_is_told_whatever_waits_in_the_kernel(monkeypatch, refuses):
     trio.run(told_in_time, notifier, 8)
     assert heard == [(8, True)]
     read_is_answered.set()
+
+
+def test_a_size_that_comes_while_another_is_told_is_told_too(monkeypatch):
+    """The kernel may have asked for the first one already; who waits does so for the second."""
+    begun, go_on = threading.Event(), threading.Event()
+    told = []
+
+    def forget(ino, attr_only):
+        told.append(ino)
+        begun.set()
+        assert go_on.wait(HANG_S)
+
+    monkeypatch.setattr(pyfuse3, "invalidate_inode", forget)
+
+    async def tell_twice():
+        notifier = KernelNotifier()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(notifier.run)
+            notifier.tell_size(7)
+            await trio.to_thread.run_sync(begun.wait, HANG_S)
+            notifier.tell_size(7)
+            go_on.set()
+            with trio.fail_after(HANG_S):
+                await notifier.told(7)
+            nursery.cancel_scope.cancel()
+
+    trio.run(tell_twice)
+    assert told == [7, 7]

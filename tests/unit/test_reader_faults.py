@@ -1,6 +1,7 @@
 """What the service does wrong, and what a reader gets: the right bytes, or an error in time."""
 
 import hashlib
+from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
@@ -490,6 +491,54 @@ async def test_an_etag_that_differs_on_each_node(size):
             w.reader.release(handle)
         assert ends[-1] == "right"
         assert ends.count("stale") <= 2
+
+
+class Together(FakeService):
+    """The first three answers come in the same moment."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.together = trio.Event()
+
+    @asynccontextmanager
+    async def content(self, *args, **options):
+        async with super().content(*args, **options) as body:
+            await self.together.wait()
+            yield body
+
+
+async def test_an_answer_of_before_a_replacement_says_nothing_of_after_it():
+    """Three answers at once, of the old, the new and the old content: all is the new one."""
+    etags = {0: "v1", 1: "v2", 2: "v1"}
+    service = Together(fault=lambda asked, number: Fault(etag=etags.get(number, "v2")))
+    async with world(service) as w:
+        handles = [w.reader.open(record(40 * MIB, checksum=""), 7) for _ in range(3)]
+        async with trio.open_nursery() as nursery:
+            for place, handle in enumerate(handles):
+                start = place * 12 * MIB
+                nursery.start_soon(w.read_on, handle, start, start + MIB)
+            await trio.sleep(1)
+            assert len(service.asked) == 3
+            service.together.set()
+        for handle in handles:
+            w.reader.release(handle)
+
+
+async def test_an_etag_that_differs_on_each_node_through_memory():
+    """What is too large to be held back until it was checked is read on as it comes."""
+    size = 40 * MIB
+    service = FakeService(fault=lambda asked, number: Fault(etag=f"node-{number % 2}"))
+    async with world(service, in_memory=True) as w:
+        for _ in range(2):
+            handle = w.reader.open(record(size), 7)
+            with pytest.raises(Changed):
+                await w.read_on(handle)
+            w.reader.release(handle)
+        service.asked.clear()
+        handle = w.reader.open(record(size), 7)
+        await w.read_on(handle)
+        w.reader.release(handle)
+        assert service.sent() == size
 
 
 async def test_an_etag_that_differs_on_each_node_without_a_checksum():

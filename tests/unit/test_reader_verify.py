@@ -65,6 +65,7 @@ async def test_a_flipped_bit_is_found_all_the_same():
         w.reader.release(handle)
 
 
+@pytest.mark.real_clock  # a made-up one would jump to the deadline while a thread hashes
 @pytest.mark.expected_log("wrong content", "does not have its checksum", "verify=length")
 async def test_what_was_accepted_is_not_taken_for_checked_by_the_next_mount(tmp_path):
     """The option may be another one then."""

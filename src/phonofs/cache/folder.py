@@ -316,7 +316,7 @@ def file_system_of(fd: int) -> str:
     device = os.fstat(fd).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+        lines = Path("/proc/self/mountinfo").read_bytes().decode("ascii", "replace").split("\n")
     except OSError:
         return ""
     for line in lines:

@@ -102,8 +102,8 @@ def _paths(process: Path) -> Iterator[str]:
 def _mapped_devices(process: Path) -> set[str]:
     """The devices of its mapped files, as mountinfo writes them: maps has them in hexadecimal."""
     try:
-        lines = (process / "maps").read_text(errors="replace").splitlines()
+        lines = (process / "maps").read_bytes().decode("ascii", "replace").split("\n")
     except OSError:
         return set()
-    pairs = {line.split(None, 4)[3] for line in lines}
+    pairs = {line.split(None, 4)[3] for line in lines if line}
     return {":".join(str(int(part, 16)) for part in pair.split(":")) for pair in pairs}

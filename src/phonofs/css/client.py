@@ -52,8 +52,8 @@ TOO_FAR = TOO_MUCH | {404}
 """Statuses of a search at an offset that the service does not go to."""
 
 FAILURES_OF_AN_OFFSET = 4
-"""So often is a 500 answered at an offset before it is taken for a refusal: search engines fail
-so beyond their window."""
+"""After so many answers of 500, a search at an offset counts as refused: that is how some search
+engines answer beyond their window."""
 
 LARGEST_RECORD_ANSWER = 2 * LARGEST_RECORD
 LARGEST_REGIONS_ANSWER = 1 << 16

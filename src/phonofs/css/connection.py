@@ -231,16 +231,15 @@ async def _reach(addresses: list[Address]) -> socket.socket:
     failures: list[OSError] = []
 
     async def attempt(family: socket.AddressFamily, address: Any, failed: trio.Event) -> None:
-        sock = trio.socket.socket(family, socket.SOCK_STREAM)
-        with sock:
-            try:
+        try:  # a system without IPv6 has no such socket
+            with trio.socket.socket(family, socket.SOCK_STREAM) as sock:
                 await sock.connect(address)
-            except OSError as error:
-                failures.append(error)
-                failed.set()
-                return
-            if not reached:
-                reached.append(socket.socket(fileno=sock.detach()))
+                if not reached:
+                    reached.append(socket.socket(fileno=sock.detach()))
+        except OSError as error:
+            failures.append(error)
+            failed.set()
+        else:
             nursery.cancel_scope.cancel()
 
     try:

@@ -9,6 +9,7 @@ is asked for, and where that is refused, the whole is streamed.
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -211,6 +212,7 @@ class Contents:
             link = await self._redirected(wish, stream)
             body = await self._by_link(wish, REDIRECT, link)
             if body is None:
+                self._barred.pop(wish.region, None)  # whoever comes here has no other way
                 raise Unavailable(f"the links to {wish.wanted.what} are refused")
             return body
         body = await self._body(wish, stream, RANGE)
@@ -243,15 +245,18 @@ class Contents:
                 raise error
         barred = self._barred.setdefault(region, {})
         barred[way] = _Barred(no.reason, trio.current_time() + BARRED_S)
+        longer_ago = len(barred) > 1
         self.forget(region)
+        body = None
         try:
-            body = await self._without(wish, way)
-        except ServiceError:
-            body = None
-        if body is None:
-            barred.pop(way, None)
-            if not barred:
+            with suppress(ServiceError):
+                body = await self._without(wish, way)
+        finally:
+            if body is None:  # also if it was cancelled: no way is left to be taken instead
                 self._barred.pop(region, None)
+        if body is None and longer_ago:
+            raise Unavailable(str(error)) from error  # the next try takes the other way again
+        if body is None:
             raise error
         log.warning("region %s: content by way of %s failed: %s", region, way, no.reason)
         return body

@@ -159,9 +159,11 @@ def _page(found: Iterable[Any], region: str, shape: _PageShape) -> Page:
             records.append(plain)
             continue
         try:
-            value, source = _read(each, "a record") if isinstance(each, bytes) else (each, None)
+            value, source = (
+                _read(each, "a record (set aside)") if isinstance(each, bytes) else (each, None)
+            )
             records.append(_record(value, source, region))
-        except _Odd as odd:
+        except (_Odd, Malformed) as odd:
             rejected.append(str(odd))
     last = truth(shape.lastPage)
     return Page(

@@ -328,7 +328,8 @@ class Stream:
     """An answer whose body is still to come: an async iterator over its chunks, in order.
 
     Holds a slot until its last byte came, or :meth:`aclose`, which may be called more than once.
-    ``sent_at`` (trio's clock) is when the request was sent: it had its slot, token and pause then.
+    ``sent_at`` (trio's clock) is when the request was sent, after all waiting for a slot, a token
+    and the end of a pause.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ def wants_out(status: str) -> bool:
     Fatal signals do, and of those that the program handles the ones that ask it to end.
     """
     masks = dict.fromkeys(_FIELDS, 0)
-    for line in status.splitlines():
+    for line in status.split("\n"):  # a name may hold all else that ends a line
         field, _, value = line.partition(":")
         if field in masks:
             masks[field] = int(value, 16)
@@ -75,15 +75,15 @@ def wants_out(status: str) -> bool:
 def _status_of(pid: int) -> str | None:
     """The ``/proc/PID/status`` text of a process or thread; None where it cannot be looked at."""
     try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-            return file.read()
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return file.read().decode("ascii", "replace")
     except OSError:
         return None
 
 
 def _group_of(status: str) -> int:
     """The thread group, which is the process, that a ``/proc/PID/status`` text is of."""
-    for line in status.splitlines():
+    for line in status.split("\n"):
         field, _, value = line.partition(":")
         if field == "Tgid":
             return int(value)
@@ -124,10 +124,11 @@ class _Caller:
                 scope.cancel()
 
     def _gone(self) -> None:
-        """The process was there and is no more: nobody may be left to be answered.
+        """The process has ended: cancel the reads that may have outlived their reader.
 
-        Or somebody has its descriptor: the kernel asks once more then (filemap_read in
-        mm/filemap.c reads what its read-ahead did not bring), for a caller that is not known.
+        If another process has its descriptor and waits for such a read, the kernel asks once more
+        (filemap_read in mm/filemap.c reads what its read-ahead did not bring). The caller of that
+        read is not known.
         """
         self.known = False
         for scope, may_be_gone in self.waits.items():

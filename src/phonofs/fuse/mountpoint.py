@@ -94,11 +94,11 @@ def mounts(table: Path = MOUNTS) -> list[Mounted]:
 
     But for automount points: one that waits to be mounted on counts as no mount.
     """
-    return list(_read(table.read_text(errors="surrogateescape")))
+    return list(_read(os.fsdecode(table.read_bytes())))
 
 
 def _read(table: str) -> Iterator[Mounted]:
-    for line in table.splitlines():
+    for line in filter(None, table.split("\n")):  # a path may hold all else that ends a line
         left, _, right = line.partition(" - ")
         kind, source, *_ = [*right.split(" "), "", ""]
         if kind != "autofs":
@@ -135,7 +135,7 @@ def absolute(path: str, table: Path = MOUNTS) -> str:
     if device_fd(path) is not None:
         return path
     ours = {mount.point for mount in mounts(table) if mount.is_phonofs}
-    names = _names(os.path.join(os.getcwd(), path))
+    names = _names(path if path.startswith("/") else os.path.join(os.getcwd(), path))
     found, links = "/", 0
     while names:
         name = names.pop()
@@ -336,8 +336,8 @@ def is_mounted(ours: Mounted) -> bool:
 def _same(one: Mounted, other: Mounted) -> bool:
     """Whether two mounts are of one file system.
 
-    The kernel gives the number of a device to the next file system as soon as it is free: so that
-    kind and source must be the same too.
+    The kernel gives the device number of a file system that has ended to the next one. So kind
+    and source must be the same too.
     """
     return (one.device, one.kind, one.source) == (other.device, other.kind, other.source)
 

@@ -78,6 +78,7 @@ class KernelNotifier:
         self._bytes = 0
         self._sizes_in, self._sizes = trio.open_memory_channel[int](math.inf)
         self._untold: dict[int, trio.Event] = {}
+        self._being_told: dict[int, trio.Event] = {}
         self._send, self._receive = trio.open_memory_channel[_Work](math.inf)
 
     def tell(self, changes: Sequence[Change]) -> None:
@@ -102,7 +103,7 @@ class KernelNotifier:
 
     async def told(self, ino: int) -> None:
         """Wait until the kernel was told of every new size of this file so far."""
-        while (event := self._untold.get(ino)) is not None:
+        while (event := self._untold.get(ino, self._being_told.get(ino))) is not None:
             await event.wait()
 
     def store(self, ino: int, offset: int, data: bytes) -> bool:
@@ -122,10 +123,12 @@ class KernelNotifier:
 
     async def _tell_sizes(self) -> None:
         async for ino in self._sizes:
+            event = self._being_told[ino] = self._untold.pop(ino)  # a newer one is told once more
             try:
                 await trio.to_thread.run_sync(_forget_size, ino, abandon_on_cancel=True)
             finally:
-                self._untold.pop(ino).set()
+                del self._being_told[ino]
+                event.set()
 
     async def _work(self) -> None:
         async for work in self._receive:

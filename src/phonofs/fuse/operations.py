@@ -189,9 +189,10 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def open(self, inode: int, flags: int, ctx: Any) -> FileInfo:
-        """Open for reading; waits for nothing but a length that is in doubt.
+        """Open for reading; waits for nothing but a length that is in doubt, or not told yet.
 
-        Many programs go by the size that the open file has, and never read one of 0 bytes.
+        Many programs go by the size that the open file has, and never read one of 0 bytes. The
+        cache may know another length than the record, which the kernel hears of only now.
         """
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise FUSEError(errno.EROFS)
@@ -200,7 +201,7 @@ class Operations(pyfuse3.Operations):
             if handle.doubtful:
                 with self._callers.waiting(ctx.pid):
                     await self._vfs.read(handle, 0, 1)
-                await self._tell_size(inode)
+            await self._tell_size(inode)
         except BaseException:
             self._vfs.release(handle)
             raise
@@ -224,7 +225,7 @@ class Operations(pyfuse3.Operations):
         data = self._vfs.lend_now(file.handle, off, size)
         if data is None:
             data = await self._wait_for(fh, file, off, size)
-        if file.handle.told != file.believed and not file.direct:
+        if file.handle.told != file.believed:
             data = await self._after_the_size(file, off, size, bytes(data))
         return cast(bytes, data)  # any buffer will do
 
@@ -239,6 +240,9 @@ class Operations(pyfuse3.Operations):
         what it gets. Beyond the end there is nothing to give: to say so would set the size there.
         """
         await self._tell_size(file.ino)
+        if file.direct:  # no page is filled up, but the next read ends at the size it believes
+            file.believed = file.handle.told
+            return data
         end = off + len(data)
         if end >= min(off + size, file.believed):
             file.believed = max(file.believed, file.handle.told)

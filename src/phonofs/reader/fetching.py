@@ -90,6 +90,7 @@ async def _request(stream: "Stream", part: Part) -> None:
         stream.record, part.head, part.stop, urgent=part.urgency, etag=stream.etag or None
     ) as body:
         answered_at = trio.current_time()
+        await trio.lowlevel.checkpoint_if_cancelled()  # an answer of before Stream.restore
         pace = stream.yard.pace(stream.record.region)
         stream.accept(part, body)
         began = part.head
@@ -116,8 +117,15 @@ async def _request(stream: "Stream", part: Part) -> None:
 
 
 async def _rest(stream: "Stream", part: Part, body: Body, surplus: int) -> None:
-    """What the record says is there; count what comes beyond it of a body without a length."""
-    async for chunk in body:
+    """Count what comes beyond the record's length of a body without a length.
+
+    If its end does not show, one byte says as much as all of them would.
+    """
+    chunks = aiter(body)
+    while body.framed or not surplus:
+        chunk = await anext(chunks, None)
+        if chunk is None:
+            break
         surplus += len(chunk)
     stream.end_of_body(part, body, surplus)
 

@@ -65,7 +65,7 @@ class Length:
 
     @property
     def unknown(self) -> bool:
-        """Whether nothing but a record that says 0 is known, of a content that is not nothing."""
+        """Whether the record says 0, no answer said anything yet, and no checksum proves it."""
         stream = self._stream
         return (
             stream.record.size == 0 == stream.size
@@ -96,7 +96,7 @@ class Length:
         self.stated = total
 
     def restart(self) -> None:
-        """What the answers said is forgotten; that a whole one had the record's length is not."""
+        """Forget what the answers said, but not that a whole one had the record's length."""
         self.stated = None
         if self.counted != self._stream.record.size:
             self.counted = None
@@ -141,7 +141,7 @@ class Length:
                 stream.yard.drained(stream)
 
     async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Try again while somebody waits and it makes sense."""
+        """Try again while a reader waits, the file is open, and a new try may succeed."""
         stream, failures = self._stream, 0
         while stream.failure is None:
             try:
@@ -156,12 +156,13 @@ class Length:
                     pause_s = max(pause_s, error.retry_after_s or 0.0)
                 malformed = isinstance(error, Malformed) and failures >= MALFORMED_TRIES
                 late = self._patience < trio.current_time() + pause_s
-                if malformed or late or isinstance(error, Untrusted):
+                unused = not stream.used
+                if malformed or late or unused or isinstance(error, Untrusted):
                     raise
             await trio.sleep(pause_s)
 
     async def _ask(self) -> None:
-        """What an answer says of the length; the bytes are fetched by those who want them."""
+        """Ask for the first bytes, to see which length the answer states."""
         stream = self._stream
         service, record = stream.yard.service, stream.record
         async with service.content(record, 0, SMALL, urgent=True) as body:

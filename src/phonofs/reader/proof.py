@@ -134,7 +134,8 @@ class Proof:
         finally:
             self._catching_up = self.running = False
             if self.failures == failures:
-                self.gated = self._stream.any_etag and not self.sure
+                stream = self._stream
+                self.gated = stream.any_etag and stream.can_be_gated and not self.sure
             self._over.set()
             if not self._stream.busy:
                 self._stream.yard.drained(self._stream)
@@ -171,10 +172,16 @@ class Proof:
             self._cleared([])
             return
         on_its_way = self._stream.cover(handle, *self._passing.lacks())
-        if on_its_way is None:
-            self.completed()
-        else:
+        if on_its_way is not None:
             await on_its_way[0].until(on_its_way[1], deadline)
+        elif (part := self._stream.open_end(self._stream.size)) is not None:
+            await part.over.wait()  # only then the check may begin
+        else:
+            failures = self.failures
+            self.passed()  # another length may have made more of it a whole block
+            if not (self.sure or self.running) and failures == self.failures:
+                self.completed()
+            await trio.lowlevel.checkpoint()  # if no check began, others still get their turn
 
     async def _check(self) -> None:
         stream = self._stream
@@ -210,10 +217,10 @@ class Proof:
         self._stream.tell_size(self._stream.size)
 
     def _is_accepted(self, seen: object) -> bool:
-        """Whether a content with another checksum is given all the same.
+        """Whether a content is given although it does not have its checksum.
 
-        ``seen`` stands for its bytes, None where they could not be read. It is where so it was
-        asked for, its length is right, and these bytes came twice.
+        True if ``verify=length`` is set, the length is right, and two fetches gave these bytes.
+        ``seen`` stands for the bytes; None if they could not be read.
         """
         stream = self._stream
         if stream.yard.limits.verify != "length" or seen is None or stream.length.doubtful:
@@ -310,11 +317,10 @@ class Passing:
         return stream.size > SMALL or stream.pressed
 
     def advance(self, *, to_the_end: bool = False) -> bool | None:
-        """Hash of what is there now ``AT_ONCE`` bytes; ``behind`` says whether there is more.
+        """Hash at most ``AT_ONCE`` bytes of what is there; ``behind`` says whether there is more.
 
-        Whole blocks only, but ``to_the_end``, and then a whole small content if need be.
-
-        Whether the whole is right, where that shows just now.
+        Hashes whole blocks only. ``to_the_end`` also hashes the rest of the last one, and up to
+        ``SMALL`` bytes at once. Returns whether the whole is right, None if it was not all hashed.
         """
         stream = self._stream
         self.behind = False

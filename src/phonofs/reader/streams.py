@@ -115,7 +115,7 @@ class Stream:
         )
 
     def open_end(self, stop: int) -> Part | None:
-        """The part that may bring more than the record says, where ``stop`` is the record's end."""
+        """A part that may bring more than the record says, if ``stop`` reaches the record's end."""
         return next(iter(self.loose), None) if stop >= self.size else None
 
     # demand
@@ -304,6 +304,7 @@ class Stream:
             )
         if not self.any_etag:
             self.etag = self.etag or body.etag
+        self.loose.discard(part)  # what an earlier try left open
         if body.total is not None:
             self.measure(body.total)
         elif body.stop is None:
@@ -350,19 +351,20 @@ class Stream:
             self._renewed = True
             self.restore()
             return True
-        if provable(self.record) and self._can_be_gated:
+        if provable(self.record) and self.can_be_gated:
             self._trust_no_etag()
             return True
         self.yard.stale[self.key] = self.yard.stale.get(self.key, 0) + 1
         return False
 
     @property
-    def _can_be_gated(self) -> bool:
+    def can_be_gated(self) -> bool:
+        """Whether it is small enough to be checked before any byte of it is given."""
         return self.size <= (SMALL if self.blob.in_memory else CHECKED_FIRST)
 
     def _trust_no_etag(self) -> None:
         self.etag, self.any_etag = "", True
-        if self._can_be_gated:
+        if self.can_be_gated:
             self.proof.gated = True
 
     def measure(self, total: int) -> None:
@@ -384,8 +386,12 @@ class Stream:
         and not even the answer says how much, a checksum decides; without one nothing is given.
         """
         self.loose.discard(part)
-        if not surplus and part.head >= part.stop:
-            return
+        if surplus or part.head < part.stop:
+            self._end_elsewhere(part, body, surplus)
+        if self.blob.complete:
+            self.proof.completed()
+
+    def _end_elsewhere(self, part: Part, body: Body, surplus: int) -> None:
         if body.framed:
             self.measure(part.head + surplus)
         elif not surplus:
@@ -474,7 +480,7 @@ class Stream:
         if part.error is not None:
             self.quiet_until = trio.current_time() + QUIET_S
         if was_loose and self.blob.complete:
-            self.proof.completed()
+            self.yard.beside(self.record, self.proof.completed)
         if done:
             self._resume()
         if not self.busy:
