@@ -176,18 +176,6 @@ async def test_a_web_page_is_not_a_record(tmp_path: Path):
             await w.ls("")
 
 
-@pytest.mark.parametrize("start", [b"", b"[", b"{", b'{"content": ['])
-async def test_a_page_of_white_space_is_an_error_at_once(tmp_path: Path, start: bytes):
-    """To see that no record follows costs no more than to receive it."""
-    api = SearchApi(
-        misbehave=lambda search: httpx.Response(200, stream=Body(start, b" ", 3_000_000, b"]"))
-    )
-    async with listing(tmp_path, api) as w, watched() as steps:
-        with pytest.raises(Malformed):
-            await w.ls("")
-    assert steps.longest_s <= 4 * STEP_S
-
-
 async def test_a_leap_second_is_shown(tmp_path: Path):
     """As the second after it, which is the next day's first; so is 24:00."""
     records = [make(uuid(n), ms("2016-12-31T20:00:00") + n * 3_600_000) for n in range(6)]
