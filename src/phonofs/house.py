@@ -392,7 +392,7 @@ class House:
             "version": __version__,
             "pid": os.getpid(),
             "profile": self._settings.profile,
-            "mountpoint": os.fsencode(self._mountpoint).decode("utf-8", "replace"),
+            "mountpoint": self._mountpoint,
             "condition": self.condition(),
             "uptime_s": round(_since_boot_s() - self._begun_s, 1),
             "control": str(self._control.path) if self._control.path else None,

@@ -255,7 +255,8 @@ async def test_tokens_that_expire_in_the_middle_of_bodies(tmp_path, way):
             assert await outcome(scene, ino, 60.0) == "right"
         lives = (trio.current_time() - begun) / options.token_life_s
         assert lives > 2
-        assert service.counters.tokens - tokens >= int(lives)
+        # one that nobody used, since its body came all the while, is not renewed ahead
+        assert service.counters.tokens - tokens >= int(lives) - 1
 
 
 @fast
