@@ -21,9 +21,10 @@ import trio
 
 from phonofs import __version__
 from phonofs.account import Admission, choose, customers_of
+from phonofs.cache import maintenance
 from phonofs.cache.accounts import CATALOGUE, Accounts
 from phonofs.cache.cache import Cache
-from phonofs.cache.sealed import Cipher
+from phonofs.cache.codec import AesGcmCodec
 from phonofs.catalogue.clerk import HelpedClerk
 from phonofs.catalogue.follower import Follower
 from phonofs.catalogue.lister import Lister
@@ -186,7 +187,7 @@ class House:
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         task_status.started()
-        await self._cache.run()
+        await maintenance.run(self._cache)
 
     async def _checkpoints(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -490,7 +491,7 @@ async def build(settings: Settings, mountpoint: str) -> AsyncIterator[House]:
     The service is asked only where what lies in the cache folder may be another account's.
     """
     key = await trio.to_thread.run_sync(cache_key, settings.profile, settings.cache_encrypt)
-    cipher = Cipher(key) if key is not None else None
+    cipher = AesGcmCodec(key) if key is not None else None
     async with AsyncExitStack() as stack:
         accounts = await trio.to_thread.run_sync(Accounts.open, settings.cache_dir)
         stack.callback(accounts.close)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from phonofs.cache import health
+from phonofs.cache import breaker
 from phonofs.demo.account import ListedAccount, flat_item
 from phonofs.demo.faults import Faults, plan
 from phonofs.errors import CatalogueError, PhonofsError
@@ -305,7 +305,7 @@ def tmpfs(folder: Path, size: str):
 @fast
 async def test_a_disk_that_fills_up(tmp_path, monkeypatch):
     """Somebody else fills the disk: reading goes on, and when there is room, caching does."""
-    monkeypatch.setattr(health, "PAUSE_S", 6.0)
+    monkeypatch.setattr(breaker, "PAUSE_S", 6.0)
     with tmpfs(tmp_path / "cache", "6m"):
         async with standing(flat(*[1 << 20] * 12)) as service:
             async with living(service, tmp_path, cache_size="1G") as scene:

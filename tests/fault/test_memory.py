@@ -8,13 +8,13 @@ import shutil
 
 import pytest
 
-from phonofs.cache import checking, late, reading
-from phonofs.cache.blocks import Seals
-from phonofs.cache.holding import Holding
+from phonofs.cache import entry
+from phonofs.cache.blockfile import BlockFile
+from phonofs.cache.blocks import BlockChecksums
+from phonofs.cache.buffers import Buffer, BufferPool
+from phonofs.cache.entry import CacheEntry
 from phonofs.cache.index import Index
-from phonofs.cache.late import LateContent
-from phonofs.cache.shelf import Content, Memory
-from phonofs.cache.stock import Stock
+from phonofs.cache.read_plan import ReadPlan
 from phonofs.css import connection, wire
 from phonofs.demo.options import Options
 from phonofs.errors import PhonofsError
@@ -80,14 +80,13 @@ def read(path):
 
 PLACES = {
     "disk and memory": [
-        (Content, "read"), (Content, "read_into"), (Content, "read_now"), (Content, "write"),
-        (LateContent, "__init__"), (LateContent, "read"), (LateContent, "write"),
-        (Memory, "open"), (Stock, "__init__"), (Holding, "__init__"), (Holding, "charge_for"),
+        (BlockFile, "read_into"), (BlockFile, "view_nowait"), (BlockFile, "write_blocks"),
+        (Buffer, "__init__"), (Buffer, "put"), (BufferPool, "add"), (CacheEntry, "__init__"),
     ],
     "blocks": [
-        (checking, "hash_stretch"), (Seals, "put"), (Seals, "get"), (Seals, "pack"),
-        (reading, "crcs_of"), (reading, "_spans"), (Index, "load"), (Index, "save"),
-        (Index, "declare"), (Index, "declare_all"), (late, "_job"),
+        (ReadPlan, "run"), (BlockChecksums, "put"), (BlockChecksums, "get"),
+        (BlockChecksums, "pack"), (entry, "crcs_of"), (CacheEntry, "hash_on"), (Index, "load"),
+        (Index, "save"), (Index, "declare_all"), (CacheEntry, "flush_data"),
     ],
     "reader": [
         (Part, "__init__"), (Part, "_park"), (Stream, "__init__"), (Stream, "cover"),

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from phonofs.account import choose
+from phonofs.cache import maintenance
 from phonofs.cache.accounts import MOST_ACCOUNTS, Account, Accounts, key_hash
 from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
@@ -193,7 +194,7 @@ def test_eviction_in_vain_evicts_nothing(two: Path):
     accounts = Accounts.open(two)
     mine = account_of(accounts, "B")
     home = accounts.home(mine)
-    gone = home / "content" / "gone"
+    gone = home / "content" / "trash"
     gone.mkdir(exist_ok=True)
     for n in range(1100):
         (gone / f"{n}").write_bytes(b"x")
@@ -206,7 +207,7 @@ def test_eviction_in_vain_evicts_nothing(two: Path):
         assert cache.statistics()["objects"] >= 3
         assert aside.bytes == before
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(cache.run)
+            nursery.start_soon(maintenance.run, cache)
             with trio.fail_after(5):
                 while list(gone.iterdir()):  # noqa: ASYNC110 - a folder tells nobody
                     await trio.sleep(0.01)

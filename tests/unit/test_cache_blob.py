@@ -9,21 +9,23 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from phonofs.cache import blob as blobs
-from phonofs.cache import checking, reading
+from phonofs.cache import checksum_task, stored_blocks
+from phonofs.cache.blockfile import BlockFile
 from phonofs.cache.blocks import BLOCK
+from phonofs.cache.buffers import Buffer
 from phonofs.cache.cache import Cache
-from phonofs.cache.shelf import Content
+from phonofs.cache.entry import CacheEntry
+from phonofs.cache.maintenance import run_once
 from phonofs.ranges import Ranges
 from tests.conftest import LogCheck
-from tests.unit.caching import MIB, file_of, md5, on_disk, open_cache, ramp, record, stored
+from tests.unit.caching import MIB, file_of, fill, md5, on_disk, open_cache, ramp, record, stored
 
 DATA = ramp(3 * BLOCK + 1000)
 RECORD = record("a", DATA)
 LOST = pytest.mark.expected_log("the cache lost", "the disk of the cache fails")
 
 
-async def read_all(blob: blobs.Blob, step: int = BLOCK) -> bytes | None:
+async def read_all(blob: CacheEntry, step: int = BLOCK) -> bytes | None:
     parts = [await blob.read(at, min(step, blob.size - at)) for at in range(0, blob.size, step)]
     return None if None in parts else b"".join(part or b"" for part in parts)
 
@@ -45,7 +47,7 @@ async def test_what_was_written_is_read_at_once(tmp_path: Path):
 
 async def test_what_was_written_survives_a_remount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Verified as it was, block by block, also at odd offsets."""
-    monkeypatch.setattr(reading, "CHECK_NOW", 2 * BLOCK)
+    monkeypatch.setattr(stored_blocks, "CHECK_NOW", 2)
     await stored(tmp_path, RECORD, DATA)
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)
@@ -139,18 +141,18 @@ async def test_of_a_truncated_file_what_is_left_stays(tmp_path: Path):
 @LOST
 async def test_a_passing_read_error_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What the second look finds right is given out, whole."""
-    monkeypatch.setattr(reading, "CHECK_NOW", 0)  # the first look, which does not wait
+    monkeypatch.setattr(stored_blocks, "CHECK_NOW", 0)  # the first look, which does not wait
     await stored(tmp_path, RECORD, DATA)
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)
-    real, failures = os.pread, [errno.EIO]
+    real, failures = os.preadv, [errno.EIO]
 
-    def pread(fd: int, n: int, at: int) -> bytes:
+    def preadv(fd: int, buffers: list[memoryview], at: int, *flags: int) -> int:
         if failures:
             raise OSError(failures.pop(), "Input/output error")
-        return real(fd, n, at)
+        return real(fd, buffers, at, *flags)
 
-    monkeypatch.setattr(os, "pread", pread)
+    monkeypatch.setattr(os, "preadv", preadv)
     assert await blob.read(0, len(DATA)) == DATA
     assert not failures
     cache.close()
@@ -215,13 +217,18 @@ async def test_a_file_that_is_no_file_any_more_is_a_miss(tmp_path: Path, how: st
 
 
 @LOST
-async def test_a_file_touched_while_it_was_closed_is_checked_again(tmp_path: Path):
-    """In the same run, too: released, changed by somebody, opened again."""
+async def test_a_file_touched_while_it_was_closed_is_checked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In the same run, too: released, closed, changed by somebody, opened again."""
+    monkeypatch.setattr("phonofs.cache.cache.IDLE", 1)
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)
     blob.write(0, DATA)
     assert await blob.check()
     cache.release(blob)
+    fill(cache, record("b", DATA), DATA)
+    await run_once(cache)
     with file_of(tmp_path, RECORD).open("r+b") as file:
         file.write(b"\xff")
     blob = cache.blob(RECORD)
@@ -307,8 +314,8 @@ async def test_a_check_goes_on_where_it_was_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Nothing is hashed twice, and nothing stays locked."""
-    monkeypatch.setattr(checking, "HASH_STEP", BLOCK)
-    monkeypatch.setattr(checking, "HASH_NOW", 0)
+    monkeypatch.setattr(checksum_task, "HASH_STEP", BLOCK)
+    monkeypatch.setattr(checksum_task, "HASH_NOW", 0)
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)
     blob.write(0, DATA)
@@ -331,12 +338,11 @@ async def test_checking_ahead_leaves_less_to_do(tmp_path: Path, monkeypatch: pyt
     blob = cache.blob(RECORD)
     blob.write(0, DATA[: 2 * BLOCK + 9])
     await blob.check_ahead()
-    assert blob.stock.hashed.position == 2 * BLOCK
     blob.write(2 * BLOCK, DATA[2 * BLOCK :])
     read: list[int] = []
-    real = Content.read_into
+    real = BlockFile.read_into
     monkeypatch.setattr(
-        Content, "read_into", lambda self, at, buf: (read.append(at), real(self, at, buf))[1]
+        BlockFile, "read_into", lambda self, at, buf: (read.append(at), real(self, at, buf))[1]
     )
     assert await blob.check()
     assert min(read) == 2 * BLOCK
@@ -447,18 +453,16 @@ async def test_without_a_cache_all_is_in_memory(tmp_path: Path):
 
 
 async def test_only_what_is_wanted_is_kept_in_memory(tmp_path: Path):
-    """The pages of the rest are given back at once."""
+    """Whole blocks; the others are given back at once."""
     cache = memory_cache(tmp_path)
     blob = cache.blob(record("a", ramp(MIB)))
     blob.write(0, ramp(MIB))
     blob.keep(Ranges([(100_000, 200_000), (MIB - 1, MIB)]))
-    assert list(blob.present) == [(100_000, 200_000), (MIB - 1, MIB)]
-    assert blob.memory_bytes <= 100_000 + 3 * 4096
-    content = blob.stock.memory.content
-    assert os.fstat(content.fd).st_blocks * 512 == blob.memory_bytes
+    assert list(blob.present) == [(0, 2 * BLOCK), (MIB - BLOCK, MIB)]
+    assert blob.memory_bytes == cache.statistics()["memory_bytes"] == 3 * BLOCK
     assert blob.read_now(100_000, 100_000) == ramp(MIB)[100_000:200_000]
-    assert blob.read_now(99_999, 2) is None
-    assert await blob.read(0, 1) is None
+    assert blob.read_now(2 * BLOCK - 1, 2) is None
+    assert await blob.read(2 * BLOCK, 1) is None
     blob.write(0, ramp(MIB))
     assert await read_all(blob) == ramp(MIB)
     cache.release(blob)
@@ -483,10 +487,10 @@ async def test_memory_that_is_nobodys_any_more_is_closed(tmp_path: Path):
 async def test_without_any_place_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """And said not to be there, rather than promised."""
 
-    def none(name: str, flags: int) -> int:
-        raise OSError(errno.EMFILE, "Too many open files")
+    def none(self: Buffer, length: int) -> None:
+        raise MemoryError
 
-    monkeypatch.setattr(os, "memfd_create", none)
+    monkeypatch.setattr(Buffer, "__init__", none)
     cache = memory_cache(tmp_path)
     blob = cache.blob(RECORD)
     blob.write(0, DATA)
@@ -503,10 +507,11 @@ async def test_bytes_that_cannot_be_read_back_turn_the_disk_off(
 ):
     """They are not written there once more, to be lost again with the next read."""
     await stored(tmp_path, RECORD, DATA)
+    if in_ram:
+        monkeypatch.setattr("phonofs.cache.directory.file_system_of", lambda fd: "tmpfs")
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)
     assert await blob.read(0, 10) == DATA[:10]
-    blob.stock.disk.content._in_ram = in_ram
 
     def failing(*args: object) -> bytes:
         raise OSError(errno.EIO, "Input/output error")
@@ -532,11 +537,11 @@ async def test_memory_that_takes_nothing_is_said_once(
     cache = memory_cache(tmp_path)
     blob = cache.blob(RECORD)
 
-    def full(*args: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(*args: object) -> None:
+        raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
+        patch.setattr(Buffer, "__init__", full)
         for _ in range(20):
             blob.write(0, DATA)
     assert len(expected_log.seen) == 1
@@ -548,7 +553,7 @@ async def test_memory_that_takes_nothing_is_said_once(
 
 async def test_a_cache_in_ram_answers_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """There, the kernel cannot say whether a read would wait; it never does."""
-    monkeypatch.setattr("phonofs.cache.folder.file_system_of", lambda fd: "tmpfs")
+    monkeypatch.setattr("phonofs.cache.directory.file_system_of", lambda fd: "tmpfs")
     await stored(tmp_path, RECORD, DATA)
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)
@@ -588,7 +593,7 @@ async def test_an_object_partly_in_memory_is_read_across_both(tmp_path: Path):
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)
     blob.write(3 * BLOCK, DATA[3 * BLOCK :])
-    blob.stock.in_memory = True
+    blob.in_memory = True
     blob.write(BLOCK - 10, DATA[BLOCK - 10 : 2 * BLOCK + 10])
     assert blob.complete
     assert await blob.read(5, len(DATA) - 9) == DATA[5:-4]
@@ -644,7 +649,7 @@ def test_whatever_happens_only_the_right_bytes_come_out(tmp_path_factory, steps)
     trio.run(run)
 
 
-async def step(folder: Path, cache: Cache, blob: blobs.Blob, what: str, arg):
+async def step(folder: Path, cache: Cache, blob: CacheEntry, what: str, arg):
     if what in ("write", "read", "now", "keep"):
         start, stop = arg[0], min(sum(arg), len(DATA))
         if what == "write":
@@ -664,24 +669,25 @@ async def step(folder: Path, cache: Cache, blob: blobs.Blob, what: str, arg):
         cache.release(blob)
         blob = cache.blob(RECORD)
     elif what == "check":
-        if blob.complete and not blob.stock.suspect:
+        if blob.complete and not blob.unverified:
             right = await blob.check()
             assert right or not blob.complete
     elif what == "flip":
-        flip(folder, blob, arg)
+        cache.close()
+        flip(folder, arg)
+        cache = open_cache(folder)
+        blob = cache.blob(RECORD)
     elif what == "off":
-        blob.stock.in_memory = arg
+        blob.in_memory = arg
     else:
         blob.reset()
     return cache, blob
 
 
-def flip(folder: Path, blob: blobs.Blob, at: int) -> None:
-    """Change a byte that is not trusted: one that is, is out of anybody's reach."""
+def flip(folder: Path, at: int) -> None:
+    """Change a byte of the file while it is closed."""
     path = file_of(folder, RECORD)
-    if not path.exists() or blob.stock.trusted.stop_of(at) > at or path.stat().st_size <= at:
-        return
-    if blob.stock.hashed.position > at:
+    if not path.exists() or path.stat().st_size <= at:
         return
     with path.open("r+b") as file:
         file.seek(at)

@@ -1,36 +1,23 @@
-"""Blocks, seals and checksums, without a disk."""
+"""Blocks, checksums and checksums, without a disk."""
 
 import hashlib
 
 import pytest
 from crc32c import crc32c
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from phonofs.cache.blocks import (
     BLOCK,
-    Seals,
-    bytes_of,
+    BlockChecksums,
     crcs_of,
     page_ceil,
     page_floor,
     touched_blocks,
-    whole_blocks,
 )
-from phonofs.cache.digest import STEP, Hash, expected, hash_stretch
+from phonofs.checksum import expected
 
 sizes = st.integers(0, 6 * BLOCK)
-
-
-@given(sizes, sizes, sizes)
-def test_whole_blocks_lie_within_their_bytes_and_none_is_left_out(a: int, b: int, size: int):
-    """Every block inside the interval is whole, every other one is not."""
-    start, stop = sorted((min(a, size), min(b, size)))
-    first, last = whole_blocks(start, stop, size)
-    for block in range(size // BLOCK + 1):
-        lo, hi = bytes_of(block, block + 1, size)
-        inside = lo < hi and start <= lo and hi <= stop
-        assert inside == (first <= block < last and lo < hi)
 
 
 @given(sizes, sizes)
@@ -49,13 +36,13 @@ def test_pages_round_outwards(offset: int):
 
 
 @given(st.dictionaries(st.integers(0, 40), st.integers(0, 2**32 - 1)))
-def test_seals_survive_packing(crcs: dict[int, int]):
+def test_checksums_survive_packing(crcs: dict[int, int]):
     """What was packed comes back, block for block."""
-    seals = Seals()
+    checksums = BlockChecksums()
     for block, crc in crcs.items():
-        seals.put(block, [crc])
-    again = Seals.unpack(*seals.pack(seals.known))
-    assert again.known == seals.known
+        checksums.put(block, [crc])
+    again = BlockChecksums.unpack(*checksums.pack(checksums.known))
+    assert again.known == checksums.known
     assert all(again.get(block, block + 1) == [crc] for block, crc in crcs.items())
 
 
@@ -70,9 +57,9 @@ def test_seals_survive_packing(crcs: dict[int, int]):
     ],
 )
 def test_packed_nonsense_is_refused(bounds: bytes, crcs: bytes):
-    """Bounds that do not fit their CRCs never become seals."""
+    """Bounds that do not fit their CRCs never become checksums."""
     with pytest.raises(ValueError, match=r"."):
-        Seals.unpack(bounds, crcs)
+        BlockChecksums.unpack(bounds, crcs)
 
 
 def test_a_block_has_the_crc_of_its_bytes():
@@ -106,24 +93,3 @@ def test_a_checksum_demands_an_md5(checksum: str, matches: bool):
 def test_other_checksums_demand_the_length_only(checksum: str):
     """More parts than one, or no MD5 at all, cannot be checked."""
     assert expected(checksum) is None
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.lists(st.integers(1, 3 * STEP // BLOCK), min_size=1, max_size=4), st.integers(1, BLOCK))
-def test_hashing_in_stretches_gives_the_md5_and_the_crcs(blocks: list[int], tail: int):
-    """However the content is cut into stretches."""
-    data = bytes(b"%09d" % 7 * (sum(blocks) * BLOCK // 9 + BLOCK))[: sum(blocks) * BLOCK + tail]
-
-    def read_into(offset: int, buffer: memoryview) -> int:
-        piece = data[offset : offset + len(buffer)]
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-    hashed, crcs = Hash(), []
-    for count in blocks:
-        stop = hashed.position + count * BLOCK
-        crcs += hash_stretch(read_into, hashed, hashed.position, stop) or []
-    crcs += hash_stretch(read_into, hashed, hashed.position, len(data)) or []
-    assert hashed.md5.digest() == hashlib.md5(data).digest()
-    assert crcs == crcs_of(memoryview(data))
-    assert hash_stretch(read_into, None, 0, len(data) + 1) is None

@@ -12,8 +12,9 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from phonofs.cache import fsck
 from phonofs.cache.cache import Cache, key_of
-from phonofs.cache.janitor import round_of, sweep
+from phonofs.cache.maintenance import remove_orphans, run_once
 from phonofs.errors import UsageError
 from tests.unit.caching import (
     MIB,
@@ -44,7 +45,7 @@ def there(cache: Cache) -> list[int]:
 
 async def settle(cache: Cache) -> None:
     """What the janitor does in a round."""
-    await round_of(cache)
+    await run_once(cache)
 
 
 def test_names_are_hashes():
@@ -155,20 +156,22 @@ async def test_nothing_is_checked_twice_in_a_run(tmp_path: Path):
     await settle(cache)
     assert cache.statistics()["open"] == 0
     blob = cache.blob(record_of(0))
-    assert blob.stock.trusted.covers(0, SIZE)
     assert blob.read_now(0, SIZE) == data_of(0)
     cache.close()
 
 
-async def test_descriptors_are_closed(tmp_path: Path):
-    """An object nobody reads has none."""
-    cache = open_cache(tmp_path)
+async def test_descriptors_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Few of the objects that nobody reads have one; none has at the end."""
+    monkeypatch.setattr("phonofs.cache.cache.IDLE", 5)
     before = len(os.listdir("/proc/self/fd"))
+    cache = open_cache(tmp_path)
+    opened = len(os.listdir("/proc/self/fd"))
     for n in range(20):
         fill(cache, record_of(n), data_of(n))
         await settle(cache)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) == opened + 5
     cache.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_everything_is_ours_alone(tmp_path: Path):
@@ -177,7 +180,7 @@ async def test_everything_is_ours_alone(tmp_path: Path):
     try:
         await stored(tmp_path, record_of(0), data_of(0))
         cache = open_cache(tmp_path)
-        cache.evict_aside(1)
+        cache.evict_to_trash(1)
         modes = {stat.S_IMODE(p.lstat().st_mode) for p in (tmp_path / "content").rglob("*")}
         cache.close()
     finally:
@@ -292,7 +295,7 @@ async def test_verifying_finds_what_is_wrong(tmp_path: Path):
     with file_of(tmp_path, record_of(1)).open("r+b") as file:
         file.write(b"\xff")
     cache = open_cache(tmp_path)
-    findings = {f.id: f.bad_bytes for f in await cache.verify()}
+    findings = {f.id: f.bad_bytes for f in await fsck.verify(cache)}
     assert findings == {"object-0": 0, "object-1": SIZE, "object-2": 0}
     await settle(cache)
     assert there(cache) == [0, 2]
@@ -452,11 +455,10 @@ async def test_what_cannot_be_removed_is_not_taken_for_room(tmp_path: Path, fail
 @TROUBLE
 async def test_a_folder_removed_under_us_is_survived(tmp_path: Path):
     """What is open is read on, the rest goes to memory."""
+    await stored(tmp_path / "c", record_of(1), data_of(1))
     cache = open_cache(tmp_path / "c")
     open_one = cache.blob(record_of(0))
     open_one.write(0, data_of(0))
-    fill(cache, record_of(1), data_of(1))
-    await settle(cache)
     for path in sorted((tmp_path / "c").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     (tmp_path / "c").rmdir()
@@ -482,7 +484,7 @@ async def test_a_failing_index_is_survived(tmp_path: Path, monkeypatch: pytest.M
     cache = open_cache(tmp_path)
     fill(cache, record_of(0), data_of(0))
     await settle(cache)
-    cache.ground.disk.index.abandon()
+    cache.backend.disk.index.abandon()
     for n in range(5):
         blob = cache.blob(record_of(n))
         blob.write(0, data_of(n))
@@ -530,7 +532,7 @@ async def test_a_damaged_index_means_an_empty_cache(tmp_path: Path, junk: bytes)
     assert there(cache) == []
     fill(cache, record_of(1), data_of(1))
     await settle(cache)
-    await sweep(cache, 0.0)
+    await remove_orphans(cache, 0.0)
     assert there(cache) == [1]
     assert not file_of(tmp_path, record_of(0)).exists()
     assert on_disk(tmp_path) == CHARGE
@@ -609,7 +611,7 @@ async def test_without_descriptors_nothing_on_disk_is_given_up(
     def none(*args: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("phonofs.cache.shelf._open_file", none)
+    monkeypatch.setattr("phonofs.cache.filestore._open_file", none)
     assert await blob.read(0, 10) is None
     assert not blob.present
     blob.write(0, data_of(0))
@@ -630,7 +632,6 @@ async def test_less_than_a_block_is_not_kept(tmp_path: Path):
     cache = open_cache(tmp_path)
     blob = cache.blob(record("large", ramp(MIB)))
     blob.write(5000, ramp(MIB)[5000:9000])
-    assert on_disk(tmp_path) > 0
     cache.release(blob)
     await settle(cache)
     assert on_disk(tmp_path) == cache.statistics()["disk_bytes"] == 0
@@ -651,8 +652,8 @@ async def test_what_is_charged_for_is_right_again_after_trouble(tmp_path: Path):
     blob = cache.blob(record_of(3))
     blob.write(0, data_of(3)[:50_000])
     for _ in range(3):
-        cache.ground.trouble(sqlite3.OperationalError("disk I/O error"))
-    cache.ground.room.used = 12345
+        cache.backend.failed(sqlite3.OperationalError("disk I/O error"))
+    cache.backend.budget.recount(12345)
     await trio.sleep(61)
     await settle(cache)
     assert cache.statistics()["state"] == "on"

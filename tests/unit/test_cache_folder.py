@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.cache import folder
-from phonofs.cache.folder import claim, file_system_of, holds_cache
+from phonofs.cache import directory
+from phonofs.cache.directory import claim, file_system_of, holds_cache
 from phonofs.errors import UsageError
 
 
@@ -55,7 +55,7 @@ def test_the_lock_dies_with_its_process(tmp_path: Path):
     """A kill leaves nothing to clean up."""
     script = f"""
 import os, signal, pathlib
-from phonofs.cache.folder import claim
+from phonofs.cache.directory import claim
 claimed = claim(pathlib.Path({str(tmp_path)!r}))
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -181,7 +181,7 @@ def test_the_file_system_is_known(tmp_path: Path):
 
 def test_a_network_file_system_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """There, locks and the index are not to be trusted."""
-    monkeypatch.setattr(folder, "file_system_of", lambda fd: "nfs4")
+    monkeypatch.setattr(directory, "file_system_of", lambda fd: "nfs4")
     claimed = claim(tmp_path)
     assert claimed.remote
     assert not claimed.in_ram

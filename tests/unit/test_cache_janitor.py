@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from phonofs.cache import janitor
+from phonofs.cache import maintenance
+from phonofs.cache.backend import Backend
 from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
-from phonofs.cache.ground import Ground
-from phonofs.cache.janitor import round_of, sweep
-from phonofs.cache.shelf import Shelf
+from phonofs.cache.filestore import FileStore
+from phonofs.cache.maintenance import remove_orphans, run_once
 from tests.unit.caching import (
     MIB,
     file_of,
@@ -44,14 +44,14 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         await trio.lowlevel.cancel_shielded_checkpoint()
         return done
 
-    monkeypatch.setattr(Ground, "in_thread", in_thread)
+    monkeypatch.setattr(Backend, "in_thread", in_thread)
 
 
 async def test_it_lets_go_of_what_nobody_uses(tmp_path: Path):
     """Released, sealed, saved, closed; without being told to hurry."""
     cache = open_cache(tmp_path)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(cache.run)
+        nursery.start_soon(maintenance.run, cache)
         fill(cache, RECORD, DATA)
         await trio.sleep(1)
         assert cache.statistics()["open"] == 0
@@ -64,10 +64,10 @@ async def test_it_saves_what_grows(tmp_path: Path):
     """So that a kill in the middle of a long object does not cost all of it."""
     cache = open_cache(tmp_path)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(cache.run)
+        nursery.start_soon(maintenance.run, cache)
         blob = cache.blob(RECORD)
         blob.write(0, DATA[: 2 * BLOCK + 1])
-        await trio.sleep(janitor.SAVE_AFTER_S + 2 * janitor.TICK_S)
+        await trio.sleep(maintenance.SAVE_AFTER_S + 2 * maintenance.TICK_S)
         assert [row.bytes for row in cache.entries()] == [2 * BLOCK]
         nursery.cancel_scope.cancel()
     cache.close()
@@ -78,7 +78,7 @@ async def test_somebody_who_takes_it_again_meanwhile_keeps_it(tmp_path: Path):
     cache = open_cache(tmp_path)
     fill(cache, RECORD, DATA)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(round_of, cache)
+        nursery.start_soon(run_once, cache)
         await trio.lowlevel.checkpoint()
         blob = cache.blob(RECORD)
     assert blob.read_now(0, len(DATA)) == DATA
@@ -91,11 +91,11 @@ async def test_a_file_in_use_by_a_thread_is_not_closed(tmp_path: Path):
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)
     blob.write(0, DATA)
-    with blob.stock.in_use():
+    with blob.in_use():
         cache.release(blob)
-        await round_of(cache)
+        await run_once(cache)
         assert cache.statistics()["open"] == 1
-    await round_of(cache)
+    await run_once(cache)
     assert cache.statistics()["open"] == 0
     cache.close()
 
@@ -105,10 +105,10 @@ async def test_it_evicts_ahead_of_need(tmp_path: Path, monkeypatch: pytest.Monke
     cache = open_cache(tmp_path, 8 * MIB)
     for n in range(8):
         fill(cache, record(str(n), ramp(MIB, n)), ramp(MIB, n))
-        await round_of(cache)
-    assert cache.ground.room.left >= cache.ground.room.headroom
+        await run_once(cache)
+    assert cache.backend.budget.left >= cache.backend.budget.headroom
     assert on_disk(tmp_path) == cache.statistics()["disk_bytes"]
-    monkeypatch.setattr(Shelf, "remove", None)
+    monkeypatch.setattr(FileStore, "remove", None)
     blob = cache.blob(record("new", ramp(500_000)))
     blob.write(0, ramp(500_000))
     assert not blob.in_memory
@@ -119,11 +119,11 @@ async def test_bytes_set_aside_are_charged_until_they_are_removed(tmp_path: Path
     """The cap counts them."""
     cache = open_cache(tmp_path)
     fill(cache, RECORD, DATA)
-    await round_of(cache)
-    cache.evict_aside(1)
+    await run_once(cache)
+    cache.evict_to_trash(1)
     assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == len(DATA)
     assert cache.cached_bytes(RECORD) == 0
-    await round_of(cache)
+    await run_once(cache)
     assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 0
     cache.close()
 
@@ -139,14 +139,14 @@ async def test_orphans_are_removed_and_lost_files_forgotten(tmp_path: Path):
     odd = tmp_path / "content" / "ab" / "odd name"
     odd.write_bytes(b"x")
     cache = open_cache(tmp_path)
-    (tmp_path / "content" / "gone").mkdir(exist_ok=True)
-    (tmp_path / "content" / "gone" / "left").write_bytes(b"x")
+    (tmp_path / "content" / "trash").mkdir(exist_ok=True)
+    (tmp_path / "content" / "trash" / "left").write_bytes(b"x")
     blob = cache.blob(RECORD)
     blob.write(0, DATA)
-    await sweep(cache, 0.0)
+    await remove_orphans(cache, 0.0)
     assert not orphan.exists()
     assert not odd.exists()
-    assert not list((tmp_path / "content" / "gone").iterdir())
+    assert not list((tmp_path / "content" / "trash").iterdir())
     assert {row.identity.id for row in cache.entries()} == {"0", "2", "a"}
     assert blob.read_now(0, 5) == DATA[:5]
     assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 3 * len(DATA)
@@ -164,7 +164,7 @@ async def test_what_a_file_costs_is_what_the_disk_says(tmp_path: Path):
     index.close()
     cache = open_cache(tmp_path)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(cache.run)
+        nursery.start_soon(maintenance.run, cache)
         await trio.sleep(120)
         nursery.cancel_scope.cancel()
     assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 2 * len(DATA)
@@ -174,11 +174,11 @@ async def test_what_a_file_costs_is_what_the_disk_says(tmp_path: Path):
     cache.close()
 
 
-async def test_the_sweep_does_not_hold_the_mount_up(tmp_path: Path):
+async def test_looking_for_orphans_does_not_hold_the_mount_up(tmp_path: Path):
     """It begins late, and takes its time."""
     cache = open_cache(tmp_path)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(cache.run)
+        nursery.start_soon(maintenance.run, cache)
         await trio.sleep(60)
         fill(cache, RECORD, DATA)
         await trio.sleep(60)
@@ -191,7 +191,7 @@ async def test_the_log_of_the_index_is_brought_in(tmp_path: Path):
     """Off the event loop; the index stays readable meanwhile."""
     cache = open_cache(tmp_path)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(cache.run)
+        nursery.start_soon(maintenance.run, cache)
         for n in range(30):
             fill(cache, record(str(n), DATA), DATA)
             await trio.sleep(10)
@@ -209,17 +209,17 @@ async def test_an_index_that_breaks_while_mounted_is_made_anew(tmp_path: Path):
     blob = cache.blob(RECORD)
     blob.write(0, DATA)
     fill(cache, record("b", DATA), DATA)
-    await round_of(cache)
-    cache.ground.trouble(sqlite3.DatabaseError("database disk image is malformed"))
+    await run_once(cache)
+    cache.backend.failed(sqlite3.DatabaseError("database disk image is malformed"))
     assert cache.statistics()["state"] == "on"
     assert cache.cached_bytes(record("b", DATA)) == 0
     fill(cache, record("c", DATA), DATA)
-    await round_of(cache)
+    await run_once(cache)
     for _ in range(2):
-        cache.ground.trouble(sqlite3.DatabaseError("database disk image is malformed"))
+        cache.backend.failed(sqlite3.DatabaseError("database disk image is malformed"))
     assert cache.statistics()["state"] == "off"
     await trio.sleep(61)
-    await round_of(cache)
+    await run_once(cache)
     assert cache.statistics()["state"] == "on"
     assert cache.cached_bytes(record("c", DATA)) == 0
     assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == len(DATA)
@@ -249,7 +249,7 @@ async def test_a_disk_that_failed_at_the_start_is_tried_again(
     blob = cache.blob(record("0", DATA))
     blob.write(0, DATA)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(cache.run)
+        nursery.start_soon(maintenance.run, cache)
         await trio.sleep(70)
         assert cache.statistics()["state"] == "on"
         assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == len(DATA)
@@ -278,12 +278,12 @@ async def test_cancelled_anywhere_nothing_stays_held(tmp_path: Path, at: int):
         fill(cache, record(str(n), ramp(MIB, n)), ramp(MIB, n))
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(cache.run)
+            nursery.start_soon(maintenance.run, cache)
             for _ in range(at):
                 await trio.lowlevel.checkpoint()
             scope.cancel()
-    await round_of(cache)
-    await round_of(cache)
+    await run_once(cache)
+    await run_once(cache)
     assert cache.statistics()["open"] == 0
     assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) > 0
     for n in range(8):
@@ -300,8 +300,8 @@ CAP = 4 * MIB
 FILLER = """
 import pathlib, random, sys, trio
 from tests.unit.caching import *
-from phonofs.cache.ground import Ground
-from phonofs.cache.janitor import round_of
+from phonofs.cache.backend import Backend
+from phonofs.cache.maintenance import run_once
 
 async def main(folder, seed):
     cache = open_cache(pathlib.Path(folder), {cap})
@@ -324,7 +324,7 @@ async def main(folder, seed):
         if len(blobs) > 4:
             cache.release(blobs.pop(chance.choice(list(blobs))))
         if chance.random() < 0.3:
-            await round_of(cache)
+            await run_once(cache)
             if not said and any(row.bytes for row in cache.entries()):
                 said = True
                 print("stored", flush=True)
@@ -343,8 +343,8 @@ async def test_a_kill_costs_a_fetch_and_never_a_wrong_byte(tmp_path: Path, seed:
     for n in range(12):
         served += await count_right(cache, n)
     assert served > 0, "nothing was at stake"
-    await sweep(cache, 0.0)
-    await round_of(cache)
+    await remove_orphans(cache, 0.0)
+    await run_once(cache)
     assert on_disk(tmp_path) <= cache.statistics()["disk_bytes"]
     cache.close()
 

@@ -10,14 +10,21 @@ import pytest
 import trio
 import trio.testing
 
-from phonofs.cache.blob import Blob
+from phonofs.cache import maintenance
+from phonofs.cache.backend import Backend
 from phonofs.cache.cache import Cache
-from phonofs.cache.ground import Ground
-from phonofs.cache.late import LARGEST, MANY_BYTES, MANY_FILES, MOST_BYTES, TOGETHER_S
-from phonofs.cache.shelf import Shelf
+from phonofs.cache.entry import CacheEntry
+from phonofs.cache.filestore import FileStore
+from phonofs.cache.write_behind import (
+    CAPACITY_BYTES,
+    FLUSH_BYTES,
+    FLUSH_DELAY_S,
+    FLUSH_FILES,
+    LARGEST,
+)
 from tests.unit.caching import PLENTY, file_of, on_disk, open_cache, ramp, record
 
-SOON_S = 2 * TOGETHER_S
+SOON_S = 2 * FLUSH_DELAY_S
 DATA = ramp(50_000)
 RECORD = record("a", DATA)
 
@@ -34,7 +41,7 @@ def in_between(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
             event()
         return done
 
-    monkeypatch.setattr(Ground, "in_thread", in_thread)
+    monkeypatch.setattr(Backend, "in_thread", in_thread)
     return events
 
 
@@ -43,14 +50,14 @@ async def running(folder: Path, size: int = PLENTY) -> AsyncIterator[Cache]:
     """A cache with its janitor; closed at the end."""
     cache = open_cache(folder, size)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(cache.run)
+        nursery.start_soon(maintenance.run, cache)
         await trio.testing.wait_all_tasks_blocked()
         yield cache
         nursery.cancel_scope.cancel()
     cache.close()
 
 
-def written(cache: Cache, wanted=RECORD, data: bytes = DATA) -> Blob:
+def written(cache: Cache, wanted=RECORD, data: bytes = DATA) -> CacheEntry:
     """An object that has just come, and was checked."""
     blob = cache.blob(wanted)
     blob.write(0, data)
@@ -64,7 +71,7 @@ async def test_it_is_read_at_once_and_is_on_disk_soon(tmp_path: Path):
         blob = written(cache)
         assert not file_of(tmp_path, RECORD).exists()
         assert blob.read_now(0, len(DATA)) == DATA
-        assert cache.statistics()["disk_bytes"] == 53_248, "its room is charged for already"
+        assert cache.cached_bytes(RECORD) == len(DATA), "it is about to be there"
         await trio.sleep(SOON_S)
         assert file_of(tmp_path, RECORD).read_bytes() == DATA
         assert blob.read_now(0, len(DATA)) == DATA
@@ -79,10 +86,8 @@ async def test_it_is_read_at_once_and_is_on_disk_soon(tmp_path: Path):
 async def test_many_go_in_one_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Rows first, all of them; then the files; then what the rows say of them, together."""
     saved: list[int] = []
-    save = Ground.save_all
-    monkeypatch.setattr(
-        Ground, "save_all", lambda self, some: save(self, [*some]) or saved.append(1)
-    )
+    save = Backend.save
+    monkeypatch.setattr(Backend, "save", lambda self, rows: saved.append(1) or save(self, rows))
     async with running(tmp_path) as cache:
         for number in range(40):
             cache.release(written(cache, record(str(number), DATA)))
@@ -99,7 +104,7 @@ async def test_a_large_one_or_one_too_many_is_a_file_at_once(tmp_path: Path):
         cache.blob(record("large", large)).write(0, large)
         assert file_of(tmp_path, record("large", large)).exists()
         data = ramp(LARGEST)
-        wanted = [record(str(number), data) for number in range(MOST_BYTES // LARGEST + 1)]
+        wanted = [record(str(number), data) for number in range(CAPACITY_BYTES // LARGEST + 1)]
         for one in wanted:
             cache.blob(one).write(0, data)
         assert [one.id for one in wanted if file_of(tmp_path, one).exists()] == [wanted[-1].id]
@@ -108,7 +113,7 @@ async def test_a_large_one_or_one_too_many_is_a_file_at_once(tmp_path: Path):
 async def test_many_do_not_wait_until_there_is_no_room(tmp_path: Path):
     """With two thirds of what may wait, in bytes or in files, those that can go do."""
     async with running(tmp_path) as cache:
-        many = MANY_BYTES // len(DATA)
+        many = FLUSH_BYTES // len(DATA)
         for number in range(many):
             cache.release(written(cache, record(f"a{number}", DATA)))
         await trio.testing.wait_all_tasks_blocked()
@@ -117,7 +122,7 @@ async def test_many_do_not_wait_until_there_is_no_room(tmp_path: Path):
         await trio.testing.wait_all_tasks_blocked()
         assert on_disk(tmp_path) >= many * len(DATA)
         small = b"x" * 10
-        for number in range(MANY_FILES):
+        for number in range(FLUSH_FILES):
             cache.release(written(cache, record(f"b{number}", small), small))
         await trio.testing.wait_all_tasks_blocked()
         assert not file_of(tmp_path, record("b0", small)).exists()
@@ -137,10 +142,10 @@ async def test_half_an_object_waits_until_it_is_let_go_of(tmp_path: Path):
         assert not file_of(tmp_path, wanted).exists()
         cache.release(blob)
         await trio.sleep(SOON_S)
-        assert file_of(tmp_path, wanted).stat().st_size == 150_000
-        assert [row.bytes for row in cache.entries()] == [131_072], "whole blocks count"
+        assert file_of(tmp_path, wanted).stat().st_size == 131_072, "whole blocks count"
+        assert [row.bytes for row in cache.entries()] == [131_072]
         blob = cache.blob(wanted)
-        blob.write(150_000, data[150_000:])
+        blob.write(131_072, data[131_072:])
         assert await blob.check()
         cache.release(blob)
     assert file_of(tmp_path, wanted).read_bytes() == data
@@ -202,8 +207,10 @@ async def test_asked_for_while_it_is_put_down_it_is_written_once(
 ):
     """Two who make the same file would spoil it for each other."""
     made: list[bytes] = []
-    create = Shelf.create
-    monkeypatch.setattr(Shelf, "create", lambda self, key: made.append(key) or create(self, key))
+    create = FileStore.create
+    monkeypatch.setattr(
+        FileStore, "create", lambda self, key: made.append(key) or create(self, key)
+    )
     async with running(tmp_path) as cache:
         blob = written(cache)
         in_between.append(lambda: cache.cached_bytes(RECORD))
@@ -234,7 +241,7 @@ async def test_what_the_disk_does_not_take_is_read_from_memory(
     def full(self, key):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Shelf, "create", full)
+    monkeypatch.setattr(FileStore, "create", full)
     async with running(tmp_path) as cache:
         blobs = [written(cache, record(str(number), DATA)) for number in range(4)]
         await trio.sleep(SOON_S)
@@ -262,7 +269,7 @@ async def test_cancelled_anywhere_nothing_is_lost(tmp_path: Path, at: int):
     """Whatever the janitor was doing when the mount ended, all is on disk and has its row."""
     cache = open_cache(tmp_path)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(cache.run)
+        nursery.start_soon(maintenance.run, cache)
         await trio.testing.wait_all_tasks_blocked()
         for number in range(3):
             cache.release(written(cache, record(str(number), DATA)))

@@ -5,8 +5,8 @@ import errno
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phonofs.cache.health import PAUSE_S, TRIES, Health
-from phonofs.cache.room import STEP, Room
+from phonofs.cache.breaker import PAUSE_S, TRIES, CircuitBreaker
+from phonofs.cache.budget import STEP, DiskBudget
 
 
 class FakeDisk:
@@ -15,7 +15,7 @@ class FakeDisk:
     def __init__(self, free: int, objects: list[int] | None = None) -> None:
         self.free = free
         self.objects = objects or []
-        self.room: Room | None = None
+        self.room: DiskBudget | None = None
         self.looked = 0
 
     def free_bytes(self) -> int:
@@ -29,17 +29,17 @@ class FakeDisk:
             freed += size
             self.free += size
             assert self.room
-            self.room.give(size)
+            self.room.release(size)
 
 
-def room_of(cap: int, min_free: int, disk: FakeDisk) -> Room:
-    disk.room = Room(
+def room_of(cap: int, min_free: int, disk: FakeDisk) -> DiskBudget:
+    disk.room = DiskBudget(
         cap,
         min_free,
-        used=sum(disk.objects),
         free_bytes=disk.free_bytes,
         evict=disk.evict,
     )
+    disk.room.recount(sum(disk.objects))
     return disk.room
 
 
@@ -60,9 +60,9 @@ def test_the_cap_and_the_free_disk_hold(
     disk = FakeDisk(free, objects)
     room = room_of(cap, min_free, disk)
     for size in sizes:
-        if room.take(size):
+        if room.reserve(size):
             disk.free -= size
-            assert room.used + room.spare <= cap
+            assert room.used + room.granted <= cap
             assert disk.free >= min_free
 
 
@@ -70,7 +70,7 @@ def test_the_limits_are_looked_at_once_a_step():
     """Writing a gigabyte by the mebibyte asks for the free disk some dozen times."""
     disk = FakeDisk(1 << 40)
     room = room_of(1 << 40, 0, disk)
-    assert all(room.take(1 << 20) for _ in range(1024))
+    assert all(room.reserve(1 << 20) for _ in range(1024))
     assert disk.looked <= 4 * (1024 << 20) // STEP
 
 
@@ -78,7 +78,7 @@ def test_room_is_made_before_writing():
     """The oldest go, as many as are needed."""
     disk = FakeDisk(1 << 20, [4000, 4000, 4000])
     room = room_of(12_000, 0, disk)
-    assert room.take(3000)
+    assert room.reserve(3000)
     assert disk.objects == [4000, 4000]
     assert room.used == 11_000
 
@@ -86,19 +86,19 @@ def test_room_is_made_before_writing():
 def test_no_room_is_said_when_nothing_can_be_evicted():
     """And a smaller one may still find some."""
     room = room_of(10_000, 0, FakeDisk(1 << 20))
-    assert room.take(9000)
-    assert not room.take(1001)
-    assert room.take(1000)
-    assert not room.take(1)
-    assert not room.take(1 << 40)
+    assert room.reserve(9000)
+    assert not room.reserve(1001)
+    assert room.reserve(1000)
+    assert not room.reserve(1)
+    assert not room.reserve(1 << 40)
 
 
 def test_a_cap_made_smaller_is_met_before_anything_is_written():
     """What the last run left is evicted down to the new cap first."""
     disk = FakeDisk(1 << 30, [5000] * 10)
     room = room_of(12_000, 0, disk)
-    assert room.lacking() > 0
-    assert room.take(1000)
+    assert room.deficit() > 0
+    assert room.reserve(1000)
     assert room.used <= 12_000
 
 
@@ -106,9 +106,9 @@ def test_what_lacks_is_headroom_and_free_disk():
     """The janitor evicts for both, but never more than there is."""
     disk = FakeDisk(1000, [5000])
     room = room_of(1 << 20, 50_000, disk)
-    assert room.lacking() == 5000
+    assert room.deficit() == 5000
     disk.free = 1 << 20
-    assert room.lacking() == 0
+    assert room.deficit() == 0
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -116,7 +116,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 
 def test_a_full_disk_is_given_up_after_some_tries():
     """It may be a passing thing; after a few it is not."""
-    health = Health()
+    health = CircuitBreaker()
     assert [health.failed(FULL, 1.0) for _ in range(TRIES)] == [False] * (TRIES - 1) + [True]
     assert not health.on
     assert "no space" in health.reason
@@ -124,20 +124,20 @@ def test_a_full_disk_is_given_up_after_some_tries():
 
 def test_a_failing_disk_is_given_up_at_once():
     """The next write would fail too."""
-    health = Health()
+    health = CircuitBreaker()
     assert health.failed(OSError(errno.EIO, "Input/output error"), 1.0)
 
 
 def test_failures_far_apart_do_not_add_up():
     """A quota met once an hour does not turn the cache off."""
-    health = Health()
+    health = CircuitBreaker()
     assert not any(health.failed(FULL, hour * 3600.0) for hour in range(9))
     assert health.on
 
 
 def test_it_is_tried_again_after_a_pause():
     """And again a pause after a try that failed."""
-    health = Health()
+    health = CircuitBreaker()
     health.failed(OSError(errno.EROFS, "Read-only file system"), 10.0)
     assert not health.due(10.0 + PAUSE_S - 1)
     assert health.due(10.0 + PAUSE_S)

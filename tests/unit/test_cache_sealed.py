@@ -9,26 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phonofs import credentials
-from phonofs.cache import sealed
+from phonofs.cache import codec
+from phonofs.cache.blockfile import SCRATCH, EncryptedBlockFile
 from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
-from phonofs.cache.sealed import STRIDE, Cipher, SealedContent, spread
-from phonofs.cache.shelf import SCRATCH
+from phonofs.cache.codec import AesGcmCodec
 from phonofs.credentials import cache_key
 from phonofs.errors import UsageError
 from tests.unit.caching import MIB, file_of, on_disk, ramp, record
 
 pytestmark = pytest.mark.real_clock
 
-KEY, OTHER = Cipher(b"k" * 32), Cipher(b"o" * 32)
+KEY, OTHER = AesGcmCodec(b"k" * 32), AesGcmCodec(b"o" * 32)
 DATA = ramp(3 * BLOCK + 1000)
 
 
-def opened(folder: Path, cipher: Cipher | None = KEY, size: int = 64 * MIB) -> Cache:
+def opened(folder: Path, cipher: AesGcmCodec | None = KEY, size: int = 64 * MIB) -> Cache:
     return Cache.open(folder, size_bytes=size, min_free_bytes=0, cipher=cipher)
 
 
-async def stored(folder: Path, cipher: Cipher | None = KEY, id: str = "a") -> None:
+async def stored(folder: Path, cipher: AesGcmCodec | None = KEY, id: str = "a") -> None:
     cache = opened(folder, cipher)
     blob = cache.blob(record(id, DATA))
     for start in range(0, len(DATA), 60_000):  # not at the blocks' edges
@@ -96,7 +96,9 @@ async def test_another_key_begins_with_an_empty_cache(tmp_path, before, after):
 
 
 @pytest.mark.expected_log("the cache lost", "does not have its checksum")
-@pytest.mark.parametrize("at", [0, 12, 13, 20, STRIDE - 1, STRIDE + 40, 3 * STRIDE + 100])
+@pytest.mark.parametrize(
+    "at", [0, 12, 13, 20, KEY.stride - 1, KEY.stride + 40, 3 * KEY.stride + 100]
+)
 async def test_a_flipped_bit_is_a_miss(tmp_path, at):
     """In nonce, length, bytes or tag."""
     await stored(tmp_path)
@@ -116,7 +118,9 @@ async def test_a_block_in_another_place_is_a_miss(tmp_path):
     await stored(tmp_path, id="b")
     path, other = (file_of(tmp_path, record(id, DATA)) for id in "ab")
     raw = path.read_bytes()
-    path.write_bytes(raw[STRIDE : 2 * STRIDE] + other.read_bytes()[STRIDE : 2 * STRIDE])
+    path.write_bytes(
+        raw[KEY.stride : 2 * KEY.stride] + other.read_bytes()[KEY.stride : 2 * KEY.stride]
+    )
     cache = opened(tmp_path)
     assert await got(cache, "a") == b""
     assert await got(cache, "b") == DATA
@@ -125,7 +129,7 @@ async def test_a_block_in_another_place_is_a_miss(tmp_path):
 
 def test_two_writes_of_the_same_bytes_look_different():
     """The nonce is new each time."""
-    assert KEY.seal(b"n", 0, b"same") != KEY.seal(b"n", 0, b"same")
+    assert KEY.encode(b"n", 0, b"same") != KEY.encode(b"n", 0, b"same")
 
 
 async def test_the_cap_counts_what_is_really_on_disk(tmp_path):
@@ -143,55 +147,57 @@ async def test_the_cap_counts_what_is_really_on_disk(tmp_path):
     assert on_disk(tmp_path) <= MIB
 
 
-def content(cipher: Cipher = KEY) -> SealedContent:
+def block_file() -> EncryptedBlockFile:
     fd = os.memfd_create("test", os.MFD_CLOEXEC)
-    scratch = memoryview(bytearray(SCRATCH))
-    return SealedContent(fd, scratch, in_ram=True, writable=True, cipher=cipher, name=b"n")
+    scratch = memoryview(bytearray(2 * SCRATCH))
+    return EncryptedBlockFile(fd, scratch, in_ram=True, writable=True, codec=KEY, name=b"n")
 
 
+RUNS = st.lists(st.tuples(st.integers(0, 7), st.integers(1, 3)), min_size=1, max_size=8)
 PIECES = st.lists(
     st.tuples(st.integers(0, 5 * BLOCK), st.integers(1, 2 * BLOCK)), min_size=1, max_size=12
 )
 
 
 @settings(max_examples=60, deadline=None)
-@given(PIECES, PIECES, st.integers(1, 3))
-def test_whatever_is_written_is_read(writes, reads, most):
-    """At any offsets, with as few blocks in the making as may be, in any order."""
-    before, sealed.OPEN_MOST = sealed.OPEN_MOST, most
-    file, plain, known = content(), bytearray(8 * BLOCK), bytearray(8 * BLOCK)
+@given(RUNS, PIECES)
+def test_whatever_is_written_is_read(runs, reads):
+    """Whole blocks in any order, read at any offsets."""
+    file, plain, known = block_file(), bytearray(10 * BLOCK), bytearray(10 * BLOCK)
     try:
-        for turn, (start, n) in enumerate(writes):
-            data = ramp(n, start + turn)
-            file.write(start, data)
-            plain[start : start + n] = data
-            known[start : start + n] = b"\1" * n
+        for turn, (first, n) in enumerate(runs):
+            data = ramp(n * BLOCK, first + turn)
+            file.write_blocks(first, data)
+            plain[first * BLOCK : (first + n) * BLOCK] = data
+            known[first * BLOCK : (first + n) * BLOCK] = b"\1" * len(data)
             for at, count in reads:
                 if 0 not in known[at : at + count]:
-                    assert file.read(at, count) == plain[at : at + count]
-                    now = file.read_now(at, count)
+                    buffer = memoryview(bytearray(count))
+                    assert file.read_into(at, buffer) == count
+                    assert buffer == plain[at : at + count]
+                    now = file.view_nowait(at, count)
                     assert now is None or now == plain[at : at + count]
     finally:
-        sealed.OPEN_MOST = before
         file.close()
 
 
-@given(st.integers(0, 10 * BLOCK), st.integers(1, 3 * BLOCK))
-def test_the_spread_holds_what_is_written(start, n):
+@given(st.integers(0, 10), st.integers(1, 3 * BLOCK))
+def test_the_span_holds_what_is_written(first, n):
     """No byte of the file lies beyond what it is charged for."""
-    first, last = spread(start, start + n)
-    assert first <= start // BLOCK * STRIDE
-    file = content()
-    file.write(start, bytes(n))
-    file.stamp()
-    assert os.fstat(file.fd).st_size <= last
+    size = first * BLOCK + n
+    start, stop = KEY.span(first, -(-size // BLOCK), size)
+    assert start == first * KEY.stride
+    file = block_file()
+    file.write_blocks(first, bytes(n))
+    assert file.read_into(first * BLOCK, memoryview(bytearray(n))) == n
+    assert file.size() <= stop
     file.close()
 
 
 def test_without_the_package_a_sentence_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(sealed, "gcm", None)
+    monkeypatch.setattr(codec, "gcm", None)
     with pytest.raises(UsageError, match=r"phonofs\[encrypt\]"):
-        Cipher(b"k" * 32)
+        AesGcmCodec(b"k" * 32)
 
 
 class Ring:

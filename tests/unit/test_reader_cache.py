@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from phonofs.cache import maintenance
 from phonofs.cache.cache import Cache
 from phonofs.errors import Corrupt
 from phonofs.reader.limits import Limits
@@ -49,7 +50,7 @@ class Running:
         reader = Reader(self.service, self.cache, limits, on_wrong=wrong.append)
         self.nurseries = trio.open_nursery()
         self.nursery = await self.nurseries.__aenter__()
-        self.nursery.start_soon(self.cache.run)
+        self.nursery.start_soon(maintenance.run, self.cache)
         await self.nursery.start(reader.run)
         return World(self.service, FakeCache(), reader, wrong=wrong)
 

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import msgspec
 
-from phonofs.cache.folder import CONTENT, lock_folder, open_own
+from phonofs.cache.directory import CONTENT, lock_folder, open_own
 from phonofs.cache.index import mark_of
 
 log = logging.getLogger(__name__)

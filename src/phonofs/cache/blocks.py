@@ -41,12 +41,6 @@ def touched_blocks(start: int, stop: int) -> tuple[int, int]:
     return start // BLOCK, block_count(stop)
 
 
-def whole_blocks(start: int, stop: int, size: int) -> tuple[int, int]:
-    """The blocks that lie wholly in ``[start, stop)``; the short last one is whole at ``size``."""
-    last = block_count(stop) if stop >= size else stop // BLOCK
-    return block_count(start), max(block_count(start), last)
-
-
 def bytes_of(first: int, last: int, size: int) -> tuple[int, int]:
     """The bytes of the blocks ``[first, last)`` of an object of ``size`` bytes."""
     return first * BLOCK, min(last * BLOCK, size)
@@ -57,7 +51,7 @@ def crcs_of(data: memoryview) -> list[int]:
     return [crc32c(data[at : at + BLOCK]) for at in range(0, len(data), BLOCK)]
 
 
-class Seals:
+class BlockChecksums:
     """The CRC-32C of the blocks of one object, as far as they are known.
 
     Owner: the blob. Invariant: ``_crcs`` is at least as long as the last block in ``known``;
@@ -95,17 +89,17 @@ class Seals:
         return _to_bytes(bounds), _to_bytes(crcs)
 
     @classmethod
-    def unpack(cls, bounds: bytes, crcs: bytes) -> Seals:
+    def unpack(cls, bounds: bytes, crcs: bytes) -> BlockChecksums:
         """The reverse of :meth:`pack`; ``ValueError`` where the two do not fit together."""
-        seals = cls()
+        checksums = cls()
         flat, values = _from_bytes(bounds), _from_bytes(crcs)
         at = 0
         for first, last in zip(flat[::2], flat[1::2], strict=True):
             if not first < last <= first + len(values) - at:
                 raise ValueError("the packed blocks do not fit their CRCs")
-            seals.put(first, values[at : at + last - first])
+            checksums.put(first, values[at : at + last - first])
             at += last - first
-        return seals
+        return checksums
 
 
 def _to_bytes(values: array[int]) -> bytes:

@@ -1,45 +1,56 @@
-"""The cache: opens, pins, evicts and forgets the content of objects, under a hard cap.
+"""The disk cache: opens, pins, evicts and forgets the content of objects, under a hard cap.
 
-Who uses it: the reader, for bytes; the vfs, for how much of a file is here; the commands. All
-methods run on the event loop; ``run`` is the janitor.
+Used by the reader, for bytes; by the file system, for how much of a file is here; and by the
+commands. All methods run on the event loop; :mod:`phonofs.cache.maintenance` is the background
+task.
 
-The order of eviction is kept in the index and not in Python objects, because it has to outlive
-the mount, and an index of a million objects must not be loaded; what cachetools bounds here are
-the released blobs, whose blocks need no second check in the same run.
+The order of eviction lies in the index and not in Python objects, because it has to outlive the
+mount, and an index of a million objects must not be loaded. cachetools bounds the released
+entries that keep their file open.
 """
 
-import contextlib
 import hashlib
 import logging
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+import trio
 from cachetools import LRUCache
 
-from phonofs.cache import audit, janitor
+from phonofs.cache import write_behind
 from phonofs.cache.accounts import SetAside
-from phonofs.cache.blob import Blob
-from phonofs.cache.blocks import bytes_of
-from phonofs.cache.checking import seal_now
-from phonofs.cache.folder import claim, holds_cache
-from phonofs.cache.ground import Disk, Ground
-from phonofs.cache.health import describe
-from phonofs.cache.holding import Holding
+from phonofs.cache.backend import Backend, Disk
+from phonofs.cache.breaker import describe
+from phonofs.cache.buffers import BufferPool
+from phonofs.cache.codec import AesGcmCodec
+from phonofs.cache.directory import claim, holds_cache
+from phonofs.cache.entry import CacheEntry
+from phonofs.cache.filestore import Removed, empty_content
 from phonofs.cache.index import Identity, Row
 from phonofs.cache.index import remove as remove_index
-from phonofs.cache.sealed import Cipher
-from phonofs.cache.shelf import Removed, empty_content
-from phonofs.cache.stock import Stock
+from phonofs.cache.write_behind import WriteBehind
 from phonofs.model import Record
-from phonofs.ranges import Ranges
 
 log = logging.getLogger(__name__)
 
-RESTING = 256
-"""Released blobs that are remembered, some kilobytes each, so that nothing is checked twice."""
+IDLE = 256
+"""Released entries that keep their file open, so that nothing is checked twice in a row."""
+
+MEMORY_BYTES = 64 << 20
+"""What the blocks of all entries take in memory at most, but for the small new ones that wait for
+a flush. The reader keeps what it reads without a disk to half of it; this is the net below."""
+
+EVICT_AT_ONCE = 64
+"""Objects moved to the trash between two turns of the event loop: 2 ms."""
+
+REMOVE_STEP = 256
+"""Files removed per visit to a thread."""
+
+ASIDE_STEP = 16 << 20
+"""Bytes of other accounts removed per visit: a mount that ends waits for one of them at most."""
 
 
 def key_of(region: str, id: str, fingerprint: str) -> bytes:
@@ -53,13 +64,13 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def remove_content(folder: Path) -> Removed:
-    """Remove all content from a cache folder that nobody uses, by what lies in it.
+def remove_content(directory: Path) -> Removed:
+    """Remove all content from a cache directory that nobody uses, by what lies in it.
 
-    It needs neither the index nor the key of an encrypted cache. UsageError if the folder is in
-    use or is not a cache; OSError if something cannot be removed.
+    It needs neither the index nor the key of an encrypted cache. UsageError if the directory is
+    in use or is not a cache; OSError if something cannot be removed.
     """
-    claimed = claim(folder)
+    claimed = claim(directory)
     try:
         remove_index(claimed.content_fd)
         return empty_content(claimed.content_fd)
@@ -67,12 +78,21 @@ def remove_content(folder: Path) -> Removed:
         claimed.drop()
 
 
+class _Idle(LRUCache[bytes, CacheEntry]):
+    """Released entries; one that has to go is closed."""
+
+    def popitem(self) -> tuple[bytes, CacheEntry]:
+        key, entry = super().popitem()
+        entry.close()
+        return key, entry
+
+
 class Cache:
     """All content that is here. Made by :meth:`open`.
 
-    Owner of the blobs: ``_open`` has those that are pinned, ``leaving`` those of them that
-    nobody uses any more but that are still to be saved, ``_resting`` closed ones.
-    Invariants: an object has at most one blob; no object with a blob in ``_open`` is evicted;
+    Owns the entries: ``_open`` has those in use and those that are still to be saved, ``_closing``
+    the latter, ``_idle`` released ones.
+    Invariants: an object has at most one entry; no object with an entry in ``_open`` is evicted;
     every file on disk has a row, which is there first.
     """
 
@@ -85,8 +105,7 @@ class Cache:
         set_aside: SetAside | None = None,
     ) -> None:
         self.set_aside = set_aside
-        self.leaving: dict[bytes, Blob] = {}
-        self.ground = Ground(
+        self.backend = Backend(
             disk,
             size_bytes=size_bytes,
             min_free_bytes=min_free_bytes,
@@ -94,127 +113,174 @@ class Cache:
             start_empty=self._start_empty,
         )
         if disk is not None:
-            self.ground.room.used += self._aside_bytes
-        self._open: dict[bytes, Blob] = {}
-        self._resting: LRUCache[bytes, Blob] = LRUCache(RESTING)
+            self.backend.budget.recount(disk.used_bytes + self._set_aside_bytes)
+        self.write_behind = WriteBehind()
+        self._pool = BufferPool(MEMORY_BYTES + write_behind.CAPACITY_BYTES)
+        self._open: dict[bytes, CacheEntry] = {}
+        self._closing: dict[bytes, CacheEntry] = {}
+        self._idle = _Idle(IDLE)
+        self._emptying = trio.Lock()
         self._evictions = 0
-        self._again: Callable[[], Disk] | None = None
+        self._open_disk: Callable[[], Disk] | None = None
 
     @classmethod
     def open(
         cls,
-        folder: Path,
+        directory: Path,
         *,
         size_bytes: int,
         min_free_bytes: int,
-        cipher: Cipher | None = None,
+        cipher: AesGcmCodec | None = None,
         set_aside: SetAside | None = None,
     ) -> "Cache":
-        """Open the cache in ``folder``, which is made where it lacks.
+        """Open the cache in ``directory``, which is made if it does not exist.
 
-        UsageError where it must not be used. With ``size_bytes`` 0 nothing is kept on disk, and
-        what an earlier run left there is removed. Where the disk itself is in trouble, all goes
-        to memory, and the log says so. With a ``cipher`` content is encrypted on disk; what was
+        UsageError if it must not be used. With ``size_bytes`` 0 nothing is kept on disk, and what
+        an earlier run left there is removed. If the disk itself is in trouble, everything stays
+        in memory, and the log says so. With a ``cipher`` content is encrypted on disk; what was
         written with another one, or with none, is removed. So is everything if the index is
         damaged or lost. ``set_aside``, which other accounts left on the same disk, counts too, and
         goes before anything of this cache.
         """
         if set_aside is not None:
-            set_aside.protect(cipher.mark if cipher else 0, disk=bool(size_bytes))
+            set_aside.protect(cipher.key_id if cipher else 0, disk=bool(size_bytes))
         disk, failure = None, None
         try:
             if size_bytes:
-                disk = Disk.open(folder, size_bytes, cipher)
-            elif holds_cache(folder):
-                remove_content(folder)
+                disk = Disk.open(directory, size_bytes, cipher)
+            elif holds_cache(directory):
+                remove_content(directory)
         except (OSError, sqlite3.Error) as error:
             failure = error
         cache = cls(disk, size_bytes=size_bytes, min_free_bytes=min_free_bytes, set_aside=set_aside)
         if failure is not None:
-            cache._again = partial(Disk.open, folder, size_bytes, cipher) if size_bytes else None
-            cache.ground.health.still_bad(failure, cache.ground.now())
-            what = "the disk cache is off" if size_bytes else f"content is left in {folder}"
+            again = partial(Disk.open, directory, size_bytes, cipher)
+            cache._open_disk = again if size_bytes else None
+            cache.backend.breaker.still_bad(failure, cache.backend.now())
+            what = "the disk cache is off" if size_bytes else f"content is left in {directory}"
             log.warning("%s: %s", what, describe(failure))
         return cache
 
-    # Blobs
+    # Entries
 
-    def blob(self, record: Record) -> Blob:
-        """The content of an object, pinned until :meth:`release`."""
+    def blob(self, record: Record) -> CacheEntry:
+        """Return the content of an object, pinned until :meth:`release`."""
         key = key_of(record.region, record.id, record.fingerprint)
         texts = map(_storable, (record.region, record.id, record.checksum))
         return self.pin(Identity(key, *texts), record.size)
 
-    def pin(self, identity: Identity, size: int) -> Blob:
-        """The same, of what has no record at hand."""
+    def pin(self, identity: Identity, size: int) -> CacheEntry:
+        """Return the content of an object that has no record at hand."""
         key = identity.key
-        blob = self._open.get(key)
-        if blob is None:
-            blob = self._resting.pop(key, None) or self._load(identity, size)
-            self._open[key] = blob
-        self.leaving.pop(key, None)
-        stock = blob.stock
-        if not stock.pinned:
-            stock.in_memory = not self.ground.to_disk(stock.size)
-        stock.pinned += 1
-        return blob
+        entry = self._open.get(key)
+        if entry is None:
+            entry = self._idle.pop(key, None) or self._load(identity, size)
+            self._open[key] = entry
+        self._closing.pop(key, None)
+        entry.pin()
+        if entry.deferrable:
+            self.write_behind.admit(entry)
+        return entry
 
-    def release(self, blob: Blob) -> None:
-        """One of those who asked for it does not use it any more."""
-        stock = blob.stock
-        stock.pinned -= 1
-        if stock.pinned > 0:
+    def release(self, entry: CacheEntry) -> None:
+        """One of those who asked for the entry does not use it any more."""
+        if not entry.unpin():
             return
-        if not stock.unsaved and not stock.busy:
-            self.settle(blob)
-            return
-        self.leaving[stock.identity.key] = blob
-        if stock.late:
-            self.ground.late.can_go(stock)
+        if self._open.get(entry.identity.key) is not entry:  # it was withdrawn meanwhile
+            entry.close()
+        elif entry.deferred:
+            self.write_behind.mark_ready(entry)
+        elif entry.unsaved or entry.busy:
+            self._closing[entry.identity.key] = entry
+            self.backend.wake.set()
         else:
-            self.ground.wake.set()
+            self._settle(entry)
 
-    def settle(self, blob: Blob) -> None:
-        """Close a blob that nobody uses; what of it is on disk stays."""
-        stock, key = blob.stock, blob.stock.identity.key
-        if self._open.get(key) is blob:
-            del self._open[key]
-        self.leaving.pop(key, None)
-        if not stock.close():
-            self.ground.save(stock)
-        if stock.forgotten or stock.disk is None or self.ground.disk is None:
-            return
-        self.ground.disk.index.touch(key)
-        if not stock.in_memory and not stock.passed_by:
-            self._resting[key] = blob
+    def _settle(self, entry: CacheEntry) -> None:
+        """Put an entry that nobody uses away; what of it is on disk stays."""
+        key = entry.identity.key
+        self._open.pop(key, None)
+        self._closing.pop(key, None)
+        self.write_behind.discard(entry)
+        if entry.reusable:
+            self._idle[key] = entry
+        else:
+            entry.close()
+        if self.backend.disk is not None and entry.has_file and not entry.withdrawn:
+            self.backend.disk.index.touch(key)
 
     def cached_bytes(self, record: Record) -> int:
-        """How many bytes of an object are on disk, or are on their way there; what is read through
-        memory is not counted.
-        """
+        """Return how many bytes of an object are on disk or about to be."""
         key = key_of(record.region, record.id, record.fingerprint)
-        blob = self._open.get(key) or self._resting.get(key)
-        if blob is not None:
-            return blob.stock.disk.held.total() if blob.stock.disk else 0
-        row = self.ground.asked(lambda index: index.row(key))
+        entry = self._open.get(key) or self._idle.get(key)
+        if entry is not None:
+            return entry.cached_bytes
+        row = self.backend.query(lambda index: index.row(key))
         return row.bytes if row else 0
 
-    def _load(self, identity: Identity, size: int) -> Blob:
-        found = self.ground.asked(lambda index: index.load(identity.key))
-        if found is None or self.ground.disk is None:
-            return Blob(Stock(self.ground, identity, size, in_memory=True))
-        row, seals = found
-        held = Ranges(bytes_of(first, last, row.size) for first, last in seals.known)
-        stock = Stock(
-            self.ground,
-            identity,
-            row.size if held else size,
-            in_memory=True,  # until it is pinned
-            disk=Holding(None, held, row.charge, self.ground.disk.spread),
-            seals=seals,
-            verified=row.verified,
-        )
-        return Blob(stock)
+    def _load(self, identity: Identity, size: int) -> CacheEntry:
+        found = self.backend.query(lambda index: index.load(identity.key))
+        row, checksums = found if found is not None else (None, None)
+        return CacheEntry(self.backend, self._pool, identity, size, row=row, checksums=checksums)
+
+    # Saving and flushing
+
+    def save(self, entries: Iterable[CacheEntry]) -> None:
+        """Write the rows of these entries in one transaction."""
+        saving = []
+        for entry in entries:
+            saved = entry.saving()
+            if saved is not None:
+                saving.append((entry, saved))
+            elif entry.worthless and self.backend.remove_file(entry.identity):
+                entry.no_file()
+        if saving and self.backend.save([saved for _, saved in saving]):
+            for entry, saved in saving:
+                entry.saved(final=saved.final)
+
+    def due(self, since: float, n: int) -> list[CacheEntry]:
+        """Return the entries with at least ``n`` unsaved bytes, or some since before ``since``."""
+        return [
+            entry
+            for entry in self._open.values()
+            if entry.unsaved_since is not None
+            and (entry.unsaved_since <= since or entry.unsaved_bytes >= n)
+        ]
+
+    def close_released(self) -> None:
+        """Save and put away the entries that nobody uses, but those a thread still reads."""
+        closing = [entry for entry in self._closing.values() if not entry.busy]
+        self.save(closing)
+        for entry in closing:
+            self._settle(entry)
+
+    async def flush(self) -> None:
+        """Make the files of small new entries that are ready, many at a time, in a thread."""
+        entries = self.write_behind.take_ready()
+        jobs = write_behind.begin(self.backend, entries)
+        disk = self.backend.disk
+        try:
+            if jobs and disk is not None:
+                await self.backend.in_thread(lambda: write_behind.write_files(disk.files, jobs))
+        finally:
+            self._flushed(entries, jobs)
+
+    def _flush_now(self, entries: list[CacheEntry]) -> None:
+        jobs = write_behind.begin(self.backend, entries)
+        if self.backend.disk is not None:
+            write_behind.write_files(self.backend.disk.files, jobs)
+        self._flushed(entries, jobs)
+
+    def _flushed(self, entries: list[CacheEntry], jobs: list[write_behind.FlushJob]) -> None:
+        write_behind.finish(self.backend, jobs)
+        self.save(job.entry for job in jobs)
+        for entry in entries:
+            if entry.deferred and entry.present:  # it has other bytes than when the flush began
+                self.write_behind.mark_ready(entry)
+                continue
+            self.write_behind.discard(entry)
+            if not entry.pins and self._open.get(entry.identity.key) is entry:
+                self._settle(entry)
 
     # Eviction and forgetting
 
@@ -223,45 +289,62 @@ class Cache:
         them what other accounts left. Nothing while ``gone/`` takes the whole cap: then no
         eviction makes room, but the janitor does.
         """
-        disk = self.ground.disk
-        if disk is not None and disk.gone_bytes >= self.ground.room.cap:
-            self.ground.wake.set()
+        backend, disk = self.backend, self.backend.disk
+        if disk is not None and disk.trash_bytes >= backend.budget.cap:
+            backend.wake.set()  # no eviction makes space, but emptying the trash does
             return 0
-        aside = self.set_aside.evict(n) if self.set_aside is not None else 0
-        freed = aside + self._evict(n - aside, sys.maxsize, aside=False)
-        self.ground.give(freed)
+        freed = self.set_aside.evict(n) if self.set_aside is not None else 0
+        if disk is not None:
+            freed += self._evict(n - freed, disk.files.remove)
+        backend.budget.release(freed)
         return freed
 
-    def evict_aside(self, n: int, most: int = sys.maxsize) -> int:
-        """The same of at most so many objects, but they are only moved aside, which is quick; the
-        janitor removes them then.
+    async def evict_ahead(self) -> None:
+        """Have headroom, so that a write need not wait: what other accounts left goes first, then
+        unused objects, in slices, to the trash.
         """
-        freed = self._evict(n, most, aside=True)
-        if self.ground.disk is not None:
-            self.ground.disk.gone_bytes += freed
+        backend = self.backend
+        disk = backend.disk
+        if disk is None or not backend.breaker.on:
+            return
+        missing = backend.budget.deficit() - disk.trash_bytes
+        others, freed = self.set_aside, missing
+        while others is not None and others.bytes and missing > 0 and freed:
+            freed = await backend.in_thread(partial(others.evict, min(missing, ASIDE_STEP)))
+            backend.budget.release(freed)
+            missing -= freed
+        while self.evict_to_trash(backend.budget.deficit() - disk.trash_bytes, EVICT_AT_ONCE):
+            await trio.lowlevel.checkpoint()
+
+    def evict_to_trash(self, n: int, most: int = sys.maxsize) -> int:
+        """Move unused objects of at least ``n`` bytes to the trash, at most so many."""
+        disk = self.backend.disk
+        if disk is None:
+            return 0
+        freed = self._evict(n, disk.files.move_to_trash, most)
+        disk.trashed(freed)
         return freed
 
-    def _evict(self, n: int, most: int, *, aside: bool) -> int:
-        """The charges of the objects that have neither file nor row any more."""
-        disk = self.ground.disk
+    def _evict(self, n: int, remove: Callable[[bytes], None], most: int = sys.maxsize) -> int:
+        """What the objects were charged that have neither file nor row any more."""
+        backend, disk = self.backend, self.backend.disk
         if disk is None or n <= 0:
             return 0
-        remove = disk.shelf.set_aside if aside else disk.shelf.remove
         freed, gone = 0, []
         try:
             for key, charge in disk.index.oldest():
                 if key not in self._open and self._removed(key, remove):
                     freed += charge
                     gone.append(key)
-                if freed >= n or len(gone) >= most or not self.ground.health.on:
+                if freed >= n or len(gone) >= most or not backend.breaker.on:
                     break
             disk.index.delete(gone)
         except sqlite3.Error as error:
-            # The rows are still there, and their charges with them, to be given back when the rows
-            # go; what lies in gone/ is charged for by itself.
-            if aside:
-                self.ground.charge_gone(freed)
-            self.ground.trouble(error)
+            # The rows are still there, and give their charges back when they go; what lies in the
+            # trash is charged for by itself.
+            if remove == disk.files.move_to_trash:
+                backend.charge_trash(freed)
+            backend.failed(error)
             return 0
         self._evictions += len(gone)
         return freed
@@ -270,154 +353,154 @@ class Cache:
         try:
             remove(key)
         except OSError as error:
-            self.ground.trouble(error)
+            self.backend.failed(error)
             return False
-        self._resting.pop(key, None)
+        self._close_idle(key)
         return True
 
+    def _close_idle(self, key: bytes) -> None:
+        entry = self._idle.pop(key, None)
+        if entry is not None:
+            entry.close()
+
+    async def empty_trash(self) -> None:
+        """Remove what lies in the trash, in a thread and in steps: a mount that ends waits for one
+        of them at most.
+        """
+        disk = self.backend.disk
+        if disk is None or not disk.trash_bytes or self._emptying.locked():
+            return
+        async with self._emptying:
+            n = disk.trash_bytes
+            try:
+                while not await self.backend.in_thread(
+                    partial(disk.files.empty_trash, REMOVE_STEP)
+                ):
+                    pass
+            except OSError as error:
+                self.backend.failed(error)
+                return
+            self.backend.trash_removed(n)
+
+    def clear_trash(self) -> Removed:
+        """Remove what lies in the trash if there is no maintenance task. Takes its time."""
+        disk = self.backend.disk
+        if disk is None:
+            return Removed()
+        try:
+            removed = disk.files.clear_trash()
+        except OSError as error:
+            self.backend.failed(error)
+            return Removed()
+        self.backend.trash_removed(disk.trash_bytes)
+        return removed
+
     def forget(self, region: str, id: str, *, but: str = "") -> None:
-        """Every content of an object goes, also one that is being read.
+        """Remove every content of an object, also one that is being read.
 
         ``but`` is a fingerprint to spare: that of the content it has now.
         """
         spared = key_of(region, id, but) if but else b""
         region, id = _storable(region), _storable(id)
-        for blob in list(self._open.values()):
-            identity = blob.stock.identity
+        for entry in [*self._open.values(), *self._idle.values()]:
+            identity = entry.identity
             if identity[1:3] == (region, id) and identity.key != spared:
-                self._forget_open(blob)
-        keys = self.ground.asked(lambda index: index.keys_of(region, id)) or []
-        self._drop({key: charge for key, charge in keys if key != spared})
+                self._forget(entry)
+        keys = self.backend.query(lambda index: index.keys_of(region, id)) or []
+        self.backend.remove({key: charge for key, charge in keys if key != spared})
 
-    def _forget_open(self, blob: Blob) -> None:
-        stock, key = blob.stock, blob.stock.identity.key
-        del self._open[key]
-        self.leaving.pop(key, None)
-        stock.forget()
-        self._drop({key: stock.disk.release() if stock.disk else 0})
-
-    def _drop(self, charges: Mapping[bytes, int]) -> None:
-        """Remove files and rows; what they cost is given back where both are gone.
-
-        A row goes even if its file cannot be removed: what is withdrawn is not given out.
-        """
-        disk = self.ground.disk
-        if disk is None or not charges:
-            return
-        gone = [key for key in charges if self._removed(key, disk.shelf.remove)]
-        deleted = self.ground.asked(lambda index: index.delete(charges))
-        if deleted:
-            self.ground.give(sum(charges[key] for key in gone))
-        self.ground.untidy |= not deleted or len(gone) < len(charges)
+    def _forget(self, entry: CacheEntry) -> None:
+        key = entry.identity.key
+        self._open.pop(key, None)
+        self._closing.pop(key, None)
+        self._idle.pop(key, None)
+        self.write_behind.discard(entry)
+        entry.withdraw()
+        charged = entry.charged
+        entry.no_file()
+        self.backend.budget.recount(self.backend.budget.used + charged)
+        self.backend.remove({key: charged})
+        if not entry.pins:
+            entry.close()
 
     def clear(self) -> tuple[int, int]:
         """Remove all content, also what is being read (it is fetched again); objects, bytes.
 
-        It goes by what lies in the folder, whatever the index says.
+        It goes by what lies in the directory, whatever the index says.
         """
-        disk = self.ground.disk
-        if disk is None:
+        if self.backend.disk is None:
             return 0, 0
-        open_bytes = sum(blob.stock.disk.charge for blob in self._open.values() if blob.stock.disk)
-        for blob in self._open.values():
-            blob.reset()
+        open_bytes = sum(entry.charged for entry in self._open.values())
+        for entry in self._open.values():
+            entry.reset()
         try:
-            self.ground.start_empty()
+            self.backend.start_empty()
         except (OSError, sqlite3.Error) as error:
-            self.ground.trouble(error)
+            self.backend.failed(error)
             return 0, 0
-        removed = self.remove_evicted()
+        removed = self.clear_trash()
         return removed.files, removed.bytes + open_bytes
-
-    def remove_evicted(self) -> Removed:
-        """Remove what was evicted and still lies on disk, where no janitor does. Takes its time."""
-        disk = self.ground.disk
-        if disk is None:
-            return Removed()
-        try:
-            removed = disk.shelf.clear_gone()
-        except OSError as error:
-            self.ground.trouble(error)
-            return Removed()
-        self.ground.give(disk.gone_bytes)
-        disk.gone_bytes = 0
-        return removed
 
     def check_index(self) -> bool:
         """Look at every page of the index. False if it is damaged, or was when it was opened: then
         it was made anew, and the cache is empty. Takes its time.
         """
-        if self.ground.disk is None:
+        if self.backend.disk is None:
             return True
-        whole = self.ground.asked(lambda index: index.check())
-        return bool(whole) and not self.ground.disk.index.replaced
+        whole = self.backend.query(lambda index: index.check())
+        return bool(whole) and not self.backend.disk.index.replaced
 
     def _start_empty(self) -> None:
-        """Make the index anew; files that are open stay, and all others go. OSError, sqlite3.Error.
+        """Make a new index; files that are open stay, and all others go. OSError, sqlite3.Error.
 
-        What the files cost that go is charged for until they are removed.
+        What the files take that go stays charged until they are removed.
         """
-        disk = self.ground.disk
+        disk, budget = self.backend.disk, self.backend.budget
         if disk is None:
             return
-        kept = {key: blob.stock for key, blob in self._open.items() if blob.stock.disk is not None}
+        kept = {key: entry for key, entry in self._open.items() if entry.has_file}
         disk.start_empty(kept)
-        self._resting.clear()
-        disk.index.declare_all(
-            (stock.identity, stock.size) for stock in kept.values() if not stock.late
-        )
-        for stock in kept.values():
-            stock.changed()
-        charged = sum(stock.disk.charge for stock in kept.values() if stock.disk)
-        disk.gone_bytes = max(0, self.ground.room.used - charged - self._aside_bytes)
-        self.ground.room.used = charged + disk.gone_bytes + self._aside_bytes
+        self._close_all_idle()
+        disk.index.declare_all((entry.identity, entry.size) for entry in kept.values())
+        for entry in kept.values():
+            entry.save_again()
+        charged = sum(entry.charged for entry in kept.values()) + self._set_aside_bytes
+        disk.trashed(max(0, budget.used - charged) - disk.trash_bytes)
+        budget.recount(charged + disk.trash_bytes)
 
-    # For the janitor
+    def _close_all_idle(self) -> None:
+        while self._idle:
+            self._idle.popitem()
+
+    # For maintenance
 
     def open_again(self) -> None:
         """Open a disk that could not be opened. UsageError, OSError or sqlite3.Error."""
-        if self._again is None or self.ground.disk is not None:
+        backend = self.backend
+        if self._open_disk is None or backend.disk is not None:
             return
-        self.ground.use(self._again())
-        self.ground.room.used += self._aside_bytes
-        self._again = None
+        disk = self._open_disk()
+        self._open_disk = None
+        backend.use(disk)
+        backend.budget.recount(disk.used_bytes + self._set_aside_bytes)
         for key in self._open:  # they are in memory; what an earlier run left of them is not
-            row = self.ground.asked(lambda index, key=key: index.row(key))  # type: ignore[misc]
+            row = disk.index.row(key)
             if row is not None:
-                self._drop({key: row.charge})
-
-    async def run(self) -> None:
-        """The janitor: saves, evicts ahead of need, tidies up, tries a failed disk again."""
-        await janitor.run(self)
-
-    def let_go(self, stock: Stock) -> None:
-        """Close it, where it was saved meanwhile and nobody uses it."""
-        blob = self.leaving.get(stock.identity.key)
-        if blob is not None and blob.stock is stock and not (stock.unsaved or stock.busy):
-            self.settle(blob)
-
-    def growing(self, since: float, n: int) -> list[Blob]:
-        """The blobs with at least ``n`` unsaved bytes, or with some since before ``since``."""
-        return [
-            blob
-            for blob in self._open.values()
-            if blob.stock.unsaved_since is not None
-            and (blob.stock.unsaved_since <= since or blob.stock.unsaved_bytes >= n)
-        ]
+                backend.remove({key: row.charge})
 
     def is_open(self, name: str) -> bool:
-        """Whether the file of that hex name is an open blob's."""
+        """Whether the file of that hex name is an entry's that is in use."""
         try:
             return bytes.fromhex(name) in self._open
         except ValueError:
             return False
 
     def compare(self, keys: Iterable[bytes]) -> None:
-        """Have the rows of these objects say what their files cost; without a file, a row goes.
+        """Have the rows of these objects say what their files take; without a file, a row goes.
 
         What is open is left alone. Raises OSError and sqlite3.Error.
         """
-        disk = self.ground.disk
+        disk = self.backend.disk
         if disk is None:
             return
         gone, known, used = [], [], 0
@@ -425,98 +508,85 @@ class Cache:
             row = disk.index.row(key) if key not in self._open else None
             if row is None:
                 continue
-            charge = disk.shelf.charged(key)
+            charge = disk.files.charged(key)
             if charge is None:
                 gone.append(key)
                 used -= row.charge
-                self._resting.pop(key, None)
+                self._close_idle(key)
             elif charge > row.charge:
                 known.append((key, charge))
                 used += charge - row.charge
         disk.index.delete(gone)
         disk.index.settle(known)
-        self.ground.room.used += used
+        self.backend.budget.recount(self.backend.budget.used + used)
 
     def recount(self) -> None:
-        """After trouble with the index: charge for what its rows say and for what is open.
-
-        Raises sqlite3.Error.
-        """
-        disk = self.ground.disk
+        """Charge for what the index says and for what is open. Raises sqlite3.Error."""
+        disk = self.backend.disk
         if disk is None:
             return
-        index = disk.index
-        self._resting.clear()
-        _, used = index.totals()
-        for key, blob in self._open.items():
-            row, held = index.row(key), blob.stock.disk
-            used += (held.charge if held else 0) - (row.charge if row else 0)
-            if held is not None:
-                blob.stock.changed()
-        self.ground.room.used = used + disk.gone_bytes + self._aside_bytes
+        self._close_all_idle()
+        _, used = disk.index.totals()
+        for key, entry in self._open.items():
+            row = disk.index.row(key)
+            used += entry.charged - (row.charge if row else 0)
+            entry.save_again()
+        self.backend.budget.recount(used + disk.trash_bytes + self._set_aside_bytes)
 
     # Looking
 
     @property
     def own_bytes(self) -> int | None:
-        """What this cache takes on disk, without what is set aside; None where it has no disk."""
-        if self.ground.disk is None:
+        """What this cache takes on disk, without what is set aside; None if it has no disk."""
+        if self.backend.disk is None:
             return None
-        return self.ground.room.used - self._aside_bytes
+        return self.backend.budget.used - self._set_aside_bytes
 
     @property
-    def _aside_bytes(self) -> int:
-        """What other accounts left."""
+    def _set_aside_bytes(self) -> int:
         return self.set_aside.bytes if self.set_aside is not None else 0
 
     def entries(self) -> Iterator[Row]:
-        """Every object on disk, the least recently used first; fewer if the index is damaged."""
-        if self.ground.disk is None:
+        """Yield every object on disk, the least recently used first; not all of a damaged index."""
+        if self.backend.disk is None:
             return
         try:
-            yield from self.ground.disk.index.rows()
+            yield from self.backend.disk.index.rows()
         except sqlite3.Error as error:
-            self.ground.trouble(error)
-
-    async def verify(self) -> "list[audit.Finding]":
-        """Check every block of every object on disk; what is wrong is removed, and reported."""
-        return await audit.verify(self)
+            self.backend.failed(error)
 
     def statistics(self) -> dict[str, object]:
         """Numbers for status and metrics: bytes and counts, and whether the disk is used."""
-        ground = self.ground
+        backend, counters = self.backend, self.backend.counters
         return {
-            "state": "on" if ground.disk and ground.health.on else "off",
-            "reason": ground.health.reason or ("" if ground.room.cap else "cache_size is 0"),
-            "objects": ground.disk.index.count if ground.disk else 0,
-            "disk_bytes": ground.room.used,
-            "set_aside_bytes": self._aside_bytes,
-            "cap_bytes": ground.room.cap,
-            "memory_bytes": ground.memory_bytes,
+            "state": "on" if backend.disk and backend.breaker.on else "off",
+            "reason": backend.breaker.reason or ("" if backend.budget.cap else "cache_size is 0"),
+            "objects": backend.disk.index.count if backend.disk else 0,
+            "disk_bytes": backend.budget.used,
+            "set_aside_bytes": self._set_aside_bytes,
+            "cap_bytes": backend.budget.cap,
+            "memory_bytes": self._pool.bytes,
             "open": len(self._open),
-            "pinned": sum(1 for blob in self._open.values() if blob.stock.pinned > 0),
-            "read_bytes": ground.counters.read_bytes,
-            "written_bytes": ground.counters.written_bytes,
-            "lost_bytes": ground.counters.lost_bytes,
-            "refused_bytes": ground.counters.refused_bytes,
+            "pinned": sum(1 for entry in self._open.values() if entry.pins > 0),
+            "read_bytes": counters.read_bytes,
+            "written_bytes": counters.written_bytes,
+            "lost_bytes": counters.lost_bytes,
+            "refused_bytes": counters.refused_bytes,
             "evictions": self._evictions,
-            "errors": ground.health.failures,
+            "errors": backend.breaker.failures,
         }
 
     # The end
 
     def close(self) -> None:
-        """Save what is not saved yet, and let the folder go."""
-        for blob in list(self._open.values()):
-            blob.stock.pinned = 0
-            if blob.stock.unsaved:
-                with contextlib.suppress(MemoryError):  # what has no seal is fetched again
-                    seal_now(blob.stock)
-        self.ground.late.put_now(self.ground, [blob.stock for blob in self._open.values()])
-        for blob in list(self._open.values()):
-            if blob.stock.unsaved:
-                self.ground.save(blob.stock)
-            self.settle(blob)
-        if self.ground.disk is not None:
-            self.ground.disk.close()
-            self.ground.disk = None
+        """Save what is not saved yet, and give the directory up."""
+        entries = list(self._open.values())
+        for entry in entries:
+            while not entry.unpin():
+                pass
+        self._flush_now([entry for entry in entries if entry.deferred])
+        self.save(entry for entry in entries if entry.unsaved)
+        for entry in list(self._open.values()):
+            self._settle(entry)
+        self._close_all_idle()
+        self.backend.close()

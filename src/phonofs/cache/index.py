@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from phonofs.cache.blocks import Seals
+from phonofs.cache.blocks import BlockChecksums
 
 log = logging.getLogger(__name__)
 
 NAME = "index.sqlite"
 _FILES = (NAME, f"{NAME}-wal", f"{NAME}-shm", f"{NAME}-journal")
-_VERSION = 2
+_VERSION = 3
 KEY_BYTES = 16
 
 _SCHEMA = """
@@ -156,15 +156,15 @@ class Index:
             if not is_damage(error) and _code(error) != sqlite3.SQLITE_ERROR:
                 raise
             say_damaged(error)
-            index = cls.renew(folder_fd, on_new)
-            index.replaced = True
-            return index
+            return cls.renew(folder_fd, on_new, damaged=True)
 
     @classmethod
-    def renew(cls, folder_fd: int, on_new: Callable[[], None]) -> "Index":
-        """Remove the index and make an empty one."""
+    def renew(cls, folder_fd: int, on_new: Callable[[], None], *, damaged: bool = False) -> "Index":
+        """Remove the index and make an empty one; ``damaged``: since it was damaged."""
         remove(folder_fd)
-        return cls(folder_fd, on_new)
+        index = cls(folder_fd, on_new)
+        index.replaced = damaged
+        return index
 
     @property
     def mark(self) -> int:
@@ -218,7 +218,7 @@ class Index:
         )
         return new
 
-    def load(self, key: bytes) -> tuple[Row, Seals] | None:
+    def load(self, key: bytes) -> tuple[Row, BlockChecksums] | None:
         """What is known of an object; None for nothing, or nothing that can be trusted."""
         found = self._db.execute(
             "SELECT key, region, id, checksum, size, bytes, charge, verified, present, crcs, seal"
@@ -229,8 +229,8 @@ class Index:
             return None
         row, (present, crcs, seal) = _row(found), found[8:]
         if present is None or seal != _seal(row, present, crcs):
-            return Row(row.identity, row.size, 0, row.charge, verified=False), Seals()
-        return row, Seals.unpack(present, crcs)
+            return Row(row.identity, row.size, 0, row.charge, verified=False), BlockChecksums()
+        return row, BlockChecksums.unpack(present, crcs)
 
     def row(self, key: bytes) -> Row | None:
         """What is known of an object, without its blocks."""

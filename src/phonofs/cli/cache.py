@@ -10,10 +10,11 @@ import click
 import trio
 
 from phonofs.account import known
+from phonofs.cache import fsck
 from phonofs.cache.accounts import Account, Accounts, key_hash
 from phonofs.cache.cache import Cache, remove_content
-from phonofs.cache.sealed import Cipher
-from phonofs.cache.shelf import Removed
+from phonofs.cache.codec import AesGcmCodec
+from phonofs.cache.filestore import Removed
 from phonofs.cli.account import credentials_of
 from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE, Settings
@@ -121,7 +122,7 @@ def _opened(settings: Settings, accounts: Accounts, account: Account | None) -> 
         accounts.home(account),
         size_bytes=settings.cache_size,
         min_free_bytes=0,
-        cipher=Cipher(key) if key is not None else None,
+        cipher=AesGcmCodec(key) if key is not None else None,
     )
     try:
         state = cache.statistics()
@@ -131,7 +132,7 @@ def _opened(settings: Settings, accounts: Accounts, account: Account | None) -> 
                 "see to its disk, or empty it with phonofs cache clear"
             )
         yield cache
-        cache.remove_evicted()
+        cache.clear_trash()
     finally:
         cache.close()
 
@@ -151,7 +152,7 @@ def _show(cache: Cache, *, listed: bool) -> None:
 
 
 def _verify(cache: Cache, *, listed: bool) -> int:
-    findings = trio.run(cache.verify)
+    findings = trio.run(fsck.verify, cache)
     damaged = [finding for finding in findings if finding.bad_bytes]
     for finding in findings if listed else damaged:
         outcome = f"{finding.bad_bytes} bytes wrong, removed" if finding.bad_bytes else "good"

@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 
 import trio
 
-from phonofs.cache.digest import expected
 from phonofs.catalogue.words import Scope
+from phonofs.checksum import expected
 from phonofs.cli.account import Account
 from phonofs.config import Settings
 from phonofs.css.transport import Ask

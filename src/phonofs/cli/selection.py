@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from phonofs.cache.digest import of_nothing
+from phonofs.checksum import of_nothing
 from phonofs.cli.mounts import mount_of
 from phonofs.errors import UsageError
 

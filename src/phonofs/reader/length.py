@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from phonofs.cache.digest import of_nothing, part_sizes
+from phonofs.checksum import of_nothing, part_sizes
 from phonofs.errors import (
     Corrupt,
     Malformed,

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import trio
 
-from phonofs.cache.digest import expected
+from phonofs.checksum import expected
 from phonofs.errors import Changed, Corrupt, Unavailable
 from phonofs.model import Record
 from phonofs.ranges import Ranges

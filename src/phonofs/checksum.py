@@ -1,15 +1,11 @@
-"""What a checksum of the service says, and hashing content against it. Pure but for the reads."""
+"""What a checksum in a record demands of the content. Pure.
+
+Used by the cache, which hashes content, and by the reader, which decides what may be given out.
+"""
 
 import hashlib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
-
-from phonofs.buffers import page_aligned
-from phonofs.cache.blocks import BLOCK, crcs_of
-
-STEP = 1 << 20
-"""Bytes hashed per read: a whole number of blocks, and the interpreter's lock is let go."""
 
 USUAL_PARTS_MIB = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128)
 """Part sizes of uploads to object stores: the least that S3 takes and its tools' defaults (5, 8,
@@ -103,47 +99,3 @@ class PartsHash:
         digests = [*self.digests, *([self.md5.digest()] if self.filled else [])]
         whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
         return f"{whole}-{len(digests)}" == checksum.strip().strip('"').lower()
-
-
-@dataclass(slots=True)
-class Hash:
-    """The MD5 of the first ``position`` bytes; ``position`` is the start of a block, or the end.
-
-    parts  hashes of the same bytes in parts of different sizes, where those are tried
-    """
-
-    position: int = 0
-    md5: "hashlib._Hash" = field(default_factory=_md5)
-    parts: list[PartsHash] = field(default_factory=list)
-
-    def update(self, data: memoryview) -> None:
-        """The next bytes; the caller moves ``position``."""
-        self.md5.update(data)
-        for part in self.parts:
-            part.update(data)
-
-
-def hash_stretch(
-    read_into: Callable[[int, memoryview], int], hashed: Hash | None, start: int, stop: int
-) -> list[int] | None:
-    """The CRCs of the blocks of ``[start, stop)``, in a thread; ``hashed`` is moved on, if given.
-
-    ``start`` is the start of a block, and ``hashed.position``. None, and ``hashed`` is of no
-    more use, where the bytes cannot be read in full.
-    """
-    buffer = page_aligned(min(STEP, max(stop - start, 0)))
-    crcs: list[int] = []
-    while start < stop:
-        piece = buffer[: min(STEP, stop - start)]
-        if read_into(start, piece) < len(piece):
-            return None
-        if hashed is not None:
-            hashed.update(piece)
-        crcs += crcs_of(piece)
-        start += len(piece)
-    if hashed is not None:
-        hashed.position = stop
-    return crcs
-
-
-assert STEP % BLOCK == 0

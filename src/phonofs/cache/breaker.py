@@ -12,7 +12,7 @@ PAUSE_S = 60.0
 """How long a cache that went off stays off before it is tried again."""
 
 
-class Health:
+class CircuitBreaker:
     """Whether the disk is used for new content. Sole owner of that decision.
 
     reason   why it is not, a few words for a person; empty while it is

@@ -1,0 +1,349 @@
+"""The disk of the cache as its entries see it: files, index, budget, and whether it works.
+
+Used by the entries, by write-behind and by the cache itself. What the disk refuses is noted here
+and never raised: the caller goes on in memory.
+"""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from phonofs.cache.blockfile import BlockFile
+from phonofs.cache.breaker import PAUSE_S, CircuitBreaker, describe
+from phonofs.cache.budget import DiskBudget
+from phonofs.cache.codec import AesGcmCodec
+from phonofs.cache.directory import Claim, claim
+from phonofs.cache.filestore import FileStore
+from phonofs.cache.index import Identity, Index, Saved, is_damage, say_damaged
+
+log = logging.getLogger(__name__)
+
+EMPTY_AT_ONCE = 1000
+"""Files removed while a cache is opened: some 50 ms. The rest is removed in the background."""
+
+THREADS = 8
+"""Threads that may wait for the disk at once; more would only queue at the device."""
+
+SAY_AGAIN_S = 60.0
+"""Every waiting read tries again and again without memory: that is one line a minute."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Counters:
+    """Bytes in and out since the start, for statistics."""
+
+    read_bytes: int = 0
+    written_bytes: int = 0
+    lost_bytes: int = 0
+    refused_bytes: int = 0
+
+    def read(self, n: int) -> None:
+        """Count bytes given out."""
+        self.read_bytes += n
+
+    def lost(self, n: int) -> None:
+        """Count bytes on disk that were wrong or missing."""
+        self.lost_bytes += n
+
+    def written(self, n: int, offered: int) -> None:
+        """Count bytes taken, of those that were offered."""
+        self.written_bytes += n
+        self.refused_bytes += offered - n
+
+
+@dataclass(slots=True)
+class Disk:
+    """The opened parts of a cache directory.
+
+    claim, files, index  the directory, its files, its index
+    trash_bytes          bytes in ``trash/`` that stay charged until they are removed
+    used_bytes           bytes on disk when it was opened, those in ``trash/`` too
+    """
+
+    claim: Claim
+    files: FileStore
+    index: Index
+    trash_bytes: int = 0
+    used_bytes: int = 0
+
+    @classmethod
+    def open(cls, directory: Path, cap: int, codec: AesGcmCodec | None = None) -> "Disk":
+        """Claim the directory and open what is in it. UsageError, OSError or sqlite3.Error.
+
+        Nothing is left in it that the index does not know, that was written with another key, or
+        that an earlier run had evicted already; if that is much, it lies in ``trash/``, the whole
+        ``cap`` (bytes) is charged for it, and the maintenance task removes it.
+        """
+        claimed = claim(directory)
+        try:
+            if claimed.remote:
+                log.warning("the cache folder is on a network file system (%s)", claimed.kind)
+            files = FileStore(claimed.content_fd, in_ram=claimed.in_ram, codec=codec)
+            disk = cls(claimed, files, Index.open(claimed.content_fd, files.move_all_to_trash))
+            try:
+                disk._begin(cap)
+            except BaseException:
+                disk.index.abandon()
+                raise
+        except BaseException:
+            claimed.drop()
+            raise
+        return disk
+
+    def _begin(self, cap: int) -> None:
+        try:
+            same_key = self.index.mark == self.files.codec.key_id
+            used = self._used() if same_key else None
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            say_damaged(error)
+            self.start_empty(damaged=True)
+            used = 0
+        if used is None:
+            self.start_empty()
+            used = 0
+        if not self.files.empty_trash(EMPTY_AT_ONCE):
+            self.trash_bytes = cap
+        self.used_bytes = used + self.trash_bytes
+
+    def _used(self) -> int:
+        """What lies on disk: the rows say it, but for those left open when a process died."""
+        gone, known = [], []
+        for key, charge in self.index.left_open():
+            found = self.files.charged(key)
+            if found is None:
+                gone.append(key)
+            else:
+                known.append((key, max(found, charge)))
+        self.index.delete(gone)
+        self.index.settle(known)
+        return self.index.totals()[1]
+
+    def start_empty(self, spare: Collection[bytes] = (), *, damaged: bool = False) -> None:
+        """Make a new index, and move all files to ``trash/`` but those of these keys.
+
+        OSError or sqlite3.Error.
+        """
+        self.index.abandon()
+        fd = self.claim.content_fd
+        self.index = Index.renew(fd, lambda: self.files.move_all_to_trash(spare), damaged=damaged)
+        self.index.set_mark(self.files.codec.key_id)
+
+    def trashed(self, n: int) -> None:
+        """Count bytes moved to the trash, or removed from it if negative."""
+        self.trash_bytes += n
+
+    def close(self) -> None:
+        """Close the index and give the directory up."""
+        try:
+            self.index.close()
+        except sqlite3.Error as error:
+            log.warning("the index of the cache could not be written: %s", error)
+        self.claim.drop()
+
+
+class Backend:
+    """Shared services of all entries. Owns the disk, its budget and breaker, and the counters.
+
+    disk           None if there is none: everything stays in memory
+    wake           set when the maintenance task has something to do
+    index_damaged  the index is broken and could not be made anew: that is tried again
+    untidy         a file or its row could not be removed: both are compared soon
+    """
+
+    def __init__(
+        self,
+        disk: Disk | None,
+        *,
+        size_bytes: int,
+        min_free_bytes: int,
+        evict: Callable[[int], object],
+        start_empty: Callable[[], None],
+    ) -> None:
+        """``evict(n)`` frees space; ``start_empty()`` makes a new index and keeps open entries."""
+        self.disk = disk
+        self.breaker = CircuitBreaker()
+        self.budget = DiskBudget(
+            size_bytes,
+            min_free_bytes,
+            free_bytes=lambda: self.disk.files.free_bytes() if self.disk else 0,
+            evict=evict,
+        )
+        self.budget.recount(disk.used_bytes if disk else 0)
+        self.counters = Counters()
+        self.index_damaged = False
+        self.untidy = False
+        self.wake = trio.Event()
+        self._start_empty = start_empty
+        self._started_empty = float("-inf")
+        self._say_again = float("-inf")
+        self._threads = trio.CapacityLimiter(THREADS)
+
+    def use(self, disk: Disk) -> None:
+        """Use this disk from now on: none could be opened before."""
+        self.disk = disk
+        self.budget.recount(disk.used_bytes)
+        self.untidy = True
+
+    def accepts(self, size: int) -> bool:
+        """Whether an object goes to disk: one that can never be there whole does not."""
+        return self.disk is not None and self.breaker.on and size <= self.budget.cap
+
+    def query(self, question: Callable[[Index], T]) -> T | None:
+        """Ask the index; None if it does not answer, which counts as a failure of the disk."""
+        if self.disk is None:
+            return None
+        try:
+            return question(self.disk.index)
+        except (sqlite3.Error, ValueError) as error:
+            self.failed(error)
+            return None
+
+    def declare(self, objects: Iterable[tuple[Identity, int]]) -> bool:
+        """Note in the index that bytes of these objects, each with its size, go to disk."""
+        return bool(self.query(lambda index: index.declare_all(objects)))
+
+    def save(self, rows: Iterable[Saved]) -> bool:
+        """Write rows whose bytes are on disk; False if the index did not take them."""
+
+        def write(index: Index) -> bool:
+            index.save(rows)
+            return True
+
+        return bool(self.query(write))
+
+    def create_file(self, identity: Identity) -> BlockFile | None:
+        """Return a new file for the object, or None if the disk fails."""
+        try:
+            return self.disk.files.create(identity.key) if self.disk else None
+        except OSError as error:
+            self.failed(error)
+            return None
+
+    def open_file(self, identity: Identity) -> BlockFile | None:
+        """Return the object's file, or None if that fails now. FileNotFoundError: it is gone."""
+        try:
+            return self.disk.files.open(identity.key) if self.disk else None
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self.failed(error)
+            return None
+
+    def remove_file(self, identity: Identity) -> bool:
+        """Remove the file of an object, then its row; False if the file is still there."""
+        return self.remove({identity.key: 0})
+
+    def remove(self, charges: Mapping[bytes, int]) -> bool:
+        """Remove files and rows, and give back what they are charged if both are gone.
+
+        A row goes even if its file cannot be removed: what is withdrawn is not given out.
+        """
+        if self.disk is None or not charges:
+            return False
+        gone = []
+        for key in charges:
+            try:
+                self.disk.files.remove(key)
+                gone.append(key)
+            except OSError as error:
+                self.failed(error)
+        deleted = self.forget_rows(list(charges))
+        if deleted:
+            self.budget.release(sum(charges[key] for key in gone))
+        self.untidy |= not deleted or len(gone) < len(charges)
+        return deleted and len(gone) == len(charges)
+
+    def forget_rows(self, keys: list[bytes]) -> bool:
+        """Delete rows; False if the index did not do it."""
+        return bool(self.query(lambda index: index.delete(keys)))
+
+    def charge_trash(self, n: int) -> None:
+        """Charge for bytes that nobody had charged for, which lie in ``trash/`` now."""
+        if self.disk is not None:
+            self.disk.trashed(n)
+            self.budget.recount(self.budget.used + n)
+
+    def trash_removed(self, n: int) -> None:
+        """``n`` bytes that were in ``trash/`` are gone."""
+        if self.disk is not None:
+            n = min(n, self.disk.trash_bytes)
+            self.disk.trashed(-n)
+            self.budget.release(n)
+
+    def reserved(self) -> None:
+        """Space was taken: wake the maintenance task if it should evict ahead."""
+        if self.budget.left < self.budget.headroom // 2:
+            self.wake.set()
+
+    def failed(self, error: Exception) -> None:
+        """Note a failure of the disk; after a few nothing new goes there for a while.
+
+        A damaged index is made anew at once; if that fails, or it is damaged again within the time
+        that a failing disk is left alone, nothing goes to disk for that time.
+        """
+        self.budget.revoke_grant()
+        damaged = isinstance(error, sqlite3.Error) and is_damage(error)
+        if damaged and not self.index_damaged:
+            self._renew_index(error)
+        if self.breaker.failed(error, self.now(), at_once=self.index_damaged):
+            log.warning("the disk cache is off: %s", self.breaker.reason)
+
+    def _renew_index(self, error: Exception) -> None:
+        self.index_damaged = True
+        if self.now() - self._started_empty < PAUSE_S:
+            return
+        say_damaged(error)
+        try:
+            self.start_empty()
+        except (OSError, sqlite3.Error) as failure:
+            log.warning("the index of the cache cannot be made anew: %s", describe(failure))
+
+    def start_empty(self) -> None:
+        """Make a new index; what is open stays, and the maintenance task removes the rest.
+
+        OSError or sqlite3.Error.
+        """
+        self._started_empty = self.now()
+        self._start_empty()
+        self.index_damaged = False
+        self.wake.set()
+
+    def tidied(self) -> None:
+        """Files and rows are being compared."""
+        self.untidy = False
+
+    def no_memory(self, error: Exception) -> None:
+        """Note that a block finds no memory: its reader gets EIO, the log a line a minute."""
+        if self.now() >= self._say_again:
+            self._say_again = self.now() + SAY_AGAIN_S
+            log.error("no memory for content: %s", describe(error))
+
+    def close(self) -> None:
+        """Close the disk; everything stays in memory from now on."""
+        if self.disk is not None:
+            self.disk.close()
+            self.disk = None
+
+    async def slept(self, longest_s: float) -> None:
+        """Wait until somebody wakes the maintenance task, ``longest_s`` at most."""
+        with trio.move_on_after(longest_s):
+            await self.wake.wait()
+        self.wake = trio.Event()
+
+    def now(self) -> float:
+        """Return seconds, monotonic; the commands look at a cache without an event loop."""
+        return trio.current_time() if trio.lowlevel.in_trio_run() else time.monotonic()
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run what waits for the disk; it is cancelled only before it begins or after it ends."""
+        return await trio.to_thread.run_sync(work, limiter=self._threads)

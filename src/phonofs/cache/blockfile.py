@@ -1,0 +1,176 @@
+"""An open file of blocks: the only code that reads or writes content on disk.
+
+Block ``n`` lies at ``n * codec.stride`` and is written whole. What waits for the disk says *in a
+thread*; everything else is called on the event loop.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from phonofs.cache.blocks import BLOCK, block_count
+from phonofs.cache.codec import AesGcmCodec
+
+SCRATCH = 1 << 20
+"""Bytes of the longest read answered on the event loop: the most the kernel asks for."""
+
+VIEW_FROM = 1 << 15
+"""Shorter reads are copied: that takes a microsecond or two."""
+
+DECRYPT_NOW = 2
+"""Blocks decrypted on the event loop: 256 KiB take some 100 µs, as long as a hop to a thread."""
+
+Data = bytes | bytearray | memoryview
+
+View = bytes | memoryview
+"""Bytes to be used before anything else is read: a memoryview is valid until the next read."""
+
+
+class BlockFile:
+    """One open file of blocks. The entry that opened it closes it, exactly once.
+
+    ``in_ram``: the file system is a tmpfs, so that reading never waits for a device.
+    ``scratch`` is shared by all files of a store and has twice SCRATCH bytes; only the event loop
+    uses it, the first half for copies, the second for views.
+    """
+
+    __slots__ = ("_fd", "_in_ram", "_scratch", "writable")
+
+    def __init__(self, fd: int, scratch: memoryview, *, in_ram: bool, writable: bool) -> None:
+        self._fd = fd
+        self._scratch = scratch
+        self._in_ram = in_ram
+        self.writable = writable
+
+    def write_blocks(self, first: int, data: Data) -> None:
+        """Write whole blocks from block ``first`` on. OSError if the disk does not take them.
+
+        Only the object's last block may be shorter than BLOCK.
+        """
+        self._write(first * BLOCK, data)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer``, in a thread; returns the number of bytes, fewer at the file's end."""
+        return os.preadv(self._fd, [buffer], offset)
+
+    def view_nowait(self, offset: int, n: int) -> View | None:
+        """Return exactly ``n`` bytes, or None if that would wait, fail, or find fewer."""
+        try:
+            if self._in_ram:
+                data = os.pread(self._fd, n, offset)
+                return data if len(data) == n else None
+            if n > SCRATCH:
+                return None
+            start = SCRATCH if n >= VIEW_FROM else 0
+            view = self._scratch[start : start + n]
+            got = os.preadv(self._fd, [view], offset, os.RWF_NOWAIT)
+        except OSError:  # EAGAIN: not in the page cache; EOPNOTSUPP: nobody can tell; EIO
+            return None
+        if got != n:
+            return None
+        return view if start else view.tobytes()
+
+    def truncate(self, length: int) -> None:
+        """Cut the file to ``length`` bytes. OSError if the disk does not do it."""
+        if length < self.size():
+            os.ftruncate(self._fd, length)
+
+    def size(self) -> int:
+        """Return the length of the file in bytes."""
+        return os.fstat(self._fd).st_size
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._fd)
+
+    def _write(self, offset: int, data: Data) -> None:
+        written = os.pwrite(self._fd, data, offset)
+        while written < len(data):
+            step = os.pwrite(self._fd, memoryview(data)[written:], offset + written)
+            if step == 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            written += step
+
+
+class EncryptedBlockFile(BlockFile):
+    """A file whose blocks are encrypted. A block that does not decrypt is not there.
+
+    ``_last`` is the block decrypted last on the event loop: small reads come in a row.
+    """
+
+    __slots__ = ("_codec", "_last", "_name")
+
+    def __init__(
+        self,
+        fd: int,
+        scratch: memoryview,
+        *,
+        in_ram: bool,
+        writable: bool,
+        codec: AesGcmCodec,
+        name: bytes,
+    ) -> None:
+        super().__init__(fd, scratch, in_ram=in_ram, writable=writable)
+        self._codec = codec
+        self._name = name
+        self._last: tuple[int, bytes] = (-1, b"")
+
+    def write_blocks(self, first: int, data: Data) -> None:
+        """Encrypt and write whole blocks. OSError if the disk does not take them."""
+        view, codec = memoryview(data), self._codec
+        if first <= self._last[0] < first + block_count(len(view)):
+            self._last = (-1, b"")
+        encoded = b"".join(
+            codec.encode(self._name, first + at // BLOCK, view[at : at + BLOCK])
+            for at in range(0, len(view), BLOCK)
+        )
+        self._write(first * codec.stride, encoded)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer``, in a thread; returns the bytes up to the first block that is bad."""
+        done = 0
+        while done < len(buffer):
+            index, at = divmod(offset + done, BLOCK)
+            raw = os.pread(self._fd, self._codec.stride, index * self._codec.stride)
+            block = self._codec.decode(self._name, index, raw) or b""
+            piece = memoryview(block)[at : at + len(buffer) - done]
+            buffer[done : done + len(piece)] = piece
+            done += len(piece)
+            if at + len(piece) < BLOCK:
+                break
+        return done
+
+    def view_nowait(self, offset: int, n: int) -> View | None:
+        """Return exactly ``n`` bytes, or None if that would wait, take long, or find fewer."""
+        first, last = offset // BLOCK, block_count(offset + n)
+        if last - first > DECRYPT_NOW:
+            return None
+        parts = []
+        for index in range(first, last):
+            block = self._decrypted(index)
+            if block is None:
+                return None
+            parts.append(block[max(0, offset - index * BLOCK) : offset + n - index * BLOCK])
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        return data if len(data) == n else None
+
+    def truncate(self, length: int) -> None:
+        """Cut the file to ``length`` bytes."""
+        self._last = (-1, b"")
+        super().truncate(length)
+
+    def _decrypted(self, index: int) -> bytes | None:
+        if self._last[0] == index:
+            return self._last[1]
+        stride = self._codec.stride
+        raw = self._scratch[:stride]
+        flags = 0 if self._in_ram else os.RWF_NOWAIT
+        try:
+            got = os.preadv(self._fd, [raw], index * stride, flags)
+        except OSError:
+            return None
+        block = self._codec.decode(self._name, index, raw[:got])
+        if block is not None:
+            self._last = (index, block)
+        return block
