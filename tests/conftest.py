@@ -18,6 +18,8 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.log_check import LogCheck
+
 logging.getLogger("phonofs").setLevel(logging.DEBUG)
 
 
@@ -85,27 +87,6 @@ def why_no_fuse() -> str:
     if os.geteuid() != 0 and shutil.which("fusermount3") is None:
         return "fusermount3 is missing (package fuse3)"
     return ""
-
-
-class LogCheck(logging.Handler):
-    """Keeps the warnings of phonofs; those that hold an expected word are let pass."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.expected: list[str] = []
-        self.seen: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep one line."""
-        self.seen.append(f"{record.levelname} {record.name}: {record.getMessage()}")
-
-    def expect(self, *words: str) -> None:
-        """Let lines that hold one of these words pass; ``''`` lets everything pass."""
-        self.expected.extend(words)
-
-    def unexpected(self) -> list[str]:
-        """The lines nobody expected."""
-        return [line for line in self.seen if not any(word in line for word in self.expected)]
 
 
 @pytest.fixture

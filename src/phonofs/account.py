@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import trio
 
 from phonofs.cache.accounts import CATALOGUE, Account, Accounts, key_hash
-from phonofs.catalogue.store import Catalogue
+from phonofs.catalogue.catalogue import Catalogue
 from phonofs.config import Settings
 from phonofs.credentials import Credentials
-from phonofs.css.auth import Keeper
-from phonofs.css.client import Client
-from phonofs.css.transport import Transport
 from phonofs.errors import PhonofsError, Unavailable, UnknownAccount, WrongAccount
 from phonofs.model import Query, State
+from phonofs.service.auth import TokenProvider
+from phonofs.service.client import Client
+from phonofs.service.session import Transport
 from phonofs.units import format_size
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ async def customers_of(
     async def known() -> Credentials:
         return credentials
 
-    keeper = Keeper(transport, settings.api_url, known)
+    keeper = TokenProvider(transport, settings.api_url, known)
     deadline_s = min(PATIENCE_S, settings.read_deadline)
     client = Client(transport, keeper, settings.api_url, read_deadline_s=deadline_s)
     failed: PhonofsError | None = Unavailable(f"no answer within {PATIENCE_S:g} s")

@@ -42,7 +42,7 @@ class Credentials(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class CredentialSources:
     """Where to look, besides the keyring.
 
     folder       phonofs' configuration folder; ``login`` writes below it
@@ -77,7 +77,7 @@ def own_folder(environment: Mapping[str, str], home: Path | None = None) -> Path
     return xdg_folder(environment, "XDG_CONFIG_HOME", above) / "phonofs"
 
 
-def find(profile: str, places: Places) -> Credentials:
+def find(profile: str, places: CredentialSources) -> Credentials:
     """Key and secret of a profile. May wait for a keyring.
 
     Both come from one source, or from two of the configuration: a secret that ``login`` keeps goes
@@ -119,7 +119,7 @@ class Configured(NamedTuple):
     secret: Secret | None
 
 
-def check_nothing_else_is_used(places: Places, credentials: Credentials) -> None:
+def check_nothing_else_is_used(places: CredentialSources, credentials: Credentials) -> None:
     """Raise UsageError where a mount would go on with others than these, were they kept."""
     configured = _configured(places)
     if configured.key not in (None, credentials.key):
@@ -152,12 +152,12 @@ def forget(profile: str, folder: Path) -> list[str]:
     return places
 
 
-def _configured(places: Places) -> Configured:
+def _configured(places: CredentialSources) -> Configured:
     key, secret = _from_systemd(places.environment)
     return Configured(key or places.key, secret or _from_secret_file(places.secret_file))
 
 
-def _pair_of_keyring(profile: str, places: Places) -> Credentials:
+def _pair_of_keyring(profile: str, places: CredentialSources) -> Credentials:
     key = _ask_keyring(SERVICE, profile)
     if not key:
         if places.secret is not None:

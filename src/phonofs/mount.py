@@ -15,13 +15,15 @@ from dataclasses import dataclass
 import pyfuse3
 import trio
 
+from phonofs.app import App, build
 from phonofs.config import Settings
-from phonofs.daemon import notify
 from phonofs.errors import MountFailed
-from phonofs.fuse.background import CONNECTIONS, raise_background
-from phonofs.fuse.callers import MARGIN_S, Callers
 from phonofs.fuse.errnos import unwrap
-from phonofs.fuse.mountpoint import (
+from phonofs.fuse.fusectl import CONNECTIONS, raise_background
+from phonofs.fuse.interrupts import MARGIN_S, InterruptibleRequests
+from phonofs.fuse.invalidation import KernelCache
+from phonofs.fuse.memory_pressure import outlast
+from phonofs.fuse.mountinfo import (
     SOURCE,
     Mounted,
     check,
@@ -34,12 +36,10 @@ from phonofs.fuse.mountpoint import (
     shown,
     take_down,
 )
-from phonofs.fuse.notify import KernelNotifier
 from phonofs.fuse.operations import Operations, Ownership
-from phonofs.fuse.workers import outlast
-from phonofs.house import House, build
-from phonofs.supervise import Task, keep_running
-from phonofs.systemd import StatusLine, Watchdog, listening, watchdog_interval_s
+from phonofs.process.daemonize import notify
+from phonofs.process.supervise import Task, keep_running
+from phonofs.process.systemd import StatusLine, Watchdog, listening, watchdog_interval_s
 
 log = logging.getLogger(__name__)
 
@@ -91,12 +91,12 @@ async def _serve(plan: MountPlan) -> None:
 
 
 async def _live(plan: MountPlan, life: "_Life") -> None:
-    async with build(plan.settings, shown(plan.mountpoint)) as house:
-        life.house = house
-        callers = Callers(plan.settings.read_deadline + MARGIN_S)
-        notifier = KernelNotifier()
-        operations = Operations(house.vfs, callers, _ownership(plan.settings), notifier)
-        house.attach(
+    async with build(plan.settings, shown(plan.mountpoint)) as app:
+        life.app = app
+        interruptible = InterruptibleRequests(plan.settings.read_deadline + MARGIN_S)
+        notifier = KernelCache()
+        operations = Operations(app.vfs, interruptible, _ownership(plan.settings), notifier)
+        app.attach(
             operations.statistics,
             notifier.tell,
             lambda entries: notifier.forget(entries, operations.open_inodes()),
@@ -104,16 +104,16 @@ async def _live(plan: MountPlan, life: "_Life") -> None:
         )
         async with trio.open_nursery() as nursery:
             session = life.session = _Session(plan, operations)
-            for name, task in house.tasks():
+            for name, task in app.tasks():
                 await nursery.start(keep_running, name, task)
-            note = await house.connect()
-            for name, task in house.later_tasks():
+            note = await app.connect()
+            for name, task in app.later_tasks():
                 await nursery.start(keep_running, name, task)
-            await nursery.start(keep_running, "the look at who waits", callers.run)
+            await nursery.start(keep_running, "the look at who waits", interruptible.run)
             async with session.mounted(nursery):
                 await nursery.start(keep_running, "the kernel notifier", notifier.run)
                 await _announce(plan, note)
-                for name, task in _for_systemd(plan, house):
+                for name, task in _for_systemd(plan, app):
                     await nursery.start(keep_running, name, task)
                 await session.over()
             nursery.cancel_scope.cancel()
@@ -133,11 +133,11 @@ async def _announce(plan: MountPlan, note: str) -> None:
     log.info("mounted on %s%s", point, f" ({note})" if note else "")
 
 
-def _for_systemd(plan: MountPlan, house: House) -> list[tuple[str, Task]]:
+def _for_systemd(plan: MountPlan, app: App) -> list[tuple[str, Task]]:
     """The tasks that only a service manager wants."""
     tasks: list[tuple[str, Task]] = []
     if listening():
-        tasks.append(("the status line", StatusLine(house.condition).run))
+        tasks.append(("the status line", StatusLine(app.condition).run))
     interval_s = watchdog_interval_s()
     if interval_s is not None:
         tasks.append(("the watchdog", Watchdog(shown(plan.mountpoint), interval_s).run))
@@ -149,7 +149,7 @@ class _Life:
     """What a signal acts on: ``scope`` is all of it, the others are there once they are made."""
 
     scope: trio.CancelScope
-    house: House | None = None
+    app: App | None = None
     session: "_Session | None" = None
     stopped_by: int | None = None
 
@@ -174,8 +174,8 @@ async def _obey(signals: AsyncIterator[int], life: _Life) -> None:
         session = life.session
         if number == signal.SIGHUP:
             log.info("reading the credentials again")
-            if life.house is not None:
-                life.house.read_credentials_again()
+            if life.app is not None:
+                life.app.read_credentials_again()
         elif session is not None and session.serving and not session.asked.is_set():
             log.info("stopping on %s", signal.Signals(number).name)
             notify("STOPPING=1")

@@ -1,7 +1,7 @@
 """Which archived objects were asked back and have not come yet: for ``phonofs status``.
 
 Pure. The service says nothing of a restore under way, so it is remembered here, from the asking
-to the change that shows the object as available, or gone. Used by ``house.py``.
+to the change that shows the object as available, or gone. Used by ``app.py``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from phonofs.catalogue.store import Catalogue, Entry
+from phonofs.catalogue.catalogue import Catalogue, Entry
 from phonofs.errors import (
     Archived,
     IsAFolder,
@@ -45,7 +45,7 @@ them adds some of its own (overlayfs, rsync --fake-super)."""
 
 
 class Listing(Protocol):
-    """Brings a folder's contents into the catalogue (``catalogue/lister.py``)."""
+    """Brings a folder's contents into the catalogue (``discovery/lister.py``)."""
 
     def needs(self, ino: int) -> bool:
         """Whether the service must be asked before this folder can be shown."""

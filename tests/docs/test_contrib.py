@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from phonofs.config import OPTIONS
-from phonofs.systemd import Watchdog
-from tests.manifest import parse
+from phonofs.process.systemd import Watchdog
+from tests.support.manifest import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRIB = ROOT / "contrib"

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 
 from phonofs.cli import COMMANDS, group
 from phonofs.config import OPTIONS
-from phonofs.demo.faults import FAILURES, KINDS
-from phonofs.demo.options import Options
 from phonofs.errors import CredentialsRefused, MountFailed, Unavailable, UsageError
+from phonofs.fakeservice.faults import FAILURES, KINDS
+from phonofs.fakeservice.options import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

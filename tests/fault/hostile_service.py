@@ -14,13 +14,13 @@ from urllib.parse import parse_qsl
 
 import trio
 
-from phonofs.demo.account import Account
-from phonofs.demo.answers import Request
-from phonofs.demo.faults import Faults, plan
-from phonofs.demo.options import Options
-from phonofs.demo.routes import route
-from phonofs.demo.service import Service
-from tests.mounting import START_S
+from phonofs.fakeservice.account import Account
+from phonofs.fakeservice.faults import Faults, plan
+from phonofs.fakeservice.options import Options
+from phonofs.fakeservice.responses import Request
+from phonofs.fakeservice.routes import route
+from phonofs.fakeservice.service import Service
+from tests.support.mounts import START_S
 
 Endpoint = Literal["token", "regions", "search", "record", "presign", "content", "restore"]
 Attack = Callable[[bytes, bytes], Iterator[bytes]]

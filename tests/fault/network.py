@@ -2,7 +2,7 @@
 
 It forwards bytes and knows just enough of HTTP/1.1 to tell one answer from the next (a request
 that comes after bytes of an answer begins another) and a head from a body. Which requests a rule
-means is said as in :mod:`phonofs.demo.faults` (``path``, ``nth``, ``every``, ``probability``…);
+means is said as in ``fakeservice/faults.py`` (``path``, ``nth``, ``every``, ``probability``…);
 what happens then, ``fail``, is one of FAILURES, with the parameters named there. ``fired`` counts
 what really happened: an answer may be shorter than the place where it was to fail.
 """
@@ -18,11 +18,11 @@ from typing import Any, NoReturn
 
 import trio
 
-from phonofs.demo.account import Account
-from phonofs.demo.faults import Asked, Fault, Faults, Plan, Rule
-from phonofs.demo.options import Options
-from phonofs.demo.service import Service
-from tests.mounting import StandIn
+from phonofs.fakeservice.account import Account
+from phonofs.fakeservice.faults import Asked, Fault, Faults, Plan, Rule
+from phonofs.fakeservice.options import Options
+from phonofs.fakeservice.service import Service
+from tests.support.mounts import StandIn
 
 HOST = "127.0.0.1"
 BACKLOG = 512

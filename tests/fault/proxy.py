@@ -14,9 +14,9 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from phonofs.demo.service import Service
-from tests.authority import Authority
-from tests.mounting import StandIn
+from phonofs.fakeservice.service import Service
+from tests.support.authority import Authority
+from tests.support.mounts import StandIn
 
 HOST = "127.0.0.1"
 API = "api.phonofs.test"

@@ -16,18 +16,18 @@ import pytest
 import trio
 import trio.testing
 
+from phonofs.app import App, build
 from phonofs.config import Settings
-from phonofs.config.settings import Layer, Source, Surroundings, merge
-from phonofs.demo.account import Account
-from phonofs.demo.faults import Faults, plan
-from phonofs.demo.options import DEMO_KEY, DEMO_SECRET, Options
-from phonofs.demo.server import serve
-from phonofs.demo.service import Service
+from phonofs.config.settings import Layer, Source, SystemDefaults, merge
 from phonofs.errors import CatalogueError, PhonofsError, Unavailable
-from phonofs.house import House, build
-from phonofs.supervise import keep_running
+from phonofs.fakeservice.account import Account
+from phonofs.fakeservice.faults import Faults, plan
+from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
+from phonofs.fakeservice.server import serve
+from phonofs.fakeservice.service import Service
+from phonofs.process.supervise import keep_running
 from phonofs.tree.layout import ROOT
-from tests.mounting import START_S
+from tests.support.mounts import START_S
 
 RATE = 10
 PATIENCE = 5
@@ -84,7 +84,7 @@ def settings_of(url: str, folder: Path, **options: object) -> Settings:
         "poll_interval": "0",
         **options,
     }
-    around = Surroundings("UTC", 0, 0, folder, folder)
+    around = SystemDefaults("UTC", 0, 0, folder, folder)
     return merge([Layer(Source.FILE, values)], "default", around)
 
 
@@ -92,12 +92,12 @@ def settings_of(url: str, folder: Path, **options: object) -> Settings:
 class Scene:
     """The house, the service behind it, and its reader's eye."""
 
-    house: House
+    app: App
     service: Service
 
     @property
     def vfs(self):
-        return self.house.vfs
+        return self.app.vfs
 
     def faults(self, *rules: dict[str, object], seed: int = 1) -> Faults:
         """Misbehave from now on; no rule: behave again."""
@@ -129,7 +129,7 @@ class Scene:
 
     def truth(self, ino: int) -> bytes:
         """What the service has of a file."""
-        record = self.house._catalogue.record(ino)
+        record = self.app._catalogue.record(ino)
         item = self.service.account.item(record.region, record.id)
         return item.content.read(0, item.content.size)
 
@@ -159,13 +159,13 @@ class Scene:
 
     def busy(self) -> dict[str, int]:
         """What is not zero of all that has to be zero in the end."""
-        status = self.house.status()
+        status = self.app.status()
         reader, service, cache = status["reader"], status["service"], status["cache"]
         gauges = {
             **{name: reader[name] for name in READER_GAUGES},
             "slots": service["slots"]["in_use"],
             "slots_waiting": service["slots"]["waiting"],
-            "listings": len(self.house._lister._flights),
+            "listings": len(self.app._lister._single_flight),
             "pinned": cache["pinned"],
         }
         return {name: count for name, count in gauges.items() if count}
@@ -238,19 +238,19 @@ async def living(
 ) -> AsyncIterator[Scene]:
     """A house that runs until the block ends; then all its gauges are zero."""
     settings = settings_of(service.url, folder, **options)
-    async with build(settings, str(folder / "m")) as house, trio.open_nursery() as nursery:
+    async with build(settings, str(folder / "m")) as app, trio.open_nursery() as nursery:
         with trio.fail_after(START_S * RATE):
-            for name, task in house.tasks():
+            for name, task in app.tasks():
                 await nursery.start(keep_running, name, task)
             for _ in range(patience):
                 with contextlib.suppress(Unavailable):
-                    await house.connect()
+                    await app.connect()
                     break
             else:
-                await house.connect()
-            for name, task in house.later_tasks():
+                await app.connect()
+            for name, task in app.later_tasks():
                 await nursery.start(keep_running, name, task)
-        scene = Scene(house, service)
+        scene = Scene(app, service)
         yield scene
         await scene.settled()
         nursery.cancel_scope.cancel()

@@ -17,10 +17,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from phonofs.demo.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import ListedAccount, flat_item
 from tests.fault.storms import stats, storm
 from tests.fault.tools import fds_of, gauges, quiet, rss_of, status
-from tests.mounting import Mount, StandIn, files, mounted, standing, until
+from tests.support.mounts import Mount, StandIn, files, mounted, standing, until
 
 NOON_MS = 1_772_452_800_000  # 2026-03-02T12:00Z
 PER_DAY = 500

@@ -6,13 +6,13 @@ from functools import partial
 import pytest
 import trio
 
-from phonofs.demo.account import flat_item
-from phonofs.demo.options import Options
+from phonofs.app import App
 from phonofs.errors import Unavailable
-from phonofs.house import House
+from phonofs.fakeservice.account import flat_item
+from phonofs.fakeservice.options import Options
 from phonofs.tree.layout import ROOT
 from tests.fault.scene import fast, living, outcome, standing, until
-from tests.mount.conftest import NOON_MS, flat
+from tests.support.accounts import NOON_MS, flat
 
 pytestmark = pytest.mark.expected_log
 
@@ -66,8 +66,8 @@ async def test_a_read_cancelled_anywhere(tmp_path, way, cache_size):
     ):
         inodes = list((await scene.tree()).values())
         await at_every_step(lambda at: scene.read(inodes[at], 70_000), 3)
-        assert scene.house.status()["reader"]["waiters"] == 0
-        assert scene.house.status()["reader"]["handles"] == 0
+        assert scene.app.status()["reader"]["waiters"] == 0
+        assert scene.app.status()["reader"]["handles"] == 0
         for ino in inodes:
             assert await outcome(scene, ino, 20.0) == "right"
 
@@ -133,7 +133,7 @@ def test_a_task_of_the_house_cancelled_anywhere(tmp_path, name, monkeypatch, req
     """In the middle of reads, listings, polls and evictions; run again, it goes on with them."""
     instrument = CancellingAll()
     for kind in ("tasks", "later_tasks"):
-        monkeypatch.setattr(House, kind, twice(getattr(House, kind), name, instrument))
+        monkeypatch.setattr(App, kind, twice(getattr(App, kind), name, instrument))
     most = 60 if request.config.getoption("--long") else 2
     total = at_work(tmp_path=tmp_path / "0", instrument=instrument, at=0)
     step = max(1, total // most)
@@ -154,8 +154,8 @@ def twice(tasks, name, instrument):
 
         return run
 
-    return lambda house: [
-        (each, cancelled_once(task) if each == name else task) for each, task in tasks(house)
+    return lambda app: [
+        (each, cancelled_once(task) if each == name else task) for each, task in tasks(app)
     ]
 
 

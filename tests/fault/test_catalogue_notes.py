@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from phonofs.catalogue.store import Catalogue
-from phonofs.demo.account import change
+from phonofs.catalogue.catalogue import Catalogue
 from phonofs.errors import CatalogueError
+from phonofs.fakeservice.account import change
 from tests.fault.scene import fast, living, settings_of, standing, until
-from tests.mount.conftest import flat
+from tests.support.accounts import flat
 
 pytestmark = pytest.mark.expected_log("what was asked back is not noted")
 
@@ -35,8 +35,8 @@ async def test_the_kernel_is_told_though_the_note_fails(tmp_path, monkeypatch):
         monkeypatch.setattr(Catalogue, "remember", failing)
         async with living(service, tmp_path, poll_interval="1s") as scene:
             told = []
-            scene.house.attach(dict, told.extend)
-            assert scene.house.status()["restores"]["pending"] == 1
+            scene.app.attach(dict, told.extend)
+            assert scene.app.status()["restores"]["pending"] == 1
             assert await scene.tree()
             change(account, "us-east", "00000000", service.now_ms(), state="AVAILABLE")
 
@@ -44,6 +44,6 @@ async def test_the_kernel_is_told_though_the_note_fails(tmp_path, monkeypatch):
                 return any(one.record.state == "AVAILABLE" for one in told)
 
             await until(is_told, 60, 1)
-            assert scene.house.status()["restores"]["pending"] == 0
-            followed = scene.house.status()["catalogue"]["followed"]
+            assert scene.app.status()["restores"]["pending"] == 0
+            followed = scene.app.status()["catalogue"]["followed"]
             assert followed["us-east"]["failures"] == 0

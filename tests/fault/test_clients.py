@@ -14,12 +14,12 @@ from shutil import which
 
 import pytest
 
-from phonofs.demo.account import ListedAccount, flat_item
-from phonofs.demo.content import plain
+from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.content import plain
 from tests.fault.network import networked
 from tests.fault.tools import needs
-from tests.mount.conftest import NOON_MS, content_of
-from tests.mounting import Mount, files, until
+from tests.support.accounts import NOON_MS, content_of
+from tests.support.mounts import Mount, files, until
 
 pytestmark = pytest.mark.fuse
 

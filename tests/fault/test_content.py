@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import trio
 
-from phonofs.demo.content import ramp
-from phonofs.demo.options import Options
 from phonofs.errors import PhonofsError
+from phonofs.fakeservice.content import ramp
+from phonofs.fakeservice.options import Options
 from tests.fault.scene import (
     KERNEL,
     all_of,
@@ -18,7 +18,7 @@ from tests.fault.scene import (
     standing,
     thinned,
 )
-from tests.mount.conftest import flat
+from tests.support.accounts import flat
 
 pytestmark = pytest.mark.expected_log
 
@@ -206,7 +206,7 @@ async def test_a_false_length_never_reaches_the_tree(tmp_path, way):
         living(service, tmp_path) as scene,
     ):
         (ino,) = (await scene.tree()).values()
-        scene.house.attach(dict, lambda changes: sizes.add(scene.vfs.entry(ino).size))
+        scene.app.attach(dict, lambda changes: sizes.add(scene.vfs.entry(ino).size))
         faults = scene.faults(
             {"kind": "content", "fail": "short", "by": 100_000, "name": "short"}
             if way == "stream"

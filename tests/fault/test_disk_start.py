@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.fault.test_disk import tmpfs
-from tests.mount.conftest import content_of, files, flat
-from tests.mounting import Mount, standing, until
+from tests.support.accounts import content_of, flat
+from tests.support.mounts import Mount, files, standing, until
 
 pytestmark = pytest.mark.fuse
 

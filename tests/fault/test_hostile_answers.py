@@ -13,14 +13,14 @@ import pytest
 import trio
 
 from phonofs.config import Secret
-from phonofs.css.auth import Keeper
-from phonofs.css.client import Client
-from phonofs.css.transport import Ask, Transport
 from phonofs.errors import Malformed, ServiceError, Unavailable
 from phonofs.model import Query
-from tests.authority import Authority
+from phonofs.service.auth import TokenProvider
+from phonofs.service.client import Client
+from phonofs.service.session import Ask, Transport
 from tests.fault.hostile import OK, HostileServer, hostile, sent_with_its_end, stretches
-from tests.unit.css_service import Service, connected, ramp, record, record_json
+from tests.support.authority import Authority
+from tests.support.service_world import Service, connected, ramp, record, record_json
 
 pytestmark = pytest.mark.real_clock
 
@@ -120,7 +120,7 @@ async def test_a_service_that_always_ends_barely(
 
     with hostile(answer, secured) as server:
         async with way_to(server, trusting(authority)) as way, trio.open_nursery() as nursery:
-            keeper = Keeper(way, server.url, credentials)
+            keeper = TokenProvider(way, server.url, credentials)
             await nursery.start(keeper.run)
             client = Client(way, keeper, server.url, read_deadline_s=10)
             with trio.fail_after(20):

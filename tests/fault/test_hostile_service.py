@@ -20,12 +20,12 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.demo.account import Item, ListedAccount, flat_item
-from phonofs.demo.options import Options
+from phonofs.fakeservice.account import Item, ListedAccount, flat_item
+from phonofs.fakeservice.options import Options
 from tests.fault.hostile_service import IN_JSON, ON_THE_WIRE, Endpoint, HostileService, hostile
 from tests.fault.measured import Report, memory_bytes
-from tests.mount.conftest import NOON_MS
-from tests.mounting import START_S, Mount, until
+from tests.support.accounts import NOON_MS
+from tests.support.mounts import START_S, Mount, until
 
 pytestmark = [
     pytest.mark.fuse,

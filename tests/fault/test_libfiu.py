@@ -17,8 +17,8 @@ import pytest
 
 from tests.fault.scene import thinned
 from tests.fault.tools import needs, quiet, reading, status
-from tests.mount.conftest import content_of, flat
-from tests.mounting import Mount, files, standing, until
+from tests.support.accounts import content_of, flat
+from tests.support.mounts import Mount, files, standing, until
 
 pytestmark = pytest.mark.fuse
 

@@ -3,11 +3,11 @@
 import pytest
 import trio
 
-from phonofs.demo.account import ListedAccount, flat_item
-from phonofs.demo.options import Options
 from phonofs.errors import CredentialsRefused, PhonofsError
+from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.options import Options
 from tests.fault.scene import KERNEL, RATE, fast, living, outcome, standing, thinned, until
-from tests.mount.conftest import NOON_MS, flat
+from tests.support.accounts import NOON_MS, flat
 
 pytestmark = pytest.mark.expected_log
 
@@ -121,7 +121,7 @@ async def test_a_fault_of_following_takes_nothing_away(tmp_path, name):
     ):
 
         async def followed():
-            seen = scene.house.status()["catalogue"]["followed"].values()
+            seen = scene.app.status()["catalogue"]["followed"].values()
             return all(region["watermark_ms"] is not None for region in seen)
 
         await until(followed, 60, 0.5)  # what is listed before that may have to be listed again

@@ -15,16 +15,17 @@ from phonofs.cache.buffers import Buffer, BufferPool
 from phonofs.cache.entry import CacheEntry
 from phonofs.cache.index import Index
 from phonofs.cache.read_plan import ReadPlan
-from phonofs.css import connection, wire
-from phonofs.demo.options import Options
 from phonofs.errors import PhonofsError
-from phonofs.reader.part import Part
-from phonofs.reader.streams import Stream
+from phonofs.fakeservice.options import Options
+from phonofs.reader.download import Download
+from phonofs.reader.open_object import OpenObject
+from phonofs.service import connection
+from phonofs.service import http11 as wire
 from tests.fault import scene as scenes
 from tests.fault.tools import quiet
 from tests.fault.tools import reading as readers_of
-from tests.mount.conftest import content_of, flat
-from tests.mounting import files, mounted, standing, until
+from tests.support.accounts import content_of, flat
+from tests.support.mounts import files, mounted, standing, until
 
 SIZES = (1, 4095, 300_000, (2 << 20) + 17)
 DEADLINE_S = 20.0
@@ -89,13 +90,14 @@ PLACES = {
         (Index, "save"), (Index, "declare_all"), (CacheEntry, "flush_data"),
     ],
     "reader": [
-        (Part, "__init__"), (Part, "_park"), (Stream, "__init__"), (Stream, "cover"),
-        (Stream, "take"), (Stream, "extend"), (Stream, "accept"),
+        (Download, "__init__"), (Download, "_park"), (OpenObject, "__init__"),
+        (OpenObject, "cover"), (OpenObject, "take"), (OpenObject, "extend"),
+        (OpenObject, "accept"),
     ],
     "wire": [
         (connection.Connection, "__init__"), (connection.Connection, "receive"),
         (connection.Connection, "receive_now"), (connection.Connection, "send"),
-        (wire.WireBody, "__init__"), (wire.WireBody, "_took"), (wire, "plain_head"),
+        (wire.ResponseBody, "__init__"), (wire.ResponseBody, "_took"), (wire, "plain_head"),
         (wire, "_plain"),
     ],
 }  # fmt: skip

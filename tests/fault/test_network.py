@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import trio
 
-from phonofs.demo.options import Options
 from phonofs.errors import PhonofsError
+from phonofs.fakeservice.options import Options
 from tests.fault.network import before, networked
 from tests.fault.scene import (
     KERNEL,
@@ -27,9 +27,9 @@ from tests.fault.scene import (
     until,
 )
 from tests.fault.tools import quiet, reading, status
-from tests.mount.conftest import content_of, flat
-from tests.mounting import files, mounted
-from tests.mounting import until as happens
+from tests.support.accounts import content_of, flat
+from tests.support.mounts import files, mounted
+from tests.support.mounts import until as happens
 
 pytestmark = pytest.mark.expected_log
 
@@ -228,7 +228,7 @@ async def test_refused_for_a_while(tmp_path):
             nursery.start_soon(waiting, second)
 
             async def met():
-                return scene.house.status()["service"]["errors"].get("Unavailable", 0) >= 3
+                return scene.app.status()["service"]["errors"].get("Unavailable", 0) >= 3
 
             await until(met, 30, 0.2)
             assert await outcome(scene, cached, 0.5) == "right"

@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from phonofs.fuse.background import MOST as MOST_IN_BACKGROUND
+from phonofs.fuse.fusectl import MOST as MOST_IN_BACKGROUND
 from tests.fault.tools import gauges, in_state, quiet, reading, status
-from tests.mount.conftest import content_of, flat
-from tests.mounting import files, mounted, standing, until
+from tests.support.accounts import content_of, flat
+from tests.support.mounts import files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from phonofs.demo.options import Options
+from phonofs.fakeservice.options import Options
 from tests.fault.scene import fast, living, outcome, thinned
 from tests.fault.tools import fds_of, needs, quiet, reading, status
 from tests.fault.worker import OPTIONS
-from tests.mount.conftest import content_of, flat
-from tests.mounting import files, mounted, standing, until
+from tests.support.accounts import content_of, flat
+from tests.support.mounts import files, mounted, standing, until
 
 SIZES = [1, 4095, 200_000, 700_000, 1_300_000, (5 << 19) + 3] * 2
 

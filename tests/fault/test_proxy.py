@@ -7,14 +7,14 @@ from functools import partial
 import pytest
 import trio
 
-from phonofs.demo.options import Options
 from phonofs.errors import PhonofsError, Unavailable, Untrusted
+from phonofs.fakeservice.options import Options
 from phonofs.model import Query
-from tests.authority import Authority
 from tests.fault.proxy import API, STORE, CompanyProxy, ProxiedStandIn
 from tests.fault.scene import fast, living, outcome, standing, until
-from tests.mount.conftest import content_of, flat
-from tests.mounting import files, mounted
+from tests.support.accounts import content_of, flat
+from tests.support.authority import Authority
+from tests.support.mounts import files, mounted
 
 PASSWORD = "canary-4711"
 
@@ -131,10 +131,10 @@ async def test_a_real_host_leads_neither_inward_nor_out_of_tls(tmp_path, monkeyp
                 faults = scene.faults({"kind": kind, "fail": "redirect", "to": to, "name": "fault"})
                 if kind == "token":
                     service.tokens.revoke()
-                    scene.house._keeper.retry_now()
+                    scene.app._keeper.retry_now()
                 if kind == "search":
                     with pytest.raises(PhonofsError):
-                        await scene.house._client.search("us-east", Query())
+                        await scene.app._client.search("us-east", Query())
                 else:
                     assert await outcome(scene, ino, 3.0) != "right", to
                 await until(partial(_has_fired, faults), 60, 0.2)

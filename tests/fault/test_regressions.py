@@ -10,16 +10,16 @@ from datetime import UTC, datetime
 import pytest
 import trio
 
-from phonofs.demo.account import ListedAccount, change, flat_item
-from phonofs.demo.content import Content, Loop
 from phonofs.demo.dataset import demo_account
-from phonofs.demo.options import Options
+from phonofs.fakeservice.account import ListedAccount, change, flat_item
+from phonofs.fakeservice.content import Content, Loop
+from phonofs.fakeservice.options import Options
 from tests.fault.scene import KERNEL, RATE, fast, living, outcome
 from tests.fault.scene import standing as serving
 from tests.fault.scene import until as happens
 from tests.fault.tools import needs
-from tests.mount.conftest import NOON_MS, content_of, flat
-from tests.mounting import Mount, files, mounted, standing, until
+from tests.support.accounts import NOON_MS, content_of, flat
+from tests.support.mounts import Mount, files, mounted, standing, until
 
 MIB = 1 << 20
 

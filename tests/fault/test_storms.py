@@ -6,8 +6,8 @@ import pytest
 
 from tests.fault.storms import NAMES, names, overlaid, stats, storm
 from tests.fault.tools import needs, quiet, reading, status
-from tests.mount.conftest import content_of, flat
-from tests.mounting import files, mounted, standing, until
+from tests.support.accounts import content_of, flat
+from tests.support.mounts import files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import Mount
+from tests.support.mounts import Mount
 
 READERS = """
 import json, os, sys, threading, time

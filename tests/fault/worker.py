@@ -11,9 +11,9 @@ from pathlib import Path
 
 import trio
 
+from phonofs.app import build
 from phonofs.errors import PhonofsError
-from phonofs.house import build
-from phonofs.supervise import keep_running
+from phonofs.process.supervise import keep_running
 from phonofs.tree.layout import ROOT
 from tests.fault.scene import KERNEL, settings_of
 
@@ -24,19 +24,19 @@ PRIME = 251
 async def main(url: str, folder: str, seed: str) -> None:
     chance = random.Random(seed)
     settings = settings_of(url, Path(folder), **OPTIONS)
-    async with build(settings, f"{folder}/m") as house, trio.open_nursery() as nursery:
-        for name, task in house.tasks():
+    async with build(settings, f"{folder}/m") as app, trio.open_nursery() as nursery:
+        for name, task in app.tasks():
             await nursery.start(keep_running, name, task)
-        await house.connect()
-        for name, task in house.later_tasks():
+        await app.connect()
+        for name, task in app.later_tasks():
             await nursery.start(keep_running, name, task)
         files: list[int] = []
-        await walk(house.vfs, ROOT, files)
+        await walk(app.vfs, ROOT, files)
         print("begun", flush=True)
         while True:
             async with trio.open_nursery() as readers:
                 for _ in range(3):
-                    readers.start_soon(read, house.vfs, chance.choice(files))
+                    readers.start_soon(read, app.vfs, chance.choice(files))
 
 
 async def walk(vfs, ino: int, files: list[int]) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from phonofs.demo.account import Item, flat_item
-from phonofs.demo.options import WAYS, Options
+from phonofs.fakeservice.account import Item, flat_item
+from phonofs.fakeservice.options import WAYS, Options
 from tests.model.world import NOW_MS, Look
 
 HOUR_MS = 3_600_000

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from phonofs.demo.account import Item, ListedAccount, change, flat_item
-from phonofs.demo.content import ramp
+from phonofs.fakeservice.account import Item, ListedAccount, change, flat_item
+from phonofs.fakeservice.content import ramp
 from tests.model.world import Look, reference
-from tests.mounting import Mount, StandIn, mounted, standing, until
+from tests.support.mounts import Mount, StandIn, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 

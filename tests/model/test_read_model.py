@@ -15,9 +15,9 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phonofs.demo.account import ListedAccount, flat_item
-from phonofs.demo.options import WAYS, Options
 from phonofs.errors import ServiceError
+from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.options import WAYS, Options
 from tests.model import strategies as s
 from tests.model.test_tree_model import MODEL, check_gauges, note_plan
 from tests.model.world import NOW_MS, Look, World, run
@@ -75,19 +75,19 @@ class Readers:
             ino = self.inos[n % len(self.inos)]
             plain = self.world.plain(self.world.key(ino))
             offset = offset if at < 0 else int(at * len(plain))
-            handle = self.world.house.vfs.open(ino)
+            handle = self.world.app.vfs.open(ino)
             try:
                 data = await self.read(handle, offset, count)
             except ServiceError:
                 continue
             finally:
-                self.world.house.vfs.release(handle)
+                self.world.app.vfs.release(handle)
             assert data == plain[offset : offset + count]
             offset += len(data)
             self.given += len(data)
 
     async def read(self, handle: Any, offset: int, count: int) -> bytes:
-        vfs = self.world.house.vfs
+        vfs = self.world.app.vfs
         begun = trio.current_time()
         try:
             data = vfs.read_now(handle, offset, count)
@@ -98,14 +98,14 @@ class Readers:
     async def whole(self, ino: int) -> None:
         """Read a file from its first byte to its last; it is right, or an error."""
         plain = self.world.plain(self.world.key(ino))
-        handle, got = self.world.house.vfs.open(ino), b""
+        handle, got = self.world.app.vfs.open(ino), b""
         try:
             while data := await self.read(handle, len(got), 131_072):
                 got += data
         except ServiceError:
             return
         finally:
-            self.world.house.vfs.release(handle)
+            self.world.app.vfs.release(handle)
         assert got == plain
 
 
@@ -155,7 +155,7 @@ async def read_whole(plan: Plan) -> None:
 
 def check_after(world: World) -> None:
     check_gauges(world)
-    cache = world.house.status()["cache"]
+    cache = world.app.status()["cache"]
     assert cache["disk_bytes"] <= world.look.cache_size  # type: ignore[index]
 
 

@@ -16,10 +16,10 @@ import pytest
 import trio
 from hypothesis import HealthCheck, currently_in_test_context, given, note, settings
 
-from phonofs.catalogue.store import Entry
-from phonofs.demo.account import Item, ListedAccount, change
-from phonofs.demo.content import ramp
+from phonofs.catalogue.catalogue import Entry
 from phonofs.errors import Archived, NoSuchName, ServiceError
+from phonofs.fakeservice.account import Item, ListedAccount, change
+from phonofs.fakeservice.content import ramp
 from phonofs.reader.handle import Handle
 from tests.model import strategies as s
 from tests.model.world import POLL_S, Key, Look, World, reference, run
@@ -161,7 +161,7 @@ class Teller:
         if entry is None:
             return
         try:
-            handle = self.world.house.vfs.open(entry.ino)
+            handle = self.world.app.vfs.open(entry.ino)
         except Archived:
             return
         key = self.world.key(entry.ino)
@@ -173,7 +173,7 @@ class Teller:
         except ServiceError:
             assert self.broken or len(self.versions[key]) > 1
         finally:
-            self.world.house.vfs.release(handle)
+            self.world.app.vfs.release(handle)
 
     async def whole(self, handle: Handle, ino: int) -> bytes:
         got = b""
@@ -185,7 +185,7 @@ class Teller:
         return got
 
     async def read(self, handle: Handle, offset: int, count: int) -> bytes:
-        vfs = self.world.house.vfs
+        vfs = self.world.app.vfs
         begun = trio.current_time()
         data = vfs.read_now(handle, offset, count)
         try:
@@ -209,11 +209,11 @@ class Teller:
         if entry is None:
             return
         try:
-            handle = self.world.house.vfs.open(entry.ino)
+            handle = self.world.app.vfs.open(entry.ino)
         except Archived:
             return
         key = self.world.key(entry.ino)
-        checksum = self.world.house.vfs.attribute(entry.ino, "user.phonofs.checksum")
+        checksum = self.world.app.vfs.attribute(entry.ino, "user.phonofs.checksum")
         known = [md5(version) for version in self.history[key]].index(checksum.decode())
         self.held.append((handle, key, self.history[key][known:]))
 
@@ -232,7 +232,7 @@ class Teller:
 
     async def _drop(self, step: s.Drop) -> None:
         if self.held:
-            self.world.house.vfs.release(self.held.pop(step.n % len(self.held))[0])
+            self.world.app.vfs.release(self.held.pop(step.n % len(self.held))[0])
 
     async def _wait(self, step: s.Wait) -> None:
         await trio.sleep(step.seconds)
@@ -280,8 +280,8 @@ class Teller:
             assert entry.mtime_ms in (created_ms, updated_ms)
 
     async def _whole_file(self, path: str, entry: Any, key: Key) -> None:
-        vfs = self.world.house.vfs
-        found = await vfs.lookup(self.world.house._catalogue.parent(entry.ino), entry.name)
+        vfs = self.world.app.vfs
+        found = await vfs.lookup(self.world.app._catalogue.parent(entry.ino), entry.name)
         assert found == entry, path
         if entry.archived:
             with pytest.raises(Archived):
@@ -290,7 +290,7 @@ class Teller:
         handle = vfs.open(entry.ino)
         assert await self.whole(handle, entry.ino) == self.world.plain(key), path
         vfs.release(handle)
-        size = self.world.house.status()["cache"]["disk_bytes"]  # type: ignore[index]
+        size = self.world.app.status()["cache"]["disk_bytes"]  # type: ignore[index]
         assert size <= self.world.look.cache_size, "the cap of the cache is hard"
 
     def _check_pages(self, key: Key, ino: int) -> None:
@@ -326,7 +326,7 @@ async def told(story: s.Story) -> None:
                 teller.broken = True
                 look = await part_of(teller, steps)
                 for handle, _, _ in teller.held:
-                    world.house.vfs.release(handle)
+                    world.app.vfs.release(handle)
                 teller.held.clear()
                 await trio.sleep(2 * POLL_S)
                 check_gauges(world)
@@ -344,7 +344,7 @@ async def part_of(teller: Teller, steps: list[Any]) -> Look | None:
 
 def check_gauges(world: World) -> None:
     """With all files closed and nothing under way, nothing is held."""
-    status = world.house.status()
+    status = world.app.status()
     cache, reader = status["cache"], status["reader"]
     assert cache["pinned"] == 0, cache  # type: ignore[index]
     assert reader["waiters"] == reader["parts"] == 0, reader  # type: ignore[index]

@@ -23,18 +23,18 @@ import httpx
 import trio
 import trio.testing
 
-from phonofs.catalogue.store import Change, Entry
+from phonofs.app import App, build
+from phonofs.catalogue.catalogue import Change, Entry
 from phonofs.config import Layer, Settings, Source, merge
-from phonofs.config.settings import Surroundings
-from phonofs.css.records import parse_record
-from phonofs.css.transport import Transport
-from phonofs.demo.account import Item, ListedAccount
-from phonofs.demo.answers import Answer, Dropped, Request
-from phonofs.demo.faults import Faults, plan
-from phonofs.demo.options import DEMO_KEY, DEMO_SECRET, Options
-from phonofs.demo.service import Service
-from phonofs.house import House, build
-from phonofs.supervise import keep_running
+from phonofs.config.settings import SystemDefaults
+from phonofs.fakeservice.account import Item, ListedAccount
+from phonofs.fakeservice.faults import Faults, plan
+from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
+from phonofs.fakeservice.responses import Answer, Dropped, Request
+from phonofs.fakeservice.service import Service
+from phonofs.process.supervise import keep_running
+from phonofs.service.records import parse_record
+from phonofs.service.session import Transport
 from phonofs.tree.layout import ROOT
 from phonofs.tree.naming import file_name
 
@@ -96,7 +96,7 @@ class Kernel:
         self.pages: dict[int, dict[int, bytes]] = {}
 
     def tell(self, changes: Sequence[Change]) -> None:
-        """As ``fuse/notify.py`` passes it on."""
+        """As ``fuse/invalidation.py`` passes it on."""
         for change in changes:
             for entry in change.entries:
                 self.names.pop(entry, None)
@@ -156,7 +156,7 @@ class Look:
             "name_template": TEMPLATE,
             "archived": "show" if self.archived else "hide",
         }
-        around = Surroundings("UTC", 0, 0, folder, folder)
+        around = SystemDefaults("UTC", 0, 0, folder, folder)
         return merge([Layer(Source.FILE, values, "model")], "model", around)
 
 
@@ -170,7 +170,7 @@ class World:
         self.service.url, self.service.store_url = API, STORE
         self.kernel = Kernel()
         self.look = Look()
-        self.house: House
+        self.app: App
 
     def now_ms(self) -> int:
         """The service's clock, and ours."""
@@ -180,29 +180,29 @@ class World:
         self.service.faults = Faults(plan({"seed": 1, "rule": list(rules)}))
 
     @asynccontextmanager
-    async def mounted(self, look: Look) -> AsyncIterator[House]:
+    async def mounted(self, look: Look) -> AsyncIterator[App]:
         """The house of a mount; the kernel starts with nothing. No socket, no thread."""
         self.look, self.kernel = look, Kernel()
         way = partial(Transport, http=InProcess(self.service))
-        with patch("phonofs.house.Transport", way):
-            async with build(look.settings(self.folder), "/m") as house:
-                self.house = house
-                house.attach(dict, self.kernel.tell)
+        with patch("phonofs.app.Transport", way):
+            async with build(look.settings(self.folder), "/m") as app:
+                self.app = app
+                app.attach(dict, self.kernel.tell)
                 async with trio.open_nursery() as nursery:
-                    for name, task in house.tasks():
+                    for name, task in app.tasks():
                         if "socket" not in name:
                             await nursery.start(keep_running, name, task)
-                    await house.connect()
-                    for name, task in house.later_tasks():
+                    await app.connect()
+                    for name, task in app.later_tasks():
                         await nursery.start(keep_running, name, task)
-                    yield house
+                    yield app
                     nursery.cancel_scope.cancel()
 
     # what is shown
 
     async def listing(self, ino: int = ROOT) -> list[Entry]:
         """One folder as the kernel gets it."""
-        entries = list((await self.house.vfs.open_folder(ino)).entries)
+        entries = list((await self.app.vfs.open_folder(ino)).entries)
         for entry in entries:
             self.kernel.saw(ino, entry)
         return entries
@@ -226,7 +226,7 @@ class World:
 
     def key(self, ino: int) -> Key:
         """Which object a file is, as its extended attributes say."""
-        attribute = self.house.vfs.attribute
+        attribute = self.app.vfs.attribute
         region, id = (attribute(ino, f"user.phonofs.{name}") for name in ("region", "id"))
         return region.decode(), id.decode()
 
@@ -244,7 +244,7 @@ class World:
 
     def check_kernel(self) -> None:
         """Whatever the kernel still believes is so."""
-        catalogue = self.house._catalogue
+        catalogue = self.app._catalogue
         for (parent, name), ino in self.kernel.names.items():
             entry = catalogue.lookup(parent, name)
             assert entry is not None, f"the kernel still has {name!r}, which is gone"

@@ -12,11 +12,11 @@ import sys
 import pytest
 import trio
 
-from phonofs.demo.account import flat_item
-from phonofs.demo.answers import refusal
-from tests.customers import DEMO_KEY, OTHER_KEY, ROTATED_KEY, customers, objects_of
-from tests.mount.conftest import NOON_MS, files
-from tests.mounting import Mount, until
+from phonofs.fakeservice.account import flat_item
+from phonofs.fakeservice.responses import refusal
+from tests.support.accounts import NOON_MS
+from tests.support.customers import DEMO_KEY, OTHER_KEY, ROTATED_KEY, customers, objects_of
+from tests.support.mounts import Mount, files, until
 
 pytestmark = pytest.mark.fuse
 

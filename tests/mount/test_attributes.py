@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from phonofs.demo.account import ListedAccount, flat_item
-from tests.mount.conftest import NOON_MS
-from tests.mounting import files, mounted, standing
+from phonofs.fakeservice.account import ListedAccount, flat_item
+from tests.support.accounts import NOON_MS
+from tests.support.mounts import files, mounted, standing
 
 pytestmark = pytest.mark.fuse
 

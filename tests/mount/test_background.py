@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from tests.fault.tools import status
-from tests.mount.conftest import flat
-from tests.mounting import Mount, files, standing, until
+from tests.support.accounts import flat
+from tests.support.mounts import Mount, files, standing, until
 
 pytestmark = pytest.mark.fuse
 

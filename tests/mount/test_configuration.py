@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import flat
-from tests.mounting import standing
+from tests.support.accounts import flat
+from tests.support.mounts import standing
 
 PHONOFS = (sys.executable, "-m", "phonofs.cli")
 REFUSED = 2

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.demo.options import DEMO_KEY, DEMO_SECRET
-from tests.manifest import parse
-from tests.mount.conftest import flat
-from tests.mounting import START_S, standing, until
+from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET
+from tests.support.accounts import flat
+from tests.support.manifest import parse
+from tests.support.mounts import START_S, standing, until
 
 CONTAINER = Path(__file__).resolve().parents[2] / "contrib/container"
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.demo.account import flat_item
-from tests.mount.conftest import flat
-from tests.mounting import Mount, files, mounted, standing, until
+from phonofs.fakeservice.account import flat_item
+from tests.support.accounts import flat
+from tests.support.mounts import Mount, files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 

@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from phonofs.demo.options import DEMO_SECRET
-from tests.mount.conftest import flat
-from tests.mounting import Mount, files, standing, until
+from phonofs.fakeservice.options import DEMO_SECRET
+from tests.support.accounts import flat
+from tests.support.mounts import Mount, files, standing, until
 
 pytestmark = pytest.mark.fuse
 

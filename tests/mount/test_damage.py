@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from phonofs.demo.account import ListedAccount, flat_item
-from tests.mount.conftest import NOON_MS, files
-from tests.mounting import mounted, standing, until
+from phonofs.fakeservice.account import ListedAccount, flat_item
+from tests.support.accounts import NOON_MS
+from tests.support.mounts import files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import content_of, flat
-from tests.mounting import files, mounted, standing
+from tests.support.accounts import content_of, flat
+from tests.support.mounts import files, mounted, standing
 
 pytestmark = pytest.mark.fuse
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.demo.account import flat_item
-from phonofs.demo.options import DEMO_KEY, DEMO_SECRET, Options
-from phonofs.demo.tokens import Tokens
-from tests.mount.conftest import content_of, flat
-from tests.mounting import Mount, files, mounted, standing, until
+from phonofs.fakeservice.account import flat_item
+from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
+from phonofs.fakeservice.tokens import Tokens
+from tests.support.accounts import content_of, flat
+from tests.support.mounts import Mount, files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.demo.account import ListedAccount, flat_item
-from tests.mount.conftest import NOON_MS
-from tests.mounting import Mount, files, mounted, standing, until
+from phonofs.fakeservice.account import ListedAccount, flat_item
+from tests.support.accounts import NOON_MS
+from tests.support.mounts import Mount, files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 

@@ -13,10 +13,10 @@ from typing import Literal
 
 import pytest
 
-from phonofs.demo.account import ListedAccount, flat_item
-from phonofs.demo.options import Options
-from tests.mount.conftest import NOON_MS, content_of
-from tests.mounting import Mount, StandIn, files, mounted, standing
+from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.options import Options
+from tests.support.accounts import NOON_MS, content_of
+from tests.support.mounts import Mount, StandIn, files, mounted, standing
 
 pytestmark = pytest.mark.fuse
 

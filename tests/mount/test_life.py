@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from phonofs.demo.account import ListedAccount, change, flat_item
-from phonofs.demo.options import Options
-from tests.mount.conftest import NOON_MS, content_of, flat
-from tests.mounting import Mount, files, mounted, standing, until
+from phonofs.fakeservice.account import ListedAccount, change, flat_item
+from phonofs.fakeservice.options import Options
+from tests.support.accounts import NOON_MS, content_of, flat
+from tests.support.mounts import Mount, files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 

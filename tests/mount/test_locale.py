@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from phonofs.demo.account import ListedAccount, change, flat_item
-from tests.mount.conftest import NOON_MS, flat
-from tests.mounting import Mount, files, mounted, standing, until
+from phonofs.fakeservice.account import ListedAccount, change, flat_item
+from tests.support.accounts import NOON_MS, flat
+from tests.support.mounts import Mount, files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 

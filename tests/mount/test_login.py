@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.demo.options import DEMO_KEY, DEMO_SECRET
-from phonofs.demo.tokens import Tokens
-from tests.mount.conftest import flat
-from tests.mounting import StandIn, standing
+from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET
+from phonofs.fakeservice.tokens import Tokens
+from tests.support.accounts import flat
+from tests.support.mounts import StandIn, standing
 
 PHONOFS = (sys.executable, "-m", "phonofs.cli")
 

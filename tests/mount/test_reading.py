@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from phonofs.demo.options import Options
-from tests.mount.conftest import content_of, flat
-from tests.mounting import files, mounted, standing, until
+from phonofs.fakeservice.options import Options
+from tests.support.accounts import content_of, flat
+from tests.support.mounts import files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 

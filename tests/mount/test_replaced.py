@@ -5,11 +5,11 @@ import subprocess
 
 import pytest
 
-from phonofs.demo.account import ListedAccount, change, flat_item
-from phonofs.demo.content import ramp
+from phonofs.fakeservice.account import ListedAccount, change, flat_item
+from phonofs.fakeservice.content import ramp
 from tests.fault.tools import needs
-from tests.mount.conftest import NOON_MS, content_of, files
-from tests.mounting import mounted, standing, until
+from tests.support.accounts import NOON_MS, content_of
+from tests.support.mounts import files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 

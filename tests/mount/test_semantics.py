@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import content_of, files
+from tests.support.accounts import content_of
+from tests.support.mounts import files
 
 pytestmark = pytest.mark.fuse
 

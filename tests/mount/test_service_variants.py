@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.demo.options import Options
-from tests.mount.conftest import content_of, flat
-from tests.mounting import files, mounted, standing
+from phonofs.fakeservice.options import Options
+from tests.support.accounts import content_of, flat
+from tests.support.mounts import files, mounted, standing
 
 pytestmark = pytest.mark.fuse
 

@@ -9,7 +9,9 @@ import tarfile
 
 import pytest
 
-from tests.mount.conftest import Demo, content_of, files
+from tests.support.accounts import content_of
+from tests.support.demo_mount import Demo
+from tests.support.mounts import files
 
 pytestmark = pytest.mark.fuse
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import flat
-from tests.mounting import Mount, files, mounted, standing, until
+from tests.support.accounts import flat
+from tests.support.mounts import Mount, files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.demo.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import ListedAccount, flat_item
 from tests.fault.tools import needs
-from tests.mount.conftest import files
-from tests.mounting import mounted, standing
+from tests.support.mounts import files, mounted, standing
 
 pytestmark = pytest.mark.fuse
 

@@ -9,7 +9,14 @@ import pytest
 
 from phonofs import credentials
 from phonofs.config import Secret
-from phonofs.credentials import Credentials, Places, find, read_private, store, stored_file
+from phonofs.credentials import (
+    Credentials,
+    CredentialSources,
+    find,
+    read_private,
+    store,
+    stored_file,
+)
 from phonofs.errors import UsageError
 
 
@@ -63,8 +70,8 @@ def put(path: Path, text: str, mode: int = 0o600) -> Path:
     return path
 
 
-def places(folder: Path, **fields: Any) -> Places:
-    return Places(folder, fields.pop("environment", {}), **fields)
+def places(folder: Path, **fields: Any) -> CredentialSources:
+    return CredentialSources(folder, fields.pop("environment", {}), **fields)
 
 
 def revealed(found: Credentials) -> tuple[str, str]:

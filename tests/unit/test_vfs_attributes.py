@@ -8,7 +8,7 @@ import trio
 from phonofs.errors import NoSuchAttribute, WrongAccount
 from phonofs.tree.layout import ROOT
 from phonofs.vfs import Vfs
-from tests.unit.catalogue_world import files, make, uuid, world
+from tests.support.catalogue_world import files, make, uuid, world
 
 DAY = "2024/2024-09/2024-09-03"
 

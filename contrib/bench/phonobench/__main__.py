@@ -18,7 +18,7 @@ from phonobench.peers import PEERS, Peer
 from phonobench.processes import Failed
 from phonobench.servers import nginx, origin
 from phonobench.tasks import TASKS
-from phonobench.things import LONG, SHORT, Sizes, things, write
+from phonobench.things import LONG, SHORT, DaySizeEstimator, things, write
 
 
 def main() -> int:
@@ -88,7 +88,7 @@ def _round(bench: Bench, names: Sequence[str]) -> None:
         print(f"  took {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
-def _show(bench: Bench, sizes: Sizes, file: Path | None) -> None:
+def _show(bench: Bench, sizes: DaySizeEstimator, file: Path | None) -> None:
     words = {
         "limited": f"{sizes.limited // 2**20} MiB",
         "small": f"{sizes.small_files} files of {sizes.small // 1000} KB",

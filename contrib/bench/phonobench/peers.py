@@ -158,7 +158,7 @@ def _environment(work: Path) -> dict[str, str]:
     compiled = work / "bytecode"
     env = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(compiled)}
     if not compiled.exists():
-        modules = "import phonofs.cli.mount, phonofs.mount, phonofs.catalogue.helper"
+        modules = "import phonofs.cli.mount, phonofs.mount, phonofs.discovery.page_worker_main"
         subprocess.run([sys.executable, "-c", modules], env={**os.environ, **env}, check=True)
     return env | {
         "PHONOFS_KEY": "bench",

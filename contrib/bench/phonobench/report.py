@@ -13,14 +13,14 @@ from phonobench.ratios import Spread, better, ratios, reached
 from phonobench.servers import version
 from phonobench.table import ROWS, Row
 
-Rows = Mapping[str, Mapping[str, Sequence[float]]]
+CatalogueQueries = Mapping[str, Mapping[str, Sequence[float]]]
 RCLONES = tuple(name for name, peer in PEERS.items() if not peer.is_phonofs)
 MODES = ("rclone off", "rclone full")
 OTHERS = ("raw socket", "plain file")
 HEAD = ("work", *(name for name in (*RCLONES, OURS)), "times rclone (min–max)", "target", "")
 
 
-def lines(rows: Rows, words: Mapping[str, str]) -> list[tuple[str, ...]]:
+def lines(rows: CatalogueQueries, words: Mapping[str, str]) -> list[tuple[str, ...]]:
     """The cells of each row that was measured."""
     return [_cells(row, rows[row.key], words) for row in ROWS if rows.get(row.key)]
 

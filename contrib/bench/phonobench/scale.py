@@ -31,9 +31,9 @@ from phonobench.processes import Failed, cpu_s, run
 from phonobench.ratios import Spread, ratios
 from phonobench.servers import Origin, many
 from phonobench.things import DAY_MS, FIRST_DAY_MS, Days, day_folder
-from phonofs.catalogue.store import Catalogue, Entry
+from phonofs.catalogue.catalogue import Catalogue, Entry
 from phonofs.config.options import DEFAULT_TEMPLATE
-from phonofs.css.records import parse_record
+from phonofs.service.records import parse_record
 
 YEARS_DAYS = 1096
 BUSY = 10_000

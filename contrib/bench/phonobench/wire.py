@@ -24,7 +24,7 @@ from phonobench.processes import Failed, run
 from phonobench.ratios import Spread, ratios
 from phonobench.servers import NGINX, nginx, origin
 from phonobench.things import MIB, make, write
-from phonofs.css.transport import Ask, Transport
+from phonofs.service.session import Ask, Transport
 
 BLOCK = 256 * 1024
 CURL = "curl"

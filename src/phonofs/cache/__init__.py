@@ -2,25 +2,25 @@
 
 Everything runs on the event loop unless its docstring says *in a thread*. From the bottom up:
 
-========== ==========================================================================
-blocks     pure: what a block is, CRCs of blocks, their packed form
-digest     pure: what a checksum says; hashing a stretch of content
-room       the budget: the hard cap, what is left, when to evict
-health     pure: when a failing disk is left alone and tried again
-folder     the cache folder: whose it is, its lock, its marker
-shelf      the files in it; the only code that reads or writes content
-sealed     a file of content that is encrypted
-index      SQLite: which blocks of which object are there, and who was used last
-holding    the bytes of one object in one place, and what they cost there
-late       small new contents, which go to disk many at a time
-stock      the state of one object: what is here, where, and how far it is trusted
-writing    bytes into a stock
-reading    bytes out of a stock, checked
-checking   the whole of a stock against its checksum
-blob       one object, as the reader sees it
-ground     what all blobs stand on: disk, index, room, memory
-cache      all of them: open, pin, evict, forget
-janitor    the background task: saves, evicts ahead, tidies, tries again
-audit      checks everything, on request
-========== ==========================================================================
+============== ===========================================================================
+blocks         block arithmetic, CRCs of blocks, their packed form                     (pure)
+codec          how a block lies in its file: as it is, or encrypted                    (pure)
+budget         the hard cap, the free space that is left, what an object takes         (pure)
+breaker        when a failing disk is left alone, and when it is tried again           (pure)
+directory      the cache directory: whose it is, its lock, its marker
+accounts       which accounts used the directory; what is set aside
+blockfile      one open file of blocks
+filestore      the files: make, open, count, move to the trash, remove
+index          SQLite: which blocks of which object are on disk, and which was used last
+backend        the disk as the entries see it: files, index, budget, breaker
+buffers        blocks that are not whole yet, or may not go to disk; bounded
+read_plan      what a thread reads and checks for an entry
+checksum_task  the whole of an object against the checksum of its record
+stored_blocks  the blocks of one object that are on disk
+entry          one object: what the reader sees
+write_behind   small new objects, which go to disk many at a time
+cache          all of them: open, pin, evict, forget
+maintenance    the background task: save, flush, evict ahead, look for orphans
+fsck           checks every block, for ``phonofs cache verify``
+============== ===========================================================================
 """

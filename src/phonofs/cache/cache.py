@@ -26,7 +26,7 @@ from phonofs.cache.backend import Backend, Disk
 from phonofs.cache.breaker import describe
 from phonofs.cache.buffers import BufferPool
 from phonofs.cache.codec import AesGcmCodec
-from phonofs.cache.directory import claim, holds_cache
+from phonofs.cache.directory import claim, has_cache
 from phonofs.cache.entry import CacheEntry
 from phonofs.cache.filestore import Removed, empty_content
 from phonofs.cache.index import Identity, Row
@@ -148,7 +148,7 @@ class Cache:
         try:
             if size_bytes:
                 disk = Disk.open(directory, size_bytes, cipher)
-            elif holds_cache(directory):
+            elif has_cache(directory):
                 remove_content(directory)
         except (OSError, sqlite3.Error) as error:
             failure = error

@@ -99,7 +99,7 @@ def claim(path: Path) -> Claim:
         raise
 
 
-def holds_cache(path: Path) -> bool:
+def has_cache(path: Path) -> bool:
     """Whether the folder has content of ours from an earlier run."""
     content = path / CONTENT
     return any(os.path.lexists(content / name) for name in (MARKER, "index.sqlite"))

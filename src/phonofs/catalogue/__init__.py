@@ -1,5 +1,5 @@
-"""What is known of the account: objects, folders, what was listed, how far it is followed.
+"""What is known of the account, in SQLite: objects, directories, what was listed. Synchronous.
 
-``store`` is the persistent index (SQLite), ``lister`` fills it for the folders somebody looks
-at, ``follower`` keeps it up to date, ``plan`` and ``paging`` decide (pure) what to ask next.
+``catalogue`` is the store that all others use; it knows no service. ``discovery`` fills it and
+keeps it up to date.
 """

@@ -7,7 +7,7 @@ for each scope apart, since what was listed of some types says nothing about the
 # ruff: noqa: S608 - what is put into SQL texts here are constants, never values
 
 from phonofs.catalogue.database import Database
-from phonofs.catalogue.words import Scope
+from phonofs.catalogue.types import Scope
 from phonofs.ranges import Ranges
 
 

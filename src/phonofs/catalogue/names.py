@@ -2,11 +2,11 @@
 
 # ruff: noqa: S608 - what is put into SQL texts here are constants, never values
 
-from phonofs.catalogue.batch import Batch
+from phonofs.catalogue.changes import ChangeSet
 from phonofs.catalogue.database import Database
-from phonofs.catalogue.rows import COLUMNS, Row, Rows
-from phonofs.catalogue.sight import Sight
-from phonofs.catalogue.words import CHANGED, Change
+from phonofs.catalogue.queries import COLUMNS, CatalogueQueries, Row
+from phonofs.catalogue.regions import Regions
+from phonofs.catalogue.types import CHANGED, Change
 from phonofs.model import Record
 
 
@@ -17,14 +17,14 @@ class Names:
     the one created first has it (rank 0), the others a longer one (rank 1 or more).
     """
 
-    def __init__(self, database: Database, sight: Sight, rows: Rows) -> None:
+    def __init__(self, database: Database, regions: Regions, rows: CatalogueQueries) -> None:
         self._database = database
-        self._sight = sight
+        self._regions = regions
         self._rows = rows
 
-    def free_name(self, record: Record, parent: int, ino: int, batch: Batch) -> tuple[str, int]:
+    def free_name(self, record: Record, parent: int, ino: int, batch: ChangeSet) -> tuple[str, int]:
         """Its name in a day, and which variant; a later object gives way to an earlier one."""
-        name = self._sight.name(record, 0)
+        name = self._regions.name(record, 0)
         holder = self._rows.holder(parent, name)
         if holder is None or holder.ino == ino:
             return name, 0
@@ -37,7 +37,7 @@ class Names:
     def longer_name(self, record: Record, parent: int, ino: int, but: str = "") -> tuple[str, int]:
         """The first longer name that is free, other than ``but``, and which variant it is."""
         for rank in range(1, 1000):
-            name = self._sight.name(record, rank)
+            name = self._regions.name(record, rank)
             holder = self._rows.holder(parent, name)
             if name != but and (holder is None or holder.ino == ino):
                 return name, rank
@@ -51,7 +51,7 @@ class Names:
         name, rank = self.longer_name(record, row.parent, row.ino, but=row.name or "")
         self._rename(row, name, rank)
 
-    def _give_way(self, holder: Row, ino: int, name: str, batch: Batch) -> None:
+    def _give_way(self, holder: Row, ino: int, name: str, batch: ChangeSet) -> None:
         """``holder`` had the plain name that now goes to ``ino``."""
         record = self._rows.record(holder)
         assert record is not None, "what is shown has a source"
@@ -59,7 +59,7 @@ class Names:
         longer, rank = self.longer_name(record, holder.parent, holder.ino, but=name)
         self._renamed(holder, longer, rank, record, batch)
 
-    def _renamed(self, row: Row, name: str, rank: int, record: Record, batch: Batch) -> None:
+    def _renamed(self, row: Row, name: str, rank: int, record: Record, batch: ChangeSet) -> None:
         self._rename(row, name, rank)
         assert row.parent is not None
         assert row.name is not None
@@ -71,13 +71,13 @@ class Names:
         sql = "UPDATE object SET name = ?, rank = ? WHERE ino = ?"
         self._database.run(sql, name, rank, row.ino)
 
-    def vacate(self, row: Row, batch: Batch) -> None:
+    def vacate(self, row: Row, batch: ChangeSet) -> None:
         """Take an object out of its day; who waited for its plain name gets it."""
         sql = "UPDATE object SET parent = NULL, name = NULL, rank = 0 WHERE ino = ?"
         self._database.run(sql, row.ino)
         self.pass_on_name(row, batch)
 
-    def pass_on_name(self, row: Row, batch: Batch) -> None:
+    def pass_on_name(self, row: Row, batch: ChangeSet) -> None:
         """The plain name ``row`` had goes to the first of those that would have it."""
         if (
             row.parent is None
@@ -90,6 +90,6 @@ class Names:
         waiting = (Row(*found) for found in self._database.rows(sql, row.parent))
         for other in sorted(waiting, key=lambda other: other.order):
             record = self._rows.record(other)
-            if record is not None and self._sight.name(record, 0) == row.name:
+            if record is not None and self._regions.name(record, 0) == row.name:
                 self._renamed(other, row.name, 0, record, batch)
                 return

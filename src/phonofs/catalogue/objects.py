@@ -7,17 +7,17 @@ from itertools import islice, repeat
 
 import msgspec
 
-from phonofs.catalogue.batch import Batch
+from phonofs.catalogue.changes import ChangeSet
 from phonofs.catalogue.database import Database
-from phonofs.catalogue.folders import Delta
+from phonofs.catalogue.directories import DirectoryDelta
 from phonofs.catalogue.names import Names
-from phonofs.catalogue.parcels import Parcel
-from phonofs.catalogue.rows import FIRST_COLUMNS, Row, Rows
-from phonofs.catalogue.sight import Sight
-from phonofs.catalogue.sources import Sources, bound, unbound
-from phonofs.catalogue.words import CHANGED, CREATED, REMOVED, Change
-from phonofs.css.records import parse_record
+from phonofs.catalogue.prepared_page import PreparedPage
+from phonofs.catalogue.queries import FIRST_COLUMNS, CatalogueQueries, Row
+from phonofs.catalogue.records import RecordStore, bound, unbound
+from phonofs.catalogue.regions import Regions
+from phonofs.catalogue.types import CHANGED, CREATED, REMOVED, Change
 from phonofs.model import LISTED_STATES, WITHDRAWN_STATES, Record
+from phonofs.service.records import parse_record
 
 MISSING = "MISSING"
 """Our own state of an object that a complete listing did not have; the service has no such."""
@@ -33,11 +33,16 @@ class Objects:
     """
 
     def __init__(
-        self, database: Database, sight: Sight, rows: Rows, names: Names, sources: Sources
+        self,
+        database: Database,
+        regions: Regions,
+        rows: CatalogueQueries,
+        names: Names,
+        sources: RecordStore,
     ) -> None:
         self._database = database
         self._sources = sources
-        self._sight = sight
+        self._regions = regions
         self._rows = rows
         self._names = names
         sql = "SELECT seq FROM sqlite_sequence WHERE name = 'object'"
@@ -48,13 +53,13 @@ class Objects:
         sql = "SELECT seq FROM sqlite_sequence WHERE name = 'object'"
         self._next_ino = self._database.row(sql)[0] + 1
 
-    def put(self, records: Iterable[Record], batch: Batch) -> None:
+    def put(self, records: Iterable[Record], batch: ChangeSet) -> None:
         """Take in records, each unless something as new or newer is known."""
         by_region: dict[str, list[Record]] = {}
         for record in records:
             by_region.setdefault(record.region, []).append(record)
         for name, some in by_region.items():
-            region = self._sight.region_index(name)
+            region = self._regions.region_index(name)
             known = self._rows.known(region, [record.id for record in some])
             fresh = [record for record in some if record.id not in known]
             again = [record for record in some if record.id in known]
@@ -62,18 +67,18 @@ class Objects:
             for record in again:
                 self._put(record, region, known, batch)
 
-    def take(self, parcel: Parcel, region: int, batch: Batch) -> list[Record]:
+    def take(self, prepared: PreparedPage, region: int, batch: ChangeSet) -> list[Record]:
         """Add the objects of a parcel but its head; returns the records of those that could not be.
 
         Those are known, or their plain name is another's.
         """
-        first, count = self._next_ino, len(parcel.names)
+        first, count = self._next_ino, len(prepared.names)
         self._next_ino += count
         rows = list(
             zip(
-                range(first, first + count), repeat(region), islice(parcel.ids, 1, None),
-                parcel.parents, parcel.names, repeat(0), parcel.sizes,
-                parcel.created, parcel.updated, parcel.states, parcel.crcs,
+                range(first, first + count), repeat(region), islice(prepared.ids, 1, None),
+                prepared.parents, prepared.names, repeat(0), prepared.sizes,
+                prepared.created, prepared.updated, prepared.states, prepared.crcs,
                 strict=False,
             )
         )  # fmt: skip
@@ -82,42 +87,44 @@ class Objects:
         if added < count:
             sql = "SELECT ino FROM object WHERE ino BETWEEN ? AND ?"
             new = {ino for (ino,) in self._database.rows(sql, first, first + count - 1)}
-        self._appeared_in(parcel, first, new, batch)
-        return self._keep_bound(parcel, first, new)
+        self._appeared_in(prepared, first, new, batch)
+        return self._keep_bound(prepared, first, new)
 
-    def _appeared_in(self, parcel: Parcel, first: int, new: Collection[int], batch: Batch) -> None:
+    def _appeared_in(
+        self, prepared: PreparedPage, first: int, new: Collection[int], batch: ChangeSet
+    ) -> None:
         """Tell of the new ones of a parcel: of one for all, as they are listed."""
-        for parent, objects, size, newest_ms in parcel.days:
+        for parent, objects, size, newest_ms in prepared.days:
             batch.count(parent, objects, size, newest_ms, moved=True)
         told = bool(batch.changes)
-        if told and len(new) == len(parcel.names):
+        if told and len(new) == len(prepared.names):
             return
         for ino, parent, name, size in zip(
-            range(first, first + len(parcel.names)), parcel.parents, parcel.names, parcel.sizes,
-            strict=True,
+            range(first, first + len(prepared.names)), prepared.parents, prepared.names,
+            prepared.sizes, strict=True,
         ):  # fmt: skip
             if ino not in new:
                 batch.count(parent, -1, -size, 0, moved=True)
             elif not told:
-                record = parse_record(parcel.head, parcel.region)
+                record = parse_record(prepared.head, prepared.region)
                 batch.changes.append(_created(ino, parent, name, record))
                 told = True
 
-    def _keep_bound(self, parcel: Parcel, first: int, new: Collection[int]) -> list[Record]:
+    def _keep_bound(self, prepared: PreparedPage, first: int, new: Collection[int]) -> list[Record]:
         """Keep the texts of the new ones; returns the records of the others."""
         others: list[bytes] = []
-        for count, sheaf in parcel.sheaves:
+        for count, record_batch in prepared.sheaves:
             gone = [at for at in range(count) if first + at not in new]
             if gone:
-                texts = unbound(sheaf)
+                texts = unbound(record_batch)
                 others += [texts[at] for at in gone]
-                sheaf = bound(texts, gone)
+                record_batch = bound(texts, gone)
             if len(gone) < count:
-                self._sources.add_bound(first, sheaf)
+                self._sources.add_bound(first, record_batch)
             first += count
-        return [parse_record(text, parcel.region) for text in others]
+        return [parse_record(text, prepared.region) for text in others]
 
-    def _put(self, record: Record, region: int, known: dict[str, Row], batch: Batch) -> None:
+    def _put(self, record: Record, region: int, known: dict[str, Row], batch: ChangeSet) -> None:
         """Take in one record; ``known`` has the rows that were not taken in anew so far."""
         crc = zlib.crc32(record.source)
         row = known.get(record.id)
@@ -130,7 +137,7 @@ class Objects:
         elif not _outdated(row, record, crc):
             self._update(row, record, crc, batch)
 
-    def _add_plain(self, records: Sequence[Record], region: int, batch: Batch) -> list[Record]:
+    def _add_plain(self, records: Sequence[Record], region: int, batch: ChangeSet) -> list[Record]:
         """Add at once the new objects whose plain names are free: nearly all there are.
 
         Returns the others, in order: not shown, of an equal name, or twice among ``records``.
@@ -138,9 +145,9 @@ class Objects:
         plain: dict[int, dict[str, Record]] = {}
         ids: set[str] = set()
         for record in records:
-            parent = self._sight.parent(record, region)
+            parent = self._regions.parent(record, region)
             if parent is not None and record.id not in ids:
-                plain.setdefault(parent, {}).setdefault(self._sight.name(record, 0), record)
+                plain.setdefault(parent, {}).setdefault(self._regions.name(record, 0), record)
             ids.add(record.id)  # what comes of it later is taken in after it
         added: set[int] = set()
         for parent, names in plain.items():
@@ -150,10 +157,12 @@ class Objects:
             added.update(map(id, names.values()))
         return [record for record in records if id(record) not in added]
 
-    def _insert(self, names: Mapping[str, Record], parent: int, region: int, batch: Batch) -> None:
+    def _insert(
+        self, names: Mapping[str, Record], parent: int, region: int, batch: ChangeSet
+    ) -> None:
         rows, texts = [], []
         told: list[Change] = []
-        delta = Delta(moved=True)
+        delta = DirectoryDelta(moved=True)
         for ino, (name, record) in enumerate(names.items(), self._next_ino):
             crc = zlib.crc32(record.source)
             times = (record.created_ms, record.updated_ms)
@@ -172,8 +181,8 @@ class Objects:
         self._database.insert(_INTO, rows)
         self._sources.add(first, texts)
 
-    def _add(self, record: Record, region: int, crc: int, batch: Batch) -> None:
-        ino, parent = self._next_ino, self._sight.parent(record, region)
+    def _add(self, record: Record, region: int, crc: int, batch: ChangeSet) -> None:
+        ino, parent = self._next_ino, self._regions.parent(record, region)
         name, rank = None, 0
         if parent is not None:
             name, rank = self._names.free_name(record, parent, ino, batch)
@@ -187,16 +196,16 @@ class Objects:
         elif record.state in WITHDRAWN_STATES:
             batch.changes.append(Change(REMOVED, ino, 0, "", record))
 
-    def _appeared(self, ino: int, parent: int, name: str, record: Record, batch: Batch) -> None:
+    def _appeared(self, ino: int, parent: int, name: str, record: Record, batch: ChangeSet) -> None:
         newest_ms = max(record.created_ms, record.updated_ms)
-        delta = Delta(1, record.size, newest_ms, moved=True)
+        delta = DirectoryDelta(1, record.size, newest_ms, moved=True)
         batch.tell([_created(ino, parent, name, record)], parent, delta)
 
-    def _update(self, row: Row, record: Record, crc: int, batch: Batch) -> None:
+    def _update(self, row: Row, record: Record, crc: int, batch: ChangeSet) -> None:
         old = self._rows.readable(row)
         size = row.size if old and _was_found_out(old, record) else record.size
         record = msgspec.structs.replace(record, size=size)
-        parent = self._sight.parent(record, row.region)
+        parent = self._regions.parent(record, row.region)
         name, rank = None, 0
         if row.parent is not None and (row.parent, row.created_ms) != (parent, record.created_ms):
             self._names.vacate(row, batch)
@@ -223,7 +232,7 @@ class Objects:
         record: Record,
         parent: int | None,
         name: str | None,
-        batch: Batch,
+        batch: ChangeSet,
     ) -> None:
         """The change that an update means for the tree, and for the days."""
         if parent is None or name is None:
@@ -241,14 +250,14 @@ class Objects:
         entries = (was, now) if was != now else ()
         batch.changes.append(Change(CHANGED, row.ino, parent, name, record, content, entries))
 
-    def _went(self, row: Row, record: Record, batch: Batch) -> None:
+    def _went(self, row: Row, record: Record, batch: ChangeSet) -> None:
         parent, name = row.parent or 0, row.name or ""
         entries = ((parent, name),) if parent else ()
         batch.changes.append(Change(REMOVED, row.ino, parent, name, record, False, entries))
         if parent:
             batch.count(parent, -1, -row.size, record.updated_ms, moved=True)
 
-    def drop(self, row: Row, when_ms: int, batch: Batch) -> None:
+    def drop(self, row: Row, when_ms: int, batch: ChangeSet) -> None:
         """Take an object out that a complete listing, at ``when_ms``, did not have."""
         record = self._rows.readable(row)
         self._names.vacate(row, batch)
@@ -259,7 +268,7 @@ class Objects:
             self._went(row, msgspec.structs.replace(record, updated_ms=when_ms), batch)
             batch.changes[-1].record = record
 
-    def resize(self, row: Row, size: int, batch: Batch) -> None:
+    def resize(self, row: Row, size: int, batch: ChangeSet) -> None:
         """The real length of an object's content, where it is not what its record says."""
         self._database.run("UPDATE object SET size = ? WHERE ino = ?", size, row.ino)
         if row.parent is not None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from phonofs.catalogue.coverage import Coverage
-from phonofs.catalogue.sight import Sight
+from phonofs.catalogue.regions import Regions
 from phonofs.model import Record
 from phonofs.ranges import Ranges
 
@@ -30,13 +30,13 @@ class Progress:
 
     def __init__(
         self,
-        sight: Sight,
+        regions: Regions,
         coverage: Coverage,
         writing: Callable[[], AbstractContextManager[None]],
         now_ms: Callable[[], int],
     ) -> None:
         """``writing`` is the catalogue's transaction."""
-        self._sight = sight
+        self._regions = regions
         self._coverage = coverage
         self._writing = writing
         self._now_ms = now_ms
@@ -45,24 +45,24 @@ class Progress:
 
     def listed(self, region: str) -> Ranges:
         """The spans of creation time (UTC ms) that were listed; not to be changed."""
-        index = self._sight.known_region(region)
+        index = self._regions.known_region(region)
         return self._coverage.listed(index) if index is not None else Ranges()
 
     def mark_listed(self, region: str, start_ms: int, end_ms: int) -> None:
         """All of the scope that was created in ``[start_ms, end_ms)`` is known."""
         if start_ms < end_ms and not self.listed(region).covers(start_ms, end_ms):
             with self._writing():
-                self._coverage.mark(self._sight.region_index(region), start_ms, end_ms)
+                self._coverage.mark(self._regions.region_index(region), start_ms, end_ms)
 
     def watermark(self, region: str) -> int | None:
         """The ``updatedTime`` (epoch ms) up to which all changes are known; None: never asked."""
-        index = self._sight.known_region(region)
+        index = self._regions.known_region(region)
         return self._coverage.watermark(index) if index is not None else None
 
     def begin_following(self, region: str, updated_ms: int) -> None:
         """The first watermark: what was listed before nobody watched, and counts no more."""
         with self._writing():
-            index = self._sight.region_index(region)
+            index = self._regions.region_index(region)
             self._coverage.forget(index)
             self._coverage.set_watermark(index, updated_ms)
         self._catching_up.pop(region, None)
@@ -83,7 +83,7 @@ class Progress:
         begun_ms = self._catching_up.setdefault(region, before)
         if before < reached_ms:
             with self._writing():
-                index = self._sight.region_index(region)
+                index = self._regions.region_index(region)
                 self._coverage.set_watermark(index, reached_ms)
         if complete:
             self.mark_listed(region, begun_ms, after(reached_ms))
@@ -107,7 +107,7 @@ class Progress:
 
     def newest_ms(self, region: str) -> int:
         """The newest plausible ``updatedTime`` ever seen of a region, 0 for none."""
-        index = self._sight.known_region(region)
+        index = self._regions.known_region(region)
         return self._coverage.newest_ms(index) if index is not None else 0
 
     def note_newest(self, records: Sequence[Record]) -> None:
@@ -122,7 +122,7 @@ class Progress:
     def note_newest_ms(self, region: str, updated_ms: int) -> None:
         """An ``updatedTime`` was seen. Call within a transaction."""
         if updated_ms <= self.plausible_ms(region):
-            self._coverage.note_newest(self._sight.region_index(region), updated_ms)
+            self._coverage.note_newest(self._regions.region_index(region), updated_ms)
 
     def following(self, region: str) -> bool:
         """Whether what a region has beyond its watermark is the follower's to bring."""

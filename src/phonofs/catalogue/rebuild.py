@@ -7,10 +7,10 @@ view, and whose the records are.
 from collections.abc import Iterator
 
 from phonofs.catalogue.database import Database
-from phonofs.catalogue.folders import Folders
+from phonofs.catalogue.directories import Directories
 from phonofs.catalogue.names import Names
-from phonofs.catalogue.rows import COLUMNS, Damaged, Row, Rows
-from phonofs.catalogue.sight import Sight
+from phonofs.catalogue.queries import COLUMNS, CatalogueQueries, Damaged, Row
+from phonofs.catalogue.regions import Regions
 from phonofs.errors import Malformed
 
 _CHUNK = 5000
@@ -18,7 +18,7 @@ _CHUNK = 5000
 
 
 def rebuild(
-    database: Database, sight: Sight, rows: Rows, names: Names, folders: Folders
+    database: Database, regions: Regions, rows: CatalogueQueries, names: Names, folders: Directories
 ) -> list[Row]:
     """Place and name every object by the view of ``sight``; within a transaction.
 
@@ -31,7 +31,7 @@ def rebuild(
     for chunk in _chunks(database):
         database.run_many(
             "UPDATE object SET parent = ?, name = ?, rank = 0 WHERE ino = ?",
-            [_placed(sight, rows, row, damaged) for row in chunk],
+            [_placed(regions, rows, row, damaged) for row in chunk],
         )
     _tell_apart(database, names)
     database.run("CREATE UNIQUE INDEX object_name ON object (parent, name)")
@@ -39,7 +39,7 @@ def rebuild(
     return damaged
 
 
-def customers_in(database: Database, rows: Rows) -> set[str]:
+def customers_in(database: Database, rows: CatalogueQueries) -> set[str]:
     """Whose objects the records in a catalogue are, which did not note it so far."""
     found: set[str] = set()
     for chunk in _chunks(database):
@@ -60,7 +60,7 @@ def _chunks(database: Database) -> Iterator[list[Row]]:
 
 
 def _placed(
-    sight: Sight, rows: Rows, row: Row, damaged: list[Row]
+    regions: Regions, rows: CatalogueQueries, row: Row, damaged: list[Row]
 ) -> tuple[int | None, str | None, int]:
     try:
         record = rows.record(row)
@@ -69,10 +69,10 @@ def _placed(
         return None, None, row.ino
     except Malformed:  # what was usable once is set aside by now, as it would be in a listing
         return None, None, row.ino
-    parent = sight.parent(record, row.region) if record is not None else None
+    parent = regions.parent(record, row.region) if record is not None else None
     if record is None or parent is None:
         return None, None, row.ino
-    return parent, sight.name(record, 0), row.ino
+    return parent, regions.name(record, 0), row.ino
 
 
 def _tell_apart(database: Database, names: Names) -> None:

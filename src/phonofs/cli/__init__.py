@@ -13,8 +13,8 @@ import click
 
 from phonofs import __version__
 from phonofs.config import nearest
-from phonofs.daemon import open_standard_streams, report, reset_signals
 from phonofs.errors import UsageError
+from phonofs.process.daemonize import open_standard_streams, report, reset_signals
 
 EXIT_USAGE = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it

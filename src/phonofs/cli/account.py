@@ -9,12 +9,12 @@ from typing import TypeVar
 import trio
 
 from phonofs.config import Settings
-from phonofs.credentials import Credentials, Places, find, own_folder
-from phonofs.css.auth import Keeper
-from phonofs.css.client import Client
-from phonofs.css.transport import Transport
-from phonofs.daemon import keep_secrets_in_memory
+from phonofs.credentials import Credentials, CredentialSources, find, own_folder
 from phonofs.fuse.errnos import unwrap
+from phonofs.process.daemonize import keep_secrets_in_memory
+from phonofs.service.auth import TokenProvider
+from phonofs.service.client import Client
+from phonofs.service.session import Transport
 
 PATIENCE_S = 20.0
 """How long somebody at a terminal is kept waiting for an answer, retries included."""
@@ -28,12 +28,12 @@ class Account:
 
     transport: Transport
     client: Client
-    keeper: Keeper
+    keeper: TokenProvider
 
 
-def places(settings: Settings) -> Places:
+def places(settings: Settings) -> CredentialSources:
     """Where this profile's key and secret are looked for, the keyring aside."""
-    return Places(
+    return CredentialSources(
         own_folder(os.environ),
         os.environ,
         settings.key,
@@ -75,7 +75,7 @@ async def _connected(settings: Settings, credentials: Credentials) -> AsyncItera
         ) as transport,
         trio.open_nursery() as nursery,
     ):
-        keeper = Keeper(transport, settings.api_url, known)
+        keeper = TokenProvider(transport, settings.api_url, known)
         nursery.start_soon(keeper.run)
         client = Client(transport, keeper, settings.api_url, read_deadline_s=patience_s)
         yield Account(transport, client, keeper)

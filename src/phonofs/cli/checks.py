@@ -11,11 +11,10 @@ from email.utils import parsedate_to_datetime
 
 import trio
 
-from phonofs.catalogue.words import Scope
+from phonofs.catalogue.types import Scope
 from phonofs.checksum import expected
 from phonofs.cli.account import Account
 from phonofs.config import Settings
-from phonofs.css.transport import Ask
 from phonofs.errors import (
     Corrupt,
     MountFailed,
@@ -24,8 +23,9 @@ from phonofs.errors import (
     Unavailable,
     UsageError,
 )
-from phonofs.fuse.mountpoint import FUSE_DEVICE, check_others_allowed
+from phonofs.fuse.mountinfo import FUSE_DEVICE, check_others_allowed
 from phonofs.model import Query, Record, State
+from phonofs.service.session import Ask
 from phonofs.units import format_count, format_duration, format_size
 
 CLOCK_TOLERANCE_S = 60.0

@@ -19,12 +19,12 @@ from phonofs.cli.mount import serve_logged
 from phonofs.cli.settings import split_options, surroundings
 from phonofs.config import Layer, Settings, Source, merge
 from phonofs.demo.dataset import demo_account
-from phonofs.demo.faults import Faults, Plan, described_failures, load
-from phonofs.demo.options import Options, described_options, options_from
-from phonofs.demo.server import serve_forever
-from phonofs.demo.service import Service
 from phonofs.errors import MountFailed, UsageError
-from phonofs.fuse.mountpoint import SOURCE, abandon, absolute, mounted_at, mounted_type
+from phonofs.fakeservice.faults import Faults, Plan, described_failures, load
+from phonofs.fakeservice.options import Options, described_options, options_from
+from phonofs.fakeservice.server import serve_forever
+from phonofs.fakeservice.service import Service
+from phonofs.fuse.mountinfo import SOURCE, abandon, absolute, mounted_at, mounted_type
 
 PROFILE = "demo"
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -20,8 +20,8 @@ from rich.progress import (
 )
 
 from phonofs.cli import EXIT_INTERRUPTED
-from phonofs.cli.probe import status_of
 from phonofs.cli.selection import Chosen, chosen, one_mount
+from phonofs.control.client import status_of
 from phonofs.errors import CredentialsRefused, PhonofsError, Unavailable, UsageError
 from phonofs.units import format_count, format_size, printable
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from phonofs.fuse.mountpoint import Mounted, mounts
+from phonofs.fuse.mountinfo import Mounted, mounts
 from phonofs.units import printable
 
 PROC = Path("/proc")

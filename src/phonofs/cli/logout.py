@@ -10,7 +10,7 @@ from phonofs.cli.mounts import mounts
 from phonofs.cli.settings import load, places_of
 from phonofs.config import DEFAULT_PROFILE
 from phonofs.credentials import forget, forget_cache_key, own_folder
-from phonofs.fuse.mountpoint import SOURCE
+from phonofs.fuse.mountinfo import SOURCE
 
 
 @click.command("logout")

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import click
 
-from phonofs import logs
 from phonofs.cli.settings import load
 from phonofs.config import BY_NAME, DEFAULT_PROFILE, OPTIONS, Settings
-from phonofs.daemon import Ready, above_streams, detach, keep_secrets_in_memory
 from phonofs.errors import UsageError
-from phonofs.fuse.mountpoint import absolute, device_fd
+from phonofs.fuse.mountinfo import absolute, device_fd
 from phonofs.mount import MountPlan, serve
+from phonofs.process import logging_setup as logs
+from phonofs.process.daemonize import Ready, above_streams, detach, keep_secrets_in_memory
 
 
 def _option_list() -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from phonofs.errors import UsageError
-from phonofs.fuse.mountpoint import MOUNTS, Mounted, absolute, mounted_at, mounts
+from phonofs.fuse.mountinfo import MOUNTS, Mounted, absolute, mounted_at, mounts
 
 __all__ = ["Mounted", "mount_of", "mounted_at", "mounts", "the_only_mount"]
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import click
 
 from phonofs.cli.account import Account, ask, credentials_of
-from phonofs.cli.probe import NoCommands, status_of
-from phonofs.cli.probe import command as tell
 from phonofs.cli.selection import Chosen, chosen, one_mount
 from phonofs.cli.settings import load
+from phonofs.control.client import NoCommands, status_of
+from phonofs.control.client import command as tell
 from phonofs.errors import Archived, Gone, Malformed, UsageError
 from phonofs.units import format_count, printable
 

@@ -16,7 +16,7 @@ from phonofs.config import (
     Layer,
     Settings,
     Source,
-    Surroundings,
+    SystemDefaults,
     check_profile,
     merge,
     nearest,
@@ -123,11 +123,11 @@ def split_options(text: str) -> dict[str, object]:
     return options
 
 
-def surroundings(environ: Mapping[str, str]) -> Surroundings:
+def surroundings(environ: Mapping[str, str]) -> SystemDefaults:
     """What the system says where an option was not given."""
     home = home_of(environ)
     tz = environ.get("TZ")
-    return Surroundings(
+    return SystemDefaults(
         timezone=system_zone("UTC" if tz == "" else tz or ""),  # set and empty is UTC: tzset(3)
         uid=os.getuid(),
         gid=os.getgid(),

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from phonofs.cli.mounts import mount_of, the_only_mount
-from phonofs.cli.probe import command as tell
-from phonofs.cli.probe import status_of, status_text
+from phonofs.control.client import command as tell
+from phonofs.control.client import status_of, status_text
 from phonofs.units import format_duration, format_size, printable
 
 REFRESH_S = 1.0

@@ -8,9 +8,9 @@ import click
 
 from phonofs.cli.holders import Process, copies_of, users_of
 from phonofs.cli.mounts import Mounted, mounted_at, mounts
-from phonofs.cli.probe import server_pid
+from phonofs.control.client import server_pid
 from phonofs.errors import MountFailed
-from phonofs.fuse.mountpoint import unmount
+from phonofs.fuse.mountinfo import unmount
 
 WAIT_S = 5.0
 """A clean stop takes no longer; see the contract of ``umount``."""

@@ -10,8 +10,8 @@ from typing import BinaryIO
 import click
 
 from phonofs.cli.mounts import mount_of
-from phonofs.cli.probe import connect
 from phonofs.config import BY_NAME
+from phonofs.control.client import connect
 from phonofs.errors import MountFailed, UsageError
 from phonofs.units import printable
 

@@ -44,7 +44,7 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class SystemDefaults:
     """What stands in for options that were not given, read from the system by the edge.
 
     ``timezone`` is empty where the system's cannot be told.
@@ -96,7 +96,7 @@ class Settings:
     log_file: Path | None
 
 
-def merge(layers: Sequence[Layer], profile: str, surroundings: Surroundings) -> Settings:
+def merge(layers: Sequence[Layer], profile: str, surroundings: SystemDefaults) -> Settings:
     """The settings that result when later layers win.
 
     Raises UsageError, naming the place, for an unknown name or a value that can't be read;

@@ -9,14 +9,14 @@ from functools import partial
 
 import trio
 
-from phonofs.demo.account import Account
 from phonofs.demo.dataset import demo_account
 from phonofs.demo.endless import EndlessAccount
-from phonofs.demo.faults import Faults, load
-from phonofs.demo.options import options_from
-from phonofs.demo.server import serve_forever
-from phonofs.demo.service import Service
 from phonofs.errors import PhonofsError
+from phonofs.fakeservice.account import Account
+from phonofs.fakeservice.faults import Faults, load
+from phonofs.fakeservice.options import options_from
+from phonofs.fakeservice.server import serve_forever
+from phonofs.fakeservice.service import Service
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,8 +9,8 @@ import struct
 from dataclasses import dataclass
 from functools import cache
 
-from phonofs.demo import clips
-from phonofs.demo.content import Content, Loop
+from phonofs.demo import media as clips
+from phonofs.fakeservice.content import Content, Loop
 
 FRAME_MS = 36
 """576 samples at 16 kHz (MPEG-2 Layer III)."""

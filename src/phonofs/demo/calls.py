@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from phonofs.demo.account import Item
 from phonofs.demo.audio import mp3, wav
-from phonofs.demo.content import Content, text
+from phonofs.demo.sample_data import Agent, Topic
 from phonofs.demo.video import mp4
-from phonofs.demo.words import Agent, Topic
+from phonofs.fakeservice.account import Item
+from phonofs.fakeservice.content import Content, text
 
 TENANT = "acmecorp01"
 PBX = "acmecorp"

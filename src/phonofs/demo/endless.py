@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from functools import cache
 
-from phonofs.demo.account import CUSTOMER, Item, Json, ListedAccount, Sort, sort_key
-from phonofs.demo.content import PRIME, RAMP, Content
-from phonofs.demo.fiql import (
+from phonofs.demo.sample_data import AGENTS, CALLERS, QUEUES
+from phonofs.fakeservice.account import CUSTOMER, Item, Json, ListedAccount, Sort, sort_key
+from phonofs.fakeservice.content import PRIME, RAMP, Content
+from phonofs.fakeservice.fiql import (
     FALSE,
     TIME_FIELDS,
     Comparison,
@@ -24,7 +25,6 @@ from phonofs.demo.fiql import (
     matches,
     span,
 )
-from phonofs.demo.words import AGENTS, CALLERS, QUEUES
 
 DAY_MS = 86_400_000
 LATER_MS = 4000

@@ -6,8 +6,8 @@ The boxes are those of ISO/IEC 14496-12, as few as players accept; one picture a
 import struct
 from itertools import accumulate
 
-from phonofs.demo import clips
-from phonofs.demo.content import Content, Loop
+from phonofs.demo import media as clips
+from phonofs.fakeservice.content import Content, Loop
 
 WIDTH, HEIGHT = 320, 180
 _TURN = len(clips.SCREEN_SIZES)

@@ -8,43 +8,43 @@ from phonofs import errors
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ErrnoRule:
     """``errno`` for the caller, ``level`` for the log (a level of :mod:`logging`)."""
 
     errno: int
     level: int
 
 
-TABLE: dict[type[errors.PhonofsError], Verdict] = {
-    errors.NoSuchName: Verdict(errno.ENOENT, logging.DEBUG),
-    errors.StaleInode: Verdict(errno.ESTALE, logging.DEBUG),
-    errors.NotAFolder: Verdict(errno.ENOTDIR, logging.DEBUG),
-    errors.IsAFolder: Verdict(errno.EISDIR, logging.DEBUG),
-    errors.NoSuchAttribute: Verdict(errno.ENODATA, logging.DEBUG),
-    errors.ReadOnlyTree: Verdict(errno.EROFS, logging.DEBUG),
-    errors.Interrupted: Verdict(errno.EINTR, logging.DEBUG),
-    errors.Archived: Verdict(errno.ENODATA, logging.INFO),
-    errors.CredentialsRefused: Verdict(errno.EACCES, logging.WARNING),
-    errors.CredentialsUnreadable: Verdict(errno.EACCES, logging.WARNING),
-    errors.Refused: Verdict(errno.EACCES, logging.WARNING),
-    errors.CatalogueError: Verdict(errno.EIO, logging.ERROR),
-    errors.WrongAccount: Verdict(errno.EACCES, logging.DEBUG),  # said once, where it is found out
-    errors.UnknownAccount: Verdict(errno.EIO, logging.DEBUG),
-    errors.Gone: Verdict(errno.ESTALE, logging.WARNING),
-    errors.Changed: Verdict(errno.ESTALE, logging.WARNING),
-    errors.Unavailable: Verdict(errno.EIO, logging.WARNING),
-    errors.Untrusted: Verdict(errno.EIO, logging.WARNING),
-    errors.Malformed: Verdict(errno.EIO, logging.WARNING),
-    errors.OffsetRefused: Verdict(errno.EIO, logging.WARNING),
-    errors.TooLarge: Verdict(errno.EIO, logging.WARNING),
-    errors.Corrupt: Verdict(errno.EIO, logging.ERROR),
+TABLE: dict[type[errors.PhonofsError], ErrnoRule] = {
+    errors.NoSuchName: ErrnoRule(errno.ENOENT, logging.DEBUG),
+    errors.StaleInode: ErrnoRule(errno.ESTALE, logging.DEBUG),
+    errors.NotAFolder: ErrnoRule(errno.ENOTDIR, logging.DEBUG),
+    errors.IsAFolder: ErrnoRule(errno.EISDIR, logging.DEBUG),
+    errors.NoSuchAttribute: ErrnoRule(errno.ENODATA, logging.DEBUG),
+    errors.ReadOnlyTree: ErrnoRule(errno.EROFS, logging.DEBUG),
+    errors.Interrupted: ErrnoRule(errno.EINTR, logging.DEBUG),
+    errors.Archived: ErrnoRule(errno.ENODATA, logging.INFO),
+    errors.CredentialsRefused: ErrnoRule(errno.EACCES, logging.WARNING),
+    errors.CredentialsUnreadable: ErrnoRule(errno.EACCES, logging.WARNING),
+    errors.Refused: ErrnoRule(errno.EACCES, logging.WARNING),
+    errors.CatalogueError: ErrnoRule(errno.EIO, logging.ERROR),
+    errors.WrongAccount: ErrnoRule(errno.EACCES, logging.DEBUG),  # said once, where it is found out
+    errors.UnknownAccount: ErrnoRule(errno.EIO, logging.DEBUG),
+    errors.Gone: ErrnoRule(errno.ESTALE, logging.WARNING),
+    errors.Changed: ErrnoRule(errno.ESTALE, logging.WARNING),
+    errors.Unavailable: ErrnoRule(errno.EIO, logging.WARNING),
+    errors.Untrusted: ErrnoRule(errno.EIO, logging.WARNING),
+    errors.Malformed: ErrnoRule(errno.EIO, logging.WARNING),
+    errors.OffsetRefused: ErrnoRule(errno.EIO, logging.WARNING),
+    errors.TooLarge: ErrnoRule(errno.EIO, logging.WARNING),
+    errors.Corrupt: ErrnoRule(errno.EIO, logging.ERROR),
 }
 
-FAULT = Verdict(errno.EIO, logging.ERROR)
+FAULT = ErrnoRule(errno.EIO, logging.ERROR)
 """Anything else is a fault of ours: EIO, and the log gets the traceback."""
 
 
-def verdict(error: BaseException) -> Verdict:
+def errno_for(error: BaseException) -> ErrnoRule:
     """What to tell of ``error``; the nearest class of the table counts."""
     for kind in type(error).__mro__:
         if kind in TABLE:
@@ -62,7 +62,7 @@ def unwrap(error: BaseException) -> BaseException:
     return error
 
 
-class Outage:
+class OutageLog:
     """Says once that the service is away, and how much failed when it is back.
 
     Owns the count. ``failed`` and ``worked`` return the line to log, or None.

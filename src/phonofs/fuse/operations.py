@@ -19,12 +19,12 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
 
-from phonofs.catalogue.store import Entry
+from phonofs.catalogue.catalogue import Entry
 from phonofs.errors import NoSuchName, Unavailable
-from phonofs.fuse.around import BLOCK, LITTLE, Around
-from phonofs.fuse.callers import Callers
-from phonofs.fuse.guard import Ledger, guarded, refused
-from phonofs.fuse.late import Late
+from phonofs.fuse.errors import ErrorStats, guarded, refused
+from phonofs.fuse.interrupts import InterruptibleRequests
+from phonofs.fuse.page_cache import BLOCK, LITTLE, PageCachePrefill
+from phonofs.fuse.recent_errors import RecentErrors
 from phonofs.reader.handle import Handle
 from phonofs.vfs import FolderHandle, Vfs
 
@@ -41,7 +41,7 @@ TELLING_S = 5.0
 
 
 class Kernel(Protocol):
-    """Who tells the kernel what changed (:class:`phonofs.fuse.notify.KernelNotifier`)."""
+    """Who tells the kernel what changed (:class:`phonofs.fuse.invalidation.KernelCache`)."""
 
     def store(self, ino: int, offset: int, data: bytes) -> bool:
         """Bytes for its page cache; False where it has enough to do."""
@@ -67,7 +67,7 @@ class OpenFile:
     direct   its reads pass the page cache by, so that a short answer is just short
     """
 
-    __slots__ = ("around", "believed", "direct", "handle", "ino", "pid", "reads_little")
+    __slots__ = ("believed", "direct", "handle", "ino", "pid", "prefill", "reads_little")
 
     def __init__(self, handle: Handle, ino: int, pid: int, *, direct: bool = False) -> None:
         self.believed = handle.told
@@ -75,7 +75,7 @@ class OpenFile:
         self.handle = handle
         self.ino = ino
         self.pid = pid
-        self.around: Around | None = None
+        self.prefill: PageCachePrefill | None = None
         self.reads_little = False
 
 
@@ -86,18 +86,20 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, vfs: Vfs, callers: Callers, ownership: Ownership, kernel: Kernel) -> None:
+    def __init__(
+        self, vfs: Vfs, interruptible: InterruptibleRequests, ownership: Ownership, kernel: Kernel
+    ) -> None:
         super().__init__()
         self._kernel = kernel
         self._shrunk: dict[int, int] = {}
-        self.ledger = Ledger()
+        self.ledger = ErrorStats()
         self._vfs = vfs
-        self._callers = callers
+        self._interruptible = interruptible
         self._ownership = ownership
         self._numbers = count(1)
         self._files: dict[int, OpenFile] = {}
-        self._arounds = WeakValueDictionary[int, Around]()
-        self._late = Late()
+        self._arounds = WeakValueDictionary[int, PageCachePrefill]()
+        self._recent_errors = RecentErrors()
         self._folders: dict[int, FolderHandle] = {}
 
     def statistics(self) -> dict[str, object]:
@@ -105,7 +107,7 @@ class Operations(pyfuse3.Operations):
         return {
             "open_files": len(self._files),
             "open_folders": len(self._folders),
-            "waiting": len(self._callers),
+            "waiting": len(self._interruptible),
             "errnos": dict(self.ledger.errnos),
             "last_error": self.ledger.last_error,
             "failed_in_outage": self.ledger.outage.failures,
@@ -126,7 +128,7 @@ class Operations(pyfuse3.Operations):
         if name == b"..":
             return self._attributes(self._vfs.parent(parent_inode))
         text = _text(name)
-        with self._callers.waiting(ctx.pid):
+        with self._interruptible.waiting(ctx.pid):
             return self._attributes(await self._vfs.lookup(parent_inode, text))
 
     @guarded
@@ -156,7 +158,7 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: Any) -> int:
         """Take the listing; the one place where a listing is asked of the service."""
         asked = self._vfs.needs_listing(inode)
-        with self._callers.waiting(ctx.pid):
+        with self._interruptible.waiting(ctx.pid):
             folder = await self._vfs.open_folder(inode, pid=ctx.pid)
         if asked:
             self.ledger.worked()
@@ -199,7 +201,7 @@ class Operations(pyfuse3.Operations):
         handle = self._vfs.open(inode, pid=ctx.pid)
         try:
             if handle.doubtful:
-                with self._callers.waiting(ctx.pid):
+                with self._interruptible.waiting(ctx.pid):
                     await self._vfs.read(handle, 0, 1)
             await self._tell_size(inode)
         except BaseException:
@@ -220,7 +222,7 @@ class Operations(pyfuse3.Operations):
         file = self._files[fh]
         if size <= LITTLE:
             if file.reads_little:  # before the bytes themselves: to give more is to lend too
-                self._give_around(file, off)
+                self._prefill_page_cache(file, off)
             file.reads_little = True
         data = self._vfs.lend_now(file.handle, off, size)
         if data is None:
@@ -265,29 +267,29 @@ class Operations(pyfuse3.Operations):
 
     async def _wait_for(self, fh: int, file: OpenFile, off: int, size: int) -> bytes:
         """Bytes that are not there yet; what has just failed is not waited for once more."""
-        self._late.check(file.ino, off, off + size, trio.current_time())
+        self._recent_errors.check(file.ino, off, off + size, trio.current_time())
         try:
-            with self._callers.reading(file.pid, fh, off, off + size, direct=file.direct):
+            with self._interruptible.reading(file.pid, fh, off, off + size, direct=file.direct):
                 data = await self._vfs.read(file.handle, off, size)
         except Unavailable as error:
-            self._late.note(file.ino, off, off + size, error, trio.current_time())
+            self._recent_errors.note(file.ino, off, off + size, error, trio.current_time())
             raise
         self.ledger.worked()
         return data
 
-    def _give_around(self, file: OpenFile, off: int) -> None:
+    def _prefill_page_cache(self, file: OpenFile, off: int) -> None:
         """The blocks around for the kernel's page cache, where they are there."""
         now = trio.current_time()
-        around = file.around
-        if around is None:
-            around = file.around = self._arounds.setdefault(file.ino, Around())
-        blocks = around.wanted(off, now)
+        prefill = file.prefill
+        if prefill is None:
+            prefill = file.prefill = self._arounds.setdefault(file.ino, PageCachePrefill())
+        blocks = prefill.wanted(off, now)
         if blocks is None:
             return
         start = blocks.start * BLOCK
         data = self._vfs.peek(file.handle, start, len(blocks) * BLOCK)
         if data and self._kernel.store(file.ino, start, data):
-            around.gave(blocks, now)
+            prefill.gave(blocks, now)
 
     @guarded
     async def release(self, fh: int) -> None:

@@ -1,22 +1,22 @@
-"""Reading: bytes of objects, lazily, each fetched once, ahead of whoever reads on.
+"""Reading: bytes of objects, lazily, each fetched once, ahead of a reader that goes on.
 
-==========  =====================================================================================
-reader      what the file system calls: open, read, release; owns the streams and their tasks
-streams     one content while it is open: parts in flight, joined or cut; read-ahead
-part        one interval on its way, and who waits for it
-fetching    the task of a part: ask, receive, go on from the byte reached
-length      what proves how long a content is, and what is given meanwhile
-memory      what all open files may hold where there is no disk for it
-proof       whether a whole content is right, and what follows where it is not
-holds       files brought ahead for a reader expected soon
-turns       who may fetch ahead now
-window      how a handle reads, how far ahead to fetch                                   (pure)
-plan        which bytes are neither there nor coming, in pieces                          (pure)
-pace        how fast a region answers; how many parts side by side                       (pure)
-neighbours  which files come next                                                        (pure)
-limits      the numbers, each with its reason                                            (pure)
-ports       what is needed of the service and the cache
-==========  =====================================================================================
+===================  =========================================================================
+reader               what the file system calls: open, read, release; owns the open objects
+open_object          one content while it is open: downloads in flight, who waits, read-ahead
+download             one byte range on its way, and who waits for it
+run_download         the task of a download: ask, receive, resume at the byte reached
+length               what proves how long a content is, and what is given meanwhile
+memory               what all open files may hold if there is no disk for it
+verification         whether a whole content is right, and what follows if it is not
+prefetched           files fetched ahead for a reader that is expected soon
+background_limit     who may fetch ahead now
+window               how a handle reads, and how far ahead to fetch                      (pure)
+missing_ranges       which bytes are neither there nor on their way                      (pure)
+throughput           how fast a region answers; how many downloads side by side          (pure)
+directory_readahead  which files come next                                               (pure)
+limits               the numbers, each with its reason                                   (pure)
+interfaces           what is needed of the service and the cache
+===================  =========================================================================
 
 Everything runs on the event loop; nothing here is shared with threads.
 """

@@ -7,7 +7,7 @@ from phonofs.ranges import Ranges
 from phonofs.reader.window import Window
 
 if TYPE_CHECKING:
-    from phonofs.reader.streams import Stream
+    from phonofs.reader.open_object import OpenObject
 
 
 class Handle:
@@ -26,7 +26,7 @@ class Handle:
         "finished", "ino", "kick_at", "pid", "seen", "starved", "stream", "window", "wrong",
     )  # fmt: skip
 
-    def __init__(self, stream: "Stream", ino: int, pid: int = 0) -> None:
+    def __init__(self, stream: "OpenObject", ino: int, pid: int = 0) -> None:
         self.stream = stream
         self.ino = ino
         self.pid = pid

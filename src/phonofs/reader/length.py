@@ -33,8 +33,8 @@ from phonofs.reader.limits import CHECKED_FIRST, MALFORMED_TRIES, SLACK, SMALL, 
 
 if TYPE_CHECKING:
     from phonofs.reader.handle import Handle
-    from phonofs.reader.ports import Body
-    from phonofs.reader.streams import Stream
+    from phonofs.reader.interfaces import Body
+    from phonofs.reader.open_object import OpenObject
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Length:
     running  whether it is being asked for
     """
 
-    def __init__(self, stream: "Stream") -> None:
+    def __init__(self, stream: "OpenObject") -> None:
         self._stream = stream
         self.stated: int | None = None
         self.counted: int | None = None
@@ -70,7 +70,7 @@ class Length:
         return (
             stream.record.size == 0 == stream.size
             and self.stated is None
-            and not stream.proof.sure
+            and not stream.verification.sure
             and not is_empty(stream.record)
         )
 
@@ -81,7 +81,7 @@ class Length:
         return (
             stream.size != stream.record.size
             and self.counted != stream.size
-            and not stream.proof.sure
+            and not stream.verification.sure
         )
 
     def withholds(self, stop: int) -> bool:
@@ -117,7 +117,7 @@ class Length:
             self._error = None
             self._over = trio.Event()
             self._patience = deadline
-            stream.yard.spawn(self._run, work)
+            stream.context.spawn(self._run, work)
             self.running = True
         self._patience = max(self._patience, deadline)
         over = self._over
@@ -138,7 +138,7 @@ class Length:
             self.running = False
             self._over.set()
             if not stream.busy:
-                stream.yard.drained(stream)
+                stream.context.drained(stream)
 
     async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
         """Try again while a reader waits, the file is open, and a new try may succeed."""
@@ -150,8 +150,8 @@ class Length:
             except (Unavailable, Malformed) as error:
                 failures += 1
                 stream.trouble = forget_frames(error)
-                stream.yard.counts.failures += 1
-                pause_s = backoff_s(failures, stream.yard.draw())
+                stream.context.counts.failures += 1
+                pause_s = backoff_s(failures, stream.context.draw())
                 if isinstance(error, Unavailable):
                     pause_s = max(pause_s, error.retry_after_s or 0.0)
                 malformed = isinstance(error, Malformed) and failures >= MALFORMED_TRIES
@@ -164,7 +164,7 @@ class Length:
     async def _ask(self) -> None:
         """Ask for the first bytes, to see which length the answer states."""
         stream = self._stream
-        service, record = stream.yard.service, stream.record
+        service, record = stream.context.service, stream.record
         async with service.content(record, 0, SMALL, urgent=True) as body:
             total = body.total
             if total is None and body.stop is None:
@@ -192,9 +192,9 @@ class Length:
         """Receive the whole, asked for without a range, and compare its length."""
         stream = self._stream
         record, size = stream.record, stream.size
-        async with stream.yard.service.whole_content(record, urgent=True) as body:
+        async with stream.context.service.whole_content(record, urgent=True) as body:
             count = await self._counted(body)
-        if stream.failure is not None or stream.size != size or stream.proof.sure:
+        if stream.failure is not None or stream.size != size or stream.verification.sure:
             return
         said = f"object {record.id}: its record says {record.size} bytes, the service {size}"
         if count is None:

@@ -73,7 +73,7 @@ class Limits:
     verify: str = "checksum"
 
     @property
-    def turns(self) -> int:
+    def background_limit(self) -> int:
         """How many requests nobody waits for may be under way."""
         return max(1, self.connections - 2)
 

@@ -15,15 +15,15 @@ import trio
 
 from phonofs.errors import Gone, Unavailable
 from phonofs.model import Record
+from phonofs.reader.background_limit import BackgroundLimit
+from phonofs.reader.context import ReaderContext
+from phonofs.reader.directory_readahead import DirectoryReadahead
 from phonofs.reader.handle import Handle
-from phonofs.reader.holds import HOLD_S, Holds
+from phonofs.reader.interfaces import Cache, ContentService, Siblings
 from phonofs.reader.limits import LINGER_S, MIB, MOST_LINGERING, Limits
 from phonofs.reader.memory import Memory
-from phonofs.reader.neighbours import Neighbours
-from phonofs.reader.ports import Cache, ContentService, Siblings
-from phonofs.reader.streams import Stream
-from phonofs.reader.turns import Turns
-from phonofs.reader.yard import Yard
+from phonofs.reader.open_object import OpenObject
+from phonofs.reader.prefetched import HOLD_S, PrefetchedFiles
 
 Key = tuple[str, str, str]
 
@@ -58,14 +58,15 @@ class Reader:
     ) -> None:
         self._cache = cache
         self._limits = limits = limits or Limits()
-        self._streams: dict[Key, Stream] = {}
-        self._failed: set[Stream] = set()
-        self._lingering: dict[Stream, float] = {}
+        self._streams: dict[Key, OpenObject] = {}
+        self._failed: set[OpenObject] = set()
+        self._lingering: dict[OpenObject, float] = {}
         self._nursery: trio.Nursery | None = None
         self._stirred = trio.Event()
         self._due = inf
-        self._yard = Yard(
-            service=service, limits=limits, turns=Turns(limits.turns),
+        self._context = ReaderContext(
+            service=service, limits=limits,
+            background_limit=BackgroundLimit(limits.background_limit),
             draw=draw or SystemRandom().random,
             spawn=self._spawn,
             on_size=on_size,
@@ -73,8 +74,10 @@ class Reader:
             sharers=self._sharers, memory=Memory(limits.memory_bytes),
         )  # fmt: skip
         ahead = min(64 * MIB, limits.cache_bytes // 4) or limits.memory_bytes // 2
-        self._neighbours = Neighbours(siblings, most_files=2 * limits.turns, most_bytes=ahead)
-        self._holds = Holds(self._stream, self._idle, ahead)
+        self._neighbours = DirectoryReadahead(
+            siblings, most_files=2 * limits.background_limit, most_bytes=ahead
+        )
+        self._prefetched = PrefetchedFiles(self._stream, self._idle, ahead)
 
     # life
 
@@ -95,7 +98,7 @@ class Reader:
         finally:
             self._nursery = None
             self._lingering.clear()
-            self._holds.expire(inf)
+            self._prefetched.expire(inf)
             for stream in [*self._streams.values(), *self._failed]:
                 self._idle(stream)  # those that are open stay, for when it runs again
 
@@ -122,7 +125,7 @@ class Reader:
         except BaseException:
             self._idle(stream)
             raise
-        self._holds.drop(stream)
+        self._prefetched.drop(stream)
         self._lingering.pop(stream, None)
         return handle
 
@@ -144,7 +147,7 @@ class Reader:
         data = stream.blob.lend_now(offset, stop - offset)
         if data is None:
             return None
-        self._yard.counts.hits += 1
+        self._context.counts.hits += 1
         self._given(handle, offset, len(data))
         return data
 
@@ -157,7 +160,7 @@ class Reader:
         stop = min(offset + size, stream.size)
         if offset >= stop or stream.withholds(offset + size) or handle.wrong is not None:
             return None
-        if not stream.proof.sure:
+        if not stream.verification.sure:
             return None
         return stream.blob.read_now(offset, stop - offset)
 
@@ -169,12 +172,12 @@ class Reader:
         """
         deadline = trio.current_time() + self._limits.read_deadline_s
         ticket = object()
-        self._yard.counts.waiters += 1
+        self._context.counts.waiters += 1
         try:
             with trio.move_on_at(deadline):
                 return await self._read(handle, offset, size, deadline, ticket)
         finally:
-            self._yard.counts.waiters -= 1
+            self._context.counts.waiters -= 1
             handle.stream.needs.pop(ticket, None)
         raise self._late(handle, offset)
 
@@ -188,8 +191,8 @@ class Reader:
             self._usable(handle)
             stop = min(offset + size, stream.size)
             stream.needs[ticket] = offset, max(offset, stop)
-            if stream.proof.gated:
-                await stream.proof.settle(handle, deadline)
+            if stream.verification.gated:
+                await stream.verification.settle(handle, deadline)
             elif stream.length.withholds(offset + size):
                 await stream.length.settle(handle, deadline)
             elif offset >= stop and not stream.open_end(stop):
@@ -197,10 +200,10 @@ class Reader:
             elif (coming := stream.cover(handle, offset, stop)) is not None:
                 waited = True
                 if offset == 0 and stop == stream.size and not handle.finished:
-                    self._yard.beside(stream.record, self._set_out, handle)
+                    self._context.beside(stream.record, self._set_out, handle)
                 await coming[0].until(coming[1], deadline)
-            elif (part := stream.open_end(stop)) is not None:
-                await part.over.wait()
+            elif (download := stream.open_end(stop)) is not None:
+                await download.over.wait()
             elif (data := await self._from_blob(stream, offset, stop)) is not None:
                 self._count(waited)
                 self._given(handle, offset, len(data))
@@ -212,35 +215,35 @@ class Reader:
         if error is not None:
             raise error.with_traceback(None)
 
-    async def _from_blob(self, stream: Stream, offset: int, stop: int) -> bytes | None:
+    async def _from_blob(self, stream: OpenObject, offset: int, stop: int) -> bytes | None:
         data = stream.blob.read_now(offset, stop - offset)
         if data is not None:
             return data
-        failures = stream.proof.failures
+        failures = stream.verification.failures
         data = await stream.blob.read(offset, stop - offset)
-        changed = failures != stream.proof.failures or stream.withholds(stop)
+        changed = failures != stream.verification.failures or stream.withholds(stop)
         return None if changed else data
 
     def _given(self, handle: Handle, offset: int, count: int) -> None:
         """Bookkeeping of what is being given. Lends nothing itself."""
         stream = handle.stream
         stop = offset + count
-        self._yard.counts.served_bytes += count
-        self._yard.memory.read(stream)
-        if not stream.proof.sure:
+        self._context.counts.served_bytes += count
+        self._context.memory.read(stream)
+        if not stream.verification.sure:
             handle.seen.add(offset, stop)
             stream.given = True
         if handle.window.next >= handle.kick_at:
-            self._yard.beside(stream.record, stream.extend, handle)
+            self._context.beside(stream.record, stream.extend, handle)
         if stop >= stream.size and not handle.finished and handle.window.run >= stream.size:
             handle.finished = True
-            self._yard.beside(stream.record, self._look_ahead, handle)
+            self._context.beside(stream.record, self._look_ahead, handle)
 
     def _count(self, waited: bool) -> None:
         if waited:
-            self._yard.counts.misses += 1
+            self._context.counts.misses += 1
         else:
-            self._yard.counts.hits += 1
+            self._context.counts.hits += 1
 
     def _late(self, handle: Handle, offset: int) -> Unavailable:
         stream = handle.stream
@@ -266,7 +269,7 @@ class Reader:
         for key, stream in list(self._streams.items()):
             if key[:2] == (region, object_id) and key[2] != but:
                 stream.fail(Gone(f"object {object_id} was taken away or changed"))
-                self._holds.drop(stream)
+                self._prefetched.drop(stream)
                 self._lingering.pop(stream, None)
                 self._idle(stream)
 
@@ -295,8 +298,8 @@ class Reader:
 
     def _bring_ahead(self, files: Sequence[tuple[int, Record]], now: float) -> None:
         for ino, other in files:
-            if self._key(other) not in self._streams and self._holds.bring(other, ino, now):
-                self._yard.counts.ahead_files += 1
+            if self._key(other) not in self._streams and self._prefetched.bring(other, ino, now):
+                self._context.counts.ahead_files += 1
         if files:
             self._stir(now + HOLD_S)
 
@@ -306,7 +309,7 @@ class Reader:
     def _key(record: Record) -> Key:
         return record.region, record.id, record.fingerprint
 
-    def _stream(self, record: Record, ino: int) -> Stream:
+    def _stream(self, record: Record, ino: int) -> OpenObject:
         key = self._key(record)
         stream = self._streams.get(key)
         if stream is not None and stream.failure is None:
@@ -315,16 +318,16 @@ class Reader:
             self._failed.add(stream)
         blob = self._cache.blob(record)
         try:
-            stream = Stream(record, ino, blob, self._yard)
+            stream = OpenObject(record, ino, blob, self._context)
         except BaseException:
             self._cache.release(blob)
             raise
         self._streams[key] = stream
         try:
             if stream.size != record.size:
-                self._yard.tell(self._yard.on_size, ino, stream.size)
+                self._context.tell(self._context.on_size, ino, stream.size)
             if stream.blob.complete and stream.size > 0:
-                stream.proof.completed()
+                stream.verification.completed()
         except BaseException:
             self._idle(stream)
             raise
@@ -333,7 +336,7 @@ class Reader:
     def _sharers(self) -> int:
         return sum(len(stream.handles) for stream in self._streams.values() if stream.parts)
 
-    def _idle(self, stream: Stream) -> None:
+    def _idle(self, stream: OpenObject) -> None:
         """Nobody has it open any more: it lingers, if there is anything to lose by that."""
         if stream.used:
             return
@@ -363,19 +366,19 @@ class Reader:
         """End what lingered long enough; when the next is due."""
         for stream in [stream for stream, until in self._lingering.items() if until <= now]:
             self._end(stream)
-        due = self._holds.expire(now)
+        due = self._prefetched.expire(now)
         return min([due, *self._lingering.values()])
 
-    def _end(self, stream: Stream) -> None:
+    def _end(self, stream: OpenObject) -> None:
         self._lingering.pop(stream, None)
         stream.quit()
         self._close_if_idle(stream)
 
-    def _close_if_idle(self, stream: Stream) -> None:
+    def _close_if_idle(self, stream: OpenObject) -> None:
         if not (stream.used or stream.busy or stream in self._lingering):
             self._drop(stream)
 
-    def _drop(self, stream: Stream) -> None:
+    def _drop(self, stream: OpenObject) -> None:
         key = self._key(stream.record)
         if self._streams.get(key) is stream:
             del self._streams[key]
@@ -383,14 +386,14 @@ class Reader:
             self._failed.remove(stream)
         else:
             return
-        self._yard.memory.leave(stream)
+        self._context.memory.leave(stream)
         self._cache.release(stream.blob)
 
     # status
 
     def busy(self) -> bool:
         """Whether anything is on its way or waited for."""
-        return self._yard.counts.waiters > 0 or any(
+        return self._context.counts.waiters > 0 or any(
             stream.busy for stream in self._streams.values()
         )
 
@@ -398,11 +401,11 @@ class Reader:
         """Counts since the start (:class:`Counts`) and gauges of now; all but rates in units."""
         streams = [*self._streams.values(), *self._failed]
         return {
-            **asdict(self._yard.counts),
-            **self._yard.turns.statistics(),
-            **self._holds.statistics(),
+            **asdict(self._context.counts),
+            **self._context.background_limit.statistics(),
+            **self._prefetched.statistics(),
             "verify": self._limits.verify,
-            "differing": dict(self._yard.differing),
+            "differing": dict(self._context.differing),
             "streams": len(streams),
             "handles": sum(len(stream.handles) for stream in streams),
             "parts": sum(len(stream.parts) for stream in streams),

@@ -16,8 +16,8 @@ from functools import lru_cache
 
 from phonofs.errors import UsageError
 from phonofs.model import Record
-from phonofs.tree.clean import clean, cut, is_device, visible
 from phonofs.tree.extensions import LONGEST, extension
+from phonofs.tree.sanitize import clean, cut, is_device, visible
 
 DEFAULT_TEMPLATE = "{time}_{type}_{direction}_{name}_{party}_{id8}"
 MAX_BYTES = 255

@@ -1,0 +1,501 @@
+"""The catalogue: everything known of the account, on disk, as a tree.
+
+Used by the file system (names, attributes, listings, records), the lister and the follower (what
+the service says). Threading: :meth:`Catalogue.open` may run in a thread; everything else is
+called on the event loop, is short (a lookup 10 µs, a page of 100 records 3 to 5 ms) and never
+awaits, so that each call is a critical section. Invariants that rely on this: names are unique
+in a day, the counts of folders agree with the objects, numbers are given out once.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from phonofs.catalogue.changes import ChangeSet
+from phonofs.catalogue.coverage import Coverage
+from phonofs.catalogue.database import Database
+from phonofs.catalogue.directories import Directories
+from phonofs.catalogue.metadata import Metadata
+from phonofs.catalogue.names import Names
+from phonofs.catalogue.objects import Objects
+from phonofs.catalogue.prepared_page import PreparedPage
+from phonofs.catalogue.progress import Progress
+from phonofs.catalogue.queries import CatalogueQueries, Damaged, Row
+from phonofs.catalogue.rebuild import customers_in, rebuild
+from phonofs.catalogue.records import RecordStore
+from phonofs.catalogue.regions import Regions
+from phonofs.catalogue.schema import MIGRATIONS
+from phonofs.catalogue.types import (
+    CHANGED,
+    CREATED,
+    LISTED,
+    REMOVED,
+    Change,
+    Entry,
+    Shown,
+    View,
+    as_listed,
+)
+from phonofs.errors import CatalogueError, Malformed, NoSuchName
+from phonofs.model import Record
+from phonofs.tree.layout import ROOT, Calendar, Folder, day_folder, folder, is_folder
+from phonofs.tree.sanitize import clean
+
+log = logging.getLogger(__name__)
+
+MOST_CUSTOMERS = 1000
+"""That are noted of one account; with more, its rotated key is not recognised."""
+
+__all__ = [
+    "CHANGED",
+    "CREATED",
+    "LISTED",
+    "REMOVED",
+    "Catalogue",
+    "Change",
+    "Entry",
+    "Shown",
+    "View",
+]
+
+
+MOST_UNCHECKED = 20_000
+"""Records of one listing that are kept on any disk, 40 MB: twice a large day."""
+
+
+class Catalogue:
+    """The known account. Owns the database and the totals; its tables belong to its parts.
+
+    progress  how far each region is known
+
+    Invariant: memory (regions, spans, totals, next number) agrees with the file after each call,
+    also one that failed.
+    """
+
+    def __init__(self, database: Database, view: View, now_ms: Callable[[], int]) -> None:
+        """Use :meth:`open`."""
+        self._database = database
+        self._notes = Metadata(database)
+        made_ms = self.recall("made_ms")
+        if made_ms is None:
+            self.remember("made_ms", made_ms := now_ms())
+        self._regions = Regions(database, view)
+        self._sources = RecordStore(database)
+        self._rows = CatalogueQueries(database, self._regions, self._sources)
+        self._names = Names(database, self._regions, self._rows)
+        self._objects = Objects(database, self._regions, self._rows, self._names, self._sources)
+        self._folders = Directories(database, int(made_ms))
+        self._coverage = Coverage(database, view.scope)
+        self.progress = Progress(self._regions, self._coverage, self._writing, now_ms)
+        self._view_again()
+        self._load_customers()
+        if self.recall("customers") is None:
+            self._note_customers(customers_in(database, self._rows))
+            self.remember("customers", sorted(self._customers))
+        self._show()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        settings: Shown,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> "Catalogue":
+        """Open or make the catalogue at ``path``; may run in a thread.
+
+        With another ``timezone``, ``name_template``, ``types``, ``since`` or ``archived`` than
+        last time, days and names are computed anew from the stored records (a minute for a
+        million). Raises UsageError for a bad template, a newer schema, a file in use or not
+        writable. A damaged file is set aside and built anew.
+        """
+        view = View.of(settings)
+        database = Database(path, MIGRATIONS)
+        try:
+            try:
+                return cls(database, view, now_ms)
+            except CatalogueError as error:
+                database.leave_disk(MIGRATIONS, error)
+                return cls(database, view, now_ms)
+        except BaseException:
+            database.close()
+            raise
+
+    @property
+    def only_in_memory(self) -> str:
+        """Why nothing is written to the file, as a sentence; empty where it is."""
+        return self._database.only_in_memory
+
+    def log_bytes(self) -> int:
+        """How much was written and is still to be brought into the file."""
+        return self._database.log_bytes()
+
+    def checkpoint(self) -> None:
+        """Bring it into the file; the one method that is for a thread of its own, while the
+        event loop goes on. Raises CatalogueError.
+        """
+        self._database.checkpoint()
+
+    def check_room(
+        self, records: int, min_free_bytes: int, what: str, most: int = MOST_UNCHECKED
+    ) -> None:
+        """Raise CatalogueError if so many records of ``what`` are too many for the disk.
+
+        ``most`` are kept however full it is: a full disk takes no folder away. More of them,
+        perhaps without an end, only while ``min_free_bytes`` are left.
+        """
+        if records <= most:
+            return
+        try:
+            found = os.statvfs(self._database.path)
+        except OSError:
+            return
+        if found.f_bavail * found.f_frsize < min_free_bytes:
+            raise CatalogueError(
+                f"{what} cannot be listed: there are more than {most} objects, and the"
+                f" disk of {self._database.path} has less free space than 'cache_min_free'"
+            )
+
+    def close(self) -> None:
+        """Let the file go; nothing may be called after."""
+        self._database.close()
+
+    def _view_again(self) -> None:
+        """Compute days and names anew where the file was made for another view."""
+        view = msgspec.json.decode(msgspec.json.encode(self._regions.view))
+        if self.recall("view") == view:
+            return
+        with self._writing():
+            if self.recall("view") is not None:
+                log.info("another view than last time: days and names are computed anew")
+                parts = (self._regions, self._rows, self._names, self._folders)
+                for row in rebuild(self._database, *parts):
+                    self._list_again(row)
+            self.remember("view", view)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction; one that fails leaves memory as the file is."""
+        try:
+            with self._database.transaction():
+                yield
+                self._sources.tidy()
+        except BaseException:
+            self._regions.load()
+            self._sources.recover()
+            self._objects.recover()
+            self._coverage.load()
+            self._load_customers()
+            self._totals = self._folders.totals()
+            raise
+
+    def _load_customers(self) -> None:
+        self._customers = frozenset(map(str, self.recall("customers", ())))
+
+    def _note_customers(self, seen: Iterable[str]) -> None:
+        """Objects of these customers are in the catalogue. Call within a transaction, or alone."""
+        new = (set(seen) - self._customers - {""}) if len(self._customers) < MOST_CUSTOMERS else ()
+        if new:
+            self._customers = self._customers.union(new)
+            self.remember("customers", sorted(self._customers))
+
+    # the tree
+
+    def entry(self, ino: int) -> Entry | None:
+        """What there is under an inode number."""
+        return self._folders.entry(ino) if is_folder(ino) else self._rows.entry(ino)
+
+    def lookup(self, parent_ino: int, name: str) -> Entry | None:
+        """What is called ``name`` in a folder."""
+        found = folder(parent_ino)
+        if found is not None and found.day:
+            return self._rows.lookup(parent_ino, name)
+        return self._folders.lookup(parent_ino, name)
+
+    def children(self, ino: int) -> Sequence[Entry]:
+        """What is in a folder, sorted by name; not to be changed."""
+        found = folder(ino)
+        return self._rows.children(ino) if found and found.day else self._folders.children(ino)
+
+    def parent(self, ino: int) -> int:
+        """The folder that holds ``ino``; the root is its own. Raises NoSuchName."""
+        if ino == ROOT:
+            return ROOT
+        found = folder(ino)
+        if found is not None:
+            return self._folders.shown_parent(found)
+        row = self._rows.row(ino)
+        if row is None or row.parent is None:
+            raise NoSuchName(f"inode {ino} is not in the tree")
+        return row.parent
+
+    def path(self, ino: int) -> str:
+        """The path below the mount point, without a leading slash. Raises NoSuchName."""
+        if ino == ROOT:
+            return ""
+        found = folder(ino)
+        if found is not None:
+            name = self._folders.shown_name(found)
+        else:
+            entry = self.entry(ino)
+            name = entry.name if entry else ""
+        above = self.path(self.parent(ino))
+        return f"{above}/{name}" if above else name
+
+    def record(self, ino: int) -> Record:
+        """The record of an object that is shown. Raises NoSuchName; Malformed if it is
+        damaged."""
+        row = self._rows.row(ino)
+        if row is None or row.parent is None:
+            raise NoSuchName(f"inode {ino} is not in the tree")
+        try:
+            record = self._rows.record(row)
+        except Damaged as damaged:
+            with self._writing():
+                self._list_again(row)
+            raise Malformed(f"{damaged}; list its day again") from damaged
+        assert record is not None, "what is shown has a source"
+        return record
+
+    def _list_again(self, row: Row) -> None:
+        """The record of an object is damaged: its day is listed at the next opening."""
+        log.warning("object %s in the catalogue is damaged; its day is listed again", row.id)
+        day = self.calendar.day_of(row.created_ms)
+        self._objects.expect(row)
+        self._coverage.unmark(row.region, *self.calendar.span_ms(day_folder(row.region, day)))
+
+    def find(self, region: str, id: str) -> int | None:
+        """The inode number of an object by the service's identifier, if it is shown."""
+        index = self._regions.known_region(region)
+        row = self._rows.find(index, id) if index is not None else None
+        return row.ino if row and row.parent is not None else None
+
+    def siblings(self, ino: int, n: int, *, by_inode: bool = False) -> list[tuple[int, Record]]:
+        """The next readable objects of its day, in the order of inode numbers or of names."""
+        row = self._rows.row(ino)
+        if row is None or row.parent is None:
+            return []
+        return self._rows.after(row, n, by_inode=by_inode)
+
+    def is_empty(self) -> bool:
+        """Whether it never had an object, shown or not."""
+        return self._database.row("SELECT 1 FROM object LIMIT 1") is None
+
+    def totals(self) -> tuple[int, int]:
+        """How many objects are known and their bytes, from memory."""
+        return self._totals
+
+    # what the service says
+
+    def apply(self, records: Sequence[Record], *, listed: bool = False) -> list[Change]:
+        """Take in records in any order, also again and late; returns what that changed.
+
+        Where they were ``listed``, not created, the new ones are told by one change of kind
+        ``listed``, for the folders.
+
+        The newer ``updatedTime`` wins; what is withdrawn, or in a state that is not listed,
+        leaves the tree. Raises CatalogueError where the disk fails: then nothing is taken in.
+        """
+        batch = ChangeSet(listed=listed)
+        with self._writing():
+            self._objects.put(records, batch)
+            self._note_customers({record.customer for record in records})
+            self.progress.note_newest(records)
+            self._settle(batch)
+        return as_listed(batch.changes) if listed else batch.changes
+
+    def take(self, parcels: Sequence[PreparedPage]) -> list[Change]:
+        """Take in pages that were made ready, but for their heads; as :meth:`apply` of records
+        that were ``listed``.
+        """
+        batch = ChangeSet(listed=True)
+        with self._writing():
+            others: list[Record] = []
+            for prepared in parcels:
+                region = self._regions.region_index(prepared.region)
+                others += self._objects.take(prepared, region, batch)
+                self._note_customers(prepared.customers)
+                self.progress.note_newest_ms(prepared.region, prepared.newest_ms)
+            self._objects.put(others, batch)
+            self._settle(batch)
+        return as_listed(batch.changes)
+
+    def known_objects(self, region: str, start_ms: int, end_ms: int) -> dict[int, int]:
+        """What is shown of ``[start_ms, end_ms)``: inode number to ``updatedTime``.
+
+        Taken before a listing and given to :meth:`reconcile` after it.
+        """
+        return {
+            row.ino: row.updated_ms
+            for parent in self._days_of(region, start_ms, end_ms)
+            for row in self._rows.of_day(parent)
+            if start_ms <= row.created_ms < end_ms
+        }
+
+    def reconcile(
+        self, before: Mapping[int, int], seen_ids: Collection[str], listed_at: int
+    ) -> list[Change]:
+        """A complete listing of one region had the objects ``seen_ids`` and no others.
+
+        What was known before it (:meth:`known_objects`), was not seen and did not change while
+        it ran is gone; ``listed_at`` (epoch ms) is when it ended.
+        """
+        batch = ChangeSet()
+        with self._writing():
+            for row in self._rows.numbered([*before]):
+                unchanged = row.parent and row.updated_ms == before[row.ino]
+                if unchanged and row.id not in seen_ids:
+                    now = self._rows.row(row.ino)  # the one before may have left it its name
+                    if now is not None:
+                        self._objects.drop(now, listed_at, batch)
+            self._settle(batch)
+        return batch.changes
+
+    def _days_of(self, region: str, start_ms: int, end_ms: int) -> list[int]:
+        index = self._regions.known_region(region)
+        if index is None or start_ms >= end_ms:
+            return []
+        days = (self.calendar.day_of(start_ms), self.calendar.day_of(end_ms - 1))
+        first, last = (day_folder(index, day) for day in days)
+        return self._folders.days_within(index, first, last)
+
+    def set_size(self, ino: int, size: int) -> list[Change]:
+        """The real length of an object's content, in bytes, where its record is wrong."""
+        row = self._rows.row(ino)
+        if row is None or row.size == size:
+            return []
+        batch = ChangeSet()
+        try:
+            with self._writing():
+                self._objects.resize(row, size, batch)
+                self._settle(batch)
+        except CatalogueError as error:
+            log.warning("the size of object %s could not be noted: %s", row.id, error)
+            return []
+        return self.touched(ino)
+
+    def touched(self, ino: int) -> list[Change]:
+        """What to tell when the bytes given of an object so far are not its bytes."""
+        row = self._rows.row(ino)
+        if row is None or row.parent is None or row.name is None:
+            return []
+        change = Change(CHANGED, ino, row.parent, row.name, self.record(ino), True)
+        change.path = self.path(ino)
+        return [change]
+
+    def _settle(self, batch: ChangeSet) -> None:
+        """Bring the folders up to date and say it in the batch's first change."""
+        above = {
+            ino: self.path(ino) for ino in {change.parent_ino for change in batch.changes} if ino
+        }
+        for change in batch.changes:
+            if change.parent_ino:
+                change.path = f"{above[change.parent_ino]}/{change.name}"
+        if not batch.deltas:
+            return
+        moves = self._folders.settle(batch.deltas)
+        self._totals = self._folders.totals()
+        if batch.changes:
+            first = batch.changes[0]
+            first.entries += tuple(moves.entries)
+            first.folders = tuple(moves.folders)
+
+    # coverage
+
+    @property
+    def calendar(self) -> Calendar:
+        """The days of the time zone shown."""
+        return self._regions.calendar
+
+    @property
+    def view(self) -> View:
+        """What is shown."""
+        return self._regions.view
+
+    @property
+    def since_ms(self) -> int:
+        """Nothing created before is shown or asked for; 0 for no bound."""
+        return self._regions.since_ms
+
+    def known(self, above: Folder) -> set[Folder]:
+        """The folders directly below one that are known to hold something."""
+        return self._folders.known(above)
+
+    def shown_folder(self, ino: int) -> Folder | None:
+        """The region, year, month or day of an inode number; None for a root above regions."""
+        return self._folders.single if ino == ROOT else folder(ino)
+
+    @property
+    def customers(self) -> frozenset[str]:
+        """The ``customerId`` of every record that was ever taken in."""
+        return self._customers
+
+    # notes
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a note: anything JSON can say."""
+        self._notes.put(key, value)
+
+    def recall(self, key: str, otherwise: Any = None) -> Any:
+        """A note; ``otherwise`` if there is none."""
+        return self._notes.get(key, otherwise)
+
+    def regions(self) -> list[str]:
+        """The regions shown, as last set; empty if they were never known."""
+        return list(self.recall("regions", []))
+
+    def discovered(self) -> list[str]:
+        """The regions that the service named, as last noted; those shown where it never did."""
+        return list(self.recall("discovered") or self.regions())
+
+    def discover(self, names: Sequence[str]) -> list[str]:
+        """Note the regions that the service names; those to show.
+
+        A known one that it does not name any more is shown for as long as it holds objects: that
+        they are gone is for a listing to say.
+        """
+        kept = [name for name in self.discovered() if name not in names and self._holds(name)]
+        found = [*names, *kept]
+        if self.recall("discovered") != found:
+            try:
+                self.remember("discovered", found)
+            except CatalogueError as error:  # the disk fails: they are asked for again
+                log.warning("the regions are not noted: %s", error)
+        return found
+
+    def _holds(self, region: str) -> bool:
+        index = self._regions.known_region(region)
+        return index is not None and self._folders.count(Folder(index)) > 0
+
+    def begin(self, names: Sequence[str]) -> None:
+        """As :meth:`set_regions`; goes on in memory if the disk fails. For the start of a mount."""
+        try:
+            self.set_regions(names)
+        except CatalogueError as error:
+            self._database.leave_disk(MIGRATIONS, error)
+            self.set_regions(names)
+
+    def set_regions(self, names: Sequence[str]) -> None:
+        """The regions to show. Raises Malformed for a name that cannot be a folder's."""
+        for name in names:
+            if not name or clean(name) != name or name.isdecimal():
+                raise Malformed(f"{name!r} is not a region.")
+        wanted = list(dict.fromkeys(names))
+        with self._writing():
+            for name in wanted:
+                self._regions.region_index(name)
+            self.remember("regions", wanted)
+        self._show()
+
+    def region_of(self, of: Folder) -> str:
+        """The region a folder belongs to."""
+        return self._regions.region_name(of.region)
+
+    def _show(self) -> None:
+        self._folders.show({self._regions.region_index(name): name for name in self.regions()})
+        self._totals = self._folders.totals()

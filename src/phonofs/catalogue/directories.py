@@ -1,0 +1,177 @@
+"""The folders of the tree that hold something, and how much; part of the catalogue.
+
+A folder is there while it holds an object. Its mtime moves when a name in it comes, goes or
+changes, and never goes back: to the newest change seen in it, or a millisecond on.
+"""
+
+from dataclasses import dataclass
+
+from phonofs.catalogue.database import Database
+from phonofs.catalogue.types import Entry
+from phonofs.tree.layout import ROOT, Folder, folder, named
+
+
+@dataclass(slots=True)
+class DirectoryDelta:
+    """What one transaction did to a day: objects and bytes more or less, whether names moved."""
+
+    objects: int = 0
+    size: int = 0
+    newest_ms: int = 0
+    moved: bool = False
+
+
+@dataclass(slots=True)
+class DirectoryChange:
+    """What settling did: names of folders that came or went, folders whose mtime moved."""
+
+    entries: list[tuple[int, str]]
+    folders: list[int]
+
+
+class Directories:
+    """Owns the table ``folder`` and which regions are shown.
+
+    Invariants: a row's counts are the sums over the rows below it, a day's over its objects;
+    a folder that was emptied keeps its row (and mtime) with 0 objects.
+    """
+
+    def __init__(self, database: Database, made_ms: int) -> None:
+        self._database = database
+        self._made_ms = made_ms
+        self._regions: dict[int, str] = {}
+
+    def show(self, regions: dict[int, str]) -> None:
+        """The regions there are: index to name, in the order shown."""
+        self._regions = regions
+
+    @property
+    def single(self) -> Folder | None:
+        """The only region, whose years stand at the root; None if there are several or none."""
+        return Folder(next(iter(self._regions))) if len(self._regions) == 1 else None
+
+    def shown_parent(self, of: Folder) -> int:
+        """The inode number of the folder that ``of`` is seen in."""
+        above = of.parent
+        return ROOT if above is None or above == self.single else above.ino
+
+    def shown_name(self, of: Folder) -> str:
+        """Its name; that of a region is the service's word."""
+        return of.name or self._regions.get(of.region, "")
+
+    def entry(self, ino: int) -> Entry | None:
+        """A folder that is there: the root, a region if there are several, or one not empty."""
+        if ino == ROOT:
+            return _entry(ROOT, "", self._root_mtime())
+        found = folder(ino)
+        if found is None or found.region not in self._regions or found == self.single:
+            return None
+        row = self._database.row("SELECT objects, mtime_ms FROM folder WHERE ino = ?", ino)
+        if not found.year:
+            return _entry(ino, self.shown_name(found), row[1] if row else self._made_ms)
+        return _entry(ino, found.name, row[1]) if row and row[0] else None
+
+    def _root_mtime(self) -> int:
+        if self.single is None:
+            return self._made_ms
+        sql = "SELECT mtime_ms FROM folder WHERE ino = ?"
+        row = self._database.row(sql, self.single.ino)
+        return row[0] if row else self._made_ms
+
+    def lookup(self, parent: int, name: str) -> Entry | None:
+        """The folder called ``name`` in ``parent`` (the root, a region, a year, a month)."""
+        above = self._above(parent)
+        if above is None:
+            for index, region in self._regions.items():
+                if parent == ROOT and region == name:
+                    return self.entry(Folder(index).ino)
+            return None
+        found = named(above, name)
+        return self.entry(found.ino) if found else None
+
+    def _above(self, parent: int) -> Folder | None:
+        """The folder whose parts are seen in ``parent``; the only region is seen as the root."""
+        found = self.single if parent == ROOT else folder(parent)
+        return None if parent != ROOT and found == self.single else found
+
+    def children(self, parent: int) -> list[Entry]:
+        """The folders in ``parent``, sorted by name."""
+        above = self._above(parent)
+        if above is None:
+            inos = [Folder(index).ino for index in self._regions] if parent == ROOT else []
+            found = [entry for entry in map(self.entry, inos) if entry]
+            return sorted(found, key=lambda entry: entry.name)
+        return [_entry(made.ino, made.name, mtime) for made, mtime in self._below(above)]
+
+    def known(self, above: Folder) -> set[Folder]:
+        """The folders directly below ``above`` that hold something."""
+        return {made for made, _ in self._below(above)}
+
+    def _below(self, above: Folder) -> list[tuple[Folder, int]]:
+        if above.region not in self._regions:
+            return []
+        sql = "SELECT ino, mtime_ms FROM folder WHERE parent = ? AND objects > 0 ORDER BY ino"
+        found = ((folder(ino), mtime) for ino, mtime in self._database.rows(sql, above.ino))
+        return [(made, mtime) for made, mtime in found if made]
+
+    def count(self, of: Folder) -> int:
+        """How many objects a folder holds, shown or not."""
+        row = self._database.row("SELECT objects FROM folder WHERE ino = ?", of.ino)
+        return int(row[0]) if row else 0
+
+    def days_within(self, region: int, first: Folder, last: Folder) -> list[int]:
+        """The inode numbers of the days that hold something, ``first`` to ``last``."""
+        sql = "SELECT ino FROM folder WHERE ino BETWEEN ? AND ? AND objects > 0 AND ino & 31"
+        return [ino for (ino,) in self._database.rows(sql, first.ino, last.ino)]
+
+    def totals(self) -> tuple[int, int]:
+        """Objects and bytes of the regions shown."""
+        sql = "SELECT objects, bytes FROM folder WHERE ino = ?"
+        rows = [self._database.row(sql, Folder(index).ino) for index in self._regions]
+        return sum(row[0] for row in rows if row), sum(row[1] for row in rows if row)
+
+    def settle(self, deltas: dict[int, DirectoryDelta]) -> DirectoryChange:
+        """Put what happened to days into the counts and mtimes, all the way up."""
+        moves = DirectoryChange([], [])
+        for ino, delta in deltas.items():
+            day = folder(ino)
+            assert day is not None, "objects lie in day folders"
+            self._adjust(day, delta, moves)
+        return moves
+
+    def _adjust(self, of: Folder, delta: DirectoryDelta, moves: DirectoryChange) -> None:
+        sql = "SELECT objects, bytes, mtime_ms FROM folder WHERE ino = ?"
+        objects, size, mtime = self._database.row(sql, of.ino) or (0, 0, 0)
+        after = objects + delta.objects
+        moved = max(mtime + 1, delta.newest_ms) if delta.moved else mtime
+        self._database.run(
+            "INSERT OR REPLACE INTO folder (ino, parent, objects, bytes, mtime_ms)"
+            " VALUES (?, ?, ?, ?, ?)",
+            *(of.ino, of.parent.ino if of.parent else ROOT, after, size + delta.size, moved),
+        )
+        if delta.moved:
+            moves.folders.append(ROOT if of == self.single else of.ino)
+        if of.parent is not None:
+            born = bool(objects) != bool(after)
+            if born:
+                moves.entries.append((self.shown_parent(of), of.name))
+            self._adjust(of.parent, DirectoryDelta(delta.objects, delta.size, moved, born), moves)
+
+    def recount(self) -> None:
+        """Count everything anew from the objects, as after a change of the view."""
+        kept = dict(self._database.rows("SELECT ino, mtime_ms FROM folder"))
+        self._database.run("DELETE FROM folder")
+        counted = self._database.rows(
+            "SELECT parent, count(*), sum(size), max(max(created_ms, updated_ms)) FROM object"
+            " WHERE parent IS NOT NULL GROUP BY parent ORDER BY parent"
+        )
+        deltas = {ino: DirectoryDelta(n, size, newest, True) for ino, n, size, newest in counted}
+        self.settle(deltas)
+        self._database.run_many(
+            "UPDATE folder SET mtime_ms = max(mtime_ms, ?) WHERE ino = ?",
+            [(mtime + 1, ino) for ino, mtime in kept.items()],
+        )
+
+
+def _entry(ino: int, name: str, mtime_ms: int) -> Entry:
+    return Entry(ino, name, True, 0, mtime_ms, mtime_ms, False)

@@ -1,0 +1,24 @@
+"""Notes of other rooms, kept with the catalogue: anything JSON can say."""
+
+from typing import Any
+
+import msgspec
+
+from phonofs.catalogue.database import Database
+
+
+class Metadata:
+    """Owns the table ``note``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep a note in place of an earlier one."""
+        sql = "INSERT OR REPLACE INTO note (key, value) VALUES (?, ?)"
+        self._database.run(sql, key, msgspec.json.encode(value).decode())
+
+    def get(self, key: str, otherwise: Any = None) -> Any:
+        """A note; ``otherwise`` if there is none."""
+        row = self._database.row("SELECT value FROM note WHERE key = ?", key)
+        return msgspec.json.decode(row[0]) if row else otherwise

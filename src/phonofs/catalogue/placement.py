@@ -1,0 +1,49 @@
+"""Where and under which name a record is shown. Pure, so that any process can find it out."""
+
+from zoneinfo import ZoneInfo
+
+from phonofs.catalogue.types import View
+from phonofs.model import Record
+from phonofs.tree.layout import Calendar, day_folder
+from phonofs.tree.naming import Template, file_name
+
+
+class Placement:
+    """The view with what follows from it.
+
+    ``_last_day`` is the day found last: start and stop (epoch ms), region, inode number.
+    """
+
+    def __init__(self, view: View) -> None:
+        """Raises UsageError for a template that cannot be used."""
+        Template.parse(view.template)
+        self.view = view
+        self.calendar = Calendar(ZoneInfo(view.timezone))
+        self.since_ms = self.calendar.start_ms(view.since) if view.since else 0
+        self._states = frozenset(view.scope.states)
+        self._types = frozenset(view.scope.types)
+        self._last_day = (0, 0, 0, 0)
+
+    def parent(self, record: Record, region: int) -> int | None:
+        """The inode number of the day a record is shown in; None if it is not shown."""
+        types = self._types
+        if (
+            record.created_ms < self.since_ms
+            or record.state not in self._states
+            or (types and record.type not in types)
+        ):
+            return None
+        return self._day(record.created_ms, region)
+
+    def _day(self, created_ms: int, region: int) -> int:
+        """The inode number of a day; records come sorted, so it is mostly that of the last."""
+        start_ms, stop_ms, of_region, ino = self._last_day
+        if of_region != region or not start_ms <= created_ms < stop_ms:
+            day = day_folder(region, self.calendar.day_of(created_ms))
+            ino = day.ino
+            self._last_day = (*self.calendar.span_ms(day), region, ino)
+        return ino
+
+    def name(self, record: Record, variant: int) -> str:
+        """Its file name."""
+        return file_name(record, self.view.template, self.calendar.zone, variant)

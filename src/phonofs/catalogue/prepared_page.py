@@ -1,0 +1,114 @@
+"""A page of a search made ready to be taken in: read, placed, named and packed. Pure.
+
+A listing of 10,000 spends most of its time on this, and none of it needs the catalogue: see
+``clerk``, which has another process do it.
+"""
+
+import zlib
+from collections.abc import Sequence
+
+import msgspec
+
+from phonofs.catalogue.placement import Placement
+from phonofs.catalogue.records import Bound, bound, runs
+from phonofs.model import Record
+from phonofs.service.records import parse_page
+
+FEWEST = 16
+"""Records of a page that are worth the trouble."""
+
+
+class PreparedPage(msgspec.Struct, array_like=True, gc=False):
+    """A page whose records are all shown, usable and of different objects.
+
+    Columns, so that SQLite can have them:
+
+    region   the service's word
+    ids      of all records, in the order given
+    count, last, total  as in ``model.Page``
+    newest_ms  the latest ``updatedTime``
+    customers  whose objects they are, each once
+    head     the text of the first record: pages overlap by one, so it may be known
+    parents, names, sizes, created, updated, states, crcs  of all the others
+    days     of those: inode number of the day, how many, bytes, the latest time (epoch ms)
+    sheaves  their texts, packed, with how many each has
+    """
+
+    region: str
+    ids: list[str]
+    last: bool
+    total: int | None
+    newest_ms: int
+    customers: list[str]
+    head: bytes
+    parents: list[int]
+    names: list[str]
+    sizes: list[int]
+    created: list[int]
+    updated: list[int]
+    states: list[str]
+    crcs: list[int]
+    days: list[tuple[int, int, int, int]]
+    sheaves: list[tuple[int, Bound]]
+
+    @property
+    def count(self) -> int:
+        """How many records the page held."""
+        return len(self.ids)
+
+    @property
+    def created_span_ms(self) -> tuple[int, int] | None:
+        """The first and the last time of creation, but for the head; None if not in that order."""
+        ordered = self.created == sorted(self.created)
+        return (self.created[0], self.created[-1]) if self.created and ordered else None
+
+
+def prepare(body: bytes, region: str, index: int, placing: Placement) -> PreparedPage | None:
+    """The parcel that an answer to a search makes; None where it needs more care than this.
+
+    ``index`` is the region's in inode numbers. Raises Malformed as ``parse_page`` does.
+    """
+    page = parse_page(body, region)
+    records = page.records
+    ids = [record.id for record in records]
+    if page.rejected or len(records) < FEWEST or len(set(ids)) < len(ids):
+        return None  # of two of the same object the later one counts
+    others = records[1:]
+    parents = [placing.parent(record, index) for record in others]
+    shown = [parent for parent in parents if parent is not None]
+    if len(shown) < len(parents):
+        return None
+    texts = [record.source for record in others]
+    return PreparedPage(
+        region=region,
+        ids=ids,
+        last=page.last,
+        total=page.total,
+        newest_ms=max(record.updated_ms for record in records),
+        customers=sorted({record.customer for record in records}),
+        head=records[0].source,
+        parents=shown,
+        names=[placing.name(record, 0) for record in others],
+        sizes=[record.size for record in others],
+        created=[record.created_ms for record in others],
+        updated=[record.updated_ms for record in others],
+        states=[record.state for record in others],
+        crcs=[zlib.crc32(text) for text in texts],
+        days=_days(shown, others),
+        sheaves=[(len(some), bound(some)) for some in runs(texts)],
+    )
+
+
+def _days(parents: Sequence[int], records: Sequence[Record]) -> list[tuple[int, int, int, int]]:
+    by_day: dict[int, list[Record]] = {}
+    for parent, record in zip(parents, records, strict=True):
+        by_day.setdefault(parent, []).append(record)
+    return [
+        (
+            parent,
+            len(some),
+            sum(record.size for record in some),
+            max(max(record.created_ms, record.updated_ms) for record in some),
+        )
+        for parent, some in by_day.items()
+    ]

@@ -1,0 +1,214 @@
+"""The rows of the objects as they are read; part of the catalogue."""
+
+# ruff: noqa: S608 - what is put into SQL texts here are constants, never values
+
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import msgspec
+from cachetools import LRUCache
+
+from phonofs.catalogue.database import Database
+from phonofs.catalogue.records import RecordStore
+from phonofs.catalogue.regions import Regions
+from phonofs.catalogue.types import Entry
+from phonofs.errors import Malformed
+from phonofs.model import Record, State
+from phonofs.service.records import parse_record
+
+FIRST_COLUMNS = "ino, region, id, parent, name, rank, size, created_ms, updated_ms, state, crc"
+"""Those that a new object has; the others have their defaults."""
+
+COLUMNS = f"{FIRST_COLUMNS}, replaced, content"
+_ENTRY = "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, state"
+
+_AT_ONCE = 500
+"""Values in one question; SQLite takes no more than 999 everywhere."""
+
+_CLOSE = 5000
+"""Inode numbers that are looked through for the next of a day: half a millisecond."""
+
+
+_Value = TypeVar("_Value")
+
+
+class Damaged(Exception):
+    """What the catalogue kept of a record is not what was put there."""
+
+
+class Row(NamedTuple):
+    """A row of ``object``: see ``schema``."""
+
+    ino: int
+    region: int
+    id: str
+    parent: int | None
+    name: str | None
+    rank: int
+    size: int
+    created_ms: int
+    updated_ms: int
+    state: str
+    crc: int
+    replaced: int
+    content: int
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """Who of several has the plain name: the one created first."""
+        return self.created_ms, self.id
+
+
+READ = 128
+"""Records kept as they were read: a reader of many files has each looked up as the one that comes
+next, and again when it is opened."""
+
+LARGEST_KEPT = 20_000
+"""Entries of a day that are kept after it was read, 0.3 KB each."""
+
+
+class CatalogueQueries:
+    """Reads the table ``object``, which ``Objects`` writes. Owns the records read last, each with
+    its row: it counts for that very row, whose checksum is the record's; and the day read last:
+    it counts until a row changes.
+    """
+
+    def __init__(self, database: Database, regions: Regions, sources: RecordStore) -> None:
+        self._database = database
+        self._regions = regions
+        self._sources = sources
+        self._read: LRUCache[int, tuple[Row, Record]] = LRUCache(READ)
+        self._day: tuple[int, int, Sequence[Entry]] | None = None
+
+    def entry(self, ino: int) -> Entry | None:
+        """An object that is shown."""
+        sql = f"SELECT {_ENTRY} FROM object WHERE ino = ? AND parent IS NOT NULL"
+        row = self._database.row(sql, ino)
+        return _entry(*row) if row else None
+
+    def lookup(self, parent: int, name: str) -> Entry | None:
+        """The object called ``name`` in a day."""
+        sql = f"SELECT {_ENTRY} FROM object WHERE parent = ? AND name = ?"
+        row = self._database.row(sql, parent, name)
+        return _entry(*row) if row else None
+
+    def children(self, parent: int) -> Sequence[Entry]:
+        """The objects of a day, sorted by name; not to be changed.
+
+        ``ls -l`` comes after ``ls``, and ``grep -r`` opens a folder twice.
+        """
+        state = self._database.state
+        if self._day is not None and self._day[:2] == (parent, state):
+            return self._day[2]
+        sql = f"SELECT {_ENTRY} FROM object WHERE parent = ? ORDER BY name"
+        entries = [_entry(*row) for row in self._database.rows(sql, parent)]
+        self._day = None
+        if state is not None and len(entries) <= LARGEST_KEPT:
+            self._day = parent, state, entries
+        return entries
+
+    def row(self, ino: int) -> Row | None:
+        """The row of an object, shown or not."""
+        found = self._database.row(f"SELECT {COLUMNS} FROM object WHERE ino = ?", ino)
+        return Row(*found) if found else None
+
+    def numbered(self, inos: Sequence[int]) -> list[Row]:
+        """The rows of these objects, shown or not, as they are now."""
+        found: list[Row] = []
+        for some in _some(inos):
+            sql = f"SELECT {COLUMNS} FROM object WHERE ino IN ({_marks(some)})"
+            found.extend(Row(*row) for row in self._database.rows(sql, *some))
+        return found
+
+    def find(self, region: int, id: str) -> Row | None:
+        """The row of an object by the service's identifier."""
+        sql = f"SELECT {COLUMNS} FROM object WHERE region = ? AND id = ?"
+        found = self._database.row(sql, region, id)
+        return Row(*found) if found else None
+
+    def known(self, region: int, ids: Sequence[str]) -> dict[str, Row]:
+        """The rows of those identifiers that are known, by identifier."""
+        found: dict[str, Row] = {}
+        for some in _some(ids):
+            sql = f"SELECT {COLUMNS} FROM object WHERE region = ? AND id IN ({_marks(some)})"
+            rows = self._database.rows(sql, region, *some)
+            found.update((row[2], Row(*row)) for row in rows)
+        return found
+
+    def taken(self, parent: int, names: Sequence[str]) -> set[str]:
+        """Those names that somebody has in a day."""
+        found: set[str] = set()
+        for some in _some(names):
+            sql = f"SELECT name FROM object WHERE parent = ? AND name IN ({_marks(some)})"
+            found.update(name for (name,) in self._database.rows(sql, parent, *some))
+        return found
+
+    def of_day(self, parent: int) -> list[Row]:
+        """The rows of a day."""
+        sql = f"SELECT {COLUMNS} FROM object WHERE parent = ?"
+        return [Row(*row) for row in self._database.rows(sql, parent)]
+
+    def after(self, row: Row, count: int, *, by_inode: bool) -> list[tuple[int, Record]]:
+        """The next readable objects of a day; by inode only among those that came close by."""
+        if by_inode:  # by the rowid: the index of names would have to be sorted each time
+            where = "ino > ? AND ino <= ? AND +parent = ? AND state = ? ORDER BY ino"
+            values: tuple[int | str | None, ...] = (row.ino, row.ino + _CLOSE, row.parent)
+        else:
+            where = "name > ? AND parent = ? AND state = ? ORDER BY name"
+            values = (row.name, row.parent)
+        sql = f"SELECT {COLUMNS} FROM object WHERE {where} LIMIT ?"
+        found = self._database.rows(sql, *values, str(State.AVAILABLE), count)
+        pairs = ((other.ino, self.readable(other)) for other in (Row(*one) for one in found))
+        return [(ino, record) for ino, record in pairs if record]
+
+    def record(self, row: Row) -> Record | None:
+        """The record of a row, with the size as it is known by now; None where none is kept.
+
+        Raises Damaged when what is kept is not what was put there.
+        """
+        kept = self._read.get(row.ino)
+        if kept is not None and kept[0] == row:
+            return kept[1]
+        try:
+            source = self._sources.get(row.ino)
+        except ValueError as error:
+            raise Damaged(f"object {row.id} in the catalogue is damaged: {error}") from error
+        if source is None:
+            if row.parent is not None:
+                raise Damaged(f"object {row.id} in the catalogue is damaged: its record is gone")
+            return None
+        record = self._parsed(row, source)
+        self._read[row.ino] = row, record
+        return record
+
+    def readable(self, row: Row) -> Record | None:
+        """The record of a row where it is kept and whole; what replaces it needs no more."""
+        try:
+            return self.record(row)
+        except (Damaged, Malformed):
+            return None
+
+    def _parsed(self, row: Row, source: bytes) -> Record:
+        if zlib.crc32(source) != row.crc:
+            raise Damaged(f"object {row.id} in the catalogue is damaged: wrong checksum")
+        record = parse_record(source, self._regions.region_name(row.region))
+        return msgspec.structs.replace(record, size=row.size, state=row.state)
+
+    def holder(self, parent: int, name: str) -> Row | None:
+        """Who has a name in a day."""
+        sql = f"SELECT {COLUMNS} FROM object WHERE parent = ? AND name = ?"
+        found = self._database.row(sql, parent, name)
+        return Row(*found) if found else None
+
+
+def _some(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
+    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
+
+
+def _entry(ino: int, name: str, size: int, mtime_ms: int, ctime_ms: int, state: str) -> Entry:
+    return Entry(ino, name, False, size, mtime_ms, ctime_ms, state == State.ARCHIVED)

@@ -1,0 +1,1 @@
+"""Status and commands over a unix socket: ``server`` in the mount, ``client`` in the commands."""

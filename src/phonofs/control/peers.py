@@ -1,0 +1,63 @@
+"""Who is on the other side of a unix socket, and what the permission bits of files let them do.
+
+Used by ``control/server.py`` (who asks) and ``app.py`` (may they). Access control lists are not
+looked at: if one gives more than the bits, the answer is no.
+"""
+
+import os
+import socket
+import stat
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+SO_PEERGROUPS = 59  # asm-generic/socket.h; Python has no name for it
+GROUPS_MAX = 256  # Python's getsockopt takes 1,024 bytes; of more groups none counts
+
+
+class Peer(NamedTuple):
+    """A user, as the kernel knows the process that connected (unix(7))."""
+
+    uid: int
+    groups: frozenset[int]
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether it is the user this process runs as, or root."""
+        return self.uid in (os.getuid(), 0)
+
+
+def peer_of(sock: trio.socket.SocketType) -> Peer:
+    """The peer of a connected unix socket, with its group and its supplementary ones."""
+    said = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _pid, uid, gid = struct.unpack("3i", said)
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * GROUPS_MAX)
+    except OSError:
+        raw = b""
+    return Peer(uid, frozenset({gid, *struct.unpack(f"{len(raw) // 4}I", raw)}))
+
+
+def may(peer: Peer, wanted: int, mode: int, uid: int, gid: int) -> bool:
+    """Whether the bits of a file or folder grant ``wanted`` (of ``rwx``: 4, 2, 1) to a peer."""
+    if peer.uid == 0:
+        return True
+    if peer.uid == uid:
+        return mode >> 6 & wanted == wanted
+    if gid in peer.groups:
+        return mode >> 3 & wanted == wanted
+    return mode & wanted == wanted
+
+
+def may_reach(peer: Peer, path: Path) -> bool:
+    """Whether a peer may search every folder above ``path``, which itself is not touched."""
+    for folder in path.parents:
+        try:
+            found = os.stat(folder)
+        except OSError:
+            return False
+        if not may(peer, 1, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid):
+            return False
+    return True

@@ -1,0 +1,403 @@
+"""Commands to a running mount over a unix socket: JSON lines.
+
+A request is one object, ``{"command": NAME, …}``; ``status``, ``options``, ``log_level`` and
+``restore`` are answered with one line, ``watch`` with a line for each change until the other
+side hangs up. The socket lies 0600 in a 0700 folder of the runtime directory and is for the
+mount's owner and root. Where other users may use the mount (``allow_other``), a second socket
+without a file takes ``restore`` from whoever may read the files; the kernel says who asks.
+
+A mount serves on without a socket: where none can be made, or its folder went (systemd removes
+the runtime directory at logout), ``trouble`` says so, and it is tried again every ``CHECK_S``.
+"""
+
+import logging
+import math
+import os
+import secrets
+import socket
+import stat
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import trio
+
+from phonofs.control.peers import Peer, peer_of
+from phonofs.errors import Archived, Gone, Malformed, PhonofsError, UsageError
+from phonofs.vfs import as_json
+
+log = logging.getLogger(__name__)
+
+REQUEST_MAX = 65536  # bytes; a thousand ids
+REQUEST_S = 10.0
+"""What a client gets to send its request; all of ours send it at once."""
+SHARED_CLIENTS = 8
+"""Requests of other users handled at a time; more are sent away, so that they hold nothing up."""
+CHECK_S = 2.0
+"""How soon a socket that was removed is there again; a look costs one lstat."""
+BACKLOG = 10_000
+"""Changes kept for a watcher that reads slowly; more are dropped and counted."""
+
+Event = dict[str, object]
+
+
+class Broadcast:
+    """Passes events on to all that listen. Owns the set of listeners."""
+
+    def __init__(self) -> None:
+        self._listeners: set[_Listener] = set()
+
+    def send(self, events: Sequence[Event]) -> None:
+        """Pass events on; never waits."""
+        for listener in self._listeners:
+            for event in events:
+                listener.offer(event)
+
+    @asynccontextmanager
+    async def listen(self) -> AsyncIterator[trio.MemoryReceiveChannel[Event]]:
+        """The events from now on."""
+        listener = _Listener()
+        self._listeners.add(listener)
+        try:
+            yield listener.channel
+        finally:
+            self._listeners.discard(listener)
+
+
+class _Listener:
+    def __init__(self) -> None:
+        self._send, self.channel = trio.open_memory_channel[Event](math.inf)
+        self._dropped = 0
+
+    def offer(self, event: Event) -> None:
+        if self.channel.statistics().current_buffer_used >= BACKLOG:
+            self._dropped += 1
+            return
+        if self._dropped:
+            self._send.send_nowait({"kind": "overflow", "dropped": self._dropped})
+            self._dropped = 0
+        self._send.send_nowait(event)
+
+
+async def _no_restore(region: str, id: str, days: int) -> None:
+    raise UsageError("this mount restores nothing")
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What other users may ask for, where the mount is not for its owner alone.
+
+    may_read  whether a peer may read the files of the mount; it may touch the disk, so it is
+              called in a thread
+    shows     whether an object (region, id) is a file of the mount
+    """
+
+    may_read: Callable[[Peer], bool]
+    shows: Callable[[str, str], bool]
+
+
+class Control:
+    """Answers requests. Owns the socket file while it serves.
+
+    path     where the socket lies, None while there is none
+    trouble  why there is none, or ''
+    shared   the name of the socket for other users, with ``@`` for the NUL of an abstract name
+             (unix(7)); None where they may not use the mount
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        status: Callable[[], dict[str, object]],
+        set_level: Callable[[str], None],
+        events: Broadcast,
+        options: Callable[[], dict[str, str]] = dict,
+        restore: Callable[[str, str, int], Awaitable[None]] = _no_restore,
+        asked: Callable[[str, Sequence[str]], None] = lambda region, ids: None,
+        shared: Shared | None = None,
+    ) -> None:
+        """``path`` is where the socket is wanted.
+
+        ``restore(region, id, days)`` asks for an object, ``asked(region, ids)`` is then told of
+        all that were asked for.
+        """
+        self._wanted = path
+        self._status = status
+        self._set_level = set_level
+        self._events = events
+        self._options = options
+        self._restore = restore
+        self._asked = asked
+        self._shared = shared
+        self.path: Path | None = None
+        self.trouble = ""
+        self.shared = f"@phonofs-{secrets.token_hex(16)}" if shared is not None else None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled."""
+        async with trio.open_nursery() as clients:  # a watcher outlives the loss of the file
+            if self.shared is not None:
+                clients.start_soon(self._serve_others, self.shared)
+            opened = self._open()
+            task_status.started()
+            while True:
+                if opened is None:
+                    await trio.sleep(CHECK_S)
+                else:
+                    await self._serve_until_lost(opened, clients)
+                opened = self._open()
+
+    def _open(self) -> "_Opened | None":
+        try:
+            opened = _opened(self._wanted)
+        except UsageError as error:
+            if str(error) != self.trouble:
+                log.warning("no commands are taken: %s", error)
+            self.path, self.trouble = None, str(error)
+            return None
+        self.path, self.trouble = opened.path, ""
+        return opened
+
+    async def _serve_until_lost(self, opened: "_Opened", clients: trio.Nursery) -> None:
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(opened.sock))
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(
+                    partial(trio.serve_listeners, self._serve, [listener], handler_nursery=clients)
+                )
+                await opened.lost()
+                log.info("the control socket %s was removed; it is made again", opened.path)
+                nursery.cancel_scope.cancel()
+        finally:
+            opened.remove()
+
+    async def _serve_others(self, name: str) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        sock.bind("\0" + name.removeprefix("@"))
+        sock.listen(16)
+        limit = trio.CapacityLimiter(SHARED_CLIENTS)
+
+        async def serve(stream: trio.SocketStream) -> None:
+            try:
+                limit.acquire_nowait()
+            except trio.WouldBlock:
+                await stream.aclose()
+                return
+            try:
+                await self._serve(stream)
+            finally:
+                limit.release()
+
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        await trio.serve_listeners(serve, [listener])
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        try:
+            async with stream:
+                peer = peer_of(stream.socket)
+                if not peer.is_owner and self._shared is None:
+                    return
+                with trio.move_on_after(REQUEST_S) as patience:
+                    request = await _receive_line(stream)
+                if patience.cancelled_caught:
+                    return
+                await self._answer(stream, peer, _decoded(request))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            log.debug("a control client hung up")
+        except Exception:
+            log.exception("a control request failed")
+
+    async def _answer(self, stream: trio.SocketStream, peer: Peer, asked: Event) -> None:
+        match asked.get("command"):
+            case "restore":
+                await self._restore_all(stream, peer, asked)
+            case _ if not peer.is_owner:
+                await _send(stream, {"error": "only the owner of the mount may ask for this"})
+            case "status":
+                await _send(stream, self._status())
+            case "options":
+                await _send(stream, dict(self._options()))
+            case "log_level":
+                await _send(stream, self._change_level(str(asked.get("level"))))
+            case "watch":
+                await self._watch(stream)
+            case unknown:
+                await _send(stream, {"error": f"there is no command {str(unknown)[:80]!r}"})
+
+    def _change_level(self, level: str) -> Event:
+        if level not in ("debug", "info", "warning", "error"):
+            return {"error": f"{level!r} is not one of debug, info, warning, error"}
+        self._set_level(level)
+        return {"log_level": level}
+
+    async def _restore_all(self, stream: trio.SocketStream, peer: Peer, asked: Event) -> None:
+        """Ask for each object back; a client that hangs up ends it."""
+        region, ids, days = (asked.get(name) for name in ("region", "ids", "days"))
+        if not (isinstance(region, str) and isinstance(ids, list) and isinstance(days, int)):
+            await _send(stream, {"error": "restore needs a region, ids and days"})
+            return
+        if not peer.is_owner and not await self._lets_read(peer, region, ids):
+            await _send(stream, {"error": "you may not read these files"})
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_until_hangup, stream, nursery.cancel_scope)
+            await _send(stream, await self._restored(region, [str(id) for id in ids], days))
+            nursery.cancel_scope.cancel()
+
+    async def _restored(self, region: str, ids: Sequence[str], days: int) -> Event:
+        """How many were asked for, and what went wrong: with one object, or with them all."""
+        done: list[str] = []
+        failures: list[str] = []
+        try:
+            for id in ids:
+                try:
+                    await self._restore(region, id, days)
+                    done.append(id)
+                except Gone as error:
+                    failures.append(str(error))
+                except (Archived, Malformed):  # the state it has by now is not known here yet
+                    failures.append(f"the service restores no object {id}: it may be there already")
+        except PhonofsError as error:
+            answer: Event = {"error": str(error), "exit_status": error.exit_status}
+            return answer | {"restored": len(done)}
+        finally:  # also of those before a hang-up
+            if done:
+                self._asked(region, done)
+        return {"restored": len(done), "failures": failures}
+
+    async def _lets_read(self, peer: Peer, region: str, ids: Sequence[object]) -> bool:
+        shared = self._shared
+        if shared is None or not await trio.to_thread.run_sync(shared.may_read, peer):
+            return False
+        return all(isinstance(id, str) and shared.shows(region, id) for id in ids)
+
+    async def _watch(self, stream: trio.SocketStream) -> None:
+        async with self._events.listen() as events, trio.open_nursery() as nursery:
+            nursery.start_soon(_until_hangup, stream, nursery.cancel_scope)
+            async for event in events:
+                await _send(stream, event)
+
+
+def _decoded(request: bytes) -> Event:
+    try:
+        return msgspec.json.decode(request, type=dict[str, object])
+    except (msgspec.DecodeError, RecursionError):  # the second where it is nested too deep
+        return {}
+
+
+async def _until_hangup(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+    with suppress(trio.BrokenResourceError):
+        while await stream.receive_some(1024):
+            pass
+    scope.cancel()
+
+
+async def _send(stream: trio.SocketStream, answer: Event) -> None:
+    await stream.send_all(as_json(answer) + b"\n")
+
+
+async def _receive_line(stream: trio.SocketStream) -> bytes:
+    line = bytearray()
+    while b"\n" not in line and len(line) <= REQUEST_MAX:
+        chunk = await stream.receive_some(4096)
+        if not chunk:
+            break
+        line += chunk
+    return bytes(line.partition(b"\n")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A listening socket and its file, whose identity (device, inode) tells it from another's."""
+
+    sock: socket.socket
+    path: Path
+    identity: tuple[int, int]
+
+    def is_there(self) -> bool:
+        """Whether the file is there still, and is ours."""
+        try:
+            found = self.path.lstat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self.identity
+
+    async def lost(self) -> None:
+        """Wait until the file is gone; inotify would not tell of a folder mounted over it."""
+        while self.is_there():  # noqa: ASYNC110 - what removes it tells nobody
+            await trio.sleep(CHECK_S)
+
+    def remove(self) -> None:
+        """Remove the file, and its folder with the last socket in it."""
+        with suppress(OSError):
+            if self.is_there():
+                self.path.unlink()
+            self.path.parent.rmdir()
+
+
+def _opened(wanted: Path) -> _Opened:
+    """A listening socket, 0600, at ``wanted``, else in a new folder below TMPDIR.
+
+    Clients learn from the mount itself where it is. Raises UsageError where neither works.
+    """
+    try:
+        return _bound(wanted)
+    except UsageError as error:
+        above = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - mkdtemp makes a private one
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=f"phonofs-{os.getuid()}-", dir=above))
+        except OSError:
+            raise error from None
+        try:
+            opened = _bound(folder / wanted.name)
+        except UsageError:
+            folder.rmdir()
+            raise error from None
+        log.info("%s; it is %s instead", error, opened.path)
+        return opened
+
+
+def _bound(path: Path) -> _Opened:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_own(path.parent)
+        _remove_stale(path.parent)
+        with suppress(FileNotFoundError):
+            path.unlink()
+        sock.bind(str(path))
+        path.chmod(0o600)  # nobody else is in the folder; a umask would be one of all threads
+        sock.listen(16)
+        found = path.lstat()
+    except UsageError:
+        sock.close()
+        raise
+    except OSError as error:  # a path that is too long for a socket has no strerror
+        sock.close()
+        why = error.strerror or error
+        raise UsageError(f"the control socket {path} cannot be made: {why}") from None
+    return _Opened(sock, path, (found.st_dev, found.st_ino))
+
+
+def _check_own(folder: Path) -> None:
+    """Refuse a folder that somebody else made in a place open to all."""
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise UsageError(f"{folder} is not a folder of yours alone; remove it or `chmod 700` it")
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove the sockets of processes that were killed: nobody listens there any more."""
+    for path in folder.glob("*.sock"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue

@@ -1,0 +1,297 @@
+"""Keeps the catalogue up to date: asks each region for what changed since the last time.
+
+The watermark is the newest ``updatedTime`` seen, in the service's own time, never ours. Each
+poll goes back a little behind it, since records come late and share a second; what is known
+already changes nothing. It asks for all states by name: what was withdrawn must leave the tree.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import trio
+
+from phonofs.catalogue.catalogue import CHANGED, CREATED, LISTED, Catalogue, Change
+from phonofs.catalogue.progress import after
+from phonofs.discovery.interfaces import Service
+from phonofs.discovery.pagination import LEAST_WINDOW
+from phonofs.discovery.poll import FAR_EVERY_S, SWEEP_MS, ChangePoll, newest_plausible
+from phonofs.errors import (
+    CatalogueError,
+    Malformed,
+    OffsetRefused,
+    PhonofsError,
+    ServiceError,
+    Unavailable,
+)
+from phonofs.model import Page, Query, Record, State
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 30.0
+"""While the service is away it is asked this often, or every ``poll_interval`` if that is less."""
+
+
+MOST_ODD_PAGES = 20
+"""Newest pages without a single usable record before a region cannot be followed."""
+
+MOST_TAKEN = 100_000
+"""Changes in one run that are kept on any disk, 200 MB: some months of a large account."""
+
+MOST_PAGES = 20_000
+"""Pages of one second before the service is taken to be endless."""
+
+
+class Polled(Protocol):
+    """The settings of the follower (``config.Settings`` has them)."""
+
+    @property
+    def poll_interval(self) -> float:
+        """Seconds between two polls, 0 for none."""
+
+    @property
+    def page_size(self) -> int:
+        """Records a search page."""
+
+    @property
+    def cache_min_free(self) -> int:
+        """Bytes of the disk that are always left."""
+
+
+class Follower:
+    """Owns how many changes were taken in, and the polls of each region: how many worked, when
+    the last one did, when the watermark moved last and when a poll looked back two days (trio's
+    time), since when none works.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        catalogue: Catalogue,
+        settings: Polled,
+        on_changes: Callable[[Sequence[Change]], None] = lambda changes: None,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        """``on_changes`` is told what changed, once it is in the catalogue."""
+        self._service = service
+        self._catalogue = catalogue
+        self._interval_s = settings.poll_interval
+        self._page_size = settings.page_size
+        self._min_free = settings.cache_min_free
+        self._on_changes = on_changes
+        self._now_s = now_s
+        self._polls: dict[str, int] = {}
+        self._moved: dict[str, float] = {}
+        self._looked_far: dict[str, float] = {}
+        self._worked_s: dict[str, float] = {}
+        self._taken = 0
+        self._failing: dict[str, tuple[float, int, PhonofsError]] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow every region until cancelled; at once, then every ``poll_interval``."""
+        async with trio.open_nursery() as self._nursery:
+            for region in self._catalogue.regions():
+                self.follow(region)
+            task_status.started()
+            await trio.sleep_forever()
+
+    def follow(self, region: str) -> None:
+        """Follow a region too, which came while :meth:`run` runs."""
+        if self._interval_s > 0 and self._nursery is not None:
+            if self._catalogue.progress.watermark(region) is not None:
+                # What is known is shown at once; the first poll brings the rest.
+                self._catalogue.progress.set_following(region)
+            self._nursery.start_soon(self._follow, region)
+
+    async def _follow(self, region: str) -> None:
+        while True:
+            rest_s = await self._turn(region)
+            await trio.sleep(rest_s)
+
+    async def _turn(self, region: str) -> float:
+        """One poll and its outcome; how long to rest, in seconds."""
+        try:
+            await self.poll(region)
+        except (ServiceError, CatalogueError) as error:
+            self._failed(region, error)
+            asked_s = error.retry_after_s if isinstance(error, Unavailable) else None
+            return max(min(self._interval_s, RETRY_S), asked_s or 0.0)
+        self._succeeded(region)
+        return self._interval_s
+
+    async def poll(self, region: str) -> None:
+        """Ask one region for its changes and apply them. Raises ServiceError, CatalogueError."""
+        if self._catalogue.progress.watermark(region) is None:
+            await self._begin(region)
+        else:
+            await self._catch_up(region)
+        self._polls[region] = self._polls.get(region, 0) + 1
+        self._catalogue.progress.set_following(region)
+
+    async def _begin(self, region: str) -> None:
+        """The first watermark: the newest change there is, by the service's own time.
+
+        Of the objects that came with it those are taken in that are known already, or new enough
+        for the next poll to have them again; the others come with their days, in order.
+        """
+        query = Query(
+            types=self._catalogue.view.scope.types,
+            states=tuple(State),
+            sort="updatedTime",
+            descending=True,
+        )
+        key = 0
+        for _ in range(MOST_ODD_PAGES):
+            page = await self._service.search(region, query, key, self._page_size, urgent=False)
+            key += page.count
+            if page.records or page.last or not page.count:
+                break
+        if key and not page.records:
+            raise Malformed(f"none of the newest records in {region} can be understood")
+        times = [record.updated_ms for record in page.records]
+        newest = newest_plausible(times, self._catalogue.progress.plausible_ms(region))
+        self._catalogue.progress.begin_following(region, newest)
+        find = self._catalogue.find
+        wanted = [
+            record
+            for record in reversed(page.records)
+            if record.updated_ms >= newest - SWEEP_MS or find(region, record.id) is not None
+        ]
+        self._tell(self._catalogue.apply(wanted, listed=True))
+
+    async def _catch_up(self, region: str) -> None:
+        """Everything that changed since the watermark, page by page, each applied at once."""
+        progress = self._catalogue.progress
+        watermark = progress.watermark(region) or 0
+        now = trio.current_time()
+        quiet_s = now - self._moved.get(region, now)
+        polls = self._polls.get(region, 0)
+        far = polls > 0 and now - self._looked_far.get(region, -math.inf) >= FAR_EVERY_S
+        changes = ChangePoll(watermark, polls, self._page_size, quiet_s, far=far)
+        while (ask := changes.next()) is not None:
+            query = self._query(ask.from_ms)
+            try:
+                page = await self._service.search(region, query, ask.key, ask.limit, urgent=False)
+                _check_end(page, ask.key, region)
+            except OffsetRefused as refused:
+                await self._pass(region, ask.from_ms, watermark, refused)
+                changes.passed(after(ask.from_ms))
+                continue
+            self._take_in(region, page.records, watermark)
+            changes.feed(page, progress.plausible_ms(region))
+            progress.set_watermark(region, changes.reached_ms, complete=False)
+        progress.set_watermark(region, changes.reached_ms)
+        if far:
+            self._looked_far[region] = now
+        if changes.reached_ms > watermark or region not in self._moved:
+            self._moved[region] = trio.current_time()
+
+    def _query(self, from_ms: int, until_ms: int | None = None, **how: Any) -> Query:
+        """A search for what changed in a span of time, in any state."""
+        return Query(
+            updated_from_ms=from_ms,
+            updated_until_ms=until_ms,
+            types=self._catalogue.view.scope.types,
+            states=tuple(State),
+            **{"sort": "updatedTime", **how},
+        )
+
+    async def _pass(
+        self, region: str, from_ms: int, watermark: int, refused: OffsetRefused
+    ) -> None:
+        """Take in what changed in a second in which more did than the service pages through.
+
+        In the order of creation each page begins where the last one ended, not at an offset. If
+        too many were created in one second too, no page shows them all: then every day of the
+        region has to be listed again before it is shown.
+        """
+        created_ms, key = 0, 0
+        try:
+            for _ in range(MOST_PAGES):
+                query = self._query(
+                    from_ms, after(from_ms), created_from_ms=created_ms or None, sort="createdTime"
+                )
+                page = await self._service.search(region, query, key, self._page_size, urgent=False)
+                self._take_in(region, page.records, watermark)
+                _check_end(page, key, region)
+                if page.count == 0 or (page.last and page.count < self._page_size):
+                    return
+                times = [record.created_ms for record in page.records]
+                if times and times == sorted(times) and times[-1] > created_ms:
+                    created_ms, key = times[-1], 0
+                else:
+                    key += page.count
+            raise Malformed(f"the changes of one second in {region} have no end")
+        except OffsetRefused:
+            log.warning(
+                "all days of %s are listed again at their next opening: %s", region, refused
+            )
+            # From behind that second on, so that the rest of this poll does not prove it.
+            progress = self._catalogue.progress
+            known_ms = progress.watermark(region) or watermark
+            progress.begin_following(region, max(known_ms, after(from_ms)))
+
+    def _take_in(self, region: str, records: Sequence[Record], watermark: int) -> None:
+        """Into the catalogue; what was there before and is only known now was not created."""
+        what = f"what changed in {region}"
+        self._catalogue.check_room(self._taken, self._min_free, what, MOST_TAKEN)
+        changes = self._catalogue.apply(records)
+        self._taken += len(changes)
+        listed = self._catalogue.progress.listed(region)
+        for change in changes:
+            created_ms, updated_ms = change.record.created_ms, change.record.updated_ms
+            new = created_ms >= watermark or listed.covers(created_ms, created_ms + 1)
+            if change.kind == CREATED and not new:
+                change.kind = CHANGED if updated_ms >= watermark else LISTED
+        self._tell(changes)
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        if changes:
+            self._on_changes(changes)
+
+    # outages
+
+    def _failed(self, region: str, error: PhonofsError) -> None:
+        """Said once an outage, with the reason."""
+        since_s, count, _ = self._failing.get(region, (trio.current_time(), 0, error))
+        self._failing[region] = since_s, count + 1, error
+        if not count:
+            log.warning("changes in %s cannot be followed: %s", region, error)
+
+    def _succeeded(self, region: str) -> None:
+        self._worked_s[region] = self._now_s()
+        if region in self._failing:
+            since_s, count, _ = self._failing.pop(region)
+            away_s = trio.current_time() - since_s
+            log.info(
+                "changes in %s are followed again, after %.0f s and %d tries", region, away_s, count
+            )
+
+    def local_trouble(self) -> CatalogueError | None:
+        """Why changes that came cannot be noted, if that is so."""
+        errors = (error for _, _, error in self._failing.values())
+        return next((error for error in errors if isinstance(error, CatalogueError)), None)
+
+    def statistics(self) -> dict[str, object]:
+        """Of each region: the watermark (epoch ms), the last poll that worked, tries in vain."""
+        return {
+            "followed": {
+                region: {
+                    "watermark_ms": self._catalogue.progress.watermark(region),
+                    "polled_at": self._worked_s.get(region),
+                    "failures": self._failing[region][1] if region in self._failing else 0,
+                }
+                for region in self._catalogue.regions()
+            }
+        }
+
+
+def _check_end(page: Page, key: int, region: str) -> None:
+    """Raise OffsetRefused if changes end where a search window may, and ``total`` says more."""
+    reached = key + page.count
+    ends = page.last or not page.count
+    if ends and reached >= LEAST_WINDOW and (page.total or 0) > reached:
+        raise OffsetRefused(f"a search in {region} ends after {reached} of {page.total} records")

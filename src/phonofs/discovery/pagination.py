@@ -1,0 +1,334 @@
+"""Which pages of a listing to ask for next, side by side, when nobody knows how many there are.
+
+Pure. ``pageKey`` is an offset into a set that may change while it is paged through, so that a
+record can be skipped or come twice. Pages therefore overlap by one record: where two neighbours
+do not agree on it, something moved between them. What adds up at the end is complete, unless
+something the service says denies it (:attr:`OffsetPager.doubted`).
+
+``total`` is documented as the number of pages, is the number of records in practice, may be
+absent or anything else. It is believed where it agrees with what came.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from phonofs.errors import Malformed
+from phonofs.ranges import Ranges
+
+MOST_PASSES = 5
+"""How often a listing is made before it is given up because it never adds up."""
+
+_MOST_RECORDS = 1_000_000
+"""Offsets beyond this are an endless service, not a listing: 100 times a large day."""
+
+LEAST_WINDOW = 1000
+"""Services that page through a part of what was found only, page through so many at least."""
+
+_MOST_BARREN = 20
+"""Pages without a single usable record before a listing is given up."""
+
+_SHORT_PAGES = 3
+"""So many pages shorter than asked for, and no full one, before shorter ones are asked for."""
+
+_FRUITLESS = 8
+"""Pages without a new record before the service is taken to repeat itself."""
+
+_OVERLAPS_FROM = 10
+"""Smaller pages do not overlap: it would cost more than a tenth."""
+
+
+class Listed(Protocol):
+    """What came of a page (``model.Page``, ``parcels.PreparedPage``)."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Of the records that can be used, in the order given."""
+
+    @property
+    def count(self) -> int:
+        """How many records the page held."""
+
+    @property
+    def last(self) -> bool:
+        """Whether the service says that it is the last one."""
+
+    @property
+    def total(self) -> int | None:
+        """How many there are in all, if the service says so."""
+
+    @property
+    def created_span_ms(self) -> tuple[int, int] | None:
+        """The first and the last time of creation; None if the page is not in that order."""
+
+
+class OffsetPager:
+    """One pass over a listing. Owns what was asked, what came, and what it adds up to.
+
+    Invariant: ``_covered`` and ``_flying`` hold no offset beyond the furthest one asked; a pass
+    is done when nothing is in flight, no offset before the end is missing, and the end was seen.
+    """
+
+    def __init__(self, limit: int, side_by_side: int, expected: int = 0) -> None:
+        """``limit`` records a page; at most ``side_by_side`` pages in flight.
+
+        ``expected`` is a guess at how many records there are: so many are asked for at once.
+        """
+        self.seen: set[str] = set()
+        self.rejected = 0
+        self.shifted = False
+        self._limit = limit
+        self._side_by_side = side_by_side
+        step = limit - 1 if limit >= _OVERLAPS_FROM else limit
+        self._ramp = max(1, -(-(expected - limit) // step) + 1)
+        self._covered = Ranges()
+        self._flying: dict[int, int] = {}
+        self._edges: dict[int, str] = {}
+        self._top = 0
+        self._closed = False
+        self._beyond: int | None = None
+        self._refused_at: int | None = None
+        self._total: int | None = None
+        self._totals: dict[int, set[int]] = {}
+        self._spans: dict[int, tuple[int, tuple[int, int] | None]] = {}
+        self._emptied: set[int] = set()
+        self._stalled: set[int] = set()
+        self._pages = 0
+        self._largest = 0
+        self._short = 0
+        self._fruitless = 0
+        self._barren = 0
+
+    @property
+    def size(self) -> int:
+        """The number of records, when the pass is done."""
+        return self._top
+
+    @property
+    def expected(self) -> int:
+        """How many records there seem to be; 0 while nothing is known."""
+        if not self._total:
+            return 0
+        if self._total >= self._top:
+            return self._total
+        return self._total * self._limit if self._total * self._limit >= self._top else 0
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to ask."""
+        return not self._flying and (
+            self._ended or (self._refused_at is not None and self._next_key() is None)
+        )
+
+    @property
+    def _ended(self) -> bool:
+        return self._closed and self._covered.covers(0, self._top)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the service refused to go on before the end was seen."""
+        return self._refused_at is not None and not self._ended
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether a pass that is done saw every record up to where it ended: no page moved, none
+        came twice, none was empty before the end.
+        """
+        whole = self._reached >= self._top and len(self.seen) + self.rejected >= self._top
+        shrank = self._beyond is not None and self._beyond < self._top
+        changed = any(len(totals) > 1 for totals in self._totals.values()) and self._agrees
+        return whole and not (self.shifted or shrank or changed)
+
+    @property
+    def _reached(self) -> int:
+        """The offset before which all came."""
+        return self._covered.stop_of(0)
+
+    @property
+    def _agrees(self) -> bool:
+        """Whether a total that the service gave is the number of records, or of pages."""
+        pages = {-(-self._top // limit) for limit in (self._limit, *self._totals)}
+        totals = {total for totals in self._totals.values() for total in totals}
+        return self._top in totals or not pages.isdisjoint(totals)
+
+    @property
+    def denied(self) -> bool:
+        """Whether the service says that there is more than came: it refused to go on, or has
+        another total."""
+        return self.refused or (bool(self._total) and not self._agrees)
+
+    @property
+    def doubted(self) -> bool:
+        """Whether there may be more behind the end of a pass that is done.
+
+        That is so if it is denied, or if nothing but the last page tells the end of a listing
+        that is as long as a search window may be.
+        """
+        return self.denied or (self.large and not self._agrees)
+
+    @property
+    def large(self) -> bool:
+        """Whether so many came that the rest may lie outside of the service's search window."""
+        return self.refused or self._reached >= LEAST_WINDOW
+
+    @property
+    def last_created_ms(self) -> int | None:
+        """The time of creation of the last record before which all came, or None if the service
+        does not give them in that order."""
+        newest_ms = -1
+        for key, (_, span) in sorted(self._spans.items()):
+            if key >= self._reached:
+                break
+            if span is None or span[0] < newest_ms:
+                return None
+            newest_ms = max(newest_ms, span[1])
+        return newest_ms if newest_ms >= 0 else None
+
+    def refuse(self, key: int) -> None:
+        """The service refuses the page that was asked for at ``key``: what is before it counts."""
+        self._flying.pop(key)
+        self._refused_at = key if self._refused_at is None else min(key, self._refused_at)
+
+    def ask(self) -> list[tuple[int, int]]:
+        """The pages to ask for now: (``pageKey``, ``limit``); they count as in flight."""
+        asks: list[tuple[int, int]] = []
+        while len(self._flying) < self._allowed():
+            key = self._next_key()
+            if key is None:
+                break
+            self._flying[key] = self._limit
+            asks.append((key, self._limit))
+        return asks
+
+    def _allowed(self) -> int:
+        """1, 2, 4, 8 … in flight while the end is unknown; all at once when it is known."""
+        known = self.expected > 0 and self._pages > 0
+        return self._side_by_side if known else min(self._ramp + self._pages, self._side_by_side)
+
+    def _next_key(self) -> int | None:
+        reached = Ranges(self._covered)
+        for key, limit in self._flying.items():
+            reached.add(key, key + limit)
+        frontier = max((stop for _, stop in reached), default=0)
+        gap = reached.missing(0, frontier)
+        if gap:
+            key = self._before(gap[0][0])
+            return key if self._refused_at is None or key < self._refused_at else None
+        key = self._before(frontier)
+        if (
+            self._closed
+            or key in self._flying
+            or (self._beyond is not None and key >= self._beyond)
+        ):
+            return None
+        past_total = 0 < self.expected <= frontier
+        refused = self._refused_at is not None and key >= self._refused_at
+        return None if refused or (past_total and self._flying) else key
+
+    def _before(self, offset: int) -> int:
+        """Where a page begins that overlaps what lies before ``offset`` by one record.
+
+        Not if such a page brought nothing but that record: then the next one must tell the end.
+        """
+        overlaps = self._limit >= _OVERLAPS_FROM and offset not in self._stalled
+        return max(offset - 1, 0) if overlaps else offset
+
+    def feed(self, key: int, page: Listed) -> None:
+        """Take in the page that was asked for at ``key``.
+
+        Raises Malformed when the service repeats itself or never ends.
+        """
+        limit = self._flying.pop(key)
+        stop = key + page.count
+        self._pages += 1
+        self._note_total(page, limit)
+        if not page.count and page.total and page.total > key and key not in self._emptied:
+            self._emptied.add(key)  # it says that there is something here: asked once more
+            return
+        further = not self._covered.covers(key, stop)
+        if page.count and not further:
+            self._stalled.add(stop)
+        self._covered.add(key, stop)
+        self._compare_edges(key, page.ids, page.count)
+        self._note_end(key, stop, page)
+        self._note_size(page, limit)
+        self._note_progress(key, page.ids, page.count, further)
+        if page.count:
+            self._spans[key] = stop, page.created_span_ms
+
+    def _note_total(self, page: Listed, limit: int) -> None:
+        if page.total is not None and page.total > 0:
+            self._totals.setdefault(limit, set()).add(page.total)
+            self._total = page.total
+
+    def _note_size(self, page: Listed, limit: int) -> None:
+        """Ask for smaller pages where the service never gives as many as asked for."""
+        self._largest = max(self._largest, page.count)
+        self._short += page.count < limit and page.count > 0 and not page.last
+        if self._short >= _SHORT_PAGES and self._largest < self._limit:
+            self._limit = self._largest
+
+    def _note_end(self, key: int, stop: int, page: Listed) -> None:
+        """The end is where a last page stops, unless another one reached further."""
+        if page.count == 0:
+            self._beyond = key if self._beyond is None else min(self._beyond, key)
+        if page.count and stop > self._top:
+            self._closed = False
+            self._top = stop
+        ends_here = page.last and page.count > 0 and stop == self._top
+        nothing_after = self._beyond is not None and self._beyond <= self._top
+        self._closed = self._closed or ends_here or nothing_after
+
+    def _compare_edges(self, key: int, ids: Sequence[str], count: int) -> None:
+        """The first and the last record of each page against those of its neighbours."""
+        if not ids or len(ids) != count:
+            return
+        for offset, id in ((key, ids[0]), (key + count - 1, ids[-1])):
+            if self._edges.setdefault(offset, id) != id:
+                self.shifted = True
+
+    def _note_progress(self, key: int, ids: Sequence[str], count: int, further: bool) -> None:
+        """``further``: no page had all these offsets before."""
+        before = len(self.seen) + self.rejected
+        self.seen.update(ids)
+        self.rejected += count - len(ids)
+        if (count > 1 or further) and len(self.seen) + self.rejected == before:
+            self._fruitless += 1
+        self._barren += count > 0 and not ids
+        if self._barren > _MOST_BARREN:
+            raise Malformed("hardly any of the records of a listing can be understood")
+        if self._fruitless >= _FRUITLESS or key > _MOST_RECORDS:
+            raise Malformed("the service repeats its pages without an end")
+
+
+class ListingConsistency:
+    """Several passes over the same listing, until one adds up. Owns what they saw together."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.rejected = 0
+        self.last: OffsetPager | None = None
+        self._sizes: list[int] = []
+        self._whole = False
+
+    def feed(self, done: OffsetPager) -> None:
+        """Take in a pass that is done."""
+        self.last = done
+        self._sizes.append(done.size)
+        self.rejected = max(self.rejected, done.rejected)
+        self._whole = done.adds_up
+        self.seen = set(done.seen) if self._whole else self.seen | done.seen
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was seen.
+
+        Where the service gives records of the same second in another order each time, no pass
+        adds up by itself; but if as many were seen in all as each pass had, none is missing.
+        """
+        steady = len(self._sizes) > 1 and len(set(self._sizes)) == 1
+        return self._whole or (steady and len(self.seen) + self.rejected == self._sizes[0])
+
+    @property
+    def again(self) -> bool:
+        """Whether another pass is worth while."""
+        return not self.complete and len(self._sizes) < MOST_PASSES

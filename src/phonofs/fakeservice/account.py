@@ -1,0 +1,250 @@
+"""An account: the objects that the stand-in serves, and what can happen to them.
+
+:class:`Account` is what the server needs. :class:`ListedAccount` keeps its objects in memory and
+serves the made-up account and the tests; :mod:`phonofs.demo.endless` computes them instead.
+No clock in here: whoever changes something says when (``now_ms``, UTC epoch milliseconds).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from phonofs.fakeservice.content import Content, ramp
+from phonofs.fakeservice.fiql import Expression, Fields, Value, matches
+
+Json = dict[str, Any]
+
+CUSTOMER = "0012J00002DemoCoQAA"
+"""The customer of every object that names none."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One object: its record and its content.
+
+    ``checksum`` None means that of the content: its MD5, or with ``part_bytes`` that of an upload
+    in parts of so many bytes. ``size`` None means the content's. ``extra`` is laid over the
+    record as it is sent, to make odd ones.
+    """
+
+    id: str
+    type: str
+    name: str
+    mime_type: str
+    created_ms: int
+    content: Content
+    updated_ms: int = 0
+    region: str = "us-east"
+    state: str = "AVAILABLE"
+    tags: Mapping[str, str] = field(default_factory=dict)
+    checksum: str | None = None
+    part_bytes: int = 0
+    size: int | None = None
+    customer_id: str = CUSTOMER
+    user_id: str = "2xEVyEt2SFmZfL3v5UuEdw"
+    bucket_id: str = ""
+    shared: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self) -> Json:
+        """The record as the service sends it."""
+        return {
+            "id": self.id,
+            "type": self.type,
+            "mimeType": self.mime_type,
+            "objectName": self.name,
+            "checksumType": "MD5",
+            "checksum": self.sum,
+            "customerId": self.customer_id,
+            "userId": self.user_id,
+            "storedBytes": self.content.size if self.size is None else self.size,
+            "createdTime": iso(self.created_ms),
+            "updatedTime": iso(self.updated_ms or self.created_ms),
+            "objectState": self.state,
+            "bucketId": self.bucket_id or self.id,
+            "tags": [{"key": key, "value": value} for key, value in self.tags.items()],
+            "shared": self.shared,
+            **self.extra,
+        }
+
+    @property
+    def sum(self) -> str:
+        """The checksum as the record has it; computed on first use."""
+        if self.checksum is not None:
+            return self.checksum
+        return self.content.multipart(self.part_bytes) if self.part_bytes else self.content.md5
+
+    @property
+    def etag(self) -> str:
+        """The ETag of the content, quotes included; costs nothing where there is no checksum."""
+        return f'"{self.sum or f"{self.content.size}-{self.content.phase}"}"'
+
+    def fields(self) -> Fields:
+        """What filters and sorting see: tags, and the record's fields over them.
+
+        ``name`` and ``size`` are the guide's words for ``objectName`` and ``storedBytes``.
+        """
+        stored = self.content.size if self.size is None else self.size
+        return {
+            **self.tags,
+            "name": self.name,
+            "size": stored,
+            "id": self.id,
+            "type": self.type,
+            "mimeType": self.mime_type,
+            "objectName": self.name,
+            "userId": self.user_id,
+            "customerId": self.customer_id,
+            "bucketId": self.bucket_id or self.id,
+            "storedBytes": stored,
+            "createdTime": self.created_ms,
+            "updatedTime": self.updated_ms or self.created_ms,
+            "objectState": self.state,
+        }
+
+
+def iso(time_ms: int) -> str:
+    """A time as records have it: ISO 8601, no zone, UTC, whole seconds."""
+    return datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """By which field or tag a search is ordered. Equal ones stay in the order they came."""
+
+    field: str = "createdTime"
+    descending: bool = False
+
+
+class Account(Protocol):
+    """What the server needs of an account. An unknown id gives ``None`` or changes nothing."""
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions that hold something of this customer's."""
+        ...
+
+    def search(
+        self, region: str, query: Expression, sort: Sort, offset: int, limit: int
+    ) -> tuple[list[Json], int]:
+        """Up to ``limit`` records from ``offset`` on, and how many there are in all."""
+        ...
+
+    def item(self, region: str, id: str) -> Item | None:
+        """The object with its record and content."""
+        ...
+
+    def put(self, item: Item) -> None:
+        """Add an object, or take this one in place of the one with its id."""
+        ...
+
+
+def change(account: Account, region: str, id: str, now_ms: int, **fields: Any) -> bool:
+    """Change fields of an :class:`Item` and its ``updatedTime``; False where there is none.
+
+    ``change(account, region, id, now_ms, state="REVOKED")`` revokes, and so on.
+    """
+    item = account.item(region, id)
+    if item is None:
+        return False
+    account.put(replace(item, updated_ms=now_ms, **fields))
+    return True
+
+
+class ListedAccount:
+    """An account whose objects are all in memory.
+
+    Owns the objects. Invariant: ``_found`` holds results for the objects as they are now; every
+    change empties it.
+    """
+
+    def __init__(self, items: Iterable[Item] = (), regions: Iterable[str] = ()) -> None:
+        self._items: dict[tuple[str, str], Item] = {}
+        self._fields: dict[tuple[str, str], Fields] = {}
+        self._found: dict[tuple[str, Expression, Sort], list[Item]] = {}
+        self._regions = list(regions)
+        for item in items:
+            self.put(item)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(list(self._items.values()))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions named on creation, then those of the objects, in the order they came."""
+        return tuple(self._regions)
+
+    def search(
+        self, region: str, query: Expression, sort: Sort, offset: int, limit: int
+    ) -> tuple[list[Json], int]:
+        """Up to ``limit`` records from ``offset`` on, and how many there are in all."""
+        found = self.matching(region, query, sort)
+        return [item.record() for item in found[offset : offset + limit]], len(found)
+
+    def matching(self, region: str, query: Expression, sort: Sort) -> list[Item]:
+        """All objects of a region that match, in order."""
+        key = (region, query, sort)
+        if key not in self._found:
+            if len(self._found) >= 64:  # results of pages asked for side by side, no more
+                self._found.clear()
+            self._found[key] = self._find(region, query, sort)
+        return self._found[key]
+
+    def _find(self, region: str, query: Expression, sort: Sort) -> list[Item]:
+        hits = [
+            key
+            for key, fields in self._fields.items()
+            if key[0] == region and matches(query, fields)
+        ]
+        hits.sort(
+            key=lambda key: sort_key(self._fields[key].get(sort.field)), reverse=sort.descending
+        )
+        return [self._items[key] for key in hits]
+
+    def item(self, region: str, id: str) -> Item | None:
+        """The object with its record and content."""
+        return self._items.get((region, id))
+
+    def put(self, item: Item) -> None:
+        """Add an object, or take this one in place of the one with its id."""
+        key = (item.region, item.id)
+        self._items[key] = item
+        self._fields[key] = item.fields()
+        self._found.clear()
+        if item.region not in self._regions:
+            self._regions.append(item.region)
+
+    def drop(self, region: str, id: str) -> None:
+        """Let an object vanish without a trace, as if it had never been."""
+        self._items.pop((region, id), None)
+        self._fields.pop((region, id), None)
+        self._found.clear()
+
+
+def sort_key(value: Value) -> tuple[int, float, str]:
+    """Missing values first, numbers by size, then texts."""
+    if value is None:
+        return 0, 0, ""
+    if isinstance(value, int):
+        return 1, value, ""
+    digits = value.isascii() and value.isdigit() and len(value) < 19
+    return (1, int(value), "") if digits else (2, 0, value)
+
+
+def flat_item(id: str, size: int, created_ms: int, **fields: Any) -> Item:
+    """A test object: content a ramp modulo a prime that starts elsewhere for every id.
+
+    ``fields`` are those of :class:`Item`.
+    """
+    given: dict[str, Any] = {
+        "type": "callrecording",
+        "name": f"{id}.mp3",
+        "mime_type": "audio/mpeg",
+        "content": ramp(id, size),
+        "tags": {"callId": id, "direction": "INBOUND", "startTime": str(created_ms)},
+    }
+    return Item(id=id, created_ms=created_ms, **(given | fields))

@@ -1,0 +1,130 @@
+"""What the service does not have: ways to look at the stand-in and to change what it holds.
+
+``GET /-/counters``, ``POST /-/clear``, ``GET /-/faults`` (met and fired), and these that take JSON:
+
+``POST /-/faults``   a new fault plan in place of the old one
+``POST /-/options``  choices of :mod:`.options`, e.g. ``{"key": "b", "secret": "b"}``
+``POST /-/add``      ``{"id": …, "created_ms": …}``: an object, or another one in place of it
+``POST /-/change``   ``{"region": …, "id": …}``: fields of an object, and ``updatedTime``
+
+``add`` and ``change`` take the fields of :class:`.account.Item`, or the words of a
+record for them (``customerId``, ``createdTime``, ``tags``, …), and for the content ``size`` in
+bytes with a ``seed`` (other seeds give other bytes), or ``text``. ``storedBytes`` is what the
+record says where that is not the content's size. Without ``region`` an object is added to
+``us-east``. No token: the stand-in listens on loopback only.
+"""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from phonofs.errors import UsageError
+from phonofs.fakeservice.account import change, flat_item
+from phonofs.fakeservice.content import Content, ramp, text
+from phonofs.fakeservice.faults import Faults, load
+from phonofs.fakeservice.responses import Answer, of_json, refusal
+from phonofs.fakeservice.routes import Call
+
+if TYPE_CHECKING:
+    from phonofs.fakeservice.service import Service
+
+_FIELDS = {
+    "objectName": "name",
+    "mimeType": "mime_type",
+    "createdTime": "created_ms",
+    "updatedTime": "updated_ms",
+    "objectState": "state",
+    "customerId": "customer_id",
+    "userId": "user_id",
+    "bucketId": "bucket_id",
+    "storedBytes": "size",
+}
+"""The words of a record, and the fields of an Item that they stand for."""
+
+
+class Backdoor:
+    """Answers what lies below ``/-/``. Keeps no state of its own."""
+
+    def __init__(self, service: "Service") -> None:
+        self._service = service
+
+    def answer(self, call: Call) -> Answer:
+        """The answer; 400 where the request makes no sense."""
+        service = self._service
+        match call.request.method, call.id:
+            case "GET", "counters":
+                return of_json(200, service.counters.as_json())
+            case "POST", "clear":
+                service.counters.clear()
+                return of_json(200, {})
+            case "GET", "faults":
+                return of_json(200, {"met": service.faults.met, "fired": service.faults.fired})
+            case "POST", "faults" | "options" | "change" | "add":
+                return self._changed(call)
+        return refusal(404, "no such path")
+
+    def _changed(self, call: Call) -> Answer:
+        try:
+            self._apply(call.id, call.request.body.decode())
+        except (ValueError, TypeError, KeyError, AttributeError, UsageError) as error:
+            return refusal(400, f"{type(error).__name__}: {error}")
+        return of_json(200, {})
+
+    def _apply(self, what: str, body: str) -> None:
+        service = self._service
+        if what == "faults":
+            service.faults = Faults(load(body or "{}"))
+            return
+        asked: dict[str, Any] = json.loads(body)
+        match what:
+            case "options":
+                service.choose(**asked)
+            case "add":
+                self._add(asked)
+            case "change":
+                self._change(asked)
+
+    def _add(self, asked: dict[str, Any]) -> None:
+        content = _content(asked)
+        if content is None:
+            raise KeyError("size")
+        given = {"customer_id": self._service.options.customer_id, **_fields(asked)}
+        stored = given.pop("size", None)
+        item = flat_item(given.pop("id"), 0, given.pop("created_ms"), content=content, **given)
+        self._service.account.put(replace(item, size=stored))
+
+    def _change(self, asked: dict[str, Any]) -> None:
+        service = self._service
+        region, content = asked.pop("region"), _content(asked)
+        fields = _fields(asked)
+        id, now_ms = fields.pop("id"), fields.pop("updated_ms", service.now_ms())
+        if content is not None:
+            fields["content"] = content
+        if not change(service.account, region, id, now_ms, **fields):
+            raise KeyError(f"no object {id} in {region}")
+
+
+def _content(asked: dict[str, Any]) -> Content | None:
+    """Take out what was asked for of the content: the content, or None if nothing was."""
+    written, size = asked.pop("text", None), asked.pop("size", None)
+    seed = asked.pop("seed", asked["id"])
+    if written is not None:
+        return text(written)
+    return None if size is None else ramp(seed, size)
+
+
+def _fields(asked: dict[str, Any]) -> dict[str, Any]:
+    """Fields of an Item, named as they are or as in a record."""
+    named = {_FIELDS.get(name, name): value for name, value in asked.items()}
+    for name in ("created_ms", "updated_ms"):
+        if isinstance(named.get(name), str):
+            named[name] = _epoch_ms(named[name])
+    if isinstance(named.get("tags"), list):
+        named["tags"] = {tag["key"]: tag["value"] for tag in named["tags"]}
+    return named
+
+
+def _epoch_ms(time: str) -> int:
+    """A time as records have it, in UTC, as epoch milliseconds."""
+    return int(datetime.fromisoformat(time).replace(tzinfo=UTC).timestamp() * 1000)

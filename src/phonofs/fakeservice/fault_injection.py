@@ -1,0 +1,264 @@
+"""What a fault does to a request: in place of its answer, or to the answer.
+
+One function per moment: :func:`before` the service has looked at the request, :func:`after` it
+has made its answer.
+"""
+
+import gzip
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
+
+import trio
+
+from phonofs.fakeservice.content import Content, Loop, plain
+from phonofs.fakeservice.faults import Fault
+from phonofs.fakeservice.responses import Answer, Delivery, of_bytes, of_json
+from phonofs.fakeservice.routes import Call
+
+if TYPE_CHECKING:
+    from phonofs.fakeservice.service import Service
+
+_HTML = b"<html><head><title>Gateway</title></head><body><h1>Gateway error</h1></body></html>"
+
+
+async def before(fault: Fault | None, call: Call, service: "Service") -> Answer | None:
+    """The answer in place of the service's, if the fault has one; may take its time."""
+    if fault is None:
+        return None
+    match fault.fail:
+        case "delay":
+            await trio.sleep(fault["seconds"])
+        case "status":
+            return _status(fault)
+        case "html":
+            return of_bytes(fault["status"], _HTML, "text/html")
+        case "json":
+            return of_json(fault["status"], fault["value"])
+        case "text":
+            return of_bytes(fault["status"], fault["body"].encode(), "application/json")
+        case "redirect":
+            return _redirect(fault, call, service)
+        case "reset" | "stall" if fault["after"] < 0:
+            return _broken(fault.fail)
+    return None
+
+
+def _status(fault: Fault) -> Answer:
+    answer = of_bytes(fault["status"], fault["body"].encode(), fault["content_type"])
+    if fault["retry_after"] is not None:
+        answer.headers["Retry-After"] = str(fault["retry_after"])
+    return answer
+
+
+def _redirect(fault: Fault, call: Call, service: "Service") -> Answer:
+    request = call.request
+    here = service.url if request.origin == "api" else service.store_url
+    query = f"?{urlencode(request.query)}" if request.query else ""
+    answer = of_bytes(fault["status"], b"", "text/plain")
+    answer.headers["Location"] = fault["to"] or f"{here}{request.path}{query}"
+    return answer
+
+
+def _broken(how: Any) -> Answer:
+    answer = of_bytes(200, b"", "text/plain")
+    answer.delivery = Delivery(before=how)
+    return answer
+
+
+def after(fault: Fault | None, call: Call, answer: Answer, service: "Service") -> Answer:
+    """The answer as the fault leaves it."""
+    if fault is None:
+        return answer
+    if fault.fail == "revoke":
+        service.tokens.revoke()
+    elif fault.fail == "expired" and call.kind == "presign" and answer.status == 200:
+        return _expired(answer, service)
+    elif fault.fail in _BODY:
+        _BODY[fault.fail](fault, answer)
+    elif fault.fail in _PAGE and answer.status == 200:
+        return _repaged(fault, call, answer, service)
+    return answer
+
+
+def _ends(fault: Fault, answer: Answer) -> None:
+    answer.delivery.after = max(0, fault["after"])
+    answer.delivery.end = "close" if fault.fail == "cut" else fault.fail  # type: ignore[assignment]
+
+
+def _drip(fault: Fault, answer: Answer) -> None:
+    answer.delivery.bytes_per_s = fault["bytes_per_s"]
+
+
+def _short(fault: Fault, answer: Answer) -> None:
+    answer.stop = max(answer.start, answer.stop - fault["by"])
+
+
+def _long(fault: Fault, answer: Answer) -> None:
+    content = answer.content
+    loop = content.loop if content.loop.unit else Loop(b"\xa5")
+    answer.content = replace(content, loop=loop, size=content.size + fault["by"])
+    answer.stop += fault["by"]
+
+
+def _overrun(fault: Fault, answer: Answer) -> None:
+    answer.delivery.overrun = fault["by"]
+
+
+def _wrong_range(fault: Fault, answer: Answer) -> None:
+    if answer.status != 206:
+        return
+    size = answer.content.size
+    by = min(fault["by"], size - answer.stop) or -min(fault["by"], answer.start)
+    answer.start, answer.stop = answer.start + by, answer.stop + by
+    answer.headers["Content-Range"] = f"bytes {answer.start}-{answer.stop - 1}/{size}"
+
+
+def _etag(fault: Fault, answer: Answer) -> None:
+    answer.headers["ETag"] = fault["etag"]
+
+
+def _flip(fault: Fault, answer: Answer) -> None:
+    answer.delivery.flip = (fault["at"], fault["mask"] & 255)
+
+
+def _encoding(fault: Fault, answer: Answer) -> None:
+    packed = gzip.compress(answer.content.read(answer.start, answer.stop), mtime=0)
+    answer.content, answer.start, answer.stop = plain(packed), 0, len(packed)
+    answer.headers["Content-Encoding"] = fault["encoding"]
+    answer.sent = None
+
+
+def _headers(fault: Fault, answer: Answer) -> None:
+    answer.headers |= fault["set"]
+    for name in [name for name, value in answer.headers.items() if value is None]:
+        del answer.headers[name]
+    answer.headers |= {f"X-Padding-{number}": "=" * 64 for number in range(fault["lines"])}
+
+
+def _as_200(fault: Fault, answer: Answer) -> None:
+    answer.status = 200 if answer.status == 206 else answer.status
+
+
+def _chunks(fault: Fault, answer: Answer) -> None:
+    answer.delivery.chunk_bytes = fault["bytes"]
+
+
+def _unframed(fault: Fault, answer: Answer) -> None:
+    answer.delivery.unframed = True
+    if fault["after"] >= 0:
+        answer.delivery.after, answer.delivery.end = fault["after"], "close"
+
+
+def _interim(fault: Fault, answer: Answer) -> None:
+    answer.delivery.interim = (fault["code"], fault["number"])
+
+
+_BODY: Mapping[str, Callable[[Fault, Answer], None]] = {
+    "headers": _headers,
+    "as_200": _as_200,
+    "chunks": _chunks,
+    "unframed": _unframed,
+    "interim": _interim,
+    "reset": _ends,
+    "cut": _ends,
+    "stall": _ends,
+    "drip": _drip,
+    "short": _short,
+    "long": _long,
+    "overrun": _overrun,
+    "wrong_range": _wrong_range,
+    "etag": _etag,
+    "flip": _flip,
+    "encoding": _encoding,
+}
+
+_PAGE = frozenset({"record", "endless", "repeat", "empty", "bomb"})
+_UNITS = {"zeros": "0", "objects": "{}", "arrays": "[]"}
+
+
+def _repaged(fault: Fault, call: Call, answer: Answer, service: "Service") -> Answer:
+    """An answer of records, changed. Anything else stays as it is."""
+    body = _decoded(answer)
+    if fault.fail == "bomb":
+        return _bomb(fault, body)
+    page = body[0] if isinstance(body, list) and body and isinstance(body[0], dict) else body
+    if not isinstance(page, dict):
+        return answer
+    if fault.fail == "record":
+        for record in page.get("content", [page]):
+            _lay_over(record, fault["set"])
+    elif call.kind == "search":
+        _endless(fault, call, page, service)
+    return of_json(200, body)
+
+
+def _bomb(fault: Fault, body: Any) -> Answer:
+    """The answer with one value in it that is put in as text.
+
+    Made of objects it would take as long to write as it is to take to read.
+    """
+    page = body[0] if isinstance(body, list) and body and isinstance(body[0], dict) else body
+    records = page.get("content") if isinstance(page, dict) else None
+    of, mark = fault["of"], "@bomb@"
+    if of in _UNITS:
+        place, name = page, "bomb" if records is None else "content"
+    else:
+        place, name = records[0] if records else page, "tags" if of == "tags" else "bomb"
+    if isinstance(place, dict):
+        place[name] = mark
+    else:
+        body = mark
+    text = json.dumps(body).replace(json.dumps(mark), _bomb_text(of, fault["items"]))
+    return of_bytes(200, text.encode(), "application/json")
+
+
+def _bomb_text(of: str, items: int) -> str:
+    if of == "nested":
+        return "[" * items + "]" * items
+    unit = _UNITS.get(of, '{"key":"t","value":""}')
+    inner = f"{unit}," * items + ("NaN" if of == "arrays" else "")  # NaN is no JSON
+    return f"[{inner.rstrip(',')}]"
+
+
+def _endless(fault: Fault, call: Call, page: dict[str, Any], service: "Service") -> None:
+    asked = int(call.asked_offset)
+    if fault.fail == "empty":
+        page["content"] = []
+    elif fault.fail == "endless" and not page["content"]:
+        page["content"] = _first_page(call, service)
+    page["lastPage"] = page["lastPage"] and fault.fail == "repeat"
+    page["pageSize"] = len(page["content"])
+    page["pageKey"] = asked + len(page["content"])
+
+
+def _first_page(call: Call, service: "Service") -> list[Any]:
+    body = _decoded(service.respond(call.with_query(pageKey="0")))
+    page = body[0] if isinstance(body, list) else body
+    return list(page.get("content", []))
+
+
+def _lay_over(record: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    record.update(changes)
+    for name in [name for name, value in record.items() if name in changes and value is None]:
+        del record[name]
+
+
+def _decoded(answer: Answer) -> Any:
+    content: Content = answer.content
+    try:
+        return json.loads(content.read(answer.start, answer.stop))
+    except ValueError:
+        return None
+
+
+def _expired(answer: Answer, service: "Service") -> Answer:
+    """The presigned URL, resigned with a life that is over."""
+    text = answer.content.read(answer.start, answer.stop).decode()
+    address = _decoded(answer)
+    url = address["url"] if isinstance(address, dict) else address or text
+    dead = service.presigned(urlsplit(url).path, life_s=-1)
+    body = text.replace(url, dead).encode()
+    return of_bytes(200, body, answer.headers["Content-Type"])

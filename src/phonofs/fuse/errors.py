@@ -1,0 +1,114 @@
+"""The guard around every handler: only FUSEError (and trio's Cancelled) may leave it.
+
+Any other exception ends ``pyfuse3.main`` and with it the whole mount.
+"""
+
+import errno
+import functools
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+import trio
+from pyfuse3 import FUSEError
+
+from phonofs.errors import PhonofsError, Unavailable
+from phonofs.fuse.errnos import FAULT, OutageLog, errno_for, unwrap
+from phonofs.fuse.memory_pressure import MemoryReserve
+
+log = logging.getLogger(__name__)
+
+
+class ErrorStats:
+    """What handlers answered: errnos by name, the outage and the shortage of memory in progress.
+
+    Owned by Operations.
+    """
+
+    def __init__(self) -> None:
+        self.errnos: Counter[str] = Counter()
+        self.last_error = ""
+        self.outage = OutageLog()
+        self.shortage = MemoryReserve()
+
+    def answer(self, operation: str, error: BaseException) -> FUSEError:
+        """Log and count ``error``; the FUSEError to raise for it."""
+        if isinstance(error, MemoryError):
+            self.shortage.begun()
+            log.error("%s failed for want of memory", operation)
+            return self._count(FAULT.errno, f"{operation}: no memory")
+        if not isinstance(error, PhonofsError):
+            log.error("%s failed through a fault of phonofs", operation, exc_info=error)
+            return self._count(FAULT.errno, f"{operation}: {type(error).__name__}")
+        outcome = errno_for(error)
+        if isinstance(error, Unavailable):
+            line = self.outage.failed(error)
+            if line is not None:
+                log.warning("%s: %s", operation, line)
+        else:
+            log.log(outcome.level, "%s: %s", operation, error)
+        noted = f"{operation}: {error}" if outcome.level >= logging.WARNING else ""
+        return self._count(outcome.errno, noted)
+
+    def worked(self) -> None:
+        """Something that needed the service went well."""
+        line = self.outage.worked()
+        if line is not None:
+            log.warning("%s", line)
+
+    def _count(self, number: int, noted: str) -> FUSEError:
+        self.errnos[errno.errorcode.get(number, str(number))] += 1
+        self.last_error = noted or self.last_error
+        return FUSEError(number)
+
+
+class Guarded(Protocol):
+    """What a guarded class has."""
+
+    ledger: ErrorStats
+
+
+S = TypeVar("S", bound=Guarded)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def guarded(
+    handler: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    """Let FUSEError and Cancelled pass; all else becomes an errno by the one table."""
+    operation = handler.__name__
+
+    @functools.wraps(handler)
+    async def inner(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await handler(self, *args, **kwargs)
+        except (FUSEError, trio.Cancelled):
+            raise
+        except Exception as error:  # noqa: BLE001 - the very purpose
+            cause = unwrap(error)
+            if isinstance(cause, FUSEError):
+                raise cause from None
+            raise _answered(self.ledger, operation, cause) from None
+
+    return cast(Callable[Concatenate[S, P], Coroutine[Any, Any, R]], inner)
+
+
+def _answered(ledger: ErrorStats, operation: str, error: BaseException) -> FUSEError:
+    """The answer, also where there is no memory to log or count it."""
+    try:
+        return ledger.answer(operation, error)
+    except Exception:  # noqa: BLE001 - whatever else left here would end the mount
+        return FUSEError(FAULT.errno)
+
+
+def refused(operation: str) -> Any:
+    """A handler that answers EROFS: everything that would change the tree."""
+
+    async def handler(self: Guarded, *args: object, **kwargs: object) -> Any:
+        self.ledger.errnos["EROFS"] += 1
+        raise FUSEError(errno.EROFS)
+
+    handler.__name__ = operation
+    return handler

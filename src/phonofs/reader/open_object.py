@@ -1,0 +1,524 @@
+"""The content of one object while it is open: what is on its way, who waits for it.
+
+All handles of equal content share one stream, so that each byte is fetched once. Planning is
+synchronous; only waiting is not.
+"""
+
+import logging
+
+import trio
+
+from phonofs.errors import Changed, Corrupt, Malformed, ServiceError, Unavailable
+from phonofs.model import Record
+from phonofs.ranges import Ranges
+from phonofs.reader.context import ReaderContext
+from phonofs.reader.download import Download
+from phonofs.reader.handle import Handle
+from phonofs.reader.interfaces import Blob, Body, Chunk
+from phonofs.reader.length import Length, is_empty
+from phonofs.reader.limits import (
+    CHECKED_FIRST,
+    KIB,
+    MOST_CHANGES,
+    MOST_PART,
+    QUIET_S,
+    RUN_OUT,
+    SLACK,
+    SMALL,
+)
+from phonofs.reader.missing_ranges import pieces, uncovered
+from phonofs.reader.run_download import carry
+from phonofs.reader.verification import ContentVerification, provable
+from phonofs.reader.window import part_size
+
+log = logging.getLogger(__name__)
+
+
+class OpenObject:
+    """Owns the blob of one content, the parts in flight, and the windows of its handles.
+
+    parts    what is on its way. Invariant: parts that are not ``whole`` neither overlap each
+             other nor what is present, so no byte comes twice
+    handles  the open files; holds counts other reasons to keep the stream
+    needs    what reads are waiting for just now, by ticket
+    failure  why no read of this stream can succeed any more
+    etag     the version all bytes are of; '' until the service named one
+    any_etag whether ETags say nothing of this content, so that its checksum decides
+    answered whether the service gave anything of it since it was opened
+    pressed  whether it had to give memory back, so that it may never be there whole
+    given    whether anybody was given bytes that were not known to be right
+    size     the length, as far as it is known: ``length`` has whether it is proved
+    told     the length the file system knows: a proved one, or the record's
+    loose    parts whose body does not say where it ends: what it may leave out is not given
+    """
+
+    def __init__(self, record: Record, ino: int, blob: Blob, context: ReaderContext) -> None:
+        self.record = record
+        self.ino = ino
+        self.blob = blob
+        self.context = context
+        if not blob.verified:
+            blob.resize(record.size)  # another length was named before, and never proved
+        self.size = self.told = blob.size
+        self.etag = ""
+        self.parts: list[Download] = []
+        self.handles: set[Handle] = set()
+        self.prefetch_holds = 0
+        self.needs: dict[object, tuple[int, int]] = {}
+        self.failure: ServiceError | None = None
+        self.trouble: ServiceError | None = None
+        self.quiet_until = float("-inf")
+        self.verification = ContentVerification(self)
+        self.length = Length(self)
+        self.loose: set[Download] = set()
+        self.given = False
+        self.pressed = False
+        self.any_etag = False
+        self._renewed = False
+        if (
+            context.stale.get(self.key, 0) >= MOST_CHANGES
+            and provable(record)
+            and not blob.verified
+        ):
+            self._trust_no_etag()
+        self.answered = False
+        self._ranges_seen = False
+        self._whole_seen = False
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What the content is remembered by."""
+        return self.record.region, self.record.id, self.record.fingerprint
+
+    # what holds
+
+    @property
+    def used(self) -> bool:
+        """Whether somebody has it open, or wants it kept."""
+        return bool(self.handles) or self.prefetch_holds > 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task of it is running."""
+        return bool(self.parts) or self.verification.busy or self.length.running
+
+    @property
+    def whole_only(self) -> bool:
+        """Whether the service gives this content from its first byte only."""
+        if self.context.service.seekable(self.record.region) is False:
+            return True
+        return self._whole_seen and not self._ranges_seen
+
+    def withholds(self, stop: int) -> bool:
+        """Whether bytes up to ``stop`` must not be given without asking further."""
+        return (
+            self.failure is not None
+            or self.verification.gated
+            or self.length.withholds(stop)
+            or self.open_end(stop) is not None
+        )
+
+    def open_end(self, stop: int) -> Download | None:
+        """A part that may bring more than the record says, if ``stop`` reaches the record's end."""
+        return next(iter(self.loose), None) if stop >= self.size else None
+
+    # demand
+
+    def cover(self, handle: Handle, start: int, stop: int) -> tuple[Download, int] | None:
+        """See to it that all of ``[start, stop)`` is on its way; None where it is there.
+
+        Returns the part that brings the first missing byte, and up to where to wait for it.
+        """
+        gaps = self.blob.present.missing(start, stop)
+        if not gaps:
+            return None
+        parts = [self._serve(handle, a, b) for a, b in gaps]
+        self.context.beside(self.record, self.extend, handle)
+        return parts[0], min(gaps[0][1], parts[0].stop)
+
+    def _serve(self, handle: Handle, start: int, stop: int) -> Download:
+        first = None
+        while start < stop:
+            download = self._join(handle, start) or self._ask(handle, start, stop)
+            first = first or download
+            start = download.stop
+        assert first is not None
+        return first
+
+    def _join(self, handle: Handle, offset: int) -> Download | None:
+        """The part in flight to wait for; one too far behind is cut to end at ``offset``."""
+        flying = [download for download in self.parts if download.head <= offset < download.stop]
+        if not flying:
+            return None
+        download = max(flying, key=lambda download: download.head)
+        near = offset - download.head <= self.context.pace(self.record.region).reach()
+        if download.whole or self.whole_only or handle.window.running or near:
+            self.context.background_limit.promote(download)
+            return download
+        download.cut(offset)
+        return None
+
+    def _ask(self, handle: Handle, start: int, stop: int) -> Download:
+        """A part of its own for what a reader waits for."""
+        if self.whole_only:
+            return self.start(0, self.size, urgent=True, whole=True)
+        flying = [(download.head, download.stop) for download in self.parts]
+        if self.size <= SMALL:
+            near = uncovered(self.blob.present, flying, 0, start) if start <= 256 * KIB else []
+            begin = near[-1][0] if near and near[-1][1] == start else start
+            gaps = uncovered(self.blob.present, flying, begin, self.size)
+        else:
+            ahead = handle.window.ahead(self.most_ahead())
+            end = start + self._part_size(ahead) if handle.window.running else stop + ahead
+            gaps = uncovered(self.blob.present, flying, start, min(self.size, max(stop, end)))
+        return self.start(*gaps[0], urgent=True)
+
+    def start(self, start: int, stop: int, *, urgent: bool, whole: bool = False) -> Download:
+        """Send for ``[start, stop)``."""
+        download = Download(start, stop, urgent=urgent, whole=whole)
+        self.context.spawn(carry, self, download)  # may refuse; it begins to run later
+        self.parts.append(download)
+        self.context.background_limit.line_up(download)
+        return download
+
+    # reading ahead
+
+    def most_ahead(self) -> int:
+        """The largest window a handle of this stream may have, in bytes."""
+        return self.context.limits.most_ahead(self.blob.in_memory, self.context.sharers())
+
+    def extend(self, handle: Handle) -> None:
+        """Plan ahead of a handle: send for what its window lacks, as far as there are lanes."""
+        if self.blob.complete and not self.blob.in_memory:
+            handle.kick_at, handle.starved = self.size + 1, False
+            return
+        window = handle.window
+        ahead = window.ahead(self.most_ahead())
+        download = self._part_size(ahead)
+        handle.kick_at = window.next + download // 4
+        handle.starved = False
+        if self.blob.in_memory:
+            self._keep()
+        if self.whole_only:
+            self._stir()
+        elif self._may_extend(handle):
+            self._fill(handle, ahead, download)
+
+    def _may_extend(self, handle: Handle) -> bool:
+        if self.failure is not None or handle not in self.handles:
+            return False
+        if trio.current_time() < self.quiet_until:
+            return False
+        known = self.answered or self.context.service.seekable(self.record.region) is not None
+        return known or not self.parts  # else the first answer will say whether parts are had
+
+    def _fill(self, handle: Handle, ahead: int, download: int) -> None:
+        begin, end = handle.window.next, min(self.size, handle.window.next + ahead)
+        if self.size <= SMALL:
+            begin, end = 0, self.size
+        if self.blob.present.covers(begin, end):
+            return
+        flying = [(download.head, download.stop) for download in self.parts]
+        mine = sum(begin < stop and head < end for head, stop in flying)
+        room = self._lanes(download) - mine
+        gaps = uncovered(self.blob.present, flying, begin, end)
+        for start, stop in pieces(gaps, download, end if end < self.size else None):
+            if room <= 0:
+                handle.starved = True
+                return
+            self.start(start, stop, urgent=False)
+            room -= 1
+
+    def _part_size(self, ahead: int) -> int:
+        return min(part_size(ahead), self.context.pace(self.record.region).most_part())
+
+    def _lanes(self, download: int) -> int:
+        share = self.context.limits.background_limit // max(1, self.context.sharers())
+        return max(1, min(self.context.pace(self.record.region).lanes(download), max(2, share)))
+
+    def prefetch(self, stop: int) -> None:
+        """Send for the first bytes up to ``stop``, though nobody reads them yet."""
+        if self.whole_only and self.parts:
+            return
+        flying = [(download.head, download.stop) for download in self.parts]
+        for start, end in uncovered(self.blob.present, flying, 0, min(stop, self.size)):
+            self.start(start, end, urgent=False)
+
+    def _keep(self) -> None:
+        """Of bytes in memory, keep those of windows and waiters; small contents stay whole."""
+        if self.size <= SMALL or not self.handles:
+            return
+        kept = Ranges(self.needs.values())
+        most = self.most_ahead()
+        for handle in self.handles:
+            window = handle.window
+            # a whole stream is let run as far as the largest window, and a chunk beyond
+            ahead = most + SLACK if self.whole_only else window.ahead(most)
+            end = max(window.next + ahead, self._coming(window.next, most))
+            kept.add(max(0, window.next - SLACK), end)
+        self.verification.keep(kept)
+        self.blob.keep(kept)
+
+    def shed(self) -> int:
+        """Of bytes in memory, keep only what reads wait for; how much that is.
+
+        What was not hashed yet is hashed before it goes, so that who reads on can be sure.
+        """
+        if self.blob.memory_bytes:
+            self.pressed = True
+            kept = Ranges(self.needs.values())
+            self.verification.keep_unhashed(kept)
+            self.blob.keep(kept)
+        return self.blob.memory_bytes
+
+    def _coming(self, offset: int, most: int) -> int:
+        """Where what is there or on its way from ``offset`` on ends, ``most`` bytes on at most.
+
+        A player that reopens, or seeks back, finds it, however small its new window is.
+        """
+        end = self.blob.present.stop_of(offset)
+        for download in sorted(self.parts, key=lambda download: download.head):
+            if end - SLACK <= download.head <= end + SLACK:
+                end = max(end, self.blob.present.stop_of(download.stop))
+        return min(end, offset + most)
+
+    def _stir(self) -> None:
+        for download in self.parts:
+            download.moved.set()
+
+    def idles(self, download: Download) -> bool:
+        """Whether a whole stream is far enough ahead of everybody to wait for them."""
+        if not download.whole or download.waiting:
+            return False
+        if not self.handles:
+            return self.prefetch_holds == 0
+        if not self.blob.in_memory:
+            return False
+        most = self.most_ahead()
+        return download.head > max(handle.window.next for handle in self.handles) + most
+
+    # what comes
+
+    def accept(self, download: Download, body: Body) -> None:
+        """Take the head of an answer down; raises where the body cannot be used."""
+        self.answered = download.answered = True
+        if self.etag and body.etag and body.etag != self.etag:
+            raise Changed(
+                f"object {self.record.id} has other content than when it was opened", by_etag=True
+            )
+        if not self.any_etag:
+            self.etag = self.etag or body.etag
+        self.loose.discard(download)  # what an earlier try left open
+        if body.total is not None:
+            self.measure(body.total)
+        elif body.stop is None:
+            self.loose.add(download)
+        if body.start == download.head:
+            self._from_there(download, body)
+        elif body.start < download.head:
+            self._from_elsewhere(download, body.start)
+        else:
+            raise Malformed(f"object {self.record.id}: the service sent other bytes than asked for")
+
+    def _from_there(self, download: Download, body: Body) -> None:
+        """The body begins where it should; at 0 it may yet be the whole, unasked."""
+        if download.head > 0:
+            self._ranges_seen = True
+        elif download.stop < self.size and (body.stop is None or body.stop > download.stop):
+            self._whole_seen = True
+            if self.whole_only:
+                download.restart(0, self.size)
+
+    def _from_elsewhere(self, download: Download, start: int) -> None:
+        """The body begins before what was asked for: only whole streams are to be had."""
+        seekable = self.context.service.seekable(self.record.region)
+        ranges = seekable if seekable is not None else self._ranges_seen
+        if ranges and download.head - start > MOST_PART:
+            raise Malformed(f"object {self.record.id}: the service sent all instead of a part")
+        self._whole_seen = True
+        rivals = (other for other in self.parts if other is not download and other.whole)
+        if any(other.answered and other.head <= download.head for other in rivals):
+            download.cut(download.head)  # the other one brings it
+        else:
+            download.restart(start, self.size)
+
+    def meets(self, error: Changed) -> bool:
+        """Whether reading goes on although an answer has another ETag.
+
+        It does where nobody was given a byte yet: all is fetched anew. It does where the whole
+        can be checked before more of it is given: then it is of one version if it has the
+        record's checksum. Some services name each node's copy otherwise, or each copy.
+        """
+        if not error.by_etag or self.failure is not None:
+            return False
+        if not self.given and not self._renewed:
+            self._renewed = True
+            self.restore()
+            return True
+        if provable(self.record) and self.can_be_gated:
+            self._trust_no_etag()
+            return True
+        self.context.stale[self.key] = self.context.stale.get(self.key, 0) + 1
+        return False
+
+    @property
+    def can_be_gated(self) -> bool:
+        """Whether it is small enough to be checked before any byte of it is given."""
+        return self.size <= (SMALL if self.blob.in_memory else CHECKED_FIRST)
+
+    def _trust_no_etag(self) -> None:
+        self.etag, self.any_etag = "", True
+        if self.can_be_gated:
+            self.verification.gated = True
+
+    def measure(self, total: int) -> None:
+        """An answer says how long the content is. Raises Changed where another said otherwise."""
+        known = self.length.stated
+        if known is None and self.verification.sure:
+            known = self.size
+        if known is not None and total != known:
+            raise Changed(f"object {self.record.id} has another length than when it was opened")
+        self.length.state(total)
+        if total == self.size == 0 and provable(self.record) and not is_empty(self.record):
+            raise Corrupt(f"object {self.record.id} came empty, which its checksum is not that of")
+        self.resize(total)
+
+    def end_of_body(self, download: Download, body: Body, surplus: int) -> None:
+        """A body that did not say where it ends is over, with so many bytes that were not taken.
+
+        Raises Malformed where that may not have been all. Where more came than the record says,
+        and not even the answer says how much, a checksum decides; without one nothing is given.
+        """
+        self.loose.discard(download)
+        if surplus or download.head < download.stop:
+            self._end_elsewhere(download, body, surplus)
+        if self.blob.complete:
+            self.verification.completed()
+
+    def _end_elsewhere(self, download: Download, body: Body, surplus: int) -> None:
+        if body.framed:
+            self.measure(download.head + surplus)
+        elif not surplus:
+            raise Malformed(f"object {self.record.id}: the whole did not say that it was all")
+        elif not provable(self.record):
+            self.fail(Corrupt(
+                f"object {self.record.id}: more comes than the {self.record.size} bytes of its "
+                "record, and nothing says how much"
+            ))  # fmt: skip
+
+    def resize(self, size: int) -> None:
+        """The length as it is stated: what was planned beyond it is dropped.
+
+        The file system is told once it is proved.
+        """
+        if size == self.size:
+            return
+        log.info("object %s has %d bytes, not %d", self.record.id, size, self.size)
+        self.size = size
+        self.blob.resize(size)
+        for download in self.parts:
+            download.cut(size)
+        if size != self.record.size:
+            self.verification.doubt()
+        if not self.length.doubtful:
+            self.tell_size(size)
+        if self.blob.complete:
+            self.verification.completed()
+
+    def settled(self) -> None:
+        """The length is proved: what waited for that goes on."""
+        self.tell_size(self.size)
+        if self.blob.complete:
+            self.verification.completed()
+
+    def tell_size(self, size: int) -> None:
+        """Have the file system know a length that is proved: the kernel takes it for the end."""
+        if size != self.told:
+            self.told = size
+            self.context.tell(self.context.on_size, self.ino, size)
+
+    def restore(self) -> None:
+        """Forget all bytes and what the service said of them: it is asked anew."""
+        for download in self.parts:
+            download.scope.cancel()
+        self.blob.reset()
+        self.etag = ""
+        self.length.restart()
+        self.resize(self.record.size)
+        self.tell_size(self.record.size)
+
+    def take(self, download: Download, chunk: Chunk) -> bool:
+        """Write what came, wake who waited for it; whether to go on."""
+        start, stop = download.head, min(download.head + len(chunk), download.stop)
+        if download.scope.cancel_called or stop <= start:
+            return False
+        fresh = 0
+        view = memoryview(chunk)
+        for a, b in self.blob.present.missing(start, stop):
+            self.blob.write(a, view[a - start : b - start])
+            fresh += b - a
+        if fresh and not self.blob.present.covers(start, stop):
+            raise Unavailable(f"object {self.record.id}: neither disk nor memory has room for it")
+        self.context.counts.fetched_bytes += fresh
+        self.context.counts.discarded_bytes += len(chunk) - fresh
+        self.verification.passed()
+        download.advance(stop)
+        met = self.blob.present.stop_of(stop)
+        if met > stop and (not download.whole or met >= download.stop):
+            download.cut(stop)
+        if self.blob.complete:
+            self.verification.completed()
+        if self.blob.in_memory:
+            if download.whole:
+                self._keep()  # what passes on the way to a far place is not kept
+            self.context.memory.hold(self, self.blob.memory_bytes)
+        return download.head < download.stop
+
+    def ended(self, download: Download, *, done: bool) -> None:
+        """A part's task is over; ``done`` where it brought what it should."""
+        self.parts.remove(download)
+        self.context.background_limit.leave(download)
+        was_loose = download in self.loose
+        self.loose.discard(download)
+        download.end()
+        if download.error is not None:
+            self.quiet_until = trio.current_time() + QUIET_S
+        if was_loose and self.blob.complete:
+            self.context.beside(self.record, self.verification.completed)
+        if done:
+            self._resume()
+        if not self.busy:
+            self.context.drained(self)
+
+    def _resume(self) -> None:
+        """Read ahead for those that had no lane."""
+        for handle in self.handles:
+            if handle.starved:
+                self.context.beside(self.record, self.extend, handle)
+
+    # ends
+
+    def fail(self, error: ServiceError) -> None:
+        """No read of this stream can succeed any more; what it has is not to be trusted."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        if not self.verification.sure:
+            self.tell_size(self.record.size)
+        self.blob.reset()
+        for download in list(self.parts):
+            download.error = error
+            download.scope.cancel()
+        self.context.tell(self.context.on_wrong, self.ino)
+
+    def unqueue(self) -> None:
+        """Drop what was not sent for yet and nobody waits for."""
+        for download in self.parts:
+            if self.context.background_limit.queued(download):
+                download.scope.cancel()
+
+    def quit(self) -> None:
+        """Stop fetching; what is nearly there may still come."""
+        for download in self.parts:
+            if not download.waiting and (download.whole or download.stop - download.head > RUN_OUT):
+                download.scope.cancel()

@@ -1,0 +1,261 @@
+"""The token: fetched, renewed ahead of its expiry, and given to whoever waits for it.
+
+Used by the client; its task runs in the nursery of the composition root, so that no caller's
+end cancels a refresh that others wait for. The token lives in memory only.
+"""
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from phonofs.config import Secret
+from phonofs.errors import (
+    CredentialsRefused,
+    CredentialsUnreadable,
+    ServiceError,
+    Unavailable,
+    UsageError,
+    WrongAccount,
+)
+from phonofs.service import oauth
+from phonofs.service.responses import failure
+from phonofs.service.session import TOKENS, Ask, Token, Transport
+
+log = logging.getLogger(__name__)
+
+RENEW_AT = (0.80, 0.88)
+"""Share of a token's life after which it is renewed: a little differently in every mount."""
+
+LEAST_INTERVAL_S = 1.0
+"""Never oftener, whatever the answers say: too eager a renewal would loop for ever."""
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 15.0
+"""Pauses while the service cannot be reached: it is tried for as long as the mount lives."""
+
+SHORT_LIFE_S = 60.0
+"""A token that lives no longer is renewed ahead only if somebody asked for it."""
+
+SHORT_REJECTION_PAUSE_S = 2.0
+"""Pauses up to this are waited for: tokens may be revoked twice in a moment."""
+
+LONGEST_REJECTION_PAUSE_S = 300.0
+"""A fresh token may be refused for minutes while a new key is being replicated, or for ever: then
+the pause before the next one doubles up to this, and the one there is goes on being tried."""
+
+DEAD_KEY_PAUSE_S = 30.0
+LONGEST_DEAD_KEY_PAUSE_S = 300.0
+"""Pauses while key and secret are refused; they are read again before every try."""
+
+CREDENTIALS_S = 60.0
+"""A locked keyring asks its owner, who may be away."""
+
+LARGEST_ANSWER = 1 << 16
+
+Credentials = tuple[str, Secret]
+"""Key and secret."""
+
+
+class TokenProvider:
+    """Has the token.
+
+    Owns the token, its generation (one more with every token fetched), and why there is none.
+    Invariants: only :meth:`run` fetches, so there is at most one refresh at a time; ``_error`` is
+    set only while the last try failed; whoever waits is woken by every outcome of a try; while
+    the service has asked for a pause, nobody waits for it to end.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        api_url: str,
+        credentials: Callable[[], Awaitable[Credentials]],
+    ) -> None:
+        """``credentials`` is asked before every try; it may wait, and raise UsageError,
+        WrongAccount and ServiceError.
+        """
+        self._transport = transport
+        self._url = api_url.rstrip("/") + oauth.TOKEN_PATH
+        self._credentials = credentials
+        self._token: Token | None = None
+        self._generation = 0
+        self._error: ServiceError | None = None
+        self._failures = 0
+        self._not_before = 0.0
+        self._rejection_pause_s = 0.0
+        self._rejected_at = float("-inf")
+        self._used = False
+        self._granted_at = 0.0
+        self._short_lived = False
+        self._trying = False
+        self._tried_at = -LEAST_INTERVAL_S
+        self._renew_at = 0.0
+        self._changed = trio.Event()
+        self._wanted = trio.Event()
+        self._fetched = 0
+        self._rejected = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep a token for as long as the task lives. Never ends by itself, never fails."""
+        task_status.started()
+        while True:
+            await self._until_due()
+            self._trying = True
+            try:
+                await self._try()
+            finally:
+                self._trying = False
+                self._changed.set()
+                self._changed = trio.Event()
+
+    async def token(self) -> Token:
+        """The valid token; waits for the first one, and for the refresh that is under way.
+
+        Raises CredentialsRefused or Unavailable where the last try failed and no try is under
+        way.
+        """
+        self._used = True
+        while True:
+            if (token := self.current()) is not None:
+                return token
+            paused = trio.current_time() < self._not_before
+            under_way = self._trying or (self._wanted.is_set() and not paused)
+            if self._error is not None and not under_way:
+                raise _again(self._error)
+            if not under_way:
+                self._wanted.set()
+            await self._changed.wait()
+
+    def current(self) -> Token | None:
+        """The token, if it is valid now."""
+        if self._token is not None and trio.current_time() < self._token.until:
+            return self._token
+        return None
+
+    def reject(self, token: Token) -> None:
+        """The service answered 401 to ``token``: renew it, unless that has just been of no use.
+
+        Of many who say so of one token, the first counts. It also covers what no deadline can:
+        a token that ran out while the machine was suspended.
+        """
+        if self._token is None or token.generation != self._token.generation:
+            return
+        now = trio.current_time()
+        if now - self._rejected_at > LONGEST_REJECTION_PAUSE_S:
+            self._rejection_pause_s = 0.0
+        self._rejected_at = now
+        if now - self._granted_at < self._rejection_pause_s > SHORT_REJECTION_PAUSE_S:
+            return
+        longer_s = max(LEAST_INTERVAL_S, 2 * self._rejection_pause_s)
+        self._rejection_pause_s = min(longer_s, LONGEST_REJECTION_PAUSE_S)
+        log.debug("the service no longer accepts the token; it is renewed")
+        self._rejected += 1
+        self._token = None
+        self._wanted.set()
+
+    def retry_now(self) -> None:
+        """Read the credentials again and try, without waiting for our own pause to end (SIGHUP)."""
+        self._rejection_pause_s = 0.0
+        self._wanted.set()
+
+    def statistics(self) -> dict[str, Any]:
+        """``valid``, ``life_s`` left, ``fetched``, ``rejected``, ``failures`` in a row, ``error``.
+
+        The token itself is never in it.
+        """
+        token = self.current()
+        left_s = token.until - trio.current_time() if token is not None else 0.0
+        return {
+            "valid": token is not None,
+            "life_s": round(left_s, 1),
+            "fetched": self._fetched,
+            "rejected": self._rejected,
+            "failures": self._failures,
+            "error": str(self._error) if self._error is not None else "",
+        }
+
+    async def _until_due(self) -> None:
+        """Wait until it is time for the next try, or somebody wants it.
+
+        A second at least, and as long as the service asked for.
+        """
+        with trio.move_on_at(self._renew_at):
+            await self._wanted.wait()
+        if self._short_lived and not self._used and self._error is None:
+            await self._wanted.wait()
+        await trio.sleep_until(max(self._tried_at + LEAST_INTERVAL_S, self._not_before))
+        self._wanted = trio.Event()
+
+    async def _try(self) -> None:
+        self._tried_at = trio.current_time()
+        try:
+            grant = await self._fetch()
+        except ServiceError as error:
+            self._note_failure(error)
+        except Exception as error:
+            log.exception("asking for a token failed")
+            self._note_failure(Unavailable(f"no token can be had ({type(error).__name__})"))
+        else:
+            self._note_success(grant)
+
+    async def _fetch(self) -> oauth.Grant:
+        key, secret = await self._read_credentials()
+        ask = Ask("token", self._url, "POST", oauth.headers(key, secret), oauth.BODY, TOKENS)
+        answer = await self._transport.request(ask, limit_bytes=LARGEST_ANSWER)
+        if answer.status == 200:
+            return oauth.parse_grant(answer.body)
+        refusal = oauth.refusal(answer.status)
+        raise refusal or failure(answer.status, "a token", pause_s=answer.pause_s)
+
+    async def _read_credentials(self) -> Credentials:
+        try:
+            with trio.move_on_after(CREDENTIALS_S):
+                return await self._credentials()
+        except UsageError as error:
+            raise CredentialsUnreadable(str(error)) from error
+        except WrongAccount as error:
+            raise CredentialsRefused(str(error)) from error
+        raise CredentialsUnreadable(
+            "the key and the secret could not be read: is the keyring locked?"
+        )
+
+    def _note_success(self, grant: oauth.Grant) -> None:
+        if self._failures:
+            log.info("a token was granted again after %d failures", self._failures)
+        now = trio.current_time()
+        self._generation += 1
+        self._fetched += 1
+        self._token = Token(grant.token, self._generation, now + grant.life_s)
+        self._granted_at, self._used = now, False
+        self._short_lived = grant.life_s <= SHORT_LIFE_S
+        self._renew_at = now + grant.life_s * random.uniform(*RENEW_AT)  # noqa: S311
+        self._error, self._failures, self._not_before = None, 0, 0.0
+
+    def _note_failure(self, error: ServiceError) -> None:
+        refused = isinstance(error, CredentialsRefused)
+        first, longest = (
+            (DEAD_KEY_PAUSE_S, LONGEST_DEAD_KEY_PAUSE_S)
+            if refused
+            else (FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        )
+        if type(error) is not type(self._error):
+            self._failures = 0
+            log.log(logging.WARNING if refused else logging.INFO, "no token: %s", error)
+        pause_s = min(first * 2 ** min(self._failures, 10), longest)
+        self._failures += 1
+        self._error = error
+        asked_s = error.retry_after_s if isinstance(error, Unavailable) else None
+        spread = random.uniform(0.8, 1.0)  # noqa: S311
+        now = trio.current_time()
+        self._not_before = now + (asked_s or 0.0)
+        self._renew_at = max(now + pause_s * spread, self._not_before)
+
+
+def _again(error: ServiceError) -> ServiceError:
+    """A fresh copy of an error, since a raised one gathers the tracebacks of all who raised it."""
+    if isinstance(error, Unavailable):
+        return type(error)(str(error), error.retry_after_s)
+    return type(error)(str(error))

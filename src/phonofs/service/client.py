@@ -1,0 +1,426 @@
+"""The service as the rest of the house sees it: regions, searches, records, content, restore.
+
+Used by the catalogue, the reader and the commands. Errors are those of :mod:`phonofs.errors`.
+"""
+
+import logging
+import random
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import trio
+
+from phonofs.errors import (
+    Gone,
+    Malformed,
+    OffsetRefused,
+    Refused,
+    TooLarge,
+    Unavailable,
+)
+from phonofs.model import Page, Query, Record
+from phonofs.priority import Priority
+from phonofs.service.api import Api
+from phonofs.service.auth import TokenProvider
+from phonofs.service.backoff import pause_for, retryable
+from phonofs.service.content import Body, ContentFetcher, ContentRequest
+from phonofs.service.content_headers import RangeRequest
+from phonofs.service.fiql import fiql
+from phonofs.service.record_limits import LARGEST_RECORD, largest_page, most_values
+from phonofs.service.records import parse_page, parse_record
+from phonofs.service.responses import failure
+from phonofs.service.session import Answer, Ask, Transport
+from phonofs.service.tolerant_json import decode, weigh
+
+log = logging.getLogger(__name__)
+
+KNOWN_REGIONS = ("us-west", "us-east", "uk", "ap", "ca", "eu")
+"""Any of them answers which regions hold the customer's data (developer guide; ``eu``: users)."""
+
+LIMITS = (100, 50, 25, 10)
+"""What to fall back to when the service takes no larger page; 100 is the documented most."""
+
+LIMIT_LIFE_S = 3600.0
+"""How long a learned limit counts: the refusal may have been about something else."""
+
+TOO_MUCH = frozenset({400, 413, 416, 422})
+"""Statuses of a search that asks for too much: of a page too large, or of an offset too far."""
+
+TOO_FAR = TOO_MUCH | {404}
+"""Statuses of a search at an offset that the service does not go to."""
+
+FAILURES_OF_AN_OFFSET = 4
+"""After so many answers of 500, a search at an offset counts as refused: that is how some search
+engines answer beyond their window."""
+
+LARGEST_RECORD_ANSWER = 2 * LARGEST_RECORD
+LARGEST_REGIONS_ANSWER = 1 << 16
+
+MOST_REPORTS = 1000
+"""Records set aside that are said in the log, each once."""
+
+_RECORD_FOLLOWS = re.compile(rb'\s*(?:\[\s*)?\{(?:[^][{}]*,)?\s*"content"\s*:\s*\[\s*\{')
+"""How a page begins that holds a record.
+
+No two runs of white space may meet in it: a page of nothing else would take quadratic time.
+"""
+
+_UNREADABLE = b'{"content": [null], "lastPage": false}'
+"""In place of a page of one record that cannot be read."""
+
+_Result = TypeVar("_Result")
+
+
+class _Failed(Exception):
+    """A search was answered with status 500; ``pause_s`` as it was asked for."""
+
+    def __init__(self, pause_s: float | None) -> None:
+        super().__init__()
+        self.pause_s = pause_s
+
+
+class Client:
+    """Asks the service.
+
+    Owns what was learned of it: how content is delivered (:class:`ContentFetcher`), the largest
+    page that each region takes, and which odd records were reported.
+
+    ``_limits``: of each region the limit that was learned, and until when it counts (trio's time);
+    ``_answered``: the largest limit that was answered at offset 0.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        keeper: TokenProvider,
+        api_url: str,
+        *,
+        read_deadline_s: float = 60.0,
+        delivery_methods: Mapping[str, str] | None = None,
+    ) -> None:
+        """``ways`` is what :attr:`ways` was in an earlier run."""
+        self._transport = transport
+        self._api = Api(transport, keeper, api_url)
+        self._keeper = keeper
+        self._deadline_s = read_deadline_s
+        self._contents = ContentFetcher(self._api, delivery_methods or {})
+        self._limits: dict[str, tuple[int, float]] = {}
+        self._answered: dict[str, int] = {}
+        self._learning = trio.Lock()
+        self._reported: set[str] = set()
+
+    @property
+    def delivery_methods(self) -> dict[str, str]:
+        """The way of content of each region where it is known, to be remembered."""
+        return dict(self._contents.delivery_methods)
+
+    def content_way(self, region: str) -> str:
+        """``range``, ``presign``, ``redirect``, ``stream``, or '' while it is not known."""
+        return self._contents.delivery_methods.get(region, "")
+
+    def failed_ways(self, region: str) -> dict[str, str]:
+        """The ways that failed in a region, and why; content comes in another one meanwhile."""
+        return self._contents.failed.get(region, {})
+
+    def seekable(self, region: str) -> bool | None:
+        """Whether content can start in the middle of an object; None while that is not known."""
+        return self._contents.seekable(region)
+
+    async def regions(self) -> list[str]:
+        """The regions that hold this customer's data.
+
+        Retries on Unavailable until ``read_deadline``; raises what the last try did.
+        """
+        return await self._persist("the regions", self._regions)
+
+    async def search(
+        self,
+        region: str,
+        query: Query,
+        page_key: int = 0,
+        limit: int = 100,
+        *,
+        urgent: bool | Priority = True,
+    ) -> Page:
+        """The page of results that begins at offset ``page_key``; at most ``limit`` records.
+
+        A page may be shorter than asked for: go on from what came. A record that is too large to
+        be read is a page of its own, and set aside. Retries on Unavailable until
+        ``read_deadline``.
+
+        Raises OffsetRefused if the service answers at offset 0 but not at ``page_key``.
+        """
+        body = await self.search_text(region, query, page_key, limit, urgent=urgent)
+        return self.read_page(body, region)
+
+    async def search_text(
+        self,
+        region: str,
+        query: Query,
+        page_key: int = 0,
+        limit: int = 100,
+        *,
+        urgent: bool | Priority = True,
+    ) -> bytes:
+        """What :meth:`search` reads: the answer as it came, for :meth:`read_page`."""
+        failures = 0
+
+        async def once() -> bytes:
+            nonlocal failures
+            try:
+                return await self._search(region, query, page_key, limit, urgent)
+            except _Failed as failed:
+                failures += 1
+                if page_key and failures >= FAILURES_OF_AN_OFFSET and region in self._answered:
+                    raise OffsetRefused(_refused_at(region, page_key, 500)) from None
+                raise failure(500, f"a search in {region}", pause_s=failed.pause_s) from None
+
+        return await self._persist(f"a search in {region}", once)
+
+    def read_page(self, body: bytes, region: str) -> Page:
+        """The page in the answer to a search. Raises Malformed.
+
+        Each record that was set aside is said once, however often it comes.
+        """
+        page = parse_page(body, region)
+        for sentence in page.rejected:
+            if sentence not in self._reported and len(self._reported) < MOST_REPORTS:
+                self._reported.add(sentence)
+                log.warning("%s", sentence)
+        return page
+
+    async def record(self, region: str, id: str) -> Record:
+        """One object's record. Raises Gone where there is no such object (any more)."""
+
+        async def once() -> Record:
+            ask = Ask("record", self._api.url(region, "objects", id))
+            answer = await self._api.request(ask, limit_bytes=LARGEST_RECORD_ANSWER)
+            body = _successful(answer, f"object {id}", of_object=True)
+            weigh(body, most_values(1), f"object {id}")
+            record = parse_record(body, region)
+            if record.id != id:
+                raise Malformed(f"the service answers object {id} with another one")
+            return record
+
+        return await self._persist(f"object {id}", once)
+
+    async def restore(self, region: str, id: str, days: int) -> None:
+        """Ask for an archived object back, for ``days`` (1 to 10) days once it is there.
+
+        Takes up to 24 hours. Raises Refused where the key may not, Gone where there is none.
+        """
+        ask = Ask(
+            "restore",
+            self._api.url(region, "objects", id, "restore"),
+            "POST",
+            {"Content-Type": "application/json"},
+            b'{"expirationDays": %d}' % max(1, min(days, 10)),
+        )
+        answer = await self._api.request(ask, limit_bytes=LARGEST_RECORD_ANSWER)
+        if answer.status == 403:
+            raise Refused(f"the API key may not restore object {id}: it needs edit access")
+        _successful(answer, f"object {id}", of_object=True)
+
+    @asynccontextmanager
+    async def content(
+        self,
+        record: Record,
+        start: int,
+        stop: int | None,
+        *,
+        urgent: bool | Priority = True,
+        etag: str | None = None,
+    ) -> AsyncIterator[Body]:
+        """The bytes ``[start, stop)`` of an object (``stop`` None: to the end), on their way.
+
+        ``etag`` is that of bytes already there: the rest comes only if it is still of the same
+        content. One try (a 401 and a presigned URL that ran out are renewed once).
+
+        Raises Archived, Refused, Gone, Changed, Unavailable, Malformed.
+        """
+        if start < 0 or (stop is not None and stop <= start):
+            raise ValueError("an empty part of an object cannot be asked for")
+        wanted = RangeRequest(
+            f"object {record.id}", start, stop, etag, record.mime_type, record.size
+        )
+        body = await self._contents.open(_content_request(record, wanted, urgent))
+        try:
+            yield body
+        finally:
+            await body.aclose()
+
+    @asynccontextmanager
+    async def whole_content(
+        self, record: Record, *, urgent: bool | Priority = True
+    ) -> AsyncIterator[Body]:
+        """All of an object, asked for without a range: to see how long it is.
+
+        One try; the errors are those of :meth:`content`.
+        """
+        wanted = RangeRequest(f"object {record.id}", 0, None, None, record.mime_type, record.size)
+        body = await self._contents.open_whole(_content_request(record, wanted, urgent))
+        try:
+            yield body
+        finally:
+            await body.aclose()
+
+    def statistics(self) -> dict[str, Any]:
+        """That of the transport, the keeper's under ``token``, and ``ways`` by region.
+
+        ``failed_ways`` has for each region the ways that failed, and why.
+        """
+        return {
+            **self._transport.statistics(),
+            "token": self._keeper.statistics(),
+            "ways": self.delivery_methods,
+            "failed_ways": self._contents.failed,
+        }
+
+    async def _regions(self) -> list[str]:
+        """Ask the known regions in turn; what one cannot answer, the next may."""
+        error: Exception = Malformed("the service names no regions")
+        for region in KNOWN_REGIONS:
+            ask = Ask("regions", self._api.url(region, "regions"))
+            try:
+                answer = await self._api.request(ask, limit_bytes=LARGEST_REGIONS_ANSWER)
+                return parse_regions(_successful(answer, "the regions"))
+            except (Malformed, Gone) as other:
+                error = other
+        raise error
+
+    async def _search(
+        self, region: str, query: Query, page_key: int, limit: int, urgent: bool | Priority
+    ) -> bytes:
+        """One try of a search, with the largest page that the region takes."""
+        size = self._limit(region, limit)
+        answer = await self._page(region, query, page_key, size, urgent)
+        if answer.status in TOO_MUCH and page_key and self._answered.get(region, 0) < size:
+            await self._learn(region, query, size)
+            if self._limit(region, limit) < size:
+                size = self._limit(region, limit)
+                answer = await self._page(region, query, page_key, size, urgent)
+        if answer.status in TOO_FAR and page_key:
+            raise OffsetRefused(_refused_at(region, page_key, answer.status))
+        if answer.status in TOO_MUCH:
+            answer, size = await self._smaller(region, query, size, urgent)
+        if answer.status == 500:
+            raise _Failed(answer.pause_s)
+        body = _successful(answer, f"a search in {region}")
+        if not page_key:
+            self._answered[region] = max(self._answered.get(region, 0), size)
+        return body
+
+    def _limit(self, region: str, limit: int) -> int:
+        """The limit to ask for: a learned one counts for an hour."""
+        learned, until = self._limits.get(region, (limit, 0.0))
+        return min(limit, learned) if trio.current_time() < until else limit
+
+    async def _learn(self, region: str, query: Query, limit: int) -> None:
+        """Find out at offset 0 how large a page may be; once for all who wonder.
+
+        A refusal at another offset does not tell: it may be about the offset.
+        """
+        async with self._learning:
+            if self._answered.get(region, 0) < self._limit(region, limit):
+                await self._search(region, query, 0, limit, True)
+
+    async def _smaller(
+        self, region: str, query: Query, refused: int, urgent: bool | Priority
+    ) -> tuple[Answer, int]:
+        """The first page in the largest size that is taken, which is remembered."""
+        for size in LIMITS:
+            if size < refused:
+                answer = await self._page(region, query, 0, size, urgent)
+                if answer.status not in TOO_MUCH:
+                    log.info("region %s takes pages of at most %d records", region, size)
+                    self._limits[region] = size, trio.current_time() + LIMIT_LIFE_S
+                    return answer, size
+        raise failure(400, f"a search in {region}")
+
+    async def _page(
+        self, region: str, query: Query, page_key: int, limit: int, urgent: bool | Priority
+    ) -> Answer:
+        """The answer, whatever its status.
+
+        One record may make its page too large to be read. Fewer are asked for then, to get at the
+        others; what is too large all alone is set aside.
+        """
+        for size in dict.fromkeys((limit, max(limit // 10, 1), 1)):
+            ask = Ask("search", self._api.url(region, "objects", query=_search_query(
+                query, page_key, size)))  # fmt: skip
+            try:
+                answer = await self._api.request(ask, limit_bytes=largest_page(size), urgent=urgent)
+                if 200 <= answer.status < 300:
+                    weigh(answer.body, most_values(size), f"a search in {region}")
+            except TooLarge as error:
+                too_large = error
+            else:
+                return answer
+        if not _RECORD_FOLLOWS.match(too_large.start):
+            raise too_large
+        log.warning(
+            "a record in %s was set aside: it is larger, or nested deeper, than a record may be",
+            region,
+        )
+        return Answer(200, {}, _UNREADABLE)
+
+    async def _persist(self, what: str, once: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Try until it works, for ``read_deadline`` at most; the pauses are those of retry.py."""
+        deadline = trio.current_time() + self._deadline_s
+        error = Unavailable(f"the service did not answer {what} within {self._deadline_s:g} s")
+        attempt = 0
+        with trio.move_on_at(deadline):
+            while True:
+                try:
+                    return await once()
+                except Unavailable as failed:
+                    error = failed
+                pause_s = pause_for(error, attempt, random.random())  # noqa: S311
+                if not retryable(error) or trio.current_time() + pause_s >= deadline:
+                    break
+                log.debug("%s: %s; trying again in %.1f s", what, error, pause_s)
+                await trio.sleep(pause_s)
+                attempt += 1
+        raise error
+
+
+def _content_request(
+    record: Record, wanted: RangeRequest, urgent: bool | Priority
+) -> ContentRequest:
+    return ContentRequest(record.region, record.id, record.size, wanted, urgent, record.fingerprint)
+
+
+def parse_regions(body: bytes) -> list[str]:
+    """The regions in an answer: a list of names, bare or in a field. Raises Malformed."""
+    value = decode(body, "the regions")
+    if isinstance(value, dict):
+        value = value.get("regions", value.get("content"))
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise Malformed("the service names no regions")
+    if not all(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", name) for name in value):
+        raise Malformed("the service names a region that cannot be one")
+    return list(dict.fromkeys(value))
+
+
+def _refused_at(region: str, page_key: int, status: int) -> str:
+    return f"the service answers a search in {region} at offset {page_key} with status {status}"
+
+
+def _search_query(query: Query, page_key: int, limit: int) -> dict[str, str | int]:
+    return {
+        "filter": fiql(query),
+        "sortField": query.sort,
+        "sortDirection": "DESC" if query.descending else "ASC",
+        "pageKey": page_key,
+        "limit": limit,
+    }
+
+
+def _successful(answer: Answer, what: str, *, of_object: bool = False) -> bytes:
+    if 200 <= answer.status < 300:
+        return answer.body
+    raise failure(
+        answer.status, what, body=answer.body, pause_s=answer.pause_s, of_object=of_object
+    )

@@ -1,0 +1,277 @@
+"""Records and pages of the service, read liberally; one odd record never costs its page.
+
+Pure. The vendor's documents disagree about shapes (a page as an object or an array of them,
+``storedBytes`` as a number or a text); all are taken. What a file needs and cannot be read
+(id, size, creation time) sets that one record aside; all else is mended.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from phonofs.errors import Malformed
+from phonofs.model import Page, Record, State
+from phonofs.service.record_limits import (
+    EARLIEST_MS,
+    LARGEST_OBJECT,
+    LARGEST_RECORD,
+    LATEST_MS,
+    LONGEST_TEXT,
+    MOST_RECORDS,
+    MOST_TAGS,
+)
+from phonofs.service.records_fast import plain_record
+from phonofs.service.tolerant_json import decode_leniently, mend_text
+
+__all__ = [
+    "LARGEST_OBJECT",
+    "LARGEST_RECORD",
+    "integer",
+    "parse_page",
+    "parse_record",
+    "time_ms",
+    "truth",
+    "valid_id",
+]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+
+_ID = re.compile(r"[!-~]{1,200}")
+_ID_FORBIDS = frozenset('/\\?#%"<>')
+_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,30}))?)?"
+    r" ?(Z|z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?(?:\[(?:UTC|GMT|Etc/UTC)\])?",
+    re.ASCII,
+)
+_CHECKSUM = re.compile(r"[0-9a-f]{32}(-[1-9]\d{0,4})?")
+
+
+class _PageShape(msgspec.Struct):
+    """A page as the guides show it; the records stay text, so that each keeps its own."""
+
+    content: list[msgspec.Raw]
+    lastPage: Any = None
+    pageKey: Any = None
+    total: Any = None
+
+
+class _Odd(ValueError):
+    """Why one record cannot be used."""
+
+
+def parse_page(body: bytes, region: str) -> Page:
+    """The page in the answer to a search. Raises Malformed when it holds no page at all."""
+    try:
+        shape = msgspec.json.decode(body, type=_PageShape)
+    except (msgspec.MsgspecError, RecursionError):
+        return _lenient_page(body, region)
+    _check_count(shape.content)
+    return _page((bytes(raw) for raw in shape.content), region, shape)
+
+
+def parse_record(body: bytes, region: str) -> Record:
+    """The record in the answer for one object, also as a list of one. Raises Malformed."""
+    record = plain_record(body, region)
+    if record is not None:
+        return record
+    value, source = _read(body, "an object")
+    if isinstance(value, list) and len(value) == 1:
+        value, source = value[0], None
+    try:
+        return _record(value, source, region)
+    except _Odd as odd:
+        raise Malformed(f"the record of an object cannot be used: {odd}") from None
+
+
+def time_ms(value: object) -> int | None:
+    """UTC epoch ms of an ISO 8601 time (without a zone: UTC) or of epoch ms; None if neither.
+
+    Records carry ISO times without a zone, in UTC; filters and tags carry epoch milliseconds.
+    """
+    number = integer(value)
+    if number is None and isinstance(value, str) and (match := _TIME.fullmatch(value.strip())):
+        number = _iso_ms(*match.groups())
+    return number if number is not None and EARLIEST_MS <= number <= LATEST_MS else None
+
+
+def integer(value: object) -> int | None:
+    """The whole number that a number or a text stands for, else None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        text = value.strip()
+        return int(text) if re.fullmatch(r"[+-]?\d{1,20}", text, re.ASCII) else None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else None
+    return value if isinstance(value, int) else None
+
+
+def truth(value: object) -> bool | None:
+    """What a boolean or the text of one says, else None."""
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().lower())
+    return value if isinstance(value, bool) else None
+
+
+def valid_id(value: str) -> bool:
+    """Whether an id can stand in a path of the service: printable ASCII without separators."""
+    return bool(_ID.fullmatch(value)) and not _ID_FORBIDS & set(value) and value not in (".", "..")
+
+
+def _lenient_page(body: bytes, region: str) -> Page:
+    value = decode_leniently(body, "a search")
+    parts = value if isinstance(value, list) else [value]
+    if not all(isinstance(part, dict) for part in parts):
+        raise Malformed("the answer to a search is not a page of objects")
+    if parts and all("content" not in part and "id" in part for part in parts):
+        parts = [{"content": parts}]
+    records: list[Any] = []
+    for part in parts:
+        content = part.get("content", [] if "lastPage" in part else None)
+        if not isinstance(content, list):
+            raise Malformed("the answer to a search is not a page of objects")
+        records += content
+    _check_count(records)
+    end = parts[-1] if parts else {}
+    shape = _PageShape([], end.get("lastPage"), end.get("pageKey"), end.get("total"))
+    return _page(records, region, shape)
+
+
+def _check_count(found: Sequence[Any]) -> None:
+    if len(found) > MOST_RECORDS:
+        raise Malformed(f"a page holds more than {MOST_RECORDS} records")
+
+
+def _page(found: Iterable[Any], region: str, shape: _PageShape) -> Page:
+    """``found``: the text of each record, or its value where the text had to be mended."""
+    records, rejected, count = [], [], 0
+    for each in found:
+        count += 1
+        if isinstance(each, bytes) and len(each) > LARGEST_RECORD:
+            rejected.append(f"a record was set aside: it is larger than {LARGEST_RECORD} bytes")
+            continue
+        plain = plain_record(each, region) if isinstance(each, bytes) else None
+        if plain is not None:
+            records.append(plain)
+            continue
+        try:
+            value, source = (
+                _read(each, "a record (set aside)") if isinstance(each, bytes) else (each, None)
+            )
+            records.append(_record(value, source, region))
+        except (_Odd, Malformed) as odd:
+            rejected.append(str(odd))
+    last = truth(shape.lastPage)
+    return Page(
+        records=records,
+        count=count,
+        last=count == 0 if last is None else last,
+        next_key=_counted(shape.pageKey),
+        total=_counted(shape.total),
+        rejected=rejected,
+    )
+
+
+def _record(value: Any, source: bytes | None, region: str) -> Record:
+    if not isinstance(value, dict):
+        raise _Odd("a record that is not an object was set aside")
+    identity = value.get("id")
+    identity = str(identity) if isinstance(identity, int | str) else ""
+    if not valid_id(identity):
+        raise _Odd("a record without a usable id was set aside")
+    size = integer(value.get("storedBytes"))
+    if size is None or not 0 <= size <= LARGEST_OBJECT:
+        raise _Odd(f"object {identity} was set aside: storedBytes is missing or out of bounds")
+    created_ms = time_ms(value.get("createdTime"))
+    if created_ms is None:
+        raise _Odd(f"object {identity} was set aside: createdTime is missing or out of bounds")
+    source = _encode(value) if source is None else source
+    if len(source) > LARGEST_RECORD:
+        raise _Odd(f"object {identity} was set aside: its record is larger than {LARGEST_RECORD}")
+    updated_ms = time_ms(value.get("updatedTime"))
+    return Record(
+        id=identity,
+        region=region,
+        type=_text(value.get("type")) or "object",
+        mime_type=_text(value.get("mimeType")),
+        object_name=_text(value.get("objectName")),
+        size=size,
+        created_ms=created_ms,
+        updated_ms=created_ms if updated_ms is None else updated_ms,
+        state=_state(value.get("objectState")),
+        checksum=_checksum(value),
+        tags=_tags(value.get("tags")),
+        source=source,
+        customer=_text(value.get("customerId")),
+    )
+
+
+def _state(value: object) -> str:
+    """The state; a search gives AVAILABLE objects by default, so that is what silence means."""
+    return State.AVAILABLE if value is None else _text(value).strip().upper()
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    kind = _text(value.get("checksumType")).strip().upper()
+    checksum = _text(value.get("checksum")).strip().strip('"').lower()
+    return checksum if kind in ("", "MD5") and _CHECKSUM.fullmatch(checksum) else ""
+
+
+def _tags(value: object) -> dict[str, str]:
+    if isinstance(value, dict):
+        pairs: list[tuple[object, object]] = list(value.items())
+    elif isinstance(value, list):
+        pairs = [(tag.get("key"), tag.get("value")) for tag in value if isinstance(tag, dict)]
+    else:
+        pairs = []
+    return {key: _text(item) for key, item in pairs[:MOST_TAGS] if isinstance(key, str) and key}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return mend_text(value[:LONGEST_TEXT])
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else ""
+
+
+def _iso_ms(
+    day: str, minute: str, second: str | None, fraction: str | None, zone: str | None
+) -> int | None:
+    """A leap second (``23:59:60``) is the first one of the next minute, as POSIX counts; and
+    ``24:00`` is the end of the day (ISO 8601)."""
+    zone = "+00:00" if zone in (None, "Z", "z", "UTC", "GMT") else zone
+    seconds = int(second or 0)
+    days = 1 if minute == "24:00" and not seconds else 0
+    if seconds > 60:
+        return None
+    try:
+        moment = datetime.fromisoformat(f"{day}T{'00:00' if days else minute}{zone}")
+        moment += timedelta(days=days, seconds=seconds)
+        return (moment - _EPOCH) // _MS + int((fraction or "").ljust(3, "0")[:3])
+    except (ValueError, OverflowError):
+        return None
+
+
+def _counted(value: object) -> int | None:
+    number = integer(value)
+    return number if number is not None and 0 <= number < 2**53 else None
+
+
+def _read(body: bytes, what: str) -> tuple[Any, bytes | None]:
+    """A value and its own text; None for the text where it had to be mended."""
+    try:
+        return msgspec.json.decode(body), body
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return decode_leniently(body, what), None
+
+
+def _encode(value: object) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError, OverflowError):
+        raise _Odd("a record that cannot be written down was set aside") from None

@@ -1,0 +1,157 @@
+"""Where requests may go: the service's own origin, and what its answers point to. Pure.
+
+A URL in an answer (a redirect, a presigned URL) is input. It must be https; it may hold no user,
+and must not lead from a public service into this machine or its network. Names are checked here
+as texts, and once more by each address they turn out to have (:meth:`UrlPolicy.check_address`)
+before a connection to it is begun, so that a name that resolves to a private address does not get
+by, and nobody scans the network inside by redirects.
+"""
+
+import ipaddress
+import re
+from typing import NamedTuple
+from urllib.parse import urldefrag, urljoin, urlsplit
+
+from phonofs.config import is_loopback
+from phonofs.errors import Malformed, UsageError
+
+LONGEST_URL = 8192
+MOST_HOPS = 5
+
+_PORTS = {"http": 80, "https": 443}
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*{_LABEL}\.?", re.ASCII)
+"""A name of the DNS (RFC 1035, 2.3.4: a label has at most 63 characters), and with underscores,
+which buckets may have."""
+
+_NUMBER = re.compile(r"(0x[0-9a-f]*|\d+)", re.ASCII)
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_EMBEDDING = [
+    (ipaddress.IPv6Network(network), place)
+    for network, place in (
+        ("::ffff:0:0/96", 12),  # IPv4-mapped (RFC 4291, 2.5.5.2)
+        ("::ffff:0:0:0/96", 12),  # IPv4-translated (RFC 7915)
+        ("64:ff9b::/96", 12),  # NAT64 (RFC 6052)
+        ("2002::/16", 2),  # 6to4 (RFC 3056)
+        ("::/96", 12),  # IPv4-compatible (RFC 4291, 2.5.5.1)
+    )
+]
+"""Where an IPv6 address leads to an IPv4 address, and where in it that one stands."""
+
+_ISATAP = re.compile(rb".{8}[\x00\x02]\x00\x5e\xfe.{4}", re.DOTALL)
+"""Under any prefix (RFC 5214, 6.1); the last four bytes are the IPv4 address."""
+
+_NOT_PUBLIC = [
+    ipaddress.ip_network(network)
+    for network in (
+        "fec0::/10",  # site-local (RFC 3879)
+        "64:ff9b:1::/48",  # NAT64 of a network's own (RFC 8215)
+        "2001::/32",  # Teredo (RFC 4380)
+        "5f00::/16",  # SRv6 (RFC 9602)
+    )
+]
+"""Addresses of other uses that :mod:`ipaddress` takes for public ones, in this or that version."""
+
+
+class Origin(NamedTuple):
+    """Scheme, host (lower case) and port: what a secret or a connection belongs to."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+def origin_of(url: str) -> Origin:
+    """The origin of an http(s) URL. Raises ValueError where it has none."""
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError("not an http or https URL with a host")
+    return Origin(parts.scheme, parts.hostname.lower(), parts.port or _PORTS[parts.scheme])
+
+
+class UrlPolicy:
+    """What may be asked for: ``api_url`` with the token, other places without.
+
+    ``api`` is the origin of ``api_url``, the only one that ever gets the token.
+    """
+
+    def __init__(self, api_url: str) -> None:
+        """Raises UsageError unless ``api_url`` is https, or http towards loopback."""
+        try:
+            self.api = origin_of(api_url)
+        except ValueError:
+            raise UsageError("api_url must look like https://HOST") from None
+        self._local = is_loopback(self.api.host)
+        if self.api.scheme != "https" and not self._local:
+            raise UsageError("api_url must be https; plain http is for a loopback address only")
+        address = _address(self.api.host)
+        self._private = address is not None and address.is_private
+
+    def target(self, url: str, base: str = "") -> str:
+        """The URL an answer points to, absolute; relative ones start from ``base``.
+
+        Raises Malformed, never quoting the URL's query, where it is not to be followed.
+        """
+        if len(url) > LONGEST_URL or not re.fullmatch(r"[!-~]+", url):
+            raise Malformed("the service points to something that is not a URL")
+        try:
+            absolute = urldefrag(urljoin(base, url)).url
+            origin, parts = origin_of(absolute), urlsplit(absolute)
+        except ValueError:
+            raise Malformed("the service points to something that is not a URL") from None
+        if parts.username is not None or parts.password is not None:
+            raise Malformed(f"the service points to {origin.host} with a user name: refused")
+        if origin != self.api:
+            self._check_host(origin)
+        return absolute
+
+    def check_address(self, text: str) -> None:
+        """Raises Malformed where a server outside the service's origin has such an address."""
+        address = _address(text)
+        if address is None or self._local:
+            return
+        inside = address.is_loopback or address.is_link_local or address.is_unspecified
+        if inside or not (self._private or _is_public(address)):
+            raise Malformed(f"the service points to the private address {text}: refused")
+
+    def _check_host(self, origin: Origin) -> None:
+        name = origin.host.rstrip(".")
+        loopback = is_loopback(name) or name.endswith(".localhost")
+        if loopback and not self._local:
+            raise Malformed("the service points to this very machine: refused")
+        if origin.scheme != "https" and not loopback:
+            raise Malformed(f"the service points to {origin.host} without https: refused")
+        if _address(origin.host) is not None:
+            self.check_address(origin.host)
+        elif not _NAME.fullmatch(origin.host) or _looks_like_number(origin.host):
+            raise Malformed("the service points to a host whose name cannot be used: refused")
+
+
+def _address(host: str) -> _Address | None:
+    """The address a text is, with one that an IPv6 address embeds taken out."""
+    try:
+        address: _Address = ipaddress.ip_address(host.split("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.is_loopback or address.is_unspecified:
+            return address
+        for network, place in _EMBEDDING:
+            if address in network:
+                return ipaddress.IPv4Address(address.packed[place : place + 4])
+        if _ISATAP.fullmatch(address.packed):
+            return ipaddress.IPv4Address(address.packed[-4:])
+    return address
+
+
+def _is_public(address: _Address) -> bool:
+    if any(address in network for network in _NOT_PUBLIC):
+        return False
+    return address.is_global and not address.is_multicast
+
+
+def _looks_like_number(host: str) -> bool:
+    """``127.1``, ``0x7f.1`` and ``2130706433`` are addresses to resolvers, though not to us."""
+    return bool(_NUMBER.fullmatch(host.rstrip(".").rsplit(".", 1)[-1]))

@@ -1,0 +1,23 @@
+"""Accounts for tests: flat ones of one day, and what the fake service has of an object."""
+
+from datetime import UTC, datetime
+
+from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.service import Service
+
+NOON_MS = int(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp() * 1000)
+
+
+def flat(*sizes: int, created_ms: int = NOON_MS, **fields: object) -> ListedAccount:
+    """An account of one day, an object a size: ids ``0000…``, a minute between them."""
+    return ListedAccount(
+        flat_item(f"{index:08d}", size, created_ms + 60_000 * index, **fields)
+        for index, size in enumerate(sizes)
+    )
+
+
+def content_of(service: Service, id: str, region: str = "us-east") -> bytes:
+    """What the stand-in serves of an object."""
+    item = service.account.item(region, id)
+    assert item is not None
+    return b"".join(item.content.pieces(0, item.content.size))

@@ -1,0 +1,27 @@
+"""The made-up account under a real mount."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from phonofs.fakeservice.service import Service
+from tests.support.mounts import Mount, StandIn
+
+
+@dataclass
+class Demo:
+    """The made-up account, mounted, and the same bytes in a plain folder."""
+
+    mount: Mount
+    stand_in: StandIn
+
+    @property
+    def point(self) -> Path:
+        return self.mount.point
+
+    @property
+    def service(self) -> Service:
+        return self.stand_in.service
+
+    def one(self, pattern: str) -> Path:
+        """The newest file whose name matches (the oldest ones are archived)."""
+        return max(self.point.rglob(pattern), key=lambda path: (path.parent.name, path.name))

@@ -1,0 +1,172 @@
+"""Real mounts for tests: the stand-in in a thread of the test, phonofs as a process of its own.
+
+Used by ``tests/mount`` and ``tests/fault``. Everything started is ended by its pid, and every
+mount is taken down, also when a test fails.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import trio
+
+from phonofs.fakeservice.account import Account
+from phonofs.fakeservice.faults import Faults, load
+from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
+from phonofs.fakeservice.server import serve
+from phonofs.fakeservice.service import Service
+
+START_S = 20.0
+
+
+class StandIn:
+    """The stand-in in a thread; ``service`` may be looked at and changed while it runs.
+
+    ``port`` stays the same over ``stop`` and ``start``, as a service that was away comes back.
+    """
+
+    def __init__(self, account: Account, options: Options | None = None) -> None:
+        self.service = Service(account, options)
+        self._port = 0
+        self._store_port = 0
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        return self.service.url
+
+    def start(self) -> None:
+        ready = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._run, ready), daemon=True)
+        self._thread.start()
+        assert ready.wait(START_S)
+
+    async def _run(self, ready: threading.Event) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        with trio.CancelScope() as self._scope:
+            async with serve(
+                self.service.account,
+                port=self._port,
+                store_port=self._store_port,
+                service=self.service,
+            ) as service:
+                self._port = int(service.url.rpartition(":")[2])
+                self._store_port = int(service.store_url.rpartition(":")[2])
+                async with self.beside(service):
+                    ready.set()
+                    await trio.sleep_forever()
+
+    def beside(self, service: Service) -> contextlib.AbstractAsyncContextManager[None]:
+        """What else is to be there while the service is: nothing, but for others to say."""
+        return contextlib.nullcontext()
+
+    def faults(self, *rules: dict[str, object]) -> Faults:
+        """Misbehave from now on; no rule: behave again. What is given counts what fired."""
+        self.service.faults = Faults(load(json.dumps({"rule": list(rules)})))
+        return self.service.faults
+
+    def stop(self) -> None:
+        if self._thread is not None:
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._scope.cancel)
+            self._thread.join(START_S)
+            self._thread = None
+
+
+class Mount:
+    """One phonofs process and its mount point.
+
+    ``under`` is what the process is started by, ``program`` what Python runs.
+    """
+
+    def __init__(self, url: str, point: Path, cache: Path, **options: str) -> None:
+        self.point = point
+        self.cache = cache
+        self.environment = {
+            **os.environ,
+            "PHONOFS_KEY": DEMO_KEY,
+            "PHONOFS_SECRET": DEMO_SECRET,
+            "PHONOFS_API_URL": url,
+            "PHONOFS_CACHE_DIR": str(cache),
+            "PHONOFS_TIMEZONE": "UTC",
+            "PHONOFS_CACHE_MIN_FREE": "0",
+            "XDG_CONFIG_HOME": str(cache.parent / "config"),
+            "XDG_RUNTIME_DIR": str(cache.parent / "run"),
+            **{f"PHONOFS_{name.upper()}": value for name, value in options.items()},
+        }
+        self.log = cache.parent / f"{point.name}.log"
+        self.under: tuple[str, ...] = ()
+        self.program: tuple[str, ...] = ("-m", "phonofs.cli")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, wait: bool = True) -> "Mount":
+        self.point.mkdir(exist_ok=True)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.under, sys.executable, *self.program, "mount", "-f", str(self.point)],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        if wait:
+            until(lambda: os.path.ismount(self.point) or self.process.poll() is not None)
+            assert self.process.poll() is None, self.log.read_text()
+        return self
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End the process by a signal; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        status = self.process.wait(START_S)
+        self.process = None
+        return status
+
+    def clean_up(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(START_S)
+        subprocess.run(["umount", "-l", str(self.point)], stderr=subprocess.DEVNULL, check=False)
+
+    def log_text(self) -> str:
+        return self.log.read_text()
+
+
+def until(condition: Callable[[], bool], within_s: float = START_S) -> None:
+    """Wait for something another process does, looking every 10 ms."""
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def standing(account: Account, options: Options | None = None) -> Iterator[StandIn]:
+    stand_in = StandIn(account, options)
+    stand_in.start()
+    try:
+        yield stand_in
+    finally:
+        stand_in.stop()
+
+
+@contextlib.contextmanager
+def mounted(url: str, folder: Path, **options: str) -> Iterator[Mount]:
+    """A mount at ``folder/m`` with its cache at ``folder/cache``."""
+    mount = Mount(url, folder / "m", folder / "cache", **options)
+    try:
+        yield mount.start()
+    finally:
+        mount.clean_up()
+
+
+def files(point: Path) -> list[Path]:
+    """All files below a mount point, sorted."""
+    return sorted(path for path in point.rglob("*") if path.is_file())

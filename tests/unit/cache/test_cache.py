@@ -1,0 +1,661 @@
+"""All objects in the cache: the cap, who is evicted, what is forgotten, a failing disk."""
+
+import errno
+import os
+import sqlite3
+import stat
+import time
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from phonofs.cache import fsck
+from phonofs.cache.cache import Cache, key_of
+from phonofs.cache.maintenance import remove_orphans, run_once
+from phonofs.errors import UsageError
+from tests.support.caching import (
+    MIB,
+    file_of,
+    fill,
+    on_disk,
+    open_cache,
+    ramp,
+    record,
+    stored,
+)
+
+SIZE = 100_000
+CHARGE = 102_400  # in whole pages
+
+
+def data_of(n: int) -> bytes:
+    return ramp(SIZE, n)
+
+
+def record_of(n: int):
+    return record(f"object-{n}", data_of(n))
+
+
+def there(cache: Cache) -> list[int]:
+    return [n for n in range(100) if cache.cached_bytes(record_of(n))]
+
+
+async def settle(cache: Cache) -> None:
+    """What the janitor does in a round."""
+    await run_once(cache)
+
+
+def test_names_are_hashes():
+    """Nothing of the service makes a path; regions, ids and fingerprints do not run together."""
+    keys = {
+        key_of("us", "../../etc", "x"),
+        key_of("us", "../../etcx", ""),
+        key_of("us.", "./../etc", "x"),
+        key_of("us", "\udcff", "x"),
+    }
+    assert len(keys) == 4
+    assert {len(key) for key in keys} == {16}
+
+
+async def test_the_least_recently_used_goes_first(tmp_path: Path):
+    """As a whole; what was used again stays."""
+    cache = open_cache(tmp_path, 6 * CHARGE)
+    for n in range(5):
+        fill(cache, record_of(n), data_of(n))
+    await settle(cache)
+    cache.release(cache.blob(record_of(0)))
+    for n in range(5, 8):
+        fill(cache, record_of(n), data_of(n))
+    assert there(cache) == [0, 3, 4, 5, 6, 7]
+    assert cache.statistics()["evictions"] == 2
+    cache.close()
+
+
+async def test_the_order_survives_a_remount(tmp_path: Path):
+    """It is kept in the index."""
+    cache = open_cache(tmp_path, 40 * CHARGE)
+    for n in range(5):
+        fill(cache, record_of(n), data_of(n))
+    await settle(cache)
+    cache.release(cache.blob(record_of(0)))
+    cache.close()
+    cache = open_cache(tmp_path, 40 * CHARGE)
+    assert cache.evict(2 * CHARGE) == 2 * CHARGE
+    assert there(cache) == [0, 3, 4]
+    cache.close()
+
+
+async def test_what_is_being_read_is_never_evicted(tmp_path: Path):
+    """However long ago it was opened."""
+    cache = open_cache(tmp_path, 4 * CHARGE)
+    first = cache.blob(record_of(0))
+    first.write(0, data_of(0))
+    for n in range(1, 10):
+        fill(cache, record_of(n), data_of(n))
+        await settle(cache)
+    assert first.read_now(0, SIZE) == data_of(0)
+    assert cache.evict(1 << 30) > 0
+    assert there(cache) == [0]
+    cache.close()
+
+
+async def test_what_finds_no_room_goes_to_memory(tmp_path: Path):
+    """When all that is there is being read; what is on disk stays readable from there."""
+    cache = open_cache(tmp_path, 3 * CHARGE)
+    blobs = [cache.blob(record_of(n)) for n in range(4)]
+    for n, blob in enumerate(blobs):
+        blob.write(0, data_of(n)[: SIZE // 2])
+        blob.write(SIZE // 2, data_of(n)[SIZE // 2 :])
+    assert blobs[-1].in_memory
+    for n, blob in enumerate(blobs):
+        assert await blob.read(0, SIZE) == data_of(n)
+        assert await blob.check()
+    assert on_disk(tmp_path) <= 3 * CHARGE
+    for blob in blobs:
+        cache.release(blob)
+    await settle(cache)
+    assert cache.statistics()["memory_bytes"] == 0
+    cache.close()
+
+
+async def test_an_object_larger_than_the_cache_evicts_nothing(tmp_path: Path):
+    """It could never be there whole."""
+    cache = open_cache(tmp_path, 4 * CHARGE)
+    fill(cache, record_of(0), data_of(0))
+    blob = cache.blob(record("large", ramp(MIB)))
+    assert blob.in_memory
+    blob.write(0, ramp(MIB))
+    assert blob.read_now(0, 5) == ramp(5)
+    assert there(cache) == [0]
+    cache.close()
+
+
+async def test_one_object_has_one_blob(tmp_path: Path):
+    """However many read it."""
+    cache = open_cache(tmp_path)
+    a, b = cache.blob(record_of(0)), cache.blob(record_of(0))
+    assert a is b
+    a.write(0, data_of(0))
+    cache.release(a)
+    await settle(cache)
+    assert b.read_now(0, 5) == data_of(0)[:5]
+    cache.release(b)
+    c = cache.blob(record_of(0))
+    await settle(cache)
+    assert c.read_now(0, 5) == data_of(0)[:5]
+    cache.close()
+
+
+async def test_nothing_is_checked_twice_in_a_run(tmp_path: Path):
+    """What was released and opened again is read at once."""
+    cache = open_cache(tmp_path)
+    fill(cache, record_of(0), data_of(0))
+    await settle(cache)
+    assert cache.statistics()["open"] == 0
+    blob = cache.blob(record_of(0))
+    assert blob.read_now(0, SIZE) == data_of(0)
+    cache.close()
+
+
+async def test_descriptors_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Few of the objects that nobody reads have one; none has at the end."""
+    monkeypatch.setattr("phonofs.cache.cache.IDLE", 5)
+    before = len(os.listdir("/proc/self/fd"))
+    cache = open_cache(tmp_path)
+    opened = len(os.listdir("/proc/self/fd"))
+    for n in range(20):
+        fill(cache, record_of(n), data_of(n))
+        await settle(cache)
+    assert len(os.listdir("/proc/self/fd")) == opened + 5
+    cache.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_everything_is_ours_alone(tmp_path: Path):
+    """Whatever the umask."""
+    before = os.umask(0)
+    try:
+        await stored(tmp_path, record_of(0), data_of(0))
+        cache = open_cache(tmp_path)
+        cache.evict_to_trash(1)
+        modes = {stat.S_IMODE(p.lstat().st_mode) for p in (tmp_path / "content").rglob("*")}
+        cache.close()
+    finally:
+        os.umask(before)
+    assert modes == {0o600, 0o700}
+
+
+# Forgetting
+
+
+async def test_a_withdrawn_object_goes_with_all_its_versions(tmp_path: Path):
+    """From the disk at once; the others stay."""
+    old = record("x", data_of(1))
+    new = record("x", data_of(2))
+    cache = open_cache(tmp_path)
+    for wanted, data in ((old, data_of(1)), (new, data_of(2)), (record_of(3), data_of(3))):
+        fill(cache, wanted, data)
+    await settle(cache)
+    cache.forget("us-east", "x")
+    assert cache.cached_bytes(old) == cache.cached_bytes(new) == 0
+    assert not file_of(tmp_path, old).exists()
+    assert not file_of(tmp_path, new).exists()
+    assert there(cache) == [3]
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path)
+    cache.close()
+    cache = open_cache(tmp_path)
+    assert not cache.blob(old).present
+    cache.close()
+
+
+async def test_a_changed_object_loses_its_old_content_alone(tmp_path: Path):
+    """The content it has now is spared, open or not."""
+    old, new = record("x", data_of(1)), record("x", data_of(2))
+    cache = open_cache(tmp_path)
+    for wanted, data in ((old, data_of(1)), (new, data_of(2))):
+        fill(cache, wanted, data)
+    cache.forget("us-east", "x", but=new.fingerprint)
+    await settle(cache)
+    assert cache.cached_bytes(old) == 0
+    assert cache.cached_bytes(new) == SIZE
+    assert not file_of(tmp_path, old).exists()
+    cache.close()
+
+
+async def test_a_withdrawn_object_is_gone_for_who_reads_it(tmp_path: Path):
+    """Also what is still coming in for it."""
+    for size in (1 << 30, 0):
+        folder = tmp_path / str(size)
+        cache = open_cache(folder, size)
+        blob = cache.blob(record_of(0))
+        blob.write(0, data_of(0)[:5000])
+        cache.forget("us-east", "object-0")
+        assert blob.read_now(0, 10) is None
+        assert await blob.read(0, 10) is None
+        blob.write(0, data_of(0))
+        assert not blob.present
+        assert not file_of(folder, record_of(0)).exists()
+        again = cache.blob(record_of(0))
+        assert again is not blob
+        again.write(0, data_of(0))
+        cache.release(blob)
+        assert again.read_now(0, SIZE) == data_of(0)
+        cache.release(again)
+        await settle(cache)
+        assert cache.statistics()["memory_bytes"] == 0
+        cache.close()
+
+
+async def test_clearing_leaves_nothing(tmp_path: Path):
+    """What is read at the time is fetched again."""
+    cache = open_cache(tmp_path)
+    for n in range(5):
+        fill(cache, record_of(n), data_of(n))
+    await settle(cache)
+    blob = cache.blob(record_of(0))
+    assert cache.clear() == (4, 5 * CHARGE)
+    assert on_disk(tmp_path) == 0
+    assert not blob.present
+    blob.write(0, data_of(0))
+    assert blob.read_now(0, 5) == data_of(0)[:5]
+    cache.close()
+
+
+async def test_a_cache_of_size_0_removes_what_an_earlier_run_left(tmp_path: Path):
+    """No content on disk means none."""
+    await stored(tmp_path, record_of(0), data_of(0))
+    assert on_disk(tmp_path) > 0
+    cache = open_cache(tmp_path, 0)
+    assert on_disk(tmp_path) == 0
+    assert cache.statistics()["state"] == "off"
+    blob = cache.blob(record_of(0))
+    blob.write(0, data_of(0))
+    cache.release(blob)
+    assert on_disk(tmp_path) == 0
+    cache.close()
+
+
+async def test_a_second_mount_of_the_folder_says_so(tmp_path: Path):
+    """Before anything is touched."""
+    cache = open_cache(tmp_path)
+    for size in (5 * CHARGE, 0):
+        with pytest.raises(UsageError, match="another phonofs"):
+            open_cache(tmp_path, size)
+    cache.close()
+
+
+@pytest.mark.expected_log("the cache lost")
+async def test_verifying_finds_what_is_wrong(tmp_path: Path):
+    """And removes it; what is good stays."""
+    for n in range(3):
+        await stored(tmp_path, record_of(n), data_of(n))
+    with file_of(tmp_path, record_of(1)).open("r+b") as file:
+        file.write(b"\xff")
+    cache = open_cache(tmp_path)
+    findings = {f.id: f.bad_bytes for f in await fsck.verify(cache)}
+    assert findings == {"object-0": 0, "object-1": SIZE, "object-2": 0}
+    await settle(cache)
+    assert there(cache) == [0, 2]
+    assert {row.identity.id: row.bytes for row in cache.entries()} == {
+        "object-0": SIZE,
+        "object-2": SIZE,
+    }
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 2 * CHARGE
+    cache.close()
+
+
+# The hard cap
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    cap=st.integers(0, 6 * CHARGE),
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["write", "write", "write", "release", "settle", "remount", "reset"]),
+            st.integers(0, 5),
+            st.integers(0, SIZE),
+            st.integers(0, SIZE),
+        ),
+        max_size=40,
+    ),
+)
+def test_the_disk_never_holds_more_than_the_cap(tmp_path_factory, cap: int, steps):
+    """Whatever is written in whatever order; and what is charged for is what is there."""
+    folder = tmp_path_factory.mktemp("c")
+
+    async def run() -> None:
+        cache = open_cache(folder, cap)
+        blobs = {}
+        for what, n, offset, length in steps:
+            if what == "write":
+                blob = blobs.setdefault(n, None) or cache.blob(record_of(n))
+                blobs[n] = blob
+                blob.write(offset, data_of(n)[offset : offset + length])
+            elif what == "settle":
+                await settle(cache)
+            elif what == "remount":
+                cache.close()
+                cache, blobs = open_cache(folder, cap), {}
+            elif blobs.get(n):
+                cache.release(blobs.pop(n)) if what == "release" else blobs[n].reset()
+            if (folder / "content").exists():
+                assert on_disk(folder) <= cap
+                assert on_disk(folder) <= cache.statistics()["disk_bytes"]
+        cache.close()
+
+    trio.run(run)
+
+
+# A disk in trouble
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Set ``failing[call] = errno`` and that call of os fails on files of content."""
+    codes: dict[str, int] = {}
+
+    def wrap(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(target, *args, **kwargs):
+            memory = isinstance(target, int) and "memfd" in os.readlink(f"/proc/self/fd/{target}")
+            if name in codes and not memory:
+                raise OSError(codes[name], os.strerror(codes[name]))
+            return real(target, *args, **kwargs)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("pwrite", "pread", "preadv", "unlink", "rename", "ftruncate"):
+        wrap(name)
+    return codes
+
+
+TROUBLE = pytest.mark.expected_log("the disk cache is", "the cache lost", "the disk of the cache")
+
+
+@TROUBLE
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
+async def test_what_the_disk_does_not_take_goes_to_memory(tmp_path: Path, failing, code: int):
+    """What was written before stays readable from the disk."""
+    cache = open_cache(tmp_path)
+    blob = cache.blob(record_of(0))
+    blob.write(0, data_of(0)[:50_000])
+    failing["pwrite"] = code
+    blob.write(50_000, data_of(0)[50_000:])
+    assert blob.in_memory
+    assert await blob.read(0, SIZE) == data_of(0)
+    assert await blob.check()
+    cache.release(blob)
+    await settle(cache)
+    cache.close()
+
+
+@TROUBLE
+async def test_a_disk_that_fails_is_left_alone_and_tried_again(
+    tmp_path: Path, failing, expected_log
+):
+    """Said once each way."""
+    cache = open_cache(tmp_path)
+    failing["pwrite"] = errno.EIO
+    for n in range(5):
+        blob = cache.blob(record_of(n))
+        blob.write(0, data_of(n))
+        assert blob.read_now(0, SIZE) == data_of(n)
+        cache.release(blob)
+    assert cache.statistics()["state"] == "off"
+    assert cache.statistics()["reason"] == "input/output error"
+    del failing["pwrite"]
+    await settle(cache)
+    assert cache.blob(record_of(7)).in_memory
+    await trio.sleep(61)
+    await settle(cache)
+    assert cache.statistics()["state"] == "on"
+    fill(cache, record_of(6), data_of(6))
+    await settle(cache)
+    assert 6 in there(cache)
+    assert len([line for line in expected_log.seen if "the disk cache is" in line]) == 2
+    cache.close()
+
+
+@TROUBLE
+async def test_bytes_the_disk_does_not_give_are_fetched_again(tmp_path: Path, failing):
+    """A read error is a miss."""
+    await stored(tmp_path, record_of(0), data_of(0))
+    cache = open_cache(tmp_path)
+    blob = cache.blob(record_of(0))
+    failing["pread"] = failing["preadv"] = errno.EIO
+    assert await blob.read(0, 10) is None
+    assert not blob.present
+    cache.close()
+
+
+@TROUBLE
+async def test_what_cannot_be_removed_is_not_taken_for_room(tmp_path: Path, failing):
+    """The cap holds then too."""
+    cache = open_cache(tmp_path, 340_000)
+    for n in range(3):
+        fill(cache, record_of(n), data_of(n))
+        await settle(cache)
+    failing["unlink"] = failing["rename"] = errno.EROFS
+    blob = cache.blob(record_of(4))
+    blob.write(0, data_of(4))
+    assert blob.in_memory
+    assert {0, 1, 2} <= set(there(cache))
+    assert on_disk(tmp_path) == 3 * CHARGE
+    failing.clear()
+    cache.close()
+
+
+@TROUBLE
+async def test_a_folder_removed_under_us_is_survived(tmp_path: Path):
+    """What is open is read on, the rest goes to memory."""
+    await stored(tmp_path / "c", record_of(1), data_of(1))
+    cache = open_cache(tmp_path / "c")
+    open_one = cache.blob(record_of(0))
+    open_one.write(0, data_of(0))
+    for path in sorted((tmp_path / "c").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (tmp_path / "c").rmdir()
+    assert await open_one.read(0, SIZE) == data_of(0)
+    gone = cache.blob(record_of(1))
+    assert gone.read_now(0, 10) is None
+    assert await gone.read(0, 10) is None
+    for n in range(2, 8):
+        blob = cache.blob(record_of(n))
+        blob.write(0, data_of(n))
+        assert await blob.read(0, SIZE) == data_of(n)
+        assert await blob.check()
+        cache.release(blob)
+        await settle(cache)
+    cache.forget("us-east", "object-0")
+    cache.clear()
+    cache.close()
+
+
+@TROUBLE
+async def test_a_failing_index_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Bytes are read on; nothing new goes to disk."""
+    cache = open_cache(tmp_path)
+    fill(cache, record_of(0), data_of(0))
+    await settle(cache)
+    cache.backend.disk.index.abandon()
+    for n in range(5):
+        blob = cache.blob(record_of(n))
+        blob.write(0, data_of(n))
+        assert await blob.read(0, SIZE) == data_of(n)
+        assert await blob.check()
+        cache.release(blob)
+    assert cache.cached_bytes(record_of(50)) == 0
+    cache.forget("us-east", "object-0")
+    assert cache.evict(1) == 0
+    cache.statistics()
+
+
+@TROUBLE
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
+async def test_a_disk_that_fails_from_the_start_means_no_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+):
+    """And not no mount."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "mkdir", fail)
+    cache = open_cache(tmp_path)
+    assert cache.statistics()["state"] == "off"
+    assert cache.statistics()["reason"] == os.strerror(code).lower()
+    fill(cache, record_of(0), data_of(0))
+    cache.close()
+
+
+# The index
+
+
+@pytest.mark.expected_log("the index of the cache is damaged", "the disk cache is")
+@pytest.mark.parametrize(
+    "junk", [b"not a database at all" * 500, b"SQLite format 3\0" + b"x" * 9000]
+)
+async def test_a_damaged_index_means_an_empty_cache(tmp_path: Path, junk: bytes):
+    """And the files it stood for are removed in time."""
+    await stored(tmp_path, record_of(0), data_of(0))
+    for path in (tmp_path / "content").glob("index.sqlite*"):
+        path.unlink()
+    (tmp_path / "content" / "index.sqlite").write_bytes(junk)
+    cache = open_cache(tmp_path)
+    assert there(cache) == []
+    fill(cache, record_of(1), data_of(1))
+    await settle(cache)
+    await remove_orphans(cache, 0.0)
+    assert there(cache) == [1]
+    assert not file_of(tmp_path, record_of(0)).exists()
+    assert on_disk(tmp_path) == CHARGE
+    cache.close()
+
+
+async def test_a_row_changed_by_somebody_claims_nothing(tmp_path: Path):
+    """Its hash shows it."""
+    await stored(tmp_path, record_of(0), data_of(0))
+    index = sqlite3.connect(tmp_path / "content" / "index.sqlite")
+    with index:
+        index.execute("UPDATE object SET verified = 0, size = size + 1")
+    index.close()
+    cache = open_cache(tmp_path)
+    assert not cache.blob(record_of(0)).present
+    cache.close()
+
+
+@pytest.mark.parametrize("name", ["index.sqlite", "index.sqlite-wal", "index.sqlite-shm"])
+async def test_a_link_planted_for_the_index_is_not_followed(tmp_path: Path, name: str):
+    """What it points at stays as it is."""
+    open_cache(tmp_path / "c").close()
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious" * 1000)
+    planted = tmp_path / "c" / "content" / name
+    planted.unlink(missing_ok=True)
+    planted.symlink_to(victim)
+    cache = open_cache(tmp_path / "c")
+    fill(cache, record_of(0), data_of(0))
+    cache.close()
+    assert victim.read_bytes() == b"precious" * 1000
+
+
+async def test_planted_links_in_the_place_of_content_are_not_followed(tmp_path: Path, expected_log):
+    """Neither a drawer nor a file."""
+    expected_log.expect("the disk cache is", "the cache lost")
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    cache = open_cache(tmp_path / "c")
+    drawer = file_of(tmp_path / "c", record_of(0)).parent
+    drawer.symlink_to(victim)
+    fill(cache, record_of(0), data_of(0))
+    await settle(cache)
+    assert list(victim.iterdir()) == []
+    cache.close()
+
+
+async def test_a_hundred_thousand_objects_do_not_hold_a_mount_up(tmp_path: Path):
+    """Nothing is loaded but two numbers."""
+    open_cache(tmp_path).close()
+    index = sqlite3.connect(tmp_path / "content" / "index.sqlite")
+    with index:
+        index.executemany(
+            "INSERT INTO object(key, region, id, checksum, size, bytes, charge, used, open)"
+            " VALUES(?, 'us-east', ?, '', 1, 1, 1, ?, 0)",
+            ((os.urandom(16), str(n), n) for n in range(100_000)),
+        )
+    index.close()
+    begun = time.perf_counter()
+    cache = open_cache(tmp_path)
+    took = time.perf_counter() - begun
+    assert cache.statistics()["disk_bytes"] == 100_000
+    assert took < 0.5
+    cache.close()
+
+
+@TROUBLE
+async def test_without_descriptors_nothing_on_disk_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """This run does without what it cannot open; a later one has it still."""
+    await stored(tmp_path, record_of(0), data_of(0))
+    cache = open_cache(tmp_path)
+    blob = cache.blob(record_of(0))
+
+    def none(*args: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("phonofs.cache.filestore._open_file", none)
+    assert await blob.read(0, 10) is None
+    assert not blob.present
+    blob.write(0, data_of(0))
+    assert blob.in_memory
+    assert blob.read_now(0, SIZE) == data_of(0)
+    cache.release(blob)
+    await settle(cache)
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == CHARGE
+    monkeypatch.undo()
+    cache.close()
+    cache = open_cache(tmp_path)
+    assert cache.blob(record_of(0)).verified
+    cache.close()
+
+
+async def test_less_than_a_block_is_not_kept(tmp_path: Path):
+    """It could not be checked later, so it does not cost anything either."""
+    cache = open_cache(tmp_path)
+    blob = cache.blob(record("large", ramp(MIB)))
+    blob.write(5000, ramp(MIB)[5000:9000])
+    cache.release(blob)
+    await settle(cache)
+    assert on_disk(tmp_path) == cache.statistics()["disk_bytes"] == 0
+    assert list(cache.entries()) == []
+    blob = cache.blob(record("large", ramp(MIB)))
+    blob.write(0, ramp(MIB))
+    assert await blob.check()
+    cache.close()
+
+
+@TROUBLE
+async def test_what_is_charged_for_is_right_again_after_trouble(tmp_path: Path):
+    """Also where the index missed something meanwhile."""
+    cache = open_cache(tmp_path)
+    for n in range(3):
+        fill(cache, record_of(n), data_of(n))
+    await settle(cache)
+    blob = cache.blob(record_of(3))
+    blob.write(0, data_of(3)[:50_000])
+    for _ in range(3):
+        cache.backend.failed(sqlite3.OperationalError("disk I/O error"))
+    cache.backend.budget.recount(12345)
+    await trio.sleep(61)
+    await settle(cache)
+    assert cache.statistics()["state"] == "on"
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path)
+    cache.close()

@@ -1,0 +1,740 @@
+"""One object in the cache: what is written comes out, what is wrong never does."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from phonofs.cache import checksum_task, stored_blocks
+from phonofs.cache.blockfile import BlockFile
+from phonofs.cache.blocks import BLOCK
+from phonofs.cache.buffers import Buffer
+from phonofs.cache.cache import Cache
+from phonofs.cache.entry import CacheEntry
+from phonofs.cache.maintenance import run_once
+from phonofs.ranges import Ranges
+from tests.support.caching import MIB, file_of, fill, md5, on_disk, open_cache, ramp, record, stored
+from tests.support.log_check import LogCheck
+
+DATA = ramp(3 * BLOCK + 1000)
+RECORD = record("a", DATA)
+LOST = pytest.mark.expected_log("the cache lost", "the disk of the cache fails")
+
+
+async def read_all(blob: CacheEntry, step: int = BLOCK) -> bytes | None:
+    parts = [await blob.read(at, min(step, blob.size - at)) for at in range(0, blob.size, step)]
+    return None if None in parts else b"".join(part or b"" for part in parts)
+
+
+async def test_what_was_written_is_read_at_once(tmp_path: Path):
+    """In this run, without any check."""
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    assert (blob.size, blob.complete, list(blob.present)) == (len(DATA), False, [])
+    blob.write(BLOCK, memoryview(DATA)[BLOCK : 2 * BLOCK])
+    assert list(blob.present) == [(BLOCK, 2 * BLOCK)]
+    assert blob.read_now(BLOCK + 7, 100) == DATA[BLOCK + 7 : BLOCK + 107]
+    assert blob.read_now(BLOCK - 1, 2) is None
+    assert await blob.read(BLOCK - 1, 2) is None
+    assert not blob.in_memory
+    cache.release(blob)
+    cache.close()
+
+
+async def test_what_was_written_survives_a_remount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Verified as it was, block by block, also at odd offsets."""
+    monkeypatch.setattr(stored_blocks, "CHECK_NOW", 2)
+    await stored(tmp_path, RECORD, DATA)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    assert blob.complete
+    assert blob.verified
+    assert blob.read_now(BLOCK - 5, 10) == DATA[BLOCK - 5 : BLOCK + 5]
+    assert blob.read_now(0, len(DATA)) is None  # too much to check at once
+    assert await blob.read(0, len(DATA)) == DATA
+    assert blob.read_now(0, len(DATA)) == DATA
+    assert await blob.check()
+    cache.close()
+
+
+async def test_a_partial_object_survives_in_whole_blocks(tmp_path: Path):
+    """What lies in a block that is not whole is fetched again."""
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(100, DATA[100 : 2 * BLOCK + 7])
+    blob.write(3 * BLOCK, DATA[3 * BLOCK :])
+    cache.release(blob)
+    cache.close()
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    assert list(blob.present) == [(BLOCK, 2 * BLOCK), (3 * BLOCK, len(DATA))]
+    assert await blob.read(BLOCK, 10) == DATA[BLOCK : BLOCK + 10]
+    assert not blob.verified
+    blob.write(0, DATA[:BLOCK])
+    blob.write(2 * BLOCK, DATA[2 * BLOCK : 3 * BLOCK])
+    assert blob.complete
+    assert await blob.check()
+    assert await read_all(blob, 1000) == DATA
+    cache.close()
+
+
+@LOST
+@pytest.mark.parametrize("at", [0, 5, BLOCK, 2 * BLOCK - 1, len(DATA) - 1])
+@pytest.mark.parametrize("now", [True, False])
+async def test_a_flipped_bit_is_never_served(tmp_path: Path, at: int, now: bool):
+    """Its block is a miss, the others are not."""
+    await stored(tmp_path, RECORD, DATA)
+    with file_of(tmp_path, RECORD).open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([DATA[at] ^ 1]))
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    block = at // BLOCK * BLOCK
+    end = min(block + BLOCK, len(DATA))
+    got = blob.read_now(at, 1) if now else await blob.read(at, 1)
+    assert got is None
+    assert Ranges([(0, len(DATA))]).missing(0, 0) == []
+    assert blob.present.missing(0, len(DATA)) == [(block, end)]
+    assert not blob.verified
+    for start in range(0, len(DATA), BLOCK):
+        stop = min(start + BLOCK, len(DATA))
+        if start != block:
+            assert await blob.read(start, stop - start) == DATA[start:stop]
+    blob.write(block, DATA[block:end])
+    assert await read_all(blob) == DATA
+    assert await blob.check()
+    cache.close()
+
+
+@LOST
+@pytest.mark.parametrize("length", [0, 1, BLOCK, 2 * BLOCK + 5, len(DATA) - 1])
+async def test_a_truncated_file_is_a_miss_from_there_on(tmp_path: Path, length: int):
+    """No zeros, no short read."""
+    await stored(tmp_path, RECORD, DATA)
+    os.truncate(file_of(tmp_path, RECORD), length)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    for start in range(0, len(DATA), BLOCK):
+        stop = min(start + BLOCK, len(DATA))
+        want = DATA[start:stop] if stop <= length else None
+        assert await blob.read(start, stop - start) == want
+    cache.close()
+
+
+@LOST
+async def test_of_a_truncated_file_what_is_left_stays(tmp_path: Path):
+    """One long read finds out which blocks are not there."""
+    await stored(tmp_path, RECORD, DATA)
+    os.truncate(file_of(tmp_path, RECORD), 2 * BLOCK + 5)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    assert await blob.read(0, len(DATA)) is None
+    assert list(blob.present) == [(0, 2 * BLOCK)]
+    assert await blob.read(0, 2 * BLOCK) == DATA[: 2 * BLOCK]
+    cache.close()
+
+
+@LOST
+async def test_a_passing_read_error_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What the second look finds right is given out, whole."""
+    monkeypatch.setattr(stored_blocks, "CHECK_NOW", 0)  # the first look, which does not wait
+    await stored(tmp_path, RECORD, DATA)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    real, failures = os.preadv, [errno.EIO]
+
+    def preadv(fd: int, buffers: list[memoryview], at: int, *flags: int) -> int:
+        if failures:
+            raise OSError(failures.pop(), "Input/output error")
+        return real(fd, buffers, at, *flags)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert await blob.read(0, len(DATA)) == DATA
+    assert not failures
+    cache.close()
+
+
+@LOST
+async def test_zeros_in_place_of_bytes_are_a_miss(tmp_path: Path):
+    """As a power cut leaves them."""
+    await stored(tmp_path, RECORD, DATA)
+    size = file_of(tmp_path, RECORD).stat().st_size
+    os.truncate(file_of(tmp_path, RECORD), 0)
+    os.truncate(file_of(tmp_path, RECORD), size)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    assert await blob.read(0, len(DATA)) is None
+    assert blob.read_now(0, 1) is None
+    assert not blob.present
+    cache.close()
+
+
+@LOST
+async def test_a_swapped_file_is_a_miss(tmp_path: Path):
+    """Another object's bytes are nobody's."""
+    other, data = record("b", ramp(len(DATA), 9)), ramp(len(DATA), 9)
+    await stored(tmp_path, RECORD, DATA)
+    await stored(tmp_path, other, data)
+    a, b = file_of(tmp_path, RECORD), file_of(tmp_path, other)
+    a.rename(tmp_path / "x")
+    b.rename(a)
+    (tmp_path / "x").rename(b)
+    cache = open_cache(tmp_path)
+    for wanted in (RECORD, other):
+        blob = cache.blob(wanted)
+        assert await blob.read(0, 10) is None
+        assert blob.read_now(BLOCK, 10) is None
+    cache.close()
+
+
+@LOST
+@pytest.mark.parametrize("how", ["removed", "link", "folder", "pipe"])
+async def test_a_file_that_is_no_file_any_more_is_a_miss(tmp_path: Path, how: str):
+    """Nor is a link in its place followed."""
+    await stored(tmp_path, RECORD, DATA)
+    path = file_of(tmp_path, RECORD)
+    path.unlink()
+    (tmp_path / "victim").write_bytes(DATA)
+    if how == "link":
+        path.symlink_to(tmp_path / "victim")
+    elif how == "folder":
+        path.mkdir()
+    elif how == "pipe":
+        os.mkfifo(path)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    assert await blob.read(0, 10) is None
+    assert not blob.present
+    blob.write(0, DATA)  # wherever it goes
+    assert blob.read_now(0, len(DATA)) == DATA
+    assert (tmp_path / "victim").read_bytes() == DATA
+    assert not (tmp_path / "victim").is_symlink()
+    cache.close()
+
+
+@LOST
+async def test_a_file_touched_while_it_was_closed_is_checked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In the same run, too: released, closed, changed by somebody, opened again."""
+    monkeypatch.setattr("phonofs.cache.cache.IDLE", 1)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(0, DATA)
+    assert await blob.check()
+    cache.release(blob)
+    fill(cache, record("b", DATA), DATA)
+    await run_once(cache)
+    with file_of(tmp_path, RECORD).open("r+b") as file:
+        file.write(b"\xff")
+    blob = cache.blob(RECORD)
+    assert blob.read_now(0, 10) is None
+    assert await blob.read(0, 10) is None
+    assert blob.read_now(BLOCK, 10) == DATA[BLOCK : BLOCK + 10]
+    cache.close()
+
+
+# The check of the whole
+
+
+async def test_a_wrong_content_fails_its_check(tmp_path: Path):
+    """Its bytes stay until they are reset, and none of them outlives the run."""
+    cache = open_cache(tmp_path)
+    wanted = record("a", DATA, checksum=md5(b"other"))
+    blob = cache.blob(wanted)
+    blob.write(0, DATA)
+    assert not await blob.check()
+    assert not blob.verified
+    assert blob.read_now(0, 5) == DATA[:5]
+    blob.reset()
+    assert not blob.present
+    assert on_disk(tmp_path) == 0
+    assert cache.statistics()["disk_bytes"] == 0
+    blob.write(0, DATA)
+    assert blob.read_now(0, 5) == DATA[:5]
+    cache.close()
+
+
+@pytest.mark.expected_log("does not have its checksum")
+async def test_a_complete_object_nobody_checked_is_checked_before_it_is_served(tmp_path: Path):
+    """The process was killed between its last byte and its check."""
+    for wanted in (RECORD, record("b", DATA, checksum=md5(b"other"))):
+        cache = open_cache(tmp_path)
+        blob = cache.blob(wanted)
+        blob.write(0, DATA)
+        cache.close()  # saves what is there
+        cache = open_cache(tmp_path)
+        blob = cache.blob(wanted)
+        assert blob.complete
+        assert not blob.verified
+        assert blob.read_now(0, 5) is None
+        right = wanted is RECORD
+        assert await blob.read(0, 5) == (DATA[:5] if right else None)
+        assert blob.verified is blob.complete is right
+        cache.close()
+
+
+async def test_without_a_checksum_the_length_is_checked(tmp_path: Path):
+    """And every block by its CRC in a later run."""
+    wanted = record("a", DATA, checksum=md5(DATA) + "-3")
+    await stored(tmp_path, wanted, DATA)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(wanted)
+    assert blob.verified
+    assert await read_all(blob) == DATA
+    cache.close()
+
+
+async def test_an_incomplete_object_is_not_verified(tmp_path: Path):
+    """Whatever its checksum says."""
+    for wanted in (RECORD, record("b", DATA, checksum="")):
+        cache = open_cache(tmp_path)
+        blob = cache.blob(wanted)
+        blob.write(0, DATA[:-1])
+        assert not await blob.check()
+        cache.close()
+
+
+async def test_an_empty_object_is_complete(tmp_path: Path):
+    """Nothing has to be fetched for it."""
+    cache = open_cache(tmp_path)
+    blob = cache.blob(record("a", b""))
+    assert blob.complete
+    assert await blob.check()
+    assert await blob.read(0, 0) == b""
+    cache.release(blob)
+    cache.close()
+
+
+async def test_a_check_goes_on_where_it_was_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nothing is hashed twice, and nothing stays locked."""
+    monkeypatch.setattr(checksum_task, "HASH_STEP", BLOCK)
+    monkeypatch.setattr(checksum_task, "HASH_NOW", 0)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(0, DATA)
+    steps = 0
+    while not blob.verified:
+        steps += 1
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(blob.check)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        assert steps < 20
+    assert blob.verified
+    cache.close()
+
+
+async def test_checking_ahead_leaves_less_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What was hashed while it came is not read again."""
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(0, DATA[: 2 * BLOCK + 9])
+    await blob.check_ahead()
+    blob.write(2 * BLOCK, DATA[2 * BLOCK :])
+    read: list[int] = []
+    real = BlockFile.read_into
+    monkeypatch.setattr(
+        BlockFile, "read_into", lambda self, at, buf: (read.append(at), real(self, at, buf))[1]
+    )
+    assert await blob.check()
+    assert min(read) == 2 * BLOCK
+    cache.close()
+
+
+async def test_bytes_written_again_are_hashed_again(tmp_path: Path):
+    """The hash is of what lies there in the end."""
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(0, ramp(len(DATA), 5))
+    await blob.check_ahead()
+    blob.write(0, DATA)
+    assert await blob.check()
+    cache.close()
+
+
+async def test_several_who_check_wait_for_one(tmp_path: Path):
+    """All get the same answer."""
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(0, DATA)
+    answers: list[bool] = []
+
+    async def ask() -> None:
+        answers.append(await blob.check())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(ask)
+    assert answers == [True] * 5
+    cache.close()
+
+
+# The real length
+
+
+async def test_a_longer_object_grows(tmp_path: Path):
+    """What was there stays, but for the block that is no longer whole in a later run."""
+    short = DATA[:-500]
+    wanted = record("a", DATA, size=len(short))
+    cache = open_cache(tmp_path)
+    blob = cache.blob(wanted)
+    blob.write(0, DATA)
+    assert list(blob.present) == [(0, len(short))]
+    blob.resize(len(DATA))
+    assert not blob.complete
+    blob.write(len(short), DATA[len(short) :])
+    assert await blob.check()
+    cache.close()
+    cache = open_cache(tmp_path)
+    blob = cache.blob(wanted)
+    assert blob.size == len(DATA)
+    assert await read_all(blob) == DATA
+    cache.close()
+
+
+async def test_a_shorter_object_shrinks(tmp_path: Path):
+    """What lies behind its end is forgotten, and its room given back."""
+    wanted = record("a", DATA, size=len(DATA) + 5 * BLOCK)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(wanted)
+    blob.write(0, DATA + ramp(5 * BLOCK))
+    blob.resize(len(DATA))
+    assert list(blob.present) == [(0, len(DATA))]
+    assert await blob.check()
+    assert await read_all(blob) == DATA
+    assert on_disk(tmp_path) <= len(DATA) + 2 * 4096
+    cache.close()
+
+
+async def test_a_block_cut_by_a_new_length_is_not_trusted_by_its_old_seal(tmp_path: Path):
+    """It was of an earlier run, and nothing can check it now."""
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(0, DATA[: 2 * BLOCK])
+    cache.close()
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.resize(BLOCK + 100)
+    assert list(blob.present) == [(0, BLOCK)]
+    assert await blob.read(0, BLOCK) == DATA[:BLOCK]
+    cache.close()
+    cache = open_cache(tmp_path)
+    assert list(cache.blob(RECORD).present) == [(0, BLOCK)]
+    cache.close()
+
+
+# Memory
+
+
+def memory_cache(folder: Path) -> Cache:
+    return open_cache(folder, 0)
+
+
+async def test_without_a_cache_all_is_in_memory(tmp_path: Path):
+    """And nothing on disk."""
+    cache = memory_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(0, DATA)
+    assert blob.in_memory
+    assert await read_all(blob) == DATA
+    assert await blob.check()
+    assert cache.statistics()["memory_bytes"] == blob.memory_bytes >= len(DATA)
+    assert not list(tmp_path.iterdir())
+    cache.release(blob)
+    assert cache.statistics()["memory_bytes"] == 0
+
+
+async def test_only_what_is_wanted_is_kept_in_memory(tmp_path: Path):
+    """Whole blocks; the others are given back at once."""
+    cache = memory_cache(tmp_path)
+    blob = cache.blob(record("a", ramp(MIB)))
+    blob.write(0, ramp(MIB))
+    blob.keep(Ranges([(100_000, 200_000), (MIB - 1, MIB)]))
+    assert list(blob.present) == [(0, 2 * BLOCK), (MIB - BLOCK, MIB)]
+    assert blob.memory_bytes == cache.statistics()["memory_bytes"] == 3 * BLOCK
+    assert blob.read_now(100_000, 100_000) == ramp(MIB)[100_000:200_000]
+    assert blob.read_now(2 * BLOCK - 1, 2) is None
+    assert await blob.read(2 * BLOCK, 1) is None
+    blob.write(0, ramp(MIB))
+    assert await read_all(blob) == ramp(MIB)
+    cache.release(blob)
+
+
+async def test_memory_that_is_nobodys_any_more_is_closed(tmp_path: Path):
+    """Descriptors too."""
+    cache = memory_cache(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    blobs = [cache.blob(record(str(n), DATA)) for n in range(5)]
+    for blob in blobs:
+        blob.write(0, DATA)
+    for blob in blobs[:3]:
+        blob.reset()
+    for blob in blobs:
+        cache.release(blob)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert cache.statistics()["memory_bytes"] == 0
+
+
+@pytest.mark.expected_log("no memory for content")
+async def test_without_any_place_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And said not to be there, rather than promised."""
+
+    def none(self: Buffer, length: int) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Buffer, "__init__", none)
+    cache = memory_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(0, DATA)
+    assert not blob.present
+    assert blob.read_now(0, 1) is None
+    assert cache.statistics()["refused_bytes"] == len(DATA)
+    cache.release(blob)
+
+
+@pytest.mark.expected_log("the cache lost", "the disk of the cache fails", "cache is off")
+@pytest.mark.parametrize("in_ram", [False, True])
+async def test_bytes_that_cannot_be_read_back_turn_the_disk_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_ram: bool
+):
+    """They are not written there once more, to be lost again with the next read."""
+    await stored(tmp_path, RECORD, DATA)
+    if in_ram:
+        monkeypatch.setattr("phonofs.cache.directory.file_system_of", lambda fd: "tmpfs")
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    assert await blob.read(0, 10) == DATA[:10]
+
+    def failing(*args: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", failing)
+        patch.setattr(os, "preadv", failing)
+        assert blob.read_now(0, 10) is None
+        assert await blob.read(0, 10) is None
+    assert cache.statistics()["state"] == "off"
+    blob.write(0, DATA)
+    assert blob.in_memory
+    assert await read_all(blob) == DATA
+    cache.release(blob)
+    cache.close()
+
+
+@pytest.mark.expected_log("no memory for content")
+async def test_memory_that_takes_nothing_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_log: LogCheck
+):
+    """However often it is tried again for the readers that wait."""
+    cache = memory_cache(tmp_path)
+    blob = cache.blob(RECORD)
+
+    def full(*args: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Buffer, "__init__", full)
+        for _ in range(20):
+            blob.write(0, DATA)
+    assert len(expected_log.seen) == 1
+    assert not blob.present
+    blob.write(0, DATA)
+    assert await read_all(blob) == DATA
+    cache.release(blob)
+
+
+async def test_a_cache_in_ram_answers_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """There, the kernel cannot say whether a read would wait; it never does."""
+    monkeypatch.setattr("phonofs.cache.directory.file_system_of", lambda fd: "tmpfs")
+    await stored(tmp_path, RECORD, DATA)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    assert blob.read_now(0, BLOCK) == DATA[:BLOCK]
+    assert blob.read_now(5, 10) == DATA[5:15]
+    cache.close()
+
+
+async def test_where_the_kernel_cannot_say_a_thread_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Some file systems do not know RWF_NOWAIT."""
+    real = os.preadv
+
+    def preadv(fd: int, buffers: list[memoryview], at: int, flags: int = 0) -> int:
+        if flags:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return real(fd, buffers, at)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    await stored(tmp_path, RECORD, DATA)
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    assert blob.read_now(0, 10) is None
+    assert await blob.read(0, 10) == DATA[:10]
+    assert await read_all(blob, 1000) == DATA
+    cache.close()
+
+
+async def test_an_object_partly_in_memory_is_read_across_both(tmp_path: Path):
+    """Of an earlier run, of this one, on disk and not, in one read."""
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(0, DATA[:BLOCK])
+    blob.write(2 * BLOCK, DATA[2 * BLOCK : 3 * BLOCK])
+    cache.close()
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(3 * BLOCK, DATA[3 * BLOCK :])
+    blob.in_memory = True
+    blob.write(BLOCK - 10, DATA[BLOCK - 10 : 2 * BLOCK + 10])
+    assert blob.complete
+    assert await blob.read(5, len(DATA) - 9) == DATA[5:-4]
+    assert await blob.check()
+    cache.release(blob)
+    cache.close()
+    cache = open_cache(tmp_path)
+    again = cache.blob(RECORD)
+    assert not again.verified
+    assert 0 < again.present.total() < len(DATA)
+    cache.close()
+
+
+# Random reads and writes against a plain file
+
+
+pieces = st.tuples(st.integers(0, len(DATA)), st.integers(0, 2 * BLOCK))
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), pieces),
+        st.tuples(st.just("read"), pieces),
+        st.tuples(st.just("now"), pieces),
+        st.tuples(st.just("remount"), st.none()),
+        st.tuples(st.just("release"), st.none()),
+        st.tuples(st.just("check"), st.none()),
+        st.tuples(st.just("flip"), st.integers(0, len(DATA) - 1)),
+        st.tuples(st.just("keep"), pieces),
+        st.tuples(st.just("off"), st.booleans()),
+        st.tuples(st.just("reset"), st.none()),
+    ),
+    max_size=30,
+)
+
+
+@pytest.mark.expected_log("")
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps)
+def test_whatever_happens_only_the_right_bytes_come_out(tmp_path_factory, steps):
+    """Writes, losses, remounts, memory and disk in any order: right, or nothing."""
+    folder = tmp_path_factory.mktemp("c")
+
+    async def run() -> None:
+        cache = open_cache(folder)
+        blob = cache.blob(RECORD)
+        for what, arg in steps:
+            cache, blob = await step(folder, cache, blob, what, arg)
+            present = blob.present.total()
+            assert present <= len(DATA)
+        cache.close()
+
+    trio.run(run)
+
+
+async def step(folder: Path, cache: Cache, blob: CacheEntry, what: str, arg):
+    if what in ("write", "read", "now", "keep"):
+        start, stop = arg[0], min(sum(arg), len(DATA))
+        if what == "write":
+            blob.write(start, DATA[start:stop])
+            assert blob.present.covers(start, stop)
+        elif what == "keep":
+            blob.keep(Ranges([(start, stop)]))
+        else:
+            n = max(0, stop - start)
+            got = blob.read_now(start, n) if what == "now" else await blob.read(start, n)
+            assert got is None or got == DATA[start:stop]
+    elif what == "remount":
+        cache.close()
+        cache = open_cache(folder)
+        blob = cache.blob(RECORD)
+    elif what == "release":
+        cache.release(blob)
+        blob = cache.blob(RECORD)
+    elif what == "check":
+        if blob.complete and not blob.unverified:
+            right = await blob.check()
+            assert right or not blob.complete
+    elif what == "flip":
+        cache.close()
+        flip(folder, arg)
+        cache = open_cache(folder)
+        blob = cache.blob(RECORD)
+    elif what == "off":
+        blob.in_memory = arg
+    else:
+        blob.reset()
+    return cache, blob
+
+
+def flip(folder: Path, at: int) -> None:
+    """Change a byte of the file while it is closed."""
+    path = file_of(folder, RECORD)
+    if not path.exists() or path.stat().st_size <= at:
+        return
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 0x40]))
+
+
+async def test_a_small_object_is_checked_at_once(tmp_path: Path):
+    """Where it was just written whole and is right; all else is left to the check that waits."""
+    data = ramp(50_000)
+    cache = open_cache(tmp_path)
+    for wanted, right in ((record("s", data), True), (record("t", data, checksum="0" * 32), False)):
+        blob = cache.blob(wanted)
+        blob.write(0, data[:-1])
+        assert not blob.check_now()
+        blob.write(len(data) - 1, data[-1:])
+        assert blob.check_now() is right
+        assert blob.verified is right
+        assert await blob.check() is right
+    large = cache.blob(RECORD)
+    large.write(0, DATA)
+    assert not large.check_now()
+    cache.close()
+    cache = open_cache(tmp_path)
+    assert cache.blob(record("s", data)).verified
+    assert not cache.blob(record("t", data, checksum="0" * 32)).check_now()
+    cache.close()
+
+
+async def test_what_is_read_stays_whatever_is_lent_meanwhile(tmp_path: Path):
+    """A copy is the reader's own; what is lent holds until more is lent, by any blob."""
+    data, other = ramp(MIB), ramp(MIB, seed=7)
+    await stored(tmp_path, record("a", data), data)
+    await stored(tmp_path, record("b", other), other)
+    cache = open_cache(tmp_path)
+    first, second = cache.blob(record("a", data)), cache.blob(record("b", other))
+    mine = first.read_now(0, MIB)
+    lent = first.lend_now(0, MIB)
+    assert mine == data
+    assert lent == data
+    assert isinstance(lent, memoryview)
+    assert second.read_now(0, MIB) == other
+    assert second.lend_now(0, MIB) == other
+    assert lent == other, "it is the one buffer"
+    assert mine == data
+    assert isinstance(first.lend_now(0, 4096), bytes), "little is copied"
+    cache.release(first)
+    cache.release(second)
+    cache.close()

@@ -1,0 +1,377 @@
+"""The janitor: what it saves, evicts ahead and tidies; and what a kill leaves."""
+
+import errno
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from phonofs.cache import maintenance
+from phonofs.cache.backend import Backend
+from phonofs.cache.blocks import BLOCK
+from phonofs.cache.cache import Cache
+from phonofs.cache.filestore import FileStore
+from phonofs.cache.maintenance import remove_orphans, run_once
+from tests.support.caching import (
+    MIB,
+    file_of,
+    fill,
+    on_disk,
+    open_cache,
+    ramp,
+    record,
+    stored,
+)
+
+DATA = ramp(3 * BLOCK)
+RECORD = record("a", DATA)
+
+
+@pytest.fixture(autouse=True)
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is handed to a thread is done at once: the fake clock does not wait for threads."""
+
+    async def in_thread(self, work):
+        await trio.lowlevel.checkpoint()
+        done = work()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return done
+
+    monkeypatch.setattr(Backend, "in_thread", in_thread)
+
+
+async def test_it_lets_go_of_what_nobody_uses(tmp_path: Path):
+    """Released, sealed, saved, closed; without being told to hurry."""
+    cache = open_cache(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(maintenance.run, cache)
+        fill(cache, RECORD, DATA)
+        await trio.sleep(1)
+        assert cache.statistics()["open"] == 0
+        assert [row.bytes for row in cache.entries()] == [len(DATA)]
+        nursery.cancel_scope.cancel()
+    cache.close()
+
+
+async def test_it_saves_what_grows(tmp_path: Path):
+    """So that a kill in the middle of a long object does not cost all of it."""
+    cache = open_cache(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(maintenance.run, cache)
+        blob = cache.blob(RECORD)
+        blob.write(0, DATA[: 2 * BLOCK + 1])
+        await trio.sleep(maintenance.SAVE_AFTER_S + 2 * maintenance.TICK_S)
+        assert [row.bytes for row in cache.entries()] == [2 * BLOCK]
+        nursery.cancel_scope.cancel()
+    cache.close()
+
+
+async def test_somebody_who_takes_it_again_meanwhile_keeps_it(tmp_path: Path):
+    """The blob is not closed under them."""
+    cache = open_cache(tmp_path)
+    fill(cache, RECORD, DATA)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_once, cache)
+        await trio.lowlevel.checkpoint()
+        blob = cache.blob(RECORD)
+    assert blob.read_now(0, len(DATA)) == DATA
+    assert cache.statistics()["pinned"] == 1
+    cache.close()
+
+
+async def test_a_file_in_use_by_a_thread_is_not_closed(tmp_path: Path):
+    """It is let go of in a later round."""
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(0, DATA)
+    with blob.in_use():
+        cache.release(blob)
+        await run_once(cache)
+        assert cache.statistics()["open"] == 1
+    await run_once(cache)
+    assert cache.statistics()["open"] == 0
+    cache.close()
+
+
+async def test_it_evicts_ahead_of_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A write then finds room at once, and no large file has to be removed for it."""
+    cache = open_cache(tmp_path, 8 * MIB)
+    for n in range(8):
+        fill(cache, record(str(n), ramp(MIB, n)), ramp(MIB, n))
+        await run_once(cache)
+    assert cache.backend.budget.left >= cache.backend.budget.headroom
+    assert on_disk(tmp_path) == cache.statistics()["disk_bytes"]
+    monkeypatch.setattr(FileStore, "remove", None)
+    blob = cache.blob(record("new", ramp(500_000)))
+    blob.write(0, ramp(500_000))
+    assert not blob.in_memory
+    cache.close()
+
+
+async def test_bytes_set_aside_are_charged_until_they_are_removed(tmp_path: Path):
+    """The cap counts them."""
+    cache = open_cache(tmp_path)
+    fill(cache, RECORD, DATA)
+    await run_once(cache)
+    cache.evict_to_trash(1)
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == len(DATA)
+    assert cache.cached_bytes(RECORD) == 0
+    await run_once(cache)
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 0
+    cache.close()
+
+
+async def test_orphans_are_removed_and_lost_files_forgotten(tmp_path: Path):
+    """What is open, and what a row stands for, stays."""
+    for n in range(3):
+        await stored(tmp_path, record(str(n), DATA), DATA)
+    file_of(tmp_path, record("1", DATA)).unlink()
+    orphan = tmp_path / "content" / "ab" / ("0" * 30)
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"x" * 9000)
+    odd = tmp_path / "content" / "ab" / "odd name"
+    odd.write_bytes(b"x")
+    cache = open_cache(tmp_path)
+    (tmp_path / "content" / "trash").mkdir(exist_ok=True)
+    (tmp_path / "content" / "trash" / "left").write_bytes(b"x")
+    blob = cache.blob(RECORD)
+    blob.write(0, DATA)
+    await remove_orphans(cache, 0.0)
+    assert not orphan.exists()
+    assert not odd.exists()
+    assert not list((tmp_path / "content" / "trash").iterdir())
+    assert {row.identity.id for row in cache.entries()} == {"0", "2", "a"}
+    assert blob.read_now(0, 5) == DATA[:5]
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 3 * len(DATA)
+    cache.close()
+
+
+async def test_what_a_file_costs_is_what_the_disk_says(tmp_path: Path):
+    """A row that says less, after a power cut or damage, is put right; so is what is used."""
+    for n in range(3):
+        await stored(tmp_path, record(str(n), DATA), DATA)
+    index = sqlite3.connect(tmp_path / "content" / "index.sqlite")
+    with index:
+        index.execute("UPDATE object SET charge = 1 WHERE id = '1'")
+        index.execute("DELETE FROM object WHERE id = '2'")
+    index.close()
+    cache = open_cache(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(maintenance.run, cache)
+        await trio.sleep(120)
+        nursery.cancel_scope.cancel()
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 2 * len(DATA)
+    cache.close()
+    cache = open_cache(tmp_path)
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 2 * len(DATA)
+    cache.close()
+
+
+async def test_looking_for_orphans_does_not_hold_the_mount_up(tmp_path: Path):
+    """It begins late, and takes its time."""
+    cache = open_cache(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(maintenance.run, cache)
+        await trio.sleep(60)
+        fill(cache, RECORD, DATA)
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    assert cache.cached_bytes(RECORD) == len(DATA)
+    cache.close()
+
+
+async def test_the_log_of_the_index_is_brought_in(tmp_path: Path):
+    """Off the event loop; the index stays readable meanwhile."""
+    cache = open_cache(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(maintenance.run, cache)
+        for n in range(30):
+            fill(cache, record(str(n), DATA), DATA)
+            await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert len(list(cache.entries())) == 30
+    cache.close()
+
+
+@pytest.mark.expected_log("the disk cache is", "the index of the cache is damaged")
+async def test_an_index_that_breaks_while_mounted_is_made_anew(tmp_path: Path):
+    """At once, and after the pause if it breaks again; what is open is noted in it, the rest is
+    removed.
+    """
+    cache = open_cache(tmp_path)
+    blob = cache.blob(RECORD)
+    blob.write(0, DATA)
+    fill(cache, record("b", DATA), DATA)
+    await run_once(cache)
+    cache.backend.failed(sqlite3.DatabaseError("database disk image is malformed"))
+    assert cache.statistics()["state"] == "on"
+    assert cache.cached_bytes(record("b", DATA)) == 0
+    fill(cache, record("c", DATA), DATA)
+    await run_once(cache)
+    for _ in range(2):
+        cache.backend.failed(sqlite3.DatabaseError("database disk image is malformed"))
+    assert cache.statistics()["state"] == "off"
+    await trio.sleep(61)
+    await run_once(cache)
+    assert cache.statistics()["state"] == "on"
+    assert cache.cached_bytes(record("c", DATA)) == 0
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == len(DATA)
+    assert await blob.check()
+    cache.close()
+    cache = open_cache(tmp_path)
+    assert cache.blob(RECORD).verified
+    cache.close()
+
+
+@pytest.mark.expected_log("the disk cache is")
+async def test_a_disk_that_failed_at_the_start_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What is read meanwhile is read through memory; afterwards the cap counts what is there."""
+    for n in range(2):
+        await stored(tmp_path, record(str(n), DATA), DATA)
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fchmod", fail)
+        cache = open_cache(tmp_path)
+    assert cache.statistics()["state"] == "off"
+    blob = cache.blob(record("0", DATA))
+    blob.write(0, DATA)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(maintenance.run, cache)
+        await trio.sleep(70)
+        assert cache.statistics()["state"] == "on"
+        assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == len(DATA)
+        assert blob.read_now(0, len(DATA)) == DATA
+        cache.release(blob)
+        for n in range(3):
+            again = cache.blob(record(str(n), DATA))
+            again.write(0, DATA)
+            assert await again.check()
+            cache.release(again)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 3 * len(DATA)
+    cache.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    cache = open_cache(tmp_path)
+    assert [cache.blob(record(str(n), DATA)).verified for n in range(3)] == [True] * 3
+    cache.close()
+
+
+@pytest.mark.parametrize("at", range(0, 40, 3))
+async def test_cancelled_anywhere_nothing_stays_held(tmp_path: Path, at: int):
+    """No thread, no file, no charge; the next round does what is left."""
+    cache = open_cache(tmp_path, 8 * MIB)
+    for n in range(8):
+        fill(cache, record(str(n), ramp(MIB, n)), ramp(MIB, n))
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(maintenance.run, cache)
+            for _ in range(at):
+                await trio.lowlevel.checkpoint()
+            scope.cancel()
+    await run_once(cache)
+    await run_once(cache)
+    assert cache.statistics()["open"] == 0
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) > 0
+    for n in range(8):
+        wanted = record(str(n), ramp(MIB, n))
+        blob = cache.blob(wanted)
+        assert not blob.present or await blob.read(0, MIB) == ramp(MIB, n)
+        cache.release(blob)
+    cache.close()
+
+
+# Killed
+
+CAP = 4 * MIB
+FILLER = """
+import pathlib, random, sys, trio
+from tests.support.caching import *
+from phonofs.cache.backend import Backend
+from phonofs.cache.maintenance import run_once
+
+async def main(folder, seed):
+    cache = open_cache(pathlib.Path(folder), {cap})
+    chance = random.Random(seed)
+    said = False
+    blobs = {{}}
+    while True:
+        n = chance.randrange(12)
+        size = 1000 + n * 100_000
+        data = ramp(size, n)
+        wanted = record(str(n), data)
+        blob = blobs.get(n)
+        if blob is None:
+            blob = blobs[n] = cache.blob(wanted)
+        start = chance.randrange(size)
+        stop = min(size, start + chance.randrange(400_000))
+        blob.write(start, data[start:stop])
+        if blob.complete:
+            assert await blob.check()
+        if len(blobs) > 4:
+            cache.release(blobs.pop(chance.choice(list(blobs))))
+        if chance.random() < 0.3:
+            await run_once(cache)
+            if not said and any(row.bytes for row in cache.entries()):
+                said = True
+                print("stored", flush=True)
+
+trio.run(main, sys.argv[1], int(sys.argv[2]))
+"""
+
+
+@pytest.mark.expected_log("")
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_kill_costs_a_fetch_and_never_a_wrong_byte(tmp_path: Path, seed: int):
+    """At any moment of filling and evicting; the cap holds for what it leaves, too."""
+    served = kill_while_filling(tmp_path, seed)
+    cache = open_cache(tmp_path, CAP)
+    assert on_disk(tmp_path) <= cache.statistics()["disk_bytes"] <= CAP
+    for n in range(12):
+        served += await count_right(cache, n)
+    assert served > 0, "nothing was at stake"
+    await remove_orphans(cache, 0.0)
+    await run_once(cache)
+    assert on_disk(tmp_path) <= cache.statistics()["disk_bytes"]
+    cache.close()
+
+
+def kill_while_filling(folder: Path, seed: int) -> int:
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    script = FILLER.format(cap=CAP)
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(folder), str(seed)], env=env, stdout=subprocess.PIPE
+    )
+    assert child.stdout
+    assert child.stdout.readline() == b"stored\n"
+    time.sleep(random.Random(seed).uniform(0.05, 0.4))
+    child.send_signal(signal.SIGKILL)
+    child.stdout.close()
+    assert child.wait() == -signal.SIGKILL
+    return 0
+
+
+async def count_right(cache: Cache, n: int) -> int:
+    data = ramp(1000 + n * 100_000, n)
+    blob = cache.blob(record(str(n), data))
+    served = 0
+    for start in range(0, len(data), 50_000):
+        length = min(50_000, len(data) - start)
+        got = await blob.read(start, length)
+        assert got is None or got == data[start : start + length]
+        served += got is not None
+    cache.release(blob)
+    return served

@@ -1,0 +1,153 @@
+"""Accounts: listed, computed, and content that is not kept."""
+
+import hashlib
+from datetime import UTC, date, datetime
+
+from hypothesis import given, settings, strategies
+
+from phonofs.demo.endless import EndlessAccount
+from phonofs.fakeservice import fiql
+from phonofs.fakeservice.account import ListedAccount, Sort, change, flat_item, iso
+from phonofs.fakeservice.content import CHUNK, RAMP, Content, Loop, ramp
+from tests.support.fakeservice_caller import BORN_MS, few
+
+
+@given(
+    strategies.binary(max_size=9), strategies.binary(min_size=1, max_size=5),
+    strategies.integers(0, 50), strategies.integers(0, 60), strategies.integers(0, 60),
+)  # fmt: skip
+def test_any_part_of_content_is_that_part_of_the_whole(head, unit, more, start, stop):
+    """Reading a part gives what reading everything gives there."""
+    whole = head + unit * 60
+    content = Content(head, Loop(unit), len(head) + more)
+    assert content.read(start, stop) == whole[: content.size][start:stop]
+
+
+def test_large_content_comes_in_pieces_and_in_order():
+    """Pieces never exceed their size, and the checksum is that of the bytes."""
+    content = ramp("x", 3 * CHUNK + 17)
+    pieces = list(content.pieces(5, content.size))
+    assert max(map(len, pieces)) <= CHUNK
+    assert b"".join(pieces) == content.read(5, content.size)
+    assert content.md5 == hashlib.md5(content.read(0, content.size)).hexdigest()
+
+
+def test_a_ramp_shows_every_displaced_byte():
+    """The next byte always differs, and objects start elsewhere."""
+    body = ramp("a", 1000).read(0, 1000)
+    assert all(body[at] != body[at + 1] for at in range(999))
+    assert body != ramp("b", 1000).read(0, 1000)
+    assert len(RAMP.unit) == 251
+
+
+def test_a_multipart_checksum_is_that_of_the_parts():
+    """``-N`` counts the parts; of one part it is the MD5 of the MD5."""
+    content = ramp("m", 10)
+    parts = [content.read(0, 4), content.read(4, 8), content.read(8, 10)]
+    digests = b"".join(hashlib.md5(part).digest() for part in parts)
+    assert content.multipart(4) == hashlib.md5(digests).hexdigest() + "-3"
+    once = hashlib.md5(bytes.fromhex(content.md5)).hexdigest()
+    assert content.multipart(10) == once + "-1"
+
+
+def test_a_search_pages_through_everything_once():
+    """Offset and limit cut the same ordered list."""
+    account = few(7)
+    query = fiql.parse(f"createdTime=ge={BORN_MS}")
+    first, total = account.search("us-east", query, Sort(), 0, 4)
+    rest, _ = account.search("us-east", query, Sort(), 4, 4)
+    assert [each["id"] for each in first + rest] == [f"o{at}" for at in range(7)]
+    assert total == 7
+
+
+def test_a_change_shows_in_the_next_search():
+    """Changed fields, ``updatedTime`` and the results kept for paging."""
+    account = few(3)
+    assert account.search("us-east", fiql.TRUE, Sort(), 0, 9)[1] == 3
+    assert change(account, "us-east", "o1", BORN_MS + 99_000, state="REVOKED")
+    assert not change(account, "us-east", "none", 0)
+    found, _ = account.search("us-east", fiql.parse("objectState==REVOKED"), Sort(), 0, 9)
+    assert [(each["id"], each["updatedTime"]) for each in found] == [("o1", iso(BORN_MS + 99_000))]
+
+
+def test_missing_and_odd_values_can_be_sorted_by():
+    """Missing first, numbers by size, then texts."""
+    tags = [{}, {"n": "10"}, {"n": "9"}, {"n": "x"}, {"n": "²"}]
+    items = [flat_item(str(at), 1, BORN_MS, tags=each) for at, each in enumerate(tags)]
+    found, _ = ListedAccount(items).search("us-east", fiql.TRUE, Sort("n"), 0, 9)
+    assert [each["id"] for each in found] == ["0", "2", "1", "3", "4"]
+
+
+FIRST = date(2024, 1, 1)
+FIRST_MS = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000)
+HOUR_MS = 3_600_000
+TIMES = strategies.builds(
+    lambda field, sign, hours: f"{field}{sign}{FIRST_MS + hours * HOUR_MS}",
+    strategies.sampled_from(["createdTime", "updatedTime"]),
+    strategies.sampled_from(["==", "!=", "=gt=", "=ge=", "=lt=", "=le="]),
+    strategies.integers(-1, 50),
+)
+OTHERS = strategies.sampled_from(
+    ["type==callrecording", "type!=summary", "objectState==AVAILABLE", "direction==INBOUND",
+     "objectState==REVOKED", "storedBytes=gt=3000"]
+)  # fmt: skip
+QUERIES = strategies.recursive(
+    TIMES | OTHERS,
+    lambda inner: (
+        strategies.builds("({};{})".format, inner, inner)
+        | strategies.builds("({},{})".format, inner, inner)
+    ),
+    max_leaves=4,
+)
+SORTS = strategies.builds(
+    Sort, strategies.sampled_from(["createdTime", "updatedTime"]), strategies.booleans()
+)
+CHANGES = strategies.lists(
+    strategies.tuples(
+        strategies.integers(0, 59), strategies.sampled_from(["AVAILABLE", "REVOKED"]),
+        strategies.integers(0, 60),
+    ),
+    max_size=4,
+)  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None)
+@given(QUERIES, SORTS, CHANGES, strategies.integers(0, 12), strategies.integers(1, 9))
+def test_a_computed_account_answers_as_a_listed_one(text, sort, changes, offset, limit):
+    """Arithmetic finds what looking at each object finds, also after changes."""
+    query = fiql.parse(text)
+    endless = EndlessAccount(40, FIRST, 2)
+    listed = ListedAccount(endless.make(number) for number in range(40))
+    for number, state, hours in changes:
+        later_ms = FIRST_MS + hours * HOUR_MS + 1
+        for account in (endless, listed):
+            if number < 40:
+                change(account, "us-east", endless.id_of(number), later_ms, state=state)
+            else:
+                account.put(flat_item(f"new{number}", 9, later_ms, state=state))
+    found, total = endless.search("us-east", query, sort, offset, limit)
+    wanted, wanted_total = listed.search("us-east", query, sort, offset, limit)
+    assert total == wanted_total
+    key = "createdTime" if sort.field == "createdTime" else "updatedTime"
+    assert [each[key] for each in found] == [each[key] for each in wanted]
+    everything = endless.search("us-east", query, sort, 0, 99)[0]
+    assert {each["id"] for each in everything} == {
+        each["id"] for each in listed.search("us-east", query, sort, 0, 99)[0]
+    }
+
+
+def test_a_million_objects_cost_nothing_until_asked_for():
+    """Ids lead back to their objects; another id or region leads nowhere."""
+    account = EndlessAccount(1_000_000, FIRST, 1096)
+    item = account.item("us-east", account.id_of(999_999))
+    assert item is not None
+    assert item.created_ms == account.created_ms(999_999)
+    assert item.record()["storedBytes"] == len(item.content.read(0, 1 << 20))
+    assert account.item("us-east", "nonsense") is None
+    assert account.item("us-east", account.id_of(1_000_000)) is None
+    assert account.item("uk", account.id_of(0)) is None
+    day, total = account.search(
+        "us-east", fiql.parse(f"createdTime=ge={item.created_ms - 86_400_000}"), Sort(), 900, 5
+    )
+    assert len(day) == 5
+    assert 900 < total < 1000

@@ -1,0 +1,83 @@
+"""What systemd is told: the watchdog only when the tree answers, the condition when it changes."""
+
+import errno
+import os
+import threading
+
+import pytest
+import trio
+
+from phonofs.process import systemd
+from phonofs.process.systemd import StatusLine, Watchdog, ask_tree, watchdog_interval_s
+
+
+def test_the_watchdog_is_for_the_process_it_names(monkeypatch):
+    """WATCHDOG_USEC counts where WATCHDOG_PID is ours, our shell's, or not said."""
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    for text, wanted in [("", None), ("x", None), ("0", None), ("30000000", 30.0)]:
+        monkeypatch.setenv("WATCHDOG_USEC", text)
+        assert watchdog_interval_s() == wanted
+    for pid in (os.getpid(), os.getppid()):
+        monkeypatch.setenv("WATCHDOG_PID", str(pid))
+        assert watchdog_interval_s() == 30.0
+    monkeypatch.setenv("WATCHDOG_PID", "0")
+    assert watchdog_interval_s() is None
+
+
+async def run_for(seconds: float, watchdog: Watchdog) -> None:
+    with trio.move_on_after(seconds):
+        await watchdog.run()
+
+
+@pytest.mark.real_clock
+async def test_the_watchdog_is_fed_while_the_tree_answers():
+    """Each time after it was asked; not when the answer is that nobody serves it."""
+    answers = [True, True, False, True]
+    told: list[int] = []
+
+    def ask(point: str) -> bool:
+        if len(answers) == 1:
+            trio.from_thread.run_sync(scope.cancel)
+        return answers.pop(0)
+
+    with trio.CancelScope() as scope:
+        watchdog = Watchdog("/m", 0.02, ask=ask, tell=lambda text: told.append(len(answers)))
+        await watchdog.run()
+    assert told == [3, 2]
+
+
+@pytest.mark.real_clock
+@pytest.mark.expected_log("does not answer")
+async def test_a_tree_that_hangs_starves_the_watchdog_and_takes_one_thread():
+    """The question that hangs is not asked a second time beside it."""
+    asked: list[str] = []
+    told: list[str] = []
+    go_on = threading.Event()
+
+    def hang(point: str) -> bool:
+        asked.append(point)
+        return go_on.wait(20)
+
+    await run_for(0.2, Watchdog("/m", 0.1, ask=hang, tell=told.append))
+    go_on.set()
+    assert (asked, told) == (["/m"], [])
+
+
+def test_an_error_of_the_service_is_an_answer_of_the_tree(monkeypatch):
+    """EIO is one; ENOTCONN says that nobody serves the mount."""
+    for number, answers in [(errno.EIO, True), (errno.EACCES, True), (errno.ENOTCONN, False)]:
+
+        def fail(point: str, number: int = number) -> None:
+            raise OSError(number, "")
+
+        monkeypatch.setattr(systemd.os, "statvfs", fail)
+        assert ask_tree("/m") is answers
+
+
+async def test_the_status_line_is_told_when_it_changes():
+    """Once each, as one line."""
+    conditions = iter(["mounted", "mounted", "no token:\nrefused", "no token:\nrefused"])
+    told: list[str] = []
+    with trio.move_on_after(7):
+        await StatusLine(lambda: next(conditions), tell=told.append).run()
+    assert told == ["STATUS=mounted", "STATUS=no token: refused"]

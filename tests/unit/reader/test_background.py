@@ -1,0 +1,99 @@
+"""What is done in advance fails: no reader hears of it whose bytes are there."""
+
+import pytest
+
+from phonofs.errors import Changed, Unavailable
+from tests.support.reader_world import KIB, MIB, FakeService, Fault, plain, record, world
+
+
+def folder(count: int) -> list[tuple[int, object]]:
+    return [(number, record(50_000, f"f{number}")) for number in range(count)]
+
+
+async def read_all(w, files) -> None:
+    for ino, one in files:
+        handle = w.reader.open(one, ino, pid=5)
+        await w.read_on(handle)
+        w.reader.release(handle)
+
+
+@pytest.mark.parametrize("error", [Unavailable("the disk fails"), ZeroDivisionError()])
+@pytest.mark.expected_log("reading ahead")
+async def test_a_catalogue_that_fails_costs_no_reader_its_file(error):
+    """The files that come next cannot be looked up."""
+    files = folder(6)
+
+    def siblings(ino: int, n: int, *, by_inode: bool = False):
+        raise error
+
+    async with world(siblings=siblings) as w:
+        w.reader.listed(5, (0,))
+        await read_all(w, files)
+
+
+@pytest.mark.expected_log("reading ahead")
+async def test_a_neighbour_that_cannot_be_cached_costs_no_reader_its_file():
+    """No blob is to be had for files that are brought ahead."""
+    files = folder(12)
+    async with world(files=files) as w:
+        really, opened = w.cache.blob, set()
+
+        def blob(record):
+            if record.id not in opened:
+                raise MemoryError
+            return really(record)
+
+        w.cache.blob = blob
+        w.reader.listed(5, (0,))
+        for ino, one in files:
+            opened.add(one.id)
+            await read_all(w, [(ino, one)])
+        assert len(w.service.asked) == len(files)
+
+
+async def test_a_reader_whose_bytes_are_there_needs_no_fetching():
+    """While nothing is fetched (the mount is ending), what is there is given."""
+    async with world() as w:
+        handle = w.reader.open(record(30 * MIB, checksum=""), 7)
+        await w.read_on(handle, 0, MIB)
+        w.stop()
+        there = handle.stream.blob.present.stop_of(0)
+        for offset in range(0, there - 128 * KIB, 128 * KIB):
+            assert await w.read(handle, offset, 128 * KIB) == plain(offset, offset + 128 * KIB)
+        w.reader.release(handle)
+        await w.restart()
+
+
+async def test_a_content_that_changed_is_given_up_before_its_blob_is():
+    """Nobody has it open: it ends at once, and is not reset afterwards."""
+    service = FakeService(rate=1e6)
+    async with world(service) as w:
+        handle = w.reader.open(record(9 * MIB, checksum=""), 7)
+        await w.read(handle, 0, 128 * KIB)
+        blob = handle.stream.blob
+        pins: list[int] = []
+        really = blob.reset
+
+        def reset() -> None:
+            pins.append(blob.pins)
+            really()
+
+        blob.reset = reset
+        service.fault = lambda asked, number: Fault(etag="v2")
+        with pytest.raises(Changed):
+            await w.read_on(handle)
+        w.reader.release(handle)
+        assert pins
+        assert min(pins) > 0
+
+
+async def test_a_file_that_shrank_below_where_its_reader_is():
+    """A read beyond the end moves no window backwards, and reads on at its start are right."""
+    service = FakeService(sizes={"a": 100_000})
+    async with world(service) as w:
+        handle = w.reader.open(record(3 * MIB, checksum=""), 7)
+        for _ in range(2):
+            assert await w.reader.read(handle, 2 * MIB, 128 * KIB) == b""
+        assert handle.window.next >= handle.window.run_start
+        await w.read_on(handle)
+        w.reader.release(handle)

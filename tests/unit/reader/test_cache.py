@@ -1,0 +1,144 @@
+"""The reader over the real cache on disk."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from phonofs.cache import maintenance
+from phonofs.cache.cache import Cache
+from phonofs.errors import Corrupt
+from phonofs.reader.limits import Limits
+from phonofs.reader.reader import Reader
+from tests.support.reader_world import (
+    KIB,
+    MIB,
+    FakeCache,
+    FakeService,
+    Fault,
+    World,
+    plain,
+    record,
+)
+
+pytestmark = pytest.mark.real_clock
+
+
+def quick(**options) -> FakeService:
+    return FakeService(latency_s=0, rate=1e12, chunk=256 * KIB, **options)
+
+
+class Running:
+    """A reader over the real cache in a folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        service: FakeService,
+        *,
+        size: int = 256 * MIB,
+        limits: Limits | None = None,
+    ) -> None:
+        self.folder, self.service, self.size = folder, service, size
+        self.limits = limits or Limits()
+
+    async def __aenter__(self) -> World:
+        self.cache = Cache.open(self.folder, size_bytes=self.size, min_free_bytes=0)
+        limits = replace(self.limits, cache_bytes=self.size)
+        wrong: list[int] = []
+        reader = Reader(self.service, self.cache, limits, on_wrong=wrong.append)
+        self.nurseries = trio.open_nursery()
+        self.nursery = await self.nurseries.__aenter__()
+        self.nursery.start_soon(maintenance.run, self.cache)
+        await self.nursery.start(reader.run)
+        return World(self.service, FakeCache(), reader, wrong=wrong)
+
+    async def __aexit__(self, *error: object) -> None:
+        self.nursery.cancel_scope.cancel()
+        await self.nurseries.__aexit__(*error)
+        self.cache.close()
+
+
+@pytest.mark.parametrize("size", [1, 50_000, 3 * MIB, 9 * MIB + 5])
+async def test_what_was_read_is_served_again_after_a_remount(tmp_path, size):
+    """A file read whole is checked, kept, and read by the next mount without a request."""
+    service = quick()
+    for _ in range(2):
+        async with Running(tmp_path / "cache", service) as w:
+            handle = w.reader.open(record(size), 7)
+            await w.read_on(handle)
+            assert handle.stream.blob.verified
+            w.reader.release(handle)
+        assert service.sent() == size
+
+
+async def test_a_part_that_was_read_is_not_fetched_again(tmp_path):
+    """Of a file read in part the next mount fetches only the rest."""
+    service = quick()
+    async with Running(tmp_path / "cache", service) as w:
+        handle = w.reader.open(record(20 * MIB), 7)
+        await w.read_on(handle, 0, 5 * MIB)
+        await trio.sleep(0.1)
+        w.reader.release(handle)
+    async with Running(tmp_path / "cache", service) as w:
+        handle = w.reader.open(record(20 * MIB), 7)
+        await w.read_on(handle)
+        assert handle.stream.blob.verified
+        w.reader.release(handle)
+    assert service.sent() <= 20 * MIB + 256 * KIB
+
+
+@pytest.mark.parametrize("size", [0, 8 * MIB])
+async def test_without_room_on_disk_it_passes_through_memory(tmp_path, size):
+    """cache_size=0, or a file larger than the cache: every byte right, each fetched once."""
+    service = quick()
+    async with Running(tmp_path / "cache", service, size=size) as w:
+        handle = w.reader.open(record(40 * MIB), 7)
+        await w.read_on(handle)
+        assert service.sent() == 40 * MIB
+        assert handle.stream.verification.sure
+        w.reader.release(handle)
+
+
+@pytest.mark.expected_log("wrong content")
+async def test_a_wrong_content_does_not_stay(tmp_path):
+    """Wrong twice: an error, and the cache has nothing of it."""
+    service = quick(fault=lambda asked, n: Fault(flip=1000))
+    async with Running(tmp_path / "cache", service) as w:
+        handle = w.reader.open(record(50_000), 7)
+        with pytest.raises(Corrupt):
+            await w.read(handle, 0, 50_000)
+        w.reader.release(handle)
+        service.fault = lambda asked, n: None
+        again = w.reader.open(record(50_000), 7)
+        assert await w.read(again, 0, 50_000) == plain(0, 50_000)
+        w.reader.release(again)
+
+
+async def test_the_real_length_is_remembered(tmp_path):
+    """A file longer than its record says is read to its real end, also by the next mount."""
+    service = quick(sizes={"a": 60_000})
+    for _ in range(2):
+        async with Running(tmp_path / "cache", service) as w:
+            handle = w.reader.open(record(50_000, checksum=""), 7)
+            await w.read_on(handle)
+            assert handle.size == 60_000
+            w.reader.release(handle)
+    assert service.sent() == 2 * 60_000, "twice, to prove it, and not again by the next mount"
+
+
+async def test_eight_readers_of_one_file(tmp_path):
+    """Each byte is fetched once, and all read the same."""
+    service = quick()
+    async with Running(tmp_path / "cache", service) as w:
+
+        async def one() -> None:
+            handle = w.reader.open(record(30 * MIB), 7)
+            await w.read_on(handle)
+            w.reader.release(handle)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(one)
+    assert service.sent() == 30 * MIB

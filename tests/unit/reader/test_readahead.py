@@ -1,0 +1,234 @@
+"""The pure parts: windows, pieces, pace, turns, parked waiters."""
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phonofs.errors import Unavailable
+from phonofs.ranges import Ranges
+from phonofs.reader.background_limit import BackgroundLimit
+from phonofs.reader.download import Download
+from phonofs.reader.limits import KIB, LITTLE, MIB, Limits, backoff_s
+from phonofs.reader.missing_ranges import pieces, uncovered
+from phonofs.reader.throughput import ThroughputEstimator
+from phonofs.reader.window import Window, part_size
+
+BLOCK = 128 * KIB
+
+
+def read_on(window: Window, start: int, count: int) -> None:
+    for number in range(count):
+        window.note(start + number * BLOCK, start + (number + 1) * BLOCK)
+
+
+def test_the_window_doubles_with_the_run():
+    """Reading on for long brings twice the run ahead, at most what is allowed."""
+    window = Window()
+    seen = []
+    for number in range(64):
+        window.note(number * BLOCK, (number + 1) * BLOCK)
+        seen.append(window.ahead(8 * MIB))
+    assert seen == sorted(seen)
+    assert seen[0] == LITTLE
+    assert seen[15] == 2 * 16 * BLOCK
+    assert seen[-1] == 8 * MIB
+
+
+def test_a_seek_begins_a_small_window():
+    """After a seek only a little is brought on top."""
+    window = Window()
+    read_on(window, 0, 100)
+    assert window.note(500 * MIB, 500 * MIB + BLOCK)
+    assert window.ahead(64 * MIB) == LITTLE
+    assert not window.running
+
+
+def test_whoever_hops_about_gets_ever_less():
+    """Seek after seek the little becomes nothing; a run makes it whole again."""
+    window = Window()
+    brought = []
+    for hop in range(12):
+        window.note(hop * 10 * MIB, hop * 10 * MIB + 4096)
+        brought.append(window.ahead(64 * MIB))
+    assert brought == sorted(brought, reverse=True)
+    assert brought[-1] < 4096
+    read_on(window, 300 * MIB, 20)
+    window.note(0, 4096)
+    assert window.ahead(64 * MIB) == LITTLE
+
+
+def test_the_same_read_twice_is_one():
+    """The fast path and the slow path note the same read; the run does not grow by it."""
+    window = Window()
+    for number in range(10):
+        for _ in range(2):
+            window.note(number * BLOCK, (number + 1) * BLOCK)
+    assert window.run == 10 * BLOCK
+
+
+def test_strides_do_not_look_like_a_run():
+    """Small reads with gaps between count only what they read."""
+    window = Window()
+    for number in range(100):
+        window.note(number * 900 * KIB, number * 900 * KIB + 4096)
+    assert window.run <= 100 * 4096
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 24), st.integers(1, 1 << 18)), max_size=40))
+def test_a_window_keeps_its_invariants(reads):
+    """Whatever is read: run_start <= next, the run fits between, the window within its bound."""
+    window = Window()
+    for start, count in reads:
+        window.note(start, start + count)
+        assert window.run_start <= window.next
+        assert 0 <= window.run <= window.next - window.run_start
+        assert 0 <= window.ahead(8 * MIB) <= 8 * MIB
+
+
+def test_part_sizes_grow_with_the_window():
+    """A quarter of the window, from 256 KiB to 8 MiB."""
+    sizes = [part_size(ahead) for ahead in (0, MIB, 4 * MIB, 64 * MIB, 640 * MIB)]
+    assert sizes == [256 * KIB, 256 * KIB, MIB, 8 * MIB, 8 * MIB]
+
+
+intervals = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(0, 60)).map(lambda ab: (min(ab), max(ab))), max_size=6
+)
+
+
+@given(intervals, intervals, st.integers(0, 60), st.integers(0, 60))
+def test_uncovered_is_what_is_neither_there_nor_coming(present, flying, start, stop):
+    """Against plain sets of integers."""
+    gaps = uncovered(Ranges(present), flying, start, stop)
+    covered = {n for a, b in [*present, *flying] for n in range(a, b)}
+    assert [n for a, b in gaps for n in range(a, b)] == [
+        n for n in range(start, stop) if n not in covered
+    ]
+
+
+@given(intervals, st.integers(1, 20), st.integers(0, 60))
+def test_pieces_cover_the_gaps(gaps, part, open_end):
+    """In order, none twice, none much larger than a part; only an open end may be left out."""
+    gaps = list(Ranges(gaps))
+    cut = list(pieces(gaps, part, open_end))
+    assert all(a < b < a + part + part // 2 + 1 for a, b in cut)
+    left = Ranges(gaps)
+    for a, b in cut:
+        assert left.covers(a, b)
+        left.remove(a, b)
+    assert all(b == open_end and b - a < part for a, b in left)
+
+
+def test_lanes_follow_latency_and_rate():
+    """Slow connections far away are used side by side, fast ones near by are not."""
+    far, near = ThroughputEstimator(), ThroughputEstimator()
+    far.answered(0.05)
+    far.received(8 * MIB, 8 * MIB / 40e6)
+    near.answered(0.0005)
+    near.received(8 * MIB, 8 * MIB / 600e6)
+    assert far.lanes(8 * MIB) == 8
+    assert near.lanes(8 * MIB) == 2
+    assert ThroughputEstimator().lanes(MIB) == 4
+    assert far.reach() == pytest.approx(2_000_000, rel=0.01)
+    assert near.reach() == 300_000
+
+
+def test_limits_are_bounded_by_cache_and_memory():
+    """A small cache or none makes small windows."""
+    assert Limits(cache_bytes=40 * MIB).most_ahead(False, 1) == 10 * MIB
+    assert Limits().most_ahead(False, 1) == 64 * MIB
+    assert Limits(cache_bytes=0).most_ahead(True, 1) == 16 * MIB
+    assert Limits(cache_bytes=0).most_ahead(True, 8) == 2 * MIB
+    assert Limits(connections=1).background_limit == 1
+
+
+def test_pauses_double_and_end():
+    """From a tenth of a second to five, spread over half."""
+    assert backoff_s(1, 0.0) == 0.05
+    assert backoff_s(1, 1.0) == pytest.approx(0.1)
+    assert backoff_s(50, 1.0) == 5.0
+
+
+async def go(
+    background_limit: BackgroundLimit, parts: list[Download], name: int, went: list[int]
+) -> None:
+    """What a part's task does first."""
+    await background_limit.take(parts[name])
+    went.append(name)
+
+
+async def test_turns_are_taken_in_order_and_promotion_passes_them():
+    """Two at a time, first come first served; who is waited for goes at once."""
+    background_limit, went = BackgroundLimit(2), []
+    parts = [Download(0, 1, urgent=False) for _ in range(6)]
+    async with trio.open_nursery() as nursery:
+        for name in range(6):
+            nursery.start_soon(go, background_limit, parts, name, went)
+            await trio.testing.wait_all_tasks_blocked()
+        assert went == [0, 1]
+        background_limit.promote(parts[4])
+        await trio.testing.wait_all_tasks_blocked()
+        assert went == [0, 1, 4]
+        background_limit.leave(parts[4])
+        background_limit.leave(parts[0])
+        await trio.testing.wait_all_tasks_blocked()
+        assert went == [0, 1, 4, 2]
+        for part in parts:
+            background_limit.leave(part)
+        nursery.cancel_scope.cancel()
+    for part in parts:
+        background_limit.leave(part)
+    assert background_limit.statistics() == {"ahead": 0, "ahead_queued": 0}
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_parts_go_in_the_order_they_were_lined_up_in(backwards):
+    """Whatever order their tasks begin to run in (trio's is not theirs)."""
+    background_limit, went = BackgroundLimit(2), []
+    parts = [Download(0, 1, urgent=False) for _ in range(6)]
+    for part in parts:
+        background_limit.line_up(part)
+    async with trio.open_nursery() as nursery:
+        for name in (5, 4, 3, 2, 1, 0) if backwards else range(6):
+            nursery.start_soon(go, background_limit, parts, name, went)
+            await trio.testing.wait_all_tasks_blocked()
+        assert sorted(went) == [0, 1]
+        for done, next_one in enumerate((2, 3, 4, 5)):
+            background_limit.leave(parts[done])
+            await trio.testing.wait_all_tasks_blocked()
+            assert went[-1] == next_one
+    assert len(went) == 6
+
+
+async def test_waiters_are_woken_when_theirs_is_there():
+    """Progress wakes those it satisfies and nobody else."""
+    part = Download(0, 1000, urgent=True)
+    woken = []
+
+    async def wait(need: int) -> None:
+        await part.until(need, 60)
+        woken.append(need)
+
+    async with trio.open_nursery() as nursery:
+        for need in (300, 100, 200, 1000):
+            nursery.start_soon(wait, need)
+        await trio.testing.wait_all_tasks_blocked()
+        part.advance(200)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(woken) == [100, 200]
+        part.cut(250)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(woken) == [100, 200, 300, 1000]
+        assert part.waiting == 0
+
+
+async def test_the_end_of_a_part_tells_why():
+    """Whoever has not got its bytes gets the error, whoever has them does not."""
+    part = Download(0, 1000, urgent=True)
+    part.advance(500)
+    part.error = Unavailable("down")
+    part.end()
+    await part.until(500, 60)
+    with pytest.raises(Unavailable, match="down"):
+        await part.until(501, 60)

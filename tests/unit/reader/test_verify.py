@@ -1,0 +1,81 @@
+"""``verify``: what a whole content must have to be given."""
+
+import pytest
+
+from phonofs.errors import Corrupt
+from phonofs.reader.limits import Limits
+from tests.support.reader_world import MIB, FakeService, Fault, plain, record, world
+from tests.unit.reader.test_cache import Running, quick
+
+WRONG = "0" * 32
+LENGTH = Limits(verify="length")
+SIZES = [50_000, 9 * MIB]
+
+
+@pytest.mark.expected_log("wrong content")
+async def test_checksum_is_the_default():
+    """A content whose checksum differs is an error, and its type is counted."""
+    async with world() as w:
+        handle = w.reader.open(record(50_000, checksum=WRONG), 7)
+        with pytest.raises(Corrupt):
+            await w.read_on(handle)
+        assert w.reader.statistics()["verify"] == "checksum"
+        assert w.reader.statistics()["differing"] == {"callrecording": 1}
+        w.reader.release(handle)
+
+
+@pytest.mark.expected_log("verify=length")
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+async def test_two_fetches_that_agree_are_given(size, in_memory, expected_log):
+    """Where the length is right; said once for each type, and counted."""
+    async with world(limits=LENGTH, in_memory=in_memory) as w:
+        for name in "ab":
+            handle = w.reader.open(record(size, name, checksum=WRONG), 7)
+            await w.read_on(handle)
+            w.reader.release(handle)
+        assert size <= w.service.sent("a") <= 2 * size
+        assert w.reader.statistics()["differing"]["callrecording"] == 2
+    assert sum("verify=length" in line for line in expected_log.seen) == 1
+
+
+@pytest.mark.expected_log("wrong content", "verify=length")
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("size", [50_000, 9 * MIB])
+async def test_two_fetches_that_differ_are_an_error(size, in_memory):
+    """Bytes that are wrong now and then are not those of the content."""
+    flips = iter(range(100, 10_000, 100))
+    service = FakeService(
+        fault=lambda asked, n: Fault(flip=next(flips)) if asked.start == 0 else None
+    )
+    async with world(service, limits=LENGTH, in_memory=in_memory) as w:
+        handle = w.reader.open(record(size, checksum=WRONG), 7)
+        with pytest.raises(Corrupt):
+            await w.read_blindly(handle)
+        w.reader.release(handle)
+
+
+@pytest.mark.expected_log("wrong content")
+async def test_a_flipped_bit_is_found_all_the_same():
+    """Whose checksum is right is checked by it."""
+    service = FakeService(fault=lambda asked, n: Fault(flip=100) if n == 0 else None)
+    async with world(service, limits=LENGTH) as w:
+        handle = w.reader.open(record(50_000), 7)
+        assert await w.read(handle, 0, 50_000) == plain(0, 50_000)
+        w.reader.release(handle)
+
+
+@pytest.mark.real_clock  # a made-up one would jump to the deadline while a thread hashes
+@pytest.mark.expected_log("wrong content", "does not have its checksum", "verify=length")
+async def test_what_was_accepted_is_not_taken_for_checked_by_the_next_mount(tmp_path):
+    """The option may be another one then."""
+    for limits, gives in ((LENGTH, True), (Limits(), False)):
+        async with Running(tmp_path / "cache", quick(), limits=limits) as w:
+            for _ in range(2):
+                handle = w.reader.open(record(50_000, checksum=WRONG), 7)
+                try:
+                    await w.read_on(handle)
+                    assert gives
+                except Corrupt:
+                    assert not gives
+                w.reader.release(handle)

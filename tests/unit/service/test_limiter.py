@@ -1,0 +1,228 @@
+"""Slots and the gate: who may send a request now."""
+
+import random
+
+import httpx
+import pytest
+import trio
+import trio.testing
+
+from phonofs.priority import Priority
+from phonofs.service.limiter import Gate, Permit, PriorityLimiter
+from phonofs.service.session import Ask, Transport
+from tests.support.service_world import API, cancelled_at
+
+
+async def test_ahead_leaves_two_slots_free() -> None:
+    """What nobody waits for takes all but two; what somebody waits for takes all."""
+    slots = PriorityLimiter(4)
+    order: list[str] = []
+
+    async def take(name: str, urgent: bool) -> None:
+        await slots.acquire(urgent=urgent)
+        order.append(name)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(4):
+            nursery.start_soon(take, f"ahead{number}", False)
+        await trio.testing.wait_all_tasks_blocked()
+        assert slots.statistics() == {"total": 4, "in_use": 2, "ahead_in_use": 2, "waiting": 2}
+        for number in range(3):
+            nursery.start_soon(take, f"urgent{number}", True)
+        await trio.testing.wait_all_tasks_blocked()
+        assert slots.statistics() == {"total": 4, "in_use": 4, "ahead_in_use": 2, "waiting": 3}
+        slots.release(urgent=False)
+        await trio.testing.wait_all_tasks_blocked()
+        assert order[-1].startswith("urgent"), "what a reader waits for goes first"
+        assert slots.statistics()["ahead_in_use"] == 1
+        slots.release(urgent=True)
+        await trio.testing.wait_all_tasks_blocked()
+        assert order[-1].startswith("ahead")
+        for urgent in (True, True, False, False):
+            slots.release(urgent=urgent)
+            await trio.testing.wait_all_tasks_blocked()
+    slots.release(urgent=False)
+    assert slots.statistics() == {"total": 4, "in_use": 0, "ahead_in_use": 0, "waiting": 0}
+
+
+async def test_one_slot_serves_everybody() -> None:
+    """With ``max_connections=1`` read-ahead still goes on."""
+    slots = PriorityLimiter(1)
+    for urgent in (False, True):
+        await slots.acquire(urgent=urgent)
+        slots.release(urgent=urgent)
+
+
+async def test_cancelled_waits_lose_no_slot() -> None:
+    """Random holds and cancellations, thousands of them: all slots are free at the end."""
+    chance = random.Random(7)
+    slots = PriorityLimiter(5)
+    most = 0
+
+    async def work(urgent: bool, patience_s: float, hold_s: float) -> None:
+        nonlocal most
+        with trio.move_on_after(patience_s):
+            await slots.acquire(urgent=urgent)
+            try:
+                most = max(most, slots.in_use)
+                await trio.sleep(hold_s)
+            finally:
+                slots.release(urgent=urgent)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3000):
+            nursery.start_soon(work, chance.random() < 0.4, chance.random(), chance.random() / 50)
+            if chance.random() < 0.1:
+                await trio.sleep(chance.random() / 50)
+    assert most == 5
+    assert slots.statistics() == {"total": 5, "in_use": 0, "ahead_in_use": 0, "waiting": 0}
+
+
+async def test_a_cancelled_taker_gives_back() -> None:
+    """Cancelled at the very checkpoint of taking, nothing stays held."""
+    slots = PriorityLimiter(2)
+    for urgent in (True, False):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await slots.acquire(urgent=urgent)
+        with trio.CancelScope() as scope:
+            trio.lowlevel.current_trio_token().run_sync_soon(scope.cancel)
+            await slots.acquire(urgent=urgent)
+            await trio.sleep_forever()
+        if slots.in_use:
+            slots.release(urgent=urgent)
+    assert slots.in_use == 0
+
+
+async def test_the_gate_holds_everybody_for_as_long_as_it_was_asked() -> None:
+    """A later and shorter wish does not open it; afterwards they come spread, not all at once."""
+    gate = Gate()
+    start = trio.current_time()
+    times: list[float] = []
+
+    async def pass_it() -> None:
+        await gate.passed()
+        times.append(trio.current_time() - start)
+
+    await gate.passed()
+    gate.close(10)
+    gate.close(2)
+    assert gate.closed_s == 10
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(pass_it)
+        await trio.sleep(5)
+        gate.close(15)
+    assert min(times) >= 20
+    assert max(times) <= 22
+    assert len(set(times)) > 10
+    assert gate.closed_s == 0
+
+
+async def test_what_is_waited_for_after_all_lets_another_go_ahead() -> None:
+    """A reader that comes upon what is being brought ahead has one more brought beside it."""
+    slots = PriorityLimiter(6)
+    urgencies = [Priority(False) for _ in range(4)]
+    holds = [await slots.take(priority) for priority in urgencies]
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(slots.take, False)
+        await trio.testing.wait_all_tasks_blocked()
+        assert slots.statistics() == {"total": 6, "in_use": 4, "ahead_in_use": 4, "waiting": 3}
+        urgencies[0].rise()
+        assert slots.statistics() == {"total": 6, "in_use": 5, "ahead_in_use": 4, "waiting": 2}
+        urgencies[1].rise()
+        assert slots.in_use == 5, "one stays free for who comes next"
+        await slots.acquire(urgent=True)
+        nursery.cancel_scope.cancel()
+    slots.release(urgent=True)
+    for hold in holds:
+        hold.release()
+    assert slots.statistics() == {"total": 6, "in_use": 1, "ahead_in_use": 1, "waiting": 0}
+
+
+async def test_a_slot_that_was_given_back_cannot_be_promoted() -> None:
+    """Nor does one count twice that was waited for before it had its slot."""
+    slots = PriorityLimiter(6)
+    early, late = Priority(False), Priority(False)
+    hold = await slots.take(late)
+    hold.release()
+    late.rise()
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            await slots.acquire(urgent=False)
+        nursery.start_soon(slots.take, early)
+        await trio.testing.wait_all_tasks_blocked()
+        early.rise()
+        slots.release(urgent=False)
+        await trio.testing.wait_all_tasks_blocked()
+        assert slots.statistics() == {"total": 6, "in_use": 4, "ahead_in_use": 3, "waiting": 0}
+
+
+async def test_one_that_waits_is_promoted_in_its_place() -> None:
+    """A reader comes upon a request that read-ahead has queued: not all others go before it."""
+    served: list[str] = []
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        served.append(request.url.path)
+        await trio.sleep(1)
+        return httpx.Response(200)
+
+    async with Transport(API, http=httpx.MockTransport(handler), max_connections=4) as way:
+
+        async def ask(path: str, urgent: bool | Priority) -> None:
+            stream = await way.open(Ask("test", f"{API}/{path}"), urgent=urgent)
+            await stream.aclose()
+
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(ask, f"first-{number}", True)
+            await trio.testing.wait_all_tasks_blocked()
+            priority = Priority(False)
+            nursery.start_soon(ask, "promoted", priority)
+            nursery.start_soon(ask, "ahead", False)
+            for number in range(40):
+                await trio.sleep(0.05)
+                nursery.start_soon(ask, f"{number}", True)
+                if number == 9:
+                    priority.rise()
+        assert served.index("/promoted") < 4 + 4
+        assert served.index("/ahead") > len(served) - 5
+        assert way.statistics()["slots"] == {
+            "total": 4, "in_use": 0, "ahead_in_use": 0, "waiting": 0
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("rises", [0, 1, 2])
+async def test_who_waits_may_be_promoted_and_cancelled_at_any_step(rises: int) -> None:
+    """Before it has a slot, as it gets it, and afterwards: no slot is lost or counted twice."""
+    step, more = 0, True
+    while more:
+        step += 1
+        slots = PriorityLimiter(3)
+        priority = Priority(False)
+
+        async def take(slots: PriorityLimiter = slots, priority: Priority = priority) -> None:
+            hold = await slots.take(priority)
+            try:
+                await trio.lowlevel.checkpoint()
+            finally:
+                hold.release()
+
+        async with trio.open_nursery() as nursery:
+            holds = [await slots.take(True) for _ in range(3)]
+
+            async def others(
+                slots: PriorityLimiter = slots,
+                priority: Priority = priority,
+                holds: list[Permit] = holds,
+            ) -> None:
+                for number, hold in enumerate(holds):
+                    if number == rises:
+                        priority.rise()
+                    await trio.lowlevel.checkpoint()
+                    hold.release()
+
+            nursery.start_soon(others)
+            more = await cancelled_at(step, take)
+        assert slots.statistics() == {"total": 3, "in_use": 0, "ahead_in_use": 0, "waiting": 0}
