@@ -162,7 +162,7 @@ def test_a_mount_point_that_is_no_utf_8(tmp_path):
         try:
             mount.start()
             told = json.loads(phonofs(mount, "status", "--json", point).stdout)
-            assert told["mountpoint"].endswith("/caf\ufffd")
+            assert told["mountpoint"] == str(point)
             assert phonofs(mount, "umount", point).returncode == 0
         finally:
             mount.clean_up()
