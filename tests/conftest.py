@@ -20,6 +20,9 @@ import trio.testing
 
 from tests.support.log_check import LogCheck
 
+SLOW_TEST_LIMIT_S = 3600
+"""Limit of one test of the long run; pyproject.toml has that of all others."""
+
 logging.getLogger("phonofs").setLevel(logging.DEBUG)
 
 
@@ -72,6 +75,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow") and not long_run:
             item.add_marker(pytest.mark.skip(reason="part of the long run only (--long)"))
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TEST_LIMIT_S))
         if item.get_closest_marker("fuse") and reason:
             item.add_marker(pytest.mark.skip(reason=reason))
 
