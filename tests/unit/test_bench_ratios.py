@@ -1,9 +1,14 @@
-"""The statistics of the benchmark: what is divided by what."""
+"""The benchmark: what is divided by what, and which objects its own origin finds."""
 
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies
+
+from phonofs.fakeservice import fiql
+from phonofs.fakeservice.fiql import matches
 
 BENCH = Path(__file__).parents[2] / "contrib" / "bench"
 
@@ -81,3 +86,50 @@ def test_searches_of_a_computed_account_are_those_of_a_kept_one() -> None:
         assert kept.page(query) == computed.page(query)
     for folder in ("", "2024", "2024/2024-01", "2024/2024-01/2024-01-03", "none"):
         assert kept.multistatus(folder, "/dav/") == computed.multistatus(folder, "/dav/")
+
+
+COMPARISONS = strategies.builds(
+    fiql.Comparison,
+    strategies.sampled_from(["createdTime", "updatedTime"]),
+    strategies.sampled_from(["==", "!=", "=gt=", "=ge=", "=lt=", "=le="]),
+    strategies.integers(0, 6).map(str),
+)
+TYPED = strategies.builds(
+    fiql.Comparison, strategies.just("type"), strategies.sampled_from(["==", "!="]),
+    strategies.sampled_from("ab"),
+)  # fmt: skip
+EXPRESSIONS = strategies.recursive(
+    COMPARISONS | TYPED,
+    lambda inner: (
+        strategies.builds(fiql.Every, strategies.tuples(inner, inner))
+        | strategies.builds(fiql.Some, strategies.lists(inner, max_size=3).map(tuple))
+    ),
+)
+OBJECTS = strategies.fixed_dictionaries(
+    {
+        "createdTime": strategies.integers(0, 6),
+        "updatedTime": strategies.integers(0, 6),
+        "type": strategies.sampled_from("abc"),
+    }
+)
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(EXPRESSIONS, OBJECTS)
+def test_what_matches_lies_within_the_span(expression, fields):
+    """No object outside the span of a filter can match it."""
+    from phonobench.narrowing import span
+
+    low, high = span(expression, "createdTime")
+    assert not matches(expression, fields) or low <= fields["createdTime"] < high
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(EXPRESSIONS, OBJECTS)
+def test_putting_in_what_is_known_changes_nothing(expression, fields):
+    """A filter with known fields put in means the same for objects that have those."""
+    from phonobench.narrowing import given
+
+    left = given(expression, {"type": fields["type"]})
+    assert matches(left, fields) == matches(expression, fields)
+    assert "type" not in fiql.names(left)

@@ -14,6 +14,7 @@ from math import inf
 from operator import attrgetter
 from urllib.parse import quote
 
+from phonobench.narrowing import given, span
 from phonobench.things import DAY_MS, FIRST_DAY_MS, Days, Thing, day_folder
 from phonofs.fakeservice.fiql import (
     TRUE,
@@ -21,10 +22,8 @@ from phonofs.fakeservice.fiql import (
     Every,
     Expression,
     Fields,
-    given,
     matches,
     parse,
-    span,
 )
 
 REGION = "us-east"

@@ -1,7 +1,6 @@
 """An account: the objects that the stand-in serves, and what can happen to them.
 
-:class:`Account` is what the server needs. :class:`ListedAccount` keeps its objects in memory and
-serves the made-up account and the tests; :mod:`phonofs.demo.endless` computes them instead.
+:class:`Account` is what the server needs. :class:`ListedAccount` keeps its objects in memory.
 No clock in here: whoever changes something says when (``now_ms``, UTC epoch milliseconds).
 """
 

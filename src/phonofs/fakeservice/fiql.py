@@ -6,7 +6,6 @@ is the part of FIQL (draft-nottingham-atompub-fiql) that the service documents: 
 parentheses. ``createdTime`` and ``updatedTime`` are compared with epoch milliseconds.
 """
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -59,7 +58,6 @@ class Some:
 
 Expression = Comparison | Every | Some
 TRUE = Every(())
-FALSE = Some(())
 
 
 def parse(text: str) -> Expression:
@@ -196,42 +194,3 @@ def names(expression: Expression) -> frozenset[str]:
     if isinstance(expression, Comparison):
         return frozenset({expression.field})
     return frozenset().union(*(names(part) for part in expression.parts))
-
-
-def given(expression: Expression, known: Fields) -> Expression:
-    """What is left of the filter once the ``known`` fields are put in: TRUE, FALSE or a rest."""
-    match expression:
-        case Comparison(field):
-            if field not in known:
-                return expression
-            return TRUE if matches(expression, known) else FALSE
-        case Every(parts):
-            rest = tuple(p for p in (given(part, known) for part in parts) if p != TRUE)
-            return FALSE if FALSE in rest else Every(rest)
-        case Some(parts):
-            rest = tuple(p for p in (given(part, known) for part in parts) if p != FALSE)
-            return TRUE if TRUE in rest else Some(rest)
-
-
-def span(expression: Expression, field: str) -> tuple[float, float]:
-    """Half-open bounds on ``field`` (whole numbers) outside which the filter cannot hold."""
-    match expression:
-        case Comparison():
-            return _span_of(expression) if expression.field == field else (-math.inf, math.inf)
-        case Every(parts):
-            spans = [span(part, field) for part in parts] or [(-math.inf, math.inf)]
-            return max(low for low, _ in spans), min(high for _, high in spans)
-        case Some(parts):
-            spans = [span(part, field) for part in parts] or [(0.0, 0.0)]
-            return min(low for low, _ in spans), max(high for _, high in spans)
-
-
-def _span_of(comparison: Comparison) -> tuple[float, float]:
-    value = int(comparison.value)
-    return {
-        "==": (value, value + 1),
-        "=ge=": (value, math.inf),
-        "=gt=": (value + 1, math.inf),
-        "=lt=": (-math.inf, value),
-        "=le=": (-math.inf, value + 1),
-    }.get(comparison.operator, (-math.inf, math.inf))

@@ -65,7 +65,6 @@ BUCKET = "cloud-storage-service.s3.us-west-2.amazonaws.com"
 
 API = _table(
     ("POST", "/oauth/v2/token", "token", "token"),
-    ("GET", "/openapi.json", "other", "openapi"),
     ("GET", "~/regions", "regions", "regions"),
     ("GET", "~/objects", "search", "search"),
     ("GET", "~/objects/{id}", "record", "record"),

@@ -12,13 +12,11 @@ from typing import Any
 
 import trio
 
-from phonofs.fakeservice.account import Account, Json, Sort, change
+from phonofs.fakeservice.account import Account, change
 from phonofs.fakeservice.admin_api import Backdoor
 from phonofs.fakeservice.fault_injection import after, before
 from phonofs.fakeservice.faults import Asked, Fault, Faults
-from phonofs.fakeservice.fiql import TRUE
 from phonofs.fakeservice.objects import Objects
-from phonofs.fakeservice.openapi import description
 from phonofs.fakeservice.options import Options, changed_options
 from phonofs.fakeservice.request_log import Counters, Seen
 from phonofs.fakeservice.responses import Answer, Request, of_json, refusal
@@ -107,8 +105,6 @@ class Service:
             return self._from_store(call)
         if call.handler == "token":
             return self._token(call.request)
-        if call.handler == "openapi":
-            return of_json(200, self._description())
         if not self.tokens.accepts(call.request, trio.current_time()):
             return refusal(401, "no token, or one that has expired", www_authenticate="Bearer")
         if call.region not in {*KNOWN_REGIONS, *self.account.regions}:
@@ -130,12 +126,6 @@ class Service:
         if not self._signer.accepts(call.request, self.now_ms()):
             return refusal(403, "the request has expired or its signature does not match")
         return self._objects.bytes_of(call, ranges=True)
-
-    def _description(self) -> Json:
-        region = (*self.account.regions, KNOWN_REGIONS[0])[0]
-        found, _ = self.account.search(region, TRUE, Sort(), 0, 5)
-        ids = [str(record["id"]) for record in found]
-        return description(self.url, [region, *KNOWN_REGIONS], ids)
 
     def presigned(self, path: str, life_s: float | None = None) -> str:
         """A URL of a path below ``/store`` or ``/storage``, on the origin that has it.

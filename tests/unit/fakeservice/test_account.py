@@ -1,11 +1,9 @@
-"""Accounts: listed, computed, and content that is not kept."""
+"""Accounts: their objects, and content that is not kept."""
 
 import hashlib
-from datetime import UTC, date, datetime
 
-from hypothesis import given, settings, strategies
+from hypothesis import given, strategies
 
-from phonofs.demo.endless import EndlessAccount
 from phonofs.fakeservice import fiql
 from phonofs.fakeservice.account import ListedAccount, Sort, change, flat_item, iso
 from phonofs.fakeservice.content import CHUNK, RAMP, Content, Loop, ramp
@@ -76,78 +74,3 @@ def test_missing_and_odd_values_can_be_sorted_by():
     items = [flat_item(str(at), 1, BORN_MS, tags=each) for at, each in enumerate(tags)]
     found, _ = ListedAccount(items).search("us-east", fiql.TRUE, Sort("n"), 0, 9)
     assert [each["id"] for each in found] == ["0", "2", "1", "3", "4"]
-
-
-FIRST = date(2024, 1, 1)
-FIRST_MS = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000)
-HOUR_MS = 3_600_000
-TIMES = strategies.builds(
-    lambda field, sign, hours: f"{field}{sign}{FIRST_MS + hours * HOUR_MS}",
-    strategies.sampled_from(["createdTime", "updatedTime"]),
-    strategies.sampled_from(["==", "!=", "=gt=", "=ge=", "=lt=", "=le="]),
-    strategies.integers(-1, 50),
-)
-OTHERS = strategies.sampled_from(
-    ["type==callrecording", "type!=summary", "objectState==AVAILABLE", "direction==INBOUND",
-     "objectState==REVOKED", "storedBytes=gt=3000"]
-)  # fmt: skip
-QUERIES = strategies.recursive(
-    TIMES | OTHERS,
-    lambda inner: (
-        strategies.builds("({};{})".format, inner, inner)
-        | strategies.builds("({},{})".format, inner, inner)
-    ),
-    max_leaves=4,
-)
-SORTS = strategies.builds(
-    Sort, strategies.sampled_from(["createdTime", "updatedTime"]), strategies.booleans()
-)
-CHANGES = strategies.lists(
-    strategies.tuples(
-        strategies.integers(0, 59), strategies.sampled_from(["AVAILABLE", "REVOKED"]),
-        strategies.integers(0, 60),
-    ),
-    max_size=4,
-)  # fmt: skip
-
-
-@settings(max_examples=80, deadline=None)
-@given(QUERIES, SORTS, CHANGES, strategies.integers(0, 12), strategies.integers(1, 9))
-def test_a_computed_account_answers_as_a_listed_one(text, sort, changes, offset, limit):
-    """Arithmetic finds what looking at each object finds, also after changes."""
-    query = fiql.parse(text)
-    endless = EndlessAccount(40, FIRST, 2)
-    listed = ListedAccount(endless.make(number) for number in range(40))
-    for number, state, hours in changes:
-        later_ms = FIRST_MS + hours * HOUR_MS + 1
-        for account in (endless, listed):
-            if number < 40:
-                change(account, "us-east", endless.id_of(number), later_ms, state=state)
-            else:
-                account.put(flat_item(f"new{number}", 9, later_ms, state=state))
-    found, total = endless.search("us-east", query, sort, offset, limit)
-    wanted, wanted_total = listed.search("us-east", query, sort, offset, limit)
-    assert total == wanted_total
-    key = "createdTime" if sort.field == "createdTime" else "updatedTime"
-    assert [each[key] for each in found] == [each[key] for each in wanted]
-    everything = endless.search("us-east", query, sort, 0, 99)[0]
-    assert {each["id"] for each in everything} == {
-        each["id"] for each in listed.search("us-east", query, sort, 0, 99)[0]
-    }
-
-
-def test_a_million_objects_cost_nothing_until_asked_for():
-    """Ids lead back to their objects; another id or region leads nowhere."""
-    account = EndlessAccount(1_000_000, FIRST, 1096)
-    item = account.item("us-east", account.id_of(999_999))
-    assert item is not None
-    assert item.created_ms == account.created_ms(999_999)
-    assert item.record()["storedBytes"] == len(item.content.read(0, 1 << 20))
-    assert account.item("us-east", "nonsense") is None
-    assert account.item("us-east", account.id_of(1_000_000)) is None
-    assert account.item("uk", account.id_of(0)) is None
-    day, total = account.search(
-        "us-east", fiql.parse(f"createdTime=ge={item.created_ms - 86_400_000}"), Sort(), 900, 5
-    )
-    assert len(day) == 5
-    assert 900 < total < 1000

@@ -3,10 +3,9 @@
 import contextlib
 
 import pytest
-from hypothesis import given, settings, strategies
+from hypothesis import given, strategies
 
-from phonofs.fakeservice import fiql
-from phonofs.fakeservice.fiql import FilterError, matches, parse, span
+from phonofs.fakeservice.fiql import FilterError, matches, parse
 
 OBJECT = {"type": "voicemail", "duration": "36000", "createdTime": 1500, "direction": ""}
 
@@ -78,46 +77,3 @@ def test_any_text_parses_or_is_refused(text):
     """The parser is total, and what it parses can be evaluated."""
     with contextlib.suppress(FilterError):
         matches(parse("".join(text)), OBJECT)
-
-
-COMPARISONS = strategies.builds(
-    fiql.Comparison,
-    strategies.sampled_from(["createdTime", "updatedTime"]),
-    strategies.sampled_from(["==", "!=", "=gt=", "=ge=", "=lt=", "=le="]),
-    strategies.integers(0, 6).map(str),
-)
-TYPED = strategies.builds(
-    fiql.Comparison, strategies.just("type"), strategies.sampled_from(["==", "!="]),
-    strategies.sampled_from("ab"),
-)  # fmt: skip
-EXPRESSIONS = strategies.recursive(
-    COMPARISONS | TYPED,
-    lambda inner: (
-        strategies.builds(fiql.Every, strategies.tuples(inner, inner))
-        | strategies.builds(fiql.Some, strategies.lists(inner, max_size=3).map(tuple))
-    ),
-)
-OBJECTS = strategies.fixed_dictionaries(
-    {
-        "createdTime": strategies.integers(0, 6),
-        "updatedTime": strategies.integers(0, 6),
-        "type": strategies.sampled_from("abc"),
-    }
-)
-
-
-@settings(max_examples=60)
-@given(EXPRESSIONS, OBJECTS)
-def test_what_matches_lies_within_the_span(expression, fields):
-    """No object outside the span of a filter can match it."""
-    low, high = span(expression, "createdTime")
-    assert not matches(expression, fields) or low <= fields["createdTime"] < high
-
-
-@settings(max_examples=60)
-@given(EXPRESSIONS, OBJECTS)
-def test_putting_in_what_is_known_changes_nothing(expression, fields):
-    """A filter with known fields put in means the same for objects that have those."""
-    left = fiql.given(expression, {"type": fields["type"]})
-    assert matches(left, fields) == matches(expression, fields)
-    assert "type" not in fiql.names(left)

@@ -9,12 +9,12 @@ import trio.lowlevel
 from phonofs.errors import UsageError
 from phonofs.fakeservice.faults import Faults, load
 from phonofs.fakeservice.options import Options, options_from
+from phonofs.fakeservice.routes import BUCKET
 from phonofs.fakeservice.server import serve
+from phonofs.fakeservice.service import Service
 from tests.support.fakeservice_caller import few
 
 pytestmark = pytest.mark.real_clock
-
-OPEN = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @asynccontextmanager
@@ -26,6 +26,13 @@ async def connected(faults: str = "", **options):
         await trio.open_tcp_stream("127.0.0.1", port_of(service.url)) as stream,
     ):
         yield service, stream
+
+
+def get(service: Service) -> bytes:
+    """A request that needs no token: for a presigned URL of the api's origin."""
+    path = f"/storage/us-east/{BUCKET}/content/EPS/customer/user/o0"
+    url = service.presigned(path).removeprefix(service.url)
+    return f"GET {url} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
 def port_of(url: str) -> int:
@@ -50,18 +57,18 @@ async def receive(stream: trio.SocketStream) -> tuple[bytes, bytes]:
 async def test_a_connection_serves_one_request_after_another():
     """Kept alive, also when two requests come in one packet."""
     async with connected() as (service, stream):
-        await stream.send_all(OPEN + OPEN)
+        await stream.send_all(get(service) * 2)
         first = await receive(stream)
         second = await receive(stream)
         assert first == second
         assert first[0].startswith(b"HTTP/1.1 200 OK")
-        assert service.counters.requests["other"] == 2
+        assert service.counters.requests["store"] == 2
 
 
 async def test_head_has_no_body():
     """So that the next answer on the connection begins where it should."""
-    async with connected() as (_, stream):
-        await stream.send_all(OPEN.replace(b"GET", b"HEAD") + OPEN)
+    async with connected() as (service, stream):
+        await stream.send_all(get(service).replace(b"GET", b"HEAD") + get(service))
         data = b""
         while b"200 OK" not in data:
             data += await stream.receive_some()
@@ -93,8 +100,8 @@ async def test_nonsense_is_answered_with_400_and_the_end(data):
 
 async def test_a_cut_ends_the_connection_short():
     """Fewer bytes than the Content-Length, then the end."""
-    async with connected('[[rule]]\nfail = "cut"\nafter = 10') as (_, stream):
-        await stream.send_all(OPEN)
+    async with connected('[[rule]]\nfail = "cut"\nafter = 10') as (service, stream):
+        await stream.send_all(get(service))
         head, body = await receive(stream)
         assert head.startswith(b"HTTP/1.1 200 OK")
         assert len(body) == 10
@@ -103,16 +110,16 @@ async def test_a_cut_ends_the_connection_short():
 
 async def test_a_reset_is_a_reset():
     """RST, not an orderly end."""
-    async with connected('[[rule]]\nfail = "reset"') as (_, stream):
-        await stream.send_all(OPEN)
+    async with connected('[[rule]]\nfail = "reset"') as (service, stream):
+        await stream.send_all(get(service))
         with pytest.raises(trio.BrokenResourceError):
             await stream.receive_some()
 
 
 async def test_an_overrun_sends_more_than_was_said():
     """More bytes than the Content-Length, then the end."""
-    async with connected('[[rule]]\nfail = "overrun"\nby = 5') as (_, stream):
-        await stream.send_all(OPEN)
+    async with connected('[[rule]]\nfail = "overrun"\nby = 5') as (service, stream):
+        await stream.send_all(get(service))
         head, body = await receive(stream)
         said = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         while piece := await stream.receive_some():
@@ -122,8 +129,8 @@ async def test_an_overrun_sends_more_than_was_said():
 
 async def test_a_body_in_crumbs():
     """Chunks of so many bytes, and the connection goes on."""
-    async with connected('[[rule]]\nfail = "chunks"\nbytes = 3\ncount = 1') as (_, stream):
-        await stream.send_all(OPEN)
+    async with connected('[[rule]]\nfail = "chunks"\nbytes = 3\ncount = 1') as (service, stream):
+        await stream.send_all(get(service))
         data = b""
         while not data.endswith(b"\r\n0\r\n\r\n"):
             data += await stream.receive_some()
@@ -132,7 +139,7 @@ async def test_a_body_in_crumbs():
         assert b"Transfer-Encoding: chunked" in head
         chunks = body.split(b"\r\n")
         assert set(chunks[:-6:2]) == {b"3"}
-        await stream.send_all(OPEN)
+        await stream.send_all(get(service))
         _, whole = await receive(stream)
         assert b"".join(chunks[1::2]) == whole
 
@@ -142,7 +149,7 @@ async def test_a_body_that_ends_with_the_connection(after, sent):
     """No length is stated; it may end early, and nothing tells."""
     plan = f'[[rule]]\nfail = "unframed"\nafter = {after}\ncount = 1'
     async with connected(plan) as (service, stream):
-        await stream.send_all(OPEN)
+        await stream.send_all(get(service))
         data = b""
         while piece := await stream.receive_some():
             data += piece
@@ -150,7 +157,7 @@ async def test_a_body_that_ends_with_the_connection(after, sent):
         assert b"content-length" not in head.lower()
         assert b"Connection: close" in head
         async with await trio.open_tcp_stream("127.0.0.1", port_of(service.url)) as other:
-            await other.send_all(OPEN)
+            await other.send_all(get(service))
             _, whole = await receive(other)
         assert body == whole[:sent]
 
@@ -159,13 +166,13 @@ async def test_interim_answers_come_before_the_answer():
     """So many of them, or without an end until the client goes."""
     plan = '[[rule]]\nfail = "interim"\ncode = 103\nnumber = 5000\ncount = 1\n'
     async with connected(plan + '[[rule]]\nfail = "interim"\nnumber = -1') as (service, stream):
-        await stream.send_all(OPEN)
+        await stream.send_all(get(service))
         data = b""
         while b"HTTP/1.1 200" not in data:
             data += await stream.receive_some()
         assert data.count(b"HTTP/1.1 103 Early Hints\r\n\r\n") == 5000
         async with await trio.open_tcp_stream("127.0.0.1", port_of(service.url)) as other:
-            await other.send_all(OPEN)
+            await other.send_all(get(service))
             received = 0
             while received < 5_000_000:
                 received += len(await other.receive_some())
@@ -177,7 +184,7 @@ async def test_interim_answers_come_before_the_answer():
 async def test_a_stalled_answer_ends_when_its_client_goes():
     """No task and no count stays behind."""
     async with connected('[[rule]]\nfail = "stall"') as (service, stream):
-        await stream.send_all(OPEN)
+        await stream.send_all(get(service))
         while not service.counters.active:
             await trio.lowlevel.checkpoint()
         await stream.aclose()
