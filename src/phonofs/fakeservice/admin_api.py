@@ -17,7 +17,7 @@ record says where that is not the content's size. Without ``region`` an object i
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from phonofs.errors import UsageError
 from phonofs.fakeservice.account import change, flat_item
@@ -25,9 +25,7 @@ from phonofs.fakeservice.content import Content, ramp, text
 from phonofs.fakeservice.faults import Faults, load
 from phonofs.fakeservice.responses import Answer, of_json, refusal
 from phonofs.fakeservice.routes import Call
-
-if TYPE_CHECKING:
-    from phonofs.fakeservice.service import Service
+from phonofs.fakeservice.state import State
 
 _FIELDS = {
     "objectName": "name",
@@ -43,23 +41,23 @@ _FIELDS = {
 """The words of a record, and the fields of an Item that they stand for."""
 
 
-class Backdoor:
+class AdminApi:
     """Answers what lies below ``/-/``. Keeps no state of its own."""
 
-    def __init__(self, service: "Service") -> None:
-        self._service = service
+    def __init__(self, state: State) -> None:
+        self._state = state
 
     def answer(self, call: Call) -> Answer:
         """The answer; 400 where the request makes no sense."""
-        service = self._service
+        state = self._state
         match call.request.method, call.id:
             case "GET", "counters":
-                return of_json(200, service.counters.as_json())
+                return of_json(200, state.counters.as_json())
             case "POST", "clear":
-                service.counters.clear()
+                state.counters.clear()
                 return of_json(200, {})
             case "GET", "faults":
-                return of_json(200, {"met": service.faults.met, "fired": service.faults.fired})
+                return of_json(200, {"met": state.faults.met, "fired": state.faults.fired})
             case "POST", "faults" | "options" | "change" | "add":
                 return self._changed(call)
         return refusal(404, "no such path")
@@ -72,14 +70,14 @@ class Backdoor:
         return of_json(200, {})
 
     def _apply(self, what: str, body: str) -> None:
-        service = self._service
+        state = self._state
         if what == "faults":
-            service.faults = Faults(load(body or "{}"))
+            state.misbehave(Faults(load(body or "{}")))
             return
         asked: dict[str, Any] = json.loads(body)
         match what:
             case "options":
-                service.choose(**asked)
+                state.choose(**asked)
             case "add":
                 self._add(asked)
             case "change":
@@ -89,19 +87,19 @@ class Backdoor:
         content = _content(asked)
         if content is None:
             raise KeyError("size")
-        given = {"customer_id": self._service.options.customer_id, **_fields(asked)}
+        given = {"customer_id": self._state.options.customer_id, **_fields(asked)}
         stored = given.pop("size", None)
         item = flat_item(given.pop("id"), 0, given.pop("created_ms"), content=content, **given)
-        self._service.account.put(replace(item, size=stored))
+        self._state.account.put(replace(item, size=stored))
 
     def _change(self, asked: dict[str, Any]) -> None:
-        service = self._service
+        state = self._state
         region, content = asked.pop("region"), _content(asked)
         fields = _fields(asked)
-        id, now_ms = fields.pop("id"), fields.pop("updated_ms", service.now_ms())
+        id, now_ms = fields.pop("id"), fields.pop("updated_ms", state.now_ms())
         if content is not None:
             fields["content"] = content
-        if not change(service.account, region, id, now_ms, **fields):
+        if not change(state.account, region, id, now_ms, **fields):
             raise KeyError(f"no object {id} in {region}")
 
 

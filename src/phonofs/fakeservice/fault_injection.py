@@ -1,14 +1,14 @@
 """What a fault does to a request: in place of its answer, or to the answer.
 
-One function per moment: :func:`before` the service has looked at the request, :func:`after` it
-has made its answer.
+One function per moment: :func:`answer_instead` before the service looks at the request,
+:func:`alter_answer` after it has made its answer.
 """
 
 import gzip
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import trio
@@ -17,14 +17,14 @@ from phonofs.fakeservice.content import Content, Loop, plain
 from phonofs.fakeservice.faults import Fault
 from phonofs.fakeservice.responses import Answer, Delivery, of_bytes, of_json
 from phonofs.fakeservice.routes import Call
+from phonofs.fakeservice.state import State
 
-if TYPE_CHECKING:
-    from phonofs.fakeservice.service import Service
+Respond = Callable[[Call], Answer]
 
 _HTML = b"<html><head><title>Gateway</title></head><body><h1>Gateway error</h1></body></html>"
 
 
-async def before(fault: Fault | None, call: Call, service: "Service") -> Answer | None:
+async def answer_instead(fault: Fault | None, call: Call, state: State) -> Answer | None:
     """The answer in place of the service's, if the fault has one; may take its time."""
     if fault is None:
         return None
@@ -40,7 +40,7 @@ async def before(fault: Fault | None, call: Call, service: "Service") -> Answer 
         case "text":
             return of_bytes(fault["status"], fault["body"].encode(), "application/json")
         case "redirect":
-            return _redirect(fault, call, service)
+            return _redirect(fault, call, state)
         case "reset" | "stall" if fault["after"] < 0:
             return _broken(fault.fail)
     return None
@@ -53,9 +53,9 @@ def _status(fault: Fault) -> Answer:
     return answer
 
 
-def _redirect(fault: Fault, call: Call, service: "Service") -> Answer:
+def _redirect(fault: Fault, call: Call, state: State) -> Answer:
     request = call.request
-    here = service.url if request.origin == "api" else service.store_url
+    here = state.url if request.origin == "api" else state.store_url
     query = f"?{urlencode(request.query)}" if request.query else ""
     answer = of_bytes(fault["status"], b"", "text/plain")
     answer.headers["Location"] = fault["to"] or f"{here}{request.path}{query}"
@@ -68,18 +68,20 @@ def _broken(how: Any) -> Answer:
     return answer
 
 
-def after(fault: Fault | None, call: Call, answer: Answer, service: "Service") -> Answer:
-    """The answer as the fault leaves it."""
+def alter_answer(
+    fault: Fault | None, call: Call, answer: Answer, state: State, respond: Respond
+) -> Answer:
+    """Return the answer as the fault leaves it; ``respond`` is the service without faults."""
     if fault is None:
         return answer
     if fault.fail == "revoke":
-        service.tokens.revoke()
+        state.tokens.revoke()
     elif fault.fail == "expired" and call.kind == "presign" and answer.status == 200:
-        return _expired(answer, service)
+        return _expired(answer, state)
     elif fault.fail in _BODY:
         _BODY[fault.fail](fault, answer)
     elif fault.fail in _PAGE and answer.status == 200:
-        return _repaged(fault, call, answer, service)
+        return _repaged(fault, call, answer, respond)
     return answer
 
 
@@ -179,7 +181,7 @@ _PAGE = frozenset({"record", "endless", "repeat", "empty", "bomb"})
 _UNITS = {"zeros": "0", "objects": "{}", "arrays": "[]"}
 
 
-def _repaged(fault: Fault, call: Call, answer: Answer, service: "Service") -> Answer:
+def _repaged(fault: Fault, call: Call, answer: Answer, respond: Respond) -> Answer:
     """An answer of records, changed. Anything else stays as it is."""
     body = _decoded(answer)
     if fault.fail == "bomb":
@@ -191,7 +193,7 @@ def _repaged(fault: Fault, call: Call, answer: Answer, service: "Service") -> An
         for record in page.get("content", [page]):
             _lay_over(record, fault["set"])
     elif call.kind == "search":
-        _endless(fault, call, page, service)
+        _endless(fault, call, page, respond)
     return of_json(200, body)
 
 
@@ -223,19 +225,19 @@ def _bomb_text(of: str, items: int) -> str:
     return f"[{inner.rstrip(',')}]"
 
 
-def _endless(fault: Fault, call: Call, page: dict[str, Any], service: "Service") -> None:
+def _endless(fault: Fault, call: Call, page: dict[str, Any], respond: Respond) -> None:
     asked = int(call.asked_offset)
     if fault.fail == "empty":
         page["content"] = []
     elif fault.fail == "endless" and not page["content"]:
-        page["content"] = _first_page(call, service)
+        page["content"] = _first_page(call, respond)
     page["lastPage"] = page["lastPage"] and fault.fail == "repeat"
     page["pageSize"] = len(page["content"])
     page["pageKey"] = asked + len(page["content"])
 
 
-def _first_page(call: Call, service: "Service") -> list[Any]:
-    body = _decoded(service.respond(call.with_query(pageKey="0")))
+def _first_page(call: Call, respond: Respond) -> list[Any]:
+    body = _decoded(respond(call.with_query(pageKey="0")))
     page = body[0] if isinstance(body, list) else body
     return list(page.get("content", []))
 
@@ -254,11 +256,11 @@ def _decoded(answer: Answer) -> Any:
         return None
 
 
-def _expired(answer: Answer, service: "Service") -> Answer:
+def _expired(answer: Answer, state: State) -> Answer:
     """The presigned URL, resigned with a life that is over."""
     text = answer.content.read(answer.start, answer.stop).decode()
     address = _decoded(answer)
     url = address["url"] if isinstance(address, dict) else address or text
-    dead = service.presigned(urlsplit(url).path, life_s=-1)
+    dead = state.presigned(urlsplit(url).path, life_s=-1)
     body = text.replace(url, dead).encode()
     return of_bytes(200, body, answer.headers["Content-Type"])

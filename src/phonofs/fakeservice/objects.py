@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from phonofs.fakeservice.account import Item, Json, Sort
@@ -17,9 +17,7 @@ from phonofs.fakeservice.fiql import (
 )
 from phonofs.fakeservice.responses import Answer, of_bytes, of_json, refusal
 from phonofs.fakeservice.routes import BUCKET, Call, wants_presigned
-
-if TYPE_CHECKING:
-    from phonofs.fakeservice.service import Service
+from phonofs.fakeservice.state import State
 
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,12}")
@@ -35,8 +33,8 @@ class _Wrong(Exception):
 class Objects:
     """The part of the service that knows objects. Keeps no state of its own."""
 
-    def __init__(self, service: "Service") -> None:
-        self._service = service
+    def __init__(self, state: State) -> None:
+        self._state = state
 
     def search(self, call: Call) -> Answer:
         """``GET /objects``: one page."""
@@ -45,16 +43,16 @@ class Objects:
             offset, limit = self._page(query)
             expression, sort = _expression(query.get("filter", "")), _sort(query)
         except TimeError as error:
-            return refusal(500 if self._service.options.bad_time == "error" else 400, str(error))
+            return refusal(500 if self._state.options.bad_time == "error" else 400, str(error))
         except (_Wrong, FilterError) as error:
             return refusal(400, str(error))
-        found = self._service.account.search(call.region, expression, sort, offset, limit)
+        found = self._state.account.search(call.region, expression, sort, offset, limit)
         return of_json(200, self._page_of(*found, offset, limit))
 
     def _page(self, query: Any) -> tuple[int, int]:
-        most, window = self._service.options.page_limit, self._service.options.search_window
+        most, window = self._state.options.page_limit, self._state.options.search_window
         offset, limit = _number(query, "pageKey", 0), _number(query, "limit", min(100, most))
-        if limit > most and self._service.options.over_limit == "lower":
+        if limit > most and self._state.options.over_limit == "lower":
             limit = most
         if not 1 <= limit <= most:
             raise _Wrong(f"limit must be 1 to {most}")
@@ -69,7 +67,7 @@ class Objects:
 
         The next ``pageKey`` is a whole ``limit`` further, on the last page too.
         """
-        options = self._service.options
+        options = self._state.options
         page: Json = {
             "lastPage": offset + len(records) >= matching,
             "pageKey": offset + limit,
@@ -83,13 +81,13 @@ class Objects:
         return [page] if options.page == "array" else page
 
     def _shown(self, record: Json) -> Json:
-        if self._service.options.sizes == "string" and "storedBytes" in record:
+        if self._state.options.sizes == "string" and "storedBytes" in record:
             return {**record, "storedBytes": str(record["storedBytes"])}
         return record
 
     def _item(self, call: Call) -> Item | None:
         """The object, unless it was purged: of that nothing is known any more."""
-        item = self._service.account.item(call.region, call.id)
+        item = self._state.account.item(call.region, call.id)
         return None if item is None or item.state == "DELETED" else item
 
     def record(self, call: Call) -> Answer:
@@ -108,7 +106,7 @@ class Objects:
 
     def content(self, call: Call) -> Answer:
         """``GET /objects/{id}/content``: bytes, a presigned URL, or a redirect to one."""
-        way, item = self._service.options.content, self._item(call)
+        way, item = self._state.options.content, self._item(call)
         refused = _unreadable(item)
         if call.request.query.get("presignUrl", "false").lower() not in ("true", "false"):
             return refusal(400, "presignUrl must be true or false")
@@ -129,14 +127,14 @@ class Objects:
 
     def _url(self, item: Item, life_s: float | None = None) -> str:
         region, id = quote(item.region, safe=""), quote(item.id, safe="")
-        if self._service.options.presign_host == "store":
-            return self._service.presigned(f"/store/{region}/objects/{id}", life_s)
+        if self._state.options.presign_host == "store":
+            return self._state.presigned(f"/store/{region}/objects/{id}", life_s)
         customer, user = quote(item.customer_id, safe=""), quote(item.user_id, safe="")
         path = f"/storage/{region}/{BUCKET}/content/EPS/{customer}/{user}/{id}"
-        return self._service.presigned(path, life_s)
+        return self._state.presigned(path, life_s)
 
     def _presign_answer(self, url: str) -> Answer:
-        match self._service.options.presign_answer:
+        match self._state.options.presign_answer:
             case "object":
                 return of_json(200, {"url": url})
             case "string":
@@ -162,12 +160,12 @@ class Objects:
         return answer
 
     def _whole(self, call: Call, item: Item, ranges: bool) -> Answer:
-        counters = self._service.counters
+        counters = self._state.counters
         counters.of(item.region, item.id).requests += 1
         headers = {"Content-Type": item.mime_type or "application/octet-stream"}
         if ranges:
             headers["Accept-Ranges"] = "bytes"
-        if self._service.options.etag:
+        if self._state.options.etag:
             headers["ETag"] = item.etag
 
         def sent(start: int, stop: int) -> None:
@@ -178,7 +176,7 @@ class Objects:
     def restore(self, call: Call) -> Answer:
         """``POST /objects/{id}/restore``."""
         item = self._item(call)
-        if not self._service.options.editable:
+        if not self._state.options.editable:
             return refusal(403, "this key may not restore")
         days = _restore_days(call.request.body)
         if days is None:
@@ -187,7 +185,7 @@ class Objects:
             return refusal(404, "no such object")
         if item.state != "ARCHIVED":
             return refusal(400, f"the object is {item.state}, not ARCHIVED")
-        self._service.bring_back(item.region, item.id)
+        self._state.restore(item.region, item.id)
         return of_json(200, {"expirationDays": days})
 
 

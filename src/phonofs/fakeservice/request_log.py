@@ -61,6 +61,11 @@ class Counters:
     most_active: int = 0
     seen: deque[Seen] = field(default_factory=lambda: deque(maxlen=20_000))
 
+    def add(self, request: Seen) -> None:
+        """A request has arrived."""
+        self.requests[request.kind] += 1
+        self.seen.append(request)
+
     def of(self, region: str, id: str) -> Sent:
         """What went out of one object."""
         return self.sent.setdefault((region, id), Sent())

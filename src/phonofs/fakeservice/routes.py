@@ -78,8 +78,8 @@ API = _table(
         "store",
         "store",
     ),
-    ("GET", "/-/{id}", "other", "backdoor"),
-    ("POST", "/-/{id}", "other", "backdoor"),
+    ("GET", "/-/{id}", "other", "admin"),
+    ("POST", "/-/{id}", "other", "admin"),
 )
 
 STORE = _table(("GET", "/store/{region}/objects/{id}", "store", "store"))

@@ -38,7 +38,7 @@ async def serve(
     """
     service = service or Service(account, options, faults)
     api, store = await _listen(port), await _listen(store_port)
-    service.url, service.store_url = _url(api), _url(store)
+    service.listen_at(_url(api), _url(store))
     error: Exception | None = None
     async with trio.open_nursery() as nursery:
         _accept(nursery, service, "api", api)
