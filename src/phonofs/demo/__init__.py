@@ -1,5 +1,4 @@
 """The sample account: what a user of ``phonofs demo`` sees. Pure.
 
-``dataset`` makes the account, ``calls`` its calls; ``media``, ``audio`` and ``video`` make their
-content.
+``dataset`` makes the account, ``calls`` its calls, ``media`` the content of recordings.
 """

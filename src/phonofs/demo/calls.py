@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from phonofs.demo.audio import mp3, wav
+from phonofs.demo.media import mp3, mp4, wav
 from phonofs.demo.sample_data import Agent, Topic
-from phonofs.demo.video import mp4
 from phonofs.fakeservice.account import Item
 from phonofs.fakeservice.content import Content, text
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 
 from phonofs.demo import calls
-from phonofs.demo.audio import whole_frames_ms
 from phonofs.demo.calls import CallFacts
+from phonofs.demo.media import whole_frames_ms
 from phonofs.demo.sample_data import AGENTS, AWKWARD, CALLERS, COMMENTS, QUEUES, TOPICS, VOICEMAILS
 from phonofs.fakeservice.account import CUSTOMER, Item, ListedAccount
 from phonofs.fakeservice.content import text

@@ -9,10 +9,9 @@ from datetime import date, timedelta
 
 import pytest
 
-from phonofs.demo.audio import mp3, wav, whole_frames_ms
 from phonofs.demo.dataset import demo_account
+from phonofs.demo.media import mp3, mp4, wav, whole_frames_ms
 from phonofs.demo.sample_data import AWKWARD
-from phonofs.demo.video import mp4
 from phonofs.fakeservice.fiql import matches, parse
 
 TODAY = date(2026, 3, 15)
