@@ -1,26 +1,26 @@
 """From a call to its objects: recording, transcripts, notes, survey, sentiment, summary. Pure.
 
-Fields and tags are those of the vendor's published examples, one type a function.
+Names and tags are those of the vendor's published examples; they are in ``data/sample.toml``.
 """
 
 import json
 import random
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from phonofs.demo.media import mp3, mp4, wav
-from phonofs.demo.sample_data import Agent, Topic
+from phonofs.demo.sample_data import OBJECTS, Agent, Topic
 from phonofs.fakeservice.account import Item
 from phonofs.fakeservice.content import Content, text
 
-TENANT = "acmecorp01"
-PBX = "acmecorp"
 COMMENT_MS = 4_000
 """What a caller says to a survey's question; its record has no duration."""
-MP3, JSON = "audio/mpeg", "application/json"
+JSON = "application/json"
+COMPANY = "12025550100"
+"""The company's number, as tags have it."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,33 @@ class CallFacts:
     party: str
     number: str
     direction: str
-    queue: tuple[str, str]
+    queue: Sequence[str]
     topic: Topic
     region: str
     seed: str
 
-    def new_id(self, what: str) -> str:
-        """The id of one of the call's objects: always the same for the same call and word."""
-        bits = random.Random(f"{self.seed}:{self.id}:{what}").getrandbits(128)  # noqa: S311
+    def new_id(self, label: str) -> str:
+        """The id of one of the call's objects: always the same for the same call and label."""
+        bits = random.Random(f"{self.seed}:{self.id}:{label}").getrandbits(128)  # noqa: S311
         return str(uuid.UUID(int=bits, version=4))
+
+    def attributes(self) -> dict[str, Any]:
+        """What the names and tags of its objects may use."""
+        outward, number = self.direction == "OUTBOUND", self.number.lstrip("+")
+        return {
+            **vars(self),
+            "start": self.start,
+            "end_ms": self.end_ms,
+            "seconds": self.seconds,
+            "transaction": self.start_ms // 1000 % 100_000,
+            "bucket_id": self.new_id("bucket"),
+            "session_id": self.new_id("session"),
+            "party_tag": "calleeName" if outward else "callerName",
+            "callee": self.party if outward else self.agent.name,
+            "caller": self.agent.name if outward else self.party,
+            "callee_id": number if outward else COMPANY,
+            "caller_id": COMPANY if outward else number,
+        }
 
     @property
     def start(self) -> datetime:
@@ -58,163 +76,78 @@ class CallFacts:
         """When it was over."""
         return self.start_ms + self.duration_ms
 
+    @property
+    def seconds(self) -> int:
+        """How long it took in whole seconds, at least 1."""
+        return max(1, self.duration_ms // 1000)
 
-def _item(
-    call: CallFacts,
-    what: str,
-    type: str,
-    name: str,
-    mime_type: str,
-    content: Content,
-    tags: Mapping[str, str],
-    late_s: int,
-) -> Item:
-    """An object of the call, made ``late_s`` seconds after its end (whole seconds, as records)."""
-    created_ms = (call.end_ms // 1000 + late_s) * 1000
-    return Item(
-        id=call.new_id(what),
+
+def _item(call: CallFacts, type: str, content: Content, of: Item | None = None) -> Item:
+    """An object of the call as the sample describes its type, made from ``of``."""
+    sample = OBJECTS[type]
+    alike = OBJECTS.get(sample.get("like", ""), {})
+    tags = {**alike.get("tags", {}), **sample.get("tags", {})}
+    known = {**call.attributes(), "of": of}
+    return _made(
+        call,
+        sample.get("label", type),
+        sample["delay_s"],
         type=type,
-        name=name,
-        mime_type=mime_type,
+        name=sample["name"].format_map(known),
+        mime_type=sample.get("mime_type", JSON),
+        content=content,
+        tags={key.format_map(known): value.format_map(known) for key, value in tags.items()},
+    )
+
+
+def _made(call: CallFacts, label: str, delay_s: int, **fields: Any) -> Item:
+    """An object made ``delay_s`` seconds after the call (whole seconds, as records have them)."""
+    created_ms = (call.end_ms // 1000 + delay_s) * 1000
+    return Item(
+        id=call.new_id(label),
         created_ms=created_ms,
         updated_ms=created_ms + 4000,
-        content=content,
         region=call.region,
-        tags=tags,
         user_id=call.agent.user_id,
         bucket_id=call.new_id("bucket"),
+        **fields,
     )
 
 
 def work_recording(call: CallFacts) -> Item:
     """``callrecording``: one side of the company, mono."""
-    name = (
-        f"ipbx:{PBX}:callrecording:users:{call.agent.extension}:{call.start_ms}-{call.id}"
-        f"-{call.agent.extension}-{call.number}_E.mp3"
-    )
-    tags = {
-        "guid": call.new_id("bucket"),
-        "pbxId": "EhS7MdQXSX2zElaIeTt49Q",
-        "callId": call.id,
-        "ipbxid": PBX,
-        "pbxname": PBX,
-        "address": call.number,
-        "endTime": str(call.end_ms),
-        "branchId": "ZANgBY7WRyOZq_HYzQ48wQ",
-        "duration": str(call.duration_ms),
-        "userName": call.agent.name,
-        "callLogId": f"{call.agent.user_id}{call.id}",
-        "direction": call.direction,
-        "startTime": str(call.start_ms),
-        "userEmail": call.agent.email,
-        "extensionId": call.agent.user_id,
-        "extensionNumber": call.agent.extension,
-        "media-processed": "true",
-        ("calleeName" if call.direction == "OUTBOUND" else "callerName"): call.party,
-    }
     content = mp3(call.id, call.agent.name, call.duration_ms, stereo=False)
-    return _item(call, "recording", "callrecording", name, MP3, content, tags, 8)
-
-
-def _contact_tags(call: CallFacts) -> dict[str, str]:
-    outward = call.direction == "OUTBOUND"
-    return {
-        "callId": call.id,
-        "ipbxid": PBX,
-        "address": call.party,
-        "agentId": call.agent.user_id,
-        "branchId": "mnvMZsd9Rt6YbInURyVzzzz",
-        "calleeId": (call.number if outward else "12025550100").lstrip("+"),
-        "callerId": ("12025550100" if outward else call.number).lstrip("+"),
-        "duration": str(call.duration_ms),
-        "mediaUrl": f"R{call.start:%Y%m%d%H%M%S}0001.wav",
-        "tenantId": TENANT,
-        "agentName": call.agent.name,
-        "direction": call.direction,
-        "queueName": call.queue[0],
-        "startTime": str(call.start_ms),
-        "calleeName": call.party if outward else call.agent.name,
-        "callerName": call.agent.name if outward else call.party,
-        "channelName": "Main Support",
-        "queueNumber": call.queue[1],
-        "holdDuration": "0",
-        "callSnippetId": "",
-        "transactionId": str(call.start_ms // 1000 % 100_000),
-        "extensionNumber": call.agent.extension,
-        "billingTelephoneNumber": "12025550100",
-    }
+    return _item(call, "callrecording", content)
 
 
 def contact_recording(call: CallFacts) -> Item:
     """``callcenterrecording``: stereo, its checksum that of an upload in one part."""
     content = mp3(call.id, call.agent.name, call.duration_ms, stereo=True)
-    item = _item(
-        call, "recording", "callcenterrecording", f"{call.id}.mp3", MP3, content,
-        _contact_tags(call), 40,
-    )  # fmt: skip
-    return replace(item, part_bytes=5 * 1024 * 1024)
+    return replace(_item(call, "callcenterrecording", content), part_bytes=5 * 1024 * 1024)
 
 
 def screen_recording(call: CallFacts) -> Item:
     """``screenrecording``: as long as the call, in whole seconds."""
-    seconds = max(1, call.duration_ms // 1000)
-    tags = {
-        "callId": call.id,
-        "agentId": call.agent.user_id,
-        "duration": str(seconds * 1000),
-        "tenantId": TENANT,
-        "startTime": str(call.start_ms),
-        "startedBy": "vcc-agui",
-        "identifier": f"NA12_{TENANT}",
-        "transactionId": str(call.start_ms // 1000 % 100_000),
-        "recording_start_time": f"{call.start:%Y%m%dT%H%M%S}",
-        "relativePath": f"{TENANT}/{call.start:%Y/%m/%d}",
-    }
-    content = mp4(call.id, seconds)
-    return _item(
-        call, "screen", "screenrecording", f"{call.id}.mp4", "video/mp4", content, tags, 60
-    )
+    return _item(call, "screenrecording", mp4(call.id, call.seconds))
 
 
 def voicemail(call: CallFacts) -> Item:
     """``voicemail`` of an extension, or ``callcentervoicemail`` of a queue."""
     content = mp3(call.id, call.party, call.duration_ms, stereo=False)
-    if not call.contact:
-        recording = work_recording(call)
-        tags = {**recording.tags, "direction": "INBOUND", "callerName": call.party}
-        name = f"ipbx:{PBX}:voicemail:users:{call.agent.extension}:msg{call.id}.mp3"
-        return _item(call, "voicemail", "voicemail", name, MP3, content, tags, 5)
-    none = dict.fromkeys(("agentName", "agentEmail", "calleeName", "extensionNumber"), "")
-    tags = {
-        **_contact_tags(call),
-        **none,
-        "queueName": f"{call.queue[0]} Voice Mail",
-        "originalCallId": f"{call.id}-original",
-    }
-    name = f"{call.id}.mp3"
-    return _item(call, "voicemail", "callcentervoicemail", name, MP3, content, tags, 30)
+    return _item(call, "callcentervoicemail" if call.contact else "voicemail", content)
 
 
 def meeting(call: CallFacts) -> Item:
     """``meeting``: a recorded conference."""
-    content = mp4(call.id, max(1, call.duration_ms // 1000))
-    tags = {
-        "callId": call.id,
-        "duration": str(call.duration_ms // 1000 * 1000),
-        "startTime": str(call.start_ms),
-        "endTime": str(call.end_ms),
-        "userName": call.agent.name,
-        "userEmail": call.agent.email,
-        "meetingTitle": "Weekly service review",
-        "meetingUrl": f"https://meet.example.com/{PBX}/{call.id}",
-        "sessionId": call.new_id("session"),
-    }
-    name = f"meetings/{call.agent.email}/Weekly service review {call.id}.mp4"
-    return _item(call, "meeting", "meeting", name, "video/mp4", content, tags, 120)
+    return _item(call, "meeting", mp4(call.id, call.seconds))
 
 
 def transcript(
-    call: CallFacts, of: Item, speaker: str = "", said: tuple[str, ...] = (), late_s: int = 75
+    call: CallFacts,
+    of: Item,
+    speaker: str = "",
+    said: Sequence[str] = (),
+    delay_s: int = 75,
 ) -> Item:
     """``transcription`` of a recording; of a Work call one for each side (``speaker``).
 
@@ -241,12 +174,19 @@ def transcript(
         **({"speaker": speaker} if speaker else {}),
     }
     suffix = f"_{speaker}" if speaker else ""
-    name = f"{of.name.rpartition('.')[0]}{suffix}.json"
-    what = f"transcript{of.type}{speaker}"
-    return _item(call, what, "transcription", name, JSON, _json(spoken), tags, late_s)
+    return _made(
+        call,
+        f"transcript{of.type}{speaker}",
+        delay_s,
+        type="transcription",
+        name=f"{of.name.rpartition('.')[0]}{suffix}.json",
+        mime_type=JSON,
+        content=_json(spoken),
+        tags=tags,
+    )
 
 
-def _turns(said: tuple[str, ...], duration_ms: int, speaker: str) -> list[dict[str, Any]]:
+def _turns(said: Sequence[str], duration_ms: int, speaker: str) -> list[dict[str, Any]]:
     step = duration_ms / 1000 / len(said)
     turns = [
         {
@@ -264,16 +204,10 @@ def _json(value: Any) -> Content:
     return text(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
-def _small_tags(call: CallFacts, **more: str) -> dict[str, str]:
-    return {"callId": call.id, "ipbxid": PBX, "tenantId": TENANT, **more}
-
-
 def notes(call: CallFacts) -> Item:
     """``agentnotes``: text, with an extension of its own."""
-    content = text(f"{call.topic.notes}\n{call.agent.name}, {call.start:%d %B %Y}, {call.id}\n")
-    name = f"{call.id}.agentnotes"
-    tags = _small_tags(call)
-    return _item(call, "notes", "agentnotes", name, "text/plain", content, tags, 95)
+    written = f"{call.topic.notes}\n{call.agent.name}, {call.start:%d %B %Y}, {call.id}\n"
+    return _item(call, "agentnotes", text(written))
 
 
 def survey(call: CallFacts) -> Item:
@@ -284,16 +218,12 @@ def survey(call: CallFacts) -> Item:
         {"question": "Was your concern solved?", "answer": "yes" if score > 2 else "no"},
     ]
     content = _json({"pcsId": call.id, "callId": call.id, "answers": answers})
-    tags = {"pcsId": call.id, "callId": call.id, "agentId": call.agent.user_id, "tenantId": TENANT}
-    return _item(call, "survey", "postcallsurvey", call.id, JSON, content, tags, 110)
+    return _item(call, "postcallsurvey", content)
 
 
 def voice_comment(call: CallFacts) -> Item:
     """``voicecommentrecording``: what the caller said to a survey's question, a WAV."""
-    content = wav(f"{call.id}-q1", COMMENT_MS)
-    tags = {**survey(call).tags, "pcsQuestionNumber": "1", "transcription-processed": "true"}
-    name = f"{call.id}-q1.wav"
-    return _item(call, "comment", "voicecommentrecording", name, "audio/wav", content, tags, 115)
+    return _item(call, "voicecommentrecording", wav(f"{call.id}-q1", COMMENT_MS))
 
 
 def sentiment(call: CallFacts) -> Item:
@@ -304,39 +234,27 @@ def sentiment(call: CallFacts) -> Item:
         for at in range(len(call.topic.turns))
     ]
     content = _json({"callId": call.id, "overall": mood, "scores": scores})
-    tags = _small_tags(
-        call, sourceObjectType="transcription", contentObjectType="callcenterrecordingchannel",
-        sentimentProcessed="true",
-    )  # fmt: skip
-    return _item(call, "sentiment", "sentimentScore", f"{call.id}.json", JSON, content, tags, 130)
+    return _item(call, "sentimentScore", content)
 
 
 def summary(call: CallFacts, of: Item) -> Item:
     """``summary`` of the transcript ``of``."""
     content = _json({"callId": call.id, "topic": call.topic.name, "summary": call.topic.summary})
-    tags = _small_tags(
-        call, result="ok", sourceObjectId=of.id, sourceObjectType="transcription",
-        contentObjectType="callcenterrecordingchannel",
-    )  # fmt: skip
-    return _item(call, "summary", "summary", f"{call.id}.json", JSON, content, tags, 140)
+    return _item(call, "summary", content, of)
 
 
 def rare(call: CallFacts) -> Iterator[Item]:
     """One of each type that few accounts have and no document describes."""
-    states = [{"state": state, "at": call.start_ms} for state in ("queued", "offered", "ended")]
     peaks = [abs(at % 40 - 20) for at in range(200)]
-    chat = [{"from": "visitor", "text": turn} for turn in call.topic.turns]
-    for at, (type, extension, mime_type, value) in enumerate(
-        (
-            ("calladditionalfields", ".json", JSON, {"crmId": call.id, "reason": call.topic.name}),
-            ("statehistory", ".json", JSON, states),
-            ("tcltransactions", ".json", JSON, {"codes": [call.topic.name]}),
-            ("waveform", ".json", JSON, {"samplesPerSecond": 2, "peaks": peaks}),
-            ("chattranscription", ".json", JSON, chat),
-            ("meetings_transcriptions", ".json", JSON, {"transcript": " ".join(call.topic.turns)}),
-            ("cm-report", ".csv", "text/csv", f"call,agent\n{call.id},{call.agent.name}\n"),
-        )
-    ):
-        content = text(value) if isinstance(value, str) else _json({"callId": call.id, "of": value})
-        name, tags = f"{call.id}-{type}{extension}", _small_tags(call)
-        yield _item(call, type, type, name, mime_type, content, tags, 150 + at)
+    for type, value in {
+        "calladditionalfields": {"crmId": call.id, "reason": call.topic.name},
+        "statehistory": [
+            {"state": state, "at": call.start_ms} for state in ("queued", "offered", "ended")
+        ],
+        "tcltransactions": {"codes": [call.topic.name]},
+        "waveform": {"samplesPerSecond": 2, "peaks": peaks},
+        "chattranscription": [{"from": "visitor", "text": turn} for turn in call.topic.turns],
+        "meetings_transcriptions": {"transcript": " ".join(call.topic.turns)},
+    }.items():
+        yield _item(call, type, _json({"callId": call.id, "of": value}))
+    yield _item(call, "cm-report", text(f"call,agent\n{call.id},{call.agent.name}\n"))

@@ -134,7 +134,7 @@ class Dataset:
     def _comment(self, call: CallFacts) -> Iterator[Item]:
         comment = calls.voice_comment(call)
         yield comment
-        yield calls.transcript(call, comment, "", (self._chance.choice(COMMENTS),), late_s=120)
+        yield calls.transcript(call, comment, "", (self._chance.choice(COMMENTS),), delay_s=120)
 
     def _voicemail(self, day: date, *, contact: bool) -> Iterator[Item]:
         call = self._call(day, self._chance.randrange(3600, 23 * 3600), contact=contact)
