@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from phonofs.fakeservice.account import Item, flat_item
-from phonofs.fakeservice.options import WAYS, Options
+from phonofs.fakeservice.options import DELIVERY_METHODS, Options
 from tests.model.world import NOW_MS, Look
 
 HOUR_MS = 3_600_000
@@ -229,7 +229,7 @@ def stories(most: int) -> st.SearchStrategy[Story]:
             st.lists(born(regions), max_size=6),
             st.builds(
                 Options,
-                content=st.sampled_from(WAYS),
+                content=st.sampled_from(DELIVERY_METHODS),
                 page=st.sampled_from(["object", "array"]),
                 total=st.sampled_from(["pages", "records", "absent"]),
                 token_life_s=st.sampled_from([20.0, 1799.0]),

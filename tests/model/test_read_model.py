@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from phonofs.errors import ServiceError
 from phonofs.fakeservice.account import ListedAccount, flat_item
-from phonofs.fakeservice.options import WAYS, Options
+from phonofs.fakeservice.options import DELIVERY_METHODS, Options
 from tests.model import strategies as s
 from tests.model.test_tree_model import MODEL, check_gauges, note_plan
 from tests.model.world import NOW_MS, Look, World, run
@@ -51,7 +51,7 @@ READS = st.tuples(
 def plans(how: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Plan]:
     return st.builds(
         Plan,
-        st.sampled_from(WAYS),
+        st.sampled_from(DELIVERY_METHODS),
         st.sampled_from([0, 400_000, 50 * MIB]),
         st.lists(st.sampled_from(SIZES), min_size=1, max_size=3),
         st.lists(s.rule(how), max_size=3),

@@ -101,8 +101,8 @@ TYPED = strategies.builds(
 EXPRESSIONS = strategies.recursive(
     COMPARISONS | TYPED,
     lambda inner: (
-        strategies.builds(fiql.Every, strategies.tuples(inner, inner))
-        | strategies.builds(fiql.Some, strategies.lists(inner, max_size=3).map(tuple))
+        strategies.builds(fiql.And, strategies.tuples(inner, inner))
+        | strategies.builds(fiql.Or, strategies.lists(inner, max_size=3).map(tuple))
     ),
 )
 OBJECTS = strategies.fixed_dictionaries(

@@ -18,8 +18,8 @@ from phonobench.narrowing import given, span
 from phonobench.things import DAY_MS, FIRST_DAY_MS, Days, Thing, day_folder
 from phonofs.fakeservice.fiql import (
     TRUE,
+    And,
     Comparison,
-    Every,
     Expression,
     Fields,
     matches,
@@ -170,7 +170,7 @@ def _written(things: Sequence[Thing]) -> dict[int, bytes]:
 
 def _is_only_span(rest: Expression) -> bool:
     """Whether nothing is left to check once the bounds of both times are kept."""
-    parts = rest.parts if isinstance(rest, Every) else (rest,)
+    parts = rest.parts if isinstance(rest, And) else (rest,)
     return all(
         isinstance(part, Comparison) and part.operator != "!="
         and part.field in ("createdTime", "updatedTime")

@@ -2,9 +2,9 @@
 
 import math
 
-from phonofs.fakeservice.fiql import TRUE, Comparison, Every, Expression, Fields, Some, matches
+from phonofs.fakeservice.fiql import TRUE, And, Comparison, Expression, Fields, Or, matches
 
-FALSE = Some(())
+FALSE = Or(())
 
 
 def given(expression: Expression, known: Fields) -> Expression:
@@ -14,12 +14,12 @@ def given(expression: Expression, known: Fields) -> Expression:
             if field not in known:
                 return expression
             return TRUE if matches(expression, known) else FALSE
-        case Every(parts):
+        case And(parts):
             rest = tuple(p for p in (given(part, known) for part in parts) if p != TRUE)
-            return FALSE if FALSE in rest else Every(rest)
-        case Some(parts):
+            return FALSE if FALSE in rest else And(rest)
+        case Or(parts):
             rest = tuple(p for p in (given(part, known) for part in parts) if p != FALSE)
-            return TRUE if TRUE in rest else Some(rest)
+            return TRUE if TRUE in rest else Or(rest)
 
 
 def span(expression: Expression, field: str) -> tuple[float, float]:
@@ -27,10 +27,10 @@ def span(expression: Expression, field: str) -> tuple[float, float]:
     match expression:
         case Comparison():
             return _span_of(expression) if expression.field == field else (-math.inf, math.inf)
-        case Every(parts):
+        case And(parts):
             spans = [span(part, field) for part in parts] or [(-math.inf, math.inf)]
             return max(low for low, _ in spans), min(high for _, high in spans)
-        case Some(parts):
+        case Or(parts):
             spans = [span(part, field) for part in parts] or [(0.0, 0.0)]
             return min(low for low, _ in spans), max(high for _, high in spans)
 

@@ -154,7 +154,7 @@ def transcript(
     ``said``: in place of the call's own turns.
     """
     duration_ms = int(of.tags.get("duration", COMMENT_MS))
-    turns = _turns(said or call.topic.turns, duration_ms, speaker)
+    turns = _turns(said or call.topic.lines, duration_ms, speaker)
     spoken = {
         "callId": call.id,
         "language": "en-US",
@@ -230,8 +230,8 @@ def sentiment(call: CallFacts) -> Item:
     """``sentimentScore`` of the transcript."""
     mood = call.topic.mood
     scores = [
-        {"turn": at, "score": round(mood * (at + 1) / len(call.topic.turns), 3)}
-        for at in range(len(call.topic.turns))
+        {"turn": at, "score": round(mood * (at + 1) / len(call.topic.lines), 3)}
+        for at in range(len(call.topic.lines))
     ]
     content = _json({"callId": call.id, "overall": mood, "scores": scores})
     return _item(call, "sentimentScore", content)
@@ -253,8 +253,8 @@ def rare(call: CallFacts) -> Iterator[Item]:
         ],
         "tcltransactions": {"codes": [call.topic.name]},
         "waveform": {"samplesPerSecond": 2, "peaks": peaks},
-        "chattranscription": [{"from": "visitor", "text": turn} for turn in call.topic.turns],
-        "meetings_transcriptions": {"transcript": " ".join(call.topic.turns)},
+        "chattranscription": [{"from": "visitor", "text": turn} for turn in call.topic.lines],
+        "meetings_transcriptions": {"transcript": " ".join(call.topic.lines)},
     }.items():
         yield _item(call, type, _json({"callId": call.id, "of": value}))
     yield _item(call, "cm-report", text(f"call,agent\n{call.id},{call.agent.name}\n"))

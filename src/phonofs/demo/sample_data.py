@@ -30,10 +30,10 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What a call is about: turns (agent first, then in turn), and what is written of it."""
+    """What a call is about: lines (agent first, then in turn), and what is written of it."""
 
     name: str
-    turns: Sequence[str]
+    lines: Sequence[str]
     notes: str
     summary: str
     mood: float

@@ -78,104 +78,67 @@ def alter_answer(
         state.tokens.revoke()
     elif fault.fail == "expired" and call.kind == "presign" and answer.status == 200:
         return _expired(answer, state)
-    elif fault.fail in _BODY:
-        _BODY[fault.fail](fault, answer)
     elif fault.fail in _PAGE and answer.status == 200:
         return _repaged(fault, call, answer, respond)
+    _alter_head(fault, answer)
+    _alter_body(fault, answer)
+    _alter_delivery(fault, answer.delivery)
     return answer
 
 
-def _ends(fault: Fault, answer: Answer) -> None:
-    answer.delivery.after = max(0, fault["after"])
-    answer.delivery.end = "close" if fault.fail == "cut" else fault.fail  # type: ignore[assignment]
+def _alter_head(fault: Fault, answer: Answer) -> None:
+    match fault.fail:
+        case "headers":
+            padding = {f"X-Padding-{number}": "=" * 64 for number in range(fault["lines"])}
+            headers = {**answer.headers, **fault["set"], **padding}
+            answer.headers = {name: value for name, value in headers.items() if value is not None}
+        case "etag":
+            answer.headers["ETag"] = fault["etag"]
+        case "as_200" if answer.status == 206:
+            answer.status = 200
 
 
-def _drip(fault: Fault, answer: Answer) -> None:
-    answer.delivery.bytes_per_s = fault["bytes_per_s"]
+def _alter_body(fault: Fault, answer: Answer) -> None:
+    match fault.fail:
+        case "short":
+            answer.stop = max(answer.start, answer.stop - fault["by"])
+        case "long":
+            content = answer.content
+            loop = content.loop if content.loop.unit else Loop(b"\xa5")
+            answer.content = replace(content, loop=loop, size=content.size + fault["by"])
+            answer.stop += fault["by"]
+        case "wrong_range" if answer.status == 206:
+            size = answer.content.size
+            by = min(fault["by"], size - answer.stop) or -min(fault["by"], answer.start)
+            answer.start, answer.stop = answer.start + by, answer.stop + by
+            answer.headers["Content-Range"] = f"bytes {answer.start}-{answer.stop - 1}/{size}"
+        case "encoding":
+            packed = gzip.compress(answer.content.read(answer.start, answer.stop), mtime=0)
+            answer.content, answer.start, answer.stop = plain(packed), 0, len(packed)
+            answer.headers["Content-Encoding"] = fault["encoding"]
+            answer.sent = None
 
 
-def _short(fault: Fault, answer: Answer) -> None:
-    answer.stop = max(answer.start, answer.stop - fault["by"])
+def _alter_delivery(fault: Fault, delivery: Delivery) -> None:
+    match fault.fail:
+        case "reset" | "cut" | "stall" as end:
+            delivery.after = max(0, fault["after"])
+            delivery.end = "close" if end == "cut" else end
+        case "drip":
+            delivery.bytes_per_s = fault["bytes_per_s"]
+        case "overrun":
+            delivery.overrun = fault["by"]
+        case "flip":
+            delivery.flip = (fault["at"], fault["mask"] & 255)
+        case "chunks":
+            delivery.chunk_bytes = fault["bytes"]
+        case "interim":
+            delivery.interim = (fault["code"], fault["number"])
+        case "unframed":
+            delivery.unframed = True
+            if fault["after"] >= 0:
+                delivery.after, delivery.end = fault["after"], "close"
 
-
-def _long(fault: Fault, answer: Answer) -> None:
-    content = answer.content
-    loop = content.loop if content.loop.unit else Loop(b"\xa5")
-    answer.content = replace(content, loop=loop, size=content.size + fault["by"])
-    answer.stop += fault["by"]
-
-
-def _overrun(fault: Fault, answer: Answer) -> None:
-    answer.delivery.overrun = fault["by"]
-
-
-def _wrong_range(fault: Fault, answer: Answer) -> None:
-    if answer.status != 206:
-        return
-    size = answer.content.size
-    by = min(fault["by"], size - answer.stop) or -min(fault["by"], answer.start)
-    answer.start, answer.stop = answer.start + by, answer.stop + by
-    answer.headers["Content-Range"] = f"bytes {answer.start}-{answer.stop - 1}/{size}"
-
-
-def _etag(fault: Fault, answer: Answer) -> None:
-    answer.headers["ETag"] = fault["etag"]
-
-
-def _flip(fault: Fault, answer: Answer) -> None:
-    answer.delivery.flip = (fault["at"], fault["mask"] & 255)
-
-
-def _encoding(fault: Fault, answer: Answer) -> None:
-    packed = gzip.compress(answer.content.read(answer.start, answer.stop), mtime=0)
-    answer.content, answer.start, answer.stop = plain(packed), 0, len(packed)
-    answer.headers["Content-Encoding"] = fault["encoding"]
-    answer.sent = None
-
-
-def _headers(fault: Fault, answer: Answer) -> None:
-    answer.headers |= fault["set"]
-    for name in [name for name, value in answer.headers.items() if value is None]:
-        del answer.headers[name]
-    answer.headers |= {f"X-Padding-{number}": "=" * 64 for number in range(fault["lines"])}
-
-
-def _as_200(fault: Fault, answer: Answer) -> None:
-    answer.status = 200 if answer.status == 206 else answer.status
-
-
-def _chunks(fault: Fault, answer: Answer) -> None:
-    answer.delivery.chunk_bytes = fault["bytes"]
-
-
-def _unframed(fault: Fault, answer: Answer) -> None:
-    answer.delivery.unframed = True
-    if fault["after"] >= 0:
-        answer.delivery.after, answer.delivery.end = fault["after"], "close"
-
-
-def _interim(fault: Fault, answer: Answer) -> None:
-    answer.delivery.interim = (fault["code"], fault["number"])
-
-
-_BODY: Mapping[str, Callable[[Fault, Answer], None]] = {
-    "headers": _headers,
-    "as_200": _as_200,
-    "chunks": _chunks,
-    "unframed": _unframed,
-    "interim": _interim,
-    "reset": _ends,
-    "cut": _ends,
-    "stall": _ends,
-    "drip": _drip,
-    "short": _short,
-    "long": _long,
-    "overrun": _overrun,
-    "wrong_range": _wrong_range,
-    "etag": _etag,
-    "flip": _flip,
-    "encoding": _encoding,
-}
 
 _PAGE = frozenset({"record", "endless", "repeat", "empty", "bomb"})
 _UNITS = {"zeros": "0", "objects": "{}", "arrays": "[]"}

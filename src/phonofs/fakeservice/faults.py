@@ -176,8 +176,8 @@ class Rule:
     select: Mapping[str, Any]
     fault: Fault
 
-    def means(self, asked: Asked) -> bool:
-        """Whether the request is of those the rule speaks of (its turn aside)."""
+    def matches(self, asked: Asked) -> bool:
+        """Whether the rule is about this kind of request, at this time."""
         select = self.select
         return (
             asked.kind in select.get("kind", KINDS)
@@ -187,8 +187,8 @@ class Rule:
             and select.get("from_s", 0) <= asked.at_s < select.get("until_s", float("inf"))
         )
 
-    def turn(self, number: int, chance: float) -> bool:
-        """Whether it is the turn of the ``number``-th request meant; ``chance`` from 0 to 1."""
+    def fires(self, number: int, chance: float) -> bool:
+        """Whether the rule fires for the ``number``-th request that matches; ``chance``: 0 to 1."""
         select = self.select
         return (
             number in select.get("nth", (number,))
@@ -226,16 +226,16 @@ class Faults:
         """What is to happen to this request. Every rule that means it counts it."""
         chosen = None
         for rule in self.plan.rules:
-            if rule.means(asked) and self._turn(rule) and chosen is None:
+            if rule.matches(asked) and self._fires(rule) and chosen is None:
                 self.fired[rule.name] += 1
                 chosen = rule.fault
         return chosen
 
-    def _turn(self, rule: Rule) -> bool:
+    def _fires(self, rule: Rule) -> bool:
         self.met[rule.name] += 1
         chance = self._chances[rule.index].random()
         left = self.fired[rule.name] < rule.select.get("count", float("inf"))
-        return left and rule.turn(self.met[rule.name], chance)
+        return left and rule.fires(self.met[rule.name], chance)
 
 
 def load(text: str) -> Plan:

@@ -9,6 +9,8 @@ parentheses. ``createdTime`` and ``updatedTime`` are compared with epoch millise
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import eq, ge, gt, le, lt, ne
+from typing import Any
 
 TIME_FIELDS = frozenset({"createdTime", "updatedTime"})
 MAX_LENGTH = 16_000
@@ -43,21 +45,21 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Every:
+class And:
     """All of the parts hold; of no parts, true."""
 
     parts: tuple["Expression", ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Some:
+class Or:
     """At least one of the parts holds; of no parts, false."""
 
     parts: tuple["Expression", ...]
 
 
-Expression = Comparison | Every | Some
-TRUE = Every(())
+Expression = Comparison | And | Or
+TRUE = And(())
 
 
 def parse(text: str) -> Expression:
@@ -88,11 +90,11 @@ class _Parser:
 
     def some(self, depth: int) -> Expression:
         parts = self._list(",", self.every, depth)
-        return parts[0] if len(parts) == 1 else Some(parts)
+        return parts[0] if len(parts) == 1 else Or(parts)
 
     def every(self, depth: int) -> Expression:
         parts = self._list(";", self.one, depth)
-        return parts[0] if len(parts) == 1 else Every(parts)
+        return parts[0] if len(parts) == 1 else And(parts)
 
     def _list(
         self, separator: str, part: Callable[[int], Expression], depth: int
@@ -128,8 +130,8 @@ class _Parser:
         if self.take() != ")":
             raise FilterError("a list is not closed")
         if operator == "in":
-            return Some(tuple(_checked(Comparison(field, "==", value)) for value in values))
-        return Every(tuple(_checked(Comparison(field, "!=", value)) for value in values))
+            return Or(tuple(_checked(Comparison(field, "==", value)) for value in values))
+        return And(tuple(_checked(Comparison(field, "!=", value)) for value in values))
 
     def _value(self) -> str:
         value = self.take()
@@ -155,29 +157,29 @@ def _checked(comparison: Comparison) -> Comparison:
 def matches(expression: Expression, fields: Fields) -> bool:
     """Whether an object with these fields and tags is among what the filter asks for."""
     match expression:
-        case Every(parts):
+        case And(parts):
             return all(matches(part, fields) for part in parts)
-        case Some(parts):
+        case Or(parts):
             return any(matches(part, fields) for part in parts)
         case Comparison(field, operator, value):
             return _compare(fields.get(field), operator, value)
+
+
+_COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
+    "==": eq,
+    "!=": ne,
+    "=lt=": lt,
+    "=le=": le,
+    "=gt=": gt,
+    "=ge=": ge,
+}
 
 
 def _compare(actual: Value, operator: str, wanted: str) -> bool:
     if actual is None:
         return operator == "!="
     left, right = _comparable(actual, wanted)
-    if operator == "==":
-        return left == right
-    if operator == "!=":
-        return left != right
-    below, equal = bool(left < right), left == right  # type: ignore[operator]
-    return {
-        "=lt=": below,
-        "=le=": below or equal,
-        "=gt=": not below and not equal,
-        "=ge=": not below,
-    }[operator]
+    return bool(_COMPARE[operator](left, right))
 
 
 def _comparable(actual: str | int, wanted: str) -> tuple[float | str, float | str]:

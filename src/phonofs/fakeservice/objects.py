@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from phonofs.fakeservice.account import Item, Json, Sort
 from phonofs.fakeservice.fiql import (
+    And,
     Comparison,
-    Every,
     Expression,
     FilterError,
     TimeError,
@@ -106,24 +106,24 @@ class Objects:
 
     def content(self, call: Call) -> Answer:
         """``GET /objects/{id}/content``: bytes, a presigned URL, or a redirect to one."""
-        way, item = self._state.options.content, self._item(call)
+        method, item = self._state.options.content, self._item(call)
         refused = _unreadable(item)
         if call.request.query.get("presignUrl", "false").lower() not in ("true", "false"):
             return refusal(400, "presignUrl must be true or false")
         if refused is not None or item is None:
             return refused or refusal(404, "no such object")
         if wants_presigned(call.request):
-            if way == "stream":
+            if method == "stream":
                 return refusal(403, "presigned URLs are not offered")
             life_s = call.request.query.get("presignTtlSeconds")
             if life_s is not None and not _LIFE.fullmatch(life_s):
                 return refusal(400, "presignTtlSeconds must be a number of seconds from 1")
             return self._presign_answer(self._url(item, None if life_s is None else int(life_s)))
-        if way == "redirect":
+        if method == "redirect":
             answer = of_bytes(302, b"", "text/plain")
             answer.headers["Location"] = self._url(item)
             return answer
-        return self.bytes_of(call, ranges=way == "range")
+        return self.bytes_of(call, ranges=method == "range")
 
     def _url(self, item: Item, life_s: float | None = None) -> str:
         region, id = quote(item.region, safe=""), quote(item.id, safe="")
@@ -196,7 +196,7 @@ def _expression(text: str) -> Expression:
     expression = parse(text)
     if "objectState" in names(expression):
         return expression
-    return Every((expression, _AVAILABLE))
+    return And((expression, _AVAILABLE))
 
 
 def _sort(query: Any) -> Sort:

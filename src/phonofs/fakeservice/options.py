@@ -14,7 +14,7 @@ from phonofs.fakeservice.account import CUSTOMER
 DEMO_KEY = "demo-key"
 DEMO_SECRET = "demo-secret"  # noqa: S105 (of a service that is made up)
 
-WAYS = ("range", "presign", "redirect", "stream")
+DELIVERY_METHODS = ("range", "presign", "redirect", "stream")
 
 
 def _option(default: Any, help: str) -> Any:
