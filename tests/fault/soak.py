@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from tests.fault.storms import stats, storm
 from tests.fault.tools import fds_of, gauges, quiet, rss_of, status
 from tests.support.mounts import Mount, StandIn, files, mounted, standing, until
@@ -133,10 +133,10 @@ def grows(samples: list[int], slack: int) -> bool:
     return half > 1 and max(samples[half:]) > max(samples[1:half] or [0]) + slack
 
 
-def account(objects: int) -> ListedAccount:
+def account(objects: int) -> Account:
     chance = random.Random(5)
     sizes = (chance.choice((900, 40_000, 120_000, 700_000, 2_000_000)) for _ in range(objects))
-    return ListedAccount(
+    return Account(
         flat_item(
             f"{number:08d}",
             size,

@@ -14,7 +14,7 @@ from shutil import which
 
 import pytest
 
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.content import plain
 from tests.fault.network import networked
 from tests.fault.tools import needs
@@ -97,7 +97,7 @@ def fired(pair) -> int:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clients")
-    account = ListedAccount(
+    account = Account(
         flat_item(f"{number:08d}", size, NOON_MS + 60_000 * number)
         for number, size in enumerate(SIZES)
     )

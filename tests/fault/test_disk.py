@@ -14,7 +14,7 @@ import trio
 
 from phonofs.cache import breaker
 from phonofs.errors import CatalogueError, PhonofsError
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.faults import Faults, plan
 from phonofs.tree.layout import ROOT
 from tests.fault.scene import Scene, fast, living, outcome, standing, thinned, until
@@ -337,7 +337,7 @@ async def test_a_disk_that_fills_up_before_all_is_listed(tmp_path):
     """What was listed is shown, the rest is an error until there is room; nothing is left out."""
     items = [flat_item(f"day-{n}", 100, NOON_MS + n * 86_400_000) for n in range(20)]
     with tmpfs(tmp_path / "cache", "6m"):
-        account = ListedAccount(items, (items[0].region,))
+        account = Account(items, (items[0].region,))
         async with (
             standing(account) as service,
             living(service, tmp_path, poll_interval="1h") as scene,

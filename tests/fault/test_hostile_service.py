@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.fakeservice.account import Item, ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, Item, flat_item
 from phonofs.fakeservice.options import Options
 from tests.fault.hostile_service import IN_JSON, ON_THE_WIRE, Endpoint, HostileService, hostile
 from tests.fault.measured import Report, memory_bytes
@@ -121,7 +121,7 @@ def target(folder: Path, content: str) -> Iterator[Target]:
     """A mount that has listed one day and knows how content is had."""
     options = Options(content=content, presign_host="api", total="records")  # type: ignore[arg-type]
     report = Report.create(folder / "report")
-    with hostile(ListedAccount(many_days()), options) as service:
+    with hostile(Account(many_days()), options) as service:
         mount = Mount(service.url, folder / "m", folder / "cache", **SETTINGS)
         mount.program = ("-m", "tests.fault.measured", str(folder / "report"))
         try:
@@ -224,7 +224,7 @@ def failure(opened: FileIO) -> int | None:
 @pytest.mark.parametrize(("endpoint", "name"), ASKED)
 def test_a_command_outlives_a_hostile_answer(endpoint: Endpoint, name: str, tmp_path: Path) -> None:
     """``doctor`` asks for a token and the regions before all else."""
-    with hostile(ListedAccount(many_days()), Options()) as service:
+    with hostile(Account(many_days()), Options()) as service:
         service.attack(endpoint, name)
         words = ("record", service.url, "a0000000") if endpoint == "record" else ("doctor",)
         command(service, tmp_path, *words)

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from phonofs.errors import CredentialsRefused, PhonofsError
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.options import Options
 from tests.fault.scene import KERNEL, RATE, fast, living, outcome, standing, thinned, until
 from tests.support.accounts import NOON_MS, flat
@@ -285,7 +285,7 @@ async def test_presigned_links_that_run_out_early(tmp_path):
 @fast
 async def test_a_storm_of_429_is_obeyed_and_got_over(tmp_path):
     """Two of three requests are throttled: all is read, and nobody hammers."""
-    made = ListedAccount(flat(*[50_000] * 20))
+    made = Account(flat(*[50_000] * 20))
     async with standing(made) as service, living(service, tmp_path) as scene:
         files = (await scene.tree()).values()
         rule = {"kind": "content", "fail": "status", "status": 429, "retry_after": 1}

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from phonofs.demo.dataset import demo_account
-from phonofs.fakeservice.account import ListedAccount, change, flat_item
+from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.content import Content, Loop
 from phonofs.fakeservice.options import Options
 from tests.fault.scene import KERNEL, RATE, fast, living, outcome
@@ -249,7 +249,7 @@ def test_jellyfin_17609_ffprobe_pulls_little(tmp_path):
     riff = head[:4] + (size - 8).to_bytes(4, "little") + head[8:]
     at = riff.index(b"data")
     riff = riff[: at + 4] + data + riff[at + 8 :]
-    account = ListedAccount(
+    account = Account(
         [
             flat_item(
                 "a", 0, NOON_MS, name="a.wav", mime_type="audio/x-wav", checksum="",
@@ -311,7 +311,7 @@ def service_time():
 @pytest.mark.fuse
 def test_gcsfuse_350_a_large_folder(tmp_path):
     """Three thousand files in a day: each once, also while more come."""
-    account = ListedAccount(flat_item(f"{n:08d}", 10, NOON_MS + 1000 * n) for n in range(3000))
+    account = Account(flat_item(f"{n:08d}", 10, NOON_MS + 1000 * n) for n in range(3000))
     with (
         standing(account) as stand_in,
         mounted(stand_in.url, tmp_path, poll_interval="0.3s", page_size="1000") as mount,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from phonofs.fakeservice.account import Item, ListedAccount, change, flat_item
+from phonofs.fakeservice.account import Account, Item, change, flat_item
 from phonofs.fakeservice.content import ramp
 from tests.model.world import Look, reference
 from tests.support.mounts import Mount, StandIn, mounted, standing, until
@@ -34,7 +34,7 @@ OPTIONS = {
 class Chance:
     """What happens next, from a seed. Owns the ids given out."""
 
-    def __init__(self, account: ListedAccount, seed: int) -> None:
+    def __init__(self, account: Account, seed: int) -> None:
         self.account = account
         self._random = random.Random(seed)
         self._ids = 0
@@ -81,7 +81,7 @@ class Story:
         self.read_bytes = 0
 
     @property
-    def account(self) -> ListedAccount:
+    def account(self) -> Account:
         return self.chance.account
 
     def shown(self) -> dict[str, list[str]]:
@@ -130,7 +130,7 @@ class Story:
 
 
 def live(folder: Path, seed: int, turns: int) -> None:
-    chance = Chance(ListedAccount([], ["us-east"]), seed)
+    chance = Chance(Account([], ["us-east"]), seed)
     for _ in range(4):
         chance.account.put(chance.item())
     with standing(chance.account) as stand_in, mounted(stand_in.url, folder, **OPTIONS) as mount:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phonofs.errors import ServiceError
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.options import DELIVERY_METHODS, Options
 from tests.model import strategies as s
 from tests.model.test_tree_model import MODEL, check_gauges, note_plan
@@ -117,8 +117,8 @@ async def prepared(world: World, plan: Plan) -> Readers:
     return Readers(world, [files[path].ino for path in sorted(files)])
 
 
-def account(plan: Plan) -> ListedAccount:
-    return ListedAccount(
+def account(plan: Plan) -> Account:
+    return Account(
         flat_item(f"{n}0000000", size, NOW_MS - 3_600_000 * (n + 1))
         for n, size in enumerate(plan.sizes)
     )

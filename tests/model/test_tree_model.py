@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, currently_in_test_context, given, note, sett
 
 from phonofs.catalogue.catalogue import Entry
 from phonofs.errors import Archived, NoSuchName, ServiceError
-from phonofs.fakeservice.account import Item, ListedAccount, change
+from phonofs.fakeservice.account import Account, Item, change
 from phonofs.fakeservice.content import ramp
 from phonofs.reader.handle import Handle
 from tests.model import strategies as s
@@ -313,7 +313,7 @@ def note_plan(rules: list[dict[str, Any]]) -> None:
 
 
 async def told(story: s.Story) -> None:
-    account = ListedAccount([each.item() for each in story.objects], story.regions)
+    account = Account([each.item() for each in story.objects], story.regions)
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), account, story.options)
         steps = [*story.steps, s.Settle()]

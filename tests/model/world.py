@@ -27,7 +27,7 @@ from phonofs.app import App, build
 from phonofs.catalogue.catalogue import Change, Entry
 from phonofs.config import Layer, Settings, Source, merge
 from phonofs.config.settings import SystemDefaults
-from phonofs.fakeservice.account import Item, ListedAccount
+from phonofs.fakeservice.account import Account, Item
 from phonofs.fakeservice.faults import Faults, plan
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.fakeservice.responses import Answer, Dropped, Request
@@ -163,7 +163,7 @@ class Look:
 class World:
     """The account, its service, and the house that is mounted now."""
 
-    def __init__(self, folder: Path, account: ListedAccount, options: Options) -> None:
+    def __init__(self, folder: Path, account: Account, options: Options) -> None:
         self.folder = folder
         self.account = account
         self.service = Service(account, options, now_ms=self.now_ms)
@@ -256,7 +256,7 @@ class World:
 # the reference
 
 
-def reference(account: ListedAccount, look: Look) -> dict[str, Key]:
+def reference(account: Account, look: Look) -> dict[str, Key]:
     """Path to object of all that is shown, from nothing but the object list."""
     zone = ZoneInfo(look.timezone)
     shown = [item for item in account if item.state in look.states]
@@ -273,7 +273,7 @@ def reference(account: ListedAccount, look: Look) -> dict[str, Key]:
     return paths
 
 
-def folder_of(account: ListedAccount, item: Item, zone: ZoneInfo) -> str:
+def folder_of(account: Account, item: Item, zone: ZoneInfo) -> str:
     """The day of an object."""
     day = datetime.fromtimestamp(item.created_ms // 1000, zone)
     above = f"{item.region}/" if len(account.regions) > 1 else ""

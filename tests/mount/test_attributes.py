@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from tests.support.accounts import NOON_MS
 from tests.support.mounts import files, mounted, standing
 
@@ -40,7 +40,7 @@ def needs(program: str) -> None:
 @pytest.fixture(scope="module")
 def point(tmp_path_factory):
     """Objects with few tags, with many and with long ones."""
-    account = ListedAccount(
+    account = Account(
         [
             flat_item("few", 1000, NOON_MS, tags={"callId": "1", "direction": "inbound"}),
             flat_item("many", 1000, NOON_MS + 1000, tags=MANY),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from tests.support.mounts import Mount, files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
@@ -40,7 +40,7 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
     items = [flat_item(f"object-{n}", SIZE, NOON_MS + n * 1000) for n in range(12)]
     items += [flat_item("cold", SIZE, NOON_MS - 1000, state="ARCHIVED")]
     with (
-        standing(ListedAccount(items, (items[0].region,))) as stand_in,
+        standing(Account(items, (items[0].region,))) as stand_in,
         mounted(stand_in.url, tmp_path) as made,
     ):
         yield made
@@ -73,7 +73,7 @@ def test_fetch_brings_what_has_a_size_of_0_by_its_record(tmp_path: Path) -> None
         flat_item("empty", 0, NOON_MS + 1000),
     ]
     with (
-        standing(ListedAccount(items, (items[0].region,))) as stand_in,
+        standing(Account(items, (items[0].region,))) as stand_in,
         mounted(stand_in.url, tmp_path) as made,
     ):
         status, out, err = phonofs("fetch", made.point)
@@ -99,7 +99,7 @@ def test_fetch_stops_before_the_disk_is_too_full(tmp_path, option, value, words)
     """Neither more than the cache holds nor what must stay free; nothing is evicted in vain."""
     items = [flat_item(f"object-{n}", 700_000, NOON_MS + n * 1000) for n in range(4)]
     with (
-        standing(ListedAccount(items)) as stand_in,
+        standing(Account(items)) as stand_in,
         mounted(stand_in.url, tmp_path, **{option: value}) as mount,
     ):
         status, _, err = phonofs("fetch", "-j", 1, mount.point)

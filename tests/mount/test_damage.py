@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from tests.support.accounts import NOON_MS
 from tests.support.mounts import files, mounted, standing, until
 
@@ -29,7 +29,7 @@ def trash(path) -> None:
 def test_a_catalogue_damaged_in_use_is_an_error_and_built_anew(tmp_path):
     """No folder is shown shorter: each listing is whole or EIO; the next mount has all again."""
     noise = random.Random(1)
-    account = ListedAccount(  # larger than what SQLite keeps of the file in memory
+    account = Account(  # larger than what SQLite keeps of the file in memory
         flat_item(
             f"{day:04d}{n:04d}",
             10,

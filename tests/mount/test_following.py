@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.fakeservice.account import ListedAccount, change, flat_item
+from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.options import Options
 from tests.support.accounts import NOON_MS, flat
 from tests.support.mounts import Mount, StandIn, files, mounted, standing, until
@@ -69,7 +69,7 @@ def test_another_time_zone_moves_names_and_fetches_nothing(tmp_path):
 
 def test_a_quiet_mount_asks_once_a_poll_and_region(tmp_path):
     """Nobody looks, nothing changes: a search for each region and poll, and nothing else."""
-    account = ListedAccount([flat_item("a", 10, NOON_MS), flat_item("b", 10, NOON_MS, region="uk")])
+    account = Account([flat_item("a", 10, NOON_MS), flat_item("b", 10, NOON_MS, region="uk")])
     with (
         standing(account) as stand_in,
         mounted(stand_in.url, tmp_path, poll_interval="0.5s") as mount,
@@ -221,7 +221,7 @@ def test_kill_9_leaves_the_known_tree(tmp_path):
 
 def test_types_and_dates_narrow_tree_and_questions(tmp_path):
     """What is not shown is not asked for either; changing them needs no new catalogue."""
-    account = ListedAccount(
+    account = Account(
         [
             flat_item("old", 10, NOON_MS - 40 * 24 * HOUR_MS),
             flat_item("voice", 10, NOON_MS, type="voicemail"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from tests.support.accounts import NOON_MS
 from tests.support.mounts import Mount, files, mounted, standing, until
 
@@ -35,9 +35,9 @@ def read_once(fd):
 """
 
 
-def account(count: int) -> ListedAccount:
+def account(count: int) -> Account:
     """A file a day: nothing is brought ahead with another one."""
-    return ListedAccount(
+    return Account(
         flat_item(f"{index:08d}", 3 << 20, NOON_MS - DAY_MS * index) for index in range(count)
     )
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import pytest
 
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.options import Options
 from tests.support.accounts import NOON_MS, content_of
 from tests.support.mounts import Mount, StandIn, files, mounted, standing
@@ -28,9 +28,9 @@ NOTHING_PROVES = [
 ]
 
 
-def account(said: int, real: int, times: int = TIMES, **fields: object) -> ListedAccount:
+def account(said: int, real: int, times: int = TIMES, **fields: object) -> Account:
     """So many objects of one length, whose records say another one."""
-    return ListedAccount(
+    return Account(
         replace(flat_item(f"{n:08d}", real, NOON_MS + 60_000 * n, **fields), size=said)
         for n in range(times)
     )
@@ -38,7 +38,7 @@ def account(said: int, real: int, times: int = TIMES, **fields: object) -> Liste
 
 @contextmanager
 def served(
-    objects: ListedAccount,
+    objects: Account,
     folder: Path,
     *faults: dict[str, object],
     way: Literal["range", "stream"] = "range",

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from phonofs.fakeservice.account import ListedAccount, change, flat_item
+from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.options import Options
 from tests.support.accounts import NOON_MS, content_of, flat
 from tests.support.mounts import Mount, files, mounted, standing, until
@@ -168,7 +168,7 @@ def _reads(path) -> bool:
 
 def test_each_region_is_a_folder_when_there_is_more_than_one(tmp_path):
     """Two regions, two folders; they are asked for at each mount."""
-    account = ListedAccount(
+    account = Account(
         [
             flat_item("a", 10, NOON_MS),
             flat_item("b", 10, NOON_MS, region="uk"),
@@ -191,7 +191,7 @@ def status_of(mount: Mount) -> dict:
 
 def test_a_region_that_comes_later_is_shown_at_the_next_mount(tmp_path):
     """Its years would move the others below a folder: till then status and the log say it."""
-    account = ListedAccount([flat_item("a", 10, NOON_MS)])
+    account = Account([flat_item("a", 10, NOON_MS)])
     with standing(account) as stand_in:
         with mounted(stand_in.url, tmp_path) as mount:
             assert os.listdir(mount.point) == ["2026"]
@@ -215,7 +215,7 @@ def test_a_region_that_comes_later_is_shown_at_the_next_mount(tmp_path):
 
 def test_a_third_region_is_shown_while_mounted(tmp_path):
     """Where regions are folders already, nothing moves: it is there, listed and followed."""
-    account = ListedAccount([flat_item("a", 9, NOON_MS), flat_item("b", 9, NOON_MS, region="uk")])
+    account = Account([flat_item("a", 9, NOON_MS), flat_item("b", 9, NOON_MS, region="uk")])
     with (
         standing(account) as stand_in,
         mounted(stand_in.url, tmp_path, poll_interval="0.2s") as mount,
@@ -232,7 +232,7 @@ def test_a_third_region_is_shown_while_mounted(tmp_path):
 
 def test_configured_regions_are_not_taken_for_the_accounts(tmp_path):
     """Once `regions` is not set any more, the service's own are shown; also while it is away."""
-    account = ListedAccount([flat_item("a", 9, NOON_MS), flat_item("b", 9, NOON_MS, region="uk")])
+    account = Account([flat_item("a", 9, NOON_MS), flat_item("b", 9, NOON_MS, region="uk")])
     with standing(account) as stand_in:
         for regions, shown in [("uk", ["2026"]), ("", ["uk", "us-east"]), ("uk", ["2026"])]:
             with mounted(stand_in.url, tmp_path, regions=regions) as mount:
@@ -246,7 +246,7 @@ def test_configured_regions_are_not_taken_for_the_accounts(tmp_path):
 
 def test_regions_that_cannot_be_asked_for_keep_nobody_waiting(tmp_path):
     """The known ones are shown, whatever is answered to the question."""
-    account = ListedAccount([flat_item("a", 9, NOON_MS), flat_item("b", 9, NOON_MS, region="uk")])
+    account = Account([flat_item("a", 9, NOON_MS), flat_item("b", 9, NOON_MS, region="uk")])
     with standing(account) as stand_in:
         with mounted(stand_in.url, tmp_path) as mount:
             mount.stop()
@@ -259,7 +259,7 @@ def test_regions_that_cannot_be_asked_for_keep_nobody_waiting(tmp_path):
 
 def test_configured_regions_are_not_asked_for(tmp_path):
     """With `regions` set nothing is asked, and only those are shown."""
-    account = ListedAccount([flat_item("a", 10, NOON_MS), flat_item("b", 10, NOON_MS, region="uk")])
+    account = Account([flat_item("a", 10, NOON_MS), flat_item("b", 10, NOON_MS, region="uk")])
     with (
         standing(account) as stand_in,
         mounted(stand_in.url, tmp_path, regions="uk") as mount,

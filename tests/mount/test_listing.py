@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from tests.support.accounts import NOON_MS
 from tests.support.mounts import mounted, standing, until
 
@@ -15,7 +15,7 @@ COUNT = 40
 @pytest.mark.parametrize("status", [500, 503])
 def test_objects_of_one_second_are_whole_or_an_error(tmp_path: Path, status: int):
     """The first and the last one are known by then; the pages between them fail."""
-    account = ListedAccount(flat_item(f"{n:08d}", 10, NOON_MS) for n in range(COUNT))
+    account = Account(flat_item(f"{n:08d}", 10, NOON_MS) for n in range(COUNT))
     options = {"poll_interval": "1h", "read_deadline": "2s"}
     with standing(account) as stand_in, mounted(stand_in.url, tmp_path, **options) as mount:
         day = mount.point / "2026" / "2026-03" / "2026-03-02"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from phonofs.fakeservice.account import ListedAccount, change, flat_item
+from phonofs.fakeservice.account import Account, change, flat_item
 from tests.support.accounts import NOON_MS, flat
 from tests.support.mounts import Mount, files, mounted, standing, until
 
@@ -20,7 +20,7 @@ def test_changes_reach_the_kernel_in_any_locale(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONUTF8", "0")
     monkeypatch.setenv("PYTHONCOERCECLOCALE", "0")
     callers = ["Jürgen", "山田", "Ann"]
-    account = ListedAccount(
+    account = Account(
         flat_item(f"{n:08d}", 100, NOON_MS + n * 1000, tags={"agentName": caller})
         for n, caller in enumerate(callers)
     )

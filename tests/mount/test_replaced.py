@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from phonofs.fakeservice.account import ListedAccount, change, flat_item
+from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.content import ramp
 from tests.fault.tools import needs
 from tests.support.accounts import NOON_MS, content_of
@@ -27,7 +27,7 @@ def test_rsync_and_find_see_replaced_content_of_the_same_length(tmp_path):
     """Its mtime is createdTime at first, and updatedTime once the content is another one; new
     tags do not move it; a remount keeps it, a new cache folder begins anew."""
     needs("rsync")
-    account = ListedAccount(flat_item(f"{n:08d}", SIZE, NOON_MS + n * 1000) for n in range(3))
+    account = Account(flat_item(f"{n:08d}", SIZE, NOON_MS + n * 1000) for n in range(3))
     copy, stamp = tmp_path / "copy", tmp_path / "stamp"
     with standing(account) as stand_in:
         with mounted(stand_in.url, tmp_path, poll_interval="0.2s") as mount:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.fakeservice.account import ListedAccount, change, flat_item
+from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.options import Options
 from tests.support.accounts import NOON_MS, flat
 from tests.support.mounts import Mount, StandIn, files, mounted, standing, until
@@ -139,7 +139,7 @@ def test_the_token_went_to_one_origin(lived):
 def test_a_hostile_caller_reaches_neither_folder_nor_terminal(tmp_path):
     """Whatever a display name holds, the file is in its day, readable, and its name is plain."""
     tags = [{"callerName": name, "agentName": name, "direction": "INBOUND"} for name in HOSTILE]
-    account = ListedAccount(
+    account = Account(
         flat_item(f"{n:08d}", 100, NOON_MS, tags=each, name=f"{each['callerName']}.mp3")
         for n, each in enumerate(tags)
     )

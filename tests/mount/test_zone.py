@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from tests.fault.tools import needs
 from tests.support.mounts import files, mounted, standing
 
@@ -27,7 +27,7 @@ def test_other_rules_of_the_same_zone_place_everything_anew(tmp_path, monkeypatc
     needs("zic")
     zones = tmp_path / "zones"
     monkeypatch.setenv("PYTHONTZPATH", str(zones))
-    account = ListedAccount([flat_item("a", 10, AT_MS)])
+    account = Account([flat_item("a", 10, AT_MS)])
     with standing(account) as stand_in:
         for offset, day in [("5:00", "2026-03-02"), ("6:00", "2026-03-03")]:
             compile_zone(zones, offset)

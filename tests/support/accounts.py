@@ -2,15 +2,15 @@
 
 from datetime import UTC, datetime
 
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.service import Service
 
 NOON_MS = int(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp() * 1000)
 
 
-def flat(*sizes: int, created_ms: int = NOON_MS, **fields: object) -> ListedAccount:
+def flat(*sizes: int, created_ms: int = NOON_MS, **fields: object) -> Account:
     """An account of one day, an object a size: ids ``0000…``, a minute between them."""
-    return ListedAccount(
+    return Account(
         flat_item(f"{index:08d}", size, created_ms + 60_000 * index, **fields)
         for index, size in enumerate(sizes)
     )

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import trio
 
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.fakeservice.responses import Answer, Request
 from phonofs.fakeservice.service import Service
@@ -17,9 +17,9 @@ OTHER_KEY = "other-key"
 ROTATED_KEY = "rotated-key"
 
 
-def objects_of(customer: str, mark: str, *sizes: int, region: str = "us-east") -> ListedAccount:
+def objects_of(customer: str, mark: str, *sizes: int, region: str = "us-east") -> Account:
     """Objects ``{mark}0000``, ``{mark}0001`` … of a customer, a minute between them."""
-    return ListedAccount(
+    return Account(
         flat_item(
             f"{mark}{index:04d}",
             size,
@@ -37,7 +37,7 @@ class SeveralCustomers(Service):
     ``asked`` counts the requests by key.
     """
 
-    def __init__(self, accounts: dict[str, ListedAccount]) -> None:
+    def __init__(self, accounts: dict[str, Account]) -> None:
         super().__init__(next(iter(accounts.values())))
         self.by_key = {
             key: Service(account, Options(key=key, secret=DEMO_SECRET))
@@ -68,13 +68,13 @@ class SeveralCustomers(Service):
 class Customers(StandIn):
     """The same as a stand-in that runs in a thread."""
 
-    def __init__(self, accounts: dict[str, ListedAccount]) -> None:
+    def __init__(self, accounts: dict[str, Account]) -> None:
         super().__init__(next(iter(accounts.values())))
         self.service = SeveralCustomers(accounts)
 
 
 @contextmanager
-def customers(accounts: dict[str, ListedAccount]) -> Iterator[Customers]:
+def customers(accounts: dict[str, Account]) -> Iterator[Customers]:
     """A running service that knows these keys."""
     stand_in = Customers(accounts)
     stand_in.start()

@@ -5,7 +5,7 @@ import json
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from phonofs.fakeservice.account import Account, ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.faults import Faults, load
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.fakeservice.responses import Answer, Request
@@ -72,6 +72,6 @@ async def logged_in(account: Account, faults: str = "", **options: Any) -> Calle
     return caller
 
 
-def few(count: int = 5, size: int = 1000) -> ListedAccount:
+def few(count: int = 5, size: int = 1000) -> Account:
     """An account of objects ``o0``, ``o1``, …, a second apart."""
-    return ListedAccount(flat_item(f"o{at}", size + at, BORN_MS + at * 1000) for at in range(count))
+    return Account(flat_item(f"o{at}", size + at, BORN_MS + at * 1000) for at in range(count))

@@ -14,7 +14,7 @@ from phonofs.demo import calls
 from phonofs.demo.calls import CallFacts
 from phonofs.demo.media import whole_frames_ms
 from phonofs.demo.sample_data import AGENTS, AWKWARD, CALLERS, COMMENTS, QUEUES, TOPICS, VOICEMAILS
-from phonofs.fakeservice.account import CUSTOMER, Item, ListedAccount
+from phonofs.fakeservice.account import CUSTOMER, Account, Item
 from phonofs.fakeservice.content import text
 
 DAYS = 60
@@ -33,13 +33,13 @@ def demo_account(
     regions: tuple[str, ...] = (REGION,),
     until_ms: int | None = None,
     customer_id: str = CUSTOMER,
-) -> ListedAccount:
+) -> Account:
     """The account as it is on ``today`` (UTC). ``until_ms``: leave out what was made later.
 
     With more than one region the calls are spread over them.
     """
     items = Dataset(today, seed, regions).items()
-    return ListedAccount(
+    return Account(
         (
             replace(item, customer_id=customer_id)
             for item in items

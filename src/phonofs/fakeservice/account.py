@@ -1,13 +1,12 @@
 """An account: the objects that the stand-in serves, and what can happen to them.
 
-:class:`Account` is what the server needs. :class:`ListedAccount` keeps its objects in memory.
-No clock in here: whoever changes something says when (``now_ms``, UTC epoch milliseconds).
+There is no clock in here: whoever changes something says when (``now_ms``, UTC epoch milliseconds).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from phonofs.fakeservice.content import Content, ramp
 from phonofs.fakeservice.fiql import Expression, Fields, Value, matches
@@ -116,42 +115,7 @@ class Sort:
     descending: bool = False
 
 
-class Account(Protocol):
-    """What the server needs of an account. An unknown id gives ``None`` or changes nothing."""
-
-    @property
-    def regions(self) -> tuple[str, ...]:
-        """The regions that hold something of this customer's."""
-        ...
-
-    def search(
-        self, region: str, query: Expression, sort: Sort, offset: int, limit: int
-    ) -> tuple[list[Json], int]:
-        """Up to ``limit`` records from ``offset`` on, and how many there are in all."""
-        ...
-
-    def item(self, region: str, id: str) -> Item | None:
-        """The object with its record and content."""
-        ...
-
-    def put(self, item: Item) -> None:
-        """Add an object, or take this one in place of the one with its id."""
-        ...
-
-
-def change(account: Account, region: str, id: str, now_ms: int, **fields: Any) -> bool:
-    """Change fields of an :class:`Item` and its ``updatedTime``; False where there is none.
-
-    ``change(account, region, id, now_ms, state="REVOKED")`` revokes, and so on.
-    """
-    item = account.item(region, id)
-    if item is None:
-        return False
-    account.put(replace(item, updated_ms=now_ms, **fields))
-    return True
-
-
-class ListedAccount:
+class Account:
     """An account whose objects are all in memory.
 
     Owns the objects. Invariant: ``_found`` holds results for the objects as they are now; every
@@ -217,11 +181,17 @@ class ListedAccount:
         if item.region not in self._regions:
             self._regions.append(item.region)
 
-    def drop(self, region: str, id: str) -> None:
-        """Let an object vanish without a trace, as if it had never been."""
-        self._items.pop((region, id), None)
-        self._fields.pop((region, id), None)
-        self._found.clear()
+
+def change(account: Account, region: str, id: str, now_ms: int, **fields: Any) -> bool:
+    """Change fields of an :class:`Item` and its ``updatedTime``; False where there is none.
+
+    ``change(account, region, id, now_ms, state="REVOKED")`` revokes, and so on.
+    """
+    item = account.item(region, id)
+    if item is None:
+        return False
+    account.put(replace(item, updated_ms=now_ms, **fields))
+    return True
 
 
 def sort_key(value: Value) -> tuple[int, float, str]:

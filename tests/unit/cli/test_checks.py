@@ -16,7 +16,7 @@ from phonofs.cli.checks import Finding, check_service, check_settings
 from phonofs.config import Layer, Secret, Settings, Source, SystemDefaults, merge
 from phonofs.credentials import Credentials
 from phonofs.errors import UsageError
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.options import Options
 from tests.support.mounts import StandIn
 
@@ -29,9 +29,9 @@ def make_settings(folder: Path, **values: object) -> Settings:
     return merge([Layer(Source.FILE, values)], "work", here)
 
 
-def account() -> ListedAccount:
+def account() -> Account:
     items = [flat_item(f"object-{n}", 1000, NOON_MS + n) for n in range(3)]
-    return ListedAccount(items, (items[0].region,))
+    return Account(items, (items[0].region,))
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_login_keeps_nothing_that_does_not_work(
     assert not path.exists()
 
 
-def differing(*types: str) -> ListedAccount:
+def differing(*types: str) -> Account:
     """An account whose contents of these types do not have the checksums of their records."""
     kinds = ("callrecording", "voicemail", "transcription")
     items = [
@@ -253,7 +253,7 @@ def differing(*types: str) -> ListedAccount:
         )
         for n, kind in enumerate(kinds * 2)
     ]
-    return ListedAccount(items, (items[0].region,))
+    return Account(items, (items[0].region,))
 
 
 @pytest.mark.parametrize(

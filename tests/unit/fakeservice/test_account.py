@@ -5,7 +5,7 @@ import hashlib
 from hypothesis import given, strategies
 
 from phonofs.fakeservice import fiql
-from phonofs.fakeservice.account import ListedAccount, Sort, change, flat_item, iso
+from phonofs.fakeservice.account import Account, Sort, change, flat_item, iso
 from phonofs.fakeservice.content import CHUNK, RAMP, Content, Loop, ramp
 from tests.support.fakeservice_caller import BORN_MS, few
 
@@ -72,5 +72,5 @@ def test_missing_and_odd_values_can_be_sorted_by():
     """Missing first, numbers by size, then texts."""
     tags = [{}, {"n": "10"}, {"n": "9"}, {"n": "x"}, {"n": "²"}]
     items = [flat_item(str(at), 1, BORN_MS, tags=each) for at, each in enumerate(tags)]
-    found, _ = ListedAccount(items).search("us-east", fiql.TRUE, Sort("n"), 0, 9)
+    found, _ = Account(items).search("us-east", fiql.TRUE, Sort("n"), 0, 9)
     assert [each["id"] for each in found] == ["0", "2", "1", "3", "4"]

@@ -12,7 +12,7 @@ import trio
 
 from phonofs.config import Secret
 from phonofs.errors import Changed, CredentialsRefused, Malformed, ServiceError, Unavailable
-from phonofs.fakeservice.account import ListedAccount, flat_item
+from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.faults import Faults, plan
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.fakeservice.server import serve
@@ -79,7 +79,7 @@ async def world(
     deadline_s: float = 5.0,
     **options: Any,
 ) -> AsyncIterator[World]:
-    account = ListedAccount([flat_item(f"a{n}", SIZE, BORN_MS + n) for n in range(25)])
+    account = Account([flat_item(f"a{n}", SIZE, BORN_MS + n) for n in range(25)])
     faults = Faults(plan({"seed": seed, "rule": rules or []}))
 
     async def credentials() -> tuple[str, Secret]:
