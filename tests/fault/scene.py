@@ -228,7 +228,7 @@ async def in_the_end_right(scene: Scene, inodes: Iterable[int], deadline_s: floa
 async def standing(
     account: Account, options: Options | None = None, *rules: dict[str, object]
 ) -> AsyncIterator[Service]:
-    async with serve(account, options, Faults(plan({"rule": list(rules)}))) as service:
+    async with serve(Service(account, options, Faults(plan({"rule": list(rules)})))) as service:
         yield service
 
 

@@ -66,7 +66,7 @@ def wall(monkeypatch):
 
 def served(account, there, **options):
     """A stand-in that goes by a clock of its own."""
-    return serve(account, service=Service(account, Options(**options), now_ms=lambda: there.now_ms))
+    return serve(Service(account, Options(**options), now_ms=lambda: there.now_ms))
 
 
 async def shown(scene, condition):

@@ -51,12 +51,7 @@ class StandIn:
     async def _run(self, ready: threading.Event) -> None:
         self._token = trio.lowlevel.current_trio_token()
         with trio.CancelScope() as self._scope:
-            async with serve(
-                self.service.account,
-                port=self._port,
-                store_port=self._store_port,
-                service=self.service,
-            ) as service:
+            async with serve(self.service, port=self._port, store_port=self._store_port) as service:
                 self._port = int(service.url.rpartition(":")[2])
                 self._store_port = int(service.store_url.rpartition(":")[2])
                 async with self.beside(service):

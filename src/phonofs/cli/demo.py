@@ -22,7 +22,7 @@ from phonofs.demo.dataset import demo_account
 from phonofs.errors import MountFailed, UsageError
 from phonofs.fakeservice.faults import Faults, Plan, described_failures, load
 from phonofs.fakeservice.options import Options, described_options, options_from
-from phonofs.fakeservice.server import serve_forever
+from phonofs.fakeservice.server import serve
 from phonofs.fakeservice.service import Service
 from phonofs.fuse.mountinfo import SOURCE, abandon, absolute, mounted_at, mounted_type
 
@@ -96,9 +96,6 @@ class StandIn:
     def run(self, say: Say) -> None:
         """Serve until ended; says its URL once it can be reached."""
 
-        def announce(service: Service) -> None:
-            say(service.url)
-
         async def main() -> None:
             now = datetime.now(UTC)
             account = demo_account(
@@ -106,8 +103,10 @@ class StandIn:
                 until_ms=int(now.timestamp() * 1000),
                 customer_id=self.options.customer_id,
             )
-            faults = Faults(self.plan)
-            await serve_forever(account, self.options, faults, port=self.port, announce=announce)
+            service = Service(account, self.options, Faults(self.plan))
+            async with serve(service, port=self.port):
+                say(service.url)
+                await trio.sleep_forever()
 
         trio.run(main)
 

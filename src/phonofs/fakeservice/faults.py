@@ -23,7 +23,7 @@ import json
 import random
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -295,46 +295,47 @@ def _parameters(where: str, fail: str, source: Mapping[str, Any]) -> Mapping[str
     for name, value in made.items():
         if value is ...:
             raise UsageError(f"{where}: {fail!r} needs {name!r}")
-        if name != "value" and not _fits(value, name, fail):
+        if not _fits(value, name, fail):
             raise UsageError(f"{where}: {name!r} cannot be {value!r}")
     return made
 
 
-_NUMBERS = frozenset({"status", "after", "by", "at", "mask", "number"})
-_LARGEST: Mapping[str, int] = {"bytes": 1 << 20, "items": 10**8, "lines": 10**6}
-_AMOUNTS = frozenset({"seconds", "bytes_per_s"})
-_BOMBS = ("zeros", "objects", "arrays", "tags", "nested")
-_INTERIM = (100, 102, 103)
+def _whole(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _is_amount(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < 1e12
+
+
+def _are_headers(fields: Any) -> bool:
+    """Whether these can be sent as header fields; null removes one."""
+    if not isinstance(fields, dict) or not all(map(_HEADER.fullmatch, fields)):
+        return False
+    values = [value for value in fields.values() if value is not None]
+    return all(isinstance(value, str) and value.isprintable() for value in values)
+
+
 _HEADER = re.compile(r"[\w-]+", re.ASCII)
+_CHECKS: Mapping[str, Callable[[Any], bool]] = {
+    "status": _whole(200, 599),
+    "of": lambda value: value in ("zeros", "objects", "arrays", "tags", "nested"),
+    "code": lambda value: value in (100, 102, 103),
+    "retry_after": lambda value: True,
+    "value": lambda value: True,
+    "bytes": _whole(1, 1 << 20),
+    "items": _whole(0, 10**8),
+    "lines": _whole(0, 10**6),
+    **dict.fromkeys(("after", "by", "at", "mask", "number"), _whole(-1, (1 << 62) - 1)),
+    **dict.fromkeys(("seconds", "bytes_per_s"), _is_amount),
+}
+"""What a parameter can be; one that is not here is a text."""
 
 
 def _fits(value: Any, name: str, fail: str) -> bool:
-    match name:
-        case "status":
-            return type(value) is int and 200 <= value <= 599
-        case "of":
-            return value in _BOMBS
-        case "code":
-            return value in _INTERIM
-        case "set":
-            return isinstance(value, dict) and (fail == "record" or _are_headers(value))
-        case "retry_after":
-            return True
-    if name in _NUMBERS:
-        return type(value) is int and -1 <= value < 2**62
-    if name in _LARGEST:
-        return type(value) is int and int(name == "bytes") <= value <= _LARGEST[name]
-    if name in _AMOUNTS:
-        return type(value) in (int, float) and 0 < value < 1e12
-    return isinstance(value, str)
-
-
-def _are_headers(fields: Mapping[str, Any]) -> bool:
-    """Whether these can be sent as header fields; null takes one out."""
-    values = [value for value in fields.values() if value is not None]
-    return all(map(_HEADER.fullmatch, fields)) and all(
-        isinstance(value, str) and value.isprintable() for value in values
-    )
+    if name == "set":
+        return isinstance(value, dict) if fail == "record" else _are_headers(value)
+    return _CHECKS[name](value) if name in _CHECKS else isinstance(value, str)
 
 
 def _select(

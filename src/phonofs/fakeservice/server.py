@@ -1,19 +1,13 @@
-"""The stand-in on two loopback ports: the api's origin and the store's.
+"""The fake service on two loopback ports: the API's origin and the store's."""
 
-``serve`` runs it in the caller's process (tests), ``serve_forever`` is a whole program's work.
-"""
-
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
 import trio
 
 from phonofs.errors import UsageError
-from phonofs.fakeservice.account import Account
-from phonofs.fakeservice.faults import Faults
 from phonofs.fakeservice.http_server import serve_connection
-from phonofs.fakeservice.options import Options
 from phonofs.fakeservice.service import Service
 
 HOST = "127.0.0.1"
@@ -21,22 +15,12 @@ BACKLOG = 512
 
 
 @asynccontextmanager
-async def serve(
-    account: Account,
-    options: Options | None = None,
-    faults: Faults | None = None,
-    *,
-    port: int = 0,
-    store_port: int = 0,
-    service: Service | None = None,
-) -> AsyncIterator[Service]:
-    """Serve the account on loopback until the block ends; port 0 takes any free one.
+async def serve(service: Service, *, port: int = 0, store_port: int = 0) -> AsyncIterator[Service]:
+    """Serve on loopback until the block ends; port 0 takes any free one.
 
-    Gives the service, whose ``url`` and ``store_url`` are set. ``service``: one made before (with
-    a clock of its own, say) in place of ``account``, ``options`` and ``faults``. Raises
-    UsageError where a port is taken.
+    Gives the service, whose ``url`` and ``store_url`` are set. Raises UsageError if a port is
+    taken.
     """
-    service = service or Service(account, options, faults)
     api, store = await _listen(port), await _listen(store_port)
     service.listen_at(_url(api), _url(store))
     error: Exception | None = None
@@ -72,18 +56,3 @@ def _accept(
         serve_connection, origin=origin, respond=service.answer, counters=service.counters
     )
     nursery.start_soon(partial(trio.serve_listeners, handler, listeners))
-
-
-async def serve_forever(
-    account: Account,
-    options: Options | None = None,
-    faults: Faults | None = None,
-    *,
-    port: int = 0,
-    store_port: int = 0,
-    announce: Callable[[Service], None] = lambda service: None,
-) -> None:
-    """Serve until cancelled; ``announce`` is called once both ports are open."""
-    async with serve(account, options, faults, port=port, store_port=store_port) as service:
-        announce(service)
-        await trio.sleep_forever()

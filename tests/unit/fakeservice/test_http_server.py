@@ -22,7 +22,7 @@ async def connected(faults: str = "", **options):
     """A stand-in and a raw connection to its api origin."""
     plan = Faults(load(faults)) if faults else None
     async with (
-        serve(few(), Options(**options), plan) as service,
+        serve(Service(few(), Options(**options), plan)) as service,
         await trio.open_tcp_stream("127.0.0.1", port_of(service.url)) as stream,
     ):
         yield service, stream
@@ -196,19 +196,19 @@ async def test_a_stalled_answer_ends_when_its_client_goes():
 async def test_an_error_in_the_block_comes_out_as_it_is():
     """Not within a group, so that a test sees its own failure."""
     with pytest.raises(KeyError):
-        async with serve(few()):
+        async with serve(Service(few())):
             raise KeyError
 
 
 async def test_a_port_that_is_taken_is_named():
     """One sentence, no traceback."""
-    async with serve(few()) as service:
+    async with serve(Service(few())) as service:
         port = port_of(service.url)
         with pytest.raises(UsageError, match=str(port)):
-            async with serve(few(), port=port):
+            async with serve(Service(few()), port=port):
                 pass
     with pytest.raises(UsageError):
-        async with serve(few(), port=80_000):
+        async with serve(Service(few()), port=80_000):
             pass
 
 

@@ -86,7 +86,7 @@ async def world(
         return DEMO_KEY, Secret(secret)
 
     async with (
-        serve(account, Options(**options), faults) as service,
+        serve(Service(account, Options(**options), faults)) as service,
         Transport(service.url, timeout_s=timeout_s, fast=fast, proxies={}) as way,
     ):
         async with trio.open_nursery() as nursery:
