@@ -146,6 +146,22 @@ def test_umount_leaves_other_mounts_alone() -> None:
     assert (status, err) == (32, "phonofs: /proc is not a phonofs mount but proc\n")
 
 
+def test_the_service_alone_ends_without_a_word() -> None:
+    """``--serve-only`` says how to reach it, and Ctrl-C is no error."""
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "phonofs.cli", "demo", "--serve-only"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert demo.stdout is not None
+    said = [demo.stdout.readline().split()[0] for _ in range(3)]
+    assert said == ["api_url", "key", "secret"]
+    demo.send_signal(signal.SIGINT)
+    assert demo.communicate(timeout=10) == ("", "")
+    assert demo.returncode == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_demo_leaves_nothing(tmp_path: Path, number: int) -> None:
     """No mount, no folder, no cache, no process."""

@@ -117,8 +117,10 @@ def _serve_only(stand_in: StandIn) -> int:
             f"api_url {url}\nkey     {stand_in.options.key}\nsecret  {stand_in.options.secret}"
         )
 
-    with suppress(KeyboardInterrupt):
+    try:
         stand_in.run(say)
+    except* KeyboardInterrupt:
+        pass  # trio raises it within a group
     return 0
 
 
