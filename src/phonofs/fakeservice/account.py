@@ -1,6 +1,6 @@
 """An account: the objects that the stand-in serves, and what can happen to them.
 
-There is no clock in here: whoever changes something says when (``now_ms``, UTC epoch milliseconds).
+There is no clock here: the caller gives the time of a change (``now_ms``, UTC epoch milliseconds).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -75,7 +75,7 @@ class Item:
 
     @property
     def etag(self) -> str:
-        """The ETag of the content, quotes included; costs nothing where there is no checksum."""
+        """The ETag of the content, with its quotes; reads no content if the checksum is empty."""
         return f'"{self.sum or f"{self.content.size}-{self.content.phase}"}"'
 
     def fields(self) -> Fields:

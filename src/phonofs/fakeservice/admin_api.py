@@ -1,4 +1,4 @@
-"""What the service does not have: ways to look at the stand-in and to change what it holds.
+"""Endpoints that the real service lacks: look at the stand-in and change its objects.
 
 ``GET /-/counters``, ``POST /-/clear``, ``GET /-/faults`` (met and fired), and these that take JSON:
 
@@ -42,13 +42,13 @@ _FIELDS = {
 
 
 class AdminApi:
-    """Answers what lies below ``/-/``. Keeps no state of its own."""
+    """Answers requests below ``/-/``. Keeps no state of its own."""
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     def answer(self, call: Call) -> Answer:
-        """The answer; 400 where the request makes no sense."""
+        """Answer the request; 400 if it makes no sense."""
         state = self._state
         match call.request.method, call.id:
             case "GET", "counters":

@@ -1,4 +1,4 @@
-"""What a fault does to a request: in place of its answer, or to the answer.
+"""Applies a fault to a request: replaces its answer, or alters it.
 
 One function per moment: :func:`answer_instead` before the service looks at the request,
 :func:`alter_answer` after it has made its answer.
@@ -25,7 +25,7 @@ _HTML = b"<html><head><title>Gateway</title></head><body><h1>Gateway error</h1><
 
 
 async def answer_instead(fault: Fault | None, call: Call, state: State) -> Answer | None:
-    """The answer in place of the service's, if the fault has one; may take its time."""
+    """Return the answer that replaces the service's, or None; a delay is spent here."""
     if fault is None:
         return None
     match fault.fail:
@@ -145,7 +145,7 @@ _UNITS = {"zeros": "0", "objects": "{}", "arrays": "[]"}
 
 
 def _repaged(fault: Fault, call: Call, answer: Answer, respond: Respond) -> Answer:
-    """An answer of records, changed. Anything else stays as it is."""
+    """Return an answer with changed records; other answers are returned as they are."""
     body = _decoded(answer)
     if fault.fail == "bomb":
         return _bomb(fault, body)
@@ -161,9 +161,9 @@ def _repaged(fault: Fault, call: Call, answer: Answer, respond: Respond) -> Answ
 
 
 def _bomb(fault: Fault, body: Any) -> Answer:
-    """The answer with one value in it that is put in as text.
+    """Return the answer with one huge value, inserted as text.
 
-    Made of objects it would take as long to write as it is to take to read.
+    Encoding it from objects would take as long as the client's decoding.
     """
     page = body[0] if isinstance(body, list) and body and isinstance(body[0], dict) else body
     records = page.get("content") if isinstance(page, dict) else None
@@ -220,7 +220,7 @@ def _decoded(answer: Answer) -> Any:
 
 
 def _expired(answer: Answer, state: State) -> Answer:
-    """The presigned URL, resigned with a life that is over."""
+    """Return the presigned URL signed anew, so that it has expired."""
     text = answer.content.read(answer.start, answer.stop).decode()
     address = _decoded(answer)
     url = address["url"] if isinstance(address, dict) else address or text

@@ -38,7 +38,7 @@ class Request:
 
 @dataclass(slots=True)
 class Delivery:
-    """How a body goes out where it does not just go out.
+    """How a body is sent, if not simply from start to end.
 
     before        what happens in place of the whole answer
     after         bytes of the body until ``end`` happens
@@ -93,7 +93,7 @@ class Answer:
         await _end(self.delivery.before)
 
     async def pieces(self) -> AsyncGenerator[bytes | memoryview, None]:
-        """The body. Raises Dropped where the connection is to break."""
+        """Yield the body. Raises Dropped if the connection is to break."""
         delivery = self.delivery
         stop = min(self.stop, self.start + delivery.after) if delivery.end else self.stop
         at = self.start
