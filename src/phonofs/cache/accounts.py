@@ -25,7 +25,6 @@ import re
 import stat
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -77,6 +76,20 @@ class Account(msgspec.Struct):
     used: int = 0
     customers: list[str] = []
     bytes: int = -1
+
+    def use(self, count: int, api_url: str) -> None:
+        """Note a use of the folder, the one of that number."""
+        self.used = count
+        self.api_url = api_url
+        self.bytes = -1
+
+    def name(self, customers: frozenset[str]) -> None:
+        """Note whose records it has."""
+        self.customers = sorted(customers)
+
+    def measure(self, size: int) -> None:
+        """Note how many bytes it takes on disk; -1 if that is not known any more."""
+        self.bytes = size
 
 
 class _Note(msgspec.Struct):
@@ -175,9 +188,7 @@ class Accounts:
     def begin(self, account: Account, api_url: str) -> bool:
         """Note that the account is in use. True if the folder was last used by another account."""
         last = next(iter(self.all()), account)
-        account.used = last.used + 1
-        account.api_url = api_url.rstrip("/")
-        account.bytes = -1
+        account.use(last.used + 1, api_url.rstrip("/"))
         self._write()
         return last is not account
 
@@ -185,10 +196,10 @@ class Accounts:
         """The account is not used any more; ``content_bytes`` is what its content takes on disk,
         None where that is not known.
         """
-        account.customers = sorted(customers)
+        account.name(customers)
         if content_bytes is not None:
             with contextlib.suppress(OSError):  # then the next mount counts
-                account.bytes = content_bytes + _size(self._parts(account)[1:])
+                account.measure(content_bytes + _size(self._parts(account)[1:]))
         self._write()
 
     def set_aside(self, account: Account | None) -> "SetAside":
@@ -241,7 +252,7 @@ class Accounts:
 
     def drop_content(self, account: Account) -> None:
         """Remove the content that an account left; its catalogue stays. Raises OSError."""
-        account.bytes = -1
+        account.measure(-1)
         for _ in _removed(self.home(account) / CONTENT):
             pass
 
@@ -249,7 +260,7 @@ class Accounts:
         """The bytes that an account takes on disk; 0 if the disk does not say."""
         if account.bytes < 0:
             with contextlib.suppress(OSError):
-                account.bytes = _size(self._parts(account))
+                account.measure(_size(self._parts(account)))
         return max(0, account.bytes)
 
     def has_content(self, account: Account) -> bool:
@@ -307,17 +318,10 @@ class Accounts:
             log.warning("%s cannot be written: %s", self.path / NOTE, error.strerror)
 
 
-@dataclass(slots=True)
-class _Left:
-    """An account that is set aside, and how many bytes are still charged for it."""
-
-    account: Account
-    bytes: int
-
-
 class SetAside:
-    """What other accounts left in the folder. Owns how many bytes are still charged for each, and
-    whose files cannot be removed (``_stuck``): those stay charged, and are not tried again.
+    """What other accounts left in the folder. Owns how many bytes are still charged for each
+    (``_charged``, by the account's id), and whose files are to be removed (``_left``): those that
+    cannot be removed stay charged, and are not tried again.
 
     Invariant: ``bytes`` goes down by what :meth:`evict` returned. The lock is for the janitor's
     thread.
@@ -325,35 +329,34 @@ class SetAside:
 
     def __init__(self, accounts: Accounts, others: list[Account]) -> None:
         self._accounts = accounts
-        self._left = [_Left(one, accounts.size(one)) for one in others]
-        self._stuck: list[_Left] = []
+        self._left = list(others)
+        self._charged = {one.id: accounts.size(one) for one in others}
         self._lock = threading.Lock()
         self._pieces: Iterator[int] | None = None
 
     @property
     def bytes(self) -> int:
         """The bytes that all of them take on disk."""
-        return sum(one.bytes for one in (*self._left, *self._stuck))
+        return sum(self._charged.values())
 
     @property
     def count(self) -> int:
         """The number of accounts that are set aside."""
-        return len(self._left) + len(self._stuck)
+        return len(self._charged)
 
     def protect(self, mark: int, *, disk: bool) -> None:
         """Remove content that must not stay on disk: all of it unless ``disk``; and with a cipher
         in use (its ``mark``, 0 for none) what was not written with it. The log says what the disk
         does not give up.
         """
-        for left in self._left:
-            account = left.account
+        for account in self._left:
             if not disk or (mark and self._accounts.mark(account) not in (-1, mark)):
                 try:
                     self._accounts.drop_content(account)
                 except OSError as error:
                     home = self._accounts.home(account)
                     log.warning("content is left in %s: %s", home, error.strerror)
-                left.bytes = self._accounts.size(account)
+                self._charged[account.id] = self._accounts.size(account)
 
     def evict(self, n: int) -> int:
         """Remove at least ``n`` bytes if there are so many, of the account used longest ago first;
@@ -368,25 +371,25 @@ class SetAside:
         return freed
 
     def _remove_one(self) -> int:
-        left = self._left[-1]
+        account = self._left[-1]
         if self._pieces is None:
-            self._pieces = self._accounts.pieces(left.account)
+            self._pieces = self._accounts.pieces(account)
         try:
             piece = next(self._pieces, None)
         except OSError as error:
-            home = self._accounts.home(left.account)
+            home = self._accounts.home(account)
             log.warning("what is set aside in %s cannot be removed: %s", home, error.strerror)
             self._pieces = None
-            self._stuck.append(self._left.pop())
+            self._left.pop()
             return 0
         if piece is None:
             self._pieces = None
             self._left.pop()
-            self._accounts.forget(left.account)
-            return left.bytes
-        given = min(piece, left.bytes)
-        left.bytes -= given
-        left.account.bytes = left.bytes
+            self._accounts.forget(account)
+            return self._charged.pop(account.id)
+        given = min(piece, self._charged[account.id])
+        self._charged[account.id] -= given
+        account.measure(self._charged[account.id])
         return given
 
 

@@ -103,7 +103,9 @@ class Cache:
         size_bytes: int,
         min_free_bytes: int,
         set_aside: SetAside | None = None,
+        open_disk: Callable[[], Disk] | None = None,
     ) -> None:
+        """``open_disk`` opens a disk that could not be opened; it is tried again later."""
         self.set_aside = set_aside
         self.backend = Backend(
             disk,
@@ -121,7 +123,7 @@ class Cache:
         self._idle = _Idle(IDLE)
         self._emptying = trio.Lock()
         self._evictions = 0
-        self._open_disk: Callable[[], Disk] | None = None
+        self._open_disk = open_disk
 
     @classmethod
     def open(
@@ -145,17 +147,22 @@ class Cache:
         if set_aside is not None:
             set_aside.protect(cipher.key_id if cipher else 0, disk=bool(size_bytes))
         disk, failure = None, None
+        open_disk = partial(Disk.open, directory, size_bytes, cipher)
         try:
             if size_bytes:
-                disk = Disk.open(directory, size_bytes, cipher)
+                disk = open_disk()
             elif has_cache(directory):
                 remove_content(directory)
         except (OSError, sqlite3.Error) as error:
             failure = error
-        cache = cls(disk, size_bytes=size_bytes, min_free_bytes=min_free_bytes, set_aside=set_aside)
+        cache = cls(
+            disk,
+            size_bytes=size_bytes,
+            min_free_bytes=min_free_bytes,
+            set_aside=set_aside,
+            open_disk=open_disk if size_bytes else None,
+        )
         if failure is not None:
-            again = partial(Disk.open, directory, size_bytes, cipher)
-            cache._open_disk = again if size_bytes else None
             cache.backend.breaker.still_bad(failure, cache.backend.now())
             what = "the disk cache is off" if size_bytes else f"content is left in {directory}"
             log.warning("%s: %s", what, describe(failure))

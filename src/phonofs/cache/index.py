@@ -129,10 +129,11 @@ class Index:
     replaced  whether it was made in the place of a damaged one
     """
 
-    replaced = False
-
-    def __init__(self, folder_fd: int, on_new: Callable[[], None]) -> None:
+    def __init__(
+        self, folder_fd: int, on_new: Callable[[], None], *, replaced: bool = False
+    ) -> None:
         self.count = 0
+        self.replaced = replaced
         self._touched: dict[bytes, int] = {}
         self._db = _connect(folder_fd, on_new)
         try:
@@ -162,9 +163,7 @@ class Index:
     def renew(cls, folder_fd: int, on_new: Callable[[], None], *, damaged: bool = False) -> "Index":
         """Remove the index and make an empty one; ``damaged``: since it was damaged."""
         remove(folder_fd)
-        index = cls(folder_fd, on_new)
-        index.replaced = damaged
-        return index
+        return cls(folder_fd, on_new, replaced=damaged)
 
     @property
     def mark(self) -> int:

@@ -189,7 +189,7 @@ def test_a_catalogue_beside_nothing_else_is_somebodys(tmp_path: Path):
 
 def test_eviction_in_vain_evicts_nothing(two: Path):
     """What a kill left in gone/ is charged as the whole cap until it is gone: nothing that is
-    evicted meanwhile makes room.
+    evicted meanwhile frees space.
     """
     accounts = Accounts.open(two)
     mine = account_of(accounts, "B")
@@ -233,7 +233,7 @@ def test_the_accounts_of_a_folder_are_bounded(tmp_path: Path):
 
 
 @pytest.mark.expected_log("cannot be emptied")
-def test_an_empty_account_that_cannot_be_removed_holds_no_mount_up(tmp_path: Path):
+def test_an_empty_account_that_cannot_be_removed_stops_no_mount(tmp_path: Path):
     """It is left there, and the new key gets an account of its own."""
     with disk_of(tmp_path / "disk"):
         settings = load("default", [f"cache_dir={tmp_path}/disk/cache,api_url={URL}"])

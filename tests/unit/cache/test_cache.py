@@ -102,7 +102,7 @@ async def test_what_is_being_read_is_never_evicted(tmp_path: Path):
     cache.close()
 
 
-async def test_what_finds_no_room_goes_to_memory(tmp_path: Path):
+async def test_what_finds_no_space_goes_to_memory(tmp_path: Path):
     """When all that is there is being read; what is on disk stays readable from there."""
     cache = open_cache(tmp_path, 3 * CHARGE)
     blobs = [cache.blob(record_of(n)) for n in range(4)]
@@ -325,7 +325,7 @@ async def test_verifying_finds_what_is_wrong(tmp_path: Path):
         max_size=40,
     ),
 )
-def test_the_disk_never_holds_more_than_the_cap(tmp_path_factory, cap: int, steps):
+def test_the_disk_never_has_more_than_the_cap(tmp_path_factory, cap: int, steps):
     """Whatever is written in whatever order; and what is charged for is what is there."""
     folder = tmp_path_factory.mktemp("c")
 
@@ -436,7 +436,7 @@ async def test_bytes_the_disk_does_not_give_are_fetched_again(tmp_path: Path, fa
 
 
 @TROUBLE
-async def test_what_cannot_be_removed_is_not_taken_for_room(tmp_path: Path, failing):
+async def test_what_cannot_be_removed_is_not_taken_for_free_space(tmp_path: Path, failing):
     """The cap holds then too."""
     cache = open_cache(tmp_path, 340_000)
     for n in range(3):
