@@ -7,8 +7,10 @@ blocks         block arithmetic, CRCs of blocks, their packed form              
 codec          how a block lies in its file: as it is, or encrypted                    (pure)
 budget         the hard cap, the free space that is left, what an object takes         (pure)
 breaker        when a failing disk is left alone, and when it is tried again           (pure)
+removal        removing files, counting what they take on disk
 directory      the cache directory: whose it is, its lock, its marker
-accounts       which accounts used the directory; what is set aside
+accounts       which accounts used the directory
+set_aside      what the other accounts left: counted, and removed first
 blockfile      one open file of blocks
 filestore      the files: make, open, count, move to the trash, remove
 index          SQLite: which blocks of which object are on disk, and which was used last

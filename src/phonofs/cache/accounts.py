@@ -9,12 +9,11 @@
         accounts/ID/                 catalogue and content of each other account
 
 Only its own keys open an account. What the other accounts left is *set aside*: it stays where it
-is, counts in ``cache_size`` and is removed first when room is needed. Nothing is ever moved, so a
+is, counts in ``cache_size`` and is removed first when space is needed. Nothing is ever moved, so a
 kill at any moment leaves each account what it had. If ``accounts.json`` is missing or damaged, the
 accounts are found by what lies in the folder, and the service is asked about every key.
 
-Used by the composition root and by ``phonofs cache``. Synchronous; :meth:`SetAside.evict` may
-run in a thread.
+Used by the composition root and by ``phonofs cache``. Synchronous.
 """
 
 import contextlib
@@ -31,13 +30,13 @@ import msgspec
 
 from phonofs.cache.directory import CONTENT, lock_folder, open_own
 from phonofs.cache.index import mark_of
+from phonofs.cache.removal import remove_tree, size_of
 
 log = logging.getLogger(__name__)
 
 NOTE = "accounts.json"
 OTHERS = "accounts"
 CATALOGUE = "catalogue.sqlite"
-SECTOR = 512  # bytes; the unit of st_blocks (stat(2))
 
 MOST_ACCOUNTS = 8
 """Accounts kept in one folder: an agency has a profile and a folder for each customer, so that
@@ -199,13 +198,8 @@ class Accounts:
         account.name(customers)
         if content_bytes is not None:
             with contextlib.suppress(OSError):  # then the next mount counts
-                account.measure(content_bytes + _size(self._parts(account)[1:]))
+                account.measure(content_bytes + sum(map(size_of, self._paths(account)[1:])))
         self._write()
-
-    def set_aside(self, account: Account | None) -> "SetAside":
-        """What the accounts other than this one left, to be counted and removed."""
-        others = [one for one in self.all() if one is not account]
-        return SetAside(self, others)
 
     # removing
 
@@ -236,8 +230,8 @@ class Accounts:
 
         Raises OSError for the first file that cannot be removed.
         """
-        for part in self._parts(account):
-            yield from _removed(part)
+        for path in self._paths(account):
+            yield from remove_tree(path)
         if not account.top:
             with contextlib.suppress(OSError):
                 self.home(account).rmdir()
@@ -246,21 +240,21 @@ class Accounts:
     def remove_damaged(self) -> None:
         """Remove the catalogues that were set aside because they were damaged. Raises OSError."""
         for account in self.all():
-            for part in self._parts(account):
-                if part.name.startswith(f"{CATALOGUE}.damaged-"):
-                    part.unlink(missing_ok=True)
+            for path in self._paths(account):
+                if os.path.basename(path).startswith(f"{CATALOGUE}.damaged-"):
+                    Path(path).unlink(missing_ok=True)
 
     def drop_content(self, account: Account) -> None:
         """Remove the content that an account left; its catalogue stays. Raises OSError."""
         account.measure(-1)
-        for _ in _removed(self.home(account) / CONTENT):
+        for _ in remove_tree(str(self.home(account) / CONTENT)):
             pass
 
     def size(self, account: Account) -> int:
         """The bytes that an account takes on disk; 0 if the disk does not say."""
         if account.bytes < 0:
             with contextlib.suppress(OSError):
-                account.measure(_size(self._parts(account)))
+                account.measure(sum(map(size_of, self._paths(account))))
         return max(0, account.bytes)
 
     def has_content(self, account: Account) -> bool:
@@ -271,7 +265,7 @@ class Accounts:
         """The mark of the cipher its content was written with, 0 for none; -1 without content."""
         return mark_of(self.home(account) / CONTENT)
 
-    def _parts(self, account: Account) -> list[Path]:
+    def _paths(self, account: Account) -> list[str]:
         """What lies on disk of an account: the content, then the catalogue and its other files.
 
         Raises OSError if the disk does not say.
@@ -279,7 +273,7 @@ class Accounts:
         home = self.home(account)
         with contextlib.suppress(FileNotFoundError):
             names = sorted(name for name in os.listdir(home) if name.startswith(CATALOGUE))
-            return [home / CONTENT, *(home / name for name in names)]
+            return [str(home / name) for name in (CONTENT, *names)]
         return []
 
     # the note
@@ -318,81 +312,6 @@ class Accounts:
             log.warning("%s cannot be written: %s", self.path / NOTE, error.strerror)
 
 
-class SetAside:
-    """What other accounts left in the folder. Owns how many bytes are still charged for each
-    (``_charged``, by the account's id), and whose files are to be removed (``_left``): those that
-    cannot be removed stay charged, and are not tried again.
-
-    Invariant: ``bytes`` goes down by what :meth:`evict` returned. The lock is for the janitor's
-    thread.
-    """
-
-    def __init__(self, accounts: Accounts, others: list[Account]) -> None:
-        self._accounts = accounts
-        self._left = list(others)
-        self._charged = {one.id: accounts.size(one) for one in others}
-        self._lock = threading.Lock()
-        self._pieces: Iterator[int] | None = None
-
-    @property
-    def bytes(self) -> int:
-        """The bytes that all of them take on disk."""
-        return sum(self._charged.values())
-
-    @property
-    def count(self) -> int:
-        """The number of accounts that are set aside."""
-        return len(self._charged)
-
-    def protect(self, mark: int, *, disk: bool) -> None:
-        """Remove content that must not stay on disk: all of it unless ``disk``; and with a cipher
-        in use (its ``mark``, 0 for none) what was not written with it. The log says what the disk
-        does not give up.
-        """
-        for account in self._left:
-            if not disk or (mark and self._accounts.mark(account) not in (-1, mark)):
-                try:
-                    self._accounts.drop_content(account)
-                except OSError as error:
-                    home = self._accounts.home(account)
-                    log.warning("content is left in %s: %s", home, error.strerror)
-                self._charged[account.id] = self._accounts.size(account)
-
-    def evict(self, n: int) -> int:
-        """Remove at least ``n`` bytes if there are so many, of the account used longest ago first;
-        the bytes that no longer have to be charged for.
-        """
-        freed = 0
-        while freed < n:
-            with self._lock:
-                if not self._left:
-                    break
-                freed += self._remove_one()
-        return freed
-
-    def _remove_one(self) -> int:
-        account = self._left[-1]
-        if self._pieces is None:
-            self._pieces = self._accounts.pieces(account)
-        try:
-            piece = next(self._pieces, None)
-        except OSError as error:
-            home = self._accounts.home(account)
-            log.warning("what is set aside in %s cannot be removed: %s", home, error.strerror)
-            self._pieces = None
-            self._left.pop()
-            return 0
-        if piece is None:
-            self._pieces = None
-            self._left.pop()
-            self._accounts.forget(account)
-            return self._charged.pop(account.id)
-        given = min(piece, self._charged[account.id])
-        self._charged[account.id] -= given
-        account.measure(self._charged[account.id])
-        return given
-
-
 def _read(folder: int) -> _Note | None:
     """Read ``accounts.json``; None if it is missing or damaged."""
     try:
@@ -412,69 +331,3 @@ def _read(folder: int) -> _Note | None:
     sound = len(set(ids)) == len(ids) and all(map(_ID.fullmatch, ids))
     tops = sum(one.top for one in note.accounts)
     return note if note.version == 1 and sound and tops <= 1 else None
-
-
-def _size(parts: list[Path]) -> int:
-    return sum(_blocks(file, folder) for part in parts for file, folder in _files(part))
-
-
-def _files(part: Path) -> Iterator[tuple[str, int | None]]:
-    """A file, or those below a folder, each with the descriptor of its folder; no link is
-    followed.
-    """
-    if not stat.S_ISDIR(_mode(part)):
-        yield str(part), None
-        return
-    with contextlib.suppress(OSError):
-        for _, _, names, folder in os.fwalk(part, topdown=False, follow_symlinks=False):
-            for name in names:
-                yield name, folder
-
-
-def _removed(part: Path) -> Iterator[int]:
-    """Remove a file or a whole folder; the bytes of each file. No link is followed.
-
-    Raises OSError for the first one that cannot be removed.
-    """
-    if not stat.S_ISDIR(_mode(part)):
-        yield _unlinked(str(part), None)
-        return
-    walk = os.fwalk(part, topdown=False, onerror=_raise, follow_symlinks=False)
-    for _, folders, names, folder in walk:
-        for name in names:
-            yield _unlinked(name, folder)
-        for name in folders:
-            try:
-                os.rmdir(name, dir_fd=folder)
-            except NotADirectoryError:  # a link to one
-                yield _unlinked(name, folder)
-    part.rmdir()
-
-
-def _unlinked(name: str, folder: int | None) -> int:
-    """Remove a file; the bytes it took. Raises OSError if it is there and cannot be removed."""
-    size = _blocks(name, folder)
-    try:
-        os.unlink(name, dir_fd=folder)
-    except FileNotFoundError:
-        return 0
-    return size
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _mode(path: Path) -> int:
-    try:
-        return os.lstat(path).st_mode
-    except OSError:
-        return 0
-
-
-def _blocks(name: str, folder: int | None) -> int:
-    try:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return 0
-    return found.st_blocks * SECTOR

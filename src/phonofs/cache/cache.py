@@ -21,7 +21,6 @@ import trio
 from cachetools import LRUCache
 
 from phonofs.cache import write_behind
-from phonofs.cache.accounts import SetAside
 from phonofs.cache.backend import Backend, Disk
 from phonofs.cache.breaker import describe
 from phonofs.cache.buffers import BufferPool
@@ -31,6 +30,7 @@ from phonofs.cache.entry import CacheEntry
 from phonofs.cache.filestore import Removed, empty_content
 from phonofs.cache.index import Identity, Row
 from phonofs.cache.index import remove as remove_index
+from phonofs.cache.set_aside import SetAside
 from phonofs.cache.write_behind import WriteBehind
 from phonofs.model import Record
 

@@ -8,7 +8,7 @@
             CACHEDIR.TAG  tells backup programs to pass by (bford.info/cachedir)
             lock          held with flock while a mount uses the cache; has its process id
             index.sqlite
-            gone/         evicted files on their way out
+            trash/        evicted files on their way out
             3f/           256 of these, one file an object
 
 Everything is opened relative to a descriptor and never through a link. What is wrong with the
@@ -25,6 +25,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from phonofs.cache.removal import DIRECTORY_FLAGS
 from phonofs.errors import UsageError
 
 CONTENT = "content"
@@ -38,7 +39,6 @@ _TAG = (
 )
 _OURS = frozenset({CONTENT, "accounts.json", "catalogue.sqlite"})
 _OURS_FROM_THE_START = frozenset({MARKER, "CACHEDIR.TAG", "lock"})
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "fuse.sshfs", "fuse.s3fs"})
 
@@ -140,7 +140,7 @@ def _make(path: Path) -> None:
 
 def _open_folder(name: Path | str, above: int | None, path: Path) -> int:
     try:
-        return os.open(name, _FOLDER_FLAGS, dir_fd=above)
+        return os.open(name, DIRECTORY_FLAGS, dir_fd=above)
     except PermissionError as error:
         raise UsageError(
             f"the cache folder {path} cannot be opened: permission denied; "
@@ -236,7 +236,7 @@ def lock_folder(folder: int, path: Path) -> int:
     try:
         return _lock(folder, path)
     except OSError:
-        lock = os.open(".", _FOLDER_FLAGS, dir_fd=folder)
+        lock = os.open(".", DIRECTORY_FLAGS, dir_fd=folder)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
