@@ -21,14 +21,13 @@ import hashlib
 import logging
 import os
 import re
-import stat
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from phonofs.cache.directory import CONTENT, lock_folder, open_own
+from phonofs.cache.directory import CONTENT, lock_folder, open_own, read_file, write_file
 from phonofs.cache.index import mark_of
 from phonofs.cache.removal import remove_tree, size_of
 
@@ -297,16 +296,8 @@ class Accounts:
 
     def _write_note(self, note: _Note) -> None:
         new = f"{NOTE}.new"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            file = os.open(new, flags, 0o600, dir_fd=self._folder)
-            try:
-                text = msgspec.json.encode(note)
-                while text:  # a disk that is nearly full takes a part, and only then says so
-                    text = text[os.write(file, text) :]
-                os.fsync(file)
-            finally:
-                os.close(file)
+            write_file(self._folder, new, msgspec.json.encode(note))
             os.rename(new, NOTE, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         except OSError as error:  # the next mount asks the service whose the key is
             log.warning("%s cannot be written: %s", self.path / NOTE, error.strerror)
@@ -315,18 +306,13 @@ class Accounts:
 def _read(folder: int) -> _Note | None:
     """Read ``accounts.json``; None if it is missing or damaged."""
     try:
-        file = os.open(NOTE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    except OSError:
+        text = read_file(folder, NOTE, LARGEST_NOTE)
+        note = msgspec.json.decode(text or b"", type=_Note)
+    except FileNotFoundError:
         return None
-    try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            return None
-        note = msgspec.json.decode(os.read(file, LARGEST_NOTE), type=_Note)
     except (OSError, msgspec.MsgspecError):
         log.warning("%s in the cache folder is damaged; the service is asked whose it is", NOTE)
         return None
-    finally:
-        os.close(file)
     ids = [one.id for one in note.accounts]
     sound = len(set(ids)) == len(ids) and all(map(_ID.fullmatch, ids))
     tops = sum(one.top for one in note.accounts)

@@ -42,14 +42,6 @@ class Buffer:
         """Whether every byte was written."""
         return self.filled.covers(0, len(self.data))
 
-    def resized(self, length: int) -> "Buffer":
-        """Return a buffer of another length with what both have in common."""
-        other = Buffer(length)
-        for start, stop in self.filled:
-            if start < length:
-                other.put(start, memoryview(self.data)[start : min(stop, length)])
-        return other
-
 
 class BufferPool:
     """Bounds what all buffers take together.

@@ -307,8 +307,9 @@ class Cache:
         return freed
 
     async def evict_ahead(self) -> None:
-        """Have headroom, so that a write need not wait: what other accounts left goes first, then
-        unused objects, in slices, to the trash.
+        """Have headroom, so that a write need not wait for a large file to be removed.
+
+        What other accounts left goes first, then unused objects, in slices, by way of the trash.
         """
         backend = self.backend
         disk = backend.disk
@@ -322,6 +323,7 @@ class Cache:
             missing -= freed
         while self.evict_to_trash(backend.budget.deficit() - disk.trash_bytes, EVICT_AT_ONCE):
             await trio.lowlevel.checkpoint()
+        await self.empty_trash()
 
     def evict_to_trash(self, n: int, most: int = sys.maxsize) -> int:
         """Move unused objects of at least ``n`` bytes to the trash, at most so many."""
@@ -454,8 +456,8 @@ class Cache:
         """
         if self.backend.disk is None:
             return True
-        whole = self.backend.query(lambda index: index.check())
-        return bool(whole) and not self.backend.disk.index.replaced
+        sound = self.backend.tell(lambda index: index.check())
+        return sound and not self.backend.disk.index.replaced
 
     def _start_empty(self) -> None:
         """Make a new index; files that are open stay, and all others go. OSError, sqlite3.Error.

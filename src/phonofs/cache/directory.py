@@ -27,6 +27,7 @@ from pathlib import Path
 
 from phonofs.cache.removal import DIRECTORY_FLAGS
 from phonofs.errors import UsageError
+from phonofs.trusted_path import is_trusted
 
 CONTENT = "content"
 MARKER = "phonofs-cache"
@@ -171,7 +172,7 @@ def _look_above(path: Path) -> None:
     for above in {*Path(os.path.abspath(path)).parents, *path.resolve().parents}:
         found = above.stat()
         why = ""
-        if found.st_uid not in _trusted_users():
+        if not is_trusted(found.st_uid):
             why = f"belongs to someone else (uid {found.st_uid})"
         elif not found.st_mode & stat.S_ISVTX and _others_may_write(found):
             why = "can be written by others"
@@ -182,27 +183,17 @@ def _look_above(path: Path) -> None:
             )
 
 
-def _trusted_users() -> set[int]:
-    """Us and root; in a user namespace root outside of it is shown as the overflow user."""
-    trusted = {0, os.geteuid()}
-    with contextlib.suppress(OSError, ValueError):
-        if Path("/proc/self/uid_map").read_text().split() != ["0", "0", str(2**32 - 1)]:
-            trusted.add(int(Path("/proc/sys/kernel/overflowuid").read_text()))
-    return trusted
-
-
 def _others_may_write(found: os.stat_result) -> bool:
     """Whether more than its owner and root may: a group of the owner alone is no other."""
     if found.st_mode & stat.S_IWOTH:
         return True
     if not found.st_mode & stat.S_IWGRP or not found.st_gid:
         return False
-    trusted = _trusted_users()
     members: list[str] = []
     with contextlib.suppress(KeyError):
         members = grp.getgrgid(found.st_gid).gr_mem
     return any(
-        user.pw_uid not in trusted and (user.pw_gid == found.st_gid or user.pw_name in members)
+        (user.pw_gid == found.st_gid or user.pw_name in members) and not is_trusted(user.pw_uid)
         for user in pwd.getpwall()
     )
 
@@ -286,27 +277,34 @@ def _mark(content: int, path: Path) -> None:
             "remove it, or set cache_dir to another folder"
         )
     if text != _MARKER_TEXT:  # none yet, or a part that a full disk or a power cut left
-        _write(content, MARKER, _MARKER_TEXT)
-        _write(content, "CACHEDIR.TAG", _TAG)
+        write_file(content, MARKER, _MARKER_TEXT.encode())
+        write_file(content, "CACHEDIR.TAG", _TAG.encode())
 
 
 def _read_marker(content: int) -> str | None:
-    """The marker's text; empty after a power cut; None where there is none."""
+    """Return the marker's text: empty after a power cut, None if there is no marker."""
     try:
-        marker = os.open(MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=content)
+        text = read_file(content, MARKER, 200)
     except FileNotFoundError:
         return None
-    with open(marker, encoding="utf-8", errors="replace") as file:
-        if not stat.S_ISREG(os.fstat(marker).st_mode):
-            return "not a file"
-        return file.read(200)
+    return "not a file" if text is None else text.decode("utf-8", "replace")
 
 
-def _write(content: int, name: str, text: str) -> None:
+def read_file(folder: int, name: str, most: int) -> bytes | None:
+    """Return the first ``most`` bytes of a file in a folder of ours; None if it is no file."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(name, flags, dir_fd=folder), "rb") as file:
+        return file.read(most) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+
+
+def write_file(folder: int, name: str, data: bytes) -> None:
+    """Write a file in a folder of ours, and have it on disk."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    file = os.open(name, flags, 0o600, dir_fd=content)
+    file = os.open(name, flags, 0o600, dir_fd=folder)
     try:
-        os.write(file, text.encode())
+        while data:  # a disk that is nearly full takes a part, and only then says so
+            data = data[os.write(file, data) :]
+        os.fsync(file)
     finally:
         os.close(file)
 

@@ -175,16 +175,11 @@ class Index:
         """From now on contents are written with the cipher of this mark."""
         self._db.execute(f"PRAGMA application_id = {int(mark)}")
 
-    def declare(self, identity: Identity, size: int) -> None:
-        """Note that bytes of the object are going to be on disk."""
-        self.declare_all([(identity, size)])
-
-    def declare_all(self, objects: Iterable[tuple[Identity, int]]) -> bool:
-        """The same of some, each with its size, together; True."""
+    def declare_all(self, objects: Iterable[tuple[Identity, int]]) -> None:
+        """Note that bytes of these objects, each with its size, are going to be on disk."""
         with self._transaction():
             new = sum([self._declare(identity, size) for identity, size in objects])
         self.count += new
-        return True
 
     def _declare(self, identity: Identity, size: int) -> bool:
         """Whether there was no row of it: a row that was there keeps its ``used``."""
@@ -286,13 +281,12 @@ class Index:
             [(charge, key) for key, charge in charges],
         )
 
-    def delete(self, keys: Iterable[bytes]) -> bool:
-        """Forget objects; True."""
+    def delete(self, keys: Iterable[bytes]) -> None:
+        """Forget objects."""
         gone = list(keys)
         for key in gone:
             self._touched.pop(key, None)
         self.count -= self._many("DELETE FROM object WHERE key = ?", [(key,) for key in gone])
-        return True
 
     def touch(self, key: bytes) -> None:
         """The object was used; written down by :meth:`flush`."""
@@ -317,12 +311,11 @@ class Index:
         self.count = objects
         return objects, int(charge)
 
-    def check(self) -> bool:
-        """Look at every page of the index; True. sqlite3.DatabaseError for a damaged one."""
+    def check(self) -> None:
+        """Look at every page of the index. sqlite3.DatabaseError for a damaged one."""
         ((answer,),) = self._db.execute("PRAGMA integrity_check(1)").fetchall()
         if answer != "ok":
             raise sqlite3.DatabaseError(str(answer).replace("\n", ": "))
-        return True
 
     def probe(self) -> None:
         """Write something; sqlite3.Error where that fails."""

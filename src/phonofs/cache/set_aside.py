@@ -31,11 +31,6 @@ class SetAside:
         """The bytes that all of them take on disk."""
         return sum(self._charged.values())
 
-    @property
-    def count(self) -> int:
-        """The number of accounts that are set aside."""
-        return len(self._charged)
-
     def protect(self, mark: int, *, disk: bool) -> None:
         """Remove content that must not stay on disk: all of it unless ``disk``; and with a cipher
         in use (its ``mark``, 0 for none) what was not written with it. The log says what the disk
