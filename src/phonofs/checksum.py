@@ -35,7 +35,7 @@ class Expected:
 
 
 def expected(checksum: str) -> Expected | None:
-    """What ``checksum`` demands; None where only the length can be checked.
+    """Return what ``checksum`` demands; None if only the length can be checked.
 
     That is so for multipart ETags of more than one part, because the size of a part is not
     given, and for an empty or unknown form.
@@ -58,7 +58,7 @@ def of_nothing(checksum: str) -> bool:
 def multipart_sizes(checksum: str, size: int) -> list[int]:
     """How large the parts of an upload of ``size`` bytes may have been, by its multipart ETag.
 
-    Those sizes that are usual and give as many parts as it says, and the even split. Empty where
+    Those sizes that are usual and give as many parts as it says, and the even split. Empty if
     it is no such ETag of more than one part.
     """
     parts = _PARTS.fullmatch(checksum.strip().strip('"').lower())

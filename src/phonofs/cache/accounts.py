@@ -62,10 +62,10 @@ class Account(msgspec.Struct):
 
     id         32 hex digits
     top        whether its files lie at the top of the folder, else below ``accounts/ID``
-    api_url    the service it is an account of; empty where that is not known
+    api_url    the service it is an account of; empty if that is not known
     used       counts up with each use of the folder: the largest was used last
     customers  the ``customerId`` of its records when it was closed, for messages
-    bytes      what it took on disk when it was closed; -1 where it was not closed
+    bytes      what it took on disk when it was closed; -1 if it was not closed
     """
 
     id: str
@@ -119,9 +119,9 @@ class Accounts:
 
     @classmethod
     def open(cls, path: Path) -> "Accounts":
-        """Make or open the folder and lock it. UsageError where it must not be used.
+        """Make or open the folder and lock it. UsageError if it must not be used.
 
-        Where the disk is full, read-only or failing, the folder is taken as it is.
+        If the disk is full, read-only or failing, the folder is taken as it is.
         """
         try:
             folder = open_own(path)
@@ -135,7 +135,7 @@ class Accounts:
             raise
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Unlock and close the folder."""
         for fd in self._fds:
             os.close(fd)
         self._fds = []
@@ -143,11 +143,11 @@ class Accounts:
     # which
 
     def all(self) -> list[Account]:
-        """All accounts that left something here, most recently used first."""
+        """Return all accounts that left something here, the last used first."""
         return sorted(self._accounts.values(), key=lambda one: -one.used)
 
     def of_key(self, hashed: str) -> Account | None:
-        """The account that a key is known to belong to."""
+        """Return the account that a key is known to belong to."""
         return self._accounts.get(self._keys.get(hashed, ""))
 
     @property
@@ -156,11 +156,11 @@ class Accounts:
         return self._keys
 
     def keys_of(self, account: Account) -> list[str]:
-        """The hashes of the keys that are known to belong to an account."""
+        """Return the hashes of the keys that are known to belong to an account."""
         return [key for key, id in self._keys.items() if id == account.id]
 
     def home(self, account: Account) -> Path:
-        """The folder that holds the catalogue and the content of an account."""
+        """Return the folder with the catalogue and the content of an account."""
         return self.path if account.top else self.path / OTHERS / account.id
 
     def add(self, hashed: str, api_url: str) -> Account:
@@ -184,15 +184,16 @@ class Accounts:
         self._write()
 
     def begin(self, account: Account, api_url: str) -> bool:
-        """Note that the account is in use. True if the folder was last used by another account."""
+        """Note that the account is in use; return whether another one used the folder last."""
         last = next(iter(self.all()), account)
         account.use(last.used + 1, api_url.rstrip("/"))
         self._write()
         return last is not account
 
     def end(self, account: Account, customers: frozenset[str], content_bytes: int | None) -> None:
-        """The account is not used any more; ``content_bytes`` is what its content takes on disk,
-        None where that is not known.
+        """Note that the account is not used any more.
+
+        ``content_bytes`` is what its content takes on disk, None if that is not known.
         """
         account.name(customers)
         if content_bytes is not None:
@@ -225,7 +226,7 @@ class Accounts:
         self._write()
 
     def pieces(self, account: Account) -> Iterator[int]:
-        """Remove an account file by file, its content first; the bytes of each.
+        """Remove an account file by file, its content first; yield the bytes of each.
 
         Raises OSError for the first file that cannot be removed.
         """
@@ -250,7 +251,7 @@ class Accounts:
             pass
 
     def size(self, account: Account) -> int:
-        """The bytes that an account takes on disk; 0 if the disk does not say."""
+        """Return the bytes that an account takes on disk; 0 if the disk does not say."""
         if account.bytes < 0:
             with contextlib.suppress(OSError):
                 account.measure(sum(map(size_of, self._paths(account))))
@@ -261,11 +262,11 @@ class Accounts:
         return any(True for _ in (self.home(account) / CONTENT).glob("??/*"))
 
     def mark(self, account: Account) -> int:
-        """The mark of the cipher its content was written with, 0 for none; -1 without content."""
+        """Return the mark of the cipher of its content: 0 if it has none, -1 without content."""
         return mark_of(self.home(account) / CONTENT)
 
     def _paths(self, account: Account) -> list[str]:
-        """What lies on disk of an account: the content, then the catalogue and its other files.
+        """Return what an account has on disk: its content, its catalogue, and the files of that.
 
         Raises OSError if the disk does not say.
         """

@@ -7,9 +7,8 @@ its entry needs it; what was dropped is fetched again.
 from collections import OrderedDict
 from typing import Protocol
 
+from phonofs.cache.blocks import Data
 from phonofs.ranges import Ranges
-
-Data = bytes | bytearray | memoryview
 
 
 class Owner(Protocol):

@@ -292,9 +292,10 @@ class Cache:
     # Eviction and forgetting
 
     def evict(self, n: int) -> int:
-        """Remove unused objects of at least ``n`` bytes, the least recently used first; before
-        them what other accounts left. Nothing while ``gone/`` takes the whole cap: then no
-        eviction makes room, but the janitor does.
+        """Remove unused objects of at least ``n`` bytes, the least recently used first.
+
+        What other accounts left goes before them. Nothing is removed while ``trash/`` takes the
+        whole cap: then eviction frees no space, but the maintenance task does.
         """
         backend, disk = self.backend, self.backend.disk
         if disk is not None and disk.trash_bytes >= backend.budget.cap:
@@ -335,7 +336,7 @@ class Cache:
         return freed
 
     def _evict(self, n: int, remove: Callable[[bytes], None], most: int = sys.maxsize) -> int:
-        """What the objects were charged that have neither file nor row any more."""
+        """Remove objects; return what those cost that have neither file nor row any more."""
         backend, disk = self.backend, self.backend.disk
         if disk is None or n <= 0:
             return 0
@@ -373,8 +374,9 @@ class Cache:
             entry.close()
 
     async def empty_trash(self) -> None:
-        """Remove what lies in the trash, in a thread and in steps: a mount that ends waits for one
-        of them at most.
+        """Remove what lies in the trash, in a thread and in steps.
+
+        A mount that ends waits for one of them at most.
         """
         disk = self.backend.disk
         if disk is None or not disk.trash_bytes or self._emptying.locked():
@@ -390,19 +392,6 @@ class Cache:
                 self.backend.failed(error)
                 return
             self.backend.trash_removed(n)
-
-    def clear_trash(self) -> Removed:
-        """Remove what lies in the trash if there is no maintenance task. Takes its time."""
-        disk = self.backend.disk
-        if disk is None:
-            return Removed()
-        try:
-            removed = disk.files.clear_trash()
-        except OSError as error:
-            self.backend.failed(error)
-            return Removed()
-        self.backend.trash_removed(disk.trash_bytes)
-        return removed
 
     def forget(self, region: str, id: str, *, but: str = "") -> None:
         """Remove every content of an object, also one that is being read.
@@ -432,27 +421,10 @@ class Cache:
         if not entry.pins:
             entry.close()
 
-    def clear(self) -> tuple[int, int]:
-        """Remove all content, also what is being read (it is fetched again); objects, bytes.
-
-        It goes by what lies in the directory, whatever the index says.
-        """
-        if self.backend.disk is None:
-            return 0, 0
-        open_bytes = sum(entry.charged for entry in self._open.values())
-        for entry in self._open.values():
-            entry.reset()
-        try:
-            self.backend.start_empty()
-        except (OSError, sqlite3.Error) as error:
-            self.backend.failed(error)
-            return 0, 0
-        removed = self.clear_trash()
-        return removed.files, removed.bytes + open_bytes
-
     def check_index(self) -> bool:
-        """Look at every page of the index. False if it is damaged, or was when it was opened: then
-        it was made anew, and the cache is empty. Takes its time.
+        """Look at every page of the index; False if it is damaged, or was when it was opened.
+
+        A damaged one was made anew, and the cache is empty. Takes its time.
         """
         if self.backend.disk is None:
             return True

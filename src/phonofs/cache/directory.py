@@ -51,7 +51,7 @@ class Claim:
     path        the cache folder, for messages
     content_fd  the descriptor of ``content/``
     lock_fd     holds the lock
-    kind        the type of the file system, empty where it cannot be told
+    kind        the type of the file system, empty if it cannot be told
     """
 
     path: Path
@@ -76,28 +76,24 @@ class Claim:
 
 
 def claim(path: Path) -> Claim:
-    """Make or open the cache folder, and lock it. UsageError where it must not be used.
+    """Make or open the cache folder, and lock it. UsageError if it must not be used.
 
-    An OSError of the disk (full, read-only, failing) leaves as it is: the caller goes on
+    An OSError of the disk (full, read-only, failing) is raised as it is: the caller goes on
     without a cache.
     """
-    folder = open_own(path)
-    try:
-        content = _open_content(folder, path)
-    finally:
-        os.close(folder)
-    try:
+    with contextlib.ExitStack() as undo:
+        folder = open_own(path)
+        try:
+            content = _open_content(folder, path)
+        finally:
+            os.close(folder)
+        undo.callback(os.close, content)
         lock = _lock(content, path)
-    except BaseException:
-        os.close(content)
-        raise
-    try:
+        undo.callback(os.close, lock)
         _mark(content, path)
-        return Claim(path, content, lock, file_system_of(content))
-    except BaseException:
-        os.close(content)
-        os.close(lock)
-        raise
+        claimed = Claim(path, content, lock, file_system_of(content))
+        undo.pop_all()
+    return claimed
 
 
 def has_cache(path: Path) -> bool:
@@ -107,7 +103,7 @@ def has_cache(path: Path) -> bool:
 
 
 def open_own(path: Path) -> int:
-    """Make or open a folder that is ours alone; its descriptor. UsageError, OSError as above."""
+    """Make or open a folder that is ours alone; return its descriptor. Raises as :func:`claim`."""
     _make(path)
     folder = _open_folder(path, None, path)
     try:
@@ -123,7 +119,7 @@ def open_own(path: Path) -> int:
 
 
 def _make(path: Path) -> None:
-    """Make the folder and what lacks above it, all 0700; mkdir's mode is only cut by umask."""
+    """Make the folder and the missing ones above it, all 0700; a umask can only narrow that."""
     try:
         for missing in reversed([p for p in (path, *path.parents) if not os.path.lexists(p)]):
             missing.mkdir(0o700, exist_ok=True)
@@ -223,7 +219,7 @@ def _open_content(folder: int, path: Path) -> int:
 
 
 def lock_folder(folder: int, path: Path) -> int:
-    """Lock a folder by the file ``lock`` in it, or by itself where the disk takes no file."""
+    """Lock a folder by the file ``lock`` in it, or by itself if the disk takes no file."""
     try:
         return _lock(folder, path)
     except OSError:

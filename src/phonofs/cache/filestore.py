@@ -122,12 +122,6 @@ class FileStore:
                     return not os.listdir(trash)
         return True
 
-    def clear_trash(self) -> Removed:
-        """Remove all that lies in ``trash/``."""
-        with self._directory(TRASH, make=True) as trash:
-            sizes = list(remove_below(trash))
-        return Removed(len(sizes), sum(sizes))
-
     def names(self, shard_name: str) -> dict[str, int]:
         """Return what lies in a shard: whole hex names, and bytes on disk; in a thread."""
         found: dict[str, int] = {}
@@ -145,7 +139,7 @@ class FileStore:
         return None
 
     def free_bytes(self) -> int:
-        """What the disk has left for us; 0 where it does not say."""
+        """Return what the disk has left for us; 0 if it does not say."""
         try:
             found = os.fstatvfs(self._content)
         except OSError:
@@ -153,7 +147,7 @@ class FileStore:
         return found.f_bavail * found.f_frsize
 
     def probe(self) -> None:
-        """Write a page and remove it again; OSError where the disk does not take it."""
+        """Write a page and remove it again; OSError if the disk does not take it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | _FLAGS
         fd = os.open(PROBE, flags, 0o600, dir_fd=self._content)
         try:
@@ -211,7 +205,7 @@ def empty_content(directory: int) -> Removed:
 
 
 def _unique(name: str) -> str:
-    """A name that nothing in ``trash/`` has: a folder cannot be moved onto another one."""
+    """Return a name that nothing in ``trash/`` has: no directory can be moved onto another."""
     return f"{name[:200]}-{os.urandom(8).hex()}"
 
 

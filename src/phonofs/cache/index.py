@@ -2,9 +2,9 @@
 
 SQLite, WAL, one connection used on the event loop only (each call is short: a row by its key
 takes some 10 µs). ``synchronous=NORMAL``: a killed process loses nothing, a power cut may lose
-the last rows, and then the files they stood for are orphans that the janitor removes. The other
-way round, a row whose bytes did not reach the disk, is what the CRC of every block is for. A
-damaged index says nothing: it is made anew, and every file that it stood for is removed.
+the last rows, and then their files are orphans that the maintenance task removes. A row whose
+bytes did not reach the disk is found by the CRC of every block. Nothing in a damaged index is
+trusted: it is made anew, and every file that it had a row for is removed.
 
 ``object.open`` is set before a byte of an object is written and cleared when its row is
 final. So after a kill the objects whose cost is not known are found without a scan.
@@ -123,7 +123,7 @@ def is_damage(error: Exception) -> bool:
 
 
 class Index:
-    """The open index. Owner of the connection; a ``sqlite3.Error`` leaves as it is.
+    """The open index. Owner of the connection; it raises ``sqlite3.Error`` as it is.
 
     count     how many objects it has, once :meth:`totals` was asked
     replaced  whether it was made in the place of a damaged one
@@ -147,8 +147,8 @@ class Index:
     def open(cls, folder_fd: int, on_new: Callable[[], None]) -> "Index":
         """Open the index in that folder; a damaged one is removed, and an empty one made.
 
-        ``on_new`` is called before an empty one is made: it has to see to the files, of which
-        no row will tell.
+        ``on_new`` is called before an empty one is made: it has to remove the files, of
+        which no row will tell.
         """
         try:
             return cls(folder_fd, on_new)
@@ -188,7 +188,7 @@ class Index:
         return bool(used == now)
 
     def save(self, rows: Iterable[Saved]) -> None:
-        """Note which blocks are on disk, where their bytes are already."""
+        """Note which blocks are on disk; their bytes are there already."""
         with self._transaction():
             new = sum([self._save(saved) for saved in rows])
         self.count += new
@@ -318,7 +318,7 @@ class Index:
             raise sqlite3.DatabaseError(str(answer).replace("\n", ": "))
 
     def probe(self) -> None:
-        """Write something; sqlite3.Error where that fails."""
+        """Write something; sqlite3.Error if that fails."""
         self._db.execute("BEGIN IMMEDIATE")
         self._db.execute(f"PRAGMA user_version = {_VERSION}")
         self._db.execute("COMMIT")
@@ -382,7 +382,7 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def _charge(key: object, charge: object) -> tuple[bytes, int]:
-    """Key and charge of a row; sqlite3.DatabaseError where a damaged page gave something else."""
+    """Key and charge of a row; sqlite3.DatabaseError if a damaged page gave something else."""
     if not isinstance(key, bytes) or len(key) != KEY_BYTES:
         raise sqlite3.DatabaseError("a key is not one")
     if not isinstance(charge, int) or charge < 0:
@@ -391,7 +391,7 @@ def _charge(key: object, charge: object) -> tuple[bytes, int]:
 
 
 def mark_of(folder: Path) -> int:
-    """The mark of the cipher in the index of a folder that is not open; -1 where there is none.
+    """The mark of the cipher in the index of a folder that is not open; -1 if there is none.
 
     It is SQLite's application id: four bytes at offset 68 of the file (its file format, 1.3).
     """
@@ -432,7 +432,7 @@ def _connect(folder_fd: int, on_new: Callable[[], None]) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # it syncs; the janitor does it
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # it syncs: see checkpoint()
         connection.execute("PRAGMA temp_store = MEMORY")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
@@ -460,7 +460,7 @@ def _prepare(folder_fd: int) -> None:
 
 
 def remove(folder_fd: int) -> None:
-    """Remove the index; OSError where that fails."""
+    """Remove the index; OSError if that fails."""
     for name in _FILES:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder_fd)

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from phonofs.cache import fsck
-from phonofs.cache.cache import Cache, key_of
+from phonofs.cache.cache import Cache, key_of, remove_content
+from phonofs.cache.filestore import Removed
 from phonofs.cache.maintenance import remove_orphans, run_once
 from phonofs.errors import UsageError
 from tests.support.caching import (
@@ -249,18 +250,20 @@ async def test_a_withdrawn_object_is_gone_for_who_reads_it(tmp_path: Path):
         cache.close()
 
 
-async def test_clearing_leaves_nothing(tmp_path: Path):
-    """What is read at the time is fetched again."""
+async def test_removing_the_content_leaves_nothing(tmp_path: Path):
+    """It goes by what lies in the directory, and a cache that is open is left alone."""
     cache = open_cache(tmp_path)
     for n in range(5):
         fill(cache, record_of(n), data_of(n))
     await settle(cache)
-    blob = cache.blob(record_of(0))
-    assert cache.clear() == (4, 5 * CHARGE)
+    with pytest.raises(UsageError, match="another phonofs"):
+        remove_content(tmp_path)
+    cache.close()
+    assert remove_content(tmp_path) == Removed(5, 5 * CHARGE)
     assert on_disk(tmp_path) == 0
-    assert not blob.present
-    blob.write(0, data_of(0))
-    assert blob.read_now(0, 5) == data_of(0)[:5]
+    cache = open_cache(tmp_path)
+    assert cache.cached_bytes(record_of(0)) == 0
+    assert cache.statistics()["disk_bytes"] == 0
     cache.close()
 
 
@@ -474,7 +477,6 @@ async def test_a_folder_removed_under_us_is_survived(tmp_path: Path):
         cache.release(blob)
         await settle(cache)
     cache.forget("us-east", "object-0")
-    cache.clear()
     cache.close()
 
 
