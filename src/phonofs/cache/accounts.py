@@ -27,7 +27,14 @@ from pathlib import Path
 
 import msgspec
 
-from phonofs.cache.directory import CONTENT, lock_folder, open_own, read_file, write_file
+from phonofs.cache.directory import (
+    CONTENT,
+    closed_on_error,
+    lock_folder,
+    open_own,
+    read_file,
+    write_file,
+)
 from phonofs.cache.index import mark_of
 from phonofs.cache.removal import remove_tree, size_of
 
@@ -128,11 +135,8 @@ class Accounts:
         except OSError as error:
             log.warning("the cache folder %s cannot be used: %s", path, error.strerror)
             return cls(path, -1, -1)
-        try:
+        with closed_on_error(folder):
             return cls(path, folder, lock_folder(folder, path))
-        except BaseException:
-            os.close(folder)
-            raise
 
     def close(self) -> None:
         """Unlock and close the folder."""

@@ -117,16 +117,27 @@ class Disk:
 
     def _used(self) -> int:
         """What lies on disk: the rows say it, but for those left open when a process died."""
-        gone, known = [], []
-        for key, charge in self.index.left_open():
+        self.compare(self.index.left_open())
+        return self.index.totals()[1]
+
+    def compare(self, charges: Iterable[tuple[bytes, int]]) -> tuple[list[bytes], int]:
+        """Have rows say what their files take; a row without a file is deleted.
+
+        Takes keys and charges; returns the deleted keys, and by how much the sum of all charges
+        changed. OSError or sqlite3.Error.
+        """
+        gone, known, change = [], [], 0
+        for key, charge in charges:
             found = self.files.charged(key)
             if found is None:
                 gone.append(key)
+                change -= charge
             else:
                 known.append((key, max(found, charge)))
+                change += max(0, found - charge)
         self.index.delete(gone)
         self.index.settle(known)
-        return self.index.totals()[1]
+        return gone, change
 
     def start_empty(self, spare: Collection[bytes] = (), *, damaged: bool = False) -> None:
         """Make a new index, and move all files to ``trash/`` but those of these keys.

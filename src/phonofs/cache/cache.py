@@ -484,22 +484,11 @@ class Cache:
         disk = self.backend.disk
         if disk is None:
             return
-        gone, known, used = [], [], 0
-        for key in keys:
-            row = disk.index.row(key) if key not in self._open else None
-            if row is None:
-                continue
-            charge = disk.files.charged(key)
-            if charge is None:
-                gone.append(key)
-                used -= row.charge
-                self._close_idle(key)
-            elif charge > row.charge:
-                known.append((key, charge))
-                used += charge - row.charge
-        disk.index.delete(gone)
-        disk.index.settle(known)
-        self.backend.budget.recount(self.backend.budget.used + used)
+        rows = [disk.index.row(key) for key in keys if key not in self._open]
+        gone, change = disk.compare((row.identity.key, row.charge) for row in rows if row)
+        for key in gone:
+            self._close_idle(key)
+        self.backend.budget.recount(self.backend.budget.used + change)
 
     def recount(self) -> None:
         """Charge for what the index says and for what is open. Raises sqlite3.Error."""

@@ -22,6 +22,7 @@ import grp
 import os
 import pwd
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,19 +82,16 @@ def claim(path: Path) -> Claim:
     An OSError of the disk (full, read-only, failing) is raised as it is: the caller goes on
     without a cache.
     """
-    with contextlib.ExitStack() as undo:
-        folder = open_own(path)
-        try:
-            content = _open_content(folder, path)
-        finally:
-            os.close(folder)
-        undo.callback(os.close, content)
+    folder = open_own(path)
+    try:
+        content = _open_content(folder, path)
+    finally:
+        os.close(folder)
+    with closed_on_error(content):
         lock = _lock(content, path)
-        undo.callback(os.close, lock)
-        _mark(content, path)
-        claimed = Claim(path, content, lock, file_system_of(content))
-        undo.pop_all()
-    return claimed
+        with closed_on_error(lock):
+            _mark(content, path)
+            return Claim(path, content, lock, file_system_of(content))
 
 
 def has_cache(path: Path) -> bool:
@@ -106,16 +104,23 @@ def open_own(path: Path) -> int:
     """Make or open a folder that is ours alone; return its descriptor. Raises as :func:`claim`."""
     _make(path)
     folder = _open_folder(path, None, path)
-    try:
+    with closed_on_error(folder):
         found = os.fstat(folder)
         _own(found, path)
         _look_above(path)
         if found.st_mode & 0o077:
             _tighten(folder, path)
-    except BaseException:
-        os.close(folder)
-        raise
     return folder
+
+
+@contextlib.contextmanager
+def closed_on_error(fd: int) -> Iterator[None]:
+    """Close the descriptor if what is done with it fails."""
+    try:
+        yield
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def _make(path: Path) -> None:
@@ -209,12 +214,9 @@ def _open_content(folder: int, path: Path) -> int:
     with contextlib.suppress(FileExistsError):
         os.mkdir(CONTENT, 0o700, dir_fd=folder)
     content = _open_folder(CONTENT, folder, path)
-    try:
+    with closed_on_error(content):
         _own(os.fstat(content), path / CONTENT)
         os.fchmod(content, 0o700)
-    except BaseException:
-        os.close(content)
-        raise
     return content
 
 
@@ -240,22 +242,19 @@ def lock_folder(folder: int, path: Path) -> int:
 def _lock(content: int, path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     lock = os.open("lock", flags, 0o600, dir_fd=content)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with closed_on_error(lock):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+            who = f" (process {holder})" if holder.isdecimal() else ""
+            raise UsageError(
+                f"another phonofs{who} is using the cache folder {path}; "
+                "unmount or end it, or give this one a cache_dir of its own"
+            ) from error
         with contextlib.suppress(OSError):  # a full disk: it is for messages only
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    except BlockingIOError as error:
-        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
-        os.close(lock)
-        who = f" (process {holder})" if holder.isdecimal() else ""
-        raise UsageError(
-            f"another phonofs{who} is using the cache folder {path}; "
-            "unmount or end it, or give this one a cache_dir of its own"
-        ) from error
-    except BaseException:
-        os.close(lock)
-        raise
     return lock
 
 
