@@ -1,4 +1,4 @@
-"""The files of the cache directory: making, opening, counting and removing them.
+"""Makes, opens, counts and removes the files of the cache directory.
 
 One file an object, in one of 256 shard directories below ``content/``, named after the object's
 key. What is evicted is moved to ``trash/`` first, which is quick, and removed from there in a

@@ -167,7 +167,7 @@ class Index:
 
     @property
     def mark(self) -> int:
-        """The mark of the cipher its contents were written with; 0 for none."""
+        """The mark of the cipher that its contents were written with; 0 for none."""
         (mark,) = self._db.execute("PRAGMA application_id").fetchone()
         return int(mark)
 
@@ -182,7 +182,7 @@ class Index:
         self.count += new
 
     def _declare(self, identity: Identity, size: int) -> bool:
-        """Whether there was no row of it: a row that was there keeps its ``used``."""
+        """Declare one object; return whether it is new. A row that was there keeps its ``used``."""
         now = self._next()
         (used,) = self._db.execute(_DECLARE, (*identity, size, now)).fetchone()
         return bool(used == now)
@@ -194,7 +194,7 @@ class Index:
         self.count += new
 
     def _save(self, saved: Saved) -> bool:
-        """Whether there was no row of it."""
+        """Save one row; return whether it is new."""
         row = saved.row
         new = self._declare(row.identity, row.size)
         (number,) = self._db.execute(
@@ -213,7 +213,10 @@ class Index:
         return new
 
     def load(self, key: bytes) -> tuple[Row, BlockChecksums] | None:
-        """What is known of an object; None for nothing, or nothing that can be trusted."""
+        """Return what is known of an object and of its blocks; None if there is no row.
+
+        A row that is damaged says only what is charged: none of its blocks are known.
+        """
         found = self._db.execute(
             "SELECT key, region, id, checksum, size, bytes, charge, verified, present, crcs, seal"
             " FROM object LEFT JOIN blocks USING(number) WHERE key = ?",
@@ -227,7 +230,7 @@ class Index:
         return row, BlockChecksums.unpack(present, crcs)
 
     def row(self, key: bytes) -> Row | None:
-        """What is known of an object, without its blocks."""
+        """Return what is known of an object, without its blocks."""
         found = self._db.execute(
             "SELECT key, region, id, checksum, size, bytes, charge, verified"
             " FROM object WHERE key = ?",
@@ -236,7 +239,7 @@ class Index:
         return _row(found) if found else None
 
     def rows(self) -> Iterator[Row]:
-        """Every object, the least recently used first; for a person, not for a mount."""
+        """Yield every object, the least recently used first; for a person, not for a mount."""
         self.flush()
         for found in self._db.execute(
             "SELECT key, region, id, checksum, size, bytes, charge, verified"
@@ -245,19 +248,19 @@ class Index:
             yield _row(found)
 
     def keys_of(self, region: str, id: str) -> list[tuple[bytes, int]]:
-        """Key and charge of every fingerprint of an object."""
+        """Return key and charge of every fingerprint of an object."""
         return self._charges(
             "SELECT key, charge FROM object WHERE region = ? AND id = ?", (region, id)
         )
 
     def keys_between(self, first: bytes, last: bytes) -> list[tuple[bytes, int]]:
-        """Key and charge of the objects with ``first <= key < last``."""
+        """Return key and charge of the objects with ``first <= key < last``."""
         return self._charges(
             "SELECT key, charge FROM object WHERE key >= ? AND key < ?", (first, last)
         )
 
     def oldest(self) -> Iterator[tuple[bytes, int]]:
-        """Key and charge, the least recently used first; rows may be deleted on the way."""
+        """Yield key and charge, the least recently used first; rows may be deleted meanwhile."""
         self.flush()
         after = -1
         while True:
@@ -271,11 +274,11 @@ class Index:
             yield from (_charge(*row[1:]) for row in batch)
 
     def left_open(self) -> list[tuple[bytes, int]]:
-        """Key and charge of the objects whose row was not final when the process ended."""
+        """Return key and charge of the objects whose row was not final when the process ended."""
         return self._charges("SELECT key, charge FROM object WHERE open = 1")
 
     def settle(self, charges: Iterable[tuple[bytes, int]]) -> None:
-        """The costs of these objects are known."""
+        """Note what these objects take on disk: their rows are final."""
         self._many(
             "UPDATE object SET open = 0, charge = ? WHERE key = ?",
             [(charge, key) for key, charge in charges],
@@ -289,7 +292,7 @@ class Index:
         self.count -= self._many("DELETE FROM object WHERE key = ?", [(key,) for key in gone])
 
     def touch(self, key: bytes) -> None:
-        """The object was used; written down by :meth:`flush`."""
+        """Note that the object was used; :meth:`flush` writes it down."""
         self._touched[key] = self._next()
 
     def flush(self) -> None:
@@ -302,7 +305,10 @@ class Index:
             )
 
     def totals(self) -> tuple[int, int]:
-        """How many objects, and what they cost on disk. Reads one entry of an index for each."""
+        """Return how many objects there are, and what they take on disk.
+
+        Reads one entry of an index for each.
+        """
         (objects, charge, least) = self._db.execute(
             "SELECT count(*), total(charge), min(charge) FROM object"
         ).fetchone()
@@ -343,7 +349,7 @@ class Index:
         return [_charge(*row) for row in self._db.execute(query, values)]
 
     def _many(self, statement: str, values: list[tuple[object, ...]]) -> int:
-        """Do it with each of the values, together; how many rows it changed."""
+        """Execute a statement with each of the values; return how many rows that changed."""
         if not values:
             return 0
         with self._transaction():
@@ -364,7 +370,7 @@ class Index:
 
 
 def checkpoint(folder_fd: int) -> None:
-    """Bring the log into the index, in a thread: it syncs, so the event loop must not do it."""
+    """Bring the log into the index; in a thread, because it syncs."""
     connection = sqlite3.connect(_path(folder_fd), isolation_level=None, timeout=1.0)
     try:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -373,7 +379,7 @@ def checkpoint(folder_fd: int) -> None:
 
 
 def say_damaged(error: Exception) -> None:
-    """The line in the log for a damaged index."""
+    """Log that the index is damaged."""
     log.warning("the index of the cache is damaged (%s); the cache starts empty", error)
 
 
@@ -382,7 +388,7 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def _charge(key: object, charge: object) -> tuple[bytes, int]:
-    """Key and charge of a row; sqlite3.DatabaseError if a damaged page gave something else."""
+    """Return key and charge of a row; sqlite3.DatabaseError if a damaged page gave other things."""
     if not isinstance(key, bytes) or len(key) != KEY_BYTES:
         raise sqlite3.DatabaseError("a key is not one")
     if not isinstance(charge, int) or charge < 0:
@@ -391,7 +397,7 @@ def _charge(key: object, charge: object) -> tuple[bytes, int]:
 
 
 def mark_of(folder: Path) -> int:
-    """The mark of the cipher in the index of a folder that is not open; -1 if there is none.
+    """Return the mark of the cipher in the index of a folder that is not open; -1 if there is none.
 
     It is SQLite's application id: four bytes at offset 68 of the file (its file format, 1.3).
     """
@@ -413,7 +419,7 @@ def _row(found: tuple[object, ...]) -> Row:
 
 
 def _seal(row: Row, present: bytes, crcs: bytes) -> bytes:
-    """A hash over what a row claims, so that a damaged page of the index claims nothing."""
+    """Return a hash over what a row says, which shows whether a page of the index is damaged."""
     digest = hashlib.blake2b(row.identity.key, digest_size=8)
     digest.update(f"|{row.identity.checksum}|{row.size}|{int(row.verified)}|".encode())
     digest.update(present)

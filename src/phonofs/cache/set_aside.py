@@ -10,16 +10,17 @@ log = logging.getLogger(__name__)
 
 
 class SetAside:
-    """What other accounts left in the folder. Owns how many bytes are still charged for each
-    (``_charged``, by the account's id), and whose files are to be removed (``_left``): those that
-    cannot be removed stay charged, and are not tried again.
+    """What other accounts left in the folder.
 
-    Invariant: ``bytes`` goes down by what :meth:`evict` returned, which may run in a thread: the
-    lock is for that.
+    Owns how many bytes are still charged for each (``_charged``, by the account's id), and whose
+    files are still to be removed (``_left``). An account whose files cannot be removed stays
+    charged and is not tried again. The lock is there because :meth:`evict` may run in a thread.
+
+    Invariant: ``bytes`` goes down by what :meth:`evict` returned.
     """
 
     def __init__(self, accounts: Accounts, mine: Account | None) -> None:
-        """What the accounts other than ``mine`` left."""
+        """Take what the accounts other than ``mine`` left."""
         self._accounts = accounts
         self._left = [one for one in accounts.all() if one is not mine]
         self._charged = {one.id: accounts.size(one) for one in self._left}
@@ -32,9 +33,10 @@ class SetAside:
         return sum(self._charged.values())
 
     def protect(self, mark: int, *, disk: bool) -> None:
-        """Remove content that must not stay on disk: all of it unless ``disk``; and with a cipher
-        in use (its ``mark``, 0 for none) what was not written with it. The log says what the disk
-        does not give up.
+        """Remove content that must not stay on disk; the log says what cannot be removed.
+
+        Without ``disk`` that is all of it. With a cipher in use (its ``mark``, 0 for none) it is
+        what was not written with that cipher.
         """
         for account in self._left:
             if not disk or (mark and self._accounts.mark(account) not in (-1, mark)):
@@ -46,8 +48,9 @@ class SetAside:
                 self._charged[account.id] = self._accounts.size(account)
 
     def evict(self, n: int) -> int:
-        """Remove at least ``n`` bytes if there are so many, of the account used longest ago first;
-        the bytes that no longer have to be charged for.
+        """Remove at least ``n`` bytes if there are so many, the account used longest ago first.
+
+        Returns the bytes that no longer have to be charged for.
         """
         freed = 0
         while freed < n:
