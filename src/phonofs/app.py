@@ -25,6 +25,7 @@ from phonofs.cache import maintenance
 from phonofs.cache.accounts import CATALOGUE, Accounts
 from phonofs.cache.cache import Cache
 from phonofs.cache.codec import AesGcmCodec
+from phonofs.cache.set_aside import SetAside
 from phonofs.catalogue.catalogue import LISTED, REMOVED, Catalogue, Change
 from phonofs.config import Settings, as_texts
 from phonofs.control.peers import Peer, may, may_reach
@@ -514,7 +515,7 @@ async def build(settings: Settings, mountpoint: str) -> AsyncIterator[App]:
             size_bytes=settings.cache_size,
             min_free_bytes=settings.cache_min_free,
             cipher=cipher,
-            set_aside=await trio.to_thread.run_sync(accounts.set_aside, account),
+            set_aside=await trio.to_thread.run_sync(SetAside, accounts, account),
         )
         stack.callback(cache.close)
         catalogue = await trio.to_thread.run_sync(Catalogue.open, home / CATALOGUE, settings)

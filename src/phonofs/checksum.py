@@ -35,7 +35,7 @@ class Expected:
 
 
 def expected(checksum: str) -> Expected | None:
-    """What ``checksum`` demands; None where only the length can be checked.
+    """Return what ``checksum`` demands; None if only the length can be checked.
 
     That is so for multipart ETags of more than one part, because the size of a part is not
     given, and for an empty or unknown form.
@@ -55,10 +55,10 @@ def of_nothing(checksum: str) -> bool:
     return want is not None and want.matches(_md5().digest())
 
 
-def part_sizes(checksum: str, size: int) -> list[int]:
+def multipart_sizes(checksum: str, size: int) -> list[int]:
     """How large the parts of an upload of ``size`` bytes may have been, by its multipart ETag.
 
-    Those sizes that are usual and give as many parts as it says, and the even split. Empty where
+    Those sizes that are usual and give as many parts as it says, and the even split. Empty if
     it is no such ETag of more than one part.
     """
     parts = _PARTS.fullmatch(checksum.strip().strip('"').lower())
@@ -76,9 +76,9 @@ def _md5() -> "hashlib._Hash":
 
 @dataclass(slots=True)
 class PartsHash:
-    """The multipart ETag of content in parts of ``part`` bytes: MD5 of the MD5s (Amazon S3)."""
+    """The multipart ETag of content in parts of ``size`` bytes: MD5 of the MD5s (Amazon S3)."""
 
-    part: int
+    size: int
     filled: int = 0
     md5: "hashlib._Hash" = field(default_factory=_md5)
     digests: list[bytes] = field(default_factory=list)
@@ -86,11 +86,11 @@ class PartsHash:
     def update(self, data: memoryview) -> None:
         """The next bytes."""
         while len(data):
-            piece = data[: self.part - self.filled]
+            piece = data[: self.size - self.filled]
             self.md5.update(piece)
             self.filled += len(piece)
             data = data[len(piece) :]
-            if self.filled == self.part:
+            if self.filled == self.size:
                 self.digests.append(self.md5.digest())
                 self.filled, self.md5 = 0, _md5()
 

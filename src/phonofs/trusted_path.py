@@ -37,7 +37,7 @@ def check_file(path: Path, what: str, status: os.stat_result, *, groups: bool = 
     """The file itself, as ``fstat`` shows it: its owner, and who may write to it."""
     if not stat.S_ISREG(status.st_mode):
         return  # a device or a pipe; a folder is refused by whoever opens it
-    if not _is_trusted(status.st_uid):
+    if not is_trusted(status.st_uid):
         raise UsageError(
             f"{what} {path} is refused: it belongs to another user (uid {status.st_uid}); "
             "make it yours, or remove it"
@@ -49,7 +49,7 @@ def check_file(path: Path, what: str, status: os.stat_result, *, groups: bool = 
 
 
 def _check_way(path: Path, what: str, place: Path, status: os.stat_result, groups: bool) -> None:
-    if not _is_trusted(status.st_uid):
+    if not is_trusted(status.st_uid):
         raise UsageError(
             f"{what} {path} is refused: {place} belongs to another user (uid {status.st_uid}), "
             "who may replace it; move it to a folder of yours"
@@ -93,7 +93,8 @@ def _names(path: str) -> list[str]:
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 
-def _is_trusted(uid: int) -> bool:
+def is_trusted(uid: int) -> bool:
+    """Whether it is root or this user, as far as a user name space lets that be told."""
     return uid in (0, os.geteuid()) or uid == _nobody()
 
 

@@ -9,12 +9,11 @@
         accounts/ID/                 catalogue and content of each other account
 
 Only its own keys open an account. What the other accounts left is *set aside*: it stays where it
-is, counts in ``cache_size`` and is removed first when room is needed. Nothing is ever moved, so a
+is, counts in ``cache_size`` and is removed first when space is needed. Nothing is ever moved, so a
 kill at any moment leaves each account what it had. If ``accounts.json`` is missing or damaged, the
 accounts are found by what lies in the folder, and the service is asked about every key.
 
-Used by the composition root and by ``phonofs cache``. Synchronous; :meth:`SetAside.evict` may
-run in a thread.
+Used by the composition root and by ``phonofs cache``. Synchronous.
 """
 
 import contextlib
@@ -22,23 +21,28 @@ import hashlib
 import logging
 import os
 import re
-import stat
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from phonofs.cache.directory import CONTENT, lock_folder, open_own
+from phonofs.cache.directory import (
+    CONTENT,
+    closed_on_error,
+    lock_folder,
+    open_own,
+    read_file,
+    write_file,
+)
 from phonofs.cache.index import mark_of
+from phonofs.cache.removal import remove_tree, size_of
 
 log = logging.getLogger(__name__)
 
 NOTE = "accounts.json"
 OTHERS = "accounts"
 CATALOGUE = "catalogue.sqlite"
-SECTOR = 512  # bytes; the unit of st_blocks (stat(2))
 
 MOST_ACCOUNTS = 8
 """Accounts kept in one folder: an agency has a profile and a folder for each customer, so that
@@ -65,10 +69,10 @@ class Account(msgspec.Struct):
 
     id         32 hex digits
     top        whether its files lie at the top of the folder, else below ``accounts/ID``
-    api_url    the service it is an account of; empty where that is not known
+    api_url    the service it is an account of; empty if that is not known
     used       counts up with each use of the folder: the largest was used last
     customers  the ``customerId`` of its records when it was closed, for messages
-    bytes      what it took on disk when it was closed; -1 where it was not closed
+    bytes      what it took on disk when it was closed; -1 if it was not closed
     """
 
     id: str
@@ -77,6 +81,20 @@ class Account(msgspec.Struct):
     used: int = 0
     customers: list[str] = []
     bytes: int = -1
+
+    def use(self, count: int, api_url: str) -> None:
+        """Note a use of the folder, the one of that number."""
+        self.used = count
+        self.api_url = api_url
+        self.bytes = -1
+
+    def name(self, customers: frozenset[str]) -> None:
+        """Note whose records it has."""
+        self.customers = sorted(customers)
+
+    def measure(self, size: int) -> None:
+        """Note how many bytes it takes on disk; -1 if that is not known any more."""
+        self.bytes = size
 
 
 class _Note(msgspec.Struct):
@@ -108,23 +126,20 @@ class Accounts:
 
     @classmethod
     def open(cls, path: Path) -> "Accounts":
-        """Make or open the folder and lock it. UsageError where it must not be used.
+        """Make or open the folder and lock it. UsageError if it must not be used.
 
-        Where the disk is full, read-only or failing, the folder is taken as it is.
+        If the disk is full, read-only or failing, the folder is taken as it is.
         """
         try:
             folder = open_own(path)
         except OSError as error:
             log.warning("the cache folder %s cannot be used: %s", path, error.strerror)
             return cls(path, -1, -1)
-        try:
+        with closed_on_error(folder):
             return cls(path, folder, lock_folder(folder, path))
-        except BaseException:
-            os.close(folder)
-            raise
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Unlock and close the folder."""
         for fd in self._fds:
             os.close(fd)
         self._fds = []
@@ -132,11 +147,11 @@ class Accounts:
     # which
 
     def all(self) -> list[Account]:
-        """All accounts that left something here, most recently used first."""
+        """Return all accounts that left something here, the last used first."""
         return sorted(self._accounts.values(), key=lambda one: -one.used)
 
     def of_key(self, hashed: str) -> Account | None:
-        """The account that a key is known to belong to."""
+        """Return the account that a key is known to belong to."""
         return self._accounts.get(self._keys.get(hashed, ""))
 
     @property
@@ -145,11 +160,11 @@ class Accounts:
         return self._keys
 
     def keys_of(self, account: Account) -> list[str]:
-        """The hashes of the keys that are known to belong to an account."""
+        """Return the hashes of the keys that are known to belong to an account."""
         return [key for key, id in self._keys.items() if id == account.id]
 
     def home(self, account: Account) -> Path:
-        """The folder that holds the catalogue and the content of an account."""
+        """Return the folder with the catalogue and the content of an account."""
         return self.path if account.top else self.path / OTHERS / account.id
 
     def add(self, hashed: str, api_url: str) -> Account:
@@ -173,28 +188,22 @@ class Accounts:
         self._write()
 
     def begin(self, account: Account, api_url: str) -> bool:
-        """Note that the account is in use. True if the folder was last used by another account."""
+        """Note that the account is in use; return whether another one used the folder last."""
         last = next(iter(self.all()), account)
-        account.used = last.used + 1
-        account.api_url = api_url.rstrip("/")
-        account.bytes = -1
+        account.use(last.used + 1, api_url.rstrip("/"))
         self._write()
         return last is not account
 
     def end(self, account: Account, customers: frozenset[str], content_bytes: int | None) -> None:
-        """The account is not used any more; ``content_bytes`` is what its content takes on disk,
-        None where that is not known.
+        """Note that the account is not used any more.
+
+        ``content_bytes`` is what its content takes on disk, None if that is not known.
         """
-        account.customers = sorted(customers)
+        account.name(customers)
         if content_bytes is not None:
             with contextlib.suppress(OSError):  # then the next mount counts
-                account.bytes = content_bytes + _size(self._parts(account)[1:])
+                account.measure(content_bytes + sum(map(size_of, self._paths(account)[1:])))
         self._write()
-
-    def set_aside(self, account: Account | None) -> "SetAside":
-        """What the accounts other than this one left, to be counted and removed."""
-        others = [one for one in self.all() if one is not account]
-        return SetAside(self, others)
 
     # removing
 
@@ -221,12 +230,12 @@ class Accounts:
         self._write()
 
     def pieces(self, account: Account) -> Iterator[int]:
-        """Remove an account file by file, its content first; the bytes of each.
+        """Remove an account file by file, its content first; yield the bytes of each.
 
         Raises OSError for the first file that cannot be removed.
         """
-        for part in self._parts(account):
-            yield from _removed(part)
+        for path in self._paths(account):
+            yield from remove_tree(path)
         if not account.top:
             with contextlib.suppress(OSError):
                 self.home(account).rmdir()
@@ -235,21 +244,21 @@ class Accounts:
     def remove_damaged(self) -> None:
         """Remove the catalogues that were set aside because they were damaged. Raises OSError."""
         for account in self.all():
-            for part in self._parts(account):
-                if part.name.startswith(f"{CATALOGUE}.damaged-"):
-                    part.unlink(missing_ok=True)
+            for path in self._paths(account):
+                if os.path.basename(path).startswith(f"{CATALOGUE}.damaged-"):
+                    Path(path).unlink(missing_ok=True)
 
     def drop_content(self, account: Account) -> None:
         """Remove the content that an account left; its catalogue stays. Raises OSError."""
-        account.bytes = -1
-        for _ in _removed(self.home(account) / CONTENT):
+        account.measure(-1)
+        for _ in remove_tree(str(self.home(account) / CONTENT)):
             pass
 
     def size(self, account: Account) -> int:
-        """The bytes that an account takes on disk; 0 if the disk does not say."""
+        """Return the bytes that an account takes on disk; 0 if the disk does not say."""
         if account.bytes < 0:
             with contextlib.suppress(OSError):
-                account.bytes = _size(self._parts(account))
+                account.measure(sum(map(size_of, self._paths(account))))
         return max(0, account.bytes)
 
     def has_content(self, account: Account) -> bool:
@@ -257,18 +266,18 @@ class Accounts:
         return any(True for _ in (self.home(account) / CONTENT).glob("??/*"))
 
     def mark(self, account: Account) -> int:
-        """The mark of the cipher its content was written with, 0 for none; -1 without content."""
+        """Return the mark of the cipher of its content: 0 if it has none, -1 without content."""
         return mark_of(self.home(account) / CONTENT)
 
-    def _parts(self, account: Account) -> list[Path]:
-        """What lies on disk of an account: the content, then the catalogue and its other files.
+    def _paths(self, account: Account) -> list[str]:
+        """Return what an account has on disk: its content, its catalogue, and the files of that.
 
         Raises OSError if the disk does not say.
         """
         home = self.home(account)
         with contextlib.suppress(FileNotFoundError):
             names = sorted(name for name in os.listdir(home) if name.startswith(CATALOGUE))
-            return [home / CONTENT, *(home / name for name in names)]
+            return [str(home / name) for name in (CONTENT, *names)]
         return []
 
     # the note
@@ -292,186 +301,24 @@ class Accounts:
 
     def _write_note(self, note: _Note) -> None:
         new = f"{NOTE}.new"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            file = os.open(new, flags, 0o600, dir_fd=self._folder)
-            try:
-                text = msgspec.json.encode(note)
-                while text:  # a disk that is nearly full takes a part, and only then says so
-                    text = text[os.write(file, text) :]
-                os.fsync(file)
-            finally:
-                os.close(file)
+            write_file(self._folder, new, msgspec.json.encode(note))
             os.rename(new, NOTE, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         except OSError as error:  # the next mount asks the service whose the key is
             log.warning("%s cannot be written: %s", self.path / NOTE, error.strerror)
 
 
-@dataclass(slots=True)
-class _Left:
-    """An account that is set aside, and how many bytes are still charged for it."""
-
-    account: Account
-    bytes: int
-
-
-class SetAside:
-    """What other accounts left in the folder. Owns how many bytes are still charged for each, and
-    whose files cannot be removed (``_stuck``): those stay charged, and are not tried again.
-
-    Invariant: ``bytes`` goes down by what :meth:`evict` returned. The lock is for the janitor's
-    thread.
-    """
-
-    def __init__(self, accounts: Accounts, others: list[Account]) -> None:
-        self._accounts = accounts
-        self._left = [_Left(one, accounts.size(one)) for one in others]
-        self._stuck: list[_Left] = []
-        self._lock = threading.Lock()
-        self._pieces: Iterator[int] | None = None
-
-    @property
-    def bytes(self) -> int:
-        """The bytes that all of them take on disk."""
-        return sum(one.bytes for one in (*self._left, *self._stuck))
-
-    @property
-    def count(self) -> int:
-        """The number of accounts that are set aside."""
-        return len(self._left) + len(self._stuck)
-
-    def protect(self, mark: int, *, disk: bool) -> None:
-        """Remove content that must not stay on disk: all of it unless ``disk``; and with a cipher
-        in use (its ``mark``, 0 for none) what was not written with it. The log says what the disk
-        does not give up.
-        """
-        for left in self._left:
-            account = left.account
-            if not disk or (mark and self._accounts.mark(account) not in (-1, mark)):
-                try:
-                    self._accounts.drop_content(account)
-                except OSError as error:
-                    home = self._accounts.home(account)
-                    log.warning("content is left in %s: %s", home, error.strerror)
-                left.bytes = self._accounts.size(account)
-
-    def evict(self, n: int) -> int:
-        """Remove at least ``n`` bytes if there are so many, of the account used longest ago first;
-        the bytes that no longer have to be charged for.
-        """
-        freed = 0
-        while freed < n:
-            with self._lock:
-                if not self._left:
-                    break
-                freed += self._remove_one()
-        return freed
-
-    def _remove_one(self) -> int:
-        left = self._left[-1]
-        if self._pieces is None:
-            self._pieces = self._accounts.pieces(left.account)
-        try:
-            piece = next(self._pieces, None)
-        except OSError as error:
-            home = self._accounts.home(left.account)
-            log.warning("what is set aside in %s cannot be removed: %s", home, error.strerror)
-            self._pieces = None
-            self._stuck.append(self._left.pop())
-            return 0
-        if piece is None:
-            self._pieces = None
-            self._left.pop()
-            self._accounts.forget(left.account)
-            return left.bytes
-        given = min(piece, left.bytes)
-        left.bytes -= given
-        left.account.bytes = left.bytes
-        return given
-
-
 def _read(folder: int) -> _Note | None:
     """Read ``accounts.json``; None if it is missing or damaged."""
     try:
-        file = os.open(NOTE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    except OSError:
+        text = read_file(folder, NOTE, LARGEST_NOTE)
+        note = msgspec.json.decode(text or b"", type=_Note)
+    except FileNotFoundError:
         return None
-    try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            return None
-        note = msgspec.json.decode(os.read(file, LARGEST_NOTE), type=_Note)
     except (OSError, msgspec.MsgspecError):
         log.warning("%s in the cache folder is damaged; the service is asked whose it is", NOTE)
         return None
-    finally:
-        os.close(file)
     ids = [one.id for one in note.accounts]
     sound = len(set(ids)) == len(ids) and all(map(_ID.fullmatch, ids))
     tops = sum(one.top for one in note.accounts)
     return note if note.version == 1 and sound and tops <= 1 else None
-
-
-def _size(parts: list[Path]) -> int:
-    return sum(_blocks(file, folder) for part in parts for file, folder in _files(part))
-
-
-def _files(part: Path) -> Iterator[tuple[str, int | None]]:
-    """A file, or those below a folder, each with the descriptor of its folder; no link is
-    followed.
-    """
-    if not stat.S_ISDIR(_mode(part)):
-        yield str(part), None
-        return
-    with contextlib.suppress(OSError):
-        for _, _, names, folder in os.fwalk(part, topdown=False, follow_symlinks=False):
-            for name in names:
-                yield name, folder
-
-
-def _removed(part: Path) -> Iterator[int]:
-    """Remove a file or a whole folder; the bytes of each file. No link is followed.
-
-    Raises OSError for the first one that cannot be removed.
-    """
-    if not stat.S_ISDIR(_mode(part)):
-        yield _unlinked(str(part), None)
-        return
-    walk = os.fwalk(part, topdown=False, onerror=_raise, follow_symlinks=False)
-    for _, folders, names, folder in walk:
-        for name in names:
-            yield _unlinked(name, folder)
-        for name in folders:
-            try:
-                os.rmdir(name, dir_fd=folder)
-            except NotADirectoryError:  # a link to one
-                yield _unlinked(name, folder)
-    part.rmdir()
-
-
-def _unlinked(name: str, folder: int | None) -> int:
-    """Remove a file; the bytes it took. Raises OSError if it is there and cannot be removed."""
-    size = _blocks(name, folder)
-    try:
-        os.unlink(name, dir_fd=folder)
-    except FileNotFoundError:
-        return 0
-    return size
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _mode(path: Path) -> int:
-    try:
-        return os.lstat(path).st_mode
-    except OSError:
-        return 0
-
-
-def _blocks(name: str, folder: int | None) -> int:
-    try:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return 0
-    return found.st_blocks * SECTOR

@@ -117,16 +117,27 @@ class Disk:
 
     def _used(self) -> int:
         """What lies on disk: the rows say it, but for those left open when a process died."""
-        gone, known = [], []
-        for key, charge in self.index.left_open():
+        self.compare(self.index.left_open())
+        return self.index.totals()[1]
+
+    def compare(self, charges: Iterable[tuple[bytes, int]]) -> tuple[list[bytes], int]:
+        """Have rows say what their files take; a row without a file is deleted.
+
+        Takes keys and charges; returns the deleted keys, and by how much the sum of all charges
+        changed. OSError or sqlite3.Error.
+        """
+        gone, known, change = [], [], 0
+        for key, charge in charges:
             found = self.files.charged(key)
             if found is None:
                 gone.append(key)
+                change -= charge
             else:
                 known.append((key, max(found, charge)))
+                change += max(0, found - charge)
         self.index.delete(gone)
         self.index.settle(known)
-        return self.index.totals()[1]
+        return gone, change
 
     def start_empty(self, spare: Collection[bytes] = (), *, damaged: bool = False) -> None:
         """Make a new index, and move all files to ``trash/`` but those of these keys.
@@ -178,7 +189,6 @@ class Backend:
             free_bytes=lambda: self.disk.files.free_bytes() if self.disk else 0,
             evict=evict,
         )
-        self.budget.recount(disk.used_bytes if disk else 0)
         self.counters = Counters()
         self.index_damaged = False
         self.untidy = False
@@ -191,7 +201,6 @@ class Backend:
     def use(self, disk: Disk) -> None:
         """Use this disk from now on: none could be opened before."""
         self.disk = disk
-        self.budget.recount(disk.used_bytes)
         self.untidy = True
 
     def accepts(self, size: int) -> bool:
@@ -200,26 +209,28 @@ class Backend:
 
     def query(self, question: Callable[[Index], T]) -> T | None:
         """Ask the index; None if it does not answer, which counts as a failure of the disk."""
+        answers: list[T] = []
+        self.tell(lambda index: answers.append(question(index)))
+        return answers[0] if answers else None
+
+    def tell(self, change: Callable[[Index], object]) -> bool:
+        """Change the index; False if that fails, which counts as a failure of the disk."""
         if self.disk is None:
-            return None
+            return False
         try:
-            return question(self.disk.index)
+            change(self.disk.index)
         except (sqlite3.Error, ValueError) as error:
             self.failed(error)
-            return None
+            return False
+        return True
 
     def declare(self, objects: Iterable[tuple[Identity, int]]) -> bool:
         """Note in the index that bytes of these objects, each with its size, go to disk."""
-        return bool(self.query(lambda index: index.declare_all(objects)))
+        return self.tell(lambda index: index.declare_all(objects))
 
     def save(self, rows: Iterable[Saved]) -> bool:
         """Write rows whose bytes are on disk; False if the index did not take them."""
-
-        def write(index: Index) -> bool:
-            index.save(rows)
-            return True
-
-        return bool(self.query(write))
+        return self.tell(lambda index: index.save(rows))
 
     def create_file(self, identity: Identity) -> BlockFile | None:
         """Return a new file for the object, or None if the disk fails."""
@@ -257,15 +268,11 @@ class Backend:
                 gone.append(key)
             except OSError as error:
                 self.failed(error)
-        deleted = self.forget_rows(list(charges))
+        deleted = self.tell(lambda index: index.delete(charges))
         if deleted:
             self.budget.release(sum(charges[key] for key in gone))
         self.untidy |= not deleted or len(gone) < len(charges)
         return deleted and len(gone) == len(charges)
-
-    def forget_rows(self, keys: list[bytes]) -> bool:
-        """Delete rows; False if the index did not do it."""
-        return bool(self.query(lambda index: index.delete(keys)))
 
     def charge_trash(self, n: int) -> None:
         """Charge for bytes that nobody had charged for, which lie in ``trash/`` now."""

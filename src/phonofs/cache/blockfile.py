@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from phonofs.cache.blocks import BLOCK, block_count
+from phonofs.cache.blocks import BLOCK, Data, block_count
 from phonofs.cache.codec import AesGcmCodec
 
 SCRATCH = 1 << 20
@@ -20,8 +20,6 @@ VIEW_FROM = 1 << 15
 
 DECRYPT_NOW = 2
 """Blocks decrypted on the event loop: 256 KiB take some 100 µs, as long as a hop to a thread."""
-
-Data = bytes | bytearray | memoryview
 
 View = bytes | memoryview
 """Bytes to be used before anything else is read: a memoryview is valid until the next read."""

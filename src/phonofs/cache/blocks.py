@@ -1,7 +1,7 @@
 """What a block is, and the CRCs of the blocks of one object. Pure.
 
-The CRC is CRC-32C (Castagnoli), for which processors have an instruction: 19 GiB/s here, where
-``zlib.crc32`` makes 2.5, which was a third of what a read from the cache costs.
+The CRC is CRC-32C (Castagnoli), for which processors have an instruction: 19 GiB/s here.
+``zlib.crc32`` makes 2.5, and took a third of the time of a read from the cache.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from crc32c import crc32c
 
 from phonofs.ranges import Ranges
 
+Data = bytes | bytearray | memoryview
+
 BLOCK = 128 * 1024
 """Bytes of a block: what the kernel asks for at once, so that one read checks one block."""
 
@@ -22,40 +24,40 @@ PAGE = 4096
 
 
 def page_floor(offset: int) -> int:
-    """The start of the page that holds ``offset``."""
+    """Return the start of the page that ``offset`` is in."""
     return offset - offset % PAGE
 
 
 def page_ceil(offset: int) -> int:
-    """The end of the last page of bytes that stop at ``offset``."""
+    """Return the end of the last page of bytes that stop at ``offset``."""
     return -(-offset // PAGE) * PAGE
 
 
 def block_count(size: int) -> int:
-    """How many blocks ``size`` bytes make; the last one may be short."""
+    """Return how many blocks ``size`` bytes make; the last one may be short."""
     return -(-size // BLOCK)
 
 
 def touched_blocks(start: int, stop: int) -> tuple[int, int]:
-    """The blocks that ``[start, stop)`` touches, as a half-open interval."""
+    """Return the blocks that ``[start, stop)`` touches, as a half-open interval."""
     return start // BLOCK, block_count(stop)
 
 
 def bytes_of(first: int, last: int, size: int) -> tuple[int, int]:
-    """The bytes of the blocks ``[first, last)`` of an object of ``size`` bytes."""
+    """Return the bytes of the blocks ``[first, last)`` of an object of ``size`` bytes."""
     return first * BLOCK, min(last * BLOCK, size)
 
 
 def crcs_of(data: memoryview) -> list[int]:
-    """The CRC-32C of each block of ``data``, which begins at the start of a block."""
+    """Return the CRC-32C of each block of ``data``, which begins at the start of a block."""
     return [crc32c(data[at : at + BLOCK]) for at in range(0, len(data), BLOCK)]
 
 
 class BlockChecksums:
     """The CRC-32C of the blocks of one object, as far as they are known.
 
-    Owner: the blob. Invariant: ``_crcs`` is at least as long as the last block in ``known``;
-    what it holds for a block that is not in ``known`` means nothing.
+    Owner: the stored blocks. Invariant: ``_crcs`` is at least as long as the last block in
+    ``known``; what it has for a block that is not in ``known`` means nothing.
     """
 
     __slots__ = ("_crcs", "known")
@@ -73,15 +75,15 @@ class BlockChecksums:
         self.known.add(first, last)
 
     def get(self, first: int, last: int) -> list[int]:
-        """The CRCs of the blocks ``[first, last)``, all of which must be known."""
+        """Return the CRCs of the blocks ``[first, last)``, all of which must be known."""
         return self._crcs[first:last].tolist()
 
     def forget(self, first: int, last: int) -> None:
-        """Those blocks have no CRC any more."""
+        """Forget the CRCs of those blocks."""
         self.known.remove(first, last)
 
     def pack(self, blocks: Iterable[tuple[int, int]]) -> tuple[bytes, bytes]:
-        """The intervals of ``blocks`` and their CRCs in order, as little-endian u32."""
+        """Return the intervals of ``blocks`` and their CRCs in order, as little-endian u32."""
         bounds, crcs = array("I"), array("I")
         for first, last in blocks:
             bounds.extend((first, last))
@@ -90,7 +92,7 @@ class BlockChecksums:
 
     @classmethod
     def unpack(cls, bounds: bytes, crcs: bytes) -> BlockChecksums:
-        """The reverse of :meth:`pack`; ``ValueError`` where the two do not fit together."""
+        """The reverse of :meth:`pack`; ``ValueError`` if the two do not fit together."""
         checksums = cls()
         flat, values = _from_bytes(bounds), _from_bytes(crcs)
         at = 0

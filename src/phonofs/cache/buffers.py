@@ -7,9 +7,8 @@ its entry needs it; what was dropped is fetched again.
 from collections import OrderedDict
 from typing import Protocol
 
+from phonofs.cache.blocks import Data
 from phonofs.ranges import Ranges
-
-Data = bytes | bytearray | memoryview
 
 
 class Owner(Protocol):
@@ -41,14 +40,6 @@ class Buffer:
     def whole(self) -> bool:
         """Whether every byte was written."""
         return self.filled.covers(0, len(self.data))
-
-    def resized(self, length: int) -> "Buffer":
-        """Return a buffer of another length with what both have in common."""
-        other = Buffer(length)
-        for start, stop in self.filled:
-            if start < length:
-                other.put(start, memoryview(self.data)[start : min(stop, length)])
-        return other
 
 
 class BufferPool:

@@ -21,7 +21,6 @@ import trio
 from cachetools import LRUCache
 
 from phonofs.cache import write_behind
-from phonofs.cache.accounts import SetAside
 from phonofs.cache.backend import Backend, Disk
 from phonofs.cache.breaker import describe
 from phonofs.cache.buffers import BufferPool
@@ -31,6 +30,7 @@ from phonofs.cache.entry import CacheEntry
 from phonofs.cache.filestore import Removed, empty_content
 from phonofs.cache.index import Identity, Row
 from phonofs.cache.index import remove as remove_index
+from phonofs.cache.set_aside import SetAside
 from phonofs.cache.write_behind import WriteBehind
 from phonofs.model import Record
 
@@ -103,7 +103,9 @@ class Cache:
         size_bytes: int,
         min_free_bytes: int,
         set_aside: SetAside | None = None,
+        open_disk: Callable[[], Disk] | None = None,
     ) -> None:
+        """``open_disk`` opens a disk that could not be opened; it is tried again later."""
         self.set_aside = set_aside
         self.backend = Backend(
             disk,
@@ -121,7 +123,7 @@ class Cache:
         self._idle = _Idle(IDLE)
         self._emptying = trio.Lock()
         self._evictions = 0
-        self._open_disk: Callable[[], Disk] | None = None
+        self._open_disk = open_disk
 
     @classmethod
     def open(
@@ -145,17 +147,22 @@ class Cache:
         if set_aside is not None:
             set_aside.protect(cipher.key_id if cipher else 0, disk=bool(size_bytes))
         disk, failure = None, None
+        open_disk = partial(Disk.open, directory, size_bytes, cipher)
         try:
             if size_bytes:
-                disk = Disk.open(directory, size_bytes, cipher)
+                disk = open_disk()
             elif has_cache(directory):
                 remove_content(directory)
         except (OSError, sqlite3.Error) as error:
             failure = error
-        cache = cls(disk, size_bytes=size_bytes, min_free_bytes=min_free_bytes, set_aside=set_aside)
+        cache = cls(
+            disk,
+            size_bytes=size_bytes,
+            min_free_bytes=min_free_bytes,
+            set_aside=set_aside,
+            open_disk=open_disk if size_bytes else None,
+        )
         if failure is not None:
-            again = partial(Disk.open, directory, size_bytes, cipher)
-            cache._open_disk = again if size_bytes else None
             cache.backend.breaker.still_bad(failure, cache.backend.now())
             what = "the disk cache is off" if size_bytes else f"content is left in {directory}"
             log.warning("%s: %s", what, describe(failure))
@@ -285,9 +292,10 @@ class Cache:
     # Eviction and forgetting
 
     def evict(self, n: int) -> int:
-        """Remove unused objects of at least ``n`` bytes, the least recently used first; before
-        them what other accounts left. Nothing while ``gone/`` takes the whole cap: then no
-        eviction makes room, but the janitor does.
+        """Remove unused objects of at least ``n`` bytes, the least recently used first.
+
+        What other accounts left goes before them. Nothing is removed while ``trash/`` takes the
+        whole cap: then eviction frees no space, but the maintenance task does.
         """
         backend, disk = self.backend, self.backend.disk
         if disk is not None and disk.trash_bytes >= backend.budget.cap:
@@ -300,8 +308,9 @@ class Cache:
         return freed
 
     async def evict_ahead(self) -> None:
-        """Have headroom, so that a write need not wait: what other accounts left goes first, then
-        unused objects, in slices, to the trash.
+        """Have headroom, so that a write need not wait for a large file to be removed.
+
+        What other accounts left goes first, then unused objects, in slices, by way of the trash.
         """
         backend = self.backend
         disk = backend.disk
@@ -315,6 +324,7 @@ class Cache:
             missing -= freed
         while self.evict_to_trash(backend.budget.deficit() - disk.trash_bytes, EVICT_AT_ONCE):
             await trio.lowlevel.checkpoint()
+        await self.empty_trash()
 
     def evict_to_trash(self, n: int, most: int = sys.maxsize) -> int:
         """Move unused objects of at least ``n`` bytes to the trash, at most so many."""
@@ -326,7 +336,7 @@ class Cache:
         return freed
 
     def _evict(self, n: int, remove: Callable[[bytes], None], most: int = sys.maxsize) -> int:
-        """What the objects were charged that have neither file nor row any more."""
+        """Remove objects; return what those cost that have neither file nor row any more."""
         backend, disk = self.backend, self.backend.disk
         if disk is None or n <= 0:
             return 0
@@ -364,8 +374,9 @@ class Cache:
             entry.close()
 
     async def empty_trash(self) -> None:
-        """Remove what lies in the trash, in a thread and in steps: a mount that ends waits for one
-        of them at most.
+        """Remove what lies in the trash, in a thread and in steps.
+
+        A mount that ends waits for one of them at most.
         """
         disk = self.backend.disk
         if disk is None or not disk.trash_bytes or self._emptying.locked():
@@ -381,19 +392,6 @@ class Cache:
                 self.backend.failed(error)
                 return
             self.backend.trash_removed(n)
-
-    def clear_trash(self) -> Removed:
-        """Remove what lies in the trash if there is no maintenance task. Takes its time."""
-        disk = self.backend.disk
-        if disk is None:
-            return Removed()
-        try:
-            removed = disk.files.clear_trash()
-        except OSError as error:
-            self.backend.failed(error)
-            return Removed()
-        self.backend.trash_removed(disk.trash_bytes)
-        return removed
 
     def forget(self, region: str, id: str, *, but: str = "") -> None:
         """Remove every content of an object, also one that is being read.
@@ -423,32 +421,15 @@ class Cache:
         if not entry.pins:
             entry.close()
 
-    def clear(self) -> tuple[int, int]:
-        """Remove all content, also what is being read (it is fetched again); objects, bytes.
-
-        It goes by what lies in the directory, whatever the index says.
-        """
-        if self.backend.disk is None:
-            return 0, 0
-        open_bytes = sum(entry.charged for entry in self._open.values())
-        for entry in self._open.values():
-            entry.reset()
-        try:
-            self.backend.start_empty()
-        except (OSError, sqlite3.Error) as error:
-            self.backend.failed(error)
-            return 0, 0
-        removed = self.clear_trash()
-        return removed.files, removed.bytes + open_bytes
-
     def check_index(self) -> bool:
-        """Look at every page of the index. False if it is damaged, or was when it was opened: then
-        it was made anew, and the cache is empty. Takes its time.
+        """Look at every page of the index; False if it is damaged, or was when it was opened.
+
+        A damaged one was made anew, and the cache is empty. Takes its time.
         """
         if self.backend.disk is None:
             return True
-        whole = self.backend.query(lambda index: index.check())
-        return bool(whole) and not self.backend.disk.index.replaced
+        sound = self.backend.tell(lambda index: index.check())
+        return sound and not self.backend.disk.index.replaced
 
     def _start_empty(self) -> None:
         """Make a new index; files that are open stay, and all others go. OSError, sqlite3.Error.
@@ -503,22 +484,11 @@ class Cache:
         disk = self.backend.disk
         if disk is None:
             return
-        gone, known, used = [], [], 0
-        for key in keys:
-            row = disk.index.row(key) if key not in self._open else None
-            if row is None:
-                continue
-            charge = disk.files.charged(key)
-            if charge is None:
-                gone.append(key)
-                used -= row.charge
-                self._close_idle(key)
-            elif charge > row.charge:
-                known.append((key, charge))
-                used += charge - row.charge
-        disk.index.delete(gone)
-        disk.index.settle(known)
-        self.backend.budget.recount(self.backend.budget.used + used)
+        rows = [disk.index.row(key) for key in keys if key not in self._open]
+        gone, change = disk.compare((row.identity.key, row.charge) for row in rows if row)
+        for key in gone:
+            self._close_idle(key)
+        self.backend.budget.recount(self.backend.budget.used + change)
 
     def recount(self) -> None:
         """Charge for what the index says and for what is open. Raises sqlite3.Error."""

@@ -11,7 +11,7 @@ from typing import Protocol
 import trio
 
 from phonofs.cache.blocks import BLOCK
-from phonofs.checksum import PartsHash, expected, part_sizes
+from phonofs.checksum import PartsHash, expected, multipart_sizes
 from phonofs.ranges import Ranges
 
 HASH_NOW = BLOCK
@@ -98,7 +98,7 @@ class ChecksumTask:
         content = self._content
         async with self._lock:
             self.restart()
-            sizes = part_sizes(content.checksum, content.size)
+            sizes = multipart_sizes(content.checksum, content.size)
             self._parts = [PartsHash(size) for size in sizes]
             while content.complete and not content.verified and self._parts:
                 if self.position < content.size:

@@ -11,7 +11,7 @@ import hashlib
 import os
 from typing import Any
 
-from phonofs.cache.blocks import BLOCK
+from phonofs.cache.blocks import BLOCK, Data
 from phonofs.errors import UsageError
 
 gcm: Any
@@ -23,8 +23,6 @@ except ImportError:  # the extra phonofs[encrypt] is not installed
 
 NONCE, LENGTH, TAG = 12, 4, 16  # bytes
 HEAD = NONCE + LENGTH
-
-Data = bytes | bytearray | memoryview
 
 
 class PlainCodec:

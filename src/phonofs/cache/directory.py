@@ -8,7 +8,7 @@
             CACHEDIR.TAG  tells backup programs to pass by (bford.info/cachedir)
             lock          held with flock while a mount uses the cache; has its process id
             index.sqlite
-            gone/         evicted files on their way out
+            trash/        evicted files on their way out
             3f/           256 of these, one file an object
 
 Everything is opened relative to a descriptor and never through a link. What is wrong with the
@@ -22,10 +22,13 @@ import grp
 import os
 import pwd
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from phonofs.cache.removal import DIRECTORY_FLAGS
 from phonofs.errors import UsageError
+from phonofs.trusted_path import is_trusted
 
 CONTENT = "content"
 MARKER = "phonofs-cache"
@@ -38,7 +41,6 @@ _TAG = (
 )
 _OURS = frozenset({CONTENT, "accounts.json", "catalogue.sqlite"})
 _OURS_FROM_THE_START = frozenset({MARKER, "CACHEDIR.TAG", "lock"})
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "fuse.sshfs", "fuse.s3fs"})
 
@@ -50,7 +52,7 @@ class Claim:
     path        the cache folder, for messages
     content_fd  the descriptor of ``content/``
     lock_fd     holds the lock
-    kind        the type of the file system, empty where it cannot be told
+    kind        the type of the file system, empty if it cannot be told
     """
 
     path: Path
@@ -75,9 +77,9 @@ class Claim:
 
 
 def claim(path: Path) -> Claim:
-    """Make or open the cache folder, and lock it. UsageError where it must not be used.
+    """Make or open the cache folder, and lock it. UsageError if it must not be used.
 
-    An OSError of the disk (full, read-only, failing) leaves as it is: the caller goes on
+    An OSError of the disk (full, read-only, failing) is raised as it is: the caller goes on
     without a cache.
     """
     folder = open_own(path)
@@ -85,18 +87,11 @@ def claim(path: Path) -> Claim:
         content = _open_content(folder, path)
     finally:
         os.close(folder)
-    try:
+    with closed_on_error(content):
         lock = _lock(content, path)
-    except BaseException:
-        os.close(content)
-        raise
-    try:
-        _mark(content, path)
-        return Claim(path, content, lock, file_system_of(content))
-    except BaseException:
-        os.close(content)
-        os.close(lock)
-        raise
+        with closed_on_error(lock):
+            _mark(content, path)
+            return Claim(path, content, lock, file_system_of(content))
 
 
 def has_cache(path: Path) -> bool:
@@ -106,23 +101,30 @@ def has_cache(path: Path) -> bool:
 
 
 def open_own(path: Path) -> int:
-    """Make or open a folder that is ours alone; its descriptor. UsageError, OSError as above."""
+    """Make or open a folder that is ours alone; return its descriptor. Raises as :func:`claim`."""
     _make(path)
     folder = _open_folder(path, None, path)
-    try:
+    with closed_on_error(folder):
         found = os.fstat(folder)
         _own(found, path)
         _look_above(path)
         if found.st_mode & 0o077:
             _tighten(folder, path)
-    except BaseException:
-        os.close(folder)
-        raise
     return folder
 
 
+@contextlib.contextmanager
+def closed_on_error(fd: int) -> Iterator[None]:
+    """Close the descriptor if what is done with it fails."""
+    try:
+        yield
+    except BaseException:
+        os.close(fd)
+        raise
+
+
 def _make(path: Path) -> None:
-    """Make the folder and what lacks above it, all 0700; mkdir's mode is only cut by umask."""
+    """Make the folder and the missing ones above it, all 0700; a umask can only narrow that."""
     try:
         for missing in reversed([p for p in (path, *path.parents) if not os.path.lexists(p)]):
             missing.mkdir(0o700, exist_ok=True)
@@ -140,7 +142,7 @@ def _make(path: Path) -> None:
 
 def _open_folder(name: Path | str, above: int | None, path: Path) -> int:
     try:
-        return os.open(name, _FOLDER_FLAGS, dir_fd=above)
+        return os.open(name, DIRECTORY_FLAGS, dir_fd=above)
     except PermissionError as error:
         raise UsageError(
             f"the cache folder {path} cannot be opened: permission denied; "
@@ -171,7 +173,7 @@ def _look_above(path: Path) -> None:
     for above in {*Path(os.path.abspath(path)).parents, *path.resolve().parents}:
         found = above.stat()
         why = ""
-        if found.st_uid not in _trusted_users():
+        if not is_trusted(found.st_uid):
             why = f"belongs to someone else (uid {found.st_uid})"
         elif not found.st_mode & stat.S_ISVTX and _others_may_write(found):
             why = "can be written by others"
@@ -182,27 +184,17 @@ def _look_above(path: Path) -> None:
             )
 
 
-def _trusted_users() -> set[int]:
-    """Us and root; in a user namespace root outside of it is shown as the overflow user."""
-    trusted = {0, os.geteuid()}
-    with contextlib.suppress(OSError, ValueError):
-        if Path("/proc/self/uid_map").read_text().split() != ["0", "0", str(2**32 - 1)]:
-            trusted.add(int(Path("/proc/sys/kernel/overflowuid").read_text()))
-    return trusted
-
-
 def _others_may_write(found: os.stat_result) -> bool:
     """Whether more than its owner and root may: a group of the owner alone is no other."""
     if found.st_mode & stat.S_IWOTH:
         return True
     if not found.st_mode & stat.S_IWGRP or not found.st_gid:
         return False
-    trusted = _trusted_users()
     members: list[str] = []
     with contextlib.suppress(KeyError):
         members = grp.getgrgid(found.st_gid).gr_mem
     return any(
-        user.pw_uid not in trusted and (user.pw_gid == found.st_gid or user.pw_name in members)
+        (user.pw_gid == found.st_gid or user.pw_name in members) and not is_trusted(user.pw_uid)
         for user in pwd.getpwall()
     )
 
@@ -222,21 +214,18 @@ def _open_content(folder: int, path: Path) -> int:
     with contextlib.suppress(FileExistsError):
         os.mkdir(CONTENT, 0o700, dir_fd=folder)
     content = _open_folder(CONTENT, folder, path)
-    try:
+    with closed_on_error(content):
         _own(os.fstat(content), path / CONTENT)
         os.fchmod(content, 0o700)
-    except BaseException:
-        os.close(content)
-        raise
     return content
 
 
 def lock_folder(folder: int, path: Path) -> int:
-    """Lock a folder by the file ``lock`` in it, or by itself where the disk takes no file."""
+    """Lock a folder by the file ``lock`` in it, or by itself if the disk takes no file."""
     try:
         return _lock(folder, path)
     except OSError:
-        lock = os.open(".", _FOLDER_FLAGS, dir_fd=folder)
+        lock = os.open(".", DIRECTORY_FLAGS, dir_fd=folder)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -253,22 +242,19 @@ def lock_folder(folder: int, path: Path) -> int:
 def _lock(content: int, path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     lock = os.open("lock", flags, 0o600, dir_fd=content)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with closed_on_error(lock):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+            who = f" (process {holder})" if holder.isdecimal() else ""
+            raise UsageError(
+                f"another phonofs{who} is using the cache folder {path}; "
+                "unmount or end it, or give this one a cache_dir of its own"
+            ) from error
         with contextlib.suppress(OSError):  # a full disk: it is for messages only
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    except BlockingIOError as error:
-        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
-        os.close(lock)
-        who = f" (process {holder})" if holder.isdecimal() else ""
-        raise UsageError(
-            f"another phonofs{who} is using the cache folder {path}; "
-            "unmount or end it, or give this one a cache_dir of its own"
-        ) from error
-    except BaseException:
-        os.close(lock)
-        raise
     return lock
 
 
@@ -286,27 +272,34 @@ def _mark(content: int, path: Path) -> None:
             "remove it, or set cache_dir to another folder"
         )
     if text != _MARKER_TEXT:  # none yet, or a part that a full disk or a power cut left
-        _write(content, MARKER, _MARKER_TEXT)
-        _write(content, "CACHEDIR.TAG", _TAG)
+        write_file(content, MARKER, _MARKER_TEXT.encode())
+        write_file(content, "CACHEDIR.TAG", _TAG.encode())
 
 
 def _read_marker(content: int) -> str | None:
-    """The marker's text; empty after a power cut; None where there is none."""
+    """Return the marker's text: empty after a power cut, None if there is no marker."""
     try:
-        marker = os.open(MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=content)
+        text = read_file(content, MARKER, 200)
     except FileNotFoundError:
         return None
-    with open(marker, encoding="utf-8", errors="replace") as file:
-        if not stat.S_ISREG(os.fstat(marker).st_mode):
-            return "not a file"
-        return file.read(200)
+    return "not a file" if text is None else text.decode("utf-8", "replace")
 
 
-def _write(content: int, name: str, text: str) -> None:
+def read_file(folder: int, name: str, most: int) -> bytes | None:
+    """Return the first ``most`` bytes of a file in a folder of ours; None if it is no file."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(name, flags, dir_fd=folder), "rb") as file:
+        return file.read(most) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+
+
+def write_file(folder: int, name: str, data: bytes) -> None:
+    """Write a file in a folder of ours, and have it on disk."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    file = os.open(name, flags, 0o600, dir_fd=content)
+    file = os.open(name, flags, 0o600, dir_fd=folder)
     try:
-        os.write(file, text.encode())
+        while data:  # a disk that is nearly full takes a part, and only then says so
+            data = data[os.write(file, data) :]
+        os.fsync(file)
     finally:
         os.close(file)
 

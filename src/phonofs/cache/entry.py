@@ -21,10 +21,11 @@ from contextlib import AbstractContextManager
 import trio
 
 from phonofs.cache.backend import Backend
-from phonofs.cache.blockfile import Data, View
+from phonofs.cache.blockfile import View
 from phonofs.cache.blocks import (
     BLOCK,
     BlockChecksums,
+    Data,
     block_count,
     bytes_of,
     crcs_of,

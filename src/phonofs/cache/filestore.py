@@ -1,4 +1,4 @@
-"""The files of the cache directory: making, opening, counting and removing them.
+"""Makes, opens, counts and removes the files of the cache directory.
 
 One file an object, in one of 256 shard directories below ``content/``, named after the object's
 key. What is evicted is moved to ``trash/`` first, which is quick, and removed from there in a
@@ -9,25 +9,27 @@ import contextlib
 import errno
 import os
 import stat
-import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from phonofs.buffers import page_aligned
 from phonofs.cache.blockfile import SCRATCH, BlockFile, EncryptedBlockFile
 from phonofs.cache.codec import AesGcmCodec, PlainCodec
+from phonofs.cache.removal import DIRECTORY_FLAGS, bytes_on_disk, remove_below, remove_tree
 
 _NO_FILE = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
 """What opening a link, a directory or a pipe in place of a file fails with."""
 
+TRASH, PROBE = "trash", "probe"
+
 USUAL = 1 << 18
 """Bytes of a usual file: to remove a large one takes the longer the more it has."""
 
-_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a planted pipe must not hold us up
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Removed:
     """What was removed: how many files, and the bytes they took on disk."""
 
@@ -46,18 +48,15 @@ class FileStore:
     ) -> None:
         self.codec: PlainCodec = codec or PlainCodec()
         self._aes = codec
-        self._directory = directory_fd
+        self._content = directory_fd
         self._in_ram = in_ram
         self._scratch = page_aligned(2 * SCRATCH)
 
     def create(self, key: bytes) -> BlockFile:
         """Return a new, empty file; one left behind under that name is emptied."""
-        shard = self._shard(key, make=True)
-        try:
+        with self._shard(key, make=True) as shard:
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | _FLAGS
             fd = os.open(key.hex()[2:], flags, 0o600, dir_fd=shard)
-        finally:
-            os.close(shard)
         return self._block_file(fd, key, writable=True)
 
     def open(self, key: bytes) -> BlockFile:
@@ -66,11 +65,8 @@ class FileStore:
         It is opened for reading only if the disk has turned read-only.
         """
         try:
-            shard = self._shard(key, make=False)
-            try:
+            with self._shard(key) as shard:
                 fd, writable = _open_file(key.hex()[2:], shard)
-            finally:
-                os.close(shard)
         except OSError as error:
             if error.errno not in _NO_FILE:
                 raise
@@ -82,137 +78,84 @@ class FileStore:
 
     def remove(self, key: bytes) -> None:
         """Remove the file of an object, if it is there."""
-        try:
-            shard = self._shard(key, make=False)
-        except FileNotFoundError:
-            return
-        try:
+        with contextlib.suppress(FileNotFoundError), self._shard(key) as shard:
             os.unlink(key.hex()[2:], dir_fd=shard)
-        except FileNotFoundError:
-            pass
-        finally:
-            os.close(shard)
 
     def move_to_trash(self, key: bytes) -> None:
-        """Move the file of an object to ``trash/``: quick, where removing a large one is not."""
-        trash = self._subdirectory("trash", make=True)
-        try:
-            shard = self._shard(key, make=False)
-            try:
-                os.rename(key.hex()[2:], key.hex(), src_dir_fd=shard, dst_dir_fd=trash)
-            finally:
-                os.close(shard)
-        except FileNotFoundError:
-            pass
-        finally:
-            os.close(trash)
+        """Move the file of an object to ``trash/``: quick, which removing a large one is not."""
+        missing = contextlib.suppress(FileNotFoundError)
+        with self._directory(TRASH, make=True) as trash, missing, self._shard(key) as shard:
+            os.rename(key.hex()[2:], key.hex(), src_dir_fd=shard, dst_dir_fd=trash)
 
     def move_name_to_trash(self, shard_name: str, name: str) -> int:
-        """Move what has any name in a shard to ``trash/``; the bytes it takes on disk."""
-        trash = self._subdirectory("trash", make=True)
-        try:
-            shard = self._subdirectory(shard_name, make=False)
-            try:
-                inside = name[len(shard_name) :]
-                found = os.stat(inside, dir_fd=shard, follow_symlinks=False)
-                os.rename(inside, _unique(name), src_dir_fd=shard, dst_dir_fd=trash)
-            finally:
-                os.close(shard)
-        finally:
-            os.close(trash)
-        return found.st_blocks * 512
+        """Move what has any name in a shard to ``trash/``; return the bytes it takes on disk."""
+        inside = name[len(shard_name) :]
+        with self._directory(TRASH, make=True) as trash, self._directory(shard_name) as shard:
+            found = os.stat(inside, dir_fd=shard, follow_symlinks=False)
+            os.rename(inside, _unique(name), src_dir_fd=shard, dst_dir_fd=trash)
+        return bytes_on_disk(found)
 
     def move_all_to_trash(self, spare: Collection[bytes] = ()) -> None:
         """Move every file to ``trash/`` but those of these keys; quick, in whole directories."""
         spared: dict[str, set[str]] = {}
         for key in spare:
             spared.setdefault(key.hex()[:2], set()).add(key.hex()[2:])
-        trash = self._subdirectory("trash", make=True)
-        try:
-            for shard in filter(is_shard, os.listdir(self._directory)):
-                if shard not in spared:
-                    target = _unique(shard)
-                    os.rename(shard, target, src_dir_fd=self._directory, dst_dir_fd=trash)
+        with self._directory(TRASH, make=True) as trash:
+            for name in filter(is_shard, os.listdir(self._content)):
+                if name not in spared:
+                    os.rename(name, _unique(name), src_dir_fd=self._content, dst_dir_fd=trash)
                     continue
-                above = self._subdirectory(shard, make=False)
-                try:
-                    for name in set(os.listdir(above)) - spared[shard]:
-                        target = _unique(shard + name)
-                        os.rename(name, target, src_dir_fd=above, dst_dir_fd=trash)
-                finally:
-                    os.close(above)
-        finally:
-            os.close(trash)
+                with self._directory(name) as shard:
+                    for inside in set(os.listdir(shard)) - spared[name]:
+                        target = _unique(name + inside)
+                        os.rename(inside, target, src_dir_fd=shard, dst_dir_fd=trash)
 
     def empty_trash(self, most: int) -> bool:
-        """Remove up to ``most`` files from ``trash/``; True where it is empty now. In a thread."""
-        try:
-            trash = self._subdirectory("trash", make=False)
-        except FileNotFoundError:
-            return True
-        try:
-            return empty_directory(trash, Removed(), most)
-        finally:
-            os.close(trash)
-
-    def clear_trash(self) -> Removed:
-        """Remove all that lies in ``trash/``."""
-        removed = Removed()
-        trash = self._subdirectory("trash", make=True)
-        try:
-            empty_directory(trash, removed, sys.maxsize)
-        finally:
-            os.close(trash)
-        return removed
+        """Remove up to ``most`` files from ``trash/``, or as many bytes as so many files of a usual
+        size have; return whether it is empty now. In a thread.
+        """
+        files = size = 0
+        with contextlib.suppress(FileNotFoundError), self._directory(TRASH) as trash:
+            for removed in remove_below(trash):
+                files, size = files + 1, size + removed
+                if files >= most or size >= most * USUAL:
+                    return not os.listdir(trash)
+        return True
 
     def names(self, shard_name: str) -> dict[str, int]:
-        """What lies in a shard directory: whole hex names, and bytes on disk; in a thread."""
-        try:
-            shard = self._subdirectory(shard_name, make=False)
-        except FileNotFoundError:
-            return {}
+        """Return what lies in a shard: whole hex names, and bytes on disk; in a thread."""
         found: dict[str, int] = {}
-        try:
+        with contextlib.suppress(FileNotFoundError), self._directory(shard_name) as shard:
             for name in os.listdir(shard):
                 with contextlib.suppress(FileNotFoundError):
                     status = os.stat(name, dir_fd=shard, follow_symlinks=False)
-                    found[shard_name + name] = status.st_blocks * 512
-        finally:
-            os.close(shard)
+                    found[shard_name + name] = bytes_on_disk(status)
         return found
 
     def charged(self, key: bytes) -> int | None:
-        """The bytes the file takes on disk; None where there is no file."""
-        try:
-            shard = self._shard(key, make=False)
-        except FileNotFoundError:
-            return None
-        try:
-            found = os.stat(key.hex()[2:], dir_fd=shard, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        finally:
-            os.close(shard)
-        return found.st_blocks * 512
+        """Return the bytes the file takes on disk; None if there is no file."""
+        with contextlib.suppress(FileNotFoundError), self._shard(key) as shard:
+            return bytes_on_disk(os.stat(key.hex()[2:], dir_fd=shard, follow_symlinks=False))
+        return None
 
     def free_bytes(self) -> int:
-        """What the disk has left for us; 0 where it does not say."""
+        """Return what the disk has left for us; 0 if it does not say."""
         try:
-            found = os.fstatvfs(self._directory)
+            found = os.fstatvfs(self._content)
         except OSError:
             return 0
         return found.f_bavail * found.f_frsize
 
     def probe(self) -> None:
-        """Write a page and remove it again; OSError where the disk does not take it."""
+        """Write a page and remove it again; OSError if the disk does not take it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | _FLAGS
-        fd = os.open("probe", flags, 0o600, dir_fd=self._directory)
+        fd = os.open(PROBE, flags, 0o600, dir_fd=self._content)
         try:
             os.write(fd, bytes(4096))
             os.fsync(fd)
         finally:
             os.close(fd)
-            os.unlink("probe", dir_fd=self._directory)
+            os.unlink(PROBE, dir_fd=self._content)
 
     def _block_file(self, fd: int, key: bytes, *, writable: bool) -> BlockFile:
         try:
@@ -227,17 +170,23 @@ class FileStore:
             fd, self._scratch, in_ram=self._in_ram, writable=writable, codec=self._aes, name=key
         )
 
-    def _shard(self, key: bytes, *, make: bool) -> int:
-        return self._subdirectory(key.hex()[:2], make=make)
+    def _shard(self, key: bytes, *, make: bool = False) -> AbstractContextManager[int]:
+        return self._directory(key.hex()[:2], make=make)
 
-    def _subdirectory(self, name: str, *, make: bool) -> int:
+    @contextlib.contextmanager
+    def _directory(self, name: str, *, make: bool = False) -> Iterator[int]:
+        """Open a directory below ``content/``. FileNotFoundError unless it may be made."""
         try:
-            return os.open(name, _DIRECTORY_FLAGS, dir_fd=self._directory)
+            fd = os.open(name, DIRECTORY_FLAGS, dir_fd=self._content)
         except FileNotFoundError:
             if not make:
                 raise
-        os.mkdir(name, 0o700, dir_fd=self._directory)
-        return os.open(name, _DIRECTORY_FLAGS, dir_fd=self._directory)
+            os.mkdir(name, 0o700, dir_fd=self._content)
+            fd = os.open(name, DIRECTORY_FLAGS, dir_fd=self._content)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
 
 def is_shard(name: str) -> bool:
@@ -248,50 +197,15 @@ def is_shard(name: str) -> bool:
 def empty_content(directory: int) -> Removed:
     """Remove the content of every object below ``content/``, whatever an index says of it.
 
-    OSError where something cannot be removed.
+    OSError if something cannot be removed.
     """
-    removed = Removed()
-    for name in os.listdir(directory):
-        if is_shard(name) or name in ("trash", "probe"):
-            _remove_entry(name, directory, removed, sys.maxsize)
-    return removed
-
-
-def empty_directory(directory: int, removed: Removed, most: int) -> bool:
-    """Remove what lies in an open directory until ``removed`` counts ``most`` files, or as many
-    bytes as so many files of a usual size have; True where nothing is left. OSError where something
-    cannot be removed.
-    """
-    for name in os.listdir(directory):
-        full = removed.files >= most or removed.bytes >= most * USUAL
-        if full or not _remove_entry(name, directory, removed, most):
-            return False
-    return True
-
-
-def _remove_entry(name: str, above: int, removed: Removed, most: int) -> bool:
-    """A file, or a directory with all that is in it: links are removed and never followed."""
-    try:
-        found = os.stat(name, dir_fd=above, follow_symlinks=False)
-        if not stat.S_ISDIR(found.st_mode):
-            os.unlink(name, dir_fd=above)
-            removed.files += 1
-            removed.bytes += found.st_blocks * 512
-            return True
-        directory = os.open(name, _DIRECTORY_FLAGS, dir_fd=above)
-        try:
-            empty = empty_directory(directory, removed, most)
-        finally:
-            os.close(directory)
-        if empty:
-            os.rmdir(name, dir_fd=above)
-    except FileNotFoundError:  # somebody else removed it
-        return True
-    return empty
+    names = [n for n in os.listdir(directory) if is_shard(n) or n in (TRASH, PROBE)]
+    sizes = [size for name in names for size in remove_tree(name, directory)]
+    return Removed(len(sizes), sum(sizes))
 
 
 def _unique(name: str) -> str:
-    """A name that nothing in ``trash/`` has: a folder cannot be moved onto another one."""
+    """Return a name that nothing in ``trash/`` has: no directory can be moved onto another."""
     return f"{name[:200]}-{os.urandom(8).hex()}"
 
 

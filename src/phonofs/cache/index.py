@@ -2,9 +2,9 @@
 
 SQLite, WAL, one connection used on the event loop only (each call is short: a row by its key
 takes some 10 µs). ``synchronous=NORMAL``: a killed process loses nothing, a power cut may lose
-the last rows, and then the files they stood for are orphans that the janitor removes. The other
-way round, a row whose bytes did not reach the disk, is what the CRC of every block is for. A
-damaged index says nothing: it is made anew, and every file that it stood for is removed.
+the last rows, and then their files are orphans that the maintenance task removes. A row whose
+bytes did not reach the disk is found by the CRC of every block. Nothing in a damaged index is
+trusted: it is made anew, and every file that it had a row for is removed.
 
 ``object.open`` is set before a byte of an object is written and cleared when its row is
 final. So after a kill the objects whose cost is not known are found without a scan.
@@ -123,16 +123,17 @@ def is_damage(error: Exception) -> bool:
 
 
 class Index:
-    """The open index. Owner of the connection; a ``sqlite3.Error`` leaves as it is.
+    """The open index. Owner of the connection; it raises ``sqlite3.Error`` as it is.
 
     count     how many objects it has, once :meth:`totals` was asked
     replaced  whether it was made in the place of a damaged one
     """
 
-    replaced = False
-
-    def __init__(self, folder_fd: int, on_new: Callable[[], None]) -> None:
+    def __init__(
+        self, folder_fd: int, on_new: Callable[[], None], *, replaced: bool = False
+    ) -> None:
         self.count = 0
+        self.replaced = replaced
         self._touched: dict[bytes, int] = {}
         self._db = _connect(folder_fd, on_new)
         try:
@@ -146,8 +147,8 @@ class Index:
     def open(cls, folder_fd: int, on_new: Callable[[], None]) -> "Index":
         """Open the index in that folder; a damaged one is removed, and an empty one made.
 
-        ``on_new`` is called before an empty one is made: it has to see to the files, of which
-        no row will tell.
+        ``on_new`` is called before an empty one is made: it has to remove the files, of
+        which no row will tell.
         """
         try:
             return cls(folder_fd, on_new)
@@ -162,13 +163,11 @@ class Index:
     def renew(cls, folder_fd: int, on_new: Callable[[], None], *, damaged: bool = False) -> "Index":
         """Remove the index and make an empty one; ``damaged``: since it was damaged."""
         remove(folder_fd)
-        index = cls(folder_fd, on_new)
-        index.replaced = damaged
-        return index
+        return cls(folder_fd, on_new, replaced=damaged)
 
     @property
     def mark(self) -> int:
-        """The mark of the cipher its contents were written with; 0 for none."""
+        """The mark of the cipher that its contents were written with; 0 for none."""
         (mark,) = self._db.execute("PRAGMA application_id").fetchone()
         return int(mark)
 
@@ -176,31 +175,26 @@ class Index:
         """From now on contents are written with the cipher of this mark."""
         self._db.execute(f"PRAGMA application_id = {int(mark)}")
 
-    def declare(self, identity: Identity, size: int) -> None:
-        """Note that bytes of the object are going to be on disk."""
-        self.declare_all([(identity, size)])
-
-    def declare_all(self, objects: Iterable[tuple[Identity, int]]) -> bool:
-        """The same of some, each with its size, together; True."""
+    def declare_all(self, objects: Iterable[tuple[Identity, int]]) -> None:
+        """Note that bytes of these objects, each with its size, are going to be on disk."""
         with self._transaction():
             new = sum([self._declare(identity, size) for identity, size in objects])
         self.count += new
-        return True
 
     def _declare(self, identity: Identity, size: int) -> bool:
-        """Whether there was no row of it: a row that was there keeps its ``used``."""
+        """Declare one object; return whether it is new. A row that was there keeps its ``used``."""
         now = self._next()
         (used,) = self._db.execute(_DECLARE, (*identity, size, now)).fetchone()
         return bool(used == now)
 
     def save(self, rows: Iterable[Saved]) -> None:
-        """Note which blocks are on disk, where their bytes are already."""
+        """Note which blocks are on disk; their bytes are there already."""
         with self._transaction():
             new = sum([self._save(saved) for saved in rows])
         self.count += new
 
     def _save(self, saved: Saved) -> bool:
-        """Whether there was no row of it."""
+        """Save one row; return whether it is new."""
         row = saved.row
         new = self._declare(row.identity, row.size)
         (number,) = self._db.execute(
@@ -219,7 +213,10 @@ class Index:
         return new
 
     def load(self, key: bytes) -> tuple[Row, BlockChecksums] | None:
-        """What is known of an object; None for nothing, or nothing that can be trusted."""
+        """Return what is known of an object and of its blocks; None if there is no row.
+
+        A row that is damaged says only what is charged: none of its blocks are known.
+        """
         found = self._db.execute(
             "SELECT key, region, id, checksum, size, bytes, charge, verified, present, crcs, seal"
             " FROM object LEFT JOIN blocks USING(number) WHERE key = ?",
@@ -233,7 +230,7 @@ class Index:
         return row, BlockChecksums.unpack(present, crcs)
 
     def row(self, key: bytes) -> Row | None:
-        """What is known of an object, without its blocks."""
+        """Return what is known of an object, without its blocks."""
         found = self._db.execute(
             "SELECT key, region, id, checksum, size, bytes, charge, verified"
             " FROM object WHERE key = ?",
@@ -242,7 +239,7 @@ class Index:
         return _row(found) if found else None
 
     def rows(self) -> Iterator[Row]:
-        """Every object, the least recently used first; for a person, not for a mount."""
+        """Yield every object, the least recently used first; for a person, not for a mount."""
         self.flush()
         for found in self._db.execute(
             "SELECT key, region, id, checksum, size, bytes, charge, verified"
@@ -251,19 +248,19 @@ class Index:
             yield _row(found)
 
     def keys_of(self, region: str, id: str) -> list[tuple[bytes, int]]:
-        """Key and charge of every fingerprint of an object."""
+        """Return key and charge of every fingerprint of an object."""
         return self._charges(
             "SELECT key, charge FROM object WHERE region = ? AND id = ?", (region, id)
         )
 
     def keys_between(self, first: bytes, last: bytes) -> list[tuple[bytes, int]]:
-        """Key and charge of the objects with ``first <= key < last``."""
+        """Return key and charge of the objects with ``first <= key < last``."""
         return self._charges(
             "SELECT key, charge FROM object WHERE key >= ? AND key < ?", (first, last)
         )
 
     def oldest(self) -> Iterator[tuple[bytes, int]]:
-        """Key and charge, the least recently used first; rows may be deleted on the way."""
+        """Yield key and charge, the least recently used first; rows may be deleted meanwhile."""
         self.flush()
         after = -1
         while True:
@@ -277,26 +274,25 @@ class Index:
             yield from (_charge(*row[1:]) for row in batch)
 
     def left_open(self) -> list[tuple[bytes, int]]:
-        """Key and charge of the objects whose row was not final when the process ended."""
+        """Return key and charge of the objects whose row was not final when the process ended."""
         return self._charges("SELECT key, charge FROM object WHERE open = 1")
 
     def settle(self, charges: Iterable[tuple[bytes, int]]) -> None:
-        """The costs of these objects are known."""
+        """Note what these objects take on disk: their rows are final."""
         self._many(
             "UPDATE object SET open = 0, charge = ? WHERE key = ?",
             [(charge, key) for key, charge in charges],
         )
 
-    def delete(self, keys: Iterable[bytes]) -> bool:
-        """Forget objects; True."""
+    def delete(self, keys: Iterable[bytes]) -> None:
+        """Forget objects."""
         gone = list(keys)
         for key in gone:
             self._touched.pop(key, None)
         self.count -= self._many("DELETE FROM object WHERE key = ?", [(key,) for key in gone])
-        return True
 
     def touch(self, key: bytes) -> None:
-        """The object was used; written down by :meth:`flush`."""
+        """Note that the object was used; :meth:`flush` writes it down."""
         self._touched[key] = self._next()
 
     def flush(self) -> None:
@@ -309,7 +305,10 @@ class Index:
             )
 
     def totals(self) -> tuple[int, int]:
-        """How many objects, and what they cost on disk. Reads one entry of an index for each."""
+        """Return how many objects there are, and what they take on disk.
+
+        Reads one entry of an index for each.
+        """
         (objects, charge, least) = self._db.execute(
             "SELECT count(*), total(charge), min(charge) FROM object"
         ).fetchone()
@@ -318,15 +317,14 @@ class Index:
         self.count = objects
         return objects, int(charge)
 
-    def check(self) -> bool:
-        """Look at every page of the index; True. sqlite3.DatabaseError for a damaged one."""
+    def check(self) -> None:
+        """Look at every page of the index. sqlite3.DatabaseError for a damaged one."""
         ((answer,),) = self._db.execute("PRAGMA integrity_check(1)").fetchall()
         if answer != "ok":
             raise sqlite3.DatabaseError(str(answer).replace("\n", ": "))
-        return True
 
     def probe(self) -> None:
-        """Write something; sqlite3.Error where that fails."""
+        """Write something; sqlite3.Error if that fails."""
         self._db.execute("BEGIN IMMEDIATE")
         self._db.execute(f"PRAGMA user_version = {_VERSION}")
         self._db.execute("COMMIT")
@@ -351,7 +349,7 @@ class Index:
         return [_charge(*row) for row in self._db.execute(query, values)]
 
     def _many(self, statement: str, values: list[tuple[object, ...]]) -> int:
-        """Do it with each of the values, together; how many rows it changed."""
+        """Execute a statement with each of the values; return how many rows that changed."""
         if not values:
             return 0
         with self._transaction():
@@ -372,7 +370,7 @@ class Index:
 
 
 def checkpoint(folder_fd: int) -> None:
-    """Bring the log into the index, in a thread: it syncs, so the event loop must not do it."""
+    """Bring the log into the index; in a thread, because it syncs."""
     connection = sqlite3.connect(_path(folder_fd), isolation_level=None, timeout=1.0)
     try:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -381,7 +379,7 @@ def checkpoint(folder_fd: int) -> None:
 
 
 def say_damaged(error: Exception) -> None:
-    """The line in the log for a damaged index."""
+    """Log that the index is damaged."""
     log.warning("the index of the cache is damaged (%s); the cache starts empty", error)
 
 
@@ -390,7 +388,7 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def _charge(key: object, charge: object) -> tuple[bytes, int]:
-    """Key and charge of a row; sqlite3.DatabaseError where a damaged page gave something else."""
+    """Return key and charge of a row; sqlite3.DatabaseError if a damaged page gave other things."""
     if not isinstance(key, bytes) or len(key) != KEY_BYTES:
         raise sqlite3.DatabaseError("a key is not one")
     if not isinstance(charge, int) or charge < 0:
@@ -399,7 +397,7 @@ def _charge(key: object, charge: object) -> tuple[bytes, int]:
 
 
 def mark_of(folder: Path) -> int:
-    """The mark of the cipher in the index of a folder that is not open; -1 where there is none.
+    """Return the mark of the cipher in the index of a folder that is not open; -1 if there is none.
 
     It is SQLite's application id: four bytes at offset 68 of the file (its file format, 1.3).
     """
@@ -421,7 +419,7 @@ def _row(found: tuple[object, ...]) -> Row:
 
 
 def _seal(row: Row, present: bytes, crcs: bytes) -> bytes:
-    """A hash over what a row claims, so that a damaged page of the index claims nothing."""
+    """Return a hash over what a row says, which shows whether a page of the index is damaged."""
     digest = hashlib.blake2b(row.identity.key, digest_size=8)
     digest.update(f"|{row.identity.checksum}|{row.size}|{int(row.verified)}|".encode())
     digest.update(present)
@@ -440,7 +438,7 @@ def _connect(folder_fd: int, on_new: Callable[[], None]) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # it syncs; the janitor does it
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # it syncs: see checkpoint()
         connection.execute("PRAGMA temp_store = MEMORY")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
@@ -468,7 +466,7 @@ def _prepare(folder_fd: int) -> None:
 
 
 def remove(folder_fd: int) -> None:
-    """Remove the index; OSError where that fails."""
+    """Remove the index; OSError if that fails."""
     for name in _FILES:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder_fd)

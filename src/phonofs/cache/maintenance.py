@@ -1,8 +1,8 @@
 """The background task of the cache: saves, evicts ahead of need, tidies up, tries again.
 
 What is slow (hashing, removing large files, syncing) is done in a thread; what changes state is
-done on the event loop between two awaits. Nothing here has to happen for what is served to be
-right: without a janitor rows are saved at the end, and room is made when it is needed.
+done on the event loop between two awaits. What is served is right without any of it: then rows are
+saved at the end, and space is freed when it is needed.
 """
 
 import contextlib
@@ -54,10 +54,10 @@ async def run_once(cache: Cache) -> None:
     """Do everything that is due now."""
     cache.close_released()
     cache.save(cache.due(trio.current_time() - SAVE_AFTER_S, SAVE_BYTES))
-    await _evict_ahead(cache)
+    await cache.evict_ahead()
     await _try_again(cache)
     await _tidy(cache)
-    cache.backend.query(lambda index: index.flush())
+    cache.backend.tell(lambda index: index.flush())
     await trio.lowlevel.checkpoint()
 
 
@@ -66,13 +66,6 @@ async def _flushes(cache: Cache) -> None:
         while True:
             await cache.write_behind.wait()
             await cache.flush()
-
-
-async def _evict_ahead(cache: Cache) -> None:
-    """Have headroom, so that a write need not wait for a large file to be removed."""
-    if cache.backend.disk is not None and cache.backend.breaker.on:
-        await cache.evict_ahead()
-        await cache.empty_trash()
 
 
 async def _try_again(cache: Cache) -> None:

@@ -132,7 +132,7 @@ def _opened(settings: Settings, accounts: Accounts, account: Account | None) -> 
                 "see to its disk, or empty it with phonofs cache clear"
             )
         yield cache
-        cache.clear_trash()
+        trio.run(cache.empty_trash)
     finally:
         cache.close()
 

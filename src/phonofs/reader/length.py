@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from phonofs.checksum import of_nothing, part_sizes
+from phonofs.checksum import multipart_sizes, of_nothing
 from phonofs.errors import (
     Corrupt,
     Malformed,
@@ -181,7 +181,7 @@ class Length:
         stream = self._stream
         small = stream.size <= (SMALL if stream.blob.in_memory else CHECKED_FIRST)
         untried = self._parts_tried != stream.size and not stream.loose
-        return small and untried and bool(part_sizes(stream.record.checksum, stream.size))
+        return small and untried and bool(multipart_sizes(stream.record.checksum, stream.size))
 
     async def _try_parts(self) -> None:
         stream, self._parts_tried = self._stream, self._stream.size

@@ -14,6 +14,7 @@ from phonofs.cache import maintenance
 from phonofs.cache.accounts import MOST_ACCOUNTS, Account, Accounts, key_hash
 from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
+from phonofs.cache.set_aside import SetAside
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.cli import group, run
 from phonofs.cli.settings import load
@@ -132,13 +133,13 @@ def test_what_cannot_be_removed_goes_on_to_be_counted(two: Path):
     accounts = Accounts.open(two)
     mine = account_of(accounts, "B")
     with stuck(two / "content"):
-        aside = accounts.set_aside(mine)
+        aside = SetAside(accounts, mine)
         before = aside.bytes
         assert before >= 3 * SIZE
         assert aside.evict(1 << 30) == 0
         assert aside.bytes == before
     assert account_of(accounts, "A").top
-    again = accounts.set_aside(mine)
+    again = SetAside(accounts, mine)
     assert again.evict(1 << 30) == before
     assert again.bytes == 0
     assert not (two / "content").exists()
@@ -155,7 +156,7 @@ def test_content_that_must_not_stay_and_cannot_go_is_said(two: Path, expected_lo
             accounts.home(mine),
             size_bytes=0,
             min_free_bytes=0,
-            set_aside=accounts.set_aside(mine),
+            set_aside=SetAside(accounts, mine),
         )
         assert any("content is left" in line for line in expected_log.seen)
         cache.close()
@@ -189,7 +190,7 @@ def test_a_catalogue_beside_nothing_else_is_somebodys(tmp_path: Path):
 
 def test_eviction_in_vain_evicts_nothing(two: Path):
     """What a kill left in gone/ is charged as the whole cap until it is gone: nothing that is
-    evicted meanwhile makes room.
+    evicted meanwhile frees space.
     """
     accounts = Accounts.open(two)
     mine = account_of(accounts, "B")
@@ -198,7 +199,7 @@ def test_eviction_in_vain_evicts_nothing(two: Path):
     gone.mkdir(exist_ok=True)
     for n in range(1100):
         (gone / f"{n}").write_bytes(b"x")
-    aside = accounts.set_aside(mine)
+    aside = SetAside(accounts, mine)
     before = aside.bytes
 
     async def work() -> None:
@@ -233,7 +234,7 @@ def test_the_accounts_of_a_folder_are_bounded(tmp_path: Path):
 
 
 @pytest.mark.expected_log("cannot be emptied")
-def test_an_empty_account_that_cannot_be_removed_holds_no_mount_up(tmp_path: Path):
+def test_an_empty_account_that_cannot_be_removed_stops_no_mount(tmp_path: Path):
     """It is left there, and the new key gets an account of its own."""
     with disk_of(tmp_path / "disk"):
         settings = load("default", [f"cache_dir={tmp_path}/disk/cache,api_url={URL}"])

@@ -15,7 +15,7 @@ class FakeDisk:
     def __init__(self, free: int, objects: list[int] | None = None) -> None:
         self.free = free
         self.objects = objects or []
-        self.room: DiskBudget | None = None
+        self.budget: DiskBudget | None = None
         self.looked = 0
 
     def free_bytes(self) -> int:
@@ -28,19 +28,19 @@ class FakeDisk:
             size = self.objects.pop(0)
             freed += size
             self.free += size
-            assert self.room
-            self.room.release(size)
+            assert self.budget
+            self.budget.release(size)
 
 
-def room_of(cap: int, min_free: int, disk: FakeDisk) -> DiskBudget:
-    disk.room = DiskBudget(
+def budget_of(cap: int, min_free: int, disk: FakeDisk) -> DiskBudget:
+    disk.budget = DiskBudget(
         cap,
         min_free,
         free_bytes=disk.free_bytes,
         evict=disk.evict,
     )
-    disk.room.recount(sum(disk.objects))
-    return disk.room
+    disk.budget.recount(sum(disk.objects))
+    return disk.budget
 
 
 writes = st.lists(st.integers(1, 4000), max_size=60)
@@ -58,57 +58,57 @@ def test_the_cap_and_the_free_disk_hold(
 ):
     """After a yes the sum is below the cap, and the disk keeps what is always left free."""
     disk = FakeDisk(free, objects)
-    room = room_of(cap, min_free, disk)
+    budget = budget_of(cap, min_free, disk)
     for size in sizes:
-        if room.reserve(size):
+        if budget.reserve(size):
             disk.free -= size
-            assert room.used + room.granted <= cap
+            assert budget.used + budget.granted <= cap
             assert disk.free >= min_free
 
 
 def test_the_limits_are_looked_at_once_a_step():
     """Writing a gigabyte by the mebibyte asks for the free disk some dozen times."""
     disk = FakeDisk(1 << 40)
-    room = room_of(1 << 40, 0, disk)
-    assert all(room.reserve(1 << 20) for _ in range(1024))
+    budget = budget_of(1 << 40, 0, disk)
+    assert all(budget.reserve(1 << 20) for _ in range(1024))
     assert disk.looked <= 4 * (1024 << 20) // STEP
 
 
-def test_room_is_made_before_writing():
+def test_space_is_freed_before_writing():
     """The oldest go, as many as are needed."""
     disk = FakeDisk(1 << 20, [4000, 4000, 4000])
-    room = room_of(12_000, 0, disk)
-    assert room.reserve(3000)
+    budget = budget_of(12_000, 0, disk)
+    assert budget.reserve(3000)
     assert disk.objects == [4000, 4000]
-    assert room.used == 11_000
+    assert budget.used == 11_000
 
 
-def test_no_room_is_said_when_nothing_can_be_evicted():
+def test_it_says_no_if_nothing_can_be_evicted():
     """And a smaller one may still find some."""
-    room = room_of(10_000, 0, FakeDisk(1 << 20))
-    assert room.reserve(9000)
-    assert not room.reserve(1001)
-    assert room.reserve(1000)
-    assert not room.reserve(1)
-    assert not room.reserve(1 << 40)
+    budget = budget_of(10_000, 0, FakeDisk(1 << 20))
+    assert budget.reserve(9000)
+    assert not budget.reserve(1001)
+    assert budget.reserve(1000)
+    assert not budget.reserve(1)
+    assert not budget.reserve(1 << 40)
 
 
 def test_a_cap_made_smaller_is_met_before_anything_is_written():
     """What the last run left is evicted down to the new cap first."""
     disk = FakeDisk(1 << 30, [5000] * 10)
-    room = room_of(12_000, 0, disk)
-    assert room.deficit() > 0
-    assert room.reserve(1000)
-    assert room.used <= 12_000
+    budget = budget_of(12_000, 0, disk)
+    assert budget.deficit() > 0
+    assert budget.reserve(1000)
+    assert budget.used <= 12_000
 
 
 def test_what_lacks_is_headroom_and_free_disk():
-    """The janitor evicts for both, but never more than there is."""
+    """Maintenance evicts for both, but never more than there is."""
     disk = FakeDisk(1000, [5000])
-    room = room_of(1 << 20, 50_000, disk)
-    assert room.deficit() == 5000
+    budget = budget_of(1 << 20, 50_000, disk)
+    assert budget.deficit() == 5000
     disk.free = 1 << 20
-    assert room.deficit() == 0
+    assert budget.deficit() == 0
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device")

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from phonofs.cache import fsck
-from phonofs.cache.cache import Cache, key_of
+from phonofs.cache.cache import Cache, key_of, remove_content
+from phonofs.cache.filestore import Removed
 from phonofs.cache.maintenance import remove_orphans, run_once
 from phonofs.errors import UsageError
 from tests.support.caching import (
@@ -102,7 +103,7 @@ async def test_what_is_being_read_is_never_evicted(tmp_path: Path):
     cache.close()
 
 
-async def test_what_finds_no_room_goes_to_memory(tmp_path: Path):
+async def test_what_finds_no_space_goes_to_memory(tmp_path: Path):
     """When all that is there is being read; what is on disk stays readable from there."""
     cache = open_cache(tmp_path, 3 * CHARGE)
     blobs = [cache.blob(record_of(n)) for n in range(4)]
@@ -249,18 +250,20 @@ async def test_a_withdrawn_object_is_gone_for_who_reads_it(tmp_path: Path):
         cache.close()
 
 
-async def test_clearing_leaves_nothing(tmp_path: Path):
-    """What is read at the time is fetched again."""
+async def test_removing_the_content_leaves_nothing(tmp_path: Path):
+    """It goes by what lies in the directory, and a cache that is open is left alone."""
     cache = open_cache(tmp_path)
     for n in range(5):
         fill(cache, record_of(n), data_of(n))
     await settle(cache)
-    blob = cache.blob(record_of(0))
-    assert cache.clear() == (4, 5 * CHARGE)
+    with pytest.raises(UsageError, match="another phonofs"):
+        remove_content(tmp_path)
+    cache.close()
+    assert remove_content(tmp_path) == Removed(5, 5 * CHARGE)
     assert on_disk(tmp_path) == 0
-    assert not blob.present
-    blob.write(0, data_of(0))
-    assert blob.read_now(0, 5) == data_of(0)[:5]
+    cache = open_cache(tmp_path)
+    assert cache.cached_bytes(record_of(0)) == 0
+    assert cache.statistics()["disk_bytes"] == 0
     cache.close()
 
 
@@ -325,7 +328,7 @@ async def test_verifying_finds_what_is_wrong(tmp_path: Path):
         max_size=40,
     ),
 )
-def test_the_disk_never_holds_more_than_the_cap(tmp_path_factory, cap: int, steps):
+def test_the_disk_never_has_more_than_the_cap(tmp_path_factory, cap: int, steps):
     """Whatever is written in whatever order; and what is charged for is what is there."""
     folder = tmp_path_factory.mktemp("c")
 
@@ -436,7 +439,7 @@ async def test_bytes_the_disk_does_not_give_are_fetched_again(tmp_path: Path, fa
 
 
 @TROUBLE
-async def test_what_cannot_be_removed_is_not_taken_for_room(tmp_path: Path, failing):
+async def test_what_cannot_be_removed_is_not_taken_for_free_space(tmp_path: Path, failing):
     """The cap holds then too."""
     cache = open_cache(tmp_path, 340_000)
     for n in range(3):
@@ -474,7 +477,6 @@ async def test_a_folder_removed_under_us_is_survived(tmp_path: Path):
         cache.release(blob)
         await settle(cache)
     cache.forget("us-east", "object-0")
-    cache.clear()
     cache.close()
 
 

@@ -182,7 +182,7 @@ def test_whatever_is_written_is_read(runs, reads):
 
 
 @given(st.integers(0, 10), st.integers(1, 3 * BLOCK))
-def test_the_span_holds_what_is_written(first, n):
+def test_the_span_has_what_is_written(first, n):
     """No byte of the file lies beyond what it is charged for."""
     size = first * BLOCK + n
     start, stop = KEY.span(first, -(-size // BLOCK), size)

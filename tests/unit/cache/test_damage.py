@@ -170,7 +170,7 @@ def test_whatever_page_is_damaged_a_mount_caches_on(damage: Damage):
         cache.close()
 
 
-def test_whatever_part_of_a_page_is_damaged_a_mount_caches_on(damage: Damage):
+def test_wherever_a_page_is_damaged_a_mount_caches_on(damage: Damage):
     """A torn page: a sector of it is of zeros, so that rows have values that they cannot have."""
     for page in samples(damage):
         damage.zero(page, start=512 * (page % 8), length=512)

@@ -401,7 +401,7 @@ async def test_a_longer_object_grows(tmp_path: Path):
 
 
 async def test_a_shorter_object_shrinks(tmp_path: Path):
-    """What lies behind its end is forgotten, and its room given back."""
+    """What lies behind its end is forgotten, and its space given back."""
     wanted = record("a", DATA, size=len(DATA) + 5 * BLOCK)
     cache = open_cache(tmp_path)
     blob = cache.blob(wanted)

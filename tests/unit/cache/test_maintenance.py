@@ -101,7 +101,7 @@ async def test_a_file_in_use_by_a_thread_is_not_closed(tmp_path: Path):
 
 
 async def test_it_evicts_ahead_of_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A write then finds room at once, and no large file has to be removed for it."""
+    """A write then finds space at once, and no large file has to be removed for it."""
     cache = open_cache(tmp_path, 8 * MIB)
     for n in range(8):
         fill(cache, record(str(n), ramp(MIB, n)), ramp(MIB, n))

@@ -110,7 +110,7 @@ async def test_a_large_one_or_one_too_many_is_a_file_at_once(tmp_path: Path):
         assert [one.id for one in wanted if file_of(tmp_path, one).exists()] == [wanted[-1].id]
 
 
-async def test_many_do_not_wait_until_there_is_no_room(tmp_path: Path):
+async def test_many_do_not_wait_until_there_is_no_space(tmp_path: Path):
     """With two thirds of what may wait, in bytes or in files, those that can go do."""
     async with running(tmp_path) as cache:
         many = FLUSH_BYTES // len(DATA)
