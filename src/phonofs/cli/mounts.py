@@ -1,5 +1,6 @@
 """The phonofs mounts of this machine, as /proc/self/mountinfo (proc(5)) has them."""
 
+import os
 from pathlib import Path
 
 from phonofs.errors import UsageError
@@ -19,11 +20,15 @@ def mount_of(path: str, table: Path = MOUNTS) -> Mounted:
 
 
 def the_only_mount(table: Path = MOUNTS) -> Mounted:
-    """The one phonofs mount of this machine; UsageError where there is none, or more."""
-    ours = [mount for mount in mounts(table) if mount.is_phonofs]
-    if not ours:
+    """Return the only phonofs mount of the caller, or else the only one of this machine.
+
+    Raises UsageError if there is none, or more than one to choose from.
+    """
+    found = [mount for mount in mounts(table) if mount.is_phonofs]
+    found = [mount for mount in found if mount.owner == os.getuid()] or found
+    if not found:
         raise UsageError("nothing is mounted by phonofs")
-    if len(ours) > 1:
-        points = ", ".join(mount.point for mount in ours)
-        raise UsageError(f"more than one phonofs mount is there, name one: {points}")
-    return ours[0]
+    if len(found) > 1:
+        points = ", ".join(mount.point for mount in found)
+        raise UsageError(f"there is more than one phonofs mount; name one of {points}")
+    return found[0]

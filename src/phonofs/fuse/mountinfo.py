@@ -69,6 +69,7 @@ class Mounted:
     ``device`` is ``MAJOR:MINOR`` of its file system, the same for every copy of the mount in
     whatever name space; ``number`` and ``parent`` are the kernel's
     numbers of this mount and of the one it lies in: these stay when a folder above is renamed.
+    ``owner`` is the user who made a FUSE mount, None for other file systems.
     """
 
     point: str
@@ -77,6 +78,7 @@ class Mounted:
     device: str = field(default="", compare=False)
     number: int = field(default=0, compare=False)
     parent: int = field(default=0, compare=False)
+    owner: int | None = field(default=None, compare=False)
 
     @property
     def is_phonofs(self) -> bool:
@@ -100,12 +102,24 @@ def mounts(table: Path = MOUNTS) -> list[Mounted]:
 def _read(table: str) -> Iterator[Mounted]:
     for line in filter(None, table.split("\n")):  # a path may hold all else that ends a line
         left, _, right = line.partition(" - ")
-        kind, source, *_ = [*right.split(" "), "", ""]
+        kind, source, options, *_ = [*right.split(" "), "", "", ""]
         if kind != "autofs":
             number, parent, device, _, point, *_ = left.split(" ")
             yield Mounted(
-                _unescape(point), kind, _unescape(source), device, int(number), int(parent)
+                _unescape(point),
+                kind,
+                _unescape(source),
+                device,
+                int(number),
+                int(parent),
+                _owner(options),
             )
+
+
+def _owner(options: str) -> int | None:
+    """Return the user id that the kernel shows among the options of a FUSE file system."""
+    found = re.search(r"(?:^|,)user_id=(\d+)", options)
+    return int(found[1]) if found else None
 
 
 def _unescape(field: str) -> str:
