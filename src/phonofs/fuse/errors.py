@@ -6,6 +6,7 @@ Any other exception ends ``pyfuse3.main`` and with it the whole mount.
 import errno
 import functools
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
@@ -21,14 +22,19 @@ log = logging.getLogger(__name__)
 
 
 class ErrorStats:
-    """What handlers answered: errnos by name, the outage and the shortage of memory in progress.
+    """Counts what handlers answered, and logs it. Owned by Operations.
 
-    Owned by Operations.
+    errnos         how often each errno was answered, by name
+    last_error     the last answer that was worth a warning, '' before the first
+    last_error_at  when that was (epoch seconds), None before the first
+    outage         the present outage of the service
+    shortage       the present shortage of memory
     """
 
     def __init__(self) -> None:
         self.errnos: Counter[str] = Counter()
         self.last_error = ""
+        self.last_error_at: float | None = None
         self.outage = OutageLog()
         self.shortage = MemoryReserve()
 
@@ -59,7 +65,8 @@ class ErrorStats:
 
     def _count(self, number: int, noted: str) -> FUSEError:
         self.errnos[errno.errorcode.get(number, str(number))] += 1
-        self.last_error = noted or self.last_error
+        if noted:
+            self.last_error, self.last_error_at = noted, time.time()
         return FUSEError(number)
 
 

@@ -110,6 +110,7 @@ class Operations(pyfuse3.Operations):
             "waiting": len(self._interruptible),
             "errnos": dict(self.ledger.errnos),
             "last_error": self.ledger.last_error,
+            "last_error_at": self.ledger.last_error_at,
             "failed_in_outage": self.ledger.outage.failures,
         }
 
