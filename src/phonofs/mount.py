@@ -17,8 +17,7 @@ import trio
 
 from phonofs.app import App, open_app
 from phonofs.config import Settings
-from phonofs.errors import MountFailed
-from phonofs.fuse.errnos import unwrap
+from phonofs.errors import MountFailed, unwrap
 from phonofs.fuse.fusectl import CONNECTIONS, raise_background
 from phonofs.fuse.interrupts import MARGIN_S, InterruptibleRequests
 from phonofs.fuse.invalidation import KernelCache

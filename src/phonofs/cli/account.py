@@ -10,7 +10,7 @@ import trio
 
 from phonofs.config import Settings
 from phonofs.credentials import Credentials, CredentialSources, find, own_folder
-from phonofs.fuse.errnos import unwrap
+from phonofs.errors import unwrap
 from phonofs.process.daemonize import keep_secrets_in_memory
 from phonofs.service.auth import TokenProvider
 from phonofs.service.client import Client
