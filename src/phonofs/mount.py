@@ -36,9 +36,8 @@ from phonofs.fuse.mountinfo import (
     take_down,
 )
 from phonofs.fuse.operations import Operations, Ownership
-from phonofs.process.daemonize import notify
 from phonofs.process.supervise import Task, keep_running
-from phonofs.process.systemd import StatusLine, Watchdog, listening, watchdog_interval_s
+from phonofs.process.systemd import StatusLine, Watchdog, listening, notify, watchdog_interval_s
 
 log = logging.getLogger(__name__)
 
