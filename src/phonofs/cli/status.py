@@ -10,10 +10,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from phonofs.cli.mounts import mount_of, the_only_mount
 from phonofs.cli.status_page import BAR_ASCII, BAR_BLOCKS, Row, all_rows, overview
 from phonofs.control.client import command as send_command
 from phonofs.control.client import status_of, status_text
+from phonofs.fuse.mountinfo import mount_of, the_only_mount
 from phonofs.units import printable
 
 REFRESH_S = 1.0

@@ -1,4 +1,4 @@
-"""The mount point as the system sees it: fit to mount on, mounted, dead, how to take it down.
+"""The mount table, and mount points: fit to mount on, mounted, dead, how to take one down.
 
 Nothing here touches a mount that this very process serves: that would deadlock.
 """
@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from phonofs.errors import MountFailed
+from phonofs.errors import MountFailed, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +134,31 @@ def mounted_at(path: str, table: Path = MOUNTS) -> Mounted | None:
     return found[-1] if found else None
 
 
+def mount_of(path: str, table: Path = MOUNTS) -> Mounted:
+    """Return the phonofs mount that a path lies in. Raises UsageError if there is none."""
+    wanted = Path(absolute(path, table))
+    above = [mount for mount in mounts(table) if wanted.is_relative_to(mount.point)]
+    best = max(above, key=lambda mount: len(mount.point), default=None)
+    if best is None or not best.is_phonofs:
+        raise UsageError(f"{path} is not in a phonofs mount")
+    return best
+
+
+def the_only_mount(table: Path = MOUNTS) -> Mounted:
+    """Return the only phonofs mount of the caller, or else the only one of this machine.
+
+    Raises UsageError if there is none, or more than one to choose from.
+    """
+    found = [mount for mount in mounts(table) if mount.is_phonofs]
+    found = [mount for mount in found if mount.owner == os.getuid()] or found
+    if not found:
+        raise UsageError("nothing is mounted by phonofs")
+    if len(found) > 1:
+        points = ", ".join(mount.point for mount in found)
+        raise UsageError(f"there is more than one phonofs mount; name one of {points}")
+    return found[0]
+
+
 def mounted_type(path: str) -> str | None:
     """The file system type of the topmost mount exactly at ``path``, else None."""
     found = mounted_at(path)
@@ -209,7 +234,7 @@ def check(mountpoint: str) -> None:
     if not stat.S_ISDIR(status.st_mode):
         raise MountFailed(f"{mountpoint} is not a folder")
     _check_empty(mountpoint, path)
-    _check_device()
+    check_device()
 
 
 def _status_of_mounted(path: str) -> os.stat_result:
@@ -246,18 +271,19 @@ def _check_empty(mountpoint: str, path: str) -> None:
         raise MountFailed(f"{mountpoint} cannot be read by you: permission denied") from None
 
 
-def _check_device() -> None:
+def check_device() -> None:
+    """Raise MountFailed, with the remedy, if the FUSE device cannot be opened."""
     try:
         os.close(os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
         raise MountFailed(
-            f"{FUSE_DEVICE} is missing; load FUSE with `modprobe fuse`, or give a container "
-            f"`--device {FUSE_DEVICE}`"
+            f"{FUSE_DEVICE} is missing: as root, run `modprobe fuse`; a container needs "
+            f"`--device {FUSE_DEVICE} --cap-add SYS_ADMIN`"
         ) from None
-    except PermissionError:
+    except PermissionError as error:
         raise MountFailed(
-            f"{FUSE_DEVICE} cannot be opened by you; as root, `chmod 666 {FUSE_DEVICE}` "
-            "(udev does so on most systems)"
+            f"{FUSE_DEVICE} cannot be opened by you ({error.strerror}): as root, run "
+            f"`chmod 666 {FUSE_DEVICE}` (udev does so on most systems)"
         ) from None
     except OSError as error:
         raise MountFailed(f"{FUSE_DEVICE} cannot be opened: {error.strerror}") from None

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.cli.mounts import mount_of, mounted_at, the_only_mount
 from phonofs.errors import UsageError
+from phonofs.fuse.mountinfo import mount_of, mounted_at, the_only_mount
 
 ROOT = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
 
