@@ -94,7 +94,10 @@ STATUS = (
         "hits and misses, bytes served, fetched and discarded, failures, wrong checksums; what "
         "is under way: waiters, streams, handles, parts, files ahead",
     ),
-    ("fuse", "open files and folders, operations waiting, answers by errno, the last error"),
+    (
+        "fuse",
+        "open files and folders, operations waiting, answers by errno, the last error and its time",
+    ),
 )
 """The status: places in its JSON. Names stay; more may come."""
 

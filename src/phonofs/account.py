@@ -7,6 +7,7 @@ need not ask. The key is read again while the mount runs: :class:`Admission` the
 key of another account gets nothing of the mounted one.
 """
 
+import copy
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -197,8 +198,13 @@ class Admission:
         self._api_url = api_url
         self._learn = learn
         self._customers = customers
-        self.on_refusal = on_refusal
+        self._on_refusal = on_refusal
         self.refusal: PhonofsError | None = None
+
+    def check(self) -> None:
+        """Raise the error with which everything is refused, if there is one."""
+        if self.refusal is not None:
+            raise copy.copy(self.refusal)  # a raised error gathers the tracebacks of all raises
 
     async def admit(self, credentials: Credentials) -> None:
         """Let a key be used. Raises WrongAccount if it is another account's, and ServiceError if
@@ -252,4 +258,4 @@ class Admission:
             log.warning("nothing is served: %s", refusal)
         else:
             log.warning("the API key is one of the mounted account again: it is served")
-        self.on_refusal(refusal)
+        self._on_refusal(refusal)

@@ -1,50 +1,48 @@
-"""Everything of a mount but FUSE itself: builds the rooms, joins them, reports on them.
+"""Builds the services of one account, and closes them in reverse.
 
-Used by ``mount.py`` and by tests, which get a whole tree without a mount. ``build`` opens what
-is on disk and the way to the service; ``tasks`` are the background tasks that the caller runs in
-its nursery; ``connect`` gets the token and the regions, or goes on from the catalogue without.
+Used by ``mount.py``, and by tests that need the whole tree without a mount. ``open_app`` opens
+what is on disk and the connection to the service. The caller runs :meth:`App.tasks` in its
+nursery, then calls :meth:`App.connect`, which gets the token and the regions, or goes on from
+the catalogue if the service is away.
 """
 
 import logging
 import os
-import secrets
-import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
 
-from phonofs import __version__
-from phonofs.account import Admission, choose, customers_of
+from phonofs.account import Admission, Chosen, choose, customers_of
 from phonofs.cache import maintenance
 from phonofs.cache.accounts import CATALOGUE, Accounts
 from phonofs.cache.cache import Cache
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.set_aside import SetAside
-from phonofs.catalogue.catalogue import LISTED, REMOVED, Catalogue, Change
+from phonofs.catalogue.catalogue import Catalogue
+from phonofs.changes import AccountChanges, Kernel, KernelUpdates, NoKernel
 from phonofs.config import Settings, as_texts
-from phonofs.control.peers import Peer, may, may_reach
+from phonofs.control.paths import control_path
+from phonofs.control.peers import Peer, may_read
 from phonofs.control.server import Broadcast, Control, Shared
 from phonofs.credentials import Credentials, CredentialSources, cache_key, find, own_folder
 from phonofs.discovery.follower import Follower
 from phonofs.discovery.lister import Lister
 from phonofs.discovery.page_worker import HelpedPageWorker
-from phonofs.errors import CatalogueError, PhonofsError, ServiceError, Unavailable, UsageError
+from phonofs.errors import CatalogueError, Unavailable, UsageError
 from phonofs.process.logging_setup import set_level
-from phonofs.process.supervise import Task
+from phonofs.process.supervise import Task, keep_running
 from phonofs.reader.limits import Limits
 from phonofs.reader.reader import Reader
-from phonofs.restores import Restores
+from phonofs.region_watch import RegionWatch
 from phonofs.service.auth import CREDENTIALS_S, TokenProvider
 from phonofs.service.client import Client
 from phonofs.service.session import Transport
-from phonofs.tree.layout import ROOT
-from phonofs.units import format_count
+from phonofs.status import Status
 from phonofs.vfs import Vfs
 
 if TYPE_CHECKING:
@@ -52,451 +50,147 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WAYS = "ways"
-"""The catalogue's key for how each region gives content, found out once."""
-RESTORES = "restores"
-"""The catalogue's key for the archived objects that were asked back."""
+DELIVERY_METHODS = "ways"
+"""The catalogue's key for how each region delivers content, found out once."""
 
-REGIONS_S = 3.0
-"""How long a mount that knows its regions waits to hear of new ones."""
-
-REGIONS_EVERY_S = 3600.0
-REGIONS_RETRY_S = 60.0
-"""How often they are asked for while mounted; a region comes once in years."""
-
-LOOK_S = 2.0
-LARGEST_LOG = 16 << 20
+CHECKPOINT_LOOK_S = 2.0
+CHECKPOINT_BYTES = 16 << 20
 CHECKPOINT_S = 60.0
-"""When the catalogue's log is brought in: a listed day of 10,000 objects writes 20 to 30 MB."""
-
-Statistics = Callable[[], dict[str, object]]
+"""When the catalogue's log is checkpointed: a listed day of 10,000 objects writes 20 to 30 MB."""
 
 
+@dataclass(frozen=True, slots=True)
 class App:
-    """The rooms of one mount. Owns the wiring between them and the tree's own change events."""
+    """The services of one account, joined.
 
-    def __init__(
-        self,
-        settings: Settings,
-        mountpoint: str,
-        *,
-        catalogue: Catalogue,
-        cache: Cache,
-        transport: Transport,
-        admission: Admission,
-        note: str = "",
-    ) -> None:
-        """``admission`` decides on each key; ``note`` is said once it is mounted."""
-        self._settings = settings
-        self._mountpoint = mountpoint
-        self._begun_s = _since_boot_s()
-        self._catalogue = catalogue
-        self._cache = cache
-        self._admission = admission
-        self._note = note
-        self._regions_wanted = trio.Event()
-        self._regions_to_come: list[str] = []
-        self._keeper = TokenProvider(transport, settings.api_url, self._credentials)
-        self._client = Client(
-            transport,
-            self._keeper,
-            settings.api_url,
-            read_deadline_s=settings.read_deadline,
-            delivery_methods=_delivery_methods(catalogue.recall(WAYS)),
-        )
-        self._page_worker = HelpedPageWorker(catalogue.view)
-        self._lister = Lister(
-            self._client, catalogue, settings, self._changed, page_worker=self._page_worker
-        )
-        self._follower = Follower(self._client, catalogue, settings, self._changed)
-        self._reader = Reader(
-            self._client,
-            cache,
-            Limits(
-                read_deadline_s=settings.read_deadline,
-                cache_bytes=settings.cache_size,
-                connections=settings.max_connections,
-                verify=settings.verify,
-            ),
-            siblings=catalogue.siblings,
-            on_size=self._resized,
-            on_wrong=self._falsified,
-        )
-        self._restores = Restores.of_note(catalogue.recall(RESTORES))
-        self._events = Broadcast()
-        self._control = Control(
-            control_path(settings.profile),
-            status=self.status,
-            set_level=set_level,
-            events=self._events,
-            options=lambda: as_texts(settings),
-            restore=self._restore,
-            asked=self._restoring,
-            shared=Shared(self._may_read, self._shows) if settings.allow_other else None,
-        )
-        self._metrics = _metrics(settings.metrics, self.status)
-        self._tell_kernel: Callable[[Sequence[Change]], None] = lambda changes: None
-        self._kernel_forgets: Callable[[Sequence[tuple[int, str]]], None] = lambda entries: None
-        self._tell_size: Callable[[int], None] | None = None
-        self._fuse: Statistics = dict
-        self.vfs = Vfs(
-            catalogue,
-            self._lister,
-            self._reader,
-            cached_bytes=cache.cached_bytes,
-            status=self.status,
-        )
-        admission.on_refusal = self._refused
+    note       a message about the account for the user, '' for none
+    connected  set once the regions are known
+    """
 
-    # life
-
-    def attach(
-        self,
-        fuse: Statistics,
-        tell_kernel: Callable[[Sequence[Change]], None],
-        kernel_forgets: Callable[[Sequence[tuple[int, str]]], None] = lambda entries: None,
-        tell_size: Callable[[int], None] | None = None,
-    ) -> None:
-        """Join the FUSE side: its gauges, whom to tell of changes, what has the kernel forget
-        names with all below them, and what is open, and whom to tell of new sizes if apart.
-        """
-        self._fuse = fuse
-        self._tell_kernel = tell_kernel
-        self._kernel_forgets = kernel_forgets
-        self._tell_size = tell_size
+    settings: Settings
+    note: str
+    admission: Admission
+    catalogue: Catalogue
+    cache: Cache
+    token: TokenProvider
+    client: Client
+    page_worker: HelpedPageWorker
+    lister: Lister
+    follower: Follower
+    region_watch: RegionWatch
+    reader: Reader
+    control: Control
+    status: Status
+    metrics: "Metrics | None"
+    vfs: Vfs
+    connected: trio.Event = field(default_factory=trio.Event)
 
     def tasks(self) -> list[tuple[str, Task]]:
-        """The background tasks to start before :meth:`connect`, in order."""
-        return [
-            ("the token keeper", self._keeper.run),
-            ("the lister", self._lister.run),
-            ("the clerk", self._page_worker.run),
-            ("the reader", self._reader.run),
-            ("the cache janitor", self._janitor),
-            ("the catalogue's checkpoints", self._checkpoints),
-            ("the control socket", self._control.run),
-        ]
+        """Return the background tasks, by name and in the order to start them."""
+        tasks = ((name, of(self)) for name, of in TASKS.items())
+        return [(name, task) for name, task in tasks if task is not None]
 
-    def later_tasks(self) -> list[tuple[str, Task]]:
-        """Those to start after it: they need to know the regions."""
-        tasks: list[tuple[str, Task]] = [("the change follower", self._follower.run)]
-        if not self._settings.regions:
-            tasks.append(("the look for regions", self._watch_regions))
-        if self._metrics is not None:
-            tasks.append(("the metrics", self._metrics.run))
-        return tasks
-
-    async def _janitor(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        task_status.started()
-        await maintenance.run(self._cache)
-
-    async def _checkpoints(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Bring what was written into the catalogue's file, which syncs the disk: in a thread."""
-        task_status.started()
-        rested_s = 0.0
-        while True:
-            await trio.sleep(LOOK_S)
-            rested_s += LOOK_S
-            size = self._catalogue.log_bytes()
-            if size > LARGEST_LOG or (size and rested_s >= CHECKPOINT_S):
-                rested_s = 0.0
-                try:
-                    await trio.to_thread.run_sync(self._catalogue.checkpoint)
-                except CatalogueError as error:
-                    log.info("the catalogue's log could not be brought in: %s", error)
+    async def start_tasks(self, nursery: trio.Nursery) -> None:
+        """Start the background tasks, which :meth:`connect` needs. Raises what they begin with."""
+        for name, task in self.tasks():
+            await nursery.start(keep_running, name, task)
 
     async def connect(self) -> str:
-        """Get a token and the regions; a note for the person who waits, '' when all is well.
+        """Get a token and the regions; return a message for the user, '' if all is well.
 
-        Without the service it goes on where the catalogue is known, and says so. Raises
+        If the service is away and the catalogue is known, it goes on offline and says so. Raises
         CredentialsRefused, Unavailable, Malformed.
         """
-        offline, shown = "", list(self._settings.regions)
+        offline, shown = "", list(self.settings.regions)
         try:
-            await self._keeper.token()
-            shown = shown or await self._regions_at_start()
+            await self.token.token()
+            shown = shown or await self.region_watch.at_start()
         except Unavailable as error:
-            if not self._catalogue.regions():
+            if not self.catalogue.regions():
                 raise
             offline = f"offline: {error}; what is known is shown and what is cached can be read"
-        self._catalogue.begin(shown or self._catalogue.discovered())
+        self.catalogue.begin(shown or self.catalogue.discovered())
+        self.connected.set()
         if not offline:
-            self._lister.begin()
-        parts = (offline, self._note, self._catalogue.only_in_memory)
-        return "; ".join(part for part in parts if part)
-
-    async def _regions_at_start(self) -> list[str]:
-        """The regions that the service names; those known where it does not say so in time.
-
-        Raises ServiceError where none is known.
-        """
-        known = self._catalogue.discovered()
-        if not known:
-            return self._catalogue.discover(await self._client.regions())
-        error: ServiceError = Unavailable(f"no answer within {REGIONS_S:g} s")
-        with trio.move_on_after(REGIONS_S):
-            try:
-                return self._catalogue.discover(await self._client.regions())
-            except ServiceError as failed:
-                error = failed
-        log.warning("the known regions are shown, since the service does not name them: %s", error)
-        self._regions_wanted.set()
-        return known
-
-    async def _watch_regions(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Ask for the regions now and then, and at once when somebody wants it."""
-        task_status.started()
-        pause_s = REGIONS_EVERY_S if self._keeper.current() else REGIONS_RETRY_S
-        while True:
-            with trio.move_on_after(pause_s):
-                await self._regions_wanted.wait()
-            self._regions_wanted = trio.Event()
-            try:
-                self._show_new(self._catalogue.discover(await self._client.regions()))
-                pause_s = REGIONS_EVERY_S
-            except PhonofsError as error:
-                log.info("the regions cannot be asked for: %s", error)
-                pause_s = REGIONS_RETRY_S
-
-    def _show_new(self, found: Sequence[str]) -> None:
-        """Show regions that came; not yet where that moved the years of the only one so far."""
-        shown = self._catalogue.regions()
-        new = [region for region in found if region not in shown]
-        if len(shown) == 1:
-            if new and new != self._regions_to_come:
-                log.warning("%s", _to_come(new))
-            self._regions_to_come = new
-        elif new:
-            self._catalogue.set_regions([*shown, *new])
-            for region in new:
-                self._follower.follow(region)
-            self._lister.begin()
+            self.lister.begin()
+        return "; ".join(filter(None, (offline, self.note, self.catalogue.only_in_memory)))
 
     def read_credentials_again(self) -> None:
-        """Have the keeper read key and secret again and try them now; ask for the regions too."""
-        self._keeper.retry_now()
-        self._regions_wanted.set()
+        """Read key and secret again and try them now; ask for the regions too."""
+        self.token.retry_now()
+        self.region_watch.ask_now()
 
     def remember(self) -> None:
-        """Keep what was learned of the service for the next mount."""
+        """Save for the next mount what was learned about the service."""
         try:
-            self._catalogue.remember(
-                WAYS, msgspec.json.encode(self._client.delivery_methods).decode()
+            self.catalogue.remember(
+                DELIVERY_METHODS, msgspec.json.encode(self.client.delivery_methods).decode()
             )
         except CatalogueError as error:  # the disk fails: no reason to end with an error
-            log.warning("what was learned of the service is not kept: %s", error)
-
-    async def _credentials(self) -> tuple[str, Any]:
-        found = await _found(self._settings)
-        await self._admission.admit(found)
-        return found.key, found.secret
-
-    def _refused(self, refusal: PhonofsError | None) -> None:
-        """The key in use is not, or is again, one of the account that is mounted."""
-        self.vfs.refuse(refusal)
-        try:
-            names = [entry.name for entry in self._catalogue.children(ROOT)]
-        except CatalogueError as error:  # the disk fails; what is open is forgotten all the same
-            log.warning("the kernel is not told of the names at the root: %s", error)
-            names = []
-        self._kernel_forgets([(ROOT, name) for name in names])
-
-    # what changes
-
-    def _changed(self, changes: Sequence[Change]) -> None:
-        """The service told of changes: the catalogue has them, now all others are told."""
-        for change in changes:
-            record = change.record
-            if change.kind == REMOVED:
-                self._reader.withdraw(record.region, record.id)
-                self._cache.forget(record.region, record.id)
-            elif change.content:
-                self._reader.withdraw(record.region, record.id, but=record.fingerprint)
-                self._cache.forget(record.region, record.id, but=record.fingerprint)
-        self._tell_kernel(changes)
-        if self._admission.refusal is None:
-            self._events.send([_event(one) for one in changes if one.kind != LISTED])
-        self._settled(changes)
-
-    async def _restore(self, region: str, id: str, days: int) -> None:
-        """Ask for an archived object back. Raises ServiceError, or why nothing is served."""
-        self.vfs.check()
-        await self._client.restore(region, id, days)
-
-    def _restoring(self, region: str, ids: Sequence[str]) -> None:
-        """The service was asked for these archived objects: they are waited for."""
-        self._restores.asked(region, ids, time.time())
-        self._note_restores()
-
-    def _shows(self, region: str, id: str) -> bool:
-        return self._admission.refusal is None and self._catalogue.find(region, id) is not None
-
-    def _may_read(self, peer: Peer) -> bool:
-        """Whether another user could read the files: by the folders above, and by their mode.
-
-        A mount that was handed over may not know its path (``/dev/fd/N``); then by mode alone.
-        """
-        of = self._settings
-        readable = may(peer, 4, 0o444 & ~of.umask, of.uid, of.gid)
-        listable = may(peer, 5, 0o555 & ~of.umask, of.uid, of.gid)
-        known = not self._mountpoint.startswith("/dev/fd/")
-        return readable and listable and (not known or may_reach(peer, Path(self._mountpoint)))
-
-    def _settled(self, changes: Sequence[Change]) -> None:
-        """What came back, or went for good, is no longer waited for."""
-        if self._restores.settle((change.kind, change.record) for change in changes):
-            self._note_restores()
-
-    def _note_restores(self) -> None:
-        """Keep what is waited for; a disk that fails takes nothing else with it."""
-        try:
-            self._catalogue.remember(RESTORES, self._restores.note())
-        except CatalogueError as error:
-            log.warning("what was asked back is not noted: %s", error)
-
-    def _resized(self, ino: int, size: int) -> None:
-        """The real length of a content differs from what its record says."""
-        changes = self._catalogue.set_size(ino, size)
-        if self._tell_size is None:
-            self._tell_kernel(changes)
-        elif changes:
-            self._tell_size(ino)
-
-    def _falsified(self, ino: int) -> None:
-        """Bytes given so far turned out false: the kernel must forget its pages."""
-        self._tell_kernel(self._catalogue.touched(ino))
-
-    # what is said
-
-    def condition(self) -> str:
-        """How the mount is, in one line: what is wrong, or what is known."""
-        if self._admission.refusal is not None:
-            return f"nothing is served: {self._admission.refusal}"
-        token = self._keeper.statistics()
-        if token["error"] and not token["valid"]:
-            return f"no token: {token['error']}; what is cached goes on working"
-        if trouble := self._follower.local_trouble():
-            return f"changes cannot be noted: {trouble}"
-        followed: Any = self._follower.statistics()["followed"]
-        if away := [region for region, seen in followed.items() if seen["failures"]]:
-            return f"no news from {', '.join(away)}: the service cannot be asked"
-        count = self._catalogue.totals()[0]
-        known = f"mounted, {format_count(count, 'object')} known"
-        to_come = self._regions_to_come
-        return f"{known}; {_to_come(to_come)}" if to_come else known
-
-    def status(self) -> dict[str, object]:
-        """All gauges and counts, as ``phonofs status --json`` prints them."""
-        objects, size = self._catalogue.totals()
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "profile": self._settings.profile,
-            "mountpoint": self._mountpoint,
-            "condition": self.condition(),
-            "uptime_s": round(_since_boot_s() - self._begun_s, 1),
-            "control": str(self._control.path) if self._control.path else None,
-            "control_error": self._control.trouble,
-            "control_shared": self._control.shared,
-            "catalogue": {
-                "objects": objects,
-                "bytes": size,
-                "regions": self._catalogue.regions(),
-                "regions_to_come": list(self._regions_to_come),
-                **self._follower.statistics(),
-            },
-            "restores": self._restores.statistics(),
-            "service": self._client.statistics(),
-            "cache": self._cache.statistics(),
-            "reader": self._reader.statistics(),
-            "fuse": self._fuse(),
-        }
+            log.warning("what was learned of the service could not be saved: %s", error)
 
 
-def _metrics(address: str | None, status: Statistics) -> "Metrics | None":
-    if address is None:
-        return None
-    from phonofs.metrics import Metrics  # a mount without them starts 20 ms sooner
-
-    return Metrics(address, status)
-
-
-def _to_come(regions: Sequence[str]) -> str:
-    """What to say of regions that are not shown yet."""
-    names = ", ".join(regions)
-    what = f"the region {names} is" if len(regions) == 1 else f"the regions {names} are"
-    return f"{what} shown after the next mount, which puts the years into a folder for each region"
-
-
-def _since_boot_s() -> float:
-    """A clock that nobody sets, and that goes on in a suspend."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+TASKS: dict[str, Callable[[App], Task | None]] = {
+    "the token refresh": lambda app: app.token.run,
+    "the lister": lambda app: app.lister.run,
+    "the page worker": lambda app: app.page_worker.run,
+    "the reader": lambda app: app.reader.run,
+    "the cache maintenance": lambda app: partial(_maintain, app.cache),
+    "the catalogue checkpoints": lambda app: partial(_checkpoint, app.catalogue),
+    "the control socket": lambda app: app.control.run,
+    "the metrics": lambda app: app.metrics.run if app.metrics else None,
+    "the change follower": lambda app: partial(_after_connect, app, app.follower.run),
+    "the region watch": lambda app: (
+        None if app.settings.regions else partial(_after_connect, app, app.region_watch.run)
+    ),
+}
+"""The background tasks of an app, each None if the settings do not ask for it."""
 
 
-def _event(change: Change) -> dict[str, object]:
-    """A change as ``phonofs watch`` prints it; the path is below the mount point."""
-    return {
-        "kind": change.kind,
-        "path": change.path,
-        "record": msgspec.Raw(change.record.source),
-    }
+async def _after_connect(
+    app: App, task: Task, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run a task that needs to know the regions."""
+    task_status.started()
+    await app.connected.wait()
+    await task(task_status=trio.TASK_STATUS_IGNORED)
 
 
-def _delivery_methods(note: str | None) -> dict[str, str]:
-    """What an earlier mount found out; nothing where the note is not what it should be."""
-    try:
-        return msgspec.json.decode(note or "{}", type=dict[str, str])
-    except msgspec.DecodeError:
-        return {}
+async def _maintain(
+    cache: Cache, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    task_status.started()
+    await maintenance.run(cache)
 
 
-def control_path(profile: str) -> Path:
-    """Where the control socket of this process goes: two mounts never share a name."""
-    # A socket's path has 107 bytes, and a profile's name up to 64.
-    return runtime_folder() / f"{profile[:32]}-{os.getpid()}-{secrets.token_hex(4)}.sock"
-
-
-def runtime_folder() -> Path:
-    """Where sockets go: systemd's or the user's runtime directory, else one of our own."""
-    of_unit = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd.exec(5): a list
-    given = of_unit or os.environ.get("XDG_RUNTIME_DIR")
-    if given:
-        return Path(given) / "phonofs"
-    if os.geteuid() == 0:
-        return Path("/run/phonofs")
-    own = Path(f"/run/user/{os.getuid()}")
-    return (own if own.is_dir() else Path(tempfile.gettempdir())) / f"phonofs-{os.getuid()}"
-
-
-async def _found(settings: Settings) -> Credentials:
-    """Key and secret as they are kept now. Raises UsageError."""
-    places = CredentialSources(
-        own_folder(os.environ),
-        os.environ,
-        settings.key,
-        settings.secret,
-        settings.secret_file,
-    )
-    look = partial(find, settings.profile, places)
-    with trio.move_on_after(CREDENTIALS_S):
-        return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
-    raise UsageError("the key and the secret could not be read: is the keyring locked?")
+async def _checkpoint(
+    catalogue: Catalogue, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Checkpoint the catalogue now and then: in a thread, since that syncs the disk."""
+    task_status.started()
+    rested_s = 0.0
+    while True:
+        await trio.sleep(CHECKPOINT_LOOK_S)
+        rested_s += CHECKPOINT_LOOK_S
+        size = catalogue.log_bytes()
+        if size > CHECKPOINT_BYTES or (size and rested_s >= CHECKPOINT_S):
+            rested_s = 0.0
+            try:
+                await trio.to_thread.run_sync(catalogue.checkpoint)
+            except CatalogueError as error:
+                log.info("the catalogue's log could not be checkpointed: %s", error)
 
 
 @asynccontextmanager
-async def build(settings: Settings, mountpoint: str) -> AsyncIterator[App]:
+async def open_app(
+    settings: Settings, mountpoint: str, kernel: Kernel | None = None
+) -> AsyncIterator[App]:
     """Find out which account it is, then open its cache and its catalogue; close them in reverse.
 
-    The service is asked only where what lies in the cache folder may be another account's.
+    The service is asked only if the cache folder may hold another account's data. ``kernel`` is
+    told of changes, None if nothing is mounted.
     """
     key = await trio.to_thread.run_sync(cache_key, settings.profile, settings.cache_encrypt)
-    cipher = AesGcmCodec(key) if key is not None else None
     async with AsyncExitStack() as stack:
         accounts = await trio.to_thread.run_sync(Accounts.open, settings.cache_dir)
         stack.callback(accounts.close)
@@ -508,30 +202,186 @@ async def build(settings: Settings, mountpoint: str) -> AsyncIterator[App]:
             )
         )
         learn = partial(customers_of, transport, settings)
-        chosen = await choose(accounts, settings, await _found(settings), learn)
+        chosen = await choose(accounts, settings, await _find_credentials(settings), learn)
         account, home = chosen.account, accounts.home(chosen.account)
         cache = Cache.open(
             home,
             size_bytes=settings.cache_size,
             min_free_bytes=settings.cache_min_free,
-            cipher=cipher,
+            cipher=AesGcmCodec(key) if key is not None else None,
             set_aside=await trio.to_thread.run_sync(SetAside, accounts, account),
         )
         stack.callback(cache.close)
         catalogue = await trio.to_thread.run_sync(Catalogue.open, home / CATALOGUE, settings)
         stack.callback(catalogue.close)
+        kernel = kernel or NoKernel()
+        updates = KernelUpdates(catalogue, kernel)
         admission = Admission(
-            accounts, chosen, settings.api_url, learn, lambda: catalogue.customers
+            accounts,
+            chosen,
+            settings.api_url,
+            learn,
+            lambda: catalogue.customers,
+            updates.on_refusal,
         )
-        house = App(
-            settings,
-            mountpoint,
-            catalogue=catalogue,
-            cache=cache,
-            transport=transport,
-            admission=admission,
-            note=chosen.note,
+        app = _build(
+            settings, mountpoint, kernel, updates, chosen, admission, catalogue, cache, transport
         )
-        yield house
-        house.remember()
+        yield app
+        app.remember()
         accounts.end(account, catalogue.customers, cache.own_bytes)
+
+
+def _build(
+    settings: Settings,
+    mountpoint: str,
+    kernel: Kernel,
+    updates: KernelUpdates,
+    chosen: Chosen,
+    admission: Admission,
+    catalogue: Catalogue,
+    cache: Cache,
+    transport: Transport,
+) -> App:
+    """Build the services above the stores and the connection, each from those before it."""
+    token = TokenProvider(
+        transport, settings.api_url, partial(_admitted_credentials, settings, admission)
+    )
+    client = Client(
+        transport,
+        token,
+        settings.api_url,
+        read_deadline_s=settings.read_deadline,
+        delivery_methods=_delivery_methods(catalogue.recall(DELIVERY_METHODS)),
+    )
+    reader = Reader(
+        client,
+        cache,
+        Limits(
+            read_deadline_s=settings.read_deadline,
+            cache_bytes=settings.cache_size,
+            connections=settings.max_connections,
+            verify=settings.verify,
+        ),
+        siblings=catalogue.siblings,
+        on_size=updates.on_size,
+        on_wrong=updates.on_corrupt,
+    )
+    events = Broadcast()
+    changes = AccountChanges(catalogue, reader, cache, kernel, events, admission)
+    page_worker = HelpedPageWorker(catalogue.view)
+    lister = Lister(client, catalogue, settings, changes.on_changes, page_worker=page_worker)
+    follower = Follower(client, catalogue, settings, changes.on_changes)
+    region_watch = RegionWatch(client, catalogue, token, lister, follower)
+    control = _control(settings, mountpoint, events, changes, admission, catalogue, client)
+    status = Status(
+        settings.profile,
+        mountpoint,
+        admission=admission,
+        catalogue=catalogue,
+        token=token,
+        client=client,
+        cache=cache,
+        reader=reader,
+        follower=follower,
+        regions=region_watch,
+        changes=changes,
+        control=control,
+    )
+    return App(
+        settings=settings,
+        note=chosen.note,
+        admission=admission,
+        catalogue=catalogue,
+        cache=cache,
+        token=token,
+        client=client,
+        page_worker=page_worker,
+        lister=lister,
+        follower=follower,
+        region_watch=region_watch,
+        reader=reader,
+        control=control,
+        status=status,
+        metrics=_metrics(settings.metrics, status),
+        vfs=Vfs(
+            catalogue,
+            lister,
+            reader,
+            cached_bytes=cache.cached_bytes,
+            status=status.document,
+            check=admission.check,
+        ),
+    )
+
+
+def _control(
+    settings: Settings,
+    mountpoint: str,
+    events: Broadcast,
+    changes: AccountChanges,
+    admission: Admission,
+    catalogue: Catalogue,
+    client: Client,
+) -> Control:
+    """Build the control socket; it takes commands from others only if they may use the mount."""
+
+    async def restore(region: str, id: str, days: int) -> None:
+        admission.check()
+        await client.restore(region, id, days)
+
+    def readable(peer: Peer) -> bool:
+        return may_read(peer, mountpoint, settings.umask, settings.uid, settings.gid)
+
+    def shows(region: str, id: str) -> bool:
+        return admission.refusal is None and catalogue.find(region, id) is not None
+
+    return Control(
+        control_path(settings.profile),
+        set_level=set_level,
+        events=events,
+        options=lambda: as_texts(settings),
+        restore=restore,
+        asked=changes.on_restore_requested,
+        shared=Shared(readable, shows) if settings.allow_other else None,
+    )
+
+
+def _metrics(address: str | None, status: Status) -> "Metrics | None":
+    if address is None:
+        return None
+    from phonofs.metrics import Metrics  # a mount without them starts 20 ms sooner
+
+    return Metrics(address, status.document)
+
+
+def _delivery_methods(note: str | None) -> dict[str, str]:
+    """Return what an earlier mount found out; nothing if the note cannot be read."""
+    try:
+        return msgspec.json.decode(note or "{}", type=dict[str, str])
+    except msgspec.DecodeError:
+        return {}
+
+
+async def _admitted_credentials(settings: Settings, admission: Admission) -> tuple[str, Any]:
+    """Return key and secret as they are stored now, if they are the account's. Raises UsageError,
+    WrongAccount, ServiceError.
+    """
+    found = await _find_credentials(settings)
+    await admission.admit(found)
+    return found.key, found.secret
+
+
+async def _find_credentials(settings: Settings) -> Credentials:
+    """Return key and secret as they are stored now. Raises UsageError."""
+    sources = CredentialSources(
+        own_folder(os.environ),
+        os.environ,
+        settings.key,
+        settings.secret,
+        settings.secret_file,
+    )
+    look = partial(find, settings.profile, sources)
+    with trio.move_on_after(CREDENTIALS_S):
+        return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+    raise UsageError("the key and the secret could not be read: is the keyring locked?")

@@ -205,3 +205,13 @@ def forget_frames(error: _Error) -> _Error:
             each.__traceback__ = None
             waiting += (each.__cause__, each.__context__)
     return error
+
+
+def unwrap(error: BaseException) -> BaseException:
+    """Return the first error inside an exception group, or else the error itself.
+
+    pyfuse3 does not look into groups, so a FUSEError in one would end the mount.
+    """
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,4 +1,4 @@
-"""The composition root: the house, the FUSE session, one nursery, the order of shutdown.
+"""Mounts one account: the app, the FUSE session, one nursery, signals, the order of shutdown.
 
 One mount a process (pyfuse3's session is a global of its own). ``serve`` blocks until the mount
 ends and raises PhonofsError when it could not be made.
@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import pyfuse3
 import trio
 
-from phonofs.app import App, build
+from phonofs.app import App, open_app
 from phonofs.config import Settings
-from phonofs.errors import MountFailed
-from phonofs.fuse.errnos import unwrap
+from phonofs.errors import MountFailed, unwrap
 from phonofs.fuse.fusectl import CONNECTIONS, raise_background
 from phonofs.fuse.interrupts import MARGIN_S, InterruptibleRequests
 from phonofs.fuse.invalidation import KernelCache
@@ -37,9 +36,8 @@ from phonofs.fuse.mountinfo import (
     take_down,
 )
 from phonofs.fuse.operations import Operations, Ownership
-from phonofs.process.daemonize import notify
 from phonofs.process.supervise import Task, keep_running
-from phonofs.process.systemd import StatusLine, Watchdog, listening, watchdog_interval_s
+from phonofs.process.systemd import StatusLine, Watchdog, listening, notify, watchdog_interval_s
 
 log = logging.getLogger(__name__)
 
@@ -91,24 +89,16 @@ async def _serve(plan: MountPlan) -> None:
 
 
 async def _live(plan: MountPlan, life: "_Life") -> None:
-    async with build(plan.settings, shown(plan.mountpoint)) as app:
+    notifier = KernelCache()
+    async with open_app(plan.settings, shown(plan.mountpoint), notifier) as app:
         life.app = app
         interruptible = InterruptibleRequests(plan.settings.read_deadline + MARGIN_S)
-        notifier = KernelCache()
         operations = Operations(app.vfs, interruptible, _ownership(plan.settings), notifier)
-        app.attach(
-            operations.statistics,
-            notifier.tell,
-            lambda entries: notifier.forget(entries, operations.open_inodes()),
-            notifier.tell_size,
-        )
+        app.status.add("fuse", operations.statistics)
         async with trio.open_nursery() as nursery:
             session = life.session = _Session(plan, operations)
-            for name, task in app.tasks():
-                await nursery.start(keep_running, name, task)
+            await app.start_tasks(nursery)
             note = await app.connect()
-            for name, task in app.later_tasks():
-                await nursery.start(keep_running, name, task)
             await nursery.start(keep_running, "the look at who waits", interruptible.run)
             async with session.mounted(nursery):
                 await nursery.start(keep_running, "the kernel notifier", notifier.run)
@@ -137,7 +127,7 @@ def _for_systemd(plan: MountPlan, app: App) -> list[tuple[str, Task]]:
     """The tasks that only a service manager wants."""
     tasks: list[tuple[str, Task]] = []
     if listening():
-        tasks.append(("the status line", StatusLine(app.condition).run))
+        tasks.append(("the status line", StatusLine(app.status.condition).run))
     interval_s = watchdog_interval_s()
     if interval_s is not None:
         tasks.append(("the watchdog", Watchdog(shown(plan.mountpoint), interval_s).run))

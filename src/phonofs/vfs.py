@@ -7,7 +7,6 @@ only ``async`` methods may wait, and for nothing but the bytes or the listing th
 Errors are those of :mod:`phonofs.errors`.
 """
 
-import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,24 +88,19 @@ class Vfs:
         *,
         cached_bytes: Callable[[Record], int],
         status: Callable[[], dict[str, object]],
+        check: Callable[[], None] = lambda: None,
     ) -> None:
+        """``check`` raises the error that everything but the root is answered with, if any."""
         self._catalogue = catalogue
         self._lister = lister
         self._reader = reader
         self._cached_bytes = cached_bytes
         self._status = status
-        self._refusal: PhonofsError | None = None
-
-    # whose it is
-
-    def refuse(self, refusal: PhonofsError | None) -> None:
-        """Answer everything with this error from now on, but for the root itself; None: no more."""
-        self._refusal = refusal
+        self._check = check
 
     def check(self) -> None:
         """Raise the error that everything is answered with, if there is one."""
-        if self._refusal is not None:
-            raise copy.copy(self._refusal)  # a raised one gathers the tracebacks of all
+        self._check()
 
     # names and attributes
 
@@ -136,8 +130,10 @@ class Vfs:
         return self.entry(self._catalogue.parent(ino))
 
     def usage(self) -> Usage:
-        """Known objects and bytes, from memory."""
-        if self._refusal is not None:
+        """Return the known objects and bytes, from memory; zeros if everything is refused."""
+        try:
+            self.check()
+        except PhonofsError:
             return Usage(0, 0)
         return Usage(*self._catalogue.totals())
 

@@ -6,7 +6,7 @@ of them while sockets and threads behave as they are.
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,9 @@ import pytest
 import trio
 import trio.testing
 
-from phonofs.app import App, build
+from phonofs.app import App, open_app
+from phonofs.catalogue.catalogue import Change
+from phonofs.changes import Kernel
 from phonofs.config import Settings
 from phonofs.config.settings import Layer, Source, SystemDefaults, merge
 from phonofs.errors import CatalogueError, PhonofsError, Unavailable
@@ -25,7 +27,6 @@ from phonofs.fakeservice.faults import Faults, plan
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.fakeservice.server import serve
 from phonofs.fakeservice.service import Service
-from phonofs.process.supervise import keep_running
 from phonofs.tree.layout import ROOT
 from tests.support.mounts import START_S
 
@@ -88,6 +89,23 @@ def settings_of(url: str, folder: Path, **options: object) -> Settings:
     return merge([Layer(Source.FILE, values)], "default", around)
 
 
+class RecordingKernel:
+    """Keeps what the kernel is told: changes, and inodes with another size."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.resized: list[int] = []
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        self.changes += changes
+
+    def tell_size(self, ino: int) -> None:
+        self.resized.append(ino)
+
+    def forget(self, entries: Sequence[tuple[int, str]]) -> None:
+        pass
+
+
 @dataclass
 class Scene:
     """The house, the service behind it, and its reader's eye."""
@@ -129,7 +147,7 @@ class Scene:
 
     def truth(self, ino: int) -> bytes:
         """What the service has of a file."""
-        record = self.app._catalogue.record(ino)
+        record = self.app.catalogue.record(ino)
         item = self.service.account.item(record.region, record.id)
         return item.content.read(0, item.content.size)
 
@@ -159,13 +177,13 @@ class Scene:
 
     def busy(self) -> dict[str, int]:
         """What is not zero of all that has to be zero in the end."""
-        status = self.app.status()
+        status = self.app.status.document()
         reader, service, cache = status["reader"], status["service"], status["cache"]
         gauges = {
             **{name: reader[name] for name in READER_GAUGES},
             "slots": service["slots"]["in_use"],
             "slots_waiting": service["slots"]["waiting"],
-            "listings": len(self.app._lister._single_flight),
+            "listings": len(self.app.lister._single_flight),
             "pinned": cache["pinned"],
         }
         return {name: count for name, count in gauges.items() if count}
@@ -234,22 +252,23 @@ async def standing(
 
 @asynccontextmanager
 async def living(
-    service: Service, folder: Path, patience: int = PATIENCE, **options: object
+    service: Service,
+    folder: Path,
+    patience: int = PATIENCE,
+    kernel: Kernel | None = None,
+    **options: object,
 ) -> AsyncIterator[Scene]:
     """A house that runs until the block ends; then all its gauges are zero."""
     settings = settings_of(service.url, folder, **options)
-    async with build(settings, str(folder / "m")) as app, trio.open_nursery() as nursery:
+    async with open_app(settings, str(folder / "m"), kernel) as app, trio.open_nursery() as nursery:
         with trio.fail_after(START_S * RATE):
-            for name, task in app.tasks():
-                await nursery.start(keep_running, name, task)
+            await app.start_tasks(nursery)
             for _ in range(patience):
                 with contextlib.suppress(Unavailable):
                     await app.connect()
                     break
             else:
                 await app.connect()
-            for name, task in app.later_tasks():
-                await nursery.start(keep_running, name, task)
         scene = Scene(app, service)
         yield scene
         await scene.settled()

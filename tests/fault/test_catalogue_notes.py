@@ -7,10 +7,10 @@ import pytest
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.errors import CatalogueError
 from phonofs.fakeservice.account import change
-from tests.fault.scene import fast, living, settings_of, standing, until
+from tests.fault.scene import RecordingKernel, fast, living, settings_of, standing, until
 from tests.support.accounts import flat
 
-pytestmark = pytest.mark.expected_log("what was asked back is not noted")
+pytestmark = pytest.mark.expected_log("the pending restores could not be saved")
 
 
 @fast
@@ -33,17 +33,17 @@ async def test_the_kernel_is_told_though_the_note_fails(tmp_path, monkeypatch):
             remember(self, key, value)
 
         monkeypatch.setattr(Catalogue, "remember", failing)
-        async with living(service, tmp_path, poll_interval="1s") as scene:
-            told = []
-            scene.app.attach(dict, told.extend)
-            assert scene.app.status()["restores"]["pending"] == 1
+        async with living(
+            service, tmp_path, kernel=(told := RecordingKernel()), poll_interval="1s"
+        ) as scene:
+            assert scene.app.status.document()["restores"]["pending"] == 1
             assert await scene.tree()
             change(account, "us-east", "00000000", service.now_ms(), state="AVAILABLE")
 
             async def is_told() -> bool:
-                return any(one.record.state == "AVAILABLE" for one in told)
+                return any(one.record.state == "AVAILABLE" for one in told.changes)
 
             await until(is_told, 60, 1)
-            assert scene.app.status()["restores"]["pending"] == 0
-            followed = scene.app.status()["catalogue"]["followed"]
+            assert scene.app.status.document()["restores"]["pending"] == 0
+            followed = scene.app.status.document()["catalogue"]["followed"]
             assert followed["us-east"]["failures"] == 0

@@ -114,7 +114,7 @@ async def test_the_wall_clock_jumps(tmp_path, wall, jump, way):
             there.now_ms += 60_000
             await shown(scene, lambda tree, added=added: not any(added.id in p for p in tree))
             mtimes.append(folder_mtime(scene))
-            assert 0 <= scene.app.status()["uptime_s"] < 60
+            assert 0 <= scene.app.status.document()["uptime_s"] < 60
         assert mtimes == sorted(set(mtimes)), "the folder's time went back, or stood still"
         assert await scene.tree() == tree
 
@@ -126,7 +126,7 @@ async def note_end(scene, ino, ends):
 def folder_mtime(scene):
     """Of the day that all objects are in."""
     ino = ROOT
-    while (entry := scene.app._catalogue.children(ino)[0]).folder:
+    while (entry := scene.app.catalogue.children(ino)[0]).folder:
         ino = entry.ino
     return scene.vfs.entry(ino).mtime_ms
 
@@ -190,8 +190,8 @@ async def test_the_oldest_goes_first_whatever_the_clock_says(tmp_path, wall):
 
 
 async def cached(scene, ino, size):
-    record = scene.app._catalogue.record(ino)
-    return scene.app._cache.cached_bytes(record) == size
+    record = scene.app.catalogue.record(ino)
+    return scene.app.cache.cached_bytes(record) == size
 
 
 @fast
@@ -204,7 +204,7 @@ async def test_a_token_that_died_in_a_suspend(tmp_path):
         inodes = list((await scene.tree()).values())
         assert await outcome(scene, inodes[-1], DEADLINE_S) == "right"
         service.tokens.revoke()
-        assert scene.app.status()["service"]["token"]["life_s"] > 1000
+        assert scene.app.status.document()["service"]["token"]["life_s"] > 1000
         tokens = service.counters.tokens
         ends = []
         async with trio.open_nursery() as nursery:

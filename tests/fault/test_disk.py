@@ -322,7 +322,7 @@ async def test_a_disk_that_fills_up(tmp_path, monkeypatch):
                     assert await outcome(scene, ino, DEADLINE_S) == "right"
 
                 async def on_again():
-                    return scene.app.status()["cache"]["state"] == "on"
+                    return scene.app.status.document()["cache"]["state"] == "on"
 
                 await until(on_again, 60, 1)
                 before = service.counters.bytes
@@ -500,7 +500,7 @@ async def until_it_is_cut(scene, ext4, chance):
     """Read, add and withdraw until a random moment after the first evictions, and a bit beyond."""
     inodes = list((await scene.tree()).values())
     service, account = scene.service, scene.service.account
-    known = scene.app._catalogue.totals()[0]
+    known = scene.app.catalogue.totals()[0]
 
     async def read_on():
         while True:
@@ -518,11 +518,11 @@ async def until_it_is_cut(scene, ext4, chance):
             await trio.sleep(0.2)
 
     async def is_at_stake():
-        evictions = scene.app.status()["cache"]["evictions"]
-        return evictions > 5 and scene.app._catalogue.totals()[0] > known + 2
+        evictions = scene.app.status.document()["cache"]["evictions"]
+        return evictions > 5 and scene.app.catalogue.totals()[0] > known + 2
 
     async def is_noticed():
-        return scene.app.status()["cache"]["errors"] > 0
+        return scene.app.status.document()["cache"]["errors"] > 0
 
     async with trio.open_nursery() as nursery:
         for _ in range(3):

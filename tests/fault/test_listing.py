@@ -121,7 +121,7 @@ async def test_a_fault_of_following_takes_nothing_away(tmp_path, name):
     ):
 
         async def followed():
-            seen = scene.app.status()["catalogue"]["followed"].values()
+            seen = scene.app.status.document()["catalogue"]["followed"].values()
             return all(region["watermark_ms"] is not None for region in seen)
 
         await until(followed, 60, 0.5)  # what is listed before that may have to be listed again

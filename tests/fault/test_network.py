@@ -228,7 +228,7 @@ async def test_refused_for_a_while(tmp_path):
             nursery.start_soon(waiting, second)
 
             async def met():
-                return scene.app.status()["service"]["errors"].get("Unavailable", 0) >= 3
+                return scene.app.status.document()["service"]["errors"].get("Unavailable", 0) >= 3
 
             await until(met, 30, 0.2)
             assert await outcome(scene, cached, 0.5) == "right"

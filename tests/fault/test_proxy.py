@@ -131,10 +131,10 @@ async def test_a_real_host_leads_neither_inward_nor_out_of_tls(tmp_path, monkeyp
                 faults = scene.faults({"kind": kind, "fail": "redirect", "to": to, "name": "fault"})
                 if kind == "token":
                     service.tokens.revoke()
-                    scene.app._keeper.retry_now()
+                    scene.app.token.retry_now()
                 if kind == "search":
                     with pytest.raises(PhonofsError):
-                        await scene.app._client.search("us-east", Query())
+                        await scene.app.client.search("us-east", Query())
                 else:
                     assert await outcome(scene, ino, 3.0) != "right", to
                 await until(partial(_has_fired, faults), 60, 0.2)

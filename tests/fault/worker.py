@@ -11,9 +11,8 @@ from pathlib import Path
 
 import trio
 
-from phonofs.app import build
+from phonofs.app import open_app
 from phonofs.errors import PhonofsError
-from phonofs.process.supervise import keep_running
 from phonofs.tree.layout import ROOT
 from tests.fault.scene import KERNEL, settings_of
 
@@ -24,12 +23,9 @@ PRIME = 251
 async def main(url: str, folder: str, seed: str) -> None:
     chance = random.Random(seed)
     settings = settings_of(url, Path(folder), **OPTIONS)
-    async with build(settings, f"{folder}/m") as app, trio.open_nursery() as nursery:
-        for name, task in app.tasks():
-            await nursery.start(keep_running, name, task)
+    async with open_app(settings, f"{folder}/m") as app, trio.open_nursery() as nursery:
+        await app.start_tasks(nursery)
         await app.connect()
-        for name, task in app.later_tasks():
-            await nursery.start(keep_running, name, task)
         files: list[int] = []
         await walk(app.vfs, ROOT, files)
         print("begun", flush=True)

@@ -155,7 +155,7 @@ async def read_whole(plan: Plan) -> None:
 
 def check_after(world: World) -> None:
     check_gauges(world)
-    cache = world.app.status()["cache"]
+    cache = world.app.status.document()["cache"]
     assert cache["disk_bytes"] <= world.look.cache_size  # type: ignore[index]
 
 

@@ -281,7 +281,7 @@ class Teller:
 
     async def _whole_file(self, path: str, entry: Any, key: Key) -> None:
         vfs = self.world.app.vfs
-        found = await vfs.lookup(self.world.app._catalogue.parent(entry.ino), entry.name)
+        found = await vfs.lookup(self.world.app.catalogue.parent(entry.ino), entry.name)
         assert found == entry, path
         if entry.archived:
             with pytest.raises(Archived):
@@ -290,7 +290,7 @@ class Teller:
         handle = vfs.open(entry.ino)
         assert await self.whole(handle, entry.ino) == self.world.plain(key), path
         vfs.release(handle)
-        size = self.world.app.status()["cache"]["disk_bytes"]  # type: ignore[index]
+        size = self.world.app.status.document()["cache"]["disk_bytes"]  # type: ignore[index]
         assert size <= self.world.look.cache_size, "the cap of the cache is hard"
 
     def _check_pages(self, key: Key, ino: int) -> None:
@@ -344,7 +344,7 @@ async def part_of(teller: Teller, steps: list[Any]) -> Look | None:
 
 def check_gauges(world: World) -> None:
     """With all files closed and nothing under way, nothing is held."""
-    status = world.app.status()
+    status = world.app.status.document()
     cache, reader = status["cache"], status["reader"]
     assert cache["pinned"] == 0, cache  # type: ignore[index]
     assert reader["waiters"] == reader["parts"] == 0, reader  # type: ignore[index]

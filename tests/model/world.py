@@ -23,7 +23,7 @@ import httpx
 import trio
 import trio.testing
 
-from phonofs.app import App, build
+from phonofs.app import App, open_app
 from phonofs.catalogue.catalogue import Change, Entry
 from phonofs.config import Layer, Settings, Source, merge
 from phonofs.config.settings import SystemDefaults
@@ -107,6 +107,16 @@ class Kernel:
             if change.content or change.kind in ("removed", "changed"):
                 self.attributes.pop(change.ino, None)
 
+    def tell_size(self, ino: int) -> None:
+        """As ``fuse/invalidation.py`` passes it on; the kernel drops the pages itself."""
+        self.attributes.pop(ino, None)
+        self.pages.pop(ino, None)
+
+    def forget(self, entries: Sequence[tuple[int, str]]) -> None:
+        """As ``fuse/invalidation.py`` passes it on; here nothing is open for long."""
+        for entry in entries:
+            self.names.pop(entry, None)
+
     def saw(self, parent: int, entry: Entry) -> None:
         """What a readdirplus or a lookup leaves behind."""
         self.names[parent, entry.name] = entry.ino
@@ -185,16 +195,13 @@ class World:
         self.look, self.kernel = look, Kernel()
         way = partial(Transport, http=InProcess(self.service))
         with patch("phonofs.app.Transport", way):
-            async with build(look.settings(self.folder), "/m") as app:
+            async with open_app(look.settings(self.folder), "/m", self.kernel) as app:
                 self.app = app
-                app.attach(dict, self.kernel.tell)
                 async with trio.open_nursery() as nursery:
                     for name, task in app.tasks():
                         if "socket" not in name:
                             await nursery.start(keep_running, name, task)
                     await app.connect()
-                    for name, task in app.later_tasks():
-                        await nursery.start(keep_running, name, task)
                     yield app
                     nursery.cancel_scope.cancel()
 
@@ -244,7 +251,7 @@ class World:
 
     def check_kernel(self) -> None:
         """Whatever the kernel still believes is so."""
-        catalogue = self.app._catalogue
+        catalogue = self.app.catalogue
         for (parent, name), ino in self.kernel.names.items():
             entry = catalogue.lookup(parent, name)
             assert entry is not None, f"the kernel still has {name!r}, which is gone"

@@ -466,7 +466,7 @@ def test_a_refused_mount_takes_no_command_for_the_former_account(logged_in):
     logged_in.process.send_signal(signal.SIGHUP)
     until(lambda: _refused(lambda: os.listdir(logged_in.point)))
     assert "another account" in asked(logged_in, request)["error"]
-    assert "another account" in asked(logged_in, {"command": "status"})["condition"]
+    assert "another account" in status(logged_in)["condition"]
     assert logged_in.stop() == 0
 
 

@@ -49,8 +49,11 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 def test_status_is_json_for_programs_and_a_page_for_people(mount: Mount) -> None:
     status, out, _ = phonofs("status", "--json", mount.point)
     assert (status, json.loads(out)["mountpoint"]) == (0, str(mount.point))
-    status, out, _ = phonofs("status", mount.point)
+    status, out, _ = phonofs("status", "--all", mount.point)
     assert (status, "catalogue" in out) == (0, True)
+    status, out, _ = phonofs("status", mount.point)
+    assert (status, "hit rate" in out) == (0, True)
+    assert len(out.splitlines()) <= 13
 
 
 def test_fetch_brings_a_folder_into_the_cache_and_then_has_nothing_to_do(mount: Mount) -> None:

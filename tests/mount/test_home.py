@@ -50,8 +50,11 @@ def test_status_is_one_fact_for_people_and_programs(tmp_path):
         manual = (Path(__file__).parents[2] / "man/phonofs.1").read_text()
         for name in (*told, "followed", "slots", "token", "ways"):
             assert name in manual, name
-        page = phonofs(mount, "status", mount.point).stdout
+        page = phonofs(mount, "status", "--all", mount.point).stdout
         for word in ("condition", "token", "objects", "disk"):
+            assert word in page
+        page = phonofs(mount, "status", mount.point).stdout
+        for word in ("condition", "token", "1 object", "disk"):
             assert word in page
 
 

@@ -124,8 +124,8 @@ def test_other_users_get_nowhere(lived):
         assert outcome.stdout == b""
     with socket.socket(socket.AF_UNIX) as ours:
         ours.connect(str(sock))
-        ours.sendall(b'{"command": "status"}\n')
-        assert json.loads(ours.recv(1 << 20))["pid"] == mount.process.pid
+        ours.sendall(b'{"command": "options"}\n')
+        assert json.loads(ours.recv(1 << 20))["api_url"] == mount.environment["PHONOFS_API_URL"]
 
 
 def test_the_token_went_to_one_origin(lived):

@@ -65,11 +65,24 @@ async def test_what_is_listed_does_not_depend_on_the_order_of_tags(tmp_path):
 async def test_what_is_asked_for_when_the_mount_is_refused_is_not_given(tmp_path, ask):
     """The answer comes after the kernel forgot all names: it would keep this one."""
     async with world(tmp_path, [make(uuid(1), "2024-09-03T10:00:00Z")]) as here:
-        vfs = Vfs(here.catalogue, here.lister, None, cached_bytes=lambda record: 0, status=dict)
+        refused = []
+
+        def check() -> None:
+            for each in refused:
+                raise each
+
+        vfs = Vfs(
+            here.catalogue,
+            here.lister,
+            None,
+            cached_bytes=lambda record: 0,
+            status=dict,
+            check=check,
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(given_nothing, ask, vfs)
             await trio.lowlevel.checkpoint()
-            vfs.refuse(WrongAccount("another account"))
+            refused.append(WrongAccount("another account"))
 
 
 async def given_nothing(ask, vfs):

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 import click
 
 from phonofs import __version__
+from phonofs.cli.report import EXIT_INTERRUPTED, EXIT_USAGE, report
 from phonofs.config import nearest
 from phonofs.errors import UsageError
-from phonofs.process.daemonize import open_standard_streams, report, reset_signals
-
-EXIT_USAGE = 1
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+from phonofs.process.daemonize import open_standard_streams, reset_signals
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import trio
 
 from phonofs.config import Settings
 from phonofs.credentials import Credentials, CredentialSources, find, own_folder
-from phonofs.fuse.errnos import unwrap
-from phonofs.process.daemonize import keep_secrets_in_memory
+from phonofs.errors import unwrap
+from phonofs.process.hardening import keep_secrets_in_memory
 from phonofs.service.auth import TokenProvider
 from phonofs.service.client import Client
 from phonofs.service.session import Transport

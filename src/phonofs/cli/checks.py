@@ -23,7 +23,7 @@ from phonofs.errors import (
     Unavailable,
     UsageError,
 )
-from phonofs.fuse.mountinfo import FUSE_DEVICE, check_others_allowed
+from phonofs.fuse.mountinfo import FUSE_DEVICE, check_device, check_others_allowed
 from phonofs.model import Query, Record, State
 from phonofs.service.session import Ask
 from phonofs.units import format_count, format_duration, format_size
@@ -73,18 +73,7 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
 
 
 def _fuse_device() -> str:
-    try:
-        os.close(os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
-    except FileNotFoundError:
-        raise MountFailed(
-            f"{FUSE_DEVICE} is missing: as root, run `modprobe fuse`; a container needs "
-            "`--device /dev/fuse --cap-add SYS_ADMIN`"
-        ) from None
-    except OSError as error:
-        raise MountFailed(
-            f"{FUSE_DEVICE} cannot be opened by you ({error.strerror}): as root, run "
-            f"`chmod 666 {FUSE_DEVICE}`"
-        ) from None
+    check_device()
     return f"{FUSE_DEVICE} can be opened"
 
 

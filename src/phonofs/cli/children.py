@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from phonofs.cli.report import report
 from phonofs.errors import PhonofsError
-from phonofs.process.daemonize import report
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOP_S = 6.0

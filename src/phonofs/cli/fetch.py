@@ -19,7 +19,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from phonofs.cli import EXIT_INTERRUPTED
+from phonofs.cli.report import EXIT_INTERRUPTED
 from phonofs.cli.selection import Chosen, chosen, one_mount
 from phonofs.control.client import status_of
 from phonofs.errors import CredentialsRefused, PhonofsError, Unavailable, UsageError

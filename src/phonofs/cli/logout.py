@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import click
 
 from phonofs.cli.cache import command as cache
-from phonofs.cli.mounts import mounts
 from phonofs.cli.settings import load, places_of
 from phonofs.config import DEFAULT_PROFILE
 from phonofs.credentials import forget, forget_cache_key, own_folder
-from phonofs.fuse.mountinfo import SOURCE
+from phonofs.fuse.mountinfo import SOURCE, mounts
 
 
 @click.command("logout")

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 
 import click
 
+from phonofs.cli.report import report
 from phonofs.cli.settings import load
 from phonofs.config import BY_NAME, DEFAULT_PROFILE, OPTIONS, Settings
 from phonofs.errors import UsageError
 from phonofs.fuse.mountinfo import absolute, device_fd
 from phonofs.mount import MountPlan, serve
 from phonofs.process import logging_setup as logs
-from phonofs.process.daemonize import Ready, above_streams, detach, keep_secrets_in_memory
+from phonofs.process.daemonize import Ready, above_streams, detach
+from phonofs.process.hardening import keep_secrets_in_memory
 
 
 def _option_list() -> str:
@@ -60,7 +62,7 @@ def start(settings: Settings, mountpoint: str, *, foreground: bool) -> int:
         serve_logged(settings, mountpoint, ready, background=not foreground)
 
     if not foreground:
-        return detach(work, keep=keep)
+        return detach(work, report=report, keep=keep)
     work(_say)
     return 0
 

@@ -13,13 +13,12 @@ import click
 
 from phonofs.cli import run
 from phonofs.cli.mount import start
-from phonofs.cli.mounts import mounted_at
 from phonofs.cli.settings import load, split_options
 from phonofs.config import BY_NAME, DEFAULT_PROFILE, Settings, as_texts
 from phonofs.control.client import command as ask
 from phonofs.control.client import status_of
 from phonofs.errors import MountFailed, PhonofsError, UsageError
-from phonofs.fuse.mountinfo import absolute, device_fd
+from phonofs.fuse.mountinfo import absolute, device_fd, mounted_at
 
 IGNORED = frozenset({
     # what mount(8) and fstab say to every file system; a phonofs mount is ro,nosuid,nodev,noexec

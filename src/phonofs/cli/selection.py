@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phonofs.checksum import of_nothing
-from phonofs.cli.mounts import mount_of
 from phonofs.errors import UsageError
+from phonofs.fuse.mountinfo import mount_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import click
 
 from phonofs.cli.holders import Process, copies_of, users_of
-from phonofs.cli.mounts import Mounted, mounted_at, mounts
 from phonofs.control.client import server_pid
 from phonofs.errors import MountFailed
-from phonofs.fuse.mountinfo import unmount
+from phonofs.fuse.mountinfo import Mounted, mounted_at, mounts, unmount
 
 WAIT_S = 5.0
 """A clean stop takes no longer; see the contract of ``umount``."""

@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 import click
 
-from phonofs.cli.mounts import mount_of
 from phonofs.config import BY_NAME
 from phonofs.control.client import connect
 from phonofs.errors import MountFailed, UsageError
+from phonofs.fuse.mountinfo import mount_of
 from phonofs.units import printable
 
 SECRET = BY_NAME["secret"].variable

@@ -61,3 +61,15 @@ def may_reach(peer: Peer, path: Path) -> bool:
         if not may(peer, 1, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid):
             return False
     return True
+
+
+def may_read(peer: Peer, mountpoint: str, umask: int, uid: int, gid: int) -> bool:
+    """Whether a peer could read the files of a mount: by the folders above, and by their mode.
+
+    A mount that was handed over may not know its path (``/dev/fd/N``); then by mode alone. May
+    touch the disk.
+    """
+    readable = may(peer, 4, 0o444 & ~umask, uid, gid)
+    listable = may(peer, 5, 0o555 & ~umask, uid, gid)
+    known = not mountpoint.startswith("/dev/fd/")
+    return readable and listable and (not known or may_reach(peer, Path(mountpoint)))

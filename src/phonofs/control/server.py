@@ -1,7 +1,7 @@
 """Commands to a running mount over a unix socket: JSON lines.
 
-A request is one object, ``{"command": NAME, …}``; ``status``, ``options``, ``log_level`` and
-``restore`` are answered with one line, ``watch`` with a line for each change until the other
+A request is one object, ``{"command": NAME, …}``; ``options``, ``log_level`` and ``restore``
+are answered with one line, ``watch`` with a line for each change until the other
 side hangs up. The socket lies 0600 in a 0700 folder of the runtime directory and is for the
 mount's owner and root. Where other users may use the mount (``allow_other``), a second socket
 without a file takes ``restore`` from whoever may read the files; the kernel says who asks.
@@ -113,7 +113,6 @@ class Control:
         self,
         path: Path,
         *,
-        status: Callable[[], dict[str, object]],
         set_level: Callable[[str], None],
         events: Broadcast,
         options: Callable[[], dict[str, str]] = dict,
@@ -127,7 +126,6 @@ class Control:
         all that were asked for.
         """
         self._wanted = path
-        self._status = status
         self._set_level = set_level
         self._events = events
         self._options = options
@@ -218,8 +216,6 @@ class Control:
                 await self._restore_all(stream, peer, asked)
             case _ if not peer.is_owner:
                 await _send(stream, {"error": "only the owner of the mount may ask for this"})
-            case "status":
-                await _send(stream, self._status())
             case "options":
                 await _send(stream, dict(self._options()))
             case "log_level":

@@ -1,34 +1,112 @@
-"""The guard around every handler: only FUSEError (and trio's Cancelled) may leave it.
+"""Translates errors at the edge: one table from our errors to errno, and a guard for handlers.
 
-Any other exception ends ``pyfuse3.main`` and with it the whole mount.
+Only FUSEError (and trio's Cancelled) may leave a handler; any other exception ends
+``pyfuse3.main`` and with it the whole mount.
 """
 
 import errno
 import functools
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import trio
 from pyfuse3 import FUSEError
 
-from phonofs.errors import PhonofsError, Unavailable
-from phonofs.fuse.errnos import FAULT, OutageLog, errno_for, unwrap
+from phonofs.errors import (
+    Archived,
+    CatalogueError,
+    Changed,
+    Corrupt,
+    CredentialsRefused,
+    CredentialsUnreadable,
+    Gone,
+    Interrupted,
+    IsAFolder,
+    Malformed,
+    NoSuchAttribute,
+    NoSuchName,
+    NotAFolder,
+    OffsetRefused,
+    PhonofsError,
+    ReadOnlyTree,
+    Refused,
+    StaleInode,
+    TooLarge,
+    Unavailable,
+    UnknownAccount,
+    Untrusted,
+    WrongAccount,
+    unwrap,
+)
 from phonofs.fuse.memory_pressure import MemoryReserve
+from phonofs.fuse.outage import OutageLog
 
 log = logging.getLogger(__name__)
 
 
-class ErrorStats:
-    """What handlers answered: errnos by name, the outage and the shortage of memory in progress.
+@dataclass(frozen=True, slots=True)
+class ErrnoRule:
+    """``errno`` for the caller, ``level`` for the log (a level of :mod:`logging`)."""
 
-    Owned by Operations.
+    errno: int
+    level: int
+
+
+TABLE: dict[type[PhonofsError], ErrnoRule] = {
+    NoSuchName: ErrnoRule(errno.ENOENT, logging.DEBUG),
+    StaleInode: ErrnoRule(errno.ESTALE, logging.DEBUG),
+    NotAFolder: ErrnoRule(errno.ENOTDIR, logging.DEBUG),
+    IsAFolder: ErrnoRule(errno.EISDIR, logging.DEBUG),
+    NoSuchAttribute: ErrnoRule(errno.ENODATA, logging.DEBUG),
+    ReadOnlyTree: ErrnoRule(errno.EROFS, logging.DEBUG),
+    Interrupted: ErrnoRule(errno.EINTR, logging.DEBUG),
+    Archived: ErrnoRule(errno.ENODATA, logging.INFO),
+    CredentialsRefused: ErrnoRule(errno.EACCES, logging.WARNING),
+    CredentialsUnreadable: ErrnoRule(errno.EACCES, logging.WARNING),
+    Refused: ErrnoRule(errno.EACCES, logging.WARNING),
+    CatalogueError: ErrnoRule(errno.EIO, logging.ERROR),
+    WrongAccount: ErrnoRule(errno.EACCES, logging.DEBUG),  # said once, where it is found out
+    UnknownAccount: ErrnoRule(errno.EIO, logging.DEBUG),
+    Gone: ErrnoRule(errno.ESTALE, logging.WARNING),
+    Changed: ErrnoRule(errno.ESTALE, logging.WARNING),
+    Unavailable: ErrnoRule(errno.EIO, logging.WARNING),
+    Untrusted: ErrnoRule(errno.EIO, logging.WARNING),
+    Malformed: ErrnoRule(errno.EIO, logging.WARNING),
+    OffsetRefused: ErrnoRule(errno.EIO, logging.WARNING),
+    TooLarge: ErrnoRule(errno.EIO, logging.WARNING),
+    Corrupt: ErrnoRule(errno.EIO, logging.ERROR),
+}
+
+FAULT = ErrnoRule(errno.EIO, logging.ERROR)
+"""Any other exception is a bug: EIO, and the log gets the traceback."""
+
+
+def errno_for(error: BaseException) -> ErrnoRule:
+    """Return the rule for an error; the nearest base class in the table counts."""
+    for kind in type(error).__mro__:
+        if kind in TABLE:
+            return TABLE[kind]
+    return FAULT
+
+
+class ErrorStats:
+    """Counts what handlers answered, and logs it. Owned by Operations.
+
+    errnos         how often each errno was answered, by name
+    last_error     the last answer that was worth a warning, '' before the first
+    last_error_at  when that was (epoch seconds), None before the first
+    outage         the present outage of the service
+    shortage       the present shortage of memory
     """
 
     def __init__(self) -> None:
         self.errnos: Counter[str] = Counter()
         self.last_error = ""
+        self.last_error_at: float | None = None
         self.outage = OutageLog()
         self.shortage = MemoryReserve()
 
@@ -59,7 +137,8 @@ class ErrorStats:
 
     def _count(self, number: int, noted: str) -> FUSEError:
         self.errnos[errno.errorcode.get(number, str(number))] += 1
-        self.last_error = noted or self.last_error
+        if noted:
+            self.last_error, self.last_error_at = noted, time.time()
         return FUSEError(number)
 
 

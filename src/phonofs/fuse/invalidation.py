@@ -7,6 +7,7 @@ event loop can answer: so all of them are made in a thread, never from a handler
 import errno
 import logging
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, cast
@@ -69,13 +70,15 @@ class KernelCache:
     """A queue of changes and pages, and the task that passes them on. Owns the queue.
 
     Invariant: they reach the kernel in the order they came, so that pages of a content given
-    before a change are forgotten with it. ``_bytes`` is what waits to be stored. New sizes have
+    before a change are forgotten with it. ``_bytes`` is what waits to be stored, ``_open`` counts
+    the handles of each inode. New sizes have
     a queue of their own: a read waits until the kernel knows (``_untold``), and to forget pages
     may itself wait for a read.
     """
 
     def __init__(self) -> None:
         self._bytes = 0
+        self._open = Counter[int]()
         self._sizes_in, self._sizes = trio.open_memory_channel[int](math.inf)
         self._untold: dict[int, trio.Event] = {}
         self._being_told: dict[int, trio.Event] = {}
@@ -86,11 +89,21 @@ class KernelCache:
         if changes:
             self._send.send_nowait(TreeChanged(changes))
 
-    def forget(self, entries: Sequence[tuple[int, str]], inodes: Collection[int]) -> None:
+    def opened(self, ino: int) -> None:
+        """Note that a file or folder was opened: the kernel may have pages of it in use."""
+        self._open[ino] += 1
+
+    def released(self, ino: int) -> None:
+        """Note that a file or folder was released."""
+        self._open[ino] -= 1
+        if self._open[ino] <= 0:
+            del self._open[ino]
+
+    def forget(self, entries: Sequence[tuple[int, str]]) -> None:
         """Have the kernel drop names with all that is below them, and attributes and pages of
-        inodes; returns at once.
+        what is open; returns at once.
         """
-        self._send.send_nowait(Forgotten(entries, inodes))
+        self._send.send_nowait(Forgotten(entries, list(self._open)))
 
     def tell_size(self, ino: int) -> None:
         """Queue that a file has another size: its attributes are forgotten, its pages are not.

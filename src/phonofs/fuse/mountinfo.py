@@ -1,4 +1,4 @@
-"""The mount point as the system sees it: fit to mount on, mounted, dead, how to take it down.
+"""The mount table, and mount points: fit to mount on, mounted, dead, how to take one down.
 
 Nothing here touches a mount that this very process serves: that would deadlock.
 """
@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from phonofs.errors import MountFailed
+from phonofs.errors import MountFailed, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ class Mounted:
     ``device`` is ``MAJOR:MINOR`` of its file system, the same for every copy of the mount in
     whatever name space; ``number`` and ``parent`` are the kernel's
     numbers of this mount and of the one it lies in: these stay when a folder above is renamed.
+    ``owner`` is the user who made a FUSE mount, None for other file systems.
     """
 
     point: str
@@ -77,6 +78,7 @@ class Mounted:
     device: str = field(default="", compare=False)
     number: int = field(default=0, compare=False)
     parent: int = field(default=0, compare=False)
+    owner: int | None = field(default=None, compare=False)
 
     @property
     def is_phonofs(self) -> bool:
@@ -100,12 +102,24 @@ def mounts(table: Path = MOUNTS) -> list[Mounted]:
 def _read(table: str) -> Iterator[Mounted]:
     for line in filter(None, table.split("\n")):  # a path may hold all else that ends a line
         left, _, right = line.partition(" - ")
-        kind, source, *_ = [*right.split(" "), "", ""]
+        kind, source, options, *_ = [*right.split(" "), "", "", ""]
         if kind != "autofs":
             number, parent, device, _, point, *_ = left.split(" ")
             yield Mounted(
-                _unescape(point), kind, _unescape(source), device, int(number), int(parent)
+                _unescape(point),
+                kind,
+                _unescape(source),
+                device,
+                int(number),
+                int(parent),
+                _owner(options),
             )
+
+
+def _owner(options: str) -> int | None:
+    """Return the user id that the kernel shows among the options of a FUSE file system."""
+    found = re.search(r"(?:^|,)user_id=(\d+)", options)
+    return int(found[1]) if found else None
 
 
 def _unescape(field: str) -> str:
@@ -118,6 +132,31 @@ def mounted_at(path: str, table: Path = MOUNTS) -> Mounted | None:
     point = absolute(path, table)
     found = [mount for mount in mounts(table) if mount.point == point]
     return found[-1] if found else None
+
+
+def mount_of(path: str, table: Path = MOUNTS) -> Mounted:
+    """Return the phonofs mount that a path lies in. Raises UsageError if there is none."""
+    wanted = Path(absolute(path, table))
+    above = [mount for mount in mounts(table) if wanted.is_relative_to(mount.point)]
+    best = max(above, key=lambda mount: len(mount.point), default=None)
+    if best is None or not best.is_phonofs:
+        raise UsageError(f"{path} is not in a phonofs mount")
+    return best
+
+
+def the_only_mount(table: Path = MOUNTS) -> Mounted:
+    """Return the only phonofs mount of the caller, or else the only one of this machine.
+
+    Raises UsageError if there is none, or more than one to choose from.
+    """
+    found = [mount for mount in mounts(table) if mount.is_phonofs]
+    found = [mount for mount in found if mount.owner == os.getuid()] or found
+    if not found:
+        raise UsageError("nothing is mounted by phonofs")
+    if len(found) > 1:
+        points = ", ".join(mount.point for mount in found)
+        raise UsageError(f"there is more than one phonofs mount; name one of {points}")
+    return found[0]
 
 
 def mounted_type(path: str) -> str | None:
@@ -195,7 +234,7 @@ def check(mountpoint: str) -> None:
     if not stat.S_ISDIR(status.st_mode):
         raise MountFailed(f"{mountpoint} is not a folder")
     _check_empty(mountpoint, path)
-    _check_device()
+    check_device()
 
 
 def _status_of_mounted(path: str) -> os.stat_result:
@@ -232,18 +271,19 @@ def _check_empty(mountpoint: str, path: str) -> None:
         raise MountFailed(f"{mountpoint} cannot be read by you: permission denied") from None
 
 
-def _check_device() -> None:
+def check_device() -> None:
+    """Raise MountFailed, with the remedy, if the FUSE device cannot be opened."""
     try:
         os.close(os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
         raise MountFailed(
-            f"{FUSE_DEVICE} is missing; load FUSE with `modprobe fuse`, or give a container "
-            f"`--device {FUSE_DEVICE}`"
+            f"{FUSE_DEVICE} is missing: as root, run `modprobe fuse`; a container needs "
+            f"`--device {FUSE_DEVICE} --cap-add SYS_ADMIN`"
         ) from None
-    except PermissionError:
+    except PermissionError as error:
         raise MountFailed(
-            f"{FUSE_DEVICE} cannot be opened by you; as root, `chmod 666 {FUSE_DEVICE}` "
-            "(udev does so on most systems)"
+            f"{FUSE_DEVICE} cannot be opened by you ({error.strerror}): as root, run "
+            f"`chmod 666 {FUSE_DEVICE}` (udev does so on most systems)"
         ) from None
     except OSError as error:
         raise MountFailed(f"{FUSE_DEVICE} cannot be opened: {error.strerror}") from None

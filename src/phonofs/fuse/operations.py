@@ -49,6 +49,12 @@ class Kernel(Protocol):
     async def told(self, ino: int) -> None:
         """Wait until it was told of every new size of a file."""
 
+    def opened(self, ino: int) -> None:
+        """Note that a file or folder was opened."""
+
+    def released(self, ino: int) -> None:
+        """Note that a file or folder was released."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
@@ -110,13 +116,9 @@ class Operations(pyfuse3.Operations):
             "waiting": len(self._interruptible),
             "errnos": dict(self.ledger.errnos),
             "last_error": self.ledger.last_error,
+            "last_error_at": self.ledger.last_error_at,
             "failed_in_outage": self.ledger.outage.failures,
         }
-
-    def open_inodes(self) -> set[int]:
-        """The inode numbers of what is open: the kernel has pages of it that are in use."""
-        files = {file.ino for file in self._files.values()}
-        return files | {folder.ino for folder in self._folders.values()}
 
     # names and attributes
 
@@ -164,6 +166,7 @@ class Operations(pyfuse3.Operations):
             self.ledger.worked()
         number = next(self._numbers)
         self._folders[number] = folder
+        self._kernel.opened(inode)
         return number
 
     @guarded
@@ -185,7 +188,9 @@ class Operations(pyfuse3.Operations):
     @guarded
     async def releasedir(self, fh: int) -> None:
         """Forget the listing."""
-        self._folders.pop(fh, None)
+        folder = self._folders.pop(fh, None)
+        if folder is not None:
+            self._kernel.released(folder.ino)
 
     # files
 
@@ -210,6 +215,7 @@ class Operations(pyfuse3.Operations):
         number = next(self._numbers)
         direct = bool(flags & os.O_DIRECT)
         self._files[number] = OpenFile(handle, inode, ctx.pid, direct=direct)
+        self._kernel.opened(inode)
         return FileInfo(fh=cast(Any, number), keep_cache=True)
 
     @guarded
@@ -296,6 +302,7 @@ class Operations(pyfuse3.Operations):
         """Close."""
         file = self._files.pop(fh, None)
         if file is not None:
+            self._kernel.released(file.ino)
             self._vfs.release(file.handle)
 
     # extended attributes

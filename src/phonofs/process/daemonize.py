@@ -1,15 +1,12 @@
-"""Going to the background, before there is a loop or a thread; telling systemd.
+"""Goes to the background, before there is an event loop or a thread.
 
 The parent waits on a pipe until the child says that the mount answers, so that ``mount``
 returns 0 only then, and with the child's one sentence and status otherwise.
 """
 
-import ctypes
 import fcntl
 import os
-import resource
 import signal
-import socket
 import sys
 import traceback
 from collections.abc import Callable, Collection
@@ -23,28 +20,6 @@ Ready = Callable[[str], None]
 
 STREAMS = (0, 1, 2)
 """The descriptors of standard input, output and error."""
-
-PR_SET_DUMPABLE = 4  # linux/prctl.h
-
-
-def keep_secrets_in_memory() -> None:
-    """No core dump of this process, and no look into its memory by others of its user.
-
-    prctl(2): a process that is not dumpable cannot be traced, and its /proc files are root's.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-
-def report(error: BaseException) -> int:
-    """One sentence on stderr; the exit status."""
-    if isinstance(error, PhonofsError):
-        print(f"phonofs: {error}", file=sys.stderr)
-        return error.exit_status
-    if isinstance(error, KeyboardInterrupt):
-        return 130
-    print(f"phonofs: internal fault: {type(error).__name__}; the log has more", file=sys.stderr)
-    return 1
 
 
 def open_standard_streams() -> None:
@@ -84,8 +59,15 @@ def above_streams(descriptor: int) -> int:
     return moved
 
 
-def detach(work: Callable[[Ready], None], *, keep: Collection[int] = ()) -> int:
-    """Run ``work`` in a child of its own session; the exit status for the parent.
+def detach(
+    work: Callable[[Ready], None],
+    *,
+    report: Callable[[BaseException], int],
+    keep: Collection[int] = (),
+) -> int:
+    """Run ``work`` in a child of its own session; return the exit status for the parent.
+
+    ``report`` prints the error that ended the work and returns its exit status.
 
     The child has none of the descriptors that the caller left open but the standard streams and
     those in ``keep``: a lock or a pipe ends with the command, not with the mount. In the child
@@ -96,7 +78,7 @@ def detach(work: Callable[[Ready], None], *, keep: Collection[int] = ()) -> int:
     child = os.fork()
     if child == 0:
         _close_all_but({*STREAMS, write_end, *keep})
-        _be_child(work, write_end)
+        _be_child(work, write_end, report)
     os.close(write_end)
     with os.fdopen(read_end, "rb") as pipe:
         said = pipe.read().decode(errors="replace")
@@ -115,7 +97,9 @@ def _close_all_but(kept: Collection[int]) -> None:
                 os.close(descriptor)
 
 
-def _be_child(work: Callable[[Ready], None], write_end: int) -> None:
+def _be_child(
+    work: Callable[[Ready], None], write_end: int, report: Callable[[BaseException], int]
+) -> None:
     """The child's life; ends the process.
 
     It leaves the caller's process group only once it is mounted: autofs lets none but the group
@@ -132,12 +116,9 @@ def _be_child(work: Callable[[Ready], None], write_end: int) -> None:
     status = 0
     try:
         work(ready)
-    except KeyboardInterrupt:
-        status = 130
-    except PhonofsError as error:
-        status = report(error)
     except BaseException as error:  # noqa: BLE001 - the last stop before the process ends
-        traceback.print_exception(error)
+        if not isinstance(error, PhonofsError | KeyboardInterrupt):
+            traceback.print_exception(error)
         status = report(error)
     finally:
         sys.stdout.flush()
@@ -152,18 +133,3 @@ def _let_go_of_terminal() -> None:
     for stream in STREAMS:
         os.dup2(null, stream)
     os.close(null)
-
-
-def notify(state: str) -> bool:
-    """Tell systemd (sd_notify(3)), e.g. ``READY=1``; whether there was anyone to tell."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
-        return False
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        try:
-            sender.sendto(state.encode(), address)
-        except OSError:
-            return False
-    return True

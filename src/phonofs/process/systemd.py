@@ -8,11 +8,10 @@ sd_notify(3) and sd_watchdog_enabled(3).
 import errno
 import logging
 import os
+import socket
 from collections.abc import Callable
 
 import trio
-
-from phonofs.process.daemonize import notify
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +21,23 @@ LOOK_S = 2.0
 Tell = Callable[[str], object]
 
 
+def notify(state: str) -> bool:
+    """Tell systemd, e.g. ``READY=1`` (sd_notify(3)); return whether it was sent."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        try:
+            sender.sendto(state.encode(), address)
+        except OSError:
+            return False
+    return True
+
+
 def listening() -> bool:
-    """Whether somebody takes notifications."""
+    """Return whether somebody takes notifications."""
     return bool(os.environ.get("NOTIFY_SOCKET"))
 
 

@@ -125,3 +125,12 @@ def test_help_and_umount_start_without_the_heavy_rooms() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert (outcome.returncode, outcome.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("module", ["phonofs", "phonofs.cli"])
+def test_the_program_runs_as_a_module(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "phonofs" in done.stdout

@@ -1,11 +1,16 @@
 """The status page for people."""
 
+from typing import Any
+
 import pytest
 from rich.console import Console
 
-from phonofs.cli.status import page, rows, shown, summary
+from phonofs.cli.status import table
+from phonofs.cli.status_page import BAR_ASCII, BAR_WIDTH, all_rows, format_gauge, overview
 
-STATUS = {
+NOW_S = 1_700_000_000.0
+
+GAUGES = {
     "pid": 17,
     "offline": False,
     "token": {"life_s": 1799.0, "refreshes": 3},
@@ -17,8 +22,8 @@ STATUS = {
 }
 
 
-def test_every_fact_is_a_row_and_what_is_empty_is_not() -> None:
-    got = dict(rows(STATUS))
+def test_every_gauge_is_a_row_and_what_is_empty_is_not() -> None:
+    got = dict(all_rows(GAUGES))
     assert got["pid"] == "17"
     assert got["offline"] == "no"
     assert got["token"] == ""
@@ -31,49 +36,129 @@ def test_every_fact_is_a_row_and_what_is_empty_is_not() -> None:
 
 
 def test_a_page_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    status = healthy()
+    status["fuse"] |= {"last_error": "bad\x1b[31mname"}
     console = Console(width=100, force_terminal=False)
-    console.print(page("/mnt/calls", STATUS))
+    console.print(table("/mnt/calls", all_rows(GAUGES)))
+    console.print(table("/mnt/\x1b[1mcalls", overview(status, NOW_S)))
     out = capsys.readouterr().out
     assert "/mnt/calls" in out
     assert "\x1b" not in out
-    assert "bad?[31mname" in out
+    assert out.count("bad?[31mname") == 2
 
 
-def test_a_list_of_facts_is_one_line() -> None:
-    assert shown("last", [{"a": 1, "b_s": 2.0}]) == "a=1 b_s=2.0 s"
+def test_a_list_of_gauges_is_one_line() -> None:
+    assert format_gauge("last", [{"a": 1, "b_s": 2.0}]) == "a=1 b_s=2.0 s"
 
 
-def look(uptime_s: float, received: int, served: int, hits: int, misses: int) -> dict[str, object]:
+def healthy() -> dict[str, Any]:
+    """The status of a mount with nothing wrong, as far as the short form reads it."""
     return {
-        "uptime_s": uptime_s,
-        "catalogue": {"followed": {"uk": {"polled_at": 970.0}, "us-east": {"polled_at": 990.0}}},
-        "service": {
-            "received_bytes": received,
-            "token": {"life_s": 100.0},
-            "slots": {"in_use": 3},
+        "version": "0.1.0",
+        "pid": 17,
+        "profile": "work",
+        "condition": "mounted, 1,200 objects known",
+        "uptime_s": 200.0,
+        "control_error": "",
+        "catalogue": {
+            "objects": 1200,
+            "bytes": 3 * 2**30,
+            "regions": ["uk", "us-east"],
+            "followed": {
+                "uk": {"polled_at": NOW_S - 30, "failures": 0},
+                "us-east": {"polled_at": NOW_S - 10, "failures": 0},
+            },
         },
-        "reader": {"served_bytes": served, "hits": hits, "misses": misses},
-        "fuse": {"open_files": 2, "last_error": "read: gone"},
+        "restores": {"pending": 0, "oldest_at": None},
+        "service": {
+            "received_bytes": 2048,
+            "slots": {"in_use": 0, "waiting": 0},
+            "paused_s": 0.0,
+            "token": {"valid": True, "life_s": 1799.0, "error": ""},
+        },
+        "cache": {"state": "on", "disk_bytes": 2**29, "cap_bytes": 2**30, "set_aside_bytes": 0},
+        "reader": {"hits": 9, "misses": 1, "served_bytes": 4096},
+        "fuse": {"open_files": 0, "waiting": 0, "last_error": "", "last_error_at": None},
     }
+
+
+def shown(status: dict[str, Any], before: dict[str, Any] | None = None) -> dict[str, str]:
+    return dict(overview(status, NOW_S, before))
+
+
+def test_the_short_form_of_a_mount_with_nothing_wrong() -> None:
+    rows = shown(healthy())
+    assert "work" in rows["mounted"]
+    assert "3 min 20 s" in rows["mounted"]
+    assert rows["condition"] == "mounted, 1,200 objects known"
+    assert "29 min 59 s" in rows["token"]
+    assert rows["known"] == "1,200 objects, 3.0 GiB, in uk, us-east"
+    assert "30 s ago" in rows["changes"], "that of the region that was asked longest ago"
+    assert "512 MiB of 1.0 GiB" in rows["cache"]
+    assert rows["hit rate"] == "90% of 10 reads"
+    assert "2.0 KiB from" in rows["traffic"]
+    assert rows["now"] == "idle"
+    assert rows["last error"] == "none"
+    assert not {"restores", "commands"} & rows.keys()
+
+
+def test_the_short_form_says_what_is_wrong() -> None:
+    status = healthy()
+    status["control_error"] = "no such folder"
+    status["catalogue"]["followed"]["uk"]["failures"] = 3
+    status["restores"] = {"pending": 2, "oldest_at": NOW_S - 7200}
+    status["service"] |= {"paused_s": 20.0, "slots": {"in_use": 2, "waiting": 1}}
+    status["service"]["token"] = {"valid": False, "life_s": 0.0, "error": "the key is refused"}
+    status["cache"] |= {"state": "off", "reason": "the disk fails"}
+    status["fuse"] = {
+        "open_files": 3,
+        "waiting": 1,
+        "last_error": "read: gone",
+        "last_error_at": NOW_S - 60,
+    }
+    rows = shown(status)
+    assert "the key is refused" in rows["token"]
+    assert "uk" in rows["changes"]
+    assert "3 failures" in rows["changes"]
+    assert "us-east" not in rows["changes"]
+    assert "the disk fails" in rows["cache"]
+    assert "2 objects" in rows["restores"]
+    assert "2 h 00 min ago" in rows["restores"]
+    for fact in ("3 open files", "2 requests", "1 queued request", "1 waiting operation", "20 s"):
+        assert fact in rows["now"]
+    assert "no such folder" in rows["commands"]
+    assert rows["last error"] == "1 min 00 s ago: read: gone"
+
+
+@pytest.mark.parametrize(
+    ("used", "filled"), [(0, 0), (1, 1), (2**29, BAR_WIDTH // 2), (2**31, BAR_WIDTH)]
+)
+def test_the_cache_is_a_bar_up_to_its_cap(used: int, filled: int) -> None:
+    status = healthy()
+    status["cache"]["disk_bytes"] = used
+    drawn = dict(overview(status, NOW_S, bar=BAR_ASCII))["cache"].partition(" ")[0]
+    assert drawn == "#" * filled + "-" * (BAR_WIDTH - filled)
 
 
 def test_what_a_person_watches_is_between_two_looks() -> None:
-    told = summary(look(10, 0, 0, 5, 5), look(12, 2048, 4096, 8, 6), 1000.0)
-    assert told == {
-        "from_service_bytes_per_s": 1024.0,
-        "to_readers_bytes_per_s": 2048.0,
-        "hit_rate": "75%",
-        "token_life_s": 100.0,
-        "catalogue_age_s": 30.0,
-        "open_files": 2,
-        "transfers": 3,
-        "last_error": "read: gone",
-    }
-    assert dict(rows(told))["from service"] == "1.0 KiB/s"
+    before, now = healthy(), healthy()
+    now["uptime_s"] = 202.0
+    now["service"]["received_bytes"] += 2048
+    now["reader"] = {"hits": 12, "misses": 2, "served_bytes": 8192}
+    rows = shown(now, before)
+    assert rows["hit rate"] == "75% of 4 reads"
+    assert rows["traffic"].startswith("1.0 KiB/s")
+    assert "2.0 KiB/s" in rows["traffic"]
 
 
 def test_a_mount_nobody_reads_has_the_hit_rate_of_all_reads() -> None:
-    same = look(10, 0, 0, 9, 1)
-    assert summary(same, same, 1000.0)["hit_rate"] == "90%"
-    assert summary({}, {}, 1000.0)["hit_rate"] == ""
-    assert summary({}, {}, 1000.0)["catalogue_age_s"] is None
+    assert shown(healthy(), healthy())["hit rate"] == "90% of 10 reads"
+
+
+def test_a_status_without_its_gauges_is_shown_all_the_same() -> None:
+    """Of a mount of another version, or one that only begins."""
+    rows = shown({})
+    assert rows["token"] == "none"
+    assert rows["changes"] == "not checked yet"
+    assert rows["hit rate"] == "no reads yet"
+    assert len(rows) <= 12

@@ -22,7 +22,7 @@ NESTED = b'{"command": ' + b"[" * 30_000 + b"]" * 30_000 + b"}\n"
 
 def made(path: Path) -> Control:
     return Control(
-        path, status=lambda: {"fine": True}, set_level=lambda level: None, events=Broadcast()
+        path, set_level=lambda level: None, events=Broadcast(), options=lambda: {"fine": "yes"}
     )
 
 
@@ -70,7 +70,9 @@ async def test_a_folder_that_cannot_be_used_is_not_used(tmp_path, monkeypatch, p
         await nursery.start(control.run)
         assert control.path.parent.parent == tmp_path / "tmp"
         assert stat.S_IMODE(control.path.parent.stat().st_mode) == 0o700
-        assert json.loads(await answer(control.path, b'{"command": "status"}\n')) == {"fine": True}
+        assert json.loads(await answer(control.path, b'{"command": "options"}\n')) == {
+            "fine": "yes"
+        }
         nursery.cancel_scope.cancel()
     assert not list(tmp_path.glob("elsewhere/*"))
     assert not list(tmp_path.glob("tmp/*"))
@@ -101,11 +103,11 @@ async def test_a_peer_of_another_user_is_sent_away(tmp_path, monkeypatch):
     path = tmp_path / "phonofs" / "x.sock"
     async with trio.open_nursery() as nursery:
         await nursery.start(made(path).run)
-        assert json.loads(await answer(path, b'{"command": "status"}\n')) == {"fine": True}
+        assert json.loads(await answer(path, b'{"command": "options"}\n')) == {"fine": "yes"}
         other = Peer(os.getuid() + 1, frozenset())
         monkeypatch.setattr(control, "peer_of", lambda sock: other)
         with suppress(trio.BrokenResourceError):
-            assert await answer(path, b'{"command": "status"}\n') == b""
+            assert await answer(path, b'{"command": "options"}\n') == b""
         nursery.cancel_scope.cancel()
 
 
@@ -127,5 +129,5 @@ async def test_what_is_no_request_is_answered_and_survived(tmp_path, request_lin
                 assert b"error" in said
             except (trio.BrokenResourceError, OSError):
                 pass
-        assert json.loads(await answer(path, b'{"command": "status"}\n')) == {"fine": True}
+        assert json.loads(await answer(path, b'{"command": "options"}\n')) == {"fine": "yes"}
         nursery.cancel_scope.cancel()

@@ -7,6 +7,7 @@ import sys
 CODE = """
 import os, sys
 from phonofs.process.daemonize import detach
+from phonofs.cli.report import report
 from phonofs.errors import UsageError
 
 def work(ready):
@@ -17,7 +18,7 @@ def work(ready):
     ready("a note")
     os.write(int(sys.argv[2]), f"{at_start} {os.getpgid(0) == os.getpid()}".encode())
 
-status = detach(work, keep=[int(sys.argv[2])])
+status = detach(work, report=report, keep=[int(sys.argv[2])])
 sys.exit(status)
 """
 
@@ -56,7 +57,7 @@ def test_what_fails_before_is_one_sentence_and_a_status() -> None:
 def test_no_core_and_no_look_into_the_memory() -> None:
     """RLIMIT_CORE 0, and not dumpable: the /proc files of the process are root's."""
     code = (
-        "import os, resource; from phonofs.process.daemonize import keep_secrets_in_memory;"
+        "import os, resource; from phonofs.process.hardening import keep_secrets_in_memory;"
         "keep_secrets_in_memory();"
         "import ctypes; print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3))"
     )

@@ -1,17 +1,24 @@
 """The table of mounts, read without touching a mount."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from phonofs.cli.mounts import mount_of, mounted_at, the_only_mount
 from phonofs.errors import UsageError
+from phonofs.fuse.mountinfo import mount_of, mounted_at, the_only_mount
 
 ROOT = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
 
 
-def line(point: str, kind: str = "fuse.phonofs", source: str = "phonofs#work") -> str:
-    return f"36 22 0:44 / {point} ro,nosuid shared:1 master:2 - {kind} {source} ro\n"
+def line(
+    point: str, kind: str = "fuse.phonofs", source: str = "phonofs#work", options: str = "ro"
+) -> str:
+    return f"36 22 0:44 / {point} ro,nosuid shared:1 master:2 - {kind} {source} {options}\n"
+
+
+def of_user(point: str, user: int) -> str:
+    return line(point, options=f"ro,user_id={user},group_id={user},allow_other")
 
 
 @pytest.fixture
@@ -30,6 +37,17 @@ def test_none_or_several_are_named(table: Path) -> None:
     with pytest.raises(UsageError, match="nothing is mounted"):
         the_only_mount(table)
     table.write_text(ROOT + line("/a") + line("/b"))
+    with pytest.raises(UsageError, match="/a, /b"):
+        the_only_mount(table)
+
+
+def test_the_mount_of_the_caller_is_preferred(table: Path) -> None:
+    me = os.getuid()
+    table.write_text(ROOT + of_user("/theirs", me + 1) + of_user("/mine", me))
+    assert the_only_mount(table).point == "/mine"
+    table.write_text(ROOT + of_user("/theirs", me + 1))
+    assert the_only_mount(table).point == "/theirs"
+    table.write_text(ROOT + of_user("/theirs", me + 1) + of_user("/a", me) + of_user("/b", me))
     with pytest.raises(UsageError, match="/a, /b"):
         the_only_mount(table)
 

@@ -6,7 +6,9 @@ import logging
 import pytest
 
 from phonofs import errors
-from phonofs.fuse.errnos import FAULT, TABLE, OutageLog, errno_for, unwrap
+from phonofs.errors import unwrap
+from phonofs.fuse.errors import FAULT, TABLE, errno_for
+from phonofs.fuse.outage import OutageLog
 
 CONTRACT = {
     errors.NoSuchName: (errno.ENOENT, logging.DEBUG),

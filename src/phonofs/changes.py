@@ -1,0 +1,143 @@
+"""What happens when the account changed, or when the cache finds out more about a content.
+
+Used by ``app.py``, which connects these methods to the services that report the changes. The
+catalogue knows a change before anybody else is told. All methods are synchronous and quick.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from phonofs.account import Admission
+from phonofs.cache.cache import Cache
+from phonofs.catalogue.catalogue import LISTED, REMOVED, Catalogue, Change
+from phonofs.control.server import Broadcast
+from phonofs.errors import CatalogueError, PhonofsError
+from phonofs.reader.reader import Reader
+from phonofs.restores import Restores
+from phonofs.tree.layout import ROOT
+
+log = logging.getLogger(__name__)
+
+RESTORES = "restores"
+"""The catalogue's key for the archived objects that are waited for."""
+
+
+class Kernel(Protocol):
+    """Keeps names, attributes and pages until told (:class:`phonofs.fuse.invalidation`)."""
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        """Invalidate what these changes made wrong."""
+
+    def tell_size(self, ino: int) -> None:
+        """Invalidate the size of a file."""
+
+    def forget(self, entries: Sequence[tuple[int, str]]) -> None:
+        """Invalidate names with everything below them, and all open files."""
+
+
+class NoKernel:
+    """Stands for the kernel when nothing is mounted."""
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        """Do nothing."""
+
+    def tell_size(self, ino: int) -> None:
+        """Do nothing."""
+
+    def forget(self, entries: Sequence[tuple[int, str]]) -> None:
+        """Do nothing."""
+
+
+class KernelUpdates:
+    """Tells the kernel what this process found out, as opposed to what the service reported."""
+
+    def __init__(self, catalogue: Catalogue, kernel: Kernel) -> None:
+        self._catalogue = catalogue
+        self._kernel = kernel
+
+    def on_size(self, ino: int, size: int) -> None:
+        """Note that the length of a content, in bytes, differs from what its record says."""
+        if self._catalogue.set_size(ino, size):
+            self._kernel.tell_size(ino)
+
+    def on_corrupt(self, ino: int) -> None:
+        """Invalidate the pages of a file, because the bytes given so far are wrong."""
+        self._kernel.tell(self._catalogue.touched(ino))
+
+    def on_refusal(self, refusal: PhonofsError | None) -> None:
+        """Invalidate the whole tree: the key in use became, or ceased to be, another account's."""
+        try:
+            names = [entry.name for entry in self._catalogue.children(ROOT)]
+        except CatalogueError as error:  # the disk fails; open files are invalidated all the same
+            log.warning("the kernel is not told of the names at the root: %s", error)
+            names = []
+        self._kernel.forget([(ROOT, name) for name in names])
+
+
+class AccountChanges:
+    """Passes on what the service reported. Owns the restores that are pending.
+
+    Everybody is told in this order: the reader and the cache, the kernel, watching clients.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        reader: Reader,
+        cache: Cache,
+        kernel: Kernel,
+        events: Broadcast,
+        admission: Admission,
+    ) -> None:
+        self._catalogue = catalogue
+        self._reader = reader
+        self._cache = cache
+        self._kernel = kernel
+        self._events = events
+        self._admission = admission
+        self._restores = Restores.of_note(catalogue.recall(RESTORES))
+
+    def on_changes(self, changes: Sequence[Change]) -> None:
+        """Pass on changes that the catalogue has taken in."""
+        for change in changes:
+            record = change.record
+            if change.kind == REMOVED:
+                self._reader.withdraw(record.region, record.id)
+                self._cache.forget(record.region, record.id)
+            elif change.content:
+                self._reader.withdraw(record.region, record.id, but=record.fingerprint)
+                self._cache.forget(record.region, record.id, but=record.fingerprint)
+        self._kernel.tell(changes)
+        if self._admission.refusal is None:
+            self._events.send([_event(change) for change in changes if change.kind != LISTED])
+        if self._restores.settle((change.kind, change.record) for change in changes):
+            self._save_restores()
+
+    def on_restore_requested(self, region: str, ids: Sequence[str]) -> None:
+        """Note that the service was asked to restore these archived objects."""
+        self._restores.asked(region, ids, time.time())
+        self._save_restores()
+
+    def restores(self) -> dict[str, object]:
+        """Return the gauges of the pending restores."""
+        return self._restores.statistics()
+
+    def _save_restores(self) -> None:
+        """Save the pending restores; a failing disk must not stop anything else."""
+        try:
+            self._catalogue.remember(RESTORES, self._restores.note())
+        except CatalogueError as error:
+            log.warning("the pending restores could not be saved: %s", error)
+
+
+def _event(change: Change) -> dict[str, Any]:
+    """Return a change as ``phonofs watch`` prints it; the path is below the mount point."""
+    return {
+        "kind": change.kind,
+        "path": change.path,
+        "record": msgspec.Raw(change.record.source),
+    }

@@ -1,0 +1,19 @@
+"""Reports the error that ended a command."""
+
+import sys
+
+from phonofs.errors import PhonofsError
+
+EXIT_USAGE = 1
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def report(error: BaseException) -> int:
+    """Print one sentence on stderr, but for Ctrl-C; return the exit status."""
+    if isinstance(error, PhonofsError):
+        print(f"phonofs: {error}", file=sys.stderr)
+        return error.exit_status
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    print(f"phonofs: internal fault: {type(error).__name__}; the log has more", file=sys.stderr)
+    return EXIT_USAGE

@@ -1,0 +1,24 @@
+"""Where control sockets go."""
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+
+def control_path(profile: str) -> Path:
+    """Return a path for the control socket of this process; two mounts never share one."""
+    # A socket's path has 107 bytes, and a profile's name up to 64.
+    return runtime_directory() / f"{profile[:32]}-{os.getpid()}-{secrets.token_hex(4)}.sock"
+
+
+def runtime_directory() -> Path:
+    """Return systemd's or the user's runtime directory, or else one of our own."""
+    of_unit = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd.exec(5): a list
+    given = of_unit or os.environ.get("XDG_RUNTIME_DIR")
+    if given:
+        return Path(given) / "phonofs"
+    if os.geteuid() == 0:
+        return Path("/run/phonofs")
+    own = Path(f"/run/user/{os.getuid()}")
+    return (own if own.is_dir() else Path(tempfile.gettempdir())) / f"phonofs-{os.getuid()}"
