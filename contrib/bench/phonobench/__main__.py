@@ -19,7 +19,7 @@ from phonobench.processes import Failed
 from phonobench.servers import nginx, origin
 from phonobench.table import ROWS
 from phonobench.tasks import TASKS
-from phonobench.things import LONG, SHORT, DaySizeEstimator, things, write
+from phonobench.things import LONG, SHORT, Sizes, things, write
 
 
 def main() -> int:
@@ -103,7 +103,7 @@ def _round(bench: Bench, names: Sequence[str]) -> None:
         print(f"  took {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
-def _show(bench: Bench, sizes: DaySizeEstimator, file: Path | None) -> str:
+def _show(bench: Bench, sizes: Sizes, file: Path | None) -> str:
     """Print and save the figures; the rows that are worse than before, in one line."""
     words = {
         "limited": f"{sizes.limited // 2**20} MiB",

@@ -13,7 +13,7 @@ from phonobench.ratios import Spread, all_below, better, ratios, reached
 from phonobench.servers import version
 from phonobench.table import ROWS, Row
 
-Figures = Mapping[str, Mapping[str, Sequence[float]]]
+Rows = Mapping[str, Mapping[str, Sequence[float]]]
 RCLONES = tuple(name for name, peer in PEERS.items() if not peer.is_phonofs)
 MODES = ("rclone off", "rclone full")
 OTHERS = ("raw socket", "plain file")
@@ -21,7 +21,7 @@ HEAD = ("work", *(name for name in (*RCLONES, OURS)), "times rclone (min–max)"
 BEFORE_HEAD = ("row", "work", "now", BEFORE, "times before (min–max)", "")
 
 
-def lines(rows: Figures, words: Mapping[str, str]) -> list[tuple[str, ...]]:
+def lines(rows: Rows, words: Mapping[str, str]) -> list[tuple[str, ...]]:
     """The cells of each row that was measured."""
     return [_cells(row, _counted(row, rows[row.key]), words) for row in ROWS if rows.get(row.key)]
 
@@ -30,7 +30,7 @@ def _counted(row: Row, figures: Mapping[str, Sequence[float]]) -> Mapping[str, S
     return {who: [max(each)] for who, each in figures.items() if each} if row.peak else figures
 
 
-def compare(table: Sequence[Row], rows: Figures, words: Mapping[str, str]) -> list[tuple[str, ...]]:
+def compare(table: Sequence[Row], rows: Rows, words: Mapping[str, str]) -> list[tuple[str, ...]]:
     """The cells of each row measured here and in the checkout before; the last says what is worse.
 
     A row is worse if the ratios of all rounds lie below its floor.
