@@ -21,7 +21,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         help="another checkout of phonofs: install it and this one into temporary environments and "
              f"measure them in turns, {ROUNDS} rounds unless --rounds says otherwise; exit with 1 "
              "if a row is slower, that is, if the ratios of all rounds are below 0.95 (memory: "
-             "below 1)",
+             "0.99)",
     )  # fmt: skip
     given = parser.parse_args()
     if given.before is not None and not is_checkout(given.before):

@@ -40,7 +40,7 @@ def compare(table: Sequence[Row], rows: Rows, words: Mapping[str, str]) -> list[
         figures = rows.get(row.key, {})
         if figures.get(OURS) and figures.get(BEFORE):
             spread = _spread(row, figures, BEFORE)
-            word = "above" if row.floor == 1 else "slower"
+            word = "above" if row.unit == "MiB" else "slower"
             cells.append((
                 row.key, _title(row, words), _number(median(figures[OURS])),
                 _number(median(figures[BEFORE])), _shown(spread),

@@ -32,6 +32,9 @@ class Row:
     peak: bool = False
 
 
+MEMORY_FLOOR = 0.99
+"""Memory must not be above that of before; two copies of one checkout differ by 0.3 %."""
+
 CPU = "CPU of the process for it"
 
 ROWS = (
@@ -69,7 +72,7 @@ ROWS = (
     Row("share1", "the slowest one's part of its share", "", True, least=0.5),
     Row("sent1", "bytes fetched, as a multiple", "", most=1.02),
     Row("peak", "most memory of the process", "MiB", most=120.0, target=1.0,
-        floor=1.0, peak=True),
+        floor=MEMORY_FLOOR, peak=True),
 )  # fmt: skip
 """What ``contrib/bench/run`` measures."""
 
@@ -78,8 +81,8 @@ SCALE = (
     Row("ls-l", "ls -l of a day of 10,000, warm", "s"),
     Row("find", "find over all of it", "s"),
     Row("poll", "following, nothing changes: CPU a poll", "ms"),
-    Row("rss", "memory after that", "MiB", floor=1.0),
-    Row("peak", "most memory of the process", "MiB", floor=1.0),
+    Row("rss", "memory after that", "MiB", floor=MEMORY_FLOOR),
+    Row("peak", "most memory of the process", "MiB", floor=MEMORY_FLOOR),
     Row("first", "find over 100,000 files, first", "s"),
     Row("again", "the same, again", "s"),
     Row("remounted", "the same, remounted", "s"),
