@@ -133,3 +133,88 @@ def test_putting_in_what_is_known_changes_nothing(expression, fields):
     left = given(expression, {"type": fields["type"]})
     assert matches(left, fields) == matches(expression, fields)
     assert "type" not in fiql.names(left)
+
+
+def test_a_row_is_worse_only_if_every_round_is() -> None:
+    """One round that reaches the floor acquits the row; no figure convicts none."""
+    from phonobench.ratios import Spread, all_below
+
+    assert all_below(Spread.of([0.5, 0.94]), 0.95)
+    assert not all_below(Spread.of([0.5, 0.95]), 0.95)
+    assert not all_below(None, 0.95)
+
+
+def _compared(ours: list[float], before: list[float], key: str) -> tuple[str, ...]:
+    from phonobench.report import compare
+    from phonobench.table import SCALE
+
+    (cells,) = compare(SCALE, {key: {"phonofs": ours, "before": before}}, {})
+    return cells
+
+
+def test_another_checkout_is_compared_by_the_rounds_of_each_row() -> None:
+    """Both medians, the ratios of the rounds with their interval, and the verdict."""
+    name = "mount to first ls of the root (s)"
+    cells = _compared([1.0, 2.0, 4.0], [1.0, 1.0, 1.0], "mount")
+    assert cells == ("mount", name, "2", "1", "0.50 (0.25–1.00)", "")
+    assert _compared([2.0, 1.1], [1.0, 1.0], "mount")[-1] == "slower"
+
+
+def test_memory_must_not_be_above_that_of_before() -> None:
+    """A fiftieth more in every round is too much for memory, but not for a time."""
+    assert _compared([102.0, 103.0], [100.0, 100.0], "peak")[-1] == "above"
+    assert _compared([102.0, 100.0], [100.0, 100.0], "peak")[-1] == ""
+    assert _compared([100.3, 100.2], [100.0, 100.0], "peak")[-1] == ""
+    assert _compared([1.02, 1.03], [1.0, 1.0], "mount")[-1] == ""
+
+
+def test_the_rows_that_are_worse_are_named() -> None:
+    """A row that one of the two checkouts has no figures for is none of them."""
+    from phonobench.report import compare, worse
+    from phonobench.table import SCALE
+
+    both = {"phonofs": [2.0], "before": [1.0]}
+    rows = {"mount": both, "rss": both, "find": {"phonofs": [2.0]}}
+    assert worse(compare(SCALE, rows, {})) == "mount (slower), rss (above)"
+    assert worse([]) == ""
+
+
+def test_memory_is_kept_by_round_and_shown_over_all() -> None:
+    """Rounds are compared with those of before; the table with rclone has the greatest."""
+    from phonobench.bench import Figures
+    from phonobench.report import lines
+
+    figures = Figures()
+    for round, number in ((0, 50.0), (0, 70.0), (0, 60.0), (1, 40.0)):
+        figures.greatest("peak", "phonofs", round, number)
+    assert figures.rows["peak"]["phonofs"] == [70.0, 40.0]
+    (cells,) = lines(figures.rows, {})
+    assert "70" in cells
+
+
+def test_a_folder_without_the_project_is_no_checkout(tmp_path: Path) -> None:
+    """Neither is one that is missing, of another project or with a broken file."""
+    from phonobench.before import is_checkout
+
+    assert is_checkout(BENCH.parents[1])
+    assert not is_checkout(tmp_path / "missing")
+    for text in ('[project]\nname = "other"', "project = 1", "[broken"):
+        (tmp_path / "pyproject.toml").write_text(text)
+        assert not is_checkout(tmp_path)
+
+
+def test_what_is_no_checkout_is_said_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the usage, and with 2."""
+    import phonobench.__main__
+    import phonobench.scale
+
+    for main in (phonobench.__main__.main, phonobench.scale.main):
+        monkeypatch.setattr(sys, "argv", ["bench", "--before", str(tmp_path)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert said.endswith(f"{tmp_path} is not a checkout of phonofs.\n")
+        assert said.count("\n") == 1

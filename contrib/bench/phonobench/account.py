@@ -31,7 +31,7 @@ REGION = "us-east"
 SAME: Fields = {"type": "callrecording", "objectState": "AVAILABLE"}
 """What all objects have in common."""
 
-ContentFetcher = tuple[list[str], list[Thing]]
+FolderContents = tuple[list[str], list[Thing]]
 
 KEPT = 64
 """Results of searches kept, so that pages asked for side by side cost one search."""
@@ -61,7 +61,7 @@ class Account:
         """An object by its path in the tree."""
         return self._by_path.get(path)
 
-    def children(self, folder: str) -> ContentFetcher | None:
+    def children(self, folder: str) -> FolderContents | None:
         """Names of the folders, and the objects, of a folder; None where there is no such one."""
         return self._folders.get(folder)
 
@@ -151,7 +151,7 @@ class Many(Account):
         """An object by its path in the tree; its name ends with its number."""
         return self.find(path[-12:-4]) if path.endswith(".mp3") else None
 
-    def children(self, folder: str) -> ContentFetcher | None:
+    def children(self, folder: str) -> FolderContents | None:
         """Names of the folders, and the objects, of a folder; None where there is no such one."""
         day = self._days.get(folder)
         if day is None:
@@ -178,8 +178,8 @@ def _is_only_span(rest: Expression) -> bool:
     )  # fmt: skip
 
 
-def _folders(things: Sequence[Thing]) -> dict[str, ContentFetcher]:
-    folders: dict[str, ContentFetcher] = {"": ([], [])}
+def _folders(things: Sequence[Thing]) -> dict[str, FolderContents]:
+    folders: dict[str, FolderContents] = {"": ([], [])}
     for thing in things:
         if thing.day not in folders:
             _add_folder(folders, thing.day)
@@ -187,7 +187,7 @@ def _folders(things: Sequence[Thing]) -> dict[str, ContentFetcher]:
     return folders
 
 
-def _add_folder(folders: dict[str, ContentFetcher], folder: str) -> None:
+def _add_folder(folders: dict[str, FolderContents], folder: str) -> None:
     folders[folder] = ([], [])
     parent, _, name = folder.rpartition("/")
     if parent not in folders:

@@ -35,10 +35,10 @@ class Figures:
         self.rows[row][who].append(number)
         print(f"  {row:8} {who:13} {number:10.3f}", file=sys.stderr, flush=True)
 
-    def greatest(self, row: str, who: str, number: float) -> None:
-        """A figure that only grows."""
+    def greatest(self, row: str, who: str, round: int, number: float) -> None:
+        """Keep the greatest figure of each round."""
         kept = self.rows[row][who]
-        kept[:] = [max(number, *kept)] if kept else [number]
+        kept[round:] = [max(number, *kept[round:], 0.0)]
 
 
 @dataclass(slots=True)
@@ -92,7 +92,8 @@ class Bench:
     def mounts(self, site: Site, *, names: Sequence[str] = (), keep: bool = False,
                keepers: bool = False, disk_cold: bool = False, remount: bool = False,
                ) -> Iterator[list[Mount]]:  # fmt: skip
-        """All peers' mounts at once; only one of them works at a time.
+        """All peers' mounts at once; only one of them works at a time. Every other round begins
+        with the last peer: to be the first or the second is an advantage in some rows.
 
         ``names`` limits the peers; ``keepers`` to those with a disk cache. Caches are empty unless
         ``keep``; ``disk_cold`` has their pages dropped first. ``remount``: they will be used
@@ -100,6 +101,8 @@ class Bench:
         """
         chosen = [peer for peer in self.peers if (not names or peer.name in names)
                   and (peer.keeps or not keepers)]  # fmt: skip
+        if self.round % 2:
+            chosen.reverse()
         with ExitStack() as stack:
             made = []
             for peer in chosen:
@@ -123,7 +126,7 @@ class Bench:
     def _remember_memory(self, mount: Mount) -> None:
         if mount.process.poll() is None:
             peak = mount.memory().get("peak", 0)
-            self.figures.greatest("peak", mount.peer.name, peak / 2**20)
+            self.figures.greatest("peak", mount.peer.name, self.round, peak / 2**20)
 
     def verify(self, mount: Mount, things: Sequence[Thing]) -> None:
         """Compare what the mount gives with the source, in the first round; or Failed."""

@@ -18,20 +18,27 @@ RCLONE_WRITES_BACK_S = 6.0
 is written that late), so before a remount it gets that long from its last read."""
 
 OURS = "phonofs"
+BEFORE = "before"
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One file system in one mode. ``flags`` are for rclone; ``keeps``: it has a disk cache."""
+    """One file system in one mode.
+
+    flags    the options of rclone
+    keeps    whether it has a disk cache
+    program  the installed ``phonofs`` to mount with; '' for the source of this checkout
+    """
 
     name: str
     flags: tuple[str, ...] = ()
     keeps: bool = True
+    program: str = ""
 
     @property
     def is_phonofs(self) -> bool:
-        """Whether it is the one all others are compared with."""
-        return self.name == OURS
+        """Whether it is phonofs, of this checkout or of another one."""
+        return self.name in (OURS, BEFORE)
 
     @property
     def tuned(self) -> bool:
@@ -119,8 +126,9 @@ def _start(peer: Peer, site: Site, cache: Path, work: Path, env: Mapping[str, st
     point.mkdir(parents=True, exist_ok=True)
     cache.mkdir(parents=True, exist_ok=True)
     log = work / f"{slug}.log"
-    command = _phonofs(site, point, cache) if peer.is_phonofs else _rclone(peer, site, point, cache)
-    process = start(command, log, {**_environment(work), **env})
+    make_command = _phonofs if peer.is_phonofs else _rclone
+    command = make_command(peer, site, point, cache)
+    process = start(command, log, {**_environment(work, peer), **env})
     try:
         until(lambda: is_mounted(point), process, f"{peer.name} did not mount", log)
         os.statvfs(point)
@@ -130,9 +138,10 @@ def _start(peer: Peer, site: Site, cache: Path, work: Path, env: Mapping[str, st
     return Mount(peer, point, process)
 
 
-def _phonofs(site: Site, point: Path, cache: Path) -> list[str]:
+def _phonofs(peer: Peer, site: Site, point: Path, cache: Path) -> list[str]:
     options = f"api_url={site.api},cache_dir={cache},timezone=UTC,log_level=warning"
-    return [sys.executable, "-m", "phonofs.cli", "mount", "-f", str(point), "-o", options]
+    program = [peer.program] if peer.program else [sys.executable, "-m", "phonofs.cli"]
+    return [*program, "mount", "-f", str(point), "-o", options]
 
 
 def _rclone(peer: Peer, site: Site, point: Path, cache: Path) -> list[str]:
@@ -150,20 +159,30 @@ def rclone() -> str:
     return found
 
 
-def _environment(work: Path) -> dict[str, str]:
+def _environment(work: Path, peer: Peer) -> dict[str, str]:
     """Credentials for the stand-in, and nothing of the user's own configuration.
 
     With compiled modules, as pip leaves them: a mount that compiles them takes half a second more.
     """
-    compiled = work / "bytecode"
-    env = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(compiled)}
-    if not compiled.exists():
-        modules = "import phonofs.cli.mount, phonofs.mount, phonofs.discovery.page_worker_main"
-        subprocess.run([sys.executable, "-c", modules], env={**os.environ, **env}, check=True)
-    return env | {
+    return (INSTALLED if peer.program else _compiled(work)) | {
         "PHONOFS_KEY": "bench",
         "PHONOFS_SECRET": "bench",
         "XDG_CONFIG_HOME": str(work / "config"),
         "XDG_RUNTIME_DIR": str(work),
         "NO_PROXY": "*",
     }
+
+
+INSTALLED = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": "", "PYTHONPATH": ""}
+"""An installed package has its compiled modules beside it, and must not import those of this
+checkout. To Python an empty variable is an unset one."""
+
+
+def _compiled(work: Path) -> dict[str, str]:
+    """Compile the modules of this checkout and of what they import, once."""
+    compiled = work / "bytecode"
+    env = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(compiled)}
+    if not compiled.exists():
+        modules = "import phonofs.cli.mount, phonofs.mount, phonofs.discovery.page_worker_main"
+        subprocess.run([sys.executable, "-c", modules], env={**os.environ, **env}, check=True)
+    return env

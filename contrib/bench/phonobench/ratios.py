@@ -32,6 +32,11 @@ def ratios(ours: Sequence[float], theirs: Sequence[float], *, faster_is_more: bo
     return [us / them if faster_is_more else them / us for us, them in pairs if us and them]
 
 
+def all_below(spread: Spread | None, floor: float) -> bool:
+    """Whether even the best round lies below ``floor``; False if nothing was measured."""
+    return spread is not None and spread.most < floor
+
+
 def better(figures: dict[str, Sequence[float]], *, faster_is_more: bool) -> str | None:
     """Which of the peers does better by its median; None where none was measured."""
     measured = {name: median(each) for name, each in figures.items() if each}

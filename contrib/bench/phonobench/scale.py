@@ -7,6 +7,8 @@ Four parts, each alone with ``--only``:
     lookup   what a lookup costs at 10,000, 100,000 and a million, as a small plot
     find     ``find`` over 100,000 files, beside rclone over the same number (WebDAV)
     listing  opening a day of 10,000 at 50 ms, beside asking page by page
+
+With ``--before DIR`` all but ``lookup``, for this checkout and another one instead of rclone.
 """
 
 import argparse
@@ -25,11 +27,14 @@ from datetime import date
 from pathlib import Path
 from urllib.parse import quote
 
+from phonobench import before, report
 from phonobench.account import REGION, record
-from phonobench.peers import OURS, PEERS, Mount, Site, mounted
+from phonobench.bench import Figures
+from phonobench.peers import OURS, PEERS, Mount, Peer, Site, mounted
 from phonobench.processes import Failed, cpu_s, run
 from phonobench.ratios import Spread, ratios
-from phonobench.servers import Origin, many
+from phonobench.servers import many
+from phonobench.table import SCALE
 from phonobench.things import DAY_MS, FIRST_DAY_MS, Days, day_folder
 from phonofs.catalogue.catalogue import Catalogue, Entry
 from phonofs.config.options import DEFAULT_TEMPLATE
@@ -98,7 +103,7 @@ def lookup_us(catalogue: Catalogue, counts: Sequence[int]) -> float:
     return statistics.median(took) * 1e6
 
 
-def _days_known(catalogue: Catalogue, most: int) -> list[Entry]:
+def _days_known(catalogue: Catalogue, most: int) -> Sequence[Entry]:
     """Some of the days, spread over all."""
     entries = catalogue.children(1)
     for _ in range(2):  # years to months to days
@@ -116,13 +121,30 @@ def plot(points: Sequence[tuple[int, float]]) -> str:
 
 
 class Scale:
-    """One run: its folder, and how it was asked for."""
+    """One run: its folder, and how it was asked for.
 
-    def __init__(self, work: Path, total: int, rounds: int) -> None:
+    ``pair`` are this checkout and another one: each round measures both, and they are compared at
+    the end. Without them this one is measured, beside rclone in ``find``.
+    """
+
+    def __init__(self, work: Path, total: int, rounds: int, pair: Sequence[Peer]) -> None:
+        self.figures = Figures()
         self._work = work
         self._total = total
         self._rounds = rounds
+        self._pair = pair
         self._made: Path | None = None
+
+    def _peers(self, number: int, *others: Peer) -> Sequence[Peer]:
+        """Return what a round measures; of a pair, each is the first in every other round."""
+        if self._pair:
+            return self._pair[::-1] if number % 2 else self._pair
+        return (PEERS[OURS], *others)
+
+    def _say(self, text: str) -> None:
+        """Print a result. Those of a pair are in the table at the end."""
+        if not self._pair:
+            print(text)
 
     def lookup(self) -> None:
         """The catalogue's own cost, with no mount in between."""
@@ -141,92 +163,122 @@ class Scale:
 
     def mount(self) -> None:
         """A mount over the full catalogue."""
-        if self._made is None:
-            self.lookup()
-        assert self._made is not None
-        counts = counts_of(self._total)
-        with many(counts, self._work) as origin:
-            first_s = [self._first_ls(origin, self._made) for _ in range(self._rounds)]
-            print(f"mount to first ls of the root: {_shown(first_s)} (target 1 s)")
-            with self._mount(OURS, Site.webdav(origin.url), self._made) as (mount, _):
-                self._busy_day(mount)
-                self._following(mount)
+        with many(counts_of(self._total), self._work) as origin:
+            site = Site.webdav(origin.url)
+            caches = self._full_caches(site)
+            for number in range(self._rounds):
+                for peer in self._peers(number):
+                    self._first_ls(peer, site, caches[peer.name])
+            first_s = self.figures.rows["mount"][OURS]
+            self._say(f"mount to first ls of the root: {_shown(first_s)} (target 1 s)")
+            for number in range(self._rounds if self._pair else 1):
+                for peer in self._peers(number):
+                    with self._mount(peer, site, caches[peer.name]) as (mount, _):
+                        self._busy_day(mount)
+                        self._following(mount)
             origin.set(0)
 
-    def _first_ls(self, origin: Origin, cache: Path) -> float:
-        with self._mount(OURS, Site.webdav(origin.url), cache) as (mount, began):
+    def _full_caches(self, site: Site) -> dict[str, Path]:
+        """Caches that know all objects, by peer.
+
+        The catalogue of another checkout can have another format, so those of a pair are filled
+        by ``find`` through the mount.
+        """
+        if not self._pair:
+            if self._made is None:
+                self.lookup()
+            assert self._made is not None
+            return {OURS: self._made}
+        caches = {peer.name: self._work / f"full-{peer.name}" for peer in self._pair}
+        for peer in self._pair:
+            with self._mount(peer, site, caches[peer.name]) as (mount, _):
+                took_s = run(["find", str(mount.point), "-name", "x"])
+                print(f"  {peer.name}: listed in {took_s:.0f} s", file=sys.stderr, flush=True)
+        return caches
+
+    def _first_ls(self, peer: Peer, site: Site, cache: Path) -> None:
+        with self._mount(peer, site, cache) as (mount, began):
             run(["ls", str(mount.point)])
-            return time.perf_counter() - began
+            self.figures.add("mount", peer.name, time.perf_counter() - began)
 
     def _busy_day(self, mount: Mount) -> None:
-        folder = mount.folder(day_folder(FIRST_DAY_MS))
+        folder, name = mount.folder(day_folder(FIRST_DAY_MS)), mount.peer.name
         run(["ls", folder])
         took = [run(["ls", "-l", folder]) for _ in range(5)]
-        print(f"ls -l of a day of {BUSY:,}, warm: {_shown(took)} (target 0.3 s)")
-        print(f"find over all of it: {run(['find', str(mount.point), '-name', 'x']):.1f} s")
-        memory = mount.memory()
-        print(f"memory after that: {memory['rss'] / 2**20:.0f} MiB, at most "
-              f"{memory['peak'] / 2**20:.0f} MiB (target 200 MiB)")  # fmt: skip
+        self.figures.add("ls-l", name, statistics.median(took))
+        self._say(f"ls -l of a day of {BUSY:,}, warm: {_shown(took)} (target 0.3 s)")
+        find_s = run(["find", str(mount.point), "-name", "x"])
+        self.figures.add("find", name, find_s)
+        self._say(f"find over all of it: {find_s:.1f} s")
+        rss, peak = (mount.memory()[kind] / 2**20 for kind in ("rss", "peak"))
+        self.figures.add("rss", name, rss)
+        self.figures.add("peak", name, peak)
+        self._say(f"memory after that: {rss:.0f} MiB, at most {peak:.0f} MiB (target 200 MiB)")
 
     def _following(self, mount: Mount) -> None:
         """What it costs to be there while nothing happens, asked once a second."""
         before_s = cpu_s(mount.process.pid)
         time.sleep(WATCHED_S)
-        used_s = cpu_s(mount.process.pid) - before_s
-        print(f"following, nothing changes: {used_s / WATCHED_S * 1000:.1f} ms of CPU a poll")
+        used_ms = (cpu_s(mount.process.pid) - before_s) / WATCHED_S * 1000
+        self.figures.add("poll", mount.peer.name, used_ms)
+        self._say(f"following, nothing changes: {used_ms:.1f} ms of CPU a poll")
 
     def find(self) -> None:
         """``find`` over 100,000 files in 100 days."""
-        figures: dict[str, dict[str, list[float]]] = {}
+        other = PEERS["rclone off"]
         with many([1000] * 100, self._work) as origin:
             site = Site.webdav(origin.url)
             for number in range(self._rounds):
-                for name in (OURS, "rclone off"):
-                    cache = self._work / f"find-{name}-{number}".replace(" ", "-")
-                    kinds = figures.setdefault(name, {})
-                    self._find(name, site, cache, kinds, ("first", "again"))
-                    self._find(name, site, cache, kinds, ("remounted",))
+                for peer in self._peers(number, other):
+                    cache = self._work / f"find-{peer.name}-{number}".replace(" ", "-")
+                    self._find(peer, site, cache, ("first", "again"))
+                    self._find(peer, site, cache, ("remounted",))
+        if self._pair:
+            return
         for kind in ("first", "again", "remounted"):
-            ours, theirs = figures[OURS][kind], figures["rclone off"][kind]
+            ours, theirs = (self.figures.rows[kind][name] for name in (OURS, other.name))
             times = Spread.of(ratios(ours, theirs, faster_is_more=False))
             print(
                 f"find over 100,000 files, {kind}: {_shown(ours)}, rclone {_shown(theirs)}: "
                 f"{times.median:.2f} × ({times.least:.2f}–{times.most:.2f}) (target 1 ×)"
             )
 
-    def _find(self, name: str, site: Site, cache: Path, figures: dict[str, list[float]],
-              kinds: Sequence[str]) -> None:  # fmt: skip
-        with self._mount(name, site, cache) as (mount, _):
+    def _find(self, peer: Peer, site: Site, cache: Path, kinds: Sequence[str]) -> None:
+        with self._mount(peer, site, cache) as (mount, _):
             for kind in kinds:
-                took_s = run(["find", str(mount.point), "-name", "x"])
-                figures.setdefault(kind, []).append(took_s)
-                print(f"  find {name} {kind}: {took_s:.2f} s", file=sys.stderr, flush=True)
+                self.figures.add(kind, peer.name, run(["find", str(mount.point), "-name", "x"]))
 
     def listing(self) -> None:
         """Opening a day of 10,000 for the first time, far away."""
-        folder = day_folder(FIRST_DAY_MS)
-        pages, opened, used = [], [], []
+        pages = []
         with many([BUSY, 10], self._work) as origin:
             for number in range(self._rounds):
                 origin.set(LATENCY_S)
-                pages.append(page_by_page(origin.port))
-                cache = self._work / f"listing-{number}"
-                with self._mount(OURS, Site.webdav(origin.url), cache) as (mount, _):
-                    run(["ls", str(Path(mount.folder(folder)).parent)])
-                    before_s = cpu_s(mount.process.pid)
-                    opened.append(run(["ls", mount.folder(folder)]))
-                    used.append(cpu_s(mount.process.pid) - before_s)
+                if not self._pair:
+                    pages.append(page_by_page(origin.port))
+                for peer in self._peers(number):
+                    cache = self._work / f"listing-{peer.name}-{number}"
+                    with self._mount(peer, Site.webdav(origin.url), cache) as (mount, _):
+                        self._open_day(mount)
+        if self._pair:
+            return
+        opened, used = (self.figures.rows[row][OURS] for row in ("listing", "listing-cpu"))
         times = Spread.of(ratios(opened, pages, faster_is_more=False))
         print(f"ls of a day of {BUSY:,}, cold, 50 ms: {_shown(opened)} ({_shown(used)} of CPU), "
               f"page by page {_shown(pages)}: {times.median:.1f} × ({times.least:.1f}–"
               f"{times.most:.1f}) (target 6 ×)")  # fmt: skip
 
+    def _open_day(self, mount: Mount) -> None:
+        folder = mount.folder(day_folder(FIRST_DAY_MS))
+        run(["ls", str(Path(folder).parent)])
+        before_s = cpu_s(mount.process.pid)
+        self.figures.add("listing", mount.peer.name, run(["ls", folder]))
+        self.figures.add("listing-cpu", mount.peer.name, cpu_s(mount.process.pid) - before_s)
+
     @contextmanager
-    def _mount(self, name: str, site: Site, cache: Path) -> Iterator[tuple[Mount, float]]:
+    def _mount(self, peer: Peer, site: Site, cache: Path) -> Iterator[tuple[Mount, float]]:
         began = time.perf_counter()
-        with mounted(
-            PEERS[name], site, cache, self._work, {"PHONOFS_POLL_INTERVAL": "1s"}
-        ) as mount:
+        with mounted(peer, site, cache, self._work, {"PHONOFS_POLL_INTERVAL": "1s"}) as mount:
             yield mount, began
 
 
@@ -254,28 +306,41 @@ PARTS = ("lookup", "mount", "find", "listing")
 
 
 def main() -> int:
-    """0 done; 1 a measure failed; 130 stopped."""
+    """0 done; 1 a measure failed, or a row is slower than before; 2 wrong usage; 130 stopped."""
     parser = argparse.ArgumentParser(
         prog="contrib/bench/scale", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--objects", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
-    given = parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=0,
+                        help=f"instead of 3, or {before.ROUNDS} with --before")  # fmt: skip
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART",
+                        help="the parts above: all by default")  # fmt: skip
+    given = before.parse(parser)
+    if given.before and "lookup" in (given.only or ()):
+        parser.exit(2, f"{parser.prog}: lookup cannot be compared: it measures no mount.\n")
+    only = given.only or [part for part in PARTS if part != "lookup" or not given.before]
+    rounds = given.rounds or (before.ROUNDS if given.before else 3)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as stack:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="phonobench-")))
-            scale = Scale(work, given.objects, given.rounds)
-            for part in (part for part in PARTS if part in given.only):
+            pair = before.pair(given.before, work) if given.before else []
+            scale = Scale(work, given.objects, rounds, pair)
+            for part in (part for part in PARTS if part in only):
                 getattr(scale, part)()
     except Failed as error:
         print(f"scale: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
+    compared = report.compare(SCALE, scale.figures.rows, {})
+    if compared:
+        print(report.text(compared, report.BEFORE_HEAD))
+    worse = report.worse(compared)
+    if worse:
+        print(f"scale: worse than before: {worse}", file=sys.stderr)
+    return 1 if worse else 0
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ class Row:
     against the least ratio to one mode of rclone, where that has a target of its own
     most    an absolute: our figure must be at most this
     least   an absolute: our figure must be at least this
+    floor   ``--before``: the row is worse if the ratios of all rounds lie below this
+    peak    the greatest of all rounds counts, not their median
     """
 
     key: str
@@ -26,7 +28,12 @@ class Row:
     against: Mapping[str, float] = field(default_factory=dict)
     most: float | None = None
     least: float | None = None
+    floor: float = 0.95
+    peak: bool = False
 
+
+MEMORY_FLOOR = 0.99
+"""Memory must not be above that of before; two copies of one checkout differ by 0.3 %."""
 
 CPU = "CPU of the process for it"
 
@@ -64,5 +71,22 @@ ROWS = (
     Row("one", "8 readers of one file, 50 ms", "MB/s", True),
     Row("share1", "the slowest one's part of its share", "", True, least=0.5),
     Row("sent1", "bytes fetched, as a multiple", "", most=1.02),
-    Row("peak", "most memory of the process, over all", "MiB", most=120.0, target=1.0),
+    Row("peak", "most memory of the process", "MiB", most=120.0, target=1.0,
+        floor=MEMORY_FLOOR, peak=True),
 )  # fmt: skip
+"""What ``contrib/bench/run`` measures."""
+
+SCALE = (
+    Row("mount", "mount to first ls of the root", "s"),
+    Row("ls-l", "ls -l of a day of 10,000, warm", "s"),
+    Row("find", "find over all of it", "s"),
+    Row("poll", "following, nothing changes: CPU a poll", "ms"),
+    Row("rss", "memory after that", "MiB", floor=MEMORY_FLOOR),
+    Row("peak", "most memory of the process", "MiB", floor=MEMORY_FLOOR),
+    Row("first", "find over 100,000 files, first", "s"),
+    Row("again", "the same, again", "s"),
+    Row("remounted", "the same, remounted", "s"),
+    Row("listing", "ls of a day of 10,000, cold, 50 ms", "s"),
+    Row("listing-cpu", CPU, "s"),
+)
+"""What ``contrib/bench/scale --before`` measures."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from phonobench.bench import LATENCY_S, LIMIT, PLAIN, RAW, Bench
-from phonobench.peers import OURS, Mount
+from phonobench.peers import BEFORE, OURS, Mount
 from phonobench.processes import Failed, read, run
 from phonobench.things import MARK, Thing, folder_of
 
@@ -129,9 +129,9 @@ def _slow_names(bench: Bench) -> list[str]:
     usual, figures = bench.usual(), bench.figures.rows["grep"]
     if bench.long or not bench.round:
         return usual
-    rclones = [name for name in usual if name != OURS]
+    rclones = [name for name in usual if name not in (OURS, BEFORE)]
     best = min(rclones, key=lambda name: figures[name][0], default=OURS)
-    return [name for name in usual if name in (OURS, best)]
+    return [name for name in usual if name in (OURS, BEFORE, best)]
 
 
 def listing(bench: Bench) -> None:

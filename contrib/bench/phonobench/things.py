@@ -77,7 +77,7 @@ def make(number: int, day: int, at: int, of: int, size: int, *, sparse: bool = F
 
 
 @dataclass(frozen=True, slots=True)
-class DaySizeEstimator:
+class Sizes:
     """How much is measured; bytes and numbers of files."""
 
     big: int = 512 * MIB
@@ -89,11 +89,11 @@ class DaySizeEstimator:
     eight: int = 32 * MIB
 
 
-SHORT = DaySizeEstimator()
-LONG = DaySizeEstimator(limited=512 * MIB, small_files=300, eight=64 * MIB)
+SHORT = Sizes()
+LONG = Sizes(limited=512 * MIB, small_files=300, eight=64 * MIB)
 
 
-def things(sizes: DaySizeEstimator) -> list[Thing]:
+def things(sizes: Sizes) -> list[Thing]:
     """All objects of the comparison, in the order of their creation."""
     plan: list[tuple[str, int, int, dict[str, bool]]] = [
         ("big", 1, sizes.big, {}),
