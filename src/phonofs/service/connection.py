@@ -117,6 +117,10 @@ class Connection:
         poll.register(self._socket.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
+    def mark_idle(self, now_s: float) -> None:
+        """Remember in :attr:`idle_since` when its last response ended."""
+        self.idle_since = now_s
+
     def close(self) -> None:
         """Close it at once, without the farewell that TLS knows."""
         if self._socket.fileno() >= 0:

@@ -116,7 +116,7 @@ class Http11Transport(httpx.AsyncBaseTransport):
 
     def give_back(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection whose last answer was read to its end."""
-        connection.idle_since = _now_s()
+        connection.mark_idle(_now_s())
         self._expire()
         if self._closed or self.idle() >= self._most:
             connection.close()
@@ -311,7 +311,7 @@ class _Silent(Exception):
     """The connection broke before a byte of an answer came."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Begun:
     """An answer of which the head has come.
 
@@ -411,21 +411,17 @@ def _begun(head: h11.Response, rest: bytes) -> _Begun:
         name == b"connection" and b"close" in value.lower() for name, value in head.headers
     )
     stays = head.http_version == b"1.1" and not closes and not (chunked and sized)
-    begun = _Begun(head.status_code, list(head.headers.raw_items()), [], None, stays=stays)
-    if head.status_code in NO_BODY:
-        begun.length = 0
-    elif chunked:
-        begun.chunked = ChunkedDecoder()
-        begun.chunked.feed(rest)
-        return begun
-    elif sized:
-        begun.length = int(names[b"content-length"])
-    else:
-        begun.stays = False
-    first = rest if begun.length is None else rest[: begun.length]
-    begun.first = [first] if first else []
-    begun.stays = begun.stays and len(rest) == len(first)
-    return begun
+    status, headers = head.status_code, list(head.headers.raw_items())
+    if chunked and status not in NO_BODY:
+        decoder = ChunkedDecoder()
+        decoder.feed(rest)
+        return _Begun(status, headers, [], None, decoder, stays)
+    length = int(names[b"content-length"]) if sized else None
+    if status in NO_BODY:
+        length = 0
+    first = rest if length is None else rest[:length]
+    stays = stays and length is not None and len(rest) == len(first)
+    return _Begun(status, headers, [first] if first else [], length, stays=stays)
 
 
 def _now_s() -> float:

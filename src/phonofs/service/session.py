@@ -120,6 +120,18 @@ class Counts:
     errors: Counter[str] = field(default_factory=Counter)
     received_bytes: int = 0
 
+    def asked(self, kind: str) -> None:
+        """Count one request."""
+        self.requests[kind] += 1
+
+    def failed(self, error: PhonofsError) -> None:
+        """Count one error by its class."""
+        self.errors[type(error).__name__] += 1
+
+    def received(self, size: int) -> None:
+        """Count ``size`` bytes of a body."""
+        self.received_bytes += size
+
 
 class Transport:
     """The way to the service. An async context manager; leaving it closes all connections.
@@ -201,15 +213,15 @@ class Transport:
         if bearer is not None and origin != self.targets.api:
             raise RuntimeError("the token stays with the service")
         throttled = origin, ask.throttled_with
-        hold, token = await self._admit(urgent, bearer, throttled)
+        permit, token = await self._admit(urgent, bearer, throttled)
         sent_at = trio.current_time()
         try:
             response = await self._send(ask, origin, token)
-            stream = Stream(self, ask, origin.host, response, token, hold, sent_at)
+            stream = Stream(self, ask, origin.host, response, token, permit, sent_at)
         except BaseException as error:
-            hold.release()
+            permit.release()
             if isinstance(error, ServiceError):
-                self.counts.errors[type(error).__name__] += 1
+                self.counts.failed(error)
             raise
         if stream.pause_s and stream.status == 429:
             self.gates.close(throttled, stream.pause_s)
@@ -240,14 +252,14 @@ class Transport:
             if bearer is not None:
                 await bearer.token()
             await self.gates.passed(throttled)
-            hold = await self.slots.take(urgent, first=throttled[1] == TOKENS)
+            permit = await self.slots.acquire(urgent, first=throttled[1] == TOKENS)
             token = bearer.current() if bearer is not None else None
             if not self.gates.closed_s(throttled) and (bearer is None or token is not None):
-                return hold, token
-            hold.release()
+                return permit, token
+            permit.release()
 
     async def _send(self, ask: Ask, origin: Origin, token: Token | None) -> httpx.Response:
-        self.counts.requests[ask.kind] += 1
+        self.counts.asked(ask.kind)
         proxy = None if self._given else proxy_for(origin, self._proxies)
         try:
             request = self._request(ask, origin, token)
@@ -339,7 +351,7 @@ class Stream:
         host: str,
         response: httpx.Response,
         token: Token | None,
-        hold: Permit,
+        permit: Permit,
         sent_at: float,
     ) -> None:
         self.status = response.status_code
@@ -353,7 +365,7 @@ class Stream:
         self._response = response
         self._wire = response.stream if isinstance(response.stream, ResponseBody) else None
         self._chunks: AsyncIterator[Chunk] = aiter(response.stream)  # type: ignore[arg-type]
-        self._hold = hold
+        self._permit = permit
         self._pace = MinimumSpeed(transport.timeout_s)
         self._received = 0
         self._small_chunks = 0
@@ -376,7 +388,7 @@ class Stream:
         except EXPECTED as error:
             raise self._failed(explained(error, self._host, timeout_s)) from error
         self._received += len(chunk)
-        self._transport.counts.received_bytes += len(chunk)
+        self._transport.counts.received(len(chunk))
         if self._pace.too_slow(waited_s, len(chunk)):
             raise self._failed(self._too_slow())
         if self._wire is None and len(chunk) < SMALL_CHUNK:
@@ -385,7 +397,7 @@ class Stream:
             chunk = bytes(chunk)  # the buffer it lies in may be another's from now on
             self._closed = True
             self._wire.close()
-            self._hold.release()
+            self._permit.release()
         return chunk
 
     async def _took_small_chunk(self) -> None:
@@ -427,7 +439,7 @@ class Stream:
             with trio.move_on_after(CLOSING_S, shield=True):
                 await self._close()
         finally:
-            self._hold.release()
+            self._permit.release()
 
     async def _close(self) -> None:
         try:
@@ -443,7 +455,7 @@ class Stream:
         return Unavailable(f"{self._host} sends too slowly to wait for")
 
     def _failed(self, error: PhonofsError) -> PhonofsError:
-        self._transport.counts.errors[type(error).__name__] += 1
+        self._transport.counts.failed(error)
         return error
 
 
