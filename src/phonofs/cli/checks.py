@@ -196,8 +196,8 @@ async def _region(
     except PhonofsError as error:
         return Finding(name, str(error), error), []
     total = "" if count is None else f"{format_count(count, 'object')}, "
-    text = total + WAYS.get(account.client.content_way(region), "content works")
-    for way, reason in account.client.failed_ways(region).items():
+    text = total + WAYS.get(account.client.delivery_method(region), "content works")
+    for way, reason in account.client.failed_methods(region).items():
         text += f"; {WAYS.get(way, way)} failed: {reason}"
     return Finding(name, text), page.records
 

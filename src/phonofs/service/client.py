@@ -100,7 +100,7 @@ class Client:
         read_deadline_s: float = 60.0,
         delivery_methods: Mapping[str, str] | None = None,
     ) -> None:
-        """``ways`` is what :attr:`ways` was in an earlier run."""
+        """``delivery_methods`` are those of an earlier run."""
         self._transport = transport
         self._api = Api(transport, keeper, api_url)
         self._keeper = keeper
@@ -113,15 +113,15 @@ class Client:
 
     @property
     def delivery_methods(self) -> dict[str, str]:
-        """The way of content of each region where it is known, to be remembered."""
+        """The delivery method of each region in which it is known, to be remembered."""
         return dict(self._contents.delivery_methods)
 
-    def content_way(self, region: str) -> str:
-        """``range``, ``presign``, ``redirect``, ``stream``, or '' while it is not known."""
+    def delivery_method(self, region: str) -> str:
+        """``range``, ``presign``, ``redirect``, ``stream``, or '' if it is not known yet."""
         return self._contents.delivery_methods.get(region, "")
 
-    def failed_ways(self, region: str) -> dict[str, str]:
-        """The ways that failed in a region, and why; content comes in another one meanwhile."""
+    def failed_methods(self, region: str) -> dict[str, str]:
+        """Delivery methods that failed in a region, and why; another one is used meanwhile."""
         return self._contents.failed.get(region, {})
 
     def seekable(self, region: str) -> bool | None:
@@ -267,9 +267,10 @@ class Client:
             await body.aclose()
 
     def statistics(self) -> dict[str, Any]:
-        """That of the transport, the keeper's under ``token``, and ``ways`` by region.
+        """Return the transport's statistics, and ``token``, ``ways`` and ``failed_ways``.
 
-        ``failed_ways`` has for each region the ways that failed, and why.
+        ``ways`` has the delivery method of each region, ``failed_ways`` the methods that failed
+        in each region, and why.
         """
         return {
             **self._transport.statistics(),

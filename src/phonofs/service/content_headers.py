@@ -46,16 +46,16 @@ class RangeRequest:
 class ContentHeaders:
     """The bytes ``[start, stop)`` that will come, of ``total``; None where it is not said.
 
-    part    the answer says that it is a part, whatever its status
-    framed  its end shows: by a length, or by the last chunk. Otherwise only the end of the
-            connection ends it, which is no proof that all came (RFC 9112, 8)
+    is_partial  whether the response says that it is a part, whatever its status
+    framed      whether a length or a last chunk marks the end. Otherwise the end of the
+                connection does, which does not show that everything came (RFC 9112, 8)
     """
 
     start: int
     stop: int | None
     total: int | None
     etag: str
-    part: bool = False
+    is_partial: bool = False
     framed: bool = True
 
 
@@ -101,7 +101,7 @@ def _part(headers: Headers, wanted: RangeRequest, etag: str) -> ContentHeaders:
     length = content_length(headers)
     if length is not None and length != span.stop - span.start:
         raise Malformed(f"the part of {wanted.what} that came has another length than it says")
-    return ContentHeaders(span.start, span.stop, span.total, etag, part=True)
+    return ContentHeaders(span.start, span.stop, span.total, etag, is_partial=True)
 
 
 def _nothing(headers: Headers, wanted: RangeRequest, etag: str) -> ContentHeaders:

@@ -238,14 +238,18 @@ WANTED = RangeRequest("object one", 10, 20, None, "audio/mpeg")
         (
             206,
             {"content-range": "bytes 10-19/100", "etag": '"a"'},
-            ContentHeaders(10, 20, 100, '"a"', part=True),
+            ContentHeaders(10, 20, 100, '"a"', is_partial=True),
         ),
         (
             206,
             {"content-range": "bytes 10-14/15", "content-length": "5"},
-            ContentHeaders(10, 15, 15, "", part=True),
+            ContentHeaders(10, 15, 15, "", is_partial=True),
         ),
-        (206, {"content-range": "bytes 10-19/*"}, ContentHeaders(10, 20, None, "", part=True)),
+        (
+            206,
+            {"content-range": "bytes 10-19/*"},
+            ContentHeaders(10, 20, None, "", is_partial=True),
+        ),
         (200, {"content-length": "100"}, ContentHeaders(0, 100, 100, "")),
         (200, {}, ContentHeaders(0, None, None, "", framed=False)),
         (200, {"transfer-encoding": "chunked"}, ContentHeaders(0, None, None, "")),
