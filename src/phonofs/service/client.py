@@ -114,19 +114,19 @@ class Client:
     @property
     def delivery_methods(self) -> dict[str, str]:
         """The delivery method of each region in which it is known, to be remembered."""
-        return dict(self._contents.delivery_methods)
+        return self._contents.methods.all()
 
     def delivery_method(self, region: str) -> str:
         """``range``, ``presign``, ``redirect``, ``stream``, or '' if it is not known yet."""
-        return self._contents.delivery_methods.get(region, "")
+        return self._contents.methods.get(region) or ""
 
     def failed_methods(self, region: str) -> dict[str, str]:
         """Delivery methods that failed in a region, and why; another one is used meanwhile."""
-        return self._contents.failed.get(region, {})
+        return self._contents.methods.failed().get(region, {})
 
     def seekable(self, region: str) -> bool | None:
         """Whether content can start in the middle of an object; None while that is not known."""
-        return self._contents.seekable(region)
+        return self._contents.methods.seekable(region)
 
     async def regions(self) -> list[str]:
         """The regions that hold this customer's data.
@@ -276,7 +276,7 @@ class Client:
             **self._transport.statistics(),
             "token": self._keeper.statistics(),
             "ways": self.delivery_methods,
-            "failed_ways": self._contents.failed,
+            "failed_ways": self._contents.methods.failed(),
         }
 
     async def _regions(self) -> list[str]:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Self
 
 import trio
@@ -21,6 +20,14 @@ from phonofs.priority import Priority
 from phonofs.service import presigned
 from phonofs.service.api import Api, refused
 from phonofs.service.content_headers import ContentHeaders, RangeRequest, validated_headers
+from phonofs.service.delivery import (
+    PRESIGN,
+    RANGE,
+    REDIRECT,
+    STREAM,
+    DeliveryMethod,
+    DeliveryMethods,
+)
 from phonofs.service.presigned_cache import Key, PresignedUrl, PresignedUrlCache
 from phonofs.service.records import LARGEST_OBJECT
 from phonofs.service.responses import REDIRECTS
@@ -28,29 +35,6 @@ from phonofs.service.session import Ask, Chunk, Stream
 from phonofs.service.url_policy import MOST_HOPS
 
 log = logging.getLogger(__name__)
-
-
-class DeliveryMethod(StrEnum):
-    """How a region delivers content."""
-
-    RANGE = "range"
-    PRESIGN = "presign"
-    REDIRECT = "redirect"
-    STREAM = "stream"
-
-
-RANGE, PRESIGN, REDIRECT, STREAM = DeliveryMethod
-REMEMBERED = frozenset({RANGE, PRESIGN, REDIRECT})
-"""Methods that are believed from an earlier run; ``stream``, the worst, is determined again."""
-
-STRIKES = 3
-"""After this many ignored ranges in a row, a region that honoured them no longer does."""
-
-LINK_STRIKES = 2
-"""After this many unreachable fresh links in a row, the method counts as failed."""
-
-FAILED_S = 600.0
-"""How long a failed method is not used. Not for good: with whole streams, a far seek waits long."""
 
 _LINK_REFUSED = (400, 401, 403)
 """Statuses with which object stores refuse an expired URL (S3: 403; some proxies: 400)."""
@@ -83,14 +67,6 @@ class _MethodFailed(Exception):
         super().__init__(str(error))
         self.error = error
         self.reason = reason or str(error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why a method failed, and until when it is not used (trio's clock)."""
-
-    reason: str
-    until: float
 
 
 class Body:
@@ -146,83 +122,31 @@ class Body:
 class ContentFetcher:
     """Opens bodies by the delivery method that works in each region.
 
-    Owns what is known of each region and the presigned URLs. A region's method, and whether it
-    can deliver from the middle of an object, is learned from successful responses only. A method
-    counts as failed only once another one worked.
-
-    delivery_methods  the method of each region
-    _seekable         whether a body can start in the middle of an object
-    _strikes          ranges that were ignored in a row
-    _link_strikes     fresh links in a row that could not be reached
-    _failures         the methods that are not used for a while
-    _retried          regions whose failed methods are being tried again
+    Owns what is known of the regions (``methods``) and the presigned URLs.
     """
 
-    def __init__(self, api: Api, delivery_methods: Mapping[str, str]) -> None:
+    def __init__(self, api: Api, known_methods: Mapping[str, str]) -> None:
+        """``known_methods`` has the delivery methods of an earlier run."""
+        self.methods = DeliveryMethods(known_methods)
         self._api = api
-        self.delivery_methods = {
-            region: DeliveryMethod(method)
-            for region, method in delivery_methods.items()
-            if method in REMEMBERED
-        }
-        self._seekable = dict.fromkeys(self.delivery_methods, True)
-        self._strikes: dict[str, int] = {}
-        self._link_strikes: dict[str, int] = {}
-        self._failures: dict[str, dict[str, _Failure]] = {}
-        self._retried: set[str] = set()
         self._links = PresignedUrlCache()
-
-    def seekable(self, region: str) -> bool | None:
-        """Whether a body can start in the middle of an object; None if that is not known yet."""
-        return self._seekable.get(region)
-
-    def forget(self, region: str) -> None:
-        """Determine the region's method again with the next request."""
-        self.delivery_methods.pop(region, None)
-        self._seekable.pop(region, None)
-        self._strikes.pop(region, None)
-
-    def _forget_method(self, region: str, method: DeliveryMethod) -> None:
-        if self.delivery_methods.get(region) == method:
-            self.forget(region)
-
-    @property
-    def failed(self) -> dict[str, dict[str, str]]:
-        """For each region, the methods that failed and are not used for now, and why."""
-        return {
-            region: {method: failure.reason for method, failure in failures.items()}
-            for region, failures in self._failures.items()
-        }
 
     async def open(self, request: ContentRequest) -> Body:
         """Return the body for a request; the caller closes it."""
-        self._try_again(request.region)
-        method = self.delivery_methods.get(request.region)
+        self.methods.retry_failed(request.region)
+        method = self.methods.get(request.region)
         if method == STREAM:
             return await self._open_whole(request, STREAM)
         if method in (PRESIGN, REDIRECT):
             body = await self._by_link(request, method)
             if body is not None:
                 return body
-            self.forget(request.region)
+            self.methods.forget(request.region)
         return await self._open_direct(request)
 
     async def open_whole(self, request: ContentRequest) -> Body:
         """Return the whole body, asked for without a range; nothing is learned from it."""
         return await self._open_whole(request, None)
-
-    def _try_again(self, region: str) -> None:
-        """Determine the method again if one failed long enough ago."""
-        now = trio.current_time()
-        if any(failure.until <= now for failure in self._failures.get(region, {}).values()):
-            for method, failure in self._failures[region].items():
-                self._failures[region][method] = _Failure(failure.reason, now + FAILED_S)
-            self._link_strikes[region] = LINK_STRIKES - 1
-            self.forget(region)
-            self._retried.add(region)
-
-    def _has_failed(self, region: str, method: DeliveryMethod) -> bool:
-        return region not in self._retried and method in self._failures.get(region, {})
 
     async def _open_direct(self, request: ContentRequest) -> Body:
         stream = await self._ask_service(request, ranged=True)
@@ -230,7 +154,7 @@ class ContentFetcher:
             link = await self._redirected(request, stream)
             body = await self._by_link(request, REDIRECT, link)
             if body is None:
-                self._failures.pop(request.region, None)  # there is no other method
+                self.methods.forgive(request.region)
                 raise Unavailable(f"the links to {request.wanted.what} are refused")
             return body
         body = await self._body(request, stream, RANGE)
@@ -248,7 +172,7 @@ class ContentFetcher:
         None if the service gives no link by this method, or the method failed lately. If no other
         method works either, the error is that of the link.
         """
-        if self._has_failed(request.region, method):
+        if self.methods.has_failed(request.region, method):
             return None
         try:
             body = await self._open_linked(request, method, link)
@@ -260,22 +184,18 @@ class ContentFetcher:
         self, request: ContentRequest, method: DeliveryMethod, failed: _MethodFailed
     ) -> Body:
         region, error = request.region, failed.error
-        self._retried.discard(region)
-        if isinstance(error, Unavailable) and not isinstance(error, Untrusted):
-            strikes = self._link_strikes[region] = self._link_strikes.get(region, 0) + 1
-            if strikes < LINK_STRIKES:
-                raise error
-        failures = self._failures.setdefault(region, {})
-        failures[method] = _Failure(failed.reason, trio.current_time() + FAILED_S)
-        longer_ago = len(failures) > 1
-        self.forget(region)
+        self.methods.end_retry(region)
+        unreachable = isinstance(error, Unavailable) and not isinstance(error, Untrusted)
+        if unreachable and not self.methods.link_unreachable(region):
+            raise error
+        longer_ago = self.methods.fail(region, method, failed.reason)
         body = None
         try:
             with suppress(ServiceError):
                 body = await self._without(request, method)
         finally:
             if body is None:  # also if it was cancelled: there is no other method
-                self._failures.pop(region, None)
+                self.methods.forgive(region)
         if body is None and longer_ago:
             raise Unavailable(str(error)) from error  # the next try uses the other method again
         if body is None:
@@ -300,14 +220,7 @@ class ContentFetcher:
             return True
         if body.total not in (None, request.size):
             return True
-        if self.delivery_methods.get(request.region) != RANGE:
-            return False
-        strikes = self._strikes[request.region] = self._strikes.get(request.region, 0) + 1
-        if strikes < STRIKES:
-            return True
-        log.info("region %s no longer honours ranges", request.region)
-        self.forget(request.region)
-        return False
+        return self.methods.range_ignored(request.region)
 
     async def _open_whole(self, request: ContentRequest, method: DeliveryMethod | None) -> Body:
         request = replace(request, wanted=request.wanted.whole())
@@ -335,7 +248,7 @@ class ContentFetcher:
                 raise error
             renewed = await self._link(request, method)
             if renewed is None:
-                self._forget_method(request.region, method)
+                self.methods.forget(request.region, method)
                 raise Unavailable(f"the link to {request.wanted.what} is refused") from error
             stream = await self._follow(request, renewed, fresh=True)
         if stream.status in _LINK_REFUSED:
@@ -343,7 +256,7 @@ class ContentFetcher:
             if isinstance(error, Archived):
                 raise error
             raise _MethodFailed(error, f"a fresh link is answered with status {stream.status}")
-        self._link_strikes.pop(request.region, None)
+        self.methods.link_reached(request.region)
         return await self._body(request, stream, method)
 
     async def _follow(self, request: ContentRequest, link: PresignedUrl, *, fresh: bool) -> Stream:
@@ -447,31 +360,11 @@ class ContentFetcher:
         except BaseException:
             await stream.aclose()
             raise
-        self._learn(request, stream.status, method, headers)
+        if method is not None and stream.status != 416:
+            self.methods.learn(
+                request.region,
+                method,
+                is_partial=headers.is_partial,
+                as_wanted=request.wanted.is_whole(headers.total) or bool(request.wanted.etag),
+            )
         return Body(stream, headers, request.wanted.what)
-
-    def _learn(
-        self,
-        request: ContentRequest,
-        status: int,
-        method: DeliveryMethod | None,
-        headers: ContentHeaders,
-    ) -> None:
-        if method is None or status == 416:
-            return
-        if headers.is_partial != (method == RANGE) and method in (RANGE, STREAM):
-            return  # this response does not show that the method works
-        region = request.region
-        if self.delivery_methods.get(region) != method:
-            self.delivery_methods[region] = method
-            log.info("region %s gives content by way of: %s", region, method)
-        if region in self._retried and method != STREAM:
-            self._retried.discard(region)
-            self._failures.pop(region, None)
-        if headers.is_partial:
-            self._seekable[region] = True
-            self._strikes.pop(region, None)
-        elif method == STREAM or not (
-            request.wanted.is_whole(headers.total) or request.wanted.etag
-        ):
-            self._seekable[region] = False
