@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 from phonofs.errors import ServiceError
 from phonofs.priority import Priority
 from phonofs.service.auth import TokenProvider
-from phonofs.service.responses import failure
+from phonofs.service.errors_map import failure
 from phonofs.service.session import Answer, Ask, Stream, Transport
 
 LARGEST_ERROR = 1 << 14
@@ -47,11 +47,7 @@ class Api:
     ) -> Answer:
         """The whole answer, whatever its status."""
         stream = await self.open(ask, urgent=urgent)
-        try:
-            body = await stream.read(limit_bytes)
-            return Answer(stream.status, stream.headers, body, stream.token, stream.pause_s)
-        finally:
-            await stream.aclose()
+        return await stream.answer(limit_bytes)
 
 
 async def refused(stream: Stream, what: str, *, of_object: bool = True) -> ServiceError:

@@ -21,7 +21,7 @@ from phonofs.errors import (
     WrongAccount,
 )
 from phonofs.service import oauth
-from phonofs.service.responses import failure
+from phonofs.service.errors_map import failure
 from phonofs.service.session import TOKENS, Ask, Token, Transport
 
 log = logging.getLogger(__name__)

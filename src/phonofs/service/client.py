@@ -27,10 +27,10 @@ from phonofs.service.auth import TokenProvider
 from phonofs.service.backoff import pause_for, retryable
 from phonofs.service.content import Body, ContentFetcher, ContentRequest
 from phonofs.service.content_headers import RangeRequest
+from phonofs.service.errors_map import failure
 from phonofs.service.fiql import fiql
 from phonofs.service.record_limits import LARGEST_RECORD, largest_page, most_values
 from phonofs.service.records import parse_page, parse_record
-from phonofs.service.responses import failure
 from phonofs.service.session import Answer, Ask, Transport
 from phonofs.service.tolerant_json import decode, weigh
 

@@ -28,9 +28,9 @@ from phonofs.service.delivery import (
     DeliveryMethod,
     DeliveryMethods,
 )
-from phonofs.service.presigned_cache import Key, PresignedUrl, PresignedUrlCache
-from phonofs.service.records import LARGEST_OBJECT
-from phonofs.service.responses import REDIRECTS
+from phonofs.service.errors_map import REDIRECTS
+from phonofs.service.presigned import Key, PresignedUrl, PresignedUrlCache
+from phonofs.service.record_limits import LARGEST_OBJECT
 from phonofs.service.session import Ask, Chunk, Stream
 from phonofs.service.url_policy import MOST_HOPS
 
@@ -273,7 +273,7 @@ class ContentFetcher:
         return stream
 
     async def _link(self, request: ContentRequest, method: DeliveryMethod) -> PresignedUrl | None:
-        async with self._links.turn(request.key):
+        async with self._links.lock(request.key):
             link = self._links.get(request.key)
             if link is not None:
                 return link

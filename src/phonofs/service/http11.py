@@ -25,7 +25,7 @@ import trio
 from phonofs.errors import Malformed
 from phonofs.service.chunked import ChunkedDecoder, ChunkedError
 from phonofs.service.connection import BUFFER_BYTES, Connection, connect
-from phonofs.service.response_head import Head, plain_head, request_head
+from phonofs.service.response_head import NO_BODY, Head, plain_head, request_head
 from phonofs.service.url_policy import Origin
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,6 @@ MOST_LINES = 1000
 
 UNSUPPORTED = frozenset({"HEAD", "CONNECT"})
 """What these are answered with ends in another place than that of all others (RFC 9112, 6.3)."""
-
-NO_BODY = frozenset({204, 304})
 
 RESOLVERS = 16
 """Threads that look names up at a time; what the system's resolver makes of a name whose servers

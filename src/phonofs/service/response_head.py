@@ -17,7 +17,7 @@ _VALUE = re.compile(rb"[\t -~\x80-\xff]*")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _END = b"\r\n\r\n"
 
-_NO_BODY = frozenset({204, 304})
+NO_BODY = frozenset({204, 304})
 
 
 class Head(NamedTuple):
@@ -65,7 +65,7 @@ def plain_head(data: bytes) -> Head | None:
             return None
         headers.append((written, value))
     number = int(status[1])
-    if length < 0 or number in _NO_BODY:
+    if length < 0 or number in NO_BODY:
         return None
     return Head(number, headers, size + len(_END), length, stays)
 

@@ -12,7 +12,6 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -30,12 +29,13 @@ from phonofs.errors import (
     UsageError,
 )
 from phonofs.priority import Priority
+from phonofs.service.backoff import asked_pause_s
+from phonofs.service.content_headers import Headers, content_length
 from phonofs.service.errors_map import EXPECTED, explained
 from phonofs.service.http11 import Http11Transport, ResponseBody
 from phonofs.service.limiter import Gates, Permit, PriorityLimiter
 from phonofs.service.minimum_speed import MinimumSpeed
 from phonofs.service.proxies import environment_proxies, proxy_for, through
-from phonofs.service.responses import Headers, asked_pause_s, content_length
 from phonofs.service.tls import trusting
 from phonofs.service.url_policy import Origin, UrlPolicy, origin_of
 
@@ -181,33 +181,24 @@ class Transport:
             for transport in (self._direct, *self._by_proxy.values()):
                 await transport.aclose()
 
-    @asynccontextmanager
-    async def stream(
-        self, ask: Ask, *, urgent: bool | Priority = True, bearer: Bearer | None = None
-    ) -> "AsyncIterator[Stream]":
-        """The answer to ``ask``, its body still to come; closed when the block is left."""
-        stream = await self.open(ask, urgent=urgent, bearer=bearer)
-        try:
-            yield stream
-        finally:
-            await stream.aclose()
-
     async def request(
         self, ask: Ask, *, limit_bytes: int, urgent: bool = True, bearer: Bearer | None = None
     ) -> Answer:
         """The whole answer. Raises TooLarge when its body is longer than ``limit_bytes``."""
-        async with self.stream(ask, urgent=urgent, bearer=bearer) as stream:
-            body = await stream.read(limit_bytes)
-            return Answer(stream.status, stream.headers, body, stream.token, stream.pause_s)
+        stream = await self.open(ask, urgent=urgent, bearer=bearer)
+        return await stream.answer(limit_bytes)
 
     async def open(
         self, ask: Ask, *, urgent: bool | Priority = True, bearer: Bearer | None = None
     ) -> "Stream":
-        """As :meth:`stream`, for a caller that closes it: until then it holds a slot.
+        """Send a request and return its response, whose body is still to come.
 
-        Raises Unavailable when there is no answer, also where the connection broke or what came
-        is not HTTP; Untrusted for its certificate; Malformed for a host that may not be asked and
-        for an answer that costs too much to read; with ``bearer`` also what the keeper raises.
+        The caller closes it; until then it holds a permit.
+
+        Raises Unavailable if there is no response, also if the connection broke or the response
+        is not HTTP; Untrusted for the server's certificate; Malformed for a host that may not be
+        asked and for a response that is too costly to read; with ``bearer`` also the errors of
+        the token provider.
         """
         origin = origin_of(ask.url)
         if bearer is not None and origin != self.targets.api:
@@ -429,6 +420,14 @@ class Stream:
         if scope.cancelled_caught:
             raise self._failed(self._too_slow())
         return b"".join(parts)
+
+    async def answer(self, limit_bytes: int) -> Answer:
+        """Read the whole body as in :meth:`read`, and close it in any case."""
+        try:
+            body = await self.read(limit_bytes)
+            return Answer(self.status, self.headers, body, self.token, self.pause_s)
+        finally:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Close the body and give the slot back, within 2 s whatever the other side does."""

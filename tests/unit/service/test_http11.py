@@ -7,7 +7,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +225,7 @@ async def test_a_body_not_read_to_its_end_closes_its_connection(fast: bool) -> N
     """What is left of it never gets into the next answer."""
     async with serving(lambda n: sized(BIG)) as server, asking(server, fast) as way:
         for chunks in (0, 1, 2):
-            async with way.stream(Ask("test", server.url)) as stream:
+            async with aclosing(await way.open(Ask("test", server.url))) as stream:
                 for _ in range(chunks):
                     assert await anext(stream)
         assert await get(way, server) == (200, BIG)
@@ -285,7 +285,7 @@ async def test_a_body_left_at_its_last_byte_keeps_its_connection(fast: bool) -> 
     """Who knows the length does not ask for the end: it is there all the same."""
     async with serving(lambda n: sized(BIG)) as server, asking(server, fast) as way:
         for _ in range(3):
-            async with way.stream(Ask("test", f"{server.url}/x")) as body:
+            async with aclosing(await way.open(Ask("test", f"{server.url}/x"))) as body:
                 left = len(BIG)
                 while left:
                     left -= len(await anext(body))
@@ -376,7 +376,7 @@ async def test_idle_connections_expire() -> None:
 async def test_the_body_is_views_of_one_buffer() -> None:
     """Nothing is copied on the way: the views share their memory."""
     async with serving(lambda n: sized(BIG)) as server, asking(server, True) as way:
-        async with way.stream(Ask("test", server.url)) as stream:
+        async with aclosing(await way.open(Ask("test", server.url))) as stream:
             chunks = [chunk async for chunk in stream if isinstance(chunk, memoryview)]
         assert len({id(chunk.obj) for chunk in chunks}) == 1
         assert max(len(chunk) for chunk in chunks) <= connections.BUFFER_BYTES

@@ -24,11 +24,18 @@ from phonofs.model import Query
 from phonofs.service import backoff as retry
 from phonofs.service import oauth, presigned
 from phonofs.service.client import parse_regions
-from phonofs.service.content_headers import ContentHeaders, RangeRequest, validated_headers
+from phonofs.service.content_headers import (
+    ContentHeaders,
+    RangeRequest,
+    content_length,
+    content_range,
+    unsatisfied_total,
+    validated_headers,
+)
+from phonofs.service.errors_map import failure
 from phonofs.service.fiql import EVERYTHING, fiql
 from phonofs.service.minimum_speed import MinimumSpeed
 from phonofs.service.proxies import proxy_for
-from phonofs.service.responses import content_length, content_range, failure, unsatisfied_total
 from phonofs.service.url_policy import Origin
 
 

@@ -3,6 +3,7 @@
 import ssl
 import subprocess
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ async def test_closing_has_a_deadline_and_is_shielded() -> None:
     async with transport(lambda request: httpx.Response(200, stream=Stuck())) as way:
         start = trio.current_time()
         with trio.CancelScope() as scope:
-            async with way.stream(Ask("test", API)):
+            async with aclosing(await way.open(Ask("test", API))):
                 scope.cancel()
         assert trio.current_time() - start == pytest.approx(2, abs=0.1)
         assert way.slots.in_use == 0
