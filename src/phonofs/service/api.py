@@ -10,7 +10,9 @@ from phonofs.errors import ServiceError
 from phonofs.priority import Priority
 from phonofs.service.auth import TokenProvider
 from phonofs.service.errors_map import failure
-from phonofs.service.session import Answer, Ask, Stream, Transport
+from phonofs.service.messages import Request, Response
+from phonofs.service.session import Transport
+from phonofs.service.streaming_response import StreamingResponse
 
 LARGEST_ERROR = 1 << 14
 """How much of an unsuccessful answer is looked at (does it speak of cold storage?)."""
@@ -30,27 +32,27 @@ class Api:
         question = f"?{urlencode(query, quote_via=quote)}" if query else ""
         return f"{self._base}/storage/{quote(region, safe='')}/v3/{parts}{question}"
 
-    async def open(self, ask: Ask, *, urgent: bool | Priority = True) -> Stream:
+    async def open(self, request: Request, *, urgent: bool | Priority = True) -> StreamingResponse:
         """The answer with its body still to come, whatever its status; the caller closes it.
 
         A 401 wakes the keeper, and the request goes once more with the fresh token.
         """
-        stream = await self.transport.open(ask, urgent=urgent, bearer=self.keeper)
+        stream = await self.transport.open(request, urgent=urgent, bearer=self.keeper)
         if stream.status != 401 or stream.token is None:
             return stream
         await stream.aclose()
         self.keeper.reject(stream.token)
-        return await self.transport.open(ask, urgent=urgent, bearer=self.keeper)
+        return await self.transport.open(request, urgent=urgent, bearer=self.keeper)
 
     async def request(
-        self, ask: Ask, *, limit_bytes: int, urgent: bool | Priority = True
-    ) -> Answer:
+        self, request: Request, *, limit_bytes: int, urgent: bool | Priority = True
+    ) -> Response:
         """The whole answer, whatever its status."""
-        stream = await self.open(ask, urgent=urgent)
-        return await stream.answer(limit_bytes)
+        stream = await self.open(request, urgent=urgent)
+        return await stream.read_response(limit_bytes)
 
 
-async def refused(stream: Stream, what: str, *, of_object: bool = True) -> ServiceError:
+async def refused(stream: StreamingResponse, what: str, *, of_object: bool = True) -> ServiceError:
     """Close an unsuccessful answer and say what it means."""
     try:
         body = await stream.read(LARGEST_ERROR)

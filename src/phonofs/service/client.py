@@ -29,9 +29,10 @@ from phonofs.service.content import Body, ContentFetcher, ContentRequest
 from phonofs.service.content_headers import RangeRequest
 from phonofs.service.errors_map import failure
 from phonofs.service.fiql import fiql
+from phonofs.service.messages import Request, Response
 from phonofs.service.record_limits import LARGEST_RECORD, largest_page, most_values
 from phonofs.service.records import parse_page, parse_record
-from phonofs.service.session import Answer, Ask, Transport
+from phonofs.service.session import Transport
 from phonofs.service.tolerant_json import decode, weigh
 
 log = logging.getLogger(__name__)
@@ -195,8 +196,8 @@ class Client:
         """One object's record. Raises Gone where there is no such object (any more)."""
 
         async def once() -> Record:
-            ask = Ask("record", self._api.url(region, "objects", id))
-            answer = await self._api.request(ask, limit_bytes=LARGEST_RECORD_ANSWER)
+            request = Request("record", self._api.url(region, "objects", id))
+            answer = await self._api.request(request, limit_bytes=LARGEST_RECORD_ANSWER)
             body = _successful(answer, f"object {id}", of_object=True)
             weigh(body, most_values(1), f"object {id}")
             record = parse_record(body, region)
@@ -207,18 +208,18 @@ class Client:
         return await self._persist(f"object {id}", once)
 
     async def restore(self, region: str, id: str, days: int) -> None:
-        """Ask for an archived object back, for ``days`` (1 to 10) days once it is there.
+        """Request for an archived object back, for ``days`` (1 to 10) days once it is there.
 
         Takes up to 24 hours. Raises Refused where the key may not, Gone where there is none.
         """
-        ask = Ask(
+        request = Request(
             "restore",
             self._api.url(region, "objects", id, "restore"),
             "POST",
             {"Content-Type": "application/json"},
             b'{"expirationDays": %d}' % max(1, min(days, 10)),
         )
-        answer = await self._api.request(ask, limit_bytes=LARGEST_RECORD_ANSWER)
+        answer = await self._api.request(request, limit_bytes=LARGEST_RECORD_ANSWER)
         if answer.status == 403:
             raise Refused(f"the API key may not restore object {id}: it needs edit access")
         _successful(answer, f"object {id}", of_object=True)
@@ -280,12 +281,12 @@ class Client:
         }
 
     async def _regions(self) -> list[str]:
-        """Ask the known regions in turn; what one cannot answer, the next may."""
+        """Request the known regions in turn; what one cannot answer, the next may."""
         error: Exception = Malformed("the service names no regions")
         for region in KNOWN_REGIONS:
-            ask = Ask("regions", self._api.url(region, "regions"))
+            request = Request("regions", self._api.url(region, "regions"))
             try:
-                answer = await self._api.request(ask, limit_bytes=LARGEST_REGIONS_ANSWER)
+                answer = await self._api.request(request, limit_bytes=LARGEST_REGIONS_ANSWER)
                 return parse_regions(_successful(answer, "the regions"))
             except (Malformed, Gone) as other:
                 error = other
@@ -329,7 +330,7 @@ class Client:
 
     async def _smaller(
         self, region: str, query: Query, refused: int, urgent: bool | Priority
-    ) -> tuple[Answer, int]:
+    ) -> tuple[Response, int]:
         """The first page in the largest size that is taken, which is remembered."""
         for size in LIMITS:
             if size < refused:
@@ -342,17 +343,19 @@ class Client:
 
     async def _page(
         self, region: str, query: Query, page_key: int, limit: int, urgent: bool | Priority
-    ) -> Answer:
+    ) -> Response:
         """The answer, whatever its status.
 
         One record may make its page too large to be read. Fewer are asked for then, to get at the
         others; what is too large all alone is set aside.
         """
         for size in dict.fromkeys((limit, max(limit // 10, 1), 1)):
-            ask = Ask("search", self._api.url(region, "objects", query=_search_query(
+            request = Request("search", self._api.url(region, "objects", query=_search_query(
                 query, page_key, size)))  # fmt: skip
             try:
-                answer = await self._api.request(ask, limit_bytes=largest_page(size), urgent=urgent)
+                answer = await self._api.request(
+                    request, limit_bytes=largest_page(size), urgent=urgent
+                )
                 if 200 <= answer.status < 300:
                     weigh(answer.body, most_values(size), f"a search in {region}")
             except TooLarge as error:
@@ -365,7 +368,7 @@ class Client:
             "a record in %s was set aside: it is larger, or nested deeper, than a record may be",
             region,
         )
-        return Answer(200, {}, _UNREADABLE)
+        return Response(200, {}, _UNREADABLE)
 
     async def _persist(self, what: str, once: Callable[[], Awaitable[_Result]]) -> _Result:
         """Try until it works, for ``read_deadline`` at most; the pauses are those of retry.py."""
@@ -419,7 +422,7 @@ def _search_query(query: Query, page_key: int, limit: int) -> dict[str, str | in
     }
 
 
-def _successful(answer: Answer, what: str, *, of_object: bool = False) -> bytes:
+def _successful(answer: Response, what: str, *, of_object: bool = False) -> bytes:
     if 200 <= answer.status < 300:
         return answer.body
     raise failure(

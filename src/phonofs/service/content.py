@@ -29,9 +29,10 @@ from phonofs.service.delivery import (
     DeliveryMethods,
 )
 from phonofs.service.errors_map import REDIRECTS
+from phonofs.service.messages import Request
 from phonofs.service.presigned import Key, PresignedUrl, PresignedUrlCache
 from phonofs.service.record_limits import LARGEST_OBJECT
-from phonofs.service.session import Ask, Chunk, Stream
+from phonofs.service.streaming_response import Chunk, StreamingResponse
 from phonofs.service.url_policy import MOST_HOPS
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class Body:
     if the body ends early, Malformed if it is longer than announced.
     """
 
-    def __init__(self, stream: Stream, headers: ContentHeaders, what: str) -> None:
+    def __init__(self, stream: StreamingResponse, headers: ContentHeaders, what: str) -> None:
         self.start = headers.start
         self.stop = headers.stop
         self.total = headers.total
@@ -259,7 +260,9 @@ class ContentFetcher:
         self.methods.link_reached(request.region)
         return await self._body(request, stream, method)
 
-    async def _follow(self, request: ContentRequest, link: PresignedUrl, *, fresh: bool) -> Stream:
+    async def _follow(
+        self, request: ContentRequest, link: PresignedUrl, *, fresh: bool
+    ) -> StreamingResponse:
         """Request a link; forget it if it does not work."""
         try:
             stream = await self._get(request, link, ranged=True)
@@ -285,7 +288,7 @@ class ContentFetcher:
         url = self._api.url(
             request.region, "objects", request.id, "content", query={"presignUrl": "true"}
         )
-        stream = await self._api.open(Ask("presign", url), urgent=request.urgent)
+        stream = await self._api.open(Request("presign", url), urgent=request.urgent)
         if stream.status in REDIRECTS:
             return await self._redirected(request, stream)
         if stream.status in (400, 403, 405, 406, 415, 422, 501):
@@ -310,12 +313,12 @@ class ContentFetcher:
             return None
         raise await refused(stream, request.wanted.what)
 
-    async def _redirected(self, request: ContentRequest, stream: Stream) -> PresignedUrl:
+    async def _redirected(self, request: ContentRequest, stream: StreamingResponse) -> PresignedUrl:
         await stream.aclose()
         return self._remember(request, stream, stream.headers.get("location", ""), False)
 
     def _remember(
-        self, request: ContentRequest, stream: Stream, url: str, presign: bool
+        self, request: ContentRequest, stream: StreamingResponse, url: str, presign: bool
     ) -> PresignedUrl:
         """Make a link of a URL from a response, and cache it for its lifetime.
 
@@ -331,18 +334,22 @@ class ContentFetcher:
             self._links.put(request.key, link)
         return link
 
-    async def _ask_service(self, request: ContentRequest, *, ranged: bool) -> Stream:
+    async def _ask_service(self, request: ContentRequest, *, ranged: bool) -> StreamingResponse:
         url = self._api.url(request.region, "objects", request.id, "content")
         headers = request.wanted.headers() if ranged else {}
-        return await self._api.open(Ask("content", url, headers=headers), urgent=request.urgent)
+        return await self._api.open(Request("content", url, headers=headers), urgent=request.urgent)
 
-    async def _get(self, request: ContentRequest, link: PresignedUrl, *, ranged: bool) -> Stream:
+    async def _get(
+        self, request: ContentRequest, link: PresignedUrl, *, ranged: bool
+    ) -> StreamingResponse:
         """Request a link without the token, and follow further redirects."""
         url = link.url
         transport = self._api.transport
         headers = request.wanted.headers() if ranged else {}
         for _ in range(MOST_HOPS):
-            stream = await transport.open(Ask("link", url, headers=headers), urgent=request.urgent)
+            stream = await transport.open(
+                Request("link", url, headers=headers), urgent=request.urgent
+            )
             if stream.status not in REDIRECTS:
                 return stream
             await stream.aclose()
@@ -350,7 +357,7 @@ class ContentFetcher:
         raise Malformed(f"the service redirects {request.wanted.what} too often")
 
     async def _body(
-        self, request: ContentRequest, stream: Stream, method: DeliveryMethod | None
+        self, request: ContentRequest, stream: StreamingResponse, method: DeliveryMethod | None
     ) -> Body:
         """Return the body of a successful response, and learn from it; else raise its error."""
         if stream.status not in (200, 206, 416):
