@@ -1,41 +1,45 @@
-"""Whether somebody waits for a request. Pure.
+"""Whether a reader waits for a request. Pure.
 
-Shared by the reader, which knows, and the way to the service, which counts the requests nobody
-waits for and lets one more of them go when one of them is waited for after all.
+Set by the reader and by discovery, which know who waits; observed by the limiter of the service
+(:mod:`phonofs.service.limiter`), which promotes a background request when it becomes urgent.
 """
 
 from collections.abc import Callable
 
 
 class Priority:
-    """True once somebody waits; it never becomes false again.
+    """True if a reader waits for the request. It may become true later, and then stays so.
 
-    ``on_rise`` is called when it becomes true: set by whoever counts the request now.
+    Owns the one callback to be told of that, and the priorities derived from this one.
     """
 
-    __slots__ = ("_parts", "_urgent", "on_rise")
+    __slots__ = ("_callback", "_derived", "_urgent")
 
     def __init__(self, urgent: bool) -> None:
         self._urgent = urgent
-        self._parts: list[Priority] = []
-        self.on_rise: Callable[[], None] | None = None
+        self._derived: list[Priority] = []
+        self._callback: Callable[[], None] | None = None
 
     def __bool__(self) -> bool:
         return self._urgent
 
-    def part(self) -> "Priority":
-        """That of one of several requests, which all become urgent with this one."""
-        part = Priority(self._urgent)
+    def derive(self) -> "Priority":
+        """Return the priority of one of several requests that all become urgent with this one."""
+        derived = Priority(self._urgent)
         if not self._urgent:
-            self._parts.append(part)
-        return part
+            self._derived.append(derived)
+        return derived
+
+    def on_rise(self, callback: Callable[[], None] | None) -> None:
+        """Set what is called when this becomes true, in place of what was set before."""
+        self._callback = callback
 
     def rise(self) -> None:
-        """Somebody waits from now on."""
+        """Become true: a reader waits from now on."""
         if not self._urgent:
             self._urgent = True
-            if self.on_rise is not None:
-                self.on_rise()
-            for part in self._parts:
-                part.rise()
-            self._parts.clear()
+            if self._callback is not None:
+                self._callback()
+            for derived in self._derived:
+                derived.rise()
+            self._derived.clear()

@@ -17,7 +17,8 @@ from phonofs.errors import Malformed, ServiceError, Unavailable
 from phonofs.model import Query
 from phonofs.service.auth import TokenProvider
 from phonofs.service.client import Client
-from phonofs.service.session import Ask, Transport
+from phonofs.service.messages import Request
+from phonofs.service.session import Transport
 from tests.fault.hostile import OK, HostileServer, hostile, sent_with_its_end, stretches
 from tests.support.authority import Authority
 from tests.support.service_world import Service, connected, ramp, record, record_json
@@ -49,7 +50,7 @@ def way_to(server: HostileServer, context: ssl.SSLContext | None, **options: Any
 
 
 async def get(way: Transport, server: HostileServer, path: str = "/x") -> tuple[int, bytes]:
-    answer = await way.request(Ask("test", server.url + path), limit_bytes=1 << 24)
+    answer = await way.request(Request("test", server.url + path), limit_bytes=1 << 24)
     return answer.status, answer.body
 
 
@@ -205,7 +206,7 @@ async def test_methods_whose_answers_end_elsewhere_are_refused(method: str) -> N
     ) as server:
         async with way_to(server, None) as way:
             with trio.fail_after(5), pytest.raises(ServiceError, match="cannot be sent"):
-                await way.request(Ask("test", server.url, method), limit_bytes=10)
+                await way.request(Request("test", server.url, method), limit_bytes=10)
         assert server.requests == []
 
 
@@ -314,7 +315,7 @@ async def test_tls_records_of_a_byte(
 
     with hostile(send, secured) as server, stretches() as loop:
         async with way_to(server, trusting(authority)) as way:
-            stream = await way.open(Ask("test", server.url))
+            stream = await way.open(Request("test", server.url))
             received = 0
             with trio.move_on_after(1):
                 async for chunk in stream:
@@ -336,7 +337,7 @@ async def test_a_stop_amid_crumbs_is_quick(crumb: bytes) -> None:
 
     with hostile(send) as server, stretches() as loop:
         async with way_to(server, None) as way, trio.open_nursery() as nursery:
-            stream = await way.open(Ask("test", server.url))
+            stream = await way.open(Request("test", server.url))
 
             async def drop() -> None:
                 async for _ in stream:
@@ -405,7 +406,7 @@ async def test_nobody_inside_hears_of_a_redirect(
         url = f"https://{host}:{listener.getsockname()[1]}/x"
         async with Transport("https://api.example.com", proxies={}, timeout_s=5) as way:
             with pytest.raises(Malformed, match="private address"):
-                await way.open(Ask("link", url))
+                await way.open(Request("link", url))
         with pytest.raises(BlockingIOError):
             listener.accept()
 
@@ -448,7 +449,7 @@ async def test_of_several_addresses_only_permitted_ones_are_tried(
             resolve(monkeypatch, "127.0.0.1", own)
             async with Transport("https://10.0.0.5", proxies={}, timeout_s=0.3) as way:
                 with pytest.raises(Unavailable):
-                    await way.open(Ask("link", f"https://mixed.example.net:{port}/x"))
+                    await way.open(Request("link", f"https://mixed.example.net:{port}/x"))
             permitted.settimeout(5)
             permitted.accept()[0].close()
             with pytest.raises(BlockingIOError):
@@ -476,7 +477,7 @@ async def test_a_resolver_that_hangs_takes_no_thread_from_others(
 
             async def ask() -> None:
                 with pytest.raises(Unavailable):
-                    await way.open(Ask("link", "https://stalls.example.net/x"))
+                    await way.open(Request("link", "https://stalls.example.net/x"))
 
             async with trio.open_nursery() as nursery:
                 for _ in range(64):

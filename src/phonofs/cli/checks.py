@@ -25,7 +25,7 @@ from phonofs.errors import (
 )
 from phonofs.fuse.mountinfo import FUSE_DEVICE, check_device, check_others_allowed
 from phonofs.model import Query, Record, State
-from phonofs.service.session import Ask
+from phonofs.service.messages import Request
 from phonofs.units import format_count, format_duration, format_size
 
 CLOCK_TOLERANCE_S = 60.0
@@ -151,7 +151,9 @@ async def check_service(settings: Settings, account: Account) -> AsyncIterator[F
 
 async def _clock(settings: Settings, account: Account) -> str:
     asked = time.time()
-    answer = await account.transport.request(Ask("doctor", settings.api_url), limit_bytes=1 << 20)
+    answer = await account.transport.request(
+        Request("doctor", settings.api_url), limit_bytes=1 << 20
+    )
     now = (asked + time.time()) / 2
     try:
         theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
@@ -185,8 +187,8 @@ async def _region(
     except PhonofsError as error:
         return Finding(name, str(error), error), []
     total = "" if count is None else f"{format_count(count, 'object')}, "
-    text = total + WAYS.get(account.client.content_way(region), "content works")
-    for way, reason in account.client.failed_ways(region).items():
+    text = total + WAYS.get(account.client.delivery_method(region), "content works")
+    for way, reason in account.client.failed_methods(region).items():
         text += f"; {WAYS.get(way, way)} failed: {reason}"
     return Finding(name, text), page.records
 

@@ -106,7 +106,7 @@ class ListingPass:
         self, region: tuple[str, int], query: Query, key: int, limit: int
     ) -> Page | PreparedPage:
         name, index = region
-        urgent = self._urgent.part()
+        urgent = self._urgent.derive()
         if not self._ready:
             return await self._service.search(name, query, key, limit, urgent=urgent)
         body = await self._service.search_text(name, query, key, limit, urgent=urgent)

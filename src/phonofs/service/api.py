@@ -1,6 +1,6 @@
-"""Requests to the service's own origin, with the token: one more try after a 401, not more.
+"""Requests to the service with the token, repeated once after a 401.
 
-Used by the client and by the ways of content.
+Used by the client and by :mod:`phonofs.service.content`.
 """
 
 from collections.abc import Mapping
@@ -9,15 +9,17 @@ from urllib.parse import quote, urlencode
 from phonofs.errors import ServiceError
 from phonofs.priority import Priority
 from phonofs.service.auth import TokenProvider
-from phonofs.service.responses import failure
-from phonofs.service.session import Answer, Ask, Stream, Transport
+from phonofs.service.errors_map import failure
+from phonofs.service.messages import Request, Response
+from phonofs.service.session import Transport
+from phonofs.service.streaming_response import StreamingResponse
 
 LARGEST_ERROR = 1 << 14
-"""How much of an unsuccessful answer is looked at (does it speak of cold storage?)."""
+"""How much of an unsuccessful response is read (it may say that an object is archived)."""
 
 
 class Api:
-    """Sends what needs the token. Holds no state of its own."""
+    """Sends requests with the token. Has no state of its own."""
 
     def __init__(self, transport: Transport, keeper: TokenProvider, api_url: str) -> None:
         self.transport = transport
@@ -25,37 +27,33 @@ class Api:
         self._base = api_url.rstrip("/")
 
     def url(self, region: str, *path: str, query: Mapping[str, str | int] | None = None) -> str:
-        """The URL of a path in a region's storage; its parts are quoted."""
+        """Return the URL of a path in a region's storage; each segment is quoted."""
         parts = "/".join(quote(part, safe="") for part in path)
         question = f"?{urlencode(query, quote_via=quote)}" if query else ""
         return f"{self._base}/storage/{quote(region, safe='')}/v3/{parts}{question}"
 
-    async def open(self, ask: Ask, *, urgent: bool | Priority = True) -> Stream:
-        """The answer with its body still to come, whatever its status; the caller closes it.
+    async def open(self, request: Request, *, urgent: bool | Priority = True) -> StreamingResponse:
+        """Return the response, whatever its status, before its body; the caller closes it.
 
-        A 401 wakes the keeper, and the request goes once more with the fresh token.
+        After a 401 the token is renewed, and the request is sent once more.
         """
-        stream = await self.transport.open(ask, urgent=urgent, bearer=self.keeper)
+        stream = await self.transport.open(request, urgent=urgent, bearer=self.keeper)
         if stream.status != 401 or stream.token is None:
             return stream
         await stream.aclose()
         self.keeper.reject(stream.token)
-        return await self.transport.open(ask, urgent=urgent, bearer=self.keeper)
+        return await self.transport.open(request, urgent=urgent, bearer=self.keeper)
 
     async def request(
-        self, ask: Ask, *, limit_bytes: int, urgent: bool | Priority = True
-    ) -> Answer:
-        """The whole answer, whatever its status."""
-        stream = await self.open(ask, urgent=urgent)
-        try:
-            body = await stream.read(limit_bytes)
-            return Answer(stream.status, stream.headers, body, stream.token, stream.pause_s)
-        finally:
-            await stream.aclose()
+        self, request: Request, *, limit_bytes: int, urgent: bool | Priority = True
+    ) -> Response:
+        """Return the whole response, whatever its status."""
+        stream = await self.open(request, urgent=urgent)
+        return await stream.read_response(limit_bytes)
 
 
-async def refused(stream: Stream, what: str, *, of_object: bool = True) -> ServiceError:
-    """Close an unsuccessful answer and say what it means."""
+async def refused(stream: StreamingResponse, what: str, *, of_object: bool = True) -> ServiceError:
+    """Close an unsuccessful response and return its error."""
     try:
         body = await stream.read(LARGEST_ERROR)
     except ServiceError:

@@ -21,8 +21,9 @@ from phonofs.errors import (
     WrongAccount,
 )
 from phonofs.service import oauth
-from phonofs.service.responses import failure
-from phonofs.service.session import TOKENS, Ask, Token, Transport
+from phonofs.service.errors_map import failure
+from phonofs.service.messages import TOKENS, Request, Token
+from phonofs.service.session import Transport
 
 log = logging.getLogger(__name__)
 
@@ -203,8 +204,10 @@ class TokenProvider:
 
     async def _fetch(self) -> oauth.Grant:
         key, secret = await self._read_credentials()
-        ask = Ask("token", self._url, "POST", oauth.headers(key, secret), oauth.BODY, TOKENS)
-        answer = await self._transport.request(ask, limit_bytes=LARGEST_ANSWER)
+        request = Request(
+            "token", self._url, "POST", oauth.headers(key, secret), oauth.BODY, TOKENS
+        )
+        answer = await self._transport.request(request, limit_bytes=LARGEST_ANSWER)
         if answer.status == 200:
             return oauth.parse_grant(answer.body)
         refusal = oauth.refusal(answer.status)

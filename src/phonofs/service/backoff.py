@@ -5,6 +5,7 @@ of its own could not hold it to one; and the pause the service asks for is one o
 """
 
 import re
+from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -66,3 +67,13 @@ def http_date_s(text: str) -> float | None:
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+
+
+def asked_pause_s(status: int, headers: Mapping[str, str], now_s: float) -> float | None:
+    """Return the pause that a response asks for before the next try; ``now_s`` in epoch seconds.
+
+    With a 429 it applies to all requests to the origin, with other statuses to this one.
+    """
+    if not transient(status):
+        return None
+    return retry_after_s(headers.get("retry-after"), headers.get("date"), now_s)

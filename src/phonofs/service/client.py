@@ -1,6 +1,6 @@
-"""The service as the rest of the house sees it: regions, searches, records, content, restore.
+"""The client of the storage service: regions, searches, records, content, restore.
 
-Used by the catalogue, the reader and the commands. Errors are those of :mod:`phonofs.errors`.
+Used by discovery, the reader and the commands. Errors are those of :mod:`phonofs.errors`.
 """
 
 import logging
@@ -27,48 +27,50 @@ from phonofs.service.auth import TokenProvider
 from phonofs.service.backoff import pause_for, retryable
 from phonofs.service.content import Body, ContentFetcher, ContentRequest
 from phonofs.service.content_headers import RangeRequest
+from phonofs.service.errors_map import failure
 from phonofs.service.fiql import fiql
+from phonofs.service.messages import Request, Response
 from phonofs.service.record_limits import LARGEST_RECORD, largest_page, most_values
 from phonofs.service.records import parse_page, parse_record
-from phonofs.service.responses import failure
-from phonofs.service.session import Answer, Ask, Transport
+from phonofs.service.session import Transport
 from phonofs.service.tolerant_json import decode, weigh
 
 log = logging.getLogger(__name__)
 
 KNOWN_REGIONS = ("us-west", "us-east", "uk", "ap", "ca", "eu")
-"""Any of them answers which regions hold the customer's data (developer guide; ``eu``: users)."""
+"""Each of them lists the regions with the customer's data (developer guide; ``eu``: users)."""
 
 LIMITS = (100, 50, 25, 10)
-"""What to fall back to when the service takes no larger page; 100 is the documented most."""
+"""Page sizes to try if the service refuses larger ones; 100 is the documented maximum."""
 
 LIMIT_LIFE_S = 3600.0
-"""How long a learned limit counts: the refusal may have been about something else."""
+"""How long a learned limit is used: the refusal may have had another reason."""
 
 TOO_MUCH = frozenset({400, 413, 416, 422})
-"""Statuses of a search that asks for too much: of a page too large, or of an offset too far."""
+"""Statuses of a search whose page is too large or whose offset is too far."""
 
 TOO_FAR = TOO_MUCH | {404}
-"""Statuses of a search at an offset that the service does not go to."""
+"""Statuses of a search whose offset is too far."""
 
 FAILURES_OF_AN_OFFSET = 4
-"""After so many answers of 500, a search at an offset counts as refused: that is how some search
-engines answer beyond their window."""
+"""After this many responses with status 500, an offset counts as refused: some search engines
+respond so beyond their window."""
 
 LARGEST_RECORD_ANSWER = 2 * LARGEST_RECORD
 LARGEST_REGIONS_ANSWER = 1 << 16
 
 MOST_REPORTS = 1000
-"""Records set aside that are said in the log, each once."""
+"""Rejected records that are logged, each once."""
 
 _RECORD_FOLLOWS = re.compile(rb'\s*(?:\[\s*)?\{(?:[^][{}]*,)?\s*"content"\s*:\s*\[\s*\{')
-"""How a page begins that holds a record.
+"""How a page with a record begins.
 
-No two runs of white space may meet in it: a page of nothing else would take quadratic time.
+No two runs of white space may be adjacent in it: matching white space alone would take
+quadratic time.
 """
 
 _UNREADABLE = b'{"content": [null], "lastPage": false}'
-"""In place of a page of one record that cannot be read."""
+"""Replaces a page of one record that cannot be read."""
 
 _Result = TypeVar("_Result")
 
@@ -82,13 +84,13 @@ class _Failed(Exception):
 
 
 class Client:
-    """Asks the service.
+    """Sends requests to the service, and retries them.
 
     Owns what was learned of it: how content is delivered (:class:`ContentFetcher`), the largest
-    page that each region takes, and which odd records were reported.
+    page that each region accepts, and which rejected records were logged.
 
-    ``_limits``: of each region the limit that was learned, and until when it counts (trio's time);
-    ``_answered``: the largest limit that was answered at offset 0.
+    _limits    for each region, the learned limit and until when it is used (trio's clock)
+    _answered  for each region, the largest limit that was accepted at offset 0
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Client:
         read_deadline_s: float = 60.0,
         delivery_methods: Mapping[str, str] | None = None,
     ) -> None:
-        """``ways`` is what :attr:`ways` was in an earlier run."""
+        """``delivery_methods`` are those of an earlier run."""
         self._transport = transport
         self._api = Api(transport, keeper, api_url)
         self._keeper = keeper
@@ -113,27 +115,27 @@ class Client:
 
     @property
     def delivery_methods(self) -> dict[str, str]:
-        """The way of content of each region where it is known, to be remembered."""
-        return dict(self._contents.delivery_methods)
+        """The delivery method of each region in which it is known, to be remembered."""
+        return self._contents.methods.all()
 
-    def content_way(self, region: str) -> str:
-        """``range``, ``presign``, ``redirect``, ``stream``, or '' while it is not known."""
-        return self._contents.delivery_methods.get(region, "")
+    def delivery_method(self, region: str) -> str:
+        """``range``, ``presign``, ``redirect``, ``stream``, or '' if it is not known yet."""
+        return self._contents.methods.get(region) or ""
 
-    def failed_ways(self, region: str) -> dict[str, str]:
-        """The ways that failed in a region, and why; content comes in another one meanwhile."""
-        return self._contents.failed.get(region, {})
+    def failed_methods(self, region: str) -> dict[str, str]:
+        """Delivery methods that failed in a region, and why; another one is used meanwhile."""
+        return self._contents.methods.failed().get(region, {})
 
     def seekable(self, region: str) -> bool | None:
         """Whether content can start in the middle of an object; None while that is not known."""
-        return self._contents.seekable(region)
+        return self._contents.methods.seekable(region)
 
     async def regions(self) -> list[str]:
-        """The regions that hold this customer's data.
+        """Return the regions with this customer's data.
 
-        Retries on Unavailable until ``read_deadline``; raises what the last try did.
+        Retries on Unavailable until ``read_deadline``; raises the error of the last try.
         """
-        return await self._persist("the regions", self._regions)
+        return await self._retry("the regions", self._regions)
 
     async def search(
         self,
@@ -144,10 +146,10 @@ class Client:
         *,
         urgent: bool | Priority = True,
     ) -> Page:
-        """The page of results that begins at offset ``page_key``; at most ``limit`` records.
+        """Return the page of results at offset ``page_key``, with at most ``limit`` records.
 
-        A page may be shorter than asked for: go on from what came. A record that is too large to
-        be read is a page of its own, and set aside. Retries on Unavailable until
+        A page may be shorter than ``limit``; the next one begins after its last record. A record
+        that is too large is a page of its own and is rejected. Retries on Unavailable until
         ``read_deadline``.
 
         Raises OffsetRefused if the service answers at offset 0 but not at ``page_key``.
@@ -164,7 +166,7 @@ class Client:
         *,
         urgent: bool | Priority = True,
     ) -> bytes:
-        """What :meth:`search` reads: the answer as it came, for :meth:`read_page`."""
+        """Return the unparsed response that :meth:`search` and :meth:`read_page` parse."""
         failures = 0
 
         async def once() -> bytes:
@@ -177,12 +179,12 @@ class Client:
                     raise OffsetRefused(_refused_at(region, page_key, 500)) from None
                 raise failure(500, f"a search in {region}", pause_s=failed.pause_s) from None
 
-        return await self._persist(f"a search in {region}", once)
+        return await self._retry(f"a search in {region}", once)
 
     def read_page(self, body: bytes, region: str) -> Page:
-        """The page in the answer to a search. Raises Malformed.
+        """Parse the response to a search. Raises Malformed.
 
-        Each record that was set aside is said once, however often it comes.
+        Each rejected record is logged once, however often it comes.
         """
         page = parse_page(body, region)
         for sentence in page.rejected:
@@ -192,11 +194,11 @@ class Client:
         return page
 
     async def record(self, region: str, id: str) -> Record:
-        """One object's record. Raises Gone where there is no such object (any more)."""
+        """Return an object's record. Raises Gone if there is no such object (any more)."""
 
         async def once() -> Record:
-            ask = Ask("record", self._api.url(region, "objects", id))
-            answer = await self._api.request(ask, limit_bytes=LARGEST_RECORD_ANSWER)
+            request = Request("record", self._api.url(region, "objects", id))
+            answer = await self._api.request(request, limit_bytes=LARGEST_RECORD_ANSWER)
             body = _successful(answer, f"object {id}", of_object=True)
             weigh(body, most_values(1), f"object {id}")
             record = parse_record(body, region)
@@ -204,21 +206,22 @@ class Client:
                 raise Malformed(f"the service answers object {id} with another one")
             return record
 
-        return await self._persist(f"object {id}", once)
+        return await self._retry(f"object {id}", once)
 
     async def restore(self, region: str, id: str, days: int) -> None:
-        """Ask for an archived object back, for ``days`` (1 to 10) days once it is there.
+        """Request that an archived object be restored for ``days`` (1 to 10) days.
 
-        Takes up to 24 hours. Raises Refused where the key may not, Gone where there is none.
+        That takes up to 24 hours. Raises Refused if the key may not restore objects, Gone if
+        there is no such object.
         """
-        ask = Ask(
+        request = Request(
             "restore",
             self._api.url(region, "objects", id, "restore"),
             "POST",
             {"Content-Type": "application/json"},
             b'{"expirationDays": %d}' % max(1, min(days, 10)),
         )
-        answer = await self._api.request(ask, limit_bytes=LARGEST_RECORD_ANSWER)
+        answer = await self._api.request(request, limit_bytes=LARGEST_RECORD_ANSWER)
         if answer.status == 403:
             raise Refused(f"the API key may not restore object {id}: it needs edit access")
         _successful(answer, f"object {id}", of_object=True)
@@ -233,10 +236,10 @@ class Client:
         urgent: bool | Priority = True,
         etag: str | None = None,
     ) -> AsyncIterator[Body]:
-        """The bytes ``[start, stop)`` of an object (``stop`` None: to the end), on their way.
+        """Request the bytes ``[start, stop)`` of an object (``stop`` None: to its end).
 
-        ``etag`` is that of bytes already there: the rest comes only if it is still of the same
-        content. One try (a 401 and a presigned URL that ran out are renewed once).
+        ``etag`` is that of bytes already present; the rest is returned only if the content is
+        still the same. Not retried, except that an expired token or presigned URL is renewed once.
 
         Raises Archived, Refused, Gone, Changed, Unavailable, Malformed.
         """
@@ -255,9 +258,9 @@ class Client:
     async def whole_content(
         self, record: Record, *, urgent: bool | Priority = True
     ) -> AsyncIterator[Body]:
-        """All of an object, asked for without a range: to see how long it is.
+        """Request all of an object without a range, which shows how long it is.
 
-        One try; the errors are those of :meth:`content`.
+        Not retried; raises the errors of :meth:`content`.
         """
         wanted = RangeRequest(f"object {record.id}", 0, None, None, record.mime_type, record.size)
         body = await self._contents.open_whole(_content_request(record, wanted, urgent))
@@ -267,24 +270,25 @@ class Client:
             await body.aclose()
 
     def statistics(self) -> dict[str, Any]:
-        """That of the transport, the keeper's under ``token``, and ``ways`` by region.
+        """Return the transport's statistics, and ``token``, ``ways`` and ``failed_ways``.
 
-        ``failed_ways`` has for each region the ways that failed, and why.
+        ``ways`` has the delivery method of each region, ``failed_ways`` the methods that failed
+        in each region, and why.
         """
         return {
             **self._transport.statistics(),
             "token": self._keeper.statistics(),
             "ways": self.delivery_methods,
-            "failed_ways": self._contents.failed,
+            "failed_ways": self._contents.methods.failed(),
         }
 
     async def _regions(self) -> list[str]:
-        """Ask the known regions in turn; what one cannot answer, the next may."""
+        """Ask the known regions one after another until one answers."""
         error: Exception = Malformed("the service names no regions")
         for region in KNOWN_REGIONS:
-            ask = Ask("regions", self._api.url(region, "regions"))
+            request = Request("regions", self._api.url(region, "regions"))
             try:
-                answer = await self._api.request(ask, limit_bytes=LARGEST_REGIONS_ANSWER)
+                answer = await self._api.request(request, limit_bytes=LARGEST_REGIONS_ANSWER)
                 return parse_regions(_successful(answer, "the regions"))
             except (Malformed, Gone) as other:
                 error = other
@@ -293,7 +297,7 @@ class Client:
     async def _search(
         self, region: str, query: Query, page_key: int, limit: int, urgent: bool | Priority
     ) -> bytes:
-        """One try of a search, with the largest page that the region takes."""
+        """Try a search once, with the largest page that the region accepts."""
         size = self._limit(region, limit)
         answer = await self._page(region, query, page_key, size, urgent)
         if answer.status in TOO_MUCH and page_key and self._answered.get(region, 0) < size:
@@ -313,14 +317,14 @@ class Client:
         return body
 
     def _limit(self, region: str, limit: int) -> int:
-        """The limit to ask for: a learned one counts for an hour."""
+        """Return the limit to request; a learned one is used for an hour."""
         learned, until = self._limits.get(region, (limit, 0.0))
         return min(limit, learned) if trio.current_time() < until else limit
 
     async def _learn(self, region: str, query: Query, limit: int) -> None:
-        """Find out at offset 0 how large a page may be; once for all who wonder.
+        """Determine at offset 0 how large a page may be; once for all tasks that need it.
 
-        A refusal at another offset does not tell: it may be about the offset.
+        A refusal at another offset does not show it: the offset may be the reason.
         """
         async with self._learning:
             if self._answered.get(region, 0) < self._limit(region, limit):
@@ -328,8 +332,8 @@ class Client:
 
     async def _smaller(
         self, region: str, query: Query, refused: int, urgent: bool | Priority
-    ) -> tuple[Answer, int]:
-        """The first page in the largest size that is taken, which is remembered."""
+    ) -> tuple[Response, int]:
+        """Return the first page in the largest accepted size, and remember that size."""
         for size in LIMITS:
             if size < refused:
                 answer = await self._page(region, query, 0, size, urgent)
@@ -341,17 +345,19 @@ class Client:
 
     async def _page(
         self, region: str, query: Query, page_key: int, limit: int, urgent: bool | Priority
-    ) -> Answer:
-        """The answer, whatever its status.
+    ) -> Response:
+        """Return the response, whatever its status.
 
-        One record may make its page too large to be read. Fewer are asked for then, to get at the
-        others; what is too large all alone is set aside.
+        One record may make its page too large to be read. Then smaller pages are requested, to
+        read the others; a record that is too large by itself is rejected.
         """
         for size in dict.fromkeys((limit, max(limit // 10, 1), 1)):
-            ask = Ask("search", self._api.url(region, "objects", query=_search_query(
+            request = Request("search", self._api.url(region, "objects", query=_search_query(
                 query, page_key, size)))  # fmt: skip
             try:
-                answer = await self._api.request(ask, limit_bytes=largest_page(size), urgent=urgent)
+                answer = await self._api.request(
+                    request, limit_bytes=largest_page(size), urgent=urgent
+                )
                 if 200 <= answer.status < 300:
                     weigh(answer.body, most_values(size), f"a search in {region}")
             except TooLarge as error:
@@ -364,10 +370,10 @@ class Client:
             "a record in %s was set aside: it is larger, or nested deeper, than a record may be",
             region,
         )
-        return Answer(200, {}, _UNREADABLE)
+        return Response(200, {}, _UNREADABLE)
 
-    async def _persist(self, what: str, once: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Try until it works, for ``read_deadline`` at most; the pauses are those of retry.py."""
+    async def _retry(self, what: str, once: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Retry until it works or ``read_deadline`` has passed; the pauses are those of backoff."""
         deadline = trio.current_time() + self._deadline_s
         error = Unavailable(f"the service did not answer {what} within {self._deadline_s:g} s")
         attempt = 0
@@ -393,7 +399,7 @@ def _content_request(
 
 
 def parse_regions(body: bytes) -> list[str]:
-    """The regions in an answer: a list of names, bare or in a field. Raises Malformed."""
+    """Parse a list of regions, either alone or in a field. Raises Malformed."""
     value = decode(body, "the regions")
     if isinstance(value, dict):
         value = value.get("regions", value.get("content"))
@@ -418,7 +424,7 @@ def _search_query(query: Query, page_key: int, limit: int) -> dict[str, str | in
     }
 
 
-def _successful(answer: Answer, what: str, *, of_object: bool = False) -> bytes:
+def _successful(answer: Response, what: str, *, of_object: bool = False) -> bytes:
     if 200 <= answer.status < 300:
         return answer.body
     raise failure(

@@ -22,34 +22,35 @@ BUFFER_BYTES = 1 << 20
 never filled is never touched, so small files cost no memory."""
 
 BURST_BYTES = 1 << 20
-"""So much may come without waiting before others get their turn (about 1 ms)."""
+"""Bytes received without waiting between two checkpoints (about 1 ms)."""
 
 MOST_READS = 128
-"""Reads from a TLS socket at a time: the buffer holds 64 of the largest records. Of records of a
-byte each, the system may have hundreds of thousands at hand."""
+"""Reads from a TLS socket at a time: the buffer has space for 64 of the largest records. The
+system may have received hundreds of thousands of records of one byte."""
 
 LEAST_READ = BURST_BYTES // 256
-"""What a read counts for at least, however little it brought: the system call has its price."""
+"""Each read counts as at least this many bytes, because the system call has its own cost."""
 
 CRUMB_BYTES = 512
 MOST_CRUMBS = 64
 CRUMB_PAUSE_S = 0.005
-"""After so many reads of one answer that brought less, it is read at most 200 times a second, so
-that what comes in crumbs comes together: each piece costs about 0.1 ms, however small it is."""
+"""After this many smaller reads in a row, a response is read at most 200 times a second, so that
+small pieces arrive together: each piece costs about 0.1 ms, however small it is."""
 
 ATTEMPT_DELAY_S = 0.25
-"""After which the next address is tried beside the one before (RFC 8305, 5)."""
+"""After this time the next address is tried in parallel (RFC 8305, 5)."""
 
 UNHEARD_MS = 10_000
-"""What was sent and not acknowledged for so long ends the connection (TCP_USER_TIMEOUT): a kept
-one whose way is gone, after a suspend say, is found out well within a request's time."""
+"""TCP_USER_TIMEOUT: detects a dead idle connection, for example after a suspend, well within a
+request's timeout."""
 
 
 class Connection:
-    """A connection that one request at a time uses.
+    """A connection that is used by one request at a time.
 
-    Owns the socket and the buffer. Once :meth:`close` was called nothing else may be; reading
-    and writing must not overlap. A cancelled call leaves it in the middle of a message: close it.
+    Owns the socket and the buffer. After :meth:`close` no other method may be called; reading
+    and writing must not overlap. After a cancelled call it must be closed, because it may be in
+    the middle of a message.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -74,9 +75,9 @@ class Connection:
                 await trio.lowlevel.wait_readable(self._socket)
 
     async def receive(self, most_bytes: int) -> memoryview:
-        """What has come, at most ``most_bytes``; empty at the end of the stream.
+        """Return received bytes, at most ``most_bytes``; empty at the end of the stream.
 
-        The bytes hold until the next call. Raises OSError. A checkpoint at least every 1 MiB.
+        The view is valid until the next call. Raises OSError. A checkpoint at least every 1 MiB.
         """
         most_bytes = min(most_bytes, BUFFER_BYTES)
         if self._crumbs > MOST_CRUMBS:
@@ -94,7 +95,7 @@ class Connection:
             await trio.lowlevel.wait_readable(self._socket)
 
     def receive_now(self, most_bytes: int) -> memoryview | None:
-        """The same without waiting; None where nothing is there, or others must get their turn."""
+        """Receive without waiting; None if nothing has arrived, or if a checkpoint is due."""
         if self._burst >= BURST_BYTES or self._crumbs > MOST_CRUMBS:
             return None
         most_bytes = min(most_bytes, BUFFER_BYTES)
@@ -105,9 +106,9 @@ class Connection:
         return self._buffer[:size]
 
     def is_stale(self) -> bool:
-        """Whether an idle connection has something to read: its end, as a rule.
+        """Whether an idle connection has something to read, which usually is its end.
 
-        Bytes may also wait inside TLS, in a record of which only the beginning was asked for.
+        Bytes may also be buffered in TLS, in a record that was read only in part.
         """
         if self._broken is not None:
             return True
@@ -117,8 +118,12 @@ class Connection:
         poll.register(self._socket.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
+    def mark_idle(self, now_s: float) -> None:
+        """Remember in :attr:`idle_since` when its last response ended."""
+        self.idle_since = now_s
+
     def close(self) -> None:
-        """Close it at once, without the farewell that TLS knows."""
+        """Close it at once, without a TLS close_notify."""
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
@@ -131,11 +136,11 @@ class Connection:
             self._crumbs += 1
 
     def _fill(self, most_bytes: int) -> int:
-        """Read what is there; -1 where nothing is.
+        """Read what has arrived; return the number of bytes, or -1 if there is nothing.
 
-        A TLS record holds 16 KiB at most, so several are read before anybody is told. The end of
-        the connection may come with the last of them, and without TLS's own farewell; what was
-        read before still counts, and the error is raised by the next call.
+        A TLS record holds at most 16 KiB, so several are read at once. The connection may end
+        after them without a close_notify; the bytes read before are still returned, and the next
+        call raises the error.
         """
         if self._broken is not None:
             raise self._broken
@@ -163,13 +168,13 @@ async def connect(
     check_address: Callable[[str], None] | None,
     resolvers: trio.CapacityLimiter,
 ) -> Connection:
-    """A new connection, over TLS where a context is given.
+    """Return a new connection, over TLS if a context is given.
 
-    ``resolvers`` limits the threads that look names up: one that the system's resolver holds up
-    is left behind, and must not be missing elsewhere. ``check_address`` gets each address that
-    the host has, and may raise ServiceError: then nothing is sent there, not even a SYN. Raises
-    OSError (ssl.SSLError among them) where no connection can be had, UnicodeError where the host's
-    name cannot be one, and what ``check_address`` raised where no address is left.
+    ``resolvers`` limits the threads that resolve names, apart from all other threads: one that
+    the system's resolver blocks is abandoned. ``check_address`` is called with each address of
+    the host, and may raise ServiceError; then nothing is sent there, not even a SYN. Raises
+    OSError (including ssl.SSLError) if no connection can be made, UnicodeError if the host's name
+    is not valid, and the error of ``check_address`` if no address is left.
     """
     sock = await _reach(_permitted(host, await _look_up(host, port, resolvers), check_address))
     try:
@@ -185,11 +190,11 @@ async def connect(
 
 
 Address = tuple[socket.AddressFamily, Any]
-"""Family and address, as a socket wants them."""
+"""Family and address of a socket."""
 
 
 async def _look_up(host: str, port: int, resolvers: trio.CapacityLimiter) -> list[Address]:
-    """All addresses of a host. Raises OSError."""
+    """Return all addresses of a host. Raises OSError."""
     # As bytes, since a str would be held to the rules for names in other scripts, and "a_b" to be
     # no name.
     look_up = functools.partial(
@@ -205,7 +210,7 @@ async def _look_up(host: str, port: int, resolvers: trio.CapacityLimiter) -> lis
 def _permitted(
     host: str, addresses: list[Address], check_address: Callable[[str], None] | None
 ) -> list[Address]:
-    """Those of a host that may be connected to; the families take turns (RFC 8305, 4)."""
+    """Return the addresses that are permitted; the first two differ in family (RFC 8305, 4)."""
     permitted: list[Address] = []
     refusal: ServiceError | None = None
     for family, address in addresses:
@@ -226,7 +231,7 @@ def _permitted(
 
 
 async def _reach(addresses: list[Address]) -> socket.socket:
-    """A socket connected to the first address that answers. Raises OSError where none does."""
+    """Return a socket connected to the first address that answers. Raises OSError if none does."""
     reached: list[socket.socket] = []
     failures: list[OSError] = []
 
@@ -261,9 +266,9 @@ async def _reach(addresses: list[Address]) -> socket.socket:
 
 
 async def _secured(sock: socket.socket, host: str, context: ssl.SSLContext) -> ssl.SSLSocket:
-    """The socket with TLS on it, the server's certificate verified; closed where it fails.
+    """Start TLS on the socket and verify the server's certificate; close it if that fails.
 
-    An end without TLS's own farewell is an error: else a body without a length could be cut.
+    An end without close_notify is an error, because a body without a length could be truncated.
     """
     secured = context.wrap_socket(
         sock, server_hostname=host, do_handshake_on_connect=False, suppress_ragged_eofs=False

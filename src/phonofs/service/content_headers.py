@@ -1,21 +1,38 @@
-"""What an answer with content promises, checked against what was asked for. Pure."""
+"""Headers of content: the range that is requested, and the validated one of a response. Pure."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from phonofs.errors import Changed, Malformed
-from phonofs.service.records import LARGEST_OBJECT
-from phonofs.service.responses import Headers, content_length, content_range, unsatisfied_total
+from phonofs.service.record_limits import LARGEST_OBJECT
+
+Headers = Mapping[str, str]
+"""Names in lower case; repeated ones joined by a comma."""
+
+_SPAN = re.compile(r"bytes[ \t]+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII | re.IGNORECASE)
+_NO_SPAN = re.compile(r"bytes[ \t]+\*/(\d{1,19})", re.ASCII | re.IGNORECASE)
+"""Range units are case-insensitive (RFC 9110, 14.1)."""
 
 _MEDIA = ("audio/", "video/", "image/")
-"""Kinds of content that no JSON or XML can be, whatever the label of others is worth."""
+"""Types of content that is never JSON or XML; other type labels are not reliable."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRange:
+    """A ``Content-Range``: bytes ``[start, stop)`` of ``total`` (None: not stated)."""
+
+    start: int
+    stop: int
+    total: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class RangeRequest:
-    """Bytes ``[start, stop)`` of an object (``stop`` None: to its end), ``what`` for messages.
+    """Bytes ``[start, stop)`` of an object (``stop`` None: to its end).
 
-    ``etag`` is that of the bytes one has already, ``mime_type`` and ``size`` the record's.
+    ``what`` names it in messages. ``etag`` is that of the bytes already present; ``mime_type``
+    and ``size`` are those of the record.
     """
 
     what: str
@@ -26,7 +43,7 @@ class RangeRequest:
     size: int = 0
 
     def headers(self) -> dict[str, str]:
-        """The headers that ask for it (a weak ETag may not stand in ``If-Range``)."""
+        """Return the request headers (a weak ETag is not allowed in ``If-Range``)."""
         last = "" if self.stop is None else self.stop - 1
         headers = {"Range": f"bytes={self.start}-{last}"}
         if self.etag and re.fullmatch(r"[!-~]{1,200}", self.etag) and self.etag[:2] != "W/":
@@ -34,51 +51,77 @@ class RangeRequest:
         return headers
 
     def whole(self) -> "RangeRequest":
-        """The same object from its first byte to its last."""
+        """Return a request for the whole object."""
         return replace(self, start=0, stop=None)
 
     def is_whole(self, total: int | None) -> bool:
-        """Whether an object of ``total`` bytes is wanted from its first to its last."""
+        """Whether all of an object of ``total`` bytes is requested."""
         return self.start == 0 and (self.stop is None or (total is not None and total <= self.stop))
 
 
 @dataclass(frozen=True, slots=True)
 class ContentHeaders:
-    """The bytes ``[start, stop)`` that will come, of ``total``; None where it is not said.
+    """What a response says of its body: bytes ``[start, stop)`` of ``total``; None if not stated.
 
-    part    the answer says that it is a part, whatever its status
-    framed  its end shows: by a length, or by the last chunk. Otherwise only the end of the
-            connection ends it, which is no proof that all came (RFC 9112, 8)
+    is_partial  whether the response says that it is a part, whatever its status
+    framed      whether a length or a last chunk marks the end. Otherwise the end of the
+                connection does, which does not show that everything came (RFC 9112, 8)
     """
 
     start: int
     stop: int | None
     total: int | None
     etag: str
-    part: bool = False
+    is_partial: bool = False
     framed: bool = True
 
 
 def validated_headers(status: int, headers: Headers, wanted: RangeRequest) -> ContentHeaders:
-    """What a 200, 206 or 416 promises; a 200 with a ``Content-Range`` is the part it names.
+    """Return what a 200, 206 or 416 says of its body; a 200 may have a ``Content-Range``.
 
-    Raises Malformed where it is not what was asked for, Changed where the ETag is another one.
+    Raises Malformed if it does not match the request, Changed if the ETag differs.
     """
     _check_kind(headers, wanted)
     etag = headers.get("etag", "").strip()
     if status == 206 or (status == 200 and "content-range" in headers):
-        promise = _part(headers, wanted, etag)
+        announced = _part(headers, wanted, etag)
     elif status == 416:
-        promise = _nothing(headers, wanted, etag)
+        announced = _nothing(headers, wanted, etag)
     else:
         total = content_length(headers)
         framed = total is not None or "transfer-encoding" in headers
-        promise = ContentHeaders(0, total, total, etag, framed=framed)
-    if promise.total is not None and promise.total > LARGEST_OBJECT:
-        raise Malformed(f"{wanted.what} is said to have {promise.total} bytes")
+        announced = ContentHeaders(0, total, total, etag, framed=framed)
+    if announced.total is not None and announced.total > LARGEST_OBJECT:
+        raise Malformed(f"{wanted.what} is said to have {announced.total} bytes")
     if wanted.etag and etag and _strong(etag) != _strong(wanted.etag):
         raise Changed(f"{wanted.what} has other content than before", by_etag=True)
-    return promise
+    return announced
+
+
+def content_range(value: str | None) -> ContentRange | None:
+    """Parse ``bytes 0-99/200`` or ``bytes 0-99/*``; None if it is neither."""
+    match = _SPAN.fullmatch((value or "").strip())
+    if match is None:
+        return None
+    start, stop = int(match[1]), int(match[2]) + 1
+    total = None if match[3] == "*" else int(match[3])
+    if start >= stop or (total is not None and stop > total):
+        return None
+    return ContentRange(start, stop, total)
+
+
+def unsatisfied_total(value: str | None) -> int | None:
+    """Return the total of a 416's ``bytes */200``; None if it is not stated."""
+    match = _NO_SPAN.fullmatch((value or "").strip())
+    return int(match[1]) if match else None
+
+
+def content_length(headers: Headers) -> int | None:
+    """Return ``Content-Length`` if it is valid (with a ``Transfer-Encoding`` it is not)."""
+    value = headers.get("content-length", "").strip()
+    if "transfer-encoding" in headers or not re.fullmatch(r"\d{1,19}", value, re.ASCII):
+        return None
+    return int(value)
 
 
 def _check_kind(headers: Headers, wanted: RangeRequest) -> None:
@@ -101,11 +144,11 @@ def _part(headers: Headers, wanted: RangeRequest, etag: str) -> ContentHeaders:
     length = content_length(headers)
     if length is not None and length != span.stop - span.start:
         raise Malformed(f"the part of {wanted.what} that came has another length than it says")
-    return ContentHeaders(span.start, span.stop, span.total, etag, part=True)
+    return ContentHeaders(span.start, span.stop, span.total, etag, is_partial=True)
 
 
 def _nothing(headers: Headers, wanted: RangeRequest, etag: str) -> ContentHeaders:
-    """A 416: the object ends before what was asked for. S3 may not say where."""
+    """A 416: the object ends before the requested range. S3 may not say where."""
     total = unsatisfied_total(headers.get("content-range"))
     if total is None and wanted.start == wanted.size == 0:
         total = 0

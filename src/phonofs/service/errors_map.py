@@ -1,4 +1,4 @@
-"""The one map from what httpx, trio and the system raise to the words of :mod:`phonofs.errors`."""
+"""Maps exceptions of httpx, trio and the system, and HTTP statuses, to :mod:`phonofs.errors`."""
 
 import os
 import re
@@ -9,7 +9,18 @@ from collections.abc import Iterable, Iterator
 import httpx
 import trio
 
-from phonofs.errors import Malformed, ServiceError, Unavailable, Untrusted
+from phonofs.errors import (
+    Archived,
+    Gone,
+    Malformed,
+    Refused,
+    ServiceError,
+    Unavailable,
+    Untrusted,
+)
+from phonofs.service.backoff import transient
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 EXPECTED = (
     httpx.HTTPError,
@@ -21,11 +32,11 @@ EXPECTED = (
     trio.ClosedResourceError,
     trio.TooSlowError,
 )
-"""What may go wrong on the way; anything else is a fault of ours, and stays one."""
+"""Errors that the network or the service may cause. Any other exception is a bug."""
 
 
 def explained(error: Exception, host: str, timeout_s: float) -> ServiceError:
-    """What an error of httpx, trio or the system means, in one sentence without secrets."""
+    """Return our error for one of httpx, trio or the system; its message has no secrets."""
     if isinstance(error, ServiceError):
         return error
     if isinstance(error, trio.TooSlowError | httpx.TimeoutException):
@@ -46,8 +57,33 @@ def explained(error: Exception, host: str, timeout_s: float) -> ServiceError:
     return Unavailable(f"the connection to {host} broke ({type(error).__name__})")
 
 
+def failure(status: int, what: str, *, body: bytes = b"", pause_s: float | None = None,
+            of_object: bool = False) -> ServiceError:  # fmt: skip
+    """Return the error for an unsuccessful response to a request for ``what``.
+
+    Only for an object (``of_object``) does 404 mean that it is gone; elsewhere it means that the
+    URL is wrong.
+    """
+    if transient(status):
+        return Unavailable(f"the service answers {what} with status {status}", pause_s)
+    if of_object and status in (403, 409, 400) and _says_archived(body):
+        return Archived(f"{what} lies in cold storage and must be restored first")
+    if status == 401:
+        return Refused(f"the service refuses {what} even with a fresh token")
+    if status == 403:
+        return Refused(
+            f"the API key is not allowed to ask for {what}: the user who made it may lack the role "
+            "'Storage API', which the 8x8 Admin Console gives"
+        )
+    if of_object and status in (404, 410):
+        return Gone(f"the service has no {what} any more")
+    if status in REDIRECTS:
+        return Malformed(f"the service answers {what} with a redirect")
+    return Malformed(f"the service answers {what} with status {status}")
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it, also within groups; at most a few dozen."""
+    """Yield the error and its causes, also those within groups; at most 40."""
     left: list[BaseException | None] = [error]
     for _ in range(40):
         if not left:
@@ -62,7 +98,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _reason(causes: Iterable[BaseException]) -> str:
-    """Why there is no connection, as the system or TLS puts it; '' where neither says."""
+    """Return why there is no connection, in the words of the system or TLS; '' if unknown."""
     for cause in causes:
         if isinstance(cause, ssl.SSLError):
             return f" (TLS: {cause.reason})" if cause.reason else ""
@@ -71,3 +107,9 @@ def _reason(causes: Iterable[BaseException]) -> str:
         if isinstance(cause, OSError) and cause.errno:
             return f" ({os.strerror(cause.errno)})"
     return ""
+
+
+def _says_archived(body: bytes) -> bool:
+    """S3 calls it ``InvalidObjectState``; the service's own word is not documented."""
+    text = body[:4096].lower()
+    return b"invalidobjectstate" in text or b"archived" in text

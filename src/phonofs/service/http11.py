@@ -1,13 +1,12 @@
-"""A transport under httpx for speed: the bodies come from the socket itself.
+"""A fast HTTP/1.1 transport for httpx, which reads bodies straight from the socket.
 
-Used by :mod:`phonofs.service.session`, which guards it as it guards httpx's own: slots, deadlines,
-checks. A body of known length comes straight from the socket as views of one reused buffer. A
-head that is plain is read in one step (:mod:`.response_head`), every other by h11; what a head
-may cost is bounded, and so is a chunk (:mod:`phonofs.service.chunked`). Proxies are left to httpx's
-own transport.
+Used by :mod:`phonofs.service.session`, which adds permits, deadlines and checks. A body of known
+length is received as views of one reused buffer. A simple head is parsed in one step
+(:mod:`.response_head`), every other by h11. The cost of a head is bounded, and so is that of a
+chunk (:mod:`phonofs.service.chunked`). Requests through a proxy use httpx's own transport.
 
-A connection goes back only after its answer was read to its end; in every other case, whatever
-was cancelled or failed, it is closed at once and synchronously.
+A connection is reused only after its response was read to the end. In every other case, also
+after a cancellation, it is closed at once and synchronously.
 """
 
 import logging
@@ -25,42 +24,40 @@ import trio
 from phonofs.errors import Malformed
 from phonofs.service.chunked import ChunkedDecoder, ChunkedError
 from phonofs.service.connection import BUFFER_BYTES, Connection, connect
-from phonofs.service.response_head import Head, plain_head, request_head
+from phonofs.service.response_head import NO_BODY, Head, plain_head, request_head
 from phonofs.service.url_policy import Origin
 
 log = logging.getLogger(__name__)
 
 PLAIN_BYTES = 1 << 13
-"""A head that is longer is read by h11, as one that does not come at once."""
+"""Longer heads, and heads that arrive in pieces, are parsed by h11."""
 
 HEAD_BYTES = 1 << 14
-"""Read at a time for h11; what it holds of the body is copied."""
+"""Bytes received at a time for h11, which copies the part of the body in them."""
 
 STEP_BYTES = 1 << 11
-"""What h11 is given before others get their turn: 100 interim answers in it take it 10 ms."""
+"""Bytes that h11 parses between two checkpoints: 100 interim responses in them take 10 ms."""
 
 LARGEST_HEAD = 1 << 16
 MOST_LINES = 1000
-"""Of one answer's head and all interim answers (1xx) before it, together."""
+"""Limits of a response's head together with all interim responses (1xx) before it."""
 
 UNSUPPORTED = frozenset({"HEAD", "CONNECT"})
-"""What these are answered with ends in another place than that of all others (RFC 9112, 6.3)."""
-
-NO_BODY = frozenset({204, 304})
+"""The end of a response to these methods is determined differently (RFC 9112, 6.3)."""
 
 RESOLVERS = 16
-"""Threads that look names up at a time; what the system's resolver makes of a name whose servers
-do not answer may take a minute."""
+"""Threads that resolve names at a time. If a name server does not answer, the system's resolver
+may take a minute."""
 
 Piece = bytes | memoryview
 
 
 class Http11Transport(httpx.AsyncBaseTransport):
-    """HTTP/1.1 over connections of our own, kept alive by origin.
+    """HTTP/1.1 over connections that are kept alive for each origin.
 
-    Owns the idle connections: at most ``most``, together with those in use, none idle for longer
-    than ``keep_alive_s``, the one used last is used first. Those in use belong to their answers;
-    ``in_use`` counts them, that of the request which asks included.
+    Owns the idle connections. With those in use they are at most ``most``; none is idle for
+    longer than ``keep_alive_s``; the one used last is used first. A connection in use belongs to
+    its response. ``in_use`` counts these, including the one for the current request.
     """
 
     def __init__(
@@ -80,11 +77,11 @@ class Http11Transport(httpx.AsyncBaseTransport):
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The answer, its body still to come.
+        """Send a request and return its response, whose body is still to come.
 
-        A kept connection may have been closed by the other side just now: a GET that got no
-        byte of an answer on one goes again on a new one, once; anything else, which must not
-        go twice, begins with a new one.
+        The server may just have closed an idle connection. So a GET that got no byte of a
+        response on one is sent once more, on a new one. Other requests, which must not be sent
+        twice, always use a new connection.
         """
         if request.method in UNSUPPORTED:
             raise httpx.UnsupportedProtocol(f"{request.method} is not supported")
@@ -103,7 +100,7 @@ class Http11Transport(httpx.AsyncBaseTransport):
             raise httpx.RemoteProtocolError(str(error)) from error
 
     async def aclose(self) -> None:
-        """Close the idle connections; those in use are closed with their answers."""
+        """Close the idle connections; those in use are closed with their responses."""
         self._closed = True
         for connections in self._idle.values():
             for connection in connections:
@@ -111,12 +108,12 @@ class Http11Transport(httpx.AsyncBaseTransport):
         self._idle.clear()
 
     def idle(self) -> int:
-        """How many connections are kept for later."""
+        """Return the number of idle connections."""
         return sum(len(connections) for connections in self._idle.values())
 
     def give_back(self, origin: Origin, connection: Connection) -> None:
-        """Keep a connection whose last answer was read to its end."""
-        connection.idle_since = _now_s()
+        """Keep a connection whose last response was read to the end."""
+        connection.mark_idle(_now_s())
         self._expire()
         if self._closed or self.idle() >= self._most:
             connection.close()
@@ -143,7 +140,7 @@ class Http11Transport(httpx.AsyncBaseTransport):
                 del self._idle[origin]
 
     def _close_idle_connection(self) -> None:
-        """Close what was idle longest, to whatever origin, where a new one would be too many."""
+        """If a new connection would be too many, close the one that was idle longest."""
         while self._idle and self.idle() + self._in_use() > self._most:
             origin = min(self._idle, key=lambda origin: self._idle[origin][0].idle_since)
             self._idle[origin].pop(0).close()
@@ -162,7 +159,7 @@ class Http11Transport(httpx.AsyncBaseTransport):
     async def _exchange(
         self, connection: Connection, origin: Origin, request: httpx.Request
     ) -> httpx.Response:
-        """Send the request and read the answer's head. Closes the connection where it fails."""
+        """Send the request and read the response's head. Closes the connection if that fails."""
         try:
             begun = await _ask(connection, request, origin.host)
             body = ResponseBody(self, origin, connection, begun)
@@ -173,11 +170,11 @@ class Http11Transport(httpx.AsyncBaseTransport):
 
 
 class ResponseBody(httpx.AsyncByteStream):
-    """The body of an answer: an async iterator over views that hold until the next one.
+    """The body of a response: an async iterator over views that are valid until the next one.
 
-    Owns the connection until the body is at its end, or closed. ``_left`` counts the bytes still
-    to come straight from the socket; None: ``_chunked`` says where the end is, or, where that is
-    None too, the end of the connection does.
+    Owns the connection until the body ends or is closed. ``_left`` counts the bytes still to be
+    received. If it is None, ``_chunked`` finds the end; if that is None too, the body ends with
+    the connection.
     """
 
     def __init__(
@@ -199,7 +196,7 @@ class ResponseBody(httpx.AsyncByteStream):
         return self
 
     async def __anext__(self) -> Piece:
-        """The next piece. Raises httpx.ReadError or RemoteProtocolError where it is cut off."""
+        """Return the next piece. Raises httpx.ReadError or RemoteProtocolError if it is cut off."""
         if self._first:
             return self._first.pop(0)
         if self._ended or self._connection is None:
@@ -209,9 +206,9 @@ class ResponseBody(httpx.AsyncByteStream):
             return await self._receive(self._connection)
 
     def now(self) -> Piece | None:
-        """The next piece of a body of known length, where that needs no waiting; else None.
+        """Return the next piece of a body of known length if it has arrived, else None.
 
-        Spares most pieces a timeout. Raises as waiting for it does.
+        This spares most pieces a timeout. Raises the same errors as waiting for it.
         """
         if self._first:
             return self._first.pop(0)
@@ -223,15 +220,15 @@ class ResponseBody(httpx.AsyncByteStream):
 
     @property
     def over(self) -> bool:
-        """Whether every piece was given."""
+        """Whether every piece was returned."""
         return self._ended and not self._first
 
     async def aclose(self) -> None:
-        """As :meth:`close`."""
+        """Close it, as :meth:`close` does."""
         self.close()
 
     def close(self) -> None:
-        """Keep the connection where the answer is complete, else close it."""
+        """Keep the connection if the response is complete, else close it."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -258,7 +255,7 @@ class ResponseBody(httpx.AsyncByteStream):
         return view
 
     async def _receive_chunks(self, connection: Connection, chunked: ChunkedDecoder) -> Piece:
-        """What the next chunks hold; an empty piece at the end."""
+        """Return the data of the next chunks; an empty piece at the end."""
         await trio.lowlevel.checkpoint()  # many chunks may be here already
         while True:
             piece = chunked.decode()
@@ -275,14 +272,14 @@ class ResponseBody(httpx.AsyncByteStream):
             chunked.feed(data)
 
     def drop(self) -> None:
-        """Close the connection: what comes of it is of no more use."""
+        """Close the connection, because the rest of the body cannot be used."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
 class _Dropping:
-    """Around receiving: whatever goes wrong ends the connection, in httpx's words."""
+    """Wraps receiving: closes the connection on any error, and raises httpx's exceptions."""
 
     __slots__ = ("_body",)
 
@@ -308,17 +305,17 @@ class _Dropping:
 
 
 class _Silent(Exception):
-    """The connection broke before a byte of an answer came."""
+    """The connection broke before a byte of a response arrived."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Begun:
-    """An answer of which the head has come.
+    """A response whose head has arrived.
 
-    first    what came of a body of known length with it; a view holds until more is received
-    length   that of the body; None where ``chunked`` or the end of the connection says it
-    chunked  decodes the body, with what came of it
-    stays    whether the connection can be used again after it, if nothing comes behind the body
+    first    the part of the body that came with the head; a view is valid until more is received
+    length   that of the body; None if ``chunked`` or the end of the connection determines it
+    chunked  decodes the body; it has the part that came with the head
+    stays    whether the connection can be reused if nothing follows the body
     """
 
     status: int
@@ -330,7 +327,7 @@ class _Begun:
 
 
 async def _ask(connection: Connection, request: httpx.Request, host: str) -> _Begun:
-    """Send a request and receive until the answer's head is there."""
+    """Send a request and receive the response's head."""
     message = request_head(request.method, request.url.raw_path, request.headers.raw)
     if message is None:
         raise httpx.LocalProtocolError("the request cannot be sent")
@@ -363,7 +360,7 @@ def _plain(head: Head, view: memoryview) -> _Begun:
 async def _read_head(
     connection: Connection, request: httpx.Request, data: bytes, host: str
 ) -> _Begun:
-    """The same by h11, with what has come so far; in small steps, and not for ever."""
+    """Parse the head with h11, beginning with ``data``; in small steps and within limits."""
     machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
     machine.send(h11.Request(
         method=request.method, target=request.url.raw_path, headers=request.headers.raw
@@ -388,7 +385,7 @@ async def _read_head(
 
 
 def _final_head(machine: h11.Connection) -> h11.Response | None:
-    """The head of the answer itself; None where it is not whole yet."""
+    """Return the head of the final response; None if it is not complete yet."""
     while True:
         event = machine.next_event()
         if isinstance(event, h11.Response):
@@ -400,10 +397,10 @@ def _final_head(machine: h11.Connection) -> h11.Response | None:
 
 
 def _begun(head: h11.Response, rest: bytes) -> _Begun:
-    """The answer that begins with a head; ``rest`` is what came after it.
+    """Return the response that begins with ``head``; ``rest`` is what came after the head.
 
-    Lengths beside ``Transfer-Encoding`` count for nothing, and neither is such a connection used
-    again: two who read it differently would be a way to smuggle an answer in (RFC 9112, 6.3).
+    With ``Transfer-Encoding``, a length is ignored and the connection not reused. Otherwise two
+    readers that understand it differently could be used for smuggling (RFC 9112, 6.3).
     """
     names = dict(head.headers)
     chunked, sized = b"transfer-encoding" in names, b"content-length" in names
@@ -411,23 +408,19 @@ def _begun(head: h11.Response, rest: bytes) -> _Begun:
         name == b"connection" and b"close" in value.lower() for name, value in head.headers
     )
     stays = head.http_version == b"1.1" and not closes and not (chunked and sized)
-    begun = _Begun(head.status_code, list(head.headers.raw_items()), [], None, stays=stays)
-    if head.status_code in NO_BODY:
-        begun.length = 0
-    elif chunked:
-        begun.chunked = ChunkedDecoder()
-        begun.chunked.feed(rest)
-        return begun
-    elif sized:
-        begun.length = int(names[b"content-length"])
-    else:
-        begun.stays = False
-    first = rest if begun.length is None else rest[: begun.length]
-    begun.first = [first] if first else []
-    begun.stays = begun.stays and len(rest) == len(first)
-    return begun
+    status, headers = head.status_code, list(head.headers.raw_items())
+    if chunked and status not in NO_BODY:
+        decoder = ChunkedDecoder()
+        decoder.feed(rest)
+        return _Begun(status, headers, [], None, decoder, stays)
+    length = int(names[b"content-length"]) if sized else None
+    if status in NO_BODY:
+        length = 0
+    first = rest if length is None else rest[:length]
+    stays = stays and length is not None and len(rest) == len(first)
+    return _Begun(status, headers, [first] if first else [], length, stays=stays)
 
 
 def _now_s() -> float:
-    """A clock that goes on while the machine is suspended, as the other side's does."""
+    """Return the time of a clock that runs on while this machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

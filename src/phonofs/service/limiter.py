@@ -1,8 +1,9 @@
-"""Limits the requests that run at a time, and keeps to the pauses that the service asks for.
+"""Limits how many requests run at a time, and enforces the pauses that the service asks for.
 
-Used by the transport, on the event loop only. httpx's pool jams for good when requests are
-cancelled while it is contended (httpcore #1093); with a slot held until the body is closed it is
-never contended. Taking a slot may wait, giving it back never does.
+Used by :class:`phonofs.service.session.Transport`, on the event loop only. A request acquires a
+permit before it is sent and releases it when its body is closed. Acquiring may wait; releasing
+never does. httpx's pool deadlocks if requests are cancelled while others wait for a connection
+(httpcore #1093); because of the permits no request ever waits there.
 """
 
 import random
@@ -14,30 +15,74 @@ import trio
 from phonofs.priority import Priority
 
 KEPT_FREE = 2
-"""Slots that requests nobody waits for leave to those somebody waits for."""
+"""Permits that background requests leave to the requests that a reader waits for."""
 
 
-class _Waiter:
-    """A request that waits for a slot: since when, as what, and whether it has one."""
+class Permit:
+    """Permission to send one request: waited for, then held until :meth:`release`.
 
-    __slots__ = ("event", "number", "urgent")
+    ``urgent`` says what the limiter counts it as: a reader waits for the request, or it runs in
+    the background. A background permit is promoted when its priority rises. Permits that wait
+    are ordered by ``number``.
+    """
 
-    def __init__(self, number: int, urgent: bool) -> None:
-        self.number = number
-        self.urgent = urgent
-        self.event = trio.Event()
+    __slots__ = ("_granted", "_limiter", "_number", "_priority", "urgent")
 
-    def __lt__(self, other: "_Waiter") -> bool:
-        return self.number < other.number
+    def __init__(self, limiter: "PriorityLimiter", number: int, priority: bool | Priority) -> None:
+        self.urgent = bool(priority)
+        self._limiter = limiter
+        self._number = number
+        self._granted = trio.Event()
+        self._priority = priority if isinstance(priority, Priority) else None
+        if self._priority is not None and not self.urgent:
+            self._priority.on_rise(self._rise)
+
+    def __lt__(self, other: "Permit") -> bool:
+        return self._number < other._number
+
+    @property
+    def granted(self) -> bool:
+        """Whether the limiter counts it among those in use."""
+        return self._granted.is_set()
+
+    def grant(self) -> None:
+        """End the wait for it."""
+        self._granted.set()
+
+    async def wait(self) -> None:
+        """Wait until it is granted. A checkpoint."""
+        await self._granted.wait()
+
+    def release(self) -> None:
+        """Give it back, or stop waiting for it. To be called once."""
+        if self._priority is not None:
+            self._priority.on_rise(None)
+        self._limiter.give_back(self)
+
+    def _rise(self) -> None:
+        if self.granted:
+            self.urgent = self._limiter.promote_held()
+        else:
+            self._limiter.withdraw(self)
+            self.urgent = True
+            self._limiter.enqueue(self)
 
 
 class PriorityLimiter:
-    """At most ``total`` requests at a time, of which at most ``ahead`` nobody waits for.
+    """At most ``total`` requests at a time, of which at most ``ahead`` are background requests.
 
-    Owns who holds and who waits. Invariants: ``0 <= in_use <= total``; ``0 <= ahead_in_use <=
-    min(in_use, ahead)``; nobody waits while there is a slot they may have. Requests that a reader
-    waits for go first, each kind in the order in which they came. A request that a reader begins
-    to wait for while it waits itself changes over, and keeps its place by the time it came.
+    ::
+
+        permit = await limiter.acquire(priority)
+        try:
+            ...  # send the request, receive the response
+        finally:
+            permit.release()
+
+    Owns the counts and the waiting permits. Invariants: ``0 <= in_use <= total``; ``0 <=
+    ahead_in_use <= min(in_use, ahead)``; no permit waits while it could be granted. Urgent
+    requests go first; requests of the same kind go in the order in which they came. A waiting
+    request that becomes urgent takes its place among the urgent ones by the time it came.
     """
 
     def __init__(self, total: int) -> None:
@@ -46,86 +91,59 @@ class PriorityLimiter:
         self.in_use = 0
         self.ahead_in_use = 0
         self._came = 0
-        self._urgent_line: list[_Waiter] = []
-        self._ahead_line: list[_Waiter] = []
+        self._urgent_queue: list[Permit] = []
+        self._ahead_queue: list[Permit] = []
 
-    async def acquire(self, *, urgent: bool) -> None:
-        """Wait for a slot and take it; a cancelled wait takes none. A checkpoint."""
-        await self._acquire(urgent)
+    async def acquire(self, priority: bool | Priority, *, first: bool = False) -> Permit:
+        """Wait for a permit. A checkpoint; if it is cancelled, nothing stays acquired.
 
-    async def _acquire(self, priority: bool | Priority, first: bool = False) -> bool:
-        """As :meth:`acquire`; whether the slot counts as one that somebody waits for."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        urgent = bool(priority)
-        if self._free(urgent=urgent):
-            self._take(urgent=urgent)
-            await self._checkpoint(urgent=urgent)
-            return urgent
-        self._came += 1
-        waiter = _Waiter(0 if first else self._came, urgent)
-        insort(self._line(urgent), waiter)
-        if isinstance(priority, Priority) and not urgent:
-            priority.on_rise = lambda: self._change_over(waiter)
-        try:
-            await waiter.event.wait()
-        except BaseException:
-            if waiter.event.is_set():
-                self.release(urgent=waiter.urgent)
-            else:
-                self._line(waiter.urgent).remove(waiter)
-            raise
-        finally:
-            if isinstance(priority, Priority):
-                priority.on_rise = None
-        return waiter.urgent
-
-    def _line(self, urgent: bool) -> list[_Waiter]:
-        return self._urgent_line if urgent else self._ahead_line
-
-    def _change_over(self, waiter: _Waiter) -> None:
-        """Somebody begins to wait for a request that waits for its slot, or has just got one."""
-        if waiter.event.is_set():
-            waiter.urgent = self.promote()
-            return
-        self._ahead_line.remove(waiter)
-        waiter.urgent = True
-        insort(self._urgent_line, waiter)
-        self._hand_on()
-
-    def release(self, *, urgent: bool) -> None:
-        """Give a slot back, and hand it on."""
-        self.in_use -= 1
-        self.ahead_in_use -= not urgent
-        assert 0 <= self.ahead_in_use <= self.in_use
-        self._hand_on()
-
-    def _hand_on(self) -> None:
-        for line, urgent in ((self._urgent_line, True), (self._ahead_line, False)):
-            while line and self._free(urgent=urgent):
-                self._take(urgent=urgent)
-                line.pop(0).event.set()
-
-    async def take(self, urgent: bool | Priority, *, first: bool = False) -> "Permit":
-        """The same as :meth:`acquire`, for a request that may become urgent at any time.
-
-        ``first``: before all others, for what all others will need.
+        A permit acquired with a :class:`Priority` is promoted when that rises, whether it still
+        waits or is in use. ``first`` puts a request before all others that wait.
         """
-        return Permit(self, urgent, await self._acquire(urgent, first))
+        self._came += 1
+        permit = Permit(self, 0 if first else self._came, priority)
+        self.enqueue(permit)
+        try:
+            await permit.wait()
+        except BaseException:
+            permit.release()
+            raise
+        return permit
 
-    def promote(self) -> bool:
-        """Have a slot that was taken ahead count as one that somebody waits for; whether it does.
+    def enqueue(self, permit: Permit) -> None:
+        """Let a permit wait for its turn; it is granted at once if it can be."""
+        insort(self._queue(permit.urgent), permit)
+        self._grant_waiting()
 
-        Another may go ahead in its place while that leaves a slot free for who comes next.
+    def withdraw(self, permit: Permit) -> None:
+        """Take a waiting permit out of its queue."""
+        self._queue(permit.urgent).remove(permit)
+
+    def give_back(self, permit: Permit) -> None:
+        """Take a permit out of the count, or out of its queue, and grant what can be granted."""
+        if not permit.granted:
+            self.withdraw(permit)
+            return
+        self.in_use -= 1
+        self.ahead_in_use -= not permit.urgent
+        assert 0 <= self.ahead_in_use <= self.in_use
+        self._grant_waiting()
+
+    def promote_held(self) -> bool:
+        """Count a background permit in use as urgent; return whether that was possible.
+
+        Another background request may then start. So it is done only if one permit stays free
+        for the next urgent request.
         """
         if self.in_use + 1 >= self.total:
             return False
         self.ahead_in_use -= 1
-        self._hand_on()
+        self._grant_waiting()
         return True
 
     def statistics(self) -> dict[str, int]:
-        """Slots in all, in use, in use ahead, and how many wait."""
-        waiting = len(self._urgent_line) + len(self._ahead_line)
+        """Permits in all, in use, in use by background requests; requests that wait."""
+        waiting = len(self._urgent_queue) + len(self._ahead_queue)
         return {
             "total": self.total,
             "in_use": self.in_use,
@@ -133,104 +151,78 @@ class PriorityLimiter:
             "waiting": waiting,
         }
 
-    def _free(self, *, urgent: bool) -> bool:
-        return self.in_use < self.total and (urgent or self.ahead_in_use < self.ahead)
+    def _queue(self, urgent: bool) -> list[Permit]:
+        return self._urgent_queue if urgent else self._ahead_queue
 
-    def _take(self, *, urgent: bool) -> None:
-        self.in_use += 1
-        self.ahead_in_use += not urgent
-
-    async def _checkpoint(self, *, urgent: bool) -> None:
-        try:
-            await trio.lowlevel.checkpoint()
-        except BaseException:
-            self.release(urgent=urgent)
-            raise
-
-
-class Permit:
-    """One slot that is held; given back once, by :meth:`release`."""
-
-    __slots__ = ("_priority", "_slots", "urgent")
-
-    def __init__(self, slots: PriorityLimiter, priority: bool | Priority, urgent: bool) -> None:
-        self._slots = slots
-        self._priority = priority if isinstance(priority, Priority) else None
-        self.urgent = urgent
-        if urgent or self._priority is None:
-            return
-        if self._priority:
-            self._rise()
-        else:
-            self._priority.on_rise = self._rise
-
-    def _rise(self) -> None:
-        self.urgent = self._slots.promote()
-
-    def release(self) -> None:
-        """Give it back."""
-        if self._priority is not None:
-            self._priority.on_rise = None
-        self._slots.release(urgent=self.urgent)
+    def _grant_waiting(self) -> None:
+        queue = self._urgent_queue
+        while queue and self.in_use < self.total:
+            self.in_use += 1
+            queue.pop(0).grant()
+        queue = self._ahead_queue
+        while queue and self.in_use < self.total and self.ahead_in_use < self.ahead:
+            self.in_use += 1
+            self.ahead_in_use += 1
+            queue.pop(0).grant()
 
 
 class Gate:
-    """Closed while a pause lasts that the service asked for; requests pass it before they are sent.
+    """Holds requests back during a pause that the service asked for (``Retry-After``).
 
-    Owns until when (trio's clock). A later and shorter wish does not open it earlier.
+    Owns the end of the pause (trio's clock). A later, shorter pause does not end it earlier.
     """
 
     SPREAD = 0.1
-    """Share of the pause over which those who waited come back, so that they do not all at once."""
+    """Waiting requests continue spread over this share of the pause, not all at once."""
 
     def __init__(self) -> None:
         self._until = 0.0
         self._length_s = 0.0
 
     def close(self, pause_s: float) -> None:
-        """Nothing passes for ``pause_s`` seconds from now."""
+        """Let no request pass for ``pause_s`` seconds from now."""
         until = trio.current_time() + pause_s
         if until > self._until:
             self._until, self._length_s = until, pause_s
 
     @property
     def closed_s(self) -> float:
-        """For how many more seconds it is closed; 0 while it is open."""
+        """Seconds until it opens; 0 if it is open."""
         return max(0.0, self._until - trio.current_time())
 
     async def passed(self) -> None:
-        """Wait until it is open; a checkpoint only when it is not."""
+        """Wait until it is open. A checkpoint only if it is closed."""
         while (closed_s := self.closed_s) > 0:
             spread_s = min(1.0, self._length_s * self.SPREAD) * random.random()  # noqa: S311
             await trio.sleep(closed_s + spread_s)
 
 
 class Gates:
-    """A gate for each ``key``, so that one origin's pause is no other's.
+    """One gate for each ``key``, so that the pause of one origin delays no other.
 
-    Owns those that are closed.
+    Owns the closed gates.
     """
 
     def __init__(self) -> None:
         self._closed: dict[Hashable, Gate] = {}
 
     def close(self, key: Hashable, pause_s: float) -> None:
-        """Nothing of ``key`` passes for ``pause_s`` seconds from now."""
+        """Let no request of ``key`` pass for ``pause_s`` seconds from now."""
         self._closed = {each: gate for each, gate in self._closed.items() if gate.closed_s}
         self._closed.setdefault(key, Gate()).close(pause_s)
 
     def closed_s(self, key: Hashable) -> float:
-        """For how many more seconds the gate of ``key`` is closed; 0 while it is open."""
+        """Seconds until the gate of ``key`` opens; 0 if it is open."""
         gate = self._closed.get(key)
         return gate.closed_s if gate is not None else 0.0
 
     @property
     def longest_s(self) -> float:
-        """The longest of all pauses that are left, in seconds."""
+        """Seconds until the last closed gate opens."""
         return max((gate.closed_s for gate in self._closed.values()), default=0.0)
 
     async def passed(self, key: Hashable) -> None:
-        """Wait until the gate of ``key`` is open; a checkpoint only when it is not."""
+        """Wait until the gate of ``key`` is open. A checkpoint only if it is closed."""
         gate = self._closed.get(key)
         if gate is not None:
             await gate.passed()

@@ -1,29 +1,45 @@
-"""Presigned URLs: how the service hands them over, and how long they live. Pure."""
+"""Presigned URLs: how the service returns them, how long they live, and their cache.
+
+A presigned URL leads to an object's content in an object store, without a token. Pure, apart
+from the locks of the cache.
+"""
 
 import re
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlsplit
+
+import trio
 
 from phonofs.errors import Malformed
 from phonofs.service.backoff import http_date_s
 from phonofs.service.tolerant_json import decode
 
 LARGEST_ANSWER = 1 << 16
-"""64 KiB: a URL of 8 KB in any wrapping; whatever is larger is content, not a URL."""
+"""64 KiB: a URL of 8 KB in any wrapping. A larger response is content, not a URL."""
 
 DEFAULT_LIFE_S = 1800.0
-"""What such a URL lives where it does not say (support article on CSS downloads)."""
+"""Lifetime of a URL that does not state it (support article on CSS downloads)."""
 
 MARGIN = 0.1
 LARGEST_MARGIN_S = 60.0
-"""A URL is left alone for the last tenth of its life, at most a minute, so that a request that
-is sent just in time also arrives in time."""
+"""A URL is not used in the last tenth of its lifetime, at most a minute, so that a request that
+is sent in time also arrives in time."""
+
+MOST_LINKS = 4096
+"""About 1 KB each."""
+
+Key = tuple[str, str, str]
+"""Region, id and fingerprint of an object."""
 
 _FIELDS = ("url", "presignedUrl", "presignUrl", "preSignedUrl", "presigned_url", "signedUrl")
 
 
 def parse_presigned(body: bytes) -> str | None:
-    """The URL in an answer: in an object's field, as a JSON text, or as bare text; else None."""
+    """Return the URL in a response: in a field of an object, as a JSON string, or as bare text."""
     if len(body) > LARGEST_ANSWER:
         return None
     try:
@@ -38,10 +54,10 @@ def parse_presigned(body: bytes) -> str | None:
 
 
 def life_s(url: str, date: str | None, now_s: float) -> float | None:
-    """How many seconds a URL may be used from now on; None where it does not say.
+    """Return for how many seconds from now a URL may be used; None if it does not say.
 
-    Read from ``X-Amz-Date`` and ``X-Amz-Expires``, or from ``Expires`` (epoch seconds). The age
-    is taken by the clock of the answer that gave it (``date``, its HTTP date), else by ours.
+    Read from ``X-Amz-Date`` and ``X-Amz-Expires``, or from ``Expires`` (epoch seconds). The
+    current time is the ``Date`` of the response that contained the URL, or else our clock.
     """
     query = dict(parse_qsl(urlsplit(url).query))
     sent_s = http_date_s(date or "")
@@ -56,6 +72,58 @@ def life_s(url: str, date: str | None, now_s: float) -> float | None:
             return None
         left_s = until_s - here_s
     return max(0.0, left_s - min(LARGEST_MARGIN_S, abs(left_s) * MARGIN))
+
+
+@dataclass(frozen=True, slots=True)
+class PresignedUrl:
+    """A URL that may be used until ``until`` (trio's clock)."""
+
+    url: str = field(repr=False)
+    until: float
+
+
+class PresignedUrlCache:
+    """The presigned URLs of objects, at most :data:`MOST_LINKS`; the least recently used go first.
+
+    Owns them, and a lock for each object whose URL is being requested: only one task requests it.
+    """
+
+    def __init__(self) -> None:
+        self._links: OrderedDict[Key, PresignedUrl] = OrderedDict()
+        self._locks: dict[Key, trio.Lock] = {}
+
+    def get(self, key: Key) -> PresignedUrl | None:
+        """Return the URL of an object, if there is one that has not expired."""
+        link = self._links.get(key)
+        if link is not None and trio.current_time() >= link.until:
+            del self._links[key]
+            return None
+        if link is not None:
+            self._links.move_to_end(key)
+        return link
+
+    def put(self, key: Key, link: PresignedUrl) -> None:
+        """Cache a URL."""
+        self._links[key] = link
+        self._links.move_to_end(key)
+        while len(self._links) > MOST_LINKS:
+            self._links.popitem(last=False)
+
+    def drop(self, key: Key, link: PresignedUrl) -> None:
+        """Drop a URL that no longer works, unless another has replaced it."""
+        if self._links.get(key) is link:
+            del self._links[key]
+
+    @asynccontextmanager
+    async def lock(self, key: Key) -> AsyncIterator[None]:
+        """Let one task at a time request the URL of an object."""
+        lock = self._locks.setdefault(key, trio.Lock())
+        async with lock:
+            try:
+                yield
+            finally:
+                if not lock.statistics().tasks_waiting:
+                    self._locks.pop(key, None)
 
 
 def _is_url(text: str) -> bool:

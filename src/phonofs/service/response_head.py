@@ -1,8 +1,8 @@
-"""The heads of requests and answers as they nearly always are, written and read in one step. Pure.
+"""Writes request heads, and parses the usual response heads in one step. Pure.
 
-h11 reads any head there is, for a tenth of what a small object costs in all. An answer's head
-that comes whole and has nothing special is read here; every other is left to h11. Of what is read
-here, both read the same (RFC 9112).
+h11 parses every head, but takes a tenth of the total cost of a small object. A response head that
+arrives whole and has nothing special is parsed here, with the same result (RFC 9112); every other
+is left to h11.
 """
 
 import re
@@ -17,7 +17,7 @@ _VALUE = re.compile(rb"[\t -~\x80-\xff]*")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _END = b"\r\n\r\n"
 
-_NO_BODY = frozenset({204, 304})
+NO_BODY = frozenset({204, 304})
 
 
 class Head(NamedTuple):
@@ -36,10 +36,10 @@ class Head(NamedTuple):
 
 
 def plain_head(data: bytes) -> Head | None:
-    """The head that ``data`` begins with; None where it has to be read with more care.
+    """Parse the head that ``data`` begins with; None if h11 has to parse it.
 
-    That is one that is not whole, of HTTP/1.0, of an interim answer, with a line that goes on in
-    the next one, without a length, or with anything that puts the length in doubt.
+    h11 has to if the head is not complete, is of HTTP/1.0 or of an interim response, has a folded
+    line, has no length, or has anything that makes the length ambiguous.
     """
     size = data.find(_END)
     if size < 0:
@@ -65,13 +65,13 @@ def plain_head(data: bytes) -> Head | None:
             return None
         headers.append((written, value))
     number = int(status[1])
-    if length < 0 or number in _NO_BODY:
+    if length < 0 or number in NO_BODY:
         return None
     return Head(number, headers, size + len(_END), length, stays)
 
 
 def request_head(method: str, target: bytes, headers: RawHeaders) -> bytes | None:
-    """The head of a request; None where it holds what must not stand in one."""
+    """Return the head of a request; None if it has characters that are not allowed."""
     lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), target)]
     lines += [b"%b: %b" % header for header in headers]
     text = b"\r\n".join(lines)

@@ -50,15 +50,15 @@ def test_what_is_part_of_an_urgent_thing_is_urgent():
     """Also what begins after somebody began to wait; what ended before is told nothing twice."""
     told: list[str] = []
     whole = Priority(False)
-    parts = [whole.part() for _ in range(3)]
-    parts[0].on_rise = lambda: told.append("a")
-    parts[1].on_rise = lambda: told.append("b")
+    parts = [whole.derive() for _ in range(3)]
+    parts[0].on_rise(lambda: told.append("a"))
+    parts[1].on_rise(lambda: told.append("b"))
     assert not any(parts)
     whole.rise()
     whole.rise()
     assert all(parts)
     assert told == ["a", "b"]
-    assert whole.part()
+    assert whole.derive()
 
 
 def month(per_day: int = 3):

@@ -115,7 +115,7 @@ async def test_every_way(way: str, fast: bool) -> None:
         record = await the_record(it)
         for start, stop in ((SIZE - 10, SIZE), (0, SIZE), (5, 300_000), (1000, 1001)):
             assert await it.read(record, start, stop) == it.expected(start, stop)
-        assert it.client.content_way("us-east") == way
+        assert it.client.delivery_method("us-east") == way
         assert it.client.seekable("us-east") is (way != "stream")
 
 
@@ -219,7 +219,7 @@ async def test_the_right_bytes_after_any_fault(fault: dict[str, Any]) -> None:
         await it.read(record, 10, 20)
         assert await it.read(record, 1, SIZE - 1) == it.expected(1, SIZE - 1)
         assert await it.read(record, 3, 300_000) == it.expected(3, 300_000)
-        assert it.client.content_way("us-east") == "range"
+        assert it.client.delivery_method("us-east") == "range"
 
 
 async def test_a_third_of_all_requests_failing() -> None:

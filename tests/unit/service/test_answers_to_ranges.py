@@ -73,7 +73,7 @@ async def test_the_whole_is_asked_for_without_a_range(way: str) -> None:
         assert data == ramp(1000)
         assert (body.start, body.total, body.framed) == (0, 1000, True)
         assert all("range" not in request.headers for request in service.requests)
-        assert it.client.content_way("uk") == way, "nothing is learned of it"
+        assert it.client.delivery_method("uk") == way, "nothing is learned of it"
 
 
 class Unending(httpx.AsyncByteStream):
@@ -136,7 +136,7 @@ async def test_content_streams_where_links_are_refused(barrier: Any, known: bool
     service = Barred(barrier)
     async with connected(service, delivery_methods={"uk": "presign"} if known else {}) as it:
         assert (await read_patiently(it, 10, 20))[:10] == ramp(1000)[10:20]
-        assert it.client.content_way("uk") == "stream"
+        assert it.client.delivery_method("uk") == "stream"
         assert it.client.seekable("uk") is False
         failed = it.client.statistics()["failed_ways"]
         assert set(failed) == {"uk"}
@@ -157,7 +157,7 @@ async def test_a_link_on_the_host_of_the_service_that_is_refused() -> None:
     service._api = _with_refusal(service, service._api)
     async with connected(service) as it:
         assert (await read_patiently(it, 10, 20))[:10] == ramp(1000)[10:20]
-        assert it.client.content_way("uk") == "stream"
+        assert it.client.delivery_method("uk") == "stream"
 
 
 def _with_refusal(service: Service, plain: Any) -> Any:
@@ -184,7 +184,7 @@ async def test_a_link_that_failed_once_is_not_given_up() -> None:
             await it.read(10, 20)
         service.barrier = lambda request: service.bytes(request, ranges=True)
         assert await it.read(10, 20) == ramp(1000)[10:20]
-        assert it.client.content_way("uk") == "presign"
+        assert it.client.delivery_method("uk") == "presign"
         assert it.client.statistics()["failed_ways"] == {}
 
 
@@ -254,9 +254,9 @@ async def test_a_way_that_failed_is_tried_where_no_other_is_left(presigned: str)
     service._content, service._store = content, store
     async with connected(service) as it:
         assert await read_patiently(it, 10, 20) == ramp(1000)[10:20]
-        assert it.client.content_way("uk") == "presign"
+        assert it.client.delivery_method("uk") == "presign"
         dead = "presign"
         await trio.sleep(60)
         for _ in range(2):
             assert await read_patiently(it, 10, 20) == ramp(1000)[10:20]
-        assert it.client.content_way("uk") == "redirect"
+        assert it.client.delivery_method("uk") == "redirect"

@@ -26,12 +26,12 @@ async def test_every_way_gives_the_right_bytes_and_is_found_out(way: str) -> Non
     """Whatever the way, a part is the part, and the way is known afterwards."""
     service = Service(way)
     async with connected(service) as it:
-        assert it.client.content_way("uk") == ""
+        assert it.client.delivery_method("uk") == ""
         assert it.client.seekable("uk") is None
         assert await it.read(100, 200) == (
             ramp(1000)[100:] if way == "stream" else ramp(1000)[100:200]
         )
-        assert it.client.content_way("uk") == way
+        assert it.client.delivery_method("uk") == way
         assert it.client.seekable("uk") is (way != "stream")
         assert await it.read(0, None) == ramp(1000)
 
@@ -54,7 +54,7 @@ async def test_the_whole_in_one_go_says_nothing_about_ranges() -> None:
         assert await it.read(0, 1000) == ramp(1000)
         assert await it.read(0, 5000) == ramp(1000)
         assert await it.read(0, None) == ramp(1000)
-        assert it.client.content_way("uk") == ""
+        assert it.client.delivery_method("uk") == ""
         assert len(service.paths("/content")) == 3, "no whole body is thrown away"
 
 
@@ -142,8 +142,8 @@ async def test_ways_are_remembered_and_found_anew_when_they_fail() -> None:
     """A way from an earlier run is believed until the service gives nothing that way."""
     service = Service("range")
     async with connected(service, delivery_methods={"uk": "presign", "ca": "nonsense"}) as it:
-        assert it.client.content_way("uk") == "presign"
-        assert it.client.content_way("ca") == ""
+        assert it.client.delivery_method("uk") == "presign"
+        assert it.client.delivery_method("ca") == ""
         assert it.client.seekable("uk") is True
         assert await it.read(10, 20) == ramp(1000)[10:20]
         assert it.client.delivery_methods == {"uk": "range"}
@@ -161,12 +161,12 @@ async def test_one_ignored_range_does_not_change_the_way() -> None:
         for _ in range(2):
             service.answers = [httpx.Response(200, content=service.data)]
             assert await it.read(10, 20) == ramp(1000)[10:]
-        assert it.client.content_way("uk") == "range"
+        assert it.client.delivery_method("uk") == "range"
         await it.read(10, 20)
         service.way = "presign"
         for _ in range(3):
             assert (await it.read(10, 20))[:10] == ramp(1000)[10:20]
-        assert it.client.content_way("uk") == "presign"
+        assert it.client.delivery_method("uk") == "presign"
 
 
 async def test_other_content_is_changed() -> None:
@@ -180,7 +180,7 @@ async def test_other_content_is_changed() -> None:
         service.etag = '"v2"'
         with pytest.raises(Changed):
             await it.read(20, 30, etag=etag)
-        assert it.client.content_way("uk") == "range"
+        assert it.client.delivery_method("uk") == "range"
 
 
 def part(start: int, stop: int, total: int | str, data: bytes, **headers: str) -> httpx.Response:
@@ -352,7 +352,7 @@ async def test_no_presigned_url_means_the_whole_is_streamed(answer: httpx.Respon
         service.answers = [lambda request: service.bytes(request, ranges=False), answer]
         async with it.client.content(record(), 100, 200) as body:
             assert (body.start, body.stop, body.total) == (0, 1000, 1000)
-        assert it.client.content_way("uk") == "stream"
+        assert it.client.delivery_method("uk") == "stream"
         assert "range" not in service.requests[-1].headers
 
 
@@ -369,7 +369,7 @@ async def test_an_outage_while_finding_out_teaches_nothing() -> None:
             await it.read(100, 200)
         assert it.client.delivery_methods == {}
         assert await it.read(100, 200) == ramp(1000)[100:200]
-        assert it.client.content_way("uk") == "presign"
+        assert it.client.delivery_method("uk") == "presign"
 
 
 async def test_a_stalled_body_is_given_up() -> None:
@@ -486,7 +486,7 @@ async def test_stream_is_not_believed_from_an_earlier_run() -> None:
     service = Service("range")
     async with connected(service, delivery_methods={"uk": "stream"}) as it:
         assert await it.read(10, 20) == ramp(1000)[10:20]
-        assert it.client.content_way("uk") == "range"
+        assert it.client.delivery_method("uk") == "range"
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -7,7 +7,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ import trio.testing
 from phonofs.errors import Malformed, ServiceError, Unavailable, Untrusted
 from phonofs.service import connection as connections
 from phonofs.service.http11 import Http11Transport
-from phonofs.service.session import Ask, Transport
+from phonofs.service.messages import Request
+from phonofs.service.session import Transport
 from tests.support.service_world import cancelled_at, ramp
 
 pytestmark = pytest.mark.real_clock
@@ -111,7 +112,7 @@ async def asking(server: Server, fast: bool, **options: Any) -> AsyncIterator[Tr
 
 
 async def get(way: Transport, server: Server, **ask: Any) -> tuple[int, bytes]:
-    answer = await way.request(Ask("test", f"{server.url}/x?q=1", **ask), limit_bytes=1 << 26)
+    answer = await way.request(Request("test", f"{server.url}/x?q=1", **ask), limit_bytes=1 << 26)
     return answer.status, answer.body
 
 
@@ -225,7 +226,7 @@ async def test_a_body_not_read_to_its_end_closes_its_connection(fast: bool) -> N
     """What is left of it never gets into the next answer."""
     async with serving(lambda n: sized(BIG)) as server, asking(server, fast) as way:
         for chunks in (0, 1, 2):
-            async with way.stream(Ask("test", server.url)) as stream:
+            async with aclosing(await way.open(Request("test", server.url))) as stream:
                 for _ in range(chunks):
                     assert await anext(stream)
         assert await get(way, server) == (200, BIG)
@@ -285,7 +286,7 @@ async def test_a_body_left_at_its_last_byte_keeps_its_connection(fast: bool) -> 
     """Who knows the length does not ask for the end: it is there all the same."""
     async with serving(lambda n: sized(BIG)) as server, asking(server, fast) as way:
         for _ in range(3):
-            async with way.stream(Ask("test", f"{server.url}/x")) as body:
+            async with aclosing(await way.open(Request("test", f"{server.url}/x"))) as body:
                 left = len(BIG)
                 while left:
                     left -= len(await anext(body))
@@ -376,7 +377,7 @@ async def test_idle_connections_expire() -> None:
 async def test_the_body_is_views_of_one_buffer() -> None:
     """Nothing is copied on the way: the views share their memory."""
     async with serving(lambda n: sized(BIG)) as server, asking(server, True) as way:
-        async with way.stream(Ask("test", server.url)) as stream:
+        async with aclosing(await way.open(Request("test", server.url))) as stream:
             chunks = [chunk async for chunk in stream if isinstance(chunk, memoryview)]
         assert len({id(chunk.obj) for chunk in chunks}) == 1
         assert max(len(chunk) for chunk in chunks) <= connections.BUFFER_BYTES
@@ -388,7 +389,7 @@ async def test_another_server_is_looked_at_before_its_answer_is_used(fast: bool)
     async with serving(lambda n: sized(b"internal")) as server, asking(server, fast) as way:
         way.targets._local = False
         with pytest.raises(Malformed, match="private address"):
-            await way.request(Ask("test", f"http://127.0.0.1:{server.port}/"), limit_bytes=10)
+            await way.request(Request("test", f"http://127.0.0.1:{server.port}/"), limit_bytes=10)
         assert len(server.requests) == (0 if fast else 1)
 
 
@@ -471,7 +472,7 @@ async def test_a_server_without_tls(fast: bool) -> None:
         nursery.start_soon(trio.serve_listeners, answer, listeners)
         url = f"https://localhost:{listeners[0].socket.getsockname()[1]}/x"
         with pytest.raises(Unavailable, match=r"cannot be reached \(TLS: "):
-            await way.request(Ask("test", url), limit_bytes=10)
+            await way.request(Request("test", url), limit_bytes=10)
         nursery.cancel_scope.cancel()
 
 
@@ -487,7 +488,9 @@ async def test_a_server_that_stalls_in_the_handshake(fast: bool) -> None:
             "https://localhost", fast=fast, timeout_s=timeout_s, proxies={}
         ) as way:
             with pytest.raises(Unavailable, match="did not answer"):
-                await way.request(Ask("test", f"https://localhost:{server.port}/x"), limit_bytes=10)
+                await way.request(
+                    Request("test", f"https://localhost:{server.port}/x"), limit_bytes=10
+                )
         await trio.sleep(0.02)
         assert server.open == 0
 
@@ -500,7 +503,7 @@ async def test_a_certificate_of_another_name(fast: bool, certificate: Path) -> N
         async with Transport("https://127.0.0.1", fast=fast, context=trusting, proxies={}) as way:
             url = f"https://127.0.0.1:{server.port}/x"
             with pytest.raises(Untrusted):
-                await way.request(Ask("test", url), limit_bytes=10)
+                await way.request(Request("test", url), limit_bytes=10)
         assert server.requests == []
 
 
@@ -543,7 +546,7 @@ async def test_a_slot_is_free_when_the_last_byte_has_come() -> None:
         serving(lambda n: sized(bodies[n - 1])) as server,
         asking(server, True, max_connections=1) as way,
     ):
-        stream = await way.open(Ask("test", server.url))
+        stream = await way.open(Request("test", server.url))
         chunks = []
         while sum(map(len, chunks)) < len(bodies[0]):
             assert way.slots.in_use == 1

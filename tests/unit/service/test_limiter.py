@@ -9,7 +9,8 @@ import trio.testing
 
 from phonofs.priority import Priority
 from phonofs.service.limiter import Gate, Permit, PriorityLimiter
-from phonofs.service.session import Ask, Transport
+from phonofs.service.messages import Request
+from phonofs.service.session import Transport
 from tests.support.service_world import API, cancelled_at
 
 
@@ -18,8 +19,10 @@ async def test_ahead_leaves_two_slots_free() -> None:
     slots = PriorityLimiter(4)
     order: list[str] = []
 
+    permits: dict[bool, list[Permit]] = {True: [], False: []}
+
     async def take(name: str, urgent: bool) -> None:
-        await slots.acquire(urgent=urgent)
+        permits[urgent].append(await slots.acquire(urgent))
         order.append(name)
 
     async with trio.open_nursery() as nursery:
@@ -31,17 +34,17 @@ async def test_ahead_leaves_two_slots_free() -> None:
             nursery.start_soon(take, f"urgent{number}", True)
         await trio.testing.wait_all_tasks_blocked()
         assert slots.statistics() == {"total": 4, "in_use": 4, "ahead_in_use": 2, "waiting": 3}
-        slots.release(urgent=False)
+        permits[False].pop().release()
         await trio.testing.wait_all_tasks_blocked()
         assert order[-1].startswith("urgent"), "what a reader waits for goes first"
         assert slots.statistics()["ahead_in_use"] == 1
-        slots.release(urgent=True)
+        permits[True].pop().release()
         await trio.testing.wait_all_tasks_blocked()
         assert order[-1].startswith("ahead")
         for urgent in (True, True, False, False):
-            slots.release(urgent=urgent)
+            permits[urgent].pop().release()
             await trio.testing.wait_all_tasks_blocked()
-    slots.release(urgent=False)
+    permits[False].pop().release()
     assert slots.statistics() == {"total": 4, "in_use": 0, "ahead_in_use": 0, "waiting": 0}
 
 
@@ -49,8 +52,8 @@ async def test_one_slot_serves_everybody() -> None:
     """With ``max_connections=1`` read-ahead still goes on."""
     slots = PriorityLimiter(1)
     for urgent in (False, True):
-        await slots.acquire(urgent=urgent)
-        slots.release(urgent=urgent)
+        permit = await slots.acquire(urgent)
+        permit.release()
 
 
 async def test_cancelled_waits_lose_no_slot() -> None:
@@ -62,12 +65,12 @@ async def test_cancelled_waits_lose_no_slot() -> None:
     async def work(urgent: bool, patience_s: float, hold_s: float) -> None:
         nonlocal most
         with trio.move_on_after(patience_s):
-            await slots.acquire(urgent=urgent)
+            permit = await slots.acquire(urgent)
             try:
                 most = max(most, slots.in_use)
                 await trio.sleep(hold_s)
             finally:
-                slots.release(urgent=urgent)
+                permit.release()
 
     async with trio.open_nursery() as nursery:
         for _ in range(3000):
@@ -84,13 +87,15 @@ async def test_a_cancelled_taker_gives_back() -> None:
     for urgent in (True, False):
         with trio.CancelScope() as scope:
             scope.cancel()
-            await slots.acquire(urgent=urgent)
+            await slots.acquire(urgent)
+        assert slots.in_use == 0
         with trio.CancelScope() as scope:
             trio.lowlevel.current_trio_token().run_sync_soon(scope.cancel)
-            await slots.acquire(urgent=urgent)
-            await trio.sleep_forever()
-        if slots.in_use:
-            slots.release(urgent=urgent)
+            permit = await slots.acquire(urgent)
+            try:
+                await trio.sleep_forever()
+            finally:
+                permit.release()
     assert slots.in_use == 0
 
 
@@ -123,19 +128,19 @@ async def test_what_is_waited_for_after_all_lets_another_go_ahead() -> None:
     """A reader that comes upon what is being brought ahead has one more brought beside it."""
     slots = PriorityLimiter(6)
     urgencies = [Priority(False) for _ in range(4)]
-    holds = [await slots.take(priority) for priority in urgencies]
+    holds = [await slots.acquire(priority) for priority in urgencies]
     async with trio.open_nursery() as nursery:
         for _ in range(3):
-            nursery.start_soon(slots.take, False)
+            nursery.start_soon(slots.acquire, False)
         await trio.testing.wait_all_tasks_blocked()
         assert slots.statistics() == {"total": 6, "in_use": 4, "ahead_in_use": 4, "waiting": 3}
         urgencies[0].rise()
         assert slots.statistics() == {"total": 6, "in_use": 5, "ahead_in_use": 4, "waiting": 2}
         urgencies[1].rise()
         assert slots.in_use == 5, "one stays free for who comes next"
-        await slots.acquire(urgent=True)
+        last = await slots.acquire(True)
         nursery.cancel_scope.cancel()
-    slots.release(urgent=True)
+    last.release()
     for hold in holds:
         hold.release()
     assert slots.statistics() == {"total": 6, "in_use": 1, "ahead_in_use": 1, "waiting": 0}
@@ -145,16 +150,15 @@ async def test_a_slot_that_was_given_back_cannot_be_promoted() -> None:
     """Nor does one count twice that was waited for before it had its slot."""
     slots = PriorityLimiter(6)
     early, late = Priority(False), Priority(False)
-    hold = await slots.take(late)
+    hold = await slots.acquire(late)
     hold.release()
     late.rise()
     async with trio.open_nursery() as nursery:
-        for _ in range(4):
-            await slots.acquire(urgent=False)
-        nursery.start_soon(slots.take, early)
+        permits = [await slots.acquire(False) for _ in range(4)]
+        nursery.start_soon(slots.acquire, early)
         await trio.testing.wait_all_tasks_blocked()
         early.rise()
-        slots.release(urgent=False)
+        permits.pop().release()
         await trio.testing.wait_all_tasks_blocked()
         assert slots.statistics() == {"total": 6, "in_use": 4, "ahead_in_use": 3, "waiting": 0}
 
@@ -171,7 +175,7 @@ async def test_one_that_waits_is_promoted_in_its_place() -> None:
     async with Transport(API, http=httpx.MockTransport(handler), max_connections=4) as way:
 
         async def ask(path: str, urgent: bool | Priority) -> None:
-            stream = await way.open(Ask("test", f"{API}/{path}"), urgent=urgent)
+            stream = await way.open(Request("test", f"{API}/{path}"), urgent=urgent)
             await stream.aclose()
 
         async with trio.open_nursery() as nursery:
@@ -203,14 +207,14 @@ async def test_who_waits_may_be_promoted_and_cancelled_at_any_step(rises: int) -
         priority = Priority(False)
 
         async def take(slots: PriorityLimiter = slots, priority: Priority = priority) -> None:
-            hold = await slots.take(priority)
+            hold = await slots.acquire(priority)
             try:
                 await trio.lowlevel.checkpoint()
             finally:
                 hold.release()
 
         async with trio.open_nursery() as nursery:
-            holds = [await slots.take(True) for _ in range(3)]
+            holds = [await slots.acquire(True) for _ in range(3)]
 
             async def others(
                 slots: PriorityLimiter = slots,

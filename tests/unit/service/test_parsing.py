@@ -24,11 +24,18 @@ from phonofs.model import Query
 from phonofs.service import backoff as retry
 from phonofs.service import oauth, presigned
 from phonofs.service.client import parse_regions
-from phonofs.service.content_headers import ContentHeaders, RangeRequest, validated_headers
+from phonofs.service.content_headers import (
+    ContentHeaders,
+    RangeRequest,
+    content_length,
+    content_range,
+    unsatisfied_total,
+    validated_headers,
+)
+from phonofs.service.errors_map import failure
 from phonofs.service.fiql import EVERYTHING, fiql
-from phonofs.service.minimum_speed import MinimumSpeed
 from phonofs.service.proxies import proxy_for
-from phonofs.service.responses import content_length, content_range, failure, unsatisfied_total
+from phonofs.service.streaming_response import MinimumSpeed
 from phonofs.service.url_policy import Origin
 
 
@@ -238,14 +245,18 @@ WANTED = RangeRequest("object one", 10, 20, None, "audio/mpeg")
         (
             206,
             {"content-range": "bytes 10-19/100", "etag": '"a"'},
-            ContentHeaders(10, 20, 100, '"a"', part=True),
+            ContentHeaders(10, 20, 100, '"a"', is_partial=True),
         ),
         (
             206,
             {"content-range": "bytes 10-14/15", "content-length": "5"},
-            ContentHeaders(10, 15, 15, "", part=True),
+            ContentHeaders(10, 15, 15, "", is_partial=True),
         ),
-        (206, {"content-range": "bytes 10-19/*"}, ContentHeaders(10, 20, None, "", part=True)),
+        (
+            206,
+            {"content-range": "bytes 10-19/*"},
+            ContentHeaders(10, 20, None, "", is_partial=True),
+        ),
         (200, {"content-length": "100"}, ContentHeaders(0, 100, 100, "")),
         (200, {}, ContentHeaders(0, None, None, "", framed=False)),
         (200, {"transfer-encoding": "chunked"}, ContentHeaders(0, None, None, "")),

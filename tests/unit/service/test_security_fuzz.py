@@ -15,9 +15,9 @@ from phonofs.fakeservice.fiql import FilterError, matches, parse
 from phonofs.process.logging_setup import redact
 from phonofs.service.backoff import http_date_s, retry_after_s
 from phonofs.service.client import parse_regions
+from phonofs.service.content_headers import content_length, content_range
 from phonofs.service.oauth import parse_grant
 from phonofs.service.presigned import parse_presigned
-from phonofs.service.responses import content_length, content_range
 from phonofs.units import format_duration, format_size, parse_duration, parse_size
 
 JSON = st.recursive(

@@ -3,6 +3,7 @@
 import ssl
 import subprocess
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 import trio
 
 from phonofs.errors import Malformed, Unavailable, Untrusted, UsageError
-from phonofs.service.session import Ask, Token, Transport
+from phonofs.service.messages import Request, Token
+from phonofs.service.session import Transport
 from tests.support.service_world import API, STORE
 
 SECRET_URL = f"{STORE}/o?X-Amz-Signature=canary"
@@ -61,7 +63,7 @@ async def test_errors_are_ours(error: Exception, kind: type[Exception], words: s
 
     async with transport(handler) as way:
         with pytest.raises(kind, match=words) as caught:
-            await way.open(Ask("test", SECRET_URL))
+            await way.open(Request("test", SECRET_URL))
         assert type(caught.value) is kind
         assert "canary" not in str(caught.value)
         assert "store.example.net" in str(caught.value)
@@ -77,7 +79,7 @@ async def test_a_fault_of_ours_stays_one() -> None:
 
     async with transport(handler) as way:
         with pytest.raises(KeyError):
-            await way.open(Ask("test", API))
+            await way.open(Request("test", API))
         assert way.slots.in_use == 0
 
 
@@ -91,7 +93,7 @@ async def test_the_head_has_a_deadline() -> None:
     async with transport(handler, timeout_s=30) as way:
         start = trio.current_time()
         with pytest.raises(Unavailable, match="within 30 s"):
-            await way.open(Ask("test", API))
+            await way.open(Request("test", API))
         assert trio.current_time() - start == 30
         assert way.slots.in_use == 0
 
@@ -105,24 +107,24 @@ async def test_the_token_goes_to_the_service_only() -> None:
         return httpx.Response(200)
 
     async with transport(handler) as way:
-        await way.request(Ask("a", f"{API}/x"), limit_bytes=10, bearer=Fixed())
-        await way.request(Ask("b", SECRET_URL), limit_bytes=10)
+        await way.request(Request("a", f"{API}/x"), limit_bytes=10, bearer=Fixed())
+        await way.request(Request("b", SECRET_URL), limit_bytes=10)
         for url in (SECRET_URL, "https://api.example.com:444/x", "http://api.example.com/x"):
             with pytest.raises(RuntimeError, match="stays with the service"):
-                await way.open(Ask("c", url), bearer=Fixed())
+                await way.open(Request("c", url), bearer=Fixed())
     assert ["authorization" in request.headers for request in asked] == [True, False]
     assert ["check_address" in request.extensions for request in asked] == [False, True]
 
 
 OPTIMIZED = """
 import httpx, trio
-from tests.unit.service.test_session import Ask, Fixed, SECRET_URL, transport
+from tests.unit.service.test_session import Request, Fixed, SECRET_URL, transport
 
 async def main():
     asked = []
     async with transport(lambda request: asked.append(request) or httpx.Response(200)) as way:
         try:
-            await way.open(Ask("c", SECRET_URL), bearer=Fixed())
+            await way.open(Request("c", SECRET_URL), bearer=Fixed())
         except RuntimeError as error:
             print(error)
     print([request.headers.get("authorization") for request in asked])
@@ -159,10 +161,10 @@ async def test_a_whole_answer_has_a_deadline_and_a_limit() -> None:
     async with transport(handler, timeout_s=30) as way:
         start = trio.current_time()
         with pytest.raises(Unavailable, match="too slowly"):
-            await way.request(Ask("test", API), limit_bytes=10**9)
+            await way.request(Request("test", API), limit_bytes=10**9)
         assert trio.current_time() - start == 30
         with pytest.raises(Malformed, match="too long"):
-            await way.request(Ask("test", API), limit_bytes=10_000)
+            await way.request(Request("test", API), limit_bytes=10_000)
         assert way.slots.in_use == 0
 
 
@@ -179,7 +181,7 @@ async def test_closing_has_a_deadline_and_is_shielded() -> None:
     async with transport(lambda request: httpx.Response(200, stream=Stuck())) as way:
         start = trio.current_time()
         with trio.CancelScope() as scope:
-            async with way.stream(Ask("test", API)):
+            async with aclosing(await way.open(Request("test", API))):
                 scope.cancel()
         assert trio.current_time() - start == pytest.approx(2, abs=0.1)
         assert way.slots.in_use == 0
@@ -190,9 +192,9 @@ async def test_a_slot_is_held_until_the_body_is_closed() -> None:
     async with transport(
         lambda request: httpx.Response(200, content=b"x"), max_connections=1
     ) as way:
-        stream = await way.open(Ask("test", API))
+        stream = await way.open(Request("test", API))
         with trio.move_on_after(5) as scope:
-            await way.open(Ask("test", API))
+            await way.open(Request("test", API))
         assert scope.cancelled_caught
         assert way.slots.in_use == 1
         await stream.aclose()
@@ -223,12 +225,12 @@ async def test_a_proxy_of_the_environment_is_used_with_httpx(
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "store.example.net")
     async with Transport(API) as way:
-        first = way._route("http://127.0.0.1:9")
+        first = way._transport("http://127.0.0.1:9")
         assert isinstance(first, httpx.AsyncHTTPTransport)
-        assert way._route("http://127.0.0.1:9") is first
-        assert way._route(None) is way._direct
+        assert way._transport("http://127.0.0.1:9") is first
+        assert way._transport(None) is way._direct
         assert not isinstance(way._direct, httpx.AsyncHTTPTransport)
     async with Transport(API, proxies={"https": "ftp://x"}) as way:
         with pytest.raises(UsageError, match="proxy"):
-            await way.open(Ask("test", API))
+            await way.open(Request("test", API))
         assert way.slots.in_use == 0

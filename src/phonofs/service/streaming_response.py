@@ -1,0 +1,226 @@
+"""A response of the service while its body is received.
+
+Used by :class:`phonofs.service.session.Transport`. Each chunk has a deadline, and the body a
+minimum speed. Errors are those of :mod:`phonofs.errors`.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Self
+
+import httpx
+import trio
+
+from phonofs.errors import Malformed, PhonofsError, TooLarge, Unavailable
+from phonofs.service.backoff import asked_pause_s
+from phonofs.service.content_headers import Headers, content_length
+from phonofs.service.errors_map import EXPECTED, explained
+from phonofs.service.http11 import ResponseBody
+from phonofs.service.limiter import Permit
+from phonofs.service.messages import Response, Token
+from phonofs.service.url_policy import origin_of
+
+log = logging.getLogger(__name__)
+
+LEAST_BYTES_S = 1024
+"""About a tenth of the bit rate of the poorest recording (8 kB/s); a slower body is given up."""
+
+CLOSING_S = 2.0
+"""Closing a TLS stream may wait for the other side; after this time it is left to the system."""
+
+KEPT_CHUNKS = 16
+KEPT_BYTES = 1 << 16
+"""How much of a body that is too long is kept, to see what kind of response it is."""
+
+SMALL_CHUNK = 64
+SMALL_CHUNKS_AT_ONCE = 100
+MOST_SMALL_CHUNKS = 1 << 15
+"""Limits for small chunks of a body from httpx, which takes about 50 us for each: this many
+between two checkpoints, and this many in all, plus one for each 64 bytes."""
+
+Chunk = bytes | bytearray | memoryview
+"""A piece of a body; a memoryview is valid only until the next one is asked for."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was done so far: requests by kind, errors by class, bytes of bodies."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    received_bytes: int = 0
+
+    def asked(self, kind: str) -> None:
+        """Count one request."""
+        self.requests[kind] += 1
+
+    def failed(self, error: PhonofsError) -> None:
+        """Count one error by its class."""
+        self.errors[type(error).__name__] += 1
+
+    def received(self, size: int) -> None:
+        """Count ``size`` bytes of a body."""
+        self.received_bytes += size
+
+
+class MinimumSpeed:
+    """Measures the speed of a body in windows of ``window_s`` seconds of waiting.
+
+    A byte every few seconds never exceeds a timeout between bytes, so the speed has to be
+    measured. Only waiting counts: a reader that pauses does not make the service slow. Owns the
+    bytes and the waiting time of the current window.
+    """
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self._waited_s = 0.0
+        self._bytes = 0
+
+    def too_slow(self, waited_s: float, size: int) -> bool:
+        """Count a chunk of ``size`` bytes. Return whether the body is too slow to wait for."""
+        self._waited_s += waited_s
+        self._bytes += size
+        if self._waited_s < self._window_s:
+            return False
+        slow = self._bytes < LEAST_BYTES_S * self._waited_s
+        self._waited_s, self._bytes = 0.0, 0
+        return slow
+
+
+class StreamingResponse:
+    """A response whose body is still to come: an async iterator over its chunks, in order.
+
+    Holds a permit until the last byte came or :meth:`aclose`, which may be called more than once.
+    ``sent_at`` (trio's clock) is when the request was sent, after it waited for a permit, a token
+    and the end of a pause.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        response: httpx.Response,
+        *,
+        token: Token | None,
+        permit: Permit,
+        sent_at: float,
+        timeout_s: float,
+        counts: Counts,
+    ) -> None:
+        self.status = response.status_code
+        self.headers: Headers = {key.lower(): value for key, value in response.headers.items()}
+        self.token = token
+        self.url = url
+        self.sent_at = sent_at
+        self._host = origin_of(url).host
+        self.pause_s = asked_pause_s(self.status, self.headers, time.time())
+        self._timeout_s = timeout_s
+        self._counts = counts
+        self._response = response
+        self._http11_body = response.stream if isinstance(response.stream, ResponseBody) else None
+        self._chunks: AsyncIterator[Chunk] = aiter(response.stream)  # type: ignore[arg-type]
+        self._permit = permit
+        self._speed = MinimumSpeed(timeout_s)
+        self._received = 0
+        self._small_chunks = 0
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        """Return the next chunk. Raises Unavailable if it is cut off, late or too slow."""
+        timeout_s = self._timeout_s
+        waited_s = 0.0
+        try:
+            chunk = self._now()
+            if chunk is None:
+                started = trio.current_time()
+                with trio.fail_after(timeout_s):
+                    chunk = await anext(self._chunks)
+                waited_s = trio.current_time() - started
+        except EXPECTED as error:
+            raise self._failed(explained(error, self._host, timeout_s)) from error
+        self._received += len(chunk)
+        self._counts.received(len(chunk))
+        if self._speed.too_slow(waited_s, len(chunk)):
+            raise self._failed(self._too_slow())
+        if self._http11_body is None and len(chunk) < SMALL_CHUNK:
+            await self._took_small_chunk()
+        if self._http11_body is not None and self._http11_body.over and not self._closed:
+            chunk = bytes(chunk)  # another response may use the buffer from now on
+            self._closed = True
+            self._http11_body.close()
+            self._permit.release()
+        return chunk
+
+    async def _took_small_chunk(self) -> None:
+        self._small_chunks += 1
+        if self._small_chunks % SMALL_CHUNKS_AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
+        if self._small_chunks > MOST_SMALL_CHUNKS + self._received // SMALL_CHUNK:
+            sentence = f"{self._host} sends its answer in too many small pieces"
+            raise self._failed(Malformed(sentence))
+
+    def _now(self) -> Chunk | None:
+        """Return the next chunk if it has arrived; this spares the timeout of most chunks.
+
+        Raises StopAsyncIteration at the end of the body.
+        """
+        if self._http11_body is None:
+            return None
+        if self._http11_body.over:
+            raise StopAsyncIteration
+        return self._http11_body.now()
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """Read the whole body within ``timeout_s``. Raises TooLarge beyond ``limit_bytes``."""
+        parts, size = [], 0
+        with trio.move_on_after(self._timeout_s) as scope:
+            async for chunk in self:
+                parts.append(bytes(chunk))
+                size += len(chunk)
+                if size > limit_bytes:
+                    start = b"".join(parts[:KEPT_CHUNKS])[:KEPT_BYTES]
+                    raise self._failed(TooLarge(f"the answer of {self._host} is too long", start))
+        if scope.cancelled_caught:
+            raise self._failed(self._too_slow())
+        return b"".join(parts)
+
+    async def read_response(self, limit_bytes: int) -> Response:
+        """Read the whole body as in :meth:`read`, and close it in any case."""
+        try:
+            body = await self.read(limit_bytes)
+            return Response(self.status, self.headers, body, self.token, self.pause_s)
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the body and release the permit, within 2 s whatever the other side does."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            with trio.move_on_after(CLOSING_S, shield=True):
+                await self._close()
+        finally:
+            self._permit.release()
+
+    async def _close(self) -> None:
+        try:
+            if self._http11_body is None and self._received == content_length(self.headers):
+                await anext(self._chunks, None)  # only then does httpcore reuse it
+            if (closing := getattr(self._chunks, "aclose", None)) is not None:
+                await closing()
+            await self._response.aclose()
+        except (httpx.HTTPError, OSError, RuntimeError, trio.BrokenResourceError) as error:
+            log.debug("closing a connection failed: %s", type(error).__name__)
+
+    def _too_slow(self) -> Unavailable:
+        return Unavailable(f"{self._host} sends too slowly to wait for")
+
+    def _failed(self, error: PhonofsError) -> PhonofsError:
+        self._counts.failed(error)
+        return error
