@@ -32,9 +32,8 @@ from phonofs.model import Record
 from phonofs.reader.limits import CHECKED_FIRST, MALFORMED_TRIES, SLACK, SMALL, backoff_s
 
 if TYPE_CHECKING:
-    from phonofs.reader.handle import Handle
     from phonofs.reader.interfaces import Body
-    from phonofs.reader.open_object import OpenObject
+    from phonofs.reader.open_object import Handle, OpenObject
 
 log = logging.getLogger(__name__)
 

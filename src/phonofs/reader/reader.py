@@ -18,11 +18,10 @@ from phonofs.model import Record
 from phonofs.reader.background_limit import BackgroundLimit
 from phonofs.reader.context import ReaderContext
 from phonofs.reader.directory_readahead import DirectoryReadahead
-from phonofs.reader.handle import Handle
 from phonofs.reader.interfaces import Cache, ContentService, Siblings
 from phonofs.reader.limits import LINGER_S, MIB, MOST_LINGERING, Limits
 from phonofs.reader.memory import Memory
-from phonofs.reader.open_object import OpenObject
+from phonofs.reader.open_object import Handle, OpenObject
 from phonofs.reader.prefetched import HOLD_S, PrefetchedFiles
 
 Key = tuple[str, str, str]

@@ -21,8 +21,7 @@ from phonofs.ranges import Ranges
 from phonofs.reader.limits import CHECKED_FIRST, KIB, MIB, SMALL
 
 if TYPE_CHECKING:
-    from phonofs.reader.handle import Handle
-    from phonofs.reader.open_object import OpenObject
+    from phonofs.reader.open_object import Handle, OpenObject
 
 log = logging.getLogger(__name__)
 
