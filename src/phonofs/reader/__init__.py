@@ -3,8 +3,7 @@
 ===================  =========================================================================
 reader               what the file system calls: open, read, release; owns the open objects
 open_object          one content while it is open: downloads in flight, who waits, read-ahead
-download             one byte range on its way, and who waits for it
-run_download         the task of a download: ask, receive, resume at the byte reached
+download             one byte range on its way: its task, its retries, and who waits for it
 length               what proves how long a content is, and what is given meanwhile
 memory               what all open files may hold if there is no disk for it
 verification         whether a whole content is right, and what follows if it is not

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cachetools import LRUCache
 
@@ -17,10 +17,6 @@ from phonofs.reader.memory import Memory
 from phonofs.reader.throughput import ThroughputEstimator
 
 log = logging.getLogger(__name__)
-
-if TYPE_CHECKING:
-    from phonofs.reader.open_object import OpenObject
-
 
 MOST_STALE = 4096
 """Contents remembered whose ETag changed: some 200 bytes each."""
@@ -59,7 +55,6 @@ class ReaderContext:
     spawn    starts a task that belongs to the reader
     on_size  called with inode and size where the real length differs from the known one
     on_wrong called with the inode whose bytes, as given so far, are not to be trusted
-    drained  called by a stream whose last task has ended
     sharers  how many handles are read now, of contents that come
     memory   what all of them hold in memory
     differing how many contents of each type do not have the checksum of their record
@@ -74,7 +69,6 @@ class ReaderContext:
     spawn: Callable[..., Any]
     on_size: Callable[[int, int], None]
     on_wrong: Callable[[int], None]
-    drained: "Callable[[OpenObject], None]"
     sharers: Callable[[], int]
     memory: Memory
     counts: Counts = field(default_factory=Counts)

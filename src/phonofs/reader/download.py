@@ -1,14 +1,79 @@
-"""One part of an object on its way, and those who wait for it."""
+"""Downloads one byte range, resuming after failures at the first missing byte.
 
+The task runs in the reader's nursery, so that it outlives the read that started it.
+"""
+
+import logging
+from contextlib import AbstractAsyncContextManager
+from enum import Enum, auto
 from heapq import heapify, heappop, heappush
+from typing import Protocol
 
 import trio
 
+from phonofs.errors import (
+    Changed,
+    Malformed,
+    ServiceError,
+    Unavailable,
+    Untrusted,
+    forget_frames,
+)
+from phonofs.model import Record
 from phonofs.priority import Priority
-from phonofs.reader.limits import KIB
+from phonofs.reader.context import ReaderContext
+from phonofs.reader.interfaces import Body, Chunk
+from phonofs.reader.limits import KIB, MALFORMED_TRIES, PATIENCE_S, backoff_s
+
+log = logging.getLogger(__name__)
 
 WORTH = 128 * KIB
 """What the kernel asks for at a time: a stream that brings less in a whole deadline is no use."""
+
+AT_ONCE = 256 * KIB
+"""A range up to this size that arrives in one piece gives its permit back before it is written."""
+
+
+class Step(Enum):
+    """What a download does after a chunk was written."""
+
+    CONTINUE = auto()
+    STOP = auto()
+    COUNT_REST = auto()
+    """Count what the body has beyond the length of the record."""
+    PAUSE = auto()
+    """Hold the connection until a reader comes nearer, for a while."""
+
+
+class Sink(Protocol):
+    """What a download writes to: an open object, which plans the ranges and verifies the bytes."""
+
+    @property
+    def record(self) -> Record: ...  # noqa: D102
+
+    def request(self, download: "Download") -> AbstractAsyncContextManager[Body]:
+        """Request what the download still lacks."""
+        ...
+
+    def accept(self, download: "Download", body: Body) -> None:
+        """Check the head of a response; raise if its body cannot be used."""
+
+    def write(self, download: "Download", chunk: Chunk) -> Step:
+        """Store a chunk and move the download on."""
+        ...
+
+    def end_of_body(self, download: "Download", body: Body, surplus: int) -> None:
+        """The body ended, with ``surplus`` bytes that were not written."""
+
+    def try_failed(self, error: ServiceError) -> None:
+        """One request failed; there may be another one."""
+
+    def continue_with(self, error: Changed) -> bool:
+        """Whether to go on although the response has another ETag."""
+        ...
+
+    def ended(self, download: "Download", *, done: bool) -> None:
+        """The task is over; ``done`` if the download brought everything."""
 
 
 class Download:
@@ -26,13 +91,13 @@ class Download:
     """
 
     __slots__ = (
+        "_moved",
         "_parked",
         "_tickets",
         "answered",
         "ended",
         "error",
         "head",
-        "moved",
         "over",
         "priority",
         "scope",
@@ -49,7 +114,7 @@ class Download:
         self.ended = False
         self.error: Exception | None = None
         self.scope = trio.CancelScope()
-        self.moved = trio.Event()
+        self._moved = trio.Event()
         self.over = trio.Event()
         self._parked: list[tuple[int, int, trio.Event, float]] = []
         self._tickets = 0
@@ -60,14 +125,29 @@ class Download:
         return len(self._parked)
 
     @property
-    def needed(self) -> int:
-        """The furthest offset anybody waits for (0 where nobody does)."""
-        return max((need for need, *_ in self._parked), default=0)
-
-    @property
     def patience(self) -> float:
         """The latest deadline among the waiters; minus infinity where nobody waits."""
         return max((deadline for *_, deadline in self._parked), default=float("-inf"))
+
+    # the plan
+
+    def fail(self, error: Exception) -> None:
+        """End it with an error, which its waiters get."""
+        self.error = error
+        self.scope.cancel()
+
+    def cancel(self) -> None:
+        """End its task; what came so far is kept."""
+        self.scope.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether its task was told to end."""
+        return self.scope.cancel_called
+
+    def reader_advanced(self) -> None:
+        """A reader came nearer: a paused download looks again."""
+        self._moved.set()
 
     def advance(self, head: int) -> None:
         """Every byte before ``head`` is there: wake those who needed no more."""
@@ -95,8 +175,10 @@ class Download:
         for waiter in self._parked:
             waiter[2].set()
         self._parked.clear()
-        self.moved.set()
+        self._moved.set()
         self.over.set()
+
+    # waiters
 
     async def until(self, need: int, deadline: float) -> None:
         """Wait until all before ``need`` is there, or nothing is on its way for it any more.
@@ -114,7 +196,7 @@ class Download:
         waiter = (need, self._tickets, trio.Event(), deadline)
         began = self.head
         heappush(self._parked, waiter)
-        self.moved.set()
+        self._moved.set()
         try:
             await waiter[2].wait()
         finally:
@@ -132,3 +214,123 @@ class Download:
         """
         if self.answered and not (self.whole and self.head - began >= WORTH):
             self.scope.cancel()
+
+    # the task
+
+    async def run(self, sink: Sink, context: ReaderContext) -> None:
+        """Download the range; ends with it written, with ``error`` set, or cancelled."""
+        done = False
+        try:
+            with self.scope:
+                done = await self._bring(sink, context)
+        except ServiceError as error:
+            self.error = forget_frames(error)
+        except Exception as error:
+            log.exception("object %s: a fault of phonofs while reading", sink.record.id)
+            self.error = forget_frames(error)
+        finally:
+            sink.ended(self, done=done)
+
+    async def _bring(self, sink: Sink, context: ReaderContext) -> bool:
+        failures = 0
+        while self.head < self.stop:
+            reached = self.head
+            try:
+                await context.background_limit.take(self)
+                await self._request(sink, context)
+                if self.head == reached < self.stop and not self.whole:
+                    raise Malformed(f"object {sink.record.id}: the service sent an empty part")
+            except (Unavailable, Malformed) as error:
+                failures = 1 if self.head > reached else failures + 1
+                sink.try_failed(error)
+                await self._pause_after(error, failures, context)
+            except Changed as error:
+                if not sink.continue_with(error):
+                    raise
+        return True
+
+    async def _pause_after(
+        self, error: Unavailable | Malformed, failures: int, context: ReaderContext
+    ) -> None:
+        """Pause before the next try; raise the error if another try is pointless."""
+        asked_s = None if isinstance(error, Malformed) else error.retry_after_s
+        pause_s = max(backoff_s(failures, context.draw()), asked_s or 0.0)
+        hopeless = isinstance(error, Untrusted) or (
+            isinstance(error, Malformed) and failures >= MALFORMED_TRIES
+        )
+        if hopeless or self.patience < trio.current_time() + pause_s:
+            raise error
+        context.background_limit.leave(self)
+        self.priority.rise()
+        await trio.sleep(pause_s)
+
+    async def _request(self, sink: Sink, context: ReaderContext) -> None:
+        """Send one request and write its body; returns early if the range was cut."""
+        self.answered = False
+        async with sink.request(self) as body:
+            answered_at = trio.current_time()
+            await trio.lowlevel.checkpoint_if_cancelled()  # the response may be of a dropped try
+            throughput = context.pace(sink.record.region)
+            self.answered = True
+            sink.accept(self, body)
+            began = self.head
+            if self.head >= self.stop or not await self._receive(sink, context, body):
+                return  # another download brings it, or nobody needs it
+        throughput.answered(answered_at - body.sent_at)
+        throughput.received(self.head - began, trio.current_time() - answered_at)
+
+    async def _receive(self, sink: Sink, context: ReaderContext, body: Body) -> bool:
+        """Write the body; False if it was given up because no reader came near."""
+        began = self.head
+        async for chunk in body:
+            if self.head == began and self.stop - began <= len(chunk) <= AT_ONCE:
+                chunk = bytes(chunk)
+                context.background_limit.leave(self)
+                await _let_others_send()
+            wanted = self.stop - self.head
+            step = sink.write(self, chunk)
+            if step is Step.CONTINUE:
+                continue
+            if step is Step.PAUSE:
+                if not await self._reader_comes():
+                    self.cut(self.head)
+                    return False
+                continue
+            if step is Step.COUNT_REST:
+                surplus = await _count_rest(body, max(0, len(chunk) - wanted))
+                sink.end_of_body(self, body, surplus)
+            return True
+        sink.end_of_body(self, body, 0)
+        return True
+
+    async def _reader_comes(self) -> bool:
+        """Hold the connection until a reader comes nearer; False if none does in time."""
+        self._moved = trio.Event()
+        with trio.move_on_after(PATIENCE_S):
+            await self._moved.wait()
+            return True
+        return False
+
+
+async def _count_rest(body: Body, surplus: int) -> int:
+    """Count what comes beyond the record's length of a body that does not state its own.
+
+    If its end does not show, one byte says as much as all of them would.
+    """
+    chunks = aiter(body)
+    while body.framed or not surplus:
+        chunk = await anext(chunks, None)
+        if chunk is None:
+            break
+        surplus += len(chunk)
+    return surplus
+
+
+async def _let_others_send() -> None:
+    """Let the next request out before what has come is hashed and written.
+
+    Responses come in bursts: writing 14 of them first would delay the next 14 requests as long.
+    The first checkpoint wakes the task that got the permit, the second one lets it go first.
+    """
+    await trio.lowlevel.checkpoint()
+    await trio.lowlevel.checkpoint()

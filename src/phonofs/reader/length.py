@@ -136,8 +136,7 @@ class Length:
         finally:
             self.running = False
             self._over.set()
-            if not stream.busy:
-                stream.context.drained(stream)
+            stream.task_ended()
 
     async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
         """Try again while a reader waits, the file is open, and a new try may succeed."""

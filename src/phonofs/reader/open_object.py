@@ -5,14 +5,23 @@ synchronous; only waiting is not.
 """
 
 import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import trio
 
-from phonofs.errors import Changed, Corrupt, Malformed, ServiceError, Unavailable
+from phonofs.errors import (
+    Changed,
+    Corrupt,
+    Malformed,
+    ServiceError,
+    Unavailable,
+    forget_frames,
+)
 from phonofs.model import Record
 from phonofs.ranges import Ranges
 from phonofs.reader.context import ReaderContext
-from phonofs.reader.download import Download
+from phonofs.reader.download import Download, Step
 from phonofs.reader.interfaces import Blob, Body, Chunk
 from phonofs.reader.length import Length, is_empty
 from phonofs.reader.limits import (
@@ -26,7 +35,6 @@ from phonofs.reader.limits import (
     SMALL,
 )
 from phonofs.reader.missing_ranges import pieces, uncovered
-from phonofs.reader.run_download import carry
 from phonofs.reader.verification import ContentVerification, provable
 from phonofs.reader.window import Window, part_size
 
@@ -94,7 +102,15 @@ class OpenObject:
     loose    parts whose body does not say where it ends: what it may leave out is not given
     """
 
-    def __init__(self, record: Record, ino: int, blob: Blob, context: ReaderContext) -> None:
+    def __init__(
+        self,
+        record: Record,
+        ino: int,
+        blob: Blob,
+        context: ReaderContext,
+        on_idle: "Callable[[OpenObject], None]",
+    ) -> None:
+        self._on_idle = on_idle
         self.record = record
         self.ino = ino
         self.blob = blob
@@ -218,7 +234,7 @@ class OpenObject:
     def start(self, start: int, stop: int, *, urgent: bool, whole: bool = False) -> Download:
         """Send for ``[start, stop)``."""
         download = Download(start, stop, urgent=urgent, whole=whole)
-        self.context.spawn(carry, self, download)  # may refuse; it begins to run later
+        self.context.spawn(download.run, self, self.context)  # may refuse; it begins to run later
         self.parts.append(download)
         self.context.background_limit.line_up(download)
         return download
@@ -326,10 +342,10 @@ class OpenObject:
 
     def _stir(self) -> None:
         for download in self.parts:
-            download.moved.set()
+            download.reader_advanced()
 
-    def idles(self, download: Download) -> bool:
-        """Whether a whole stream is far enough ahead of everybody to wait for them."""
+    def _may_pause(self, download: Download) -> bool:
+        """Whether a whole stream is far enough ahead of all readers to wait for them."""
         if not download.whole or download.waiting:
             return False
         if not self.handles:
@@ -341,9 +357,24 @@ class OpenObject:
 
     # what comes
 
+    def request(self, download: Download) -> AbstractAsyncContextManager[Body]:
+        """Request what a download still lacks."""
+        return self.context.service.content(
+            self.record,
+            download.head,
+            download.stop,
+            urgent=download.priority,
+            etag=self.etag or None,
+        )
+
+    def try_failed(self, error: ServiceError) -> None:
+        """One request failed; there may be another one."""
+        self.context.counts.failures += 1
+        self.trouble = forget_frames(error)
+
     def accept(self, download: Download, body: Body) -> None:
-        """Take the head of an answer down; raises where the body cannot be used."""
-        self.answered = download.answered = True
+        """Check the head of a response; raise if its body cannot be used."""
+        self.answered = True
         if self.etag and body.etag and body.etag != self.etag:
             raise Changed(
                 f"object {self.record.id} has other content than when it was opened", by_etag=True
@@ -384,8 +415,8 @@ class OpenObject:
         else:
             download.restart(start, self.size)
 
-    def meets(self, error: Changed) -> bool:
-        """Whether reading goes on although an answer has another ETag.
+    def continue_with(self, error: Changed) -> bool:
+        """Whether reading goes on although a response has another ETag.
 
         It does where nobody was given a byte yet: all is fetched anew. It does where the whole
         can be checked before more of it is given: then it is of one version if it has the
@@ -431,6 +462,8 @@ class OpenObject:
         Raises Malformed where that may not have been all. Where more came than the record says,
         and not even the answer says how much, a checksum decides; without one nothing is given.
         """
+        if download not in self.loose:
+            return
         self.loose.discard(download)
         if surplus or download.head < download.stop:
             self._end_elsewhere(download, body, surplus)
@@ -482,18 +515,18 @@ class OpenObject:
     def restore(self) -> None:
         """Forget all bytes and what the service said of them: it is asked anew."""
         for download in self.parts:
-            download.scope.cancel()
+            download.cancel()
         self.blob.reset()
         self.etag = ""
         self.length.restart()
         self.resize(self.record.size)
         self.tell_size(self.record.size)
 
-    def take(self, download: Download, chunk: Chunk) -> bool:
-        """Write what came, wake who waited for it; whether to go on."""
+    def write(self, download: Download, chunk: Chunk) -> Step:
+        """Store a chunk, wake those who waited for it, and say what the download does next."""
         start, stop = download.head, min(download.head + len(chunk), download.stop)
-        if download.scope.cancel_called or stop <= start:
-            return False
+        if download.cancelled or stop <= start:
+            return self._after_last(download)
         fresh = 0
         view = memoryview(chunk)
         for a, b in self.blob.present.missing(start, stop):
@@ -514,10 +547,18 @@ class OpenObject:
             if download.whole:
                 self._keep()  # what passes on the way to a far place is not kept
             self.context.memory.hold(self, self.blob.memory_bytes)
-        return download.head < download.stop
+        if download.head >= download.stop:
+            return self._after_last(download)
+        return Step.PAUSE if self._may_pause(download) else Step.CONTINUE
+
+    def _after_last(self, download: Download) -> Step:
+        beyond = download in self.loose and download.head >= self.size
+        return Step.COUNT_REST if beyond else Step.STOP
 
     def ended(self, download: Download, *, done: bool) -> None:
-        """A part's task is over; ``done`` where it brought what it should."""
+        """The task of a download is over; ``done`` if it brought everything."""
+        if isinstance(download.error, Changed):
+            self.fail(download.error)  # while the blob is still its own
         self.parts.remove(download)
         self.context.background_limit.leave(download)
         was_loose = download in self.loose
@@ -529,8 +570,12 @@ class OpenObject:
             self.context.beside(self.record, self.verification.completed)
         if done:
             self._resume()
+        self.task_ended()
+
+    def task_ended(self) -> None:
+        """One of its tasks is over: if it was the last one, the reader may close the object."""
         if not self.busy:
-            self.context.drained(self)
+            self._on_idle(self)
 
     def _resume(self) -> None:
         """Read ahead for those that had no lane."""
@@ -549,18 +594,17 @@ class OpenObject:
             self.tell_size(self.record.size)
         self.blob.reset()
         for download in list(self.parts):
-            download.error = error
-            download.scope.cancel()
+            download.fail(error)
         self.context.tell(self.context.on_wrong, self.ino)
 
     def unqueue(self) -> None:
         """Drop what was not sent for yet and nobody waits for."""
         for download in self.parts:
             if self.context.background_limit.queued(download):
-                download.scope.cancel()
+                download.cancel()
 
     def quit(self) -> None:
         """Stop fetching; what is nearly there may still come."""
         for download in self.parts:
             if not download.waiting and (download.whole or download.stop - download.head > RUN_OUT):
-                download.scope.cancel()
+                download.cancel()

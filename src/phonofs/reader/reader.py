@@ -69,7 +69,7 @@ class Reader:
             draw=draw or SystemRandom().random,
             spawn=self._spawn,
             on_size=on_size,
-            on_wrong=on_wrong, drained=self._close_if_idle,
+            on_wrong=on_wrong,
             sharers=self._sharers, memory=Memory(limits.memory_bytes),
         )  # fmt: skip
         ahead = min(64 * MIB, limits.cache_bytes // 4) or limits.memory_bytes // 2
@@ -317,7 +317,7 @@ class Reader:
             self._failed.add(stream)
         blob = self._cache.blob(record)
         try:
-            stream = OpenObject(record, ino, blob, self._context)
+            stream = OpenObject(record, ino, blob, self._context, self._close_if_idle)
         except BaseException:
             self._cache.release(blob)
             raise

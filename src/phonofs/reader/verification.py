@@ -136,8 +136,7 @@ class ContentVerification:
                 stream = self._stream
                 self.gated = stream.any_etag and stream.can_be_gated and not self.sure
             self._over.set()
-            if not self._stream.busy:
-                self._stream.context.drained(self._stream)
+            self._stream.task_ended()
 
     async def _hash_ahead(self) -> None:
         try:
@@ -146,8 +145,7 @@ class ContentVerification:
             log.exception("object %s: a fault of phonofs while hashing", self._stream.record.id)
         finally:
             self._hashing = False
-            if not self._stream.busy:
-                self._stream.context.drained(self._stream)
+            self._stream.task_ended()
 
     def keep_unhashed(self, kept: Ranges) -> None:
         """What is in memory goes: hash it to its last byte, and keep what is too much for that."""
@@ -198,8 +196,7 @@ class ContentVerification:
         finally:
             self.running = False
             self._over.set()
-            if not stream.busy:
-                stream.context.drained(stream)
+            stream.task_ended()
 
     def _cleared(self, sums: Sums) -> None:
         """The content is right now; who was given something else before gets no more."""
