@@ -18,8 +18,15 @@ from phonofs.reader.throughput import ThroughputEstimator
 
 log = logging.getLogger(__name__)
 
+Key = tuple[str, str, str]
+
 MOST_STALE = 4096
 """Contents remembered whose ETag changed: some 200 bytes each."""
+
+
+def content_key(record: Record) -> Key:
+    """What a content is remembered by: region, id, fingerprint."""
+    return record.region, record.id, record.fingerprint
 
 
 @dataclass(slots=True)
@@ -74,10 +81,8 @@ class ReaderContext:
     counts: Counts = field(default_factory=Counts)
     paces: dict[str, ThroughputEstimator] = field(default_factory=dict)
     differing: Counter[str] = field(default_factory=Counter)
-    accepted: LRUCache[tuple[str, str, str], object] = field(
-        default_factory=lambda: LRUCache(MOST_STALE)
-    )
-    stale: LRUCache[tuple[str, str, str], int] = field(default_factory=lambda: LRUCache(MOST_STALE))
+    accepted: LRUCache[Key, object] = field(default_factory=lambda: LRUCache(MOST_STALE))
+    stale: LRUCache[Key, int] = field(default_factory=lambda: LRUCache(MOST_STALE))
 
     def tell(self, callback: Callable[..., None], ino: int, *args: int) -> None:
         """Call back; a fault over there is logged, and no reader's."""

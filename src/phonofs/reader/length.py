@@ -15,7 +15,7 @@ An end that the answer itself does not show (RFC 9112, 8) says nothing at all.
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import trio
 
@@ -26,14 +26,11 @@ from phonofs.errors import (
     ServiceError,
     Unavailable,
     Untrusted,
-    forget_frames,
 )
 from phonofs.model import Record
+from phonofs.reader.context import ReaderContext
+from phonofs.reader.interfaces import Blob, Body
 from phonofs.reader.limits import CHECKED_FIRST, MALFORMED_TRIES, SLACK, SMALL, backoff_s
-
-if TYPE_CHECKING:
-    from phonofs.reader.interfaces import Body
-    from phonofs.reader.open_object import Handle, OpenObject
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +40,52 @@ def is_empty(record: Record) -> bool:
     return of_nothing(record.checksum)
 
 
-class Length:
-    """What is known of the length of one stream's content.
+class Measured(Protocol):
+    """What is needed of an open object to find out its length, and what it is told of that."""
 
-    stated   what the answers so far say, where they say it; they agree, or it is another version
-    counted  what a whole answer had that was received to its end
-    running  whether it is being asked for
+    @property
+    def failure(self) -> ServiceError | None: ...  # noqa: D102
+    @property
+    def used(self) -> bool: ...  # noqa: D102
+    @property
+    def sure(self) -> bool: ...  # noqa: D102
+    @property
+    def open_ended(self) -> bool: ...  # noqa: D102
+
+    def measure(self, total: int) -> None:
+        """A response states the length."""
+
+    def length_proved(self) -> None:
+        """The length as it is known now is right."""
+
+    def restore(self) -> None:
+        """The length that was stated is wrong: begin again with that of the record."""
+
+    def try_failed(self, error: ServiceError) -> None:
+        """One request failed; there may be another one."""
+
+    def fail(self, error: ServiceError) -> None:
+        """The length cannot be found out."""
+
+    def task_ended(self) -> None:
+        """The task is over."""
+
+
+class Length:
+    """What is known of the length of one content.
+
+    stated   the length that the responses so far state; they agree, or it is another version
+    counted  the bytes of a whole response that was received to its end
+    running  whether a task is finding it out
     """
 
-    def __init__(self, stream: "OpenObject") -> None:
-        self._stream = stream
+    def __init__(
+        self, record: Record, blob: Blob, context: ReaderContext, content: Measured
+    ) -> None:
+        self._record = record
+        self._blob = blob
+        self._context = context
+        self._content = content
         self.stated: int | None = None
         self.counted: int | None = None
         self.running = False
@@ -65,27 +98,32 @@ class Length:
     @property
     def unknown(self) -> bool:
         """Whether the record says 0, no answer said anything yet, and no checksum proves it."""
-        stream = self._stream
         return (
-            stream.record.size == 0 == stream.size
+            self._record.size == 0 == self._blob.size
             and self.stated is None
-            and not stream.verification.sure
-            and not is_empty(stream.record)
+            and not self._content.sure
+            and not is_empty(self._record)
         )
 
     @property
     def doubtful(self) -> bool:
         """Whether the answers say another length than the record, and nothing proves it yet."""
-        stream = self._stream
+        size = self._blob.size
+        return size not in (self._record.size, self.counted) and not self._content.sure
+
+    @property
+    def provable_by_parts(self) -> bool:
+        """Whether a multipart checksum may prove the whole, which costs no second fetch."""
+        size = self._blob.size
+        small = size <= (SMALL if self._blob.in_memory else CHECKED_FIRST)
+        untried = self._parts_tried != size and not self._content.open_ended
         return (
-            stream.size != stream.record.size
-            and self.counted != stream.size
-            and not stream.verification.sure
+            not self.unknown and small and untried and bool(part_sizes(self._record.checksum, size))
         )
 
     def withholds(self, stop: int) -> bool:
         """Whether bytes up to ``stop`` are not to be given before the length is settled."""
-        size, said = self._stream.size, self._stream.record.size
+        size, said = self._blob.size, self._record.size
         if size == said:
             return size == 0 and self.unknown
         return stop > min(said, size) - SLACK and self.doubtful
@@ -97,26 +135,19 @@ class Length:
     def restart(self) -> None:
         """Forget what the answers said, but not that a whole one had the record's length."""
         self.stated = None
-        if self.counted != self._stream.record.size:
+        if self.counted != self._record.size:
             self.counted = None
 
-    async def settle(self, handle: "Handle", deadline: float) -> None:
+    async def settle(self, deadline: float) -> None:
         """Wait until something was found out; the caller looks again afterwards.
 
-        Raises why it could not be.
+        If :attr:`provable_by_parts`, all bytes must be there. Raises why it failed.
         """
-        stream, work = self._stream, self._ask if self.unknown else self._count
         if not self.running:
-            if not self.unknown and self._may_have_parts():
-                on_its_way = stream.cover(handle, 0, stream.size)
-                if on_its_way is not None:
-                    await on_its_way[0].until(on_its_way[1], deadline)
-                    return
-                work = self._try_parts
             self._error = None
             self._over = trio.Event()
             self._patience = deadline
-            stream.context.spawn(self._run, work)
+            self._context.spawn(self._run, self._next_work())
             self.running = True
         self._patience = max(self._patience, deadline)
         over = self._over
@@ -124,45 +155,47 @@ class Length:
         if self._error is not None:
             raise self._error.with_traceback(None)
 
+    def _next_work(self) -> Callable[[], Awaitable[None]]:
+        if self.unknown:
+            return self._ask
+        return self._try_parts if self.provable_by_parts else self._count
+
     async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
-        stream = self._stream
         try:
             await self._insist(work)
         except ServiceError as error:
             self._error = error
         except Exception as error:
-            log.exception("object %s: a fault of phonofs while reading", stream.record.id)
+            log.exception("object %s: a fault of phonofs while reading", self._record.id)
             self._error = error
         finally:
             self.running = False
             self._over.set()
-            stream.task_ended()
+            self._content.task_ended()
 
     async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
         """Try again while a reader waits, the file is open, and a new try may succeed."""
-        stream, failures = self._stream, 0
-        while stream.failure is None:
+        content, failures = self._content, 0
+        while content.failure is None:
             try:
                 await work()
                 return
             except (Unavailable, Malformed) as error:
                 failures += 1
-                stream.trouble = forget_frames(error)
-                stream.context.counts.failures += 1
-                pause_s = backoff_s(failures, stream.context.draw())
+                content.try_failed(error)
+                pause_s = backoff_s(failures, self._context.draw())
                 if isinstance(error, Unavailable):
                     pause_s = max(pause_s, error.retry_after_s or 0.0)
                 malformed = isinstance(error, Malformed) and failures >= MALFORMED_TRIES
                 late = self._patience < trio.current_time() + pause_s
-                unused = not stream.used
+                unused = not content.used
                 if malformed or late or unused or isinstance(error, Untrusted):
                     raise
             await trio.sleep(pause_s)
 
     async def _ask(self) -> None:
         """Ask for the first bytes, to see which length the answer states."""
-        stream = self._stream
-        service, record = stream.context.service, stream.record
+        service, record = self._context.service, self._record
         async with service.content(record, 0, SMALL, urgent=True) as body:
             total = body.total
             if total is None and body.stop is None:
@@ -171,43 +204,35 @@ class Length:
             async with service.whole_content(record, urgent=True) as body:
                 total = await self._counted(body)
         if total is None:
-            raise Malformed(f"object {stream.record.id}: no answer says how long it is")
-        stream.measure(total)
-
-    def _may_have_parts(self) -> bool:
-        """Whether the whole may be proved by a multipart checksum: that costs no second fetch."""
-        stream = self._stream
-        small = stream.size <= (SMALL if stream.blob.in_memory else CHECKED_FIRST)
-        untried = self._parts_tried != stream.size and not stream.loose
-        return small and untried and bool(part_sizes(stream.record.checksum, stream.size))
+            raise Malformed(f"object {record.id}: no answer says how long it is")
+        self._content.measure(total)
 
     async def _try_parts(self) -> None:
-        stream, self._parts_tried = self._stream, self._stream.size
-        if await stream.blob.check_parts():
-            stream.settled()
+        self._parts_tried = self._blob.size
+        if await self._blob.check_parts():
+            self._content.length_proved()
 
     async def _count(self) -> None:
         """Receive the whole, asked for without a range, and compare its length."""
-        stream = self._stream
-        record, size = stream.record, stream.size
-        async with stream.context.service.whole_content(record, urgent=True) as body:
+        content, record, size = self._content, self._record, self._blob.size
+        async with self._context.service.whole_content(record, urgent=True) as body:
             count = await self._counted(body)
-        if stream.failure is not None or stream.size != size or stream.verification.sure:
+        if content.failure is not None or self._blob.size != size or content.sure:
             return
         said = f"object {record.id}: its record says {record.size} bytes, the service {size}"
         if count is None:
-            stream.fail(Corrupt(f"{said}, and the whole did not say that it was all"))
+            content.fail(Corrupt(f"{said}, and the whole did not say that it was all"))
         elif count == size:
             self.counted = count
-            stream.settled()
+            content.length_proved()
         elif count == record.size and not self._disproved:
             log.warning("%s, and the whole has %d", said, count)
             self._disproved, self.counted = True, count
-            stream.restore()
+            content.restore()
         else:
-            stream.fail(Corrupt(f"{said}, and the whole has {count}"))
+            content.fail(Corrupt(f"{said}, and the whole has {count}"))
 
-    async def _counted(self, body: "Body") -> int | None:
+    async def _counted(self, body: Body) -> int | None:
         """The bytes of a whole body, received to its end; None where its end does not show.
 
         Raises Unavailable once nobody has the file open any more.
@@ -215,7 +240,7 @@ class Length:
         count = 0
         async for chunk in body:
             count += len(chunk)
-            if not self._stream.used:
+            if not self._content.used:
                 raise Unavailable("nobody waits for it any more")
         if body.start:
             return None

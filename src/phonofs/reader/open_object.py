@@ -20,12 +20,11 @@ from phonofs.errors import (
 )
 from phonofs.model import Record
 from phonofs.ranges import Ranges
-from phonofs.reader.context import ReaderContext
+from phonofs.reader.context import ReaderContext, content_key
 from phonofs.reader.download import Download, Step
 from phonofs.reader.interfaces import Blob, Body, Chunk
 from phonofs.reader.length import Length, is_empty
 from phonofs.reader.limits import (
-    CHECKED_FIRST,
     KIB,
     MOST_CHANGES,
     MOST_PART,
@@ -54,7 +53,8 @@ class Handle:
     """
 
     __slots__ = (
-        "finished", "ino", "kick_at", "pid", "seen", "starved", "stream", "window", "wrong",
+        "_doubted", "finished", "ino", "kick_at", "pid", "seen", "starved", "stream", "window",
+        "wrong",
     )  # fmt: skip
 
     def __init__(self, stream: "OpenObject", ino: int, pid: int = 0) -> None:
@@ -66,7 +66,21 @@ class Handle:
         self.starved = False
         self.finished = False
         self.seen = Ranges()
+        self._doubted = Ranges()
         self.wrong: Corrupt | None = None
+
+    def doubt(self) -> None:
+        """What it was given is of a content that failed its check."""
+        self._doubted, self.seen = self.seen, Ranges()
+
+    def judge(self, false: list[tuple[int, int]]) -> None:
+        """The content is right now, and these intervals of the one before were wrong."""
+        if any(self._doubted.missing(a, b) != [(a, b)] for a, b in false):
+            self.wrong = Corrupt(
+                f"object {self.stream.record.id}: bytes given before were wrong; "
+                "open the file again"
+            )
+        self._doubted = Ranges()
 
     @property
     def doubtful(self) -> bool:
@@ -93,10 +107,7 @@ class OpenObject:
     needs    what reads are waiting for just now, by ticket
     failure  why no read of this stream can succeed any more
     etag     the version all bytes are of; '' until the service named one
-    any_etag whether ETags say nothing of this content, so that its checksum decides
     answered whether the service gave anything of it since it was opened
-    pressed  whether it had to give memory back, so that it may never be there whole
-    given    whether anybody was given bytes that were not known to be right
     size     the length, as far as it is known: ``length`` has whether it is proved
     told     the length the file system knows: a proved one, or the record's
     loose    parts whose body does not say where it ends: what it may leave out is not given
@@ -126,15 +137,12 @@ class OpenObject:
         self.failure: ServiceError | None = None
         self.trouble: ServiceError | None = None
         self.quiet_until = float("-inf")
-        self.verification = ContentVerification(self)
-        self.length = Length(self)
+        self.verification = ContentVerification(record, blob, context, self)
+        self.length = Length(record, blob, context, self)
         self.loose: set[Download] = set()
-        self.given = False
-        self.pressed = False
-        self.any_etag = False
         self._renewed = False
         if (
-            context.stale.get(self.key, 0) >= MOST_CHANGES
+            context.stale.get(content_key(record), 0) >= MOST_CHANGES
             and provable(record)
             and not blob.verified
         ):
@@ -142,11 +150,6 @@ class OpenObject:
         self.answered = False
         self._ranges_seen = False
         self._whole_seen = False
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """What the content is remembered by."""
-        return self.record.region, self.record.id, self.record.fingerprint
 
     # what holds
 
@@ -159,6 +162,21 @@ class OpenObject:
     def busy(self) -> bool:
         """Whether a task of it is running."""
         return bool(self.parts) or self.verification.busy or self.length.running
+
+    @property
+    def sure(self) -> bool:
+        """Whether the content is known to be right."""
+        return self.verification.sure
+
+    @property
+    def length_doubtful(self) -> bool:
+        """Whether the responses state another length than the record, and nothing proves it."""
+        return self.length.doubtful
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether a body is being received that does not say where it ends."""
+        return bool(self.loose)
 
     @property
     def whole_only(self) -> bool:
@@ -179,6 +197,30 @@ class OpenObject:
     def open_end(self, stop: int) -> Download | None:
         """A part that may bring more than the record says, if ``stop`` reaches the record's end."""
         return next(iter(self.loose), None) if stop >= self.size else None
+
+    async def await_verified(self, handle: Handle, deadline: float) -> None:
+        """Wait for the check, fetching what it needs; the caller looks again afterwards."""
+        verification = self.verification
+        if verification.running:
+            await verification.over()
+        elif verification.sure:
+            verification.confirm()
+        elif (coming := self.cover(handle, *verification.lacks())) is not None:
+            await coming[0].until(coming[1], deadline)
+        elif (download := self.open_end(self.size)) is not None:
+            await download.over.wait()  # only then the check may begin
+        else:
+            verification.recheck()
+            await trio.lowlevel.checkpoint()  # if no check began, others still get their turn
+
+    async def await_length(self, handle: Handle, deadline: float) -> None:
+        """Wait until more is known of the length; the caller looks again afterwards."""
+        if not self.length.running and self.length.provable_by_parts:
+            coming = self.cover(handle, 0, self.size)
+            if coming is not None:
+                await coming[0].until(coming[1], deadline)
+                return
+        await self.length.settle(deadline)
 
     # demand
 
@@ -323,7 +365,6 @@ class OpenObject:
         What was not hashed yet is hashed before it goes, so that who reads on can be sure.
         """
         if self.blob.memory_bytes:
-            self.pressed = True
             kept = Ranges(self.needs.values())
             self.verification.keep_unhashed(kept)
             self.blob.keep(kept)
@@ -379,7 +420,7 @@ class OpenObject:
             raise Changed(
                 f"object {self.record.id} has other content than when it was opened", by_etag=True
             )
-        if not self.any_etag:
+        if not self.verification.required:
             self.etag = self.etag or body.etag
         self.loose.discard(download)  # what an earlier try left open
         if body.total is not None:
@@ -424,25 +465,20 @@ class OpenObject:
         """
         if not error.by_etag or self.failure is not None:
             return False
-        if not self.given and not self._renewed:
+        if not self.verification.given and not self._renewed:
             self._renewed = True
             self.restore()
             return True
-        if provable(self.record) and self.can_be_gated:
+        if provable(self.record) and self.verification.can_gate:
             self._trust_no_etag()
             return True
-        self.context.stale[self.key] = self.context.stale.get(self.key, 0) + 1
+        key = content_key(self.record)
+        self.context.stale[key] = self.context.stale.get(key, 0) + 1
         return False
 
-    @property
-    def can_be_gated(self) -> bool:
-        """Whether it is small enough to be checked before any byte of it is given."""
-        return self.size <= (SMALL if self.blob.in_memory else CHECKED_FIRST)
-
     def _trust_no_etag(self) -> None:
-        self.etag, self.any_etag = "", True
-        if self.can_be_gated:
-            self.verification.gated = True
+        self.etag = ""
+        self.verification.require()
 
     def measure(self, total: int) -> None:
         """An answer says how long the content is. Raises Changed where another said otherwise."""
@@ -494,13 +530,13 @@ class OpenObject:
         for download in self.parts:
             download.cut(size)
         if size != self.record.size:
-            self.verification.doubt()
+            self.verification.length_changed()
         if not self.length.doubtful:
             self.tell_size(size)
         if self.blob.complete:
             self.verification.completed()
 
-    def settled(self) -> None:
+    def length_proved(self) -> None:
         """The length is proved: what waited for that goes on."""
         self.tell_size(self.size)
         if self.blob.complete:
@@ -511,6 +547,19 @@ class OpenObject:
         if size != self.told:
             self.told = size
             self.context.tell(self.context.on_size, self.ino, size)
+
+    def passed(self, false: list[tuple[int, int]]) -> None:
+        """The content is right; of what was given before, these intervals were wrong."""
+        for handle in self.handles:
+            handle.judge(false)
+        self.tell_size(self.size)
+
+    def refetch(self) -> None:
+        """The content is wrong: drop it and fetch it once more."""
+        for handle in self.handles:
+            handle.doubt()
+        self.restore()
+        self.context.tell(self.context.on_wrong, self.ino)
 
     def restore(self) -> None:
         """Forget all bytes and what the service said of them: it is asked anew."""
@@ -536,7 +585,7 @@ class OpenObject:
             raise Unavailable(f"object {self.record.id}: neither disk nor memory has room for it")
         self.context.counts.fetched_bytes += fresh
         self.context.counts.discarded_bytes += len(chunk) - fresh
-        self.verification.passed()
+        self.verification.arrived()
         download.advance(stop)
         met = self.blob.present.stop_of(stop)
         if met > stop and (not download.whole or met >= download.stop):

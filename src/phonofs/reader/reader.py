@@ -16,15 +16,13 @@ import trio
 from phonofs.errors import Gone, Unavailable
 from phonofs.model import Record
 from phonofs.reader.background_limit import BackgroundLimit
-from phonofs.reader.context import ReaderContext
+from phonofs.reader.context import Key, ReaderContext, content_key
 from phonofs.reader.directory_readahead import DirectoryReadahead
 from phonofs.reader.interfaces import Cache, ContentService, Siblings
 from phonofs.reader.limits import LINGER_S, MIB, MOST_LINGERING, Limits
 from phonofs.reader.memory import Memory
 from phonofs.reader.open_object import Handle, OpenObject
 from phonofs.reader.prefetched import HOLD_S, PrefetchedFiles
-
-Key = tuple[str, str, str]
 
 
 def _nobody(ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, Record]]:
@@ -191,9 +189,9 @@ class Reader:
             stop = min(offset + size, stream.size)
             stream.needs[ticket] = offset, max(offset, stop)
             if stream.verification.gated:
-                await stream.verification.settle(handle, deadline)
+                await stream.await_verified(handle, deadline)
             elif stream.length.withholds(offset + size):
-                await stream.length.settle(handle, deadline)
+                await stream.await_length(handle, deadline)
             elif offset >= stop and not stream.open_end(stop):
                 return b""
             elif (coming := stream.cover(handle, offset, stop)) is not None:
@@ -231,7 +229,7 @@ class Reader:
         self._context.memory.read(stream)
         if not stream.verification.sure:
             handle.seen.add(offset, stop)
-            stream.given = True
+            stream.verification.note_given()
         if handle.window.next >= handle.kick_at:
             self._context.beside(stream.record, stream.extend, handle)
         if stop >= stream.size and not handle.finished and handle.window.run >= stream.size:
@@ -297,19 +295,15 @@ class Reader:
 
     def _bring_ahead(self, files: Sequence[tuple[int, Record]], now: float) -> None:
         for ino, other in files:
-            if self._key(other) not in self._streams and self._prefetched.bring(other, ino, now):
+            if content_key(other) not in self._streams and self._prefetched.bring(other, ino, now):
                 self._context.counts.ahead_files += 1
         if files:
             self._stir(now + HOLD_S)
 
     # streams
 
-    @staticmethod
-    def _key(record: Record) -> Key:
-        return record.region, record.id, record.fingerprint
-
     def _stream(self, record: Record, ino: int) -> OpenObject:
-        key = self._key(record)
+        key = content_key(record)
         stream = self._streams.get(key)
         if stream is not None and stream.failure is None:
             return stream
@@ -378,7 +372,7 @@ class Reader:
             self._drop(stream)
 
     def _drop(self, stream: OpenObject) -> None:
-        key = self._key(stream.record)
+        key = content_key(stream.record)
         if self._streams.get(key) is stream:
             del self._streams[key]
         elif stream in self._failed:
