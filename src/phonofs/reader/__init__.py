@@ -7,12 +7,9 @@ download             one byte range on its way: its task, its retries, and who w
 length               what proves how long a content is, and what is given meanwhile
 memory               what all open files may hold if there is no disk for it
 verification         whether a whole content is right, and what follows if it is not
-prefetched           files fetched ahead for a reader that is expected soon
 background_limit     who may fetch ahead now
-window               how a handle reads, and how far ahead to fetch                      (pure)
-missing_ranges       which bytes are neither there nor on their way                      (pure)
-throughput           how fast a region answers; how many downloads side by side          (pure)
-directory_readahead  which files come next                                               (pure)
+readahead            how far ahead of a handle to fetch, and in which ranges            (pure)
+directory_readahead  which files come next, and those fetched for a reader that is expected
 limits               the numbers, each with its reason                                   (pure)
 interfaces           what is needed of the service and the cache
 ===================  =========================================================================

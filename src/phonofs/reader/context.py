@@ -14,7 +14,7 @@ from phonofs.reader.background_limit import BackgroundLimit
 from phonofs.reader.interfaces import ContentService
 from phonofs.reader.limits import Limits
 from phonofs.reader.memory import Memory
-from phonofs.reader.throughput import ThroughputEstimator
+from phonofs.reader.readahead import ThroughputEstimator
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ SLACK = 1 * MIB
 """A read this near the expected offset is still sequential: the kernel reads up to 1 MiB ahead
 with several requests in flight, which may change places."""
 
-LITTLE = 384 * KIB
+INITIAL_READAHEAD = 384 * KIB
 """What the first request after a seek brings beyond what was asked for: with the kernel's
 128 KiB it makes 512 KiB, 13 ms at 40 MB/s, so that whoever reads on finds the next blocks."""
 
@@ -27,7 +27,7 @@ MOST_PART = 8 * MIB
 """At 50 ms, 16 parts of 8 MiB side by side made 421 MB/s, of 4 MiB 358; larger ones only make
 readers further back wait."""
 
-MOST_LANES = 8
+MOST_PARALLEL = 8
 LINGER_S = 5.0
 """A player that closes and opens again within this time finds its stream."""
 

@@ -33,9 +33,8 @@ from phonofs.reader.limits import (
     SLACK,
     SMALL,
 )
-from phonofs.reader.missing_ranges import pieces, uncovered
+from phonofs.reader.readahead import Window, missing_ranges, part_size, split
 from phonofs.reader.verification import ContentVerification, provable
-from phonofs.reader.window import Window, part_size
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +129,7 @@ class OpenObject:
             blob.resize(record.size)  # another length was named before, and never proved
         self.size = self.told = blob.size
         self.etag = ""
-        self.parts: list[Download] = []
+        self.downloads: list[Download] = []
         self.handles: set[Handle] = set()
         self.prefetch_holds = 0
         self.needs: dict[object, tuple[int, int]] = {}
@@ -161,7 +160,7 @@ class OpenObject:
     @property
     def busy(self) -> bool:
         """Whether a task of it is running."""
-        return bool(self.parts) or self.verification.busy or self.length.running
+        return bool(self.downloads) or self.verification.busy or self.length.running
 
     @property
     def sure(self) -> bool:
@@ -247,12 +246,14 @@ class OpenObject:
 
     def _join(self, handle: Handle, offset: int) -> Download | None:
         """The part in flight to wait for; one too far behind is cut to end at ``offset``."""
-        flying = [download for download in self.parts if download.head <= offset < download.stop]
-        if not flying:
+        reaching = [
+            download for download in self.downloads if download.head <= offset < download.stop
+        ]
+        if not reaching:
             return None
-        download = max(flying, key=lambda download: download.head)
-        near = offset - download.head <= self.context.pace(self.record.region).reach()
-        if download.whole or self.whole_only or handle.window.running or near:
+        download = max(reaching, key=lambda download: download.head)
+        near = offset - download.head <= self.context.pace(self.record.region).join_distance()
+        if download.whole or self.whole_only or handle.window.is_sequential or near:
             self.context.background_limit.promote(download)
             return download
         download.cut(offset)
@@ -262,24 +263,30 @@ class OpenObject:
         """A part of its own for what a reader waits for."""
         if self.whole_only:
             return self.start(0, self.size, urgent=True, whole=True)
-        flying = [(download.head, download.stop) for download in self.parts]
         if self.size <= SMALL:
-            near = uncovered(self.blob.present, flying, 0, start) if start <= 256 * KIB else []
+            near = self._missing(0, start) if start <= 256 * KIB else []
             begin = near[-1][0] if near and near[-1][1] == start else start
-            gaps = uncovered(self.blob.present, flying, begin, self.size)
+            gaps = self._missing(begin, self.size)
         else:
             ahead = handle.window.ahead(self.most_ahead())
-            end = start + self._part_size(ahead) if handle.window.running else stop + ahead
-            gaps = uncovered(self.blob.present, flying, start, min(self.size, max(stop, end)))
+            end = start + self._part_size(ahead) if handle.window.is_sequential else stop + ahead
+            gaps = self._missing(start, min(self.size, max(stop, end)))
         return self.start(*gaps[0], urgent=True)
 
     def start(self, start: int, stop: int, *, urgent: bool, whole: bool = False) -> Download:
         """Send for ``[start, stop)``."""
         download = Download(start, stop, urgent=urgent, whole=whole)
         self.context.spawn(download.run, self, self.context)  # may refuse; it begins to run later
-        self.parts.append(download)
+        self.downloads.append(download)
         self.context.background_limit.line_up(download)
         return download
+
+    def _downloading(self) -> list[tuple[int, int]]:
+        return [(download.head, download.stop) for download in self.downloads]
+
+    def _missing(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """What of ``[start, stop)`` is neither there nor being downloaded."""
+        return missing_ranges(self.blob.present, self._downloading(), start, stop)
 
     # reading ahead
 
@@ -294,15 +301,15 @@ class OpenObject:
             return
         window = handle.window
         ahead = window.ahead(self.most_ahead())
-        download = self._part_size(ahead)
-        handle.kick_at = window.next + download // 4
+        size = self._part_size(ahead)
+        handle.kick_at = window.next + size // 4
         handle.starved = False
         if self.blob.in_memory:
             self._keep()
         if self.whole_only:
             self._stir()
         elif self._may_extend(handle):
-            self._fill(handle, ahead, download)
+            self._fill(handle, ahead, size)
 
     def _may_extend(self, handle: Handle) -> bool:
         if self.failure is not None or handle not in self.handles:
@@ -310,38 +317,38 @@ class OpenObject:
         if trio.current_time() < self.quiet_until:
             return False
         known = self.answered or self.context.service.seekable(self.record.region) is not None
-        return known or not self.parts  # else the first answer will say whether parts are had
+        return known or not self.downloads  # else the first answer will say whether parts are had
 
-    def _fill(self, handle: Handle, ahead: int, download: int) -> None:
+    def _fill(self, handle: Handle, ahead: int, size: int) -> None:
         begin, end = handle.window.next, min(self.size, handle.window.next + ahead)
         if self.size <= SMALL:
             begin, end = 0, self.size
         if self.blob.present.covers(begin, end):
             return
-        flying = [(download.head, download.stop) for download in self.parts]
-        mine = sum(begin < stop and head < end for head, stop in flying)
-        room = self._lanes(download) - mine
-        gaps = uncovered(self.blob.present, flying, begin, end)
-        for start, stop in pieces(gaps, download, end if end < self.size else None):
-            if room <= 0:
+        mine = sum(begin < stop and head < end for head, stop in self._downloading())
+        free = self._parallelism(size) - mine
+        gaps = self._missing(begin, end)
+        for start, stop in split(gaps, size, end if end < self.size else None):
+            if free <= 0:
                 handle.starved = True
                 return
             self.start(start, stop, urgent=False)
-            room -= 1
+            free -= 1
 
     def _part_size(self, ahead: int) -> int:
         return min(part_size(ahead), self.context.pace(self.record.region).most_part())
 
-    def _lanes(self, download: int) -> int:
+    def _parallelism(self, size: int) -> int:
+        """How many downloads of this size to have at a time for this object."""
         share = self.context.limits.background_limit // max(1, self.context.sharers())
-        return max(1, min(self.context.pace(self.record.region).lanes(download), max(2, share)))
+        wanted = self.context.pace(self.record.region).parallelism(size)
+        return max(1, min(wanted, max(2, share)))
 
     def prefetch(self, stop: int) -> None:
         """Send for the first bytes up to ``stop``, though nobody reads them yet."""
-        if self.whole_only and self.parts:
+        if self.whole_only and self.downloads:
             return
-        flying = [(download.head, download.stop) for download in self.parts]
-        for start, end in uncovered(self.blob.present, flying, 0, min(stop, self.size)):
+        for start, end in self._missing(0, min(stop, self.size)):
             self.start(start, end, urgent=False)
 
     def _keep(self) -> None:
@@ -376,13 +383,13 @@ class OpenObject:
         A player that reopens, or seeks back, finds it, however small its new window is.
         """
         end = self.blob.present.stop_of(offset)
-        for download in sorted(self.parts, key=lambda download: download.head):
+        for download in sorted(self.downloads, key=lambda download: download.head):
             if end - SLACK <= download.head <= end + SLACK:
                 end = max(end, self.blob.present.stop_of(download.stop))
         return min(end, offset + most)
 
     def _stir(self) -> None:
-        for download in self.parts:
+        for download in self.downloads:
             download.reader_advanced()
 
     def _may_pause(self, download: Download) -> bool:
@@ -450,7 +457,7 @@ class OpenObject:
         if ranges and download.head - start > MOST_PART:
             raise Malformed(f"object {self.record.id}: the service sent all instead of a part")
         self._whole_seen = True
-        rivals = (other for other in self.parts if other is not download and other.whole)
+        rivals = (other for other in self.downloads if other is not download and other.whole)
         if any(other.answered and other.head <= download.head for other in rivals):
             download.cut(download.head)  # the other one brings it
         else:
@@ -527,7 +534,7 @@ class OpenObject:
         log.info("object %s has %d bytes, not %d", self.record.id, size, self.size)
         self.size = size
         self.blob.resize(size)
-        for download in self.parts:
+        for download in self.downloads:
             download.cut(size)
         if size != self.record.size:
             self.verification.length_changed()
@@ -563,7 +570,7 @@ class OpenObject:
 
     def restore(self) -> None:
         """Forget all bytes and what the service said of them: it is asked anew."""
-        for download in self.parts:
+        for download in self.downloads:
             download.cancel()
         self.blob.reset()
         self.etag = ""
@@ -608,7 +615,7 @@ class OpenObject:
         """The task of a download is over; ``done`` if it brought everything."""
         if isinstance(download.error, Changed):
             self.fail(download.error)  # while the blob is still its own
-        self.parts.remove(download)
+        self.downloads.remove(download)
         self.context.background_limit.leave(download)
         was_loose = download in self.loose
         self.loose.discard(download)
@@ -642,18 +649,18 @@ class OpenObject:
         if not self.verification.sure:
             self.tell_size(self.record.size)
         self.blob.reset()
-        for download in list(self.parts):
+        for download in list(self.downloads):
             download.fail(error)
         self.context.tell(self.context.on_wrong, self.ino)
 
     def unqueue(self) -> None:
         """Drop what was not sent for yet and nobody waits for."""
-        for download in self.parts:
+        for download in self.downloads:
             if self.context.background_limit.queued(download):
                 download.cancel()
 
     def quit(self) -> None:
         """Stop fetching; what is nearly there may still come."""
-        for download in self.parts:
+        for download in self.downloads:
             if not download.waiting and (download.whole or download.stop - download.head > RUN_OUT):
                 download.cancel()

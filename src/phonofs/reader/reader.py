@@ -17,12 +17,11 @@ from phonofs.errors import Gone, Unavailable
 from phonofs.model import Record
 from phonofs.reader.background_limit import BackgroundLimit
 from phonofs.reader.context import Key, ReaderContext, content_key
-from phonofs.reader.directory_readahead import DirectoryReadahead
+from phonofs.reader.directory_readahead import HOLD_S, DirectoryReadahead, PrefetchedFiles
 from phonofs.reader.interfaces import Cache, ContentService, Siblings
 from phonofs.reader.limits import LINGER_S, MIB, MOST_LINGERING, Limits
 from phonofs.reader.memory import Memory
 from phonofs.reader.open_object import Handle, OpenObject
-from phonofs.reader.prefetched import HOLD_S, PrefetchedFiles
 
 
 def _nobody(ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, Record]]:
@@ -232,7 +231,11 @@ class Reader:
             stream.verification.note_given()
         if handle.window.next >= handle.kick_at:
             self._context.beside(stream.record, stream.extend, handle)
-        if stop >= stream.size and not handle.finished and handle.window.run >= stream.size:
+        if (
+            stop >= stream.size
+            and not handle.finished
+            and handle.window.sequential_bytes >= stream.size
+        ):
             handle.finished = True
             self._context.beside(stream.record, self._look_ahead, handle)
 
@@ -327,7 +330,7 @@ class Reader:
         return stream
 
     def _sharers(self) -> int:
-        return sum(len(stream.handles) for stream in self._streams.values() if stream.parts)
+        return sum(len(stream.handles) for stream in self._streams.values() if stream.downloads)
 
     def _idle(self, stream: OpenObject) -> None:
         """Nobody has it open any more: it lingers, if there is anything to lose by that."""
@@ -401,6 +404,6 @@ class Reader:
             "differing": dict(self._context.differing),
             "streams": len(streams),
             "handles": sum(len(stream.handles) for stream in streams),
-            "parts": sum(len(stream.parts) for stream in streams),
+            "parts": sum(len(stream.downloads) for stream in streams),
             "lingering": len(self._lingering),
         }

@@ -65,7 +65,7 @@ plans = st.builds(
 
 
 async def follow(w: World, plan: Plan, number: int) -> None:
-    """One reader: hops where the plan says, and in between reads on."""
+    """One reader: seeks where the plan says, and in between reads on."""
     await trio.sleep(0.03 * number)
     handle = w.reader.open(record(plan.size), 7)
     offset = 0

@@ -195,7 +195,7 @@ async def test_reads_out_of_order_are_still_sequential():
             async with trio.open_nursery() as nursery:
                 for offset in (block + 1, block):
                     nursery.start_soon(w.read, handle, offset * step, step)
-        assert handle.window.run == 32 * MIB
+        assert handle.window.sequential_bytes == 32 * MIB
         assert w.service.sent() == 32 * MIB
         assert len(w.service.asked) < 40
         w.reader.release(handle)
