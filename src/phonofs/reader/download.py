@@ -81,7 +81,8 @@ class Download:
 
     head     the next byte; the stream writes bytes and then moves it
     stop     where the part ends; only ever moves down, but for a part that turned out ``whole``
-    urgency  whether somebody waits for it, or did
+    requested the ``stop`` of the present request; ``stop`` may be cut after it was sent
+    priority whether somebody waits for it, or did
     whole    its body began at 0, since the service gives no ranges
     answered whether its present request was answered
     error    why it ended, where that was a failure
@@ -100,6 +101,7 @@ class Download:
         "head",
         "over",
         "priority",
+        "requested",
         "scope",
         "stop",
         "whole",
@@ -108,6 +110,7 @@ class Download:
     def __init__(self, start: int, stop: int, *, urgent: bool, whole: bool = False) -> None:
         self.head = start
         self.stop = stop
+        self.requested = stop
         self.priority = Priority(urgent)
         self.whole = whole
         self.answered = False
@@ -267,6 +270,7 @@ class Download:
     async def _request(self, sink: Sink, context: ReaderContext) -> None:
         """Send one request and write its body; returns early if the range was cut."""
         self.answered = False
+        self.requested = self.stop
         async with sink.request(self) as body:
             answered_at = trio.current_time()
             await trio.lowlevel.checkpoint_if_cancelled()  # the response may be of a dropped try

@@ -442,10 +442,12 @@ class OpenObject:
             raise Malformed(f"object {self.record.id}: the service sent other bytes than asked for")
 
     def _from_there(self, download: Download, body: Body) -> None:
-        """The body begins where it should; at 0 it may yet be the whole, unasked."""
+        """The body begins where it should; one that begins at 0 may be the whole, unasked."""
         if download.head > 0:
             self._ranges_seen = True
-        elif download.stop < self.size and (body.stop is None or body.stop > download.stop):
+            return
+        asked = download.requested
+        if asked < self.size and (body.stop is None or body.stop > asked):
             self._whole_seen = True
             if self.whole_only:
                 download.restart(0, self.size)
