@@ -11,7 +11,6 @@ background_limit     who may fetch ahead now
 readahead            how far ahead of a handle to fetch, and in which ranges            (pure)
 directory_readahead  which files come next, and those fetched for a reader that is expected
 limits               the numbers, each with its reason                                   (pure)
-interfaces           what is needed of the service and the cache
 ===================  =========================================================================
 
 Everything runs on the event loop; nothing here is shared with threads.

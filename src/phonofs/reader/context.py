@@ -11,10 +11,10 @@ from cachetools import LRUCache
 from phonofs.errors import ServiceError
 from phonofs.model import Record
 from phonofs.reader.background_limit import BackgroundLimit
-from phonofs.reader.interfaces import ContentService
 from phonofs.reader.limits import Limits
 from phonofs.reader.memory import Memory
 from phonofs.reader.readahead import ThroughputEstimator
+from phonofs.service.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class ReaderContext:
     stale    how often a content came under another ETag than before, by region, id, fingerprint
     """
 
-    service: ContentService
+    service: Client
     limits: Limits
     background_limit: BackgroundLimit
     draw: Callable[[], float]

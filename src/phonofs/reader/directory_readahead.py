@@ -10,9 +10,9 @@ followed, but cause nothing: so are the next ones, as a rule.
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Sequence
 from math import inf
+from typing import Protocol
 
 from phonofs.model import Record
-from phonofs.reader.interfaces import Siblings
 from phonofs.reader.limits import MIB, SMALL
 from phonofs.reader.open_object import OpenObject
 
@@ -54,6 +54,17 @@ HEAD = 1 * MIB
 
 
 Files = list[tuple[int, Record]]
+
+
+class Siblings(Protocol):
+    """Which files stand after another in its folder."""
+
+    def __call__(self, ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, Record]]:
+        """At most ``n`` readable files after ``ino``, by name or by inode; cheap.
+
+        Raises Unavailable where the catalogue cannot be read.
+        """
+        ...
 
 
 class UpcomingFiles:

@@ -22,10 +22,13 @@ from phonofs.errors import (
 from phonofs.model import Record
 from phonofs.priority import Priority
 from phonofs.reader.context import ReaderContext
-from phonofs.reader.interfaces import Body, Chunk
 from phonofs.reader.limits import KIB, MALFORMED_TRIES, PATIENCE_S, backoff_s
+from phonofs.service.content import Body
 
 log = logging.getLogger(__name__)
+
+Chunk = bytes | bytearray | memoryview
+"""Bytes of a body; valid only until the next chunk is asked for."""
 
 WORTH = 128 * KIB
 """What the kernel asks for at a time: a stream that brings less in a whole deadline is no use."""

@@ -19,6 +19,7 @@ from typing import Protocol
 
 import trio
 
+from phonofs.cache.entry import CacheEntry
 from phonofs.checksum import of_nothing, part_sizes
 from phonofs.errors import (
     Corrupt,
@@ -29,8 +30,8 @@ from phonofs.errors import (
 )
 from phonofs.model import Record
 from phonofs.reader.context import ReaderContext
-from phonofs.reader.interfaces import Blob, Body
 from phonofs.reader.limits import CHECKED_FIRST, MALFORMED_TRIES, SLACK, SMALL, backoff_s
+from phonofs.service.content import Body
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Length:
     """
 
     def __init__(
-        self, record: Record, blob: Blob, context: ReaderContext, content: Measured
+        self, record: Record, blob: CacheEntry, context: ReaderContext, content: Measured
     ) -> None:
         self._record = record
         self._blob = blob

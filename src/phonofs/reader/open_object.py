@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 
 import trio
 
+from phonofs.cache.entry import CacheEntry
 from phonofs.errors import (
     Changed,
     Corrupt,
@@ -21,8 +22,7 @@ from phonofs.errors import (
 from phonofs.model import Record
 from phonofs.ranges import Ranges
 from phonofs.reader.context import ReaderContext, content_key
-from phonofs.reader.download import Download, Step
-from phonofs.reader.interfaces import Blob, Body, Chunk
+from phonofs.reader.download import Chunk, Download, Step
 from phonofs.reader.length import Length, is_empty
 from phonofs.reader.limits import (
     KIB,
@@ -35,6 +35,7 @@ from phonofs.reader.limits import (
 )
 from phonofs.reader.readahead import Window, missing_ranges, part_size, split
 from phonofs.reader.verification import ContentVerification, provable
+from phonofs.service.content import Body
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class OpenObject:
         self,
         record: Record,
         ino: int,
-        blob: Blob,
+        blob: CacheEntry,
         context: ReaderContext,
         on_idle: "Callable[[OpenObject], None]",
     ) -> None:

@@ -13,15 +13,16 @@ from typing import Any
 
 import trio
 
+from phonofs.cache.cache import Cache
 from phonofs.errors import Gone, Unavailable
 from phonofs.model import Record
 from phonofs.reader.background_limit import BackgroundLimit
 from phonofs.reader.context import Key, ReaderContext, content_key
-from phonofs.reader.directory_readahead import HOLD_S, DirectoryReadahead, PrefetchedFiles
-from phonofs.reader.interfaces import Cache, ContentService, Siblings
+from phonofs.reader.directory_readahead import HOLD_S, DirectoryReadahead, PrefetchedFiles, Siblings
 from phonofs.reader.limits import LINGER_S, MIB, MOST_LINGERING, Limits
 from phonofs.reader.memory import Memory
 from phonofs.reader.open_object import Handle, OpenObject
+from phonofs.service.client import Client
 
 
 def _nobody(ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, Record]]:
@@ -43,7 +44,7 @@ class Reader:
 
     def __init__(
         self,
-        service: ContentService,
+        service: Client,
         cache: Cache,
         limits: Limits | None = None,
         *,

@@ -14,12 +14,12 @@ from zlib import crc32
 
 import trio
 
+from phonofs.cache.entry import CacheEntry
 from phonofs.checksum import expected
 from phonofs.errors import Changed, Corrupt, ServiceError, Unavailable
 from phonofs.model import Record
 from phonofs.ranges import Ranges
 from phonofs.reader.context import ReaderContext, content_key
-from phonofs.reader.interfaces import Blob
 from phonofs.reader.limits import CHECKED_FIRST, KIB, MIB, SMALL
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class ContentVerification:
     """
 
     def __init__(
-        self, record: Record, blob: Blob, context: ReaderContext, content: Verified
+        self, record: Record, blob: CacheEntry, context: ReaderContext, content: Verified
     ) -> None:
         self._record = record
         self._blob = blob
@@ -344,7 +344,7 @@ class StreamingHash:
     pressed the content had to give memory back, so it may never be in memory as a whole
     """
 
-    def __init__(self, record: Record, blob: Blob) -> None:
+    def __init__(self, record: Record, blob: CacheEntry) -> None:
         self._blob = blob
         self._expected = expected(record.checksum)
         self._pressed = False
