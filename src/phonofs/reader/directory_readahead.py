@@ -139,6 +139,11 @@ class Scan:
         self.recent.extend(other for other, _ in passed)
         return True
 
+    def note_read(self, kind: str, now: float) -> None:
+        """A file of this type was read to its end."""
+        self.at = now
+        self.read.add(kind)
+
     def wanted(self, count: int, most_bytes: int) -> Files:
         """Of the next ``count`` files of the types that are read, those not brought yet."""
         skipped = self.passed - self.read
@@ -234,25 +239,24 @@ class DirectoryReadahead:
             self._walkers.pop(pid, None)
             trail = Scan(self._siblings, ino, now, ramp)
             self._trails = [*self._trails[-TRAILS + 1 :], trail]
-        trail.at = now
-        trail.read.add(kind)
+        trail.note_read(kind, now)
         return trail
 
 
 class PrefetchedFiles:
-    """Owns the streams that are kept for a reader expected soon, and until when.
+    """Owns the contents that are kept for a reader expected soon, and until when.
 
-    Invariant: each stream here has one of its ``holds`` from here, and the bytes they were
+    Invariant: each content here has one of its ``holds`` from here, and the bytes they were
     begun with are at most ``most_bytes`` together.
     """
 
     def __init__(
         self,
-        stream: Callable[[Record, int], OpenObject],
+        content: Callable[[Record, int], OpenObject],
         idle: Callable[[OpenObject], None],
         most_bytes: int,
     ) -> None:
-        self._stream = stream
+        self._content = content
         self._idle = idle
         self._most_bytes = most_bytes
         self._held: dict[OpenObject, tuple[float, int]] = {}
@@ -263,31 +267,31 @@ class PrefetchedFiles:
         size = weight(record)
         if self._bytes + size > self._most_bytes:
             return False
-        stream = self._stream(record, ino)
-        stream.prefetch_holds += 1
-        self._held[stream] = now + HOLD_S, size
+        content = self._content(record, ino)
+        content.hold()
+        self._held[content] = now + HOLD_S, size
         self._bytes += size
-        stream.prefetch(size)
-        if not stream.busy:
-            self._let_go(stream)  # it was there already
+        content.prefetch(size)
+        if not content.busy:
+            self._let_go(content)  # it was there already
         return True
 
-    def drop(self, stream: OpenObject) -> None:
+    def drop(self, content: OpenObject) -> None:
         """Somebody opened it: the hold is over."""
-        held = self._held.pop(stream, None)
+        held = self._held.pop(content, None)
         if held is not None:
             self._bytes -= held[1]
-            stream.prefetch_holds -= 1
+            content.unhold()
 
     def expire(self, now: float) -> float:
         """Let go of what nobody came for; the time the next one is due, or infinity."""
-        for stream in [stream for stream, (until, _) in self._held.items() if until <= now]:
-            self._let_go(stream)
+        for content in [content for content, (until, _) in self._held.items() if until <= now]:
+            self._let_go(content)
         return min((until for until, _ in self._held.values()), default=inf)
 
-    def _let_go(self, stream: OpenObject) -> None:
-        self.drop(stream)
-        self._idle(stream)
+    def _let_go(self, content: OpenObject) -> None:
+        self.drop(content)
+        self._idle(content)
 
     def statistics(self) -> dict[str, int]:
         """How many files are held and how many bytes they were begun with."""

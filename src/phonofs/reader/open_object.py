@@ -1,7 +1,7 @@
-"""The content of one object while it is open: what is on its way, who waits for it.
+"""The content of one object while it is open: its downloads, its handles, its read-ahead.
 
-All handles of equal content share one stream, so that each byte is fetched once. Planning is
-synchronous; only waiting is not.
+All handles of the same content share one open object, so that each byte is downloaded once.
+Planning is synchronous; only waiting is not.
 """
 
 import logging
@@ -44,73 +44,111 @@ class Handle:
     """One open of one file; made by ``Reader.open``, ended by ``Reader.release``.
 
     window   how it reads
-    kick_at  read-ahead is planned again once ``window.next`` has come this far
-    starved  read-ahead wanted more parts than there were lanes
-    seen     what it was given while the content was not known to be right
-    wrong    set where bytes it was given turned out to be false: it gets no more
+    starved  read-ahead wanted more downloads than it may have at a time
+    wrong    why it gets no more bytes: some that it was given turned out to be wrong
     finished whether it was read from its first byte to its last
-    pid      the process that opened it, 0 where that is not known
+    pid      the process that opened it, 0 if that is not known
     """
 
     __slots__ = (
-        "_doubted", "finished", "ino", "kick_at", "pid", "seen", "starved", "stream", "window",
-        "wrong",
+        "_doubted", "_plan_at", "_unverified", "content", "finished", "ino", "pid", "starved",
+        "window", "wrong",
     )  # fmt: skip
 
-    def __init__(self, stream: "OpenObject", ino: int, pid: int = 0) -> None:
-        self.stream = stream
+    def __init__(self, content: "OpenObject", ino: int, pid: int = 0) -> None:
+        self.content = content
         self.ino = ino
         self.pid = pid
         self.window = Window()
-        self.kick_at = 0
         self.starved = False
         self.finished = False
-        self.seen = Ranges()
-        self._doubted = Ranges()
         self.wrong: Corrupt | None = None
+        self._plan_at = 0
+        self._unverified = Ranges()
+        self._doubted = Ranges()
+
+    # reading ahead
+
+    def note_read(self, start: int, stop: int) -> None:
+        """Record a read of ``[start, stop)``; after a seek, read-ahead is planned anew."""
+        if self.window.note(start, stop):
+            self._plan_at = 0
+
+    @property
+    def plan_due(self) -> bool:
+        """Whether it has read so far that read-ahead is to be planned again."""
+        return self.window.next >= self._plan_at
+
+    def planned(self, plan_at: int) -> None:
+        """Read-ahead was planned; the next time is when ``window.next`` has come to ``plan_at``."""
+        self._plan_at = plan_at
+        self.starved = False
+
+    def starve(self) -> None:
+        """Read-ahead wanted more downloads than it may have at a time."""
+        self.starved = True
+
+    def finish(self, stop: int) -> bool:
+        """Whether a read up to ``stop`` completes the file, which was read from its first byte.
+
+        True once only.
+        """
+        size = self.content.size
+        if self.finished or stop < size or self.window.sequential_bytes < size:
+            return False
+        self.finished = True
+        return True
+
+    # verification
+
+    def give(self, start: int, stop: int) -> None:
+        """It is given bytes that are not verified."""
+        self._unverified.add(start, stop)
 
     def doubt(self) -> None:
         """What it was given is of a content that failed its check."""
-        self._doubted, self.seen = self.seen, Ranges()
+        self._doubted, self._unverified = self._unverified, Ranges()
 
     def judge(self, false: list[tuple[int, int]]) -> None:
         """The content is right now, and these intervals of the one before were wrong."""
         if any(self._doubted.missing(a, b) != [(a, b)] for a, b in false):
             self.wrong = Corrupt(
-                f"object {self.stream.record.id}: bytes given before were wrong; "
+                f"object {self.content.record.id}: bytes given before were wrong; "
                 "open the file again"
             )
         self._doubted = Ranges()
 
+    # length
+
     @property
     def doubtful(self) -> bool:
         """Whether nothing proves the length that is known now, and something speaks against it."""
-        return self.stream.length.unknown or self.stream.length.doubtful
+        return self.content.length.unknown or self.content.length.doubtful
 
     @property
     def told(self) -> int:
         """The length that the file system was told last: the record's, or a proved one."""
-        return self.stream.told
+        return self.content.told
 
     @property
     def size(self) -> int:
         """The length of the file in bytes, as far as it is known now."""
-        return self.stream.size
+        return self.content.size
 
 
 class OpenObject:
-    """Owns the blob of one content, the parts in flight, and the windows of its handles.
+    """One content while it is open: its bytes, its downloads, and its handles.
 
-    parts    what is on its way. Invariant: parts that are not ``whole`` neither overlap each
-             other nor what is present, so no byte comes twice
-    handles  the open files; holds counts other reasons to keep the stream
-    needs    what reads are waiting for just now, by ticket
-    failure  why no read of this stream can succeed any more
-    etag     the version all bytes are of; '' until the service named one
-    answered whether the service gave anything of it since it was opened
-    size     the length, as far as it is known: ``length`` has whether it is proved
-    told     the length the file system knows: a proved one, or the record's
-    loose    parts whose body does not say where it ends: what it may leave out is not given
+    downloads what is being downloaded. Invariant: downloads that are not ``whole`` neither overlap
+              each other nor what is present, so no byte is downloaded twice
+    handles   the open files
+    failure   why no read can succeed any more
+    trouble   why the last request failed
+    etag      the version all bytes are of; '' until the service named one
+    answered  whether the service gave anything of it since it was opened
+    size      the length as far as it is known; ``length`` knows whether it is proved
+    told      the length the file system knows: a proved one, or that of the record
+    loose     downloads whose body does not say where it ends
     """
 
     def __init__(
@@ -132,11 +170,11 @@ class OpenObject:
         self.etag = ""
         self.downloads: list[Download] = []
         self.handles: set[Handle] = set()
-        self.prefetch_holds = 0
-        self.needs: dict[object, tuple[int, int]] = {}
+        self._holds = 0
+        self._needs: dict[object, tuple[int, int]] = {}
         self.failure: ServiceError | None = None
         self.trouble: ServiceError | None = None
-        self.quiet_until = float("-inf")
+        self._quiet_until = float("-inf")
         self.verification = ContentVerification(record, blob, context, self)
         self.length = Length(record, blob, context, self)
         self.loose: set[Download] = set()
@@ -151,12 +189,50 @@ class OpenObject:
         self._ranges_seen = False
         self._whole_seen = False
 
-    # what holds
+    # users
+
+    def open(self, ino: int, pid: int) -> Handle:
+        """Open it once more."""
+        handle = Handle(self, ino, pid)
+        self.handles.add(handle)
+        return handle
+
+    def close(self, handle: Handle) -> bool:
+        """Close a handle; False if it was closed already."""
+        if handle not in self.handles:
+            return False
+        self.handles.remove(handle)
+        return True
+
+    def hold(self) -> None:
+        """Keep it although no handle is open, until :meth:`unhold`."""
+        self._holds += 1
+
+    def unhold(self) -> None:
+        """The reason to keep it is gone."""
+        self._holds -= 1
+
+    def need(self, ticket: object, start: int, stop: int) -> None:
+        """A read waits for ``[start, stop)``: memory keeps these bytes until :meth:`unneed`."""
+        self._needs[ticket] = start, stop
+
+    def unneed(self, ticket: object) -> None:
+        """The read is over."""
+        self._needs.pop(ticket, None)
+
+    def give(self, handle: Handle, start: int, stop: int) -> None:
+        """A handle is given these bytes."""
+        self.context.memory.read(self)
+        if not self.verification.sure:
+            handle.give(start, stop)
+            self.verification.note_given()
+        if handle.plan_due:
+            self.context.beside(self.record, self.extend, handle)
 
     @property
     def used(self) -> bool:
         """Whether somebody has it open, or wants it kept."""
-        return bool(self.handles) or self.prefetch_holds > 0
+        return bool(self.handles) or self._holds > 0
 
     @property
     def busy(self) -> bool:
@@ -298,13 +374,12 @@ class OpenObject:
     def extend(self, handle: Handle) -> None:
         """Plan ahead of a handle: send for what its window lacks, as far as there are lanes."""
         if self.blob.complete and not self.blob.in_memory:
-            handle.kick_at, handle.starved = self.size + 1, False
+            handle.planned(self.size + 1)
             return
         window = handle.window
         ahead = window.ahead(self.most_ahead())
         size = self._part_size(ahead)
-        handle.kick_at = window.next + size // 4
-        handle.starved = False
+        handle.planned(window.next + size // 4)
         if self.blob.in_memory:
             self._keep()
         if self.whole_only:
@@ -315,7 +390,7 @@ class OpenObject:
     def _may_extend(self, handle: Handle) -> bool:
         if self.failure is not None or handle not in self.handles:
             return False
-        if trio.current_time() < self.quiet_until:
+        if trio.current_time() < self._quiet_until:
             return False
         known = self.answered or self.context.service.seekable(self.record.region) is not None
         return known or not self.downloads  # else the first answer will say whether parts are had
@@ -331,7 +406,7 @@ class OpenObject:
         gaps = self._missing(begin, end)
         for start, stop in split(gaps, size, end if end < self.size else None):
             if free <= 0:
-                handle.starved = True
+                handle.starve()
                 return
             self.start(start, stop, urgent=False)
             free -= 1
@@ -356,7 +431,7 @@ class OpenObject:
         """Of bytes in memory, keep those of windows and waiters; small contents stay whole."""
         if self.size <= SMALL or not self.handles:
             return
-        kept = Ranges(self.needs.values())
+        kept = Ranges(self._needs.values())
         most = self.most_ahead()
         for handle in self.handles:
             window = handle.window
@@ -373,7 +448,7 @@ class OpenObject:
         What was not hashed yet is hashed before it goes, so that who reads on can be sure.
         """
         if self.blob.memory_bytes:
-            kept = Ranges(self.needs.values())
+            kept = Ranges(self._needs.values())
             self.verification.keep_unhashed(kept)
             self.blob.keep(kept)
         return self.blob.memory_bytes
@@ -398,7 +473,7 @@ class OpenObject:
         if not download.whole or download.waiting:
             return False
         if not self.handles:
-            return self.prefetch_holds == 0
+            return self._holds == 0
         if not self.blob.in_memory:
             return False
         most = self.most_ahead()
@@ -624,7 +699,7 @@ class OpenObject:
         self.loose.discard(download)
         download.end()
         if download.error is not None:
-            self.quiet_until = trio.current_time() + QUIET_S
+            self._quiet_until = trio.current_time() + QUIET_S
         if was_loose and self.blob.complete:
             self.context.beside(self.record, self.verification.completed)
         if done:
