@@ -31,7 +31,7 @@ Chunk = bytes | bytearray | memoryview
 """Bytes of a body; valid only until the next chunk is asked for."""
 
 WORTH = 128 * KIB
-"""What the kernel asks for at a time: a stream that brings less in a whole deadline is no use."""
+"""What the kernel asks for at a time: a download that gets less in a whole deadline is useless."""
 
 AT_ONCE = 256 * KIB
 """A range up to this size that arrives in one piece gives its permit back before it is written."""
@@ -80,18 +80,18 @@ class Sink(Protocol):
 
 
 class Download:
-    """The bytes ``[head, stop)`` are still to come, in order; owned by its stream.
+    """A download in progress: the bytes ``[head, stop)`` are still to come, in order.
 
-    head     the next byte; the stream writes bytes and then moves it
-    stop     where the part ends; only ever moves down, but for a part that turned out ``whole``
+    head      the next byte; the sink writes bytes and then moves it
+    stop      where the download ends; moves down only, unless it turns out to be ``whole``
     requested the ``stop`` of the present request; ``stop`` may be cut after it was sent
-    priority whether somebody waits for it, or did
-    whole    its body began at 0, since the service gives no ranges
-    answered whether its present request was answered
-    error    why it ended, where that was a failure
-    over     set once it ended
-    Waiters are parked here by the offset they need, nearest first. Invariant: whoever is parked
-    needs more than ``head`` and no more than ``stop``, and nobody is parked at an ended part.
+    priority  whether a reader waits for it, or did
+    whole     its body began at 0, because the service gives no ranges
+    answered  whether its present request was answered
+    error     why it failed
+    over      set once it ended
+    Waiters are parked by the offset they need, nearest first. Invariant: a waiter needs more than
+    ``head`` and no more than ``stop``, and nobody waits for a download that ended.
     """
 
     __slots__ = (
@@ -127,12 +127,12 @@ class Download:
 
     @property
     def waiting(self) -> int:
-        """How many wait for bytes of this part."""
+        """How many readers wait for its bytes."""
         return len(self._parked)
 
     @property
     def patience(self) -> float:
-        """The latest deadline among the waiters; minus infinity where nobody waits."""
+        """The latest deadline among the waiters; minus infinity if nobody waits."""
         return max((deadline for *_, deadline in self._parked), default=float("-inf"))
 
     # the plan
@@ -156,13 +156,13 @@ class Download:
         self._moved.set()
 
     def advance(self, head: int) -> None:
-        """Every byte before ``head`` is there: wake those who needed no more."""
+        """Every byte before ``head`` is there: wake the waiters that needed no more."""
         self.head = head
         while self._parked and self._parked[0][0] <= head:
             heappop(self._parked)[2].set()
 
     def cut(self, stop: int) -> None:
-        """End the part earlier; those who wait for bytes behind ``stop`` plan again."""
+        """End the download earlier; readers that wait for bytes behind ``stop`` plan again."""
         self.stop = max(self.head, min(self.stop, stop))
         beyond = [waiter for waiter in self._parked if waiter[0] > self.stop]
         if beyond:
@@ -172,11 +172,11 @@ class Download:
                 waiter[2].set()
 
     def restart(self, head: int, stop: int) -> None:
-        """The body began elsewhere than asked: it is a whole stream from there."""
+        """The body began at another offset than requested: all from there is downloaded."""
         self.head, self.stop, self.whole = head, stop, True
 
     def end(self) -> None:
-        """Nothing more comes: everyone left is woken, and told why."""
+        """Nothing more comes: wake the remaining waiters."""
         self.ended = True
         for waiter in self._parked:
             waiter[2].set()
@@ -187,10 +187,10 @@ class Download:
     # waiters
 
     async def until(self, need: int, deadline: float) -> None:
-        """Wait until all before ``need`` is there, or nothing is on its way for it any more.
+        """Wait until everything before ``need`` has arrived, or the download has ended.
 
-        Raises the error that ended the part before it came so far. ``deadline`` is the caller's
-        own; it only says how long trying again makes sense.
+        Raises the error that ended the download before that. ``deadline`` is the caller's own; it
+        only says how long retries make sense.
         """
         if not self.ended and self.head < need <= self.stop:
             await self._park(need, deadline)
@@ -213,10 +213,10 @@ class Download:
                     self._waited_in_vain(began)
 
     def _waited_in_vain(self, began: int) -> None:
-        """A waiter's deadline has passed since ``head`` was at ``began``: have the rest sent anew.
+        """A waiter's deadline has passed since ``head`` was at ``began``: request the rest anew.
 
-        A connection may be slow for ever beside others that are not. What came is kept; since a
-        whole stream begins again at its first byte, one that gets anywhere goes on.
+        One connection may stay slow while others are not. What came is kept. A whole download
+        would begin again at its first byte, so it goes on if it makes any progress.
         """
         if self.answered and not (self.whole and self.head - began >= WORTH):
             self.scope.cancel()
@@ -277,7 +277,7 @@ class Download:
         async with sink.request(self) as body:
             answered_at = trio.current_time()
             await trio.lowlevel.checkpoint_if_cancelled()  # the response may be of a dropped try
-            throughput = context.pace(sink.record.region)
+            throughput = context.throughput(sink.record.region)
             self.answered = True
             sink.accept(self, body)
             began = self.head

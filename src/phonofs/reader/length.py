@@ -1,16 +1,17 @@
-"""How long a content is: what says so, what proves it, and what a reader is given meanwhile.
+"""How long a content is: what states it, what proves it, and what is withheld until then.
 
-A record, a header and the end of a connection *say* a length. It is *proved* by a checksum over
-the whole, or by two answers that came complete, one of them the whole asked for without a range,
-and state the same one. The record and the answers agree as a rule, and nothing is asked beyond
-that. Where they differ, or the record says 0 of a content that is not nothing:
+A record, a header and the end of a connection *state* a length. It is *proved* by the checksum
+of the whole, or by two complete responses that state the same length, one of them to a request
+without a range. Usually the record and the responses agree, and nothing more is requested. If
+they differ, or if the record states 0 without the checksum of an empty content:
 
-- up to ``CHECKED_FIRST`` with a checksum: nothing is given before the whole has it (``proof``);
-- with a multipart checksum: it is tried with parts of the usual sizes, and a match proves all;
-- otherwise the whole is asked for once more, without a range, and counted. Until then nothing
-  near either end is given, and nobody is told another length than the record's.
+- with a checksum, up to ``CHECKED_FIRST`` bytes: the verification withholds all bytes until the
+  whole has its checksum;
+- with a multipart checksum: it is tried with parts of the usual sizes, and a match proves it;
+- otherwise the whole is requested once more, without a range, and counted. Until then no byte
+  near either end is given, and the file system keeps the length of the record.
 
-An end that the answer itself does not show (RFC 9112, 8) says nothing at all.
+An end of body that the response itself does not show (RFC 9112, 8) proves nothing.
 """
 
 import logging
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def is_empty(record: Record) -> bool:
-    """Whether the record proves that the content has no byte: it has the checksum of nothing."""
+    """Whether the record proves that the content is empty: it has the checksum of no bytes."""
     return of_nothing(record.checksum)
 
 
@@ -98,7 +99,7 @@ class Length:
 
     @property
     def unknown(self) -> bool:
-        """Whether the record says 0, no answer said anything yet, and no checksum proves it."""
+        """Whether the record states 0, no response stated a length, and no checksum proves it."""
         return (
             self._record.size == 0 == self._blob.size
             and self.stated is None
@@ -108,7 +109,7 @@ class Length:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the answers say another length than the record, and nothing proves it yet."""
+        """Whether the responses state another length than the record, and nothing proves it yet."""
         size = self._blob.size
         return size not in (self._record.size, self.counted) and not self._content.sure
 
@@ -123,18 +124,18 @@ class Length:
         )
 
     def withholds(self, stop: int) -> bool:
-        """Whether bytes up to ``stop`` are not to be given before the length is settled."""
+        """Whether bytes up to ``stop`` must not be given before the length is proved."""
         size, said = self._blob.size, self._record.size
         if size == said:
             return size == 0 and self.unknown
         return stop > min(said, size) - SLACK and self.doubtful
 
     def state(self, total: int) -> None:
-        """An answer says how long the content is."""
+        """A response states the length."""
         self.stated = total
 
     def restart(self) -> None:
-        """Forget what the answers said, but not that a whole one had the record's length."""
+        """Forget what the responses stated, but not that a whole one had the record's length."""
         self.stated = None
         if self.counted != self._record.size:
             self.counted = None
@@ -175,7 +176,7 @@ class Length:
             self._content.task_ended()
 
     async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Try again while a reader waits, the file is open, and a new try may succeed."""
+        """Retry while a read waits, the file is open, and another try may succeed."""
         content, failures = self._content, 0
         while content.failure is None:
             try:
@@ -195,13 +196,13 @@ class Length:
             await trio.sleep(pause_s)
 
     async def _ask(self) -> None:
-        """Ask for the first bytes, to see which length the answer states."""
+        """Request the first bytes, to see which length the response states."""
         service, record = self._context.service, self._record
         async with service.content(record, 0, SMALL, urgent=True) as body:
             total = body.total
             if total is None and body.stop is None:
                 total = await self._counted(body)
-        if total is None:  # a part of nobody says how much
+        if total is None:  # a range without a total
             async with service.whole_content(record, urgent=True) as body:
                 total = await self._counted(body)
         if total is None:
@@ -214,7 +215,7 @@ class Length:
             self._content.length_proved()
 
     async def _count(self) -> None:
-        """Receive the whole, asked for without a range, and compare its length."""
+        """Receive the whole, without a range, and compare its length."""
         content, record, size = self._content, self._record, self._blob.size
         async with self._context.service.whole_content(record, urgent=True) as body:
             count = await self._counted(body)
@@ -234,7 +235,7 @@ class Length:
             content.fail(Corrupt(f"{said}, and the whole has {count}"))
 
     async def _counted(self, body: Body) -> int | None:
-        """The bytes of a whole body, received to its end; None where its end does not show.
+        """Count the bytes of a whole body; None if its end does not show.
 
         Raises Unavailable once nobody has the file open any more.
         """

@@ -122,7 +122,7 @@ class Handle:
 
     @property
     def doubtful(self) -> bool:
-        """Whether nothing proves the length that is known now, and something speaks against it."""
+        """Whether the known length is not proved, and something contradicts it."""
         return self.content.length.unknown or self.content.length.doubtful
 
     @property
@@ -227,7 +227,7 @@ class OpenObject:
             handle.give(start, stop)
             self.verification.note_given()
         if handle.plan_due:
-            self.context.beside(self.record, self.extend, handle)
+            self.context.best_effort(self.record, self.extend, handle)
 
     @property
     def used(self) -> bool:
@@ -271,7 +271,7 @@ class OpenObject:
         )
 
     def open_end(self, stop: int) -> Download | None:
-        """A part that may bring more than the record says, if ``stop`` reaches the record's end."""
+        """A download that may bring more than the record states, if ``stop`` reaches the end."""
         return next(iter(self.loose), None) if stop >= self.size else None
 
     async def await_verified(self, handle: Handle, deadline: float) -> None:
@@ -301,18 +301,18 @@ class OpenObject:
     # demand
 
     def cover(self, handle: Handle, start: int, stop: int) -> tuple[Download, int] | None:
-        """See to it that all of ``[start, stop)`` is on its way; None where it is there.
+        """Ensure that all of ``[start, stop)`` is being downloaded; None if it is there.
 
-        Returns the part that brings the first missing byte, and up to where to wait for it.
+        Returns the download of the first missing byte, and the offset to wait for.
         """
         gaps = self.blob.present.missing(start, stop)
         if not gaps:
             return None
-        parts = [self._serve(handle, a, b) for a, b in gaps]
-        self.context.beside(self.record, self.extend, handle)
-        return parts[0], min(gaps[0][1], parts[0].stop)
+        downloads = [self._ensure(handle, a, b) for a, b in gaps]
+        self.context.best_effort(self.record, self.extend, handle)
+        return downloads[0], min(gaps[0][1], downloads[0].stop)
 
-    def _serve(self, handle: Handle, start: int, stop: int) -> Download:
+    def _ensure(self, handle: Handle, start: int, stop: int) -> Download:
         first = None
         while start < stop:
             download = self._join(handle, start) or self._ask(handle, start, stop)
@@ -322,14 +322,14 @@ class OpenObject:
         return first
 
     def _join(self, handle: Handle, offset: int) -> Download | None:
-        """The part in flight to wait for; one too far behind is cut to end at ``offset``."""
+        """A running download to wait for; one too far behind is cut to end at ``offset``."""
         reaching = [
             download for download in self.downloads if download.head <= offset < download.stop
         ]
         if not reaching:
             return None
         download = max(reaching, key=lambda download: download.head)
-        near = offset - download.head <= self.context.pace(self.record.region).join_distance()
+        near = offset - download.head <= self.context.throughput(self.record.region).join_distance()
         if download.whole or self.whole_only or handle.window.is_sequential or near:
             self.context.background_limit.promote(download)
             return download
@@ -337,7 +337,7 @@ class OpenObject:
         return None
 
     def _ask(self, handle: Handle, start: int, stop: int) -> Download:
-        """A part of its own for what a reader waits for."""
+        """Start a download for what a reader waits for."""
         if self.whole_only:
             return self.start(0, self.size, urgent=True, whole=True)
         if self.size <= SMALL:
@@ -351,7 +351,7 @@ class OpenObject:
         return self.start(*gaps[0], urgent=True)
 
     def start(self, start: int, stop: int, *, urgent: bool, whole: bool = False) -> Download:
-        """Send for ``[start, stop)``."""
+        """Start a download of ``[start, stop)``."""
         download = Download(start, stop, urgent=urgent, whole=whole)
         self.context.spawn(download.run, self, self.context)  # may refuse; it begins to run later
         self.downloads.append(download)
@@ -368,11 +368,11 @@ class OpenObject:
     # reading ahead
 
     def most_ahead(self) -> int:
-        """The largest window a handle of this stream may have, in bytes."""
-        return self.context.limits.most_ahead(self.blob.in_memory, self.context.sharers())
+        """The largest window of a handle, in bytes."""
+        return self.context.limits.most_ahead(self.blob.in_memory, self.context.active_handles())
 
     def extend(self, handle: Handle) -> None:
-        """Plan ahead of a handle: send for what its window lacks, as far as there are lanes."""
+        """Plan read-ahead for a handle: start downloads of what its window lacks."""
         if self.blob.complete and not self.blob.in_memory:
             handle.planned(self.size + 1)
             return
@@ -393,7 +393,7 @@ class OpenObject:
         if trio.current_time() < self._quiet_until:
             return False
         known = self.answered or self.context.service.seekable(self.record.region) is not None
-        return known or not self.downloads  # else the first answer will say whether parts are had
+        return known or not self.downloads  # else the first response will show whether ranges work
 
     def _fill(self, handle: Handle, ahead: int, size: int) -> None:
         begin, end = handle.window.next, min(self.size, handle.window.next + ahead)
@@ -412,30 +412,30 @@ class OpenObject:
             free -= 1
 
     def _part_size(self, ahead: int) -> int:
-        return min(part_size(ahead), self.context.pace(self.record.region).most_part())
+        return min(part_size(ahead), self.context.throughput(self.record.region).most_part())
 
     def _parallelism(self, size: int) -> int:
         """How many downloads of this size to have at a time for this object."""
-        share = self.context.limits.background_limit // max(1, self.context.sharers())
-        wanted = self.context.pace(self.record.region).parallelism(size)
+        share = self.context.limits.background_limit // max(1, self.context.active_handles())
+        wanted = self.context.throughput(self.record.region).parallelism(size)
         return max(1, min(wanted, max(2, share)))
 
     def prefetch(self, stop: int) -> None:
-        """Send for the first bytes up to ``stop``, though nobody reads them yet."""
+        """Download the first bytes up to ``stop``, though nobody reads them yet."""
         if self.whole_only and self.downloads:
             return
         for start, end in self._missing(0, min(stop, self.size)):
             self.start(start, end, urgent=False)
 
     def _keep(self) -> None:
-        """Of bytes in memory, keep those of windows and waiters; small contents stay whole."""
+        """Keep in memory what windows and waiting reads need; small contents stay whole."""
         if self.size <= SMALL or not self.handles:
             return
         kept = Ranges(self._needs.values())
         most = self.most_ahead()
         for handle in self.handles:
             window = handle.window
-            # a whole stream is let run as far as the largest window, and a chunk beyond
+            # a whole download may run as far as the largest window, and a chunk beyond
             ahead = most + SLACK if self.whole_only else window.ahead(most)
             end = max(window.next + ahead, self._coming(window.next, most))
             kept.add(max(0, window.next - SLACK), end)
@@ -443,9 +443,9 @@ class OpenObject:
         self.blob.keep(kept)
 
     def shed(self) -> int:
-        """Of bytes in memory, keep only what reads wait for; how much that is.
+        """Keep in memory only what reads wait for; return how many bytes that is.
 
-        What was not hashed yet is hashed before it goes, so that who reads on can be sure.
+        What was not hashed yet is hashed first, so that a reader that goes on gets verified bytes.
         """
         if self.blob.memory_bytes:
             kept = Ranges(self._needs.values())
@@ -454,9 +454,9 @@ class OpenObject:
         return self.blob.memory_bytes
 
     def _coming(self, offset: int, most: int) -> int:
-        """Where what is there or on its way from ``offset`` on ends, ``most`` bytes on at most.
+        """The end of what is there or being downloaded from ``offset`` on, at most ``most`` bytes.
 
-        A player that reopens, or seeks back, finds it, however small its new window is.
+        A player that reopens the file or seeks back finds it, however small its new window is.
         """
         end = self.blob.present.stop_of(offset)
         for download in sorted(self.downloads, key=lambda download: download.head):
@@ -469,7 +469,7 @@ class OpenObject:
             download.reader_advanced()
 
     def _may_pause(self, download: Download) -> bool:
-        """Whether a whole stream is far enough ahead of all readers to wait for them."""
+        """Whether a whole download is far enough ahead of all readers to wait for them."""
         if not download.whole or download.waiting:
             return False
         if not self.handles:
@@ -479,7 +479,7 @@ class OpenObject:
         most = self.most_ahead()
         return download.head > max(handle.window.next for handle in self.handles) + most
 
-    # what comes
+    # responses
 
     def request(self, download: Download) -> AbstractAsyncContextManager[Body]:
         """Request what a download still lacks."""
@@ -529,7 +529,7 @@ class OpenObject:
                 download.restart(0, self.size)
 
     def _from_elsewhere(self, download: Download, start: int) -> None:
-        """The body begins before what was asked for: only whole streams are to be had."""
+        """The server ignored the range and sent the object from an earlier offset."""
         seekable = self.context.service.seekable(self.record.region)
         ranges = seekable if seekable is not None else self._ranges_seen
         if ranges and download.head - start > MOST_PART:
@@ -537,16 +537,16 @@ class OpenObject:
         self._whole_seen = True
         rivals = (other for other in self.downloads if other is not download and other.whole)
         if any(other.answered and other.head <= download.head for other in rivals):
-            download.cut(download.head)  # the other one brings it
+            download.cut(download.head)  # the other one downloads it
         else:
             download.restart(start, self.size)
 
     def continue_with(self, error: Changed) -> bool:
         """Whether reading goes on although a response has another ETag.
 
-        It does where nobody was given a byte yet: all is fetched anew. It does where the whole
-        can be checked before more of it is given: then it is of one version if it has the
-        record's checksum. Some services name each node's copy otherwise, or each copy.
+        It does if nobody was given a byte yet: then all is fetched anew. It does if the whole can
+        be verified before more of it is given: it is of one version if it has the checksum of
+        the record. Some services give each node, or each copy, an ETag of its own.
         """
         if not error.by_etag or self.failure is not None:
             return False
@@ -566,7 +566,7 @@ class OpenObject:
         self.verification.require()
 
     def measure(self, total: int) -> None:
-        """An answer says how long the content is. Raises Changed where another said otherwise."""
+        """A response states the length. Raises Changed if another response stated another one."""
         known = self.length.stated
         if known is None and self.verification.sure:
             known = self.size
@@ -578,10 +578,11 @@ class OpenObject:
         self.resize(total)
 
     def end_of_body(self, download: Download, body: Body, surplus: int) -> None:
-        """A body that did not say where it ends is over, with so many bytes that were not taken.
+        """A body has ended, with ``surplus`` bytes beyond those that were written.
 
-        Raises Malformed where that may not have been all. Where more came than the record says,
-        and not even the answer says how much, a checksum decides; without one nothing is given.
+        Only bodies that did not state their end matter. Raises Malformed if the body may be
+        incomplete. If more came than the record states, and the response does not show how much,
+        the checksum decides; without one nothing is given.
         """
         if download not in self.loose:
             return
@@ -603,9 +604,9 @@ class OpenObject:
             ))  # fmt: skip
 
     def resize(self, size: int) -> None:
-        """The length as it is stated: what was planned beyond it is dropped.
+        """The length is stated anew: what was planned beyond it is dropped.
 
-        The file system is told once it is proved.
+        The file system is told once the length is proved.
         """
         if size == self.size:
             return
@@ -622,16 +623,16 @@ class OpenObject:
             self.verification.completed()
 
     def length_proved(self) -> None:
-        """The length is proved: what waited for that goes on."""
+        """The length is proved: tell the file system, and verify the content if it is complete."""
         self.tell_size(self.size)
         if self.blob.complete:
             self.verification.completed()
 
     def tell_size(self, size: int) -> None:
-        """Have the file system know a length that is proved: the kernel takes it for the end."""
+        """Tell the file system a proved length, which the kernel takes for the end of the file."""
         if size != self.told:
             self.told = size
-            self.context.tell(self.context.on_size, self.ino, size)
+            self.context.notify(self.context.on_size, self.ino, size)
 
     def passed(self, false: list[tuple[int, int]]) -> None:
         """The content is right; of what was given before, these intervals were wrong."""
@@ -644,10 +645,10 @@ class OpenObject:
         for handle in self.handles:
             handle.doubt()
         self.restore()
-        self.context.tell(self.context.on_wrong, self.ino)
+        self.context.notify(self.context.on_wrong, self.ino)
 
     def restore(self) -> None:
-        """Forget all bytes and what the service said of them: it is asked anew."""
+        """Forget all bytes and what the service stated of them; they are requested anew."""
         for download in self.downloads:
             download.cancel()
         self.blob.reset()
@@ -679,7 +680,7 @@ class OpenObject:
             self.verification.completed()
         if self.blob.in_memory:
             if download.whole:
-                self._keep()  # what passes on the way to a far place is not kept
+                self._keep()  # what is passed on the way to a far offset is not kept
             self.context.memory.hold(self, self.blob.memory_bytes)
         if download.head >= download.stop:
             return self._after_last(download)
@@ -701,7 +702,7 @@ class OpenObject:
         if download.error is not None:
             self._quiet_until = trio.current_time() + QUIET_S
         if was_loose and self.blob.complete:
-            self.context.beside(self.record, self.verification.completed)
+            self.context.best_effort(self.record, self.verification.completed)
         if done:
             self._resume()
         self.task_ended()
@@ -712,15 +713,15 @@ class OpenObject:
             self._on_idle(self)
 
     def _resume(self) -> None:
-        """Read ahead for those that had no lane."""
+        """Read ahead for handles that had to wait for a free download."""
         for handle in self.handles:
             if handle.starved:
-                self.context.beside(self.record, self.extend, handle)
+                self.context.best_effort(self.record, self.extend, handle)
 
-    # ends
+    # the end
 
     def fail(self, error: ServiceError) -> None:
-        """No read of this stream can succeed any more; what it has is not to be trusted."""
+        """No read can succeed any more; the bytes that are here are not to be trusted."""
         if self.failure is not None:
             return
         self.failure = error
@@ -729,16 +730,16 @@ class OpenObject:
         self.blob.reset()
         for download in list(self.downloads):
             download.fail(error)
-        self.context.tell(self.context.on_wrong, self.ino)
+        self.context.notify(self.context.on_wrong, self.ino)
 
     def unqueue(self) -> None:
-        """Drop what was not sent for yet and nobody waits for."""
+        """Cancel downloads that are still queued and that nobody waits for."""
         for download in self.downloads:
             if self.context.background_limit.queued(download):
                 download.cancel()
 
     def quit(self) -> None:
-        """Stop fetching; what is nearly there may still come."""
+        """Cancel downloads nobody waits for, except those that are nearly done."""
         for download in self.downloads:
             if not download.waiting and (download.whole or download.stop - download.head > RUN_OUT):
                 download.cancel()

@@ -1,8 +1,8 @@
-"""Reading files: what the file system calls.
+"""Reads files: the interface for the file system.
 
-Runs on the event loop. ``open``, ``read_now`` and ``release`` are plain and cannot wait; ``read``
-waits for nothing but the bytes it was asked for, and never longer than the read deadline. The
-fetching belongs to ``run``'s nursery.
+Runs on the event loop. ``open``, ``read_now`` and ``release`` are synchronous; ``read`` waits for
+nothing but the bytes it was asked for, and never longer than the read deadline. Downloads run in
+the nursery of ``run``, not in that of the caller.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -30,16 +30,16 @@ def _nobody(ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, 
 
 
 class Reader:
-    """Gives the bytes of open files; owns the contents.
+    """Gives the bytes of open files; owns the open objects.
 
-    contents    one per content that is open, lingers, or is brought ahead. Invariant: the blob
-               of each is pinned in the cache until the content leaves
+    contents   one per content that is open, lingers, or is prefetched. Invariant: the cache entry
+               of each is pinned until the open object is dropped
     failed     those that can give nothing more, until they are closed
-    lingering  contents nobody has open, and when they end, oldest first
+    lingering  contents nobody has open, and when they are dropped, oldest first
 
-    ``on_size(ino, size)`` is called where the real length differs from the known one;
-    ``on_wrong(ino)`` where bytes given so far turned out false: the kernel must forget them.
-    Both are called on the event loop, outside of any handler of that inode's reads or inside.
+    ``on_size(ino, size)`` is called if the real length differs from the known one;
+    ``on_wrong(ino)`` if bytes given so far turned out to be wrong: the kernel must forget them.
+    Both are called on the event loop, possibly inside a read of that inode.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Reader:
         self._failed: set[OpenObject] = set()
         self._lingering: dict[OpenObject, float] = {}
         self._nursery: trio.Nursery | None = None
-        self._stirred = trio.Event()
+        self._wake = trio.Event()
         self._due = inf
         self._context = ReaderContext(
             service=service, limits=limits,
@@ -68,10 +68,10 @@ class Reader:
             spawn=self._spawn,
             on_size=on_size,
             on_wrong=on_wrong,
-            sharers=self._sharers, memory=Memory(limits.memory_bytes),
+            active_handles=self._active_handles, memory=Memory(limits.memory_bytes),
         )  # fmt: skip
         ahead = min(64 * MIB, limits.cache_bytes // 4) or limits.memory_bytes // 2
-        self._neighbours = DirectoryReadahead(
+        self._directory_readahead = DirectoryReadahead(
             siblings, most_files=2 * limits.background_limit, most_bytes=ahead
         )
         self._prefetched = PrefetchedFiles(self._content, self._idle, ahead)
@@ -79,19 +79,20 @@ class Reader:
     # life
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Fetch, and close what lingered long enough, until cancelled.
+        """Run downloads, and drop what lingered long enough, until cancelled.
 
-        Then nothing is fetched any more, and the blobs of all but open files are given back.
+        Then nothing is downloaded any more, and the cache entries of all but open files are
+        released.
         """
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 task_status.started()
                 while True:
-                    self._stirred = trio.Event()
+                    self._wake = trio.Event()
                     self._due = self._expire(trio.current_time())
                     with trio.move_on_at(self._due):
-                        await self._stirred.wait()
+                        await self._wake.wait()
         finally:
             self._nursery = None
             self._lingering.clear()
@@ -112,8 +113,9 @@ class Reader:
     def open(self, record: Record, ino: int, *, pid: int = 0) -> Handle:
         """Open a file. Nothing is asked of the service before the first read.
 
-        ``pid`` is the process that opens it, where that is known. Neighbours go by the order of
-        files, whichever processes read them (``xargs -P``); it only makes them come sooner.
+        ``pid`` is the process that opens it, if that is known. Directory read-ahead goes by the
+        order of files, whichever processes read them (``xargs -P``); a pid only lets it begin
+        sooner.
         """
         content = self._content(record, ino)
         try:
@@ -126,12 +128,12 @@ class Reader:
         return handle
 
     def read_now(self, handle: Handle, offset: int, size: int) -> bytes | None:
-        """The bytes that are there and need no waiting, else None: then ask :meth:`read`."""
+        """Return the bytes if that needs no waiting, else None: then call :meth:`read`."""
         data = self.lend_now(handle, offset, size)
         return bytes(data) if data is not None else None
 
     def lend_now(self, handle: Handle, offset: int, size: int) -> bytes | memoryview | None:
-        """The same; a view holds until the next call, whosever file that is for."""
+        """Like :meth:`read_now`, but a view is valid only until the next call for any file."""
         content = handle.content
         stop = min(offset + size, content.size)
         if offset >= stop:
@@ -147,9 +149,9 @@ class Reader:
         return data
 
     def peek(self, handle: Handle, offset: int, size: int) -> bytes | None:
-        """Bytes beyond doubt that are there, for the kernel's page cache; not counted as read.
+        """Return verified bytes for the kernel's page cache; not counted as a read.
 
-        None where they are not, where one would wait, or while the content is not checked.
+        None if they are not there, if that needs waiting, or while the content is not verified.
         """
         content = handle.content
         stop = min(offset + size, content.size)
@@ -160,10 +162,10 @@ class Reader:
         return content.blob.read_now(offset, stop - offset)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Exactly ``min(size, handle.size - offset)`` bytes, or an error.
+        """Return exactly ``min(size, handle.size - offset)`` bytes.
 
         Raises errors of the service; :class:`Unavailable` at the read deadline; ``Corrupt``
-        where the content, or what this handle was given before, is wrong.
+        if the content, or what this handle was given before, is wrong.
         """
         deadline = trio.current_time() + self._limits.read_deadline_s
         ticket = object()
@@ -195,7 +197,7 @@ class Reader:
             elif (coming := content.cover(handle, offset, stop)) is not None:
                 waited = True
                 if offset == 0 and stop == content.size and not handle.finished:
-                    self._context.beside(content.record, self._set_out, handle)
+                    self._context.best_effort(content.record, self._all_requested, handle)
                 await coming[0].until(coming[1], deadline)
             elif (download := content.open_end(stop)) is not None:
                 await download.over.wait()
@@ -220,12 +222,12 @@ class Reader:
         return None if changed else data
 
     def _given(self, handle: Handle, offset: int, count: int) -> None:
-        """Bookkeeping of what is being given. Lends nothing itself."""
+        """Account for bytes that are being given, and read ahead."""
         content = handle.content
         self._context.counts.served_bytes += count
         content.give(handle, offset, offset + count)
         if handle.finish(offset + count):
-            self._context.beside(content.record, self._look_ahead, handle)
+            self._context.best_effort(content.record, self._file_finished, handle)
 
     def _count(self, waited: bool) -> None:
         if waited:
@@ -243,15 +245,15 @@ class Reader:
         return late
 
     def release(self, handle: Handle) -> None:
-        """Close a file; once more does nothing. What nobody waits for ends after a while."""
+        """Close a file; closing it again does nothing. Its downloads end after a while."""
         content = handle.content
         if content.close(handle):
             self._idle(content)
 
     def withdraw(self, region: str, object_id: str, *, but: str = "") -> None:
-        """The service took an object away, or changed it: who has it open gets no more of it.
+        """The service removed or changed an object: its open handles get no more bytes.
 
-        Content with the fingerprint ``but`` is the new one, and goes on.
+        The content with the fingerprint ``but`` is the new one, and stays.
         """
         for key, content in list(self._contents.items()):
             if key[:2] == (region, object_id) and key[2] != but:
@@ -263,32 +265,33 @@ class Reader:
     # ahead
 
     def listed(self, pid: int, firsts: Collection[int]) -> None:
-        """A process listed a folder; ``firsts`` are the inodes of its first file in either order.
+        """A process listed a folder; ``firsts`` are its first files, by name and by inode.
 
-        Where it reads that file to its end, it is on its way through all of them.
+        If it reads one of them to its end, it will probably read all files of the folder.
         """
-        self._neighbours.listed(pid, firsts, trio.current_time())
+        self._directory_readahead.listed(pid, firsts, trio.current_time())
 
-    def _set_out(self, handle: Handle) -> None:
-        """All of a file is asked for at once, so it will be read to its end."""
+    def _all_requested(self, handle: Handle) -> None:
+        """All of a file is asked for at once, so it will be read to its end: prefetch the next."""
         now = trio.current_time()
         record = handle.content.record
-        self._bring_ahead(self._neighbours.begun(handle.ino, record, now, pid=handle.pid), now)
+        files = self._directory_readahead.begun(handle.ino, record, now, pid=handle.pid)
+        self._prefetch(files, now)
 
-    def _look_ahead(self, handle: Handle) -> None:
+    def _file_finished(self, handle: Handle) -> None:
         now = trio.current_time()
         content = handle.content
-        files = self._neighbours.finished(
+        files = self._directory_readahead.finished(
             handle.ino, content.record, now, pid=handle.pid, cached=not content.answered
         )
-        self._bring_ahead(files, now)
+        self._prefetch(files, now)
 
-    def _bring_ahead(self, files: Sequence[tuple[int, Record]], now: float) -> None:
+    def _prefetch(self, files: Sequence[tuple[int, Record]], now: float) -> None:
         for ino, other in files:
             if content_key(other) not in self._contents and self._prefetched.bring(other, ino, now):
                 self._context.counts.ahead_files += 1
         if files:
-            self._stir(now + HOLD_S)
+            self._wake_by(now + HOLD_S)
 
     # contents
 
@@ -308,7 +311,7 @@ class Reader:
         self._contents[key] = content
         try:
             if content.size != record.size:
-                self._context.tell(self._context.on_size, ino, content.size)
+                self._context.notify(self._context.on_size, ino, content.size)
             if content.blob.complete and content.size > 0:
                 content.verification.completed()
         except BaseException:
@@ -316,23 +319,23 @@ class Reader:
             raise
         return content
 
-    def _sharers(self) -> int:
+    def _active_handles(self) -> int:
         return sum(len(content.handles) for content in self._contents.values() if content.downloads)
 
     def _idle(self, content: OpenObject) -> None:
-        """Nobody has it open any more: it lingers, if there is anything to lose by that."""
+        """If nobody has it open any more, it lingers, unless all of it is on disk anyway."""
         if content.used:
             return
         kept = content.blob.complete and not content.blob.in_memory
         if content.failure is None and not kept and self._nursery is not None:
             content.unqueue()
             self._lingering[content] = trio.current_time() + LINGER_S
-            self._thin_out()
-            self._stir(self._lingering.get(content, inf))
+            self._limit_lingering()
+            self._wake_by(self._lingering.get(content, inf))
         self._close_if_idle(content)
 
-    def _thin_out(self) -> None:
-        """Of too many that linger, or too much in memory, the oldest go at once."""
+    def _limit_lingering(self) -> None:
+        """If too many linger, or too much memory is held, drop the oldest."""
         held = [
             content.blob.present.total() for content in self._lingering if content.blob.in_memory
         ]
@@ -342,13 +345,13 @@ class Reader:
             excess -= oldest.blob.present.total() if oldest.blob.in_memory else 0
             self._end(oldest)
 
-    def _stir(self, due: float) -> None:
-        """Something has to end at ``due``: see to it that :meth:`run` does not sleep longer."""
+    def _wake_by(self, due: float) -> None:
+        """Something expires at ``due``: :meth:`run` must not sleep longer."""
         if due < self._due:
-            self._stirred.set()
+            self._wake.set()
 
     def _expire(self, now: float) -> float:
-        """End what lingered long enough; when the next is due."""
+        """Drop what lingered long enough; return when the next one is due."""
         for content in [content for content, until in self._lingering.items() if until <= now]:
             self._end(content)
         due = self._prefetched.expire(now)
@@ -377,13 +380,13 @@ class Reader:
     # status
 
     def busy(self) -> bool:
-        """Whether anything is on its way or waited for."""
+        """Whether anything is being downloaded or waited for."""
         return self._context.counts.waiters > 0 or any(
             content.busy for content in self._contents.values()
         )
 
     def statistics(self) -> dict[str, Any]:
-        """Counts since the start (:class:`Counts`) and gauges of now; all but rates in units."""
+        """Counts since the start (:class:`Counts`) and gauges of the present."""
         contents = [*self._contents.values(), *self._failed]
         return {
             **asdict(self._context.counts),
