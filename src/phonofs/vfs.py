@@ -26,7 +26,7 @@ from phonofs.errors import (
     StaleInode,
 )
 from phonofs.model import Record, State
-from phonofs.reader.handle import Handle
+from phonofs.reader.open_object import Handle
 from phonofs.reader.reader import Reader
 from phonofs.tree.layout import ROOT, is_folder
 

@@ -91,7 +91,7 @@ PLACES = {
     ],
     "reader": [
         (Download, "__init__"), (Download, "_park"), (OpenObject, "__init__"),
-        (OpenObject, "cover"), (OpenObject, "take"), (OpenObject, "extend"),
+        (OpenObject, "cover"), (OpenObject, "write"), (OpenObject, "extend"),
         (OpenObject, "accept"),
     ],
     "wire": [

@@ -20,7 +20,7 @@ from phonofs.catalogue.catalogue import Entry
 from phonofs.errors import Archived, NoSuchName, ServiceError
 from phonofs.fakeservice.account import Account, Item, change
 from phonofs.fakeservice.content import ramp
-from phonofs.reader.handle import Handle
+from phonofs.reader.open_object import Handle
 from tests.model import strategies as s
 from tests.model.world import POLL_S, Key, Look, World, reference, run
 

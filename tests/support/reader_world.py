@@ -12,8 +12,8 @@ import trio
 from phonofs.errors import Unavailable
 from phonofs.model import Record
 from phonofs.ranges import Ranges
-from phonofs.reader.handle import Handle
 from phonofs.reader.limits import Limits
+from phonofs.reader.open_object import Handle
 from phonofs.reader.reader import Reader
 
 KIB, MIB = 1024, 1024 * 1024

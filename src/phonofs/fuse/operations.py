@@ -25,7 +25,7 @@ from phonofs.fuse.errors import ErrorStats, guarded, refused
 from phonofs.fuse.interrupts import InterruptibleRequests
 from phonofs.fuse.page_cache import BLOCK, LITTLE, PageCachePrefill
 from phonofs.fuse.recent_errors import RecentErrors
-from phonofs.reader.handle import Handle
+from phonofs.reader.open_object import Handle
 from phonofs.vfs import FolderHandle, Vfs
 
 log = logging.getLogger(__name__)

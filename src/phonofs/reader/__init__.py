@@ -1,22 +1,24 @@
-"""Reading: bytes of objects, lazily, each fetched once, ahead of a reader that goes on.
+"""Reads the bytes of objects: on demand, each byte downloaded once, with read-ahead.
+
+A read asks its open object for a range. What is not in the cache entry is covered by downloads,
+each a task that requests a range and writes what comes into the cache entry; the read waits
+until its download has come far enough, and is answered from the cache entry. Read-ahead starts
+more downloads, which nobody waits for yet. Bytes are withheld while the checksum or the length of
+the content is in doubt.
 
 ===================  =========================================================================
 reader               what the file system calls: open, read, release; owns the open objects
-open_object          one content while it is open: downloads in flight, who waits, read-ahead
-download             one byte range on its way, and who waits for it
-run_download         the task of a download: ask, receive, resume at the byte reached
-length               what proves how long a content is, and what is given meanwhile
-memory               what all open files may hold if there is no disk for it
-verification         whether a whole content is right, and what follows if it is not
-prefetched           files fetched ahead for a reader that is expected soon
-background_limit     who may fetch ahead now
-window               how a handle reads, and how far ahead to fetch                      (pure)
-missing_ranges       which bytes are neither there nor on their way                      (pure)
-throughput           how fast a region answers; how many downloads side by side          (pure)
-directory_readahead  which files come next                                               (pure)
+open_object          one content while it is open: its downloads, handles and read-ahead
+download             downloads one byte range: task, retries, waiters
+length               what proves how long a content is, and what is withheld until then
+memory               bounds what all open files hold in memory
+verification         the checksum of a whole content, and what is withheld until then
+background_limit     how many downloads may run that nobody waits for
+readahead            how far ahead of a handle to fetch, and in which ranges            (pure)
+directory_readahead  the next files of a scan of a folder, and those fetched for it
+context              what all open objects share: service, limits, counts
 limits               the numbers, each with its reason                                   (pure)
-interfaces           what is needed of the service and the cache
 ===================  =========================================================================
 
-Everything runs on the event loop; nothing here is shared with threads.
+Everything runs on the event loop; nothing is shared with threads.
 """

@@ -1,4 +1,4 @@
-"""Who may fetch ahead now: requests nobody waits for take turns, so that some slots stay free."""
+"""Limits the downloads nobody waits for, so that connections stay free for those of readers."""
 
 from collections import deque
 from typing import Protocol
@@ -9,16 +9,16 @@ from phonofs.priority import Priority
 
 
 class Queued(Protocol):
-    """What can wait for a turn."""
+    """What is limited: a download."""
 
     priority: Priority
 
 
 class BackgroundLimit:
-    """At most ``capacity`` non-urgent parts under way; urgent ones need no turn.
+    """At most ``capacity`` downloads that nobody waits for run at a time; others are not limited.
 
-    Owns who has a turn and who waits for one, first come first served. A part is in at most one
-    of the two. Leaving is synchronous.
+    The rest queue in the order of their start. A download is running, or queued, or neither.
+    Leaving is synchronous.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -28,9 +28,10 @@ class BackgroundLimit:
         self._order: deque[Queued] = deque()
 
     def line_up(self, download: Queued) -> None:
-        """Stand in line, or have a turn at once; a part that somebody waits for needs none.
+        """Admit a download, or queue it; one that a reader waits for needs neither.
 
-        Plain, since tasks begin to run in any order and parts are to go in that of their start.
+        Synchronous, because tasks begin to run in any order, and downloads must queue in the
+        order of their start.
         """
         if download.priority or download in self._under_way or download in self._waiting:
             return
@@ -41,7 +42,7 @@ class BackgroundLimit:
             self._order.append(download)
 
     async def take(self, download: Queued) -> None:
-        """Return when this part may go; at once where somebody waits for it."""
+        """Wait until this download may run; at once if a reader waits for it."""
         self.line_up(download)
         event = self._waiting.get(download)
         if event is None:
@@ -52,7 +53,7 @@ class BackgroundLimit:
             self._waiting.pop(download, None)
 
     def promote(self, download: Queued) -> None:
-        """Somebody waits for this part now: it needs no turn, and goes at once if it was queued."""
+        """A reader waits for this download now: it is not limited, and runs if it was queued."""
         download.priority.rise()
         event = self._waiting.get(download)
         self.leave(download)
@@ -60,14 +61,14 @@ class BackgroundLimit:
             event.set()
 
     def leave(self, download: Queued) -> None:
-        """This part needs its turn no more (also where it had none)."""
+        """This download is no longer limited, whether it was admitted or not."""
         self._waiting.pop(download, None)
         if download in self._under_way:
             self._under_way.remove(download)
             self._next()
 
     def queued(self, download: Queued) -> bool:
-        """Whether the part still waits for its turn."""
+        """Whether the download still waits to be admitted."""
         return download in self._waiting
 
     def _next(self) -> None:
@@ -79,5 +80,5 @@ class BackgroundLimit:
                 event.set()
 
     def statistics(self) -> dict[str, int]:
-        """How many are under way and how many wait."""
+        """How many run and how many are queued."""
         return {"ahead": len(self._under_way), "ahead_queued": len(self._waiting)}

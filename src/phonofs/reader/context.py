@@ -1,43 +1,46 @@
-"""What all streams of a reader share: the service, the limits, the turns, the counts."""
+"""What all open objects of a reader share: the service, the limits, the counts."""
 
 import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cachetools import LRUCache
 
 from phonofs.errors import ServiceError
 from phonofs.model import Record
 from phonofs.reader.background_limit import BackgroundLimit
-from phonofs.reader.interfaces import ContentService
 from phonofs.reader.limits import Limits
 from phonofs.reader.memory import Memory
-from phonofs.reader.throughput import ThroughputEstimator
+from phonofs.reader.readahead import ThroughputEstimator
+from phonofs.service.client import Client
 
 log = logging.getLogger(__name__)
 
-if TYPE_CHECKING:
-    from phonofs.reader.open_object import OpenObject
-
+Key = tuple[str, str, str]
 
 MOST_STALE = 4096
-"""Contents remembered whose ETag changed: some 200 bytes each."""
+"""How many contents whose ETag changed are remembered: some 200 bytes each."""
+
+
+def content_key(record: Record) -> Key:
+    """What a content is remembered by: region, id, fingerprint."""
+    return record.region, record.id, record.fingerprint
 
 
 @dataclass(slots=True)
 class Counts:
     """What was done since the start.
 
-    hits / misses     reads answered from what was there / that had to wait
+    hits / misses     reads that were answered at once / that had to wait
     served_bytes      given to readers
-    fetched_bytes     received and kept
-    discarded_bytes   received for nothing: twice, or found wrong
-    failures          tries that failed, of any kind
+    fetched_bytes     downloaded and kept
+    discarded_bytes   downloaded for nothing
+    failures          requests that failed, for any reason
     wrong             contents that failed their check
     waiters           reads that wait now
-    ahead_files       files begun because a neighbour was read
+    ahead_files       files fetched by directory read-ahead
     """
 
     hits: int = 0
@@ -53,48 +56,44 @@ class Counts:
 
 @dataclass(slots=True)
 class ReaderContext:
-    """Handed to every stream; owned by the reader.
+    """Given to every open object; owned by the reader.
 
-    draw     chance in [0, 1), for jitter
-    spawn    starts a task that belongs to the reader
-    on_size  called with inode and size where the real length differs from the known one
-    on_wrong called with the inode whose bytes, as given so far, are not to be trusted
-    drained  called by a stream whose last task has ended
-    sharers  how many handles are read now, of contents that come
-    memory   what all of them hold in memory
-    differing how many contents of each type do not have the checksum of their record
-    accepted what was given all the same (``verify=length``): the sums of its bytes
-    stale    how often a content came under another ETag than before, by region, id, fingerprint
+    draw           a random number in [0, 1), for jitter
+    spawn          starts a task that belongs to the reader
+    on_size        called with inode and size if the real length differs from the known one
+    on_wrong       called with the inode whose bytes, as given so far, are not to be trusted
+    active_handles how many handles are open of contents that are being downloaded
+    memory         bounds what all open objects hold in memory
+    differing      how many contents of each type do not have the checksum of their record
+    accepted       checksums of the contents given all the same (``verify=length``)
+    stale          how often each content came under another ETag than before
     """
 
-    service: ContentService
+    service: Client
     limits: Limits
     background_limit: BackgroundLimit
     draw: Callable[[], float]
     spawn: Callable[..., Any]
     on_size: Callable[[int, int], None]
     on_wrong: Callable[[int], None]
-    drained: "Callable[[OpenObject], None]"
-    sharers: Callable[[], int]
+    active_handles: Callable[[], int]
     memory: Memory
     counts: Counts = field(default_factory=Counts)
-    paces: dict[str, ThroughputEstimator] = field(default_factory=dict)
+    throughputs: dict[str, ThroughputEstimator] = field(default_factory=dict)
     differing: Counter[str] = field(default_factory=Counter)
-    accepted: LRUCache[tuple[str, str, str], object] = field(
-        default_factory=lambda: LRUCache(MOST_STALE)
-    )
-    stale: LRUCache[tuple[str, str, str], int] = field(default_factory=lambda: LRUCache(MOST_STALE))
+    accepted: LRUCache[Key, object] = field(default_factory=lambda: LRUCache(MOST_STALE))
+    stale: LRUCache[Key, int] = field(default_factory=lambda: LRUCache(MOST_STALE))
 
-    def tell(self, callback: Callable[..., None], ino: int, *args: int) -> None:
-        """Call back; a fault over there is logged, and no reader's."""
+    def notify(self, callback: Callable[..., None], ino: int, *args: int) -> None:
+        """Call back. An error of the callback is logged: the read must not fail because of it."""
         if ino:
             try:
                 callback(ino, *args)
             except Exception:
                 log.exception("telling of inode %d failed", ino)
 
-    def beside(self, record: Record, work: Callable[..., None], *args: object) -> None:
-        """Do what nobody waits for: where it fails, no reader whose bytes are there hears of it."""
+    def best_effort(self, record: Record, work: Callable[..., None], *args: object) -> None:
+        """Do what nobody waits for. An error is logged: no read must fail because of it."""
         try:
             work(*args)
         except ServiceError as error:
@@ -102,6 +101,6 @@ class ReaderContext:
         except Exception:
             log.exception("object %s: a fault of phonofs while reading ahead", record.id)
 
-    def pace(self, region: str) -> ThroughputEstimator:
+    def throughput(self, region: str) -> ThroughputEstimator:
         """The measurements of a region."""
-        return self.paces.setdefault(region, ThroughputEstimator())
+        return self.throughputs.setdefault(region, ThroughputEstimator())

@@ -1,57 +1,77 @@
-"""Who reads a folder's small files one after another finds the next ones on their way.
+"""Fetches the next files of a folder for a process that reads its small files one after another.
 
-Pure, but for asking the folder's order. A trail is a sequence of files of one folder that were
-read to their end, each soon after the other in the order of names or of inodes (``cp -r`` sorts
-by inode, ``grep -r`` takes the listing's order). What is opened without being read to its end
-(``ls``, ``stat``, a look at the header) leaves no trail. Files that were in the cache already are
-followed, but cause nothing: so are the next ones, as a rule.
+A scan is a sequence of files of one folder that were read to their end, each soon after the one
+before it, in the order of names or of inodes (``cp -r`` sorts by inode, ``grep -r`` takes the
+order of the listing). A file that is not read to its end (``ls``, ``stat``, a look at the header)
+does not count. Files that were cached already continue a scan but fetch nothing, because the next
+ones are usually cached too.
+
+``DirectoryReadahead`` says which files to fetch, and asks nothing but the order of a folder;
+``PrefetchedFiles`` keeps them until they are opened or nobody came for them.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from math import inf
+from typing import Protocol
 
 from phonofs.model import Record
-from phonofs.reader.interfaces import Siblings
 from phonofs.reader.limits import MIB, SMALL
+from phonofs.reader.open_object import OpenObject
 
 SKIP = 4
-"""A file this far on still follows: some are left out, or read by a process beside."""
+"""A file this far on still continues a scan: some are left out, or read by another process."""
 
 RAMP = (0, 0, 4, 8, 14)
-"""Files to have on their way after so many in a row, until the trail is sure."""
+"""How many files to prefetch after so many in a row; after that, as many as may be."""
 
-WALKER_RAMP = ()
-"""The same where the process that listed the folder reads its first file first (``grep -r``):
-the trail is sure with that one itself, as soon as all of it is asked for."""
+LISTER_RAMP = ()
+"""Ramp for a process that listed the folder and begins with its first file (``grep -r``): as many
+as may be, as soon as it asks for all of that file."""
 
 FIRST_BYTES = 8 * MIB
-"""What may be brought beside the first file of a trail: more only once a second one was read."""
+"""What may be prefetched after the first file of a scan, until a second one was read."""
 
 SENT = 256
-"""Files remembered as brought ahead on a trail: several times what may be ahead of it at once."""
+"""Prefetched files remembered per scan: several times what may be ahead of it at once."""
 
-WALKERS = 64
-"""Processes remembered that listed a folder, for as long as a trail."""
+LISTERS = 64
+"""Processes remembered that listed a folder."""
 
 BATCH = 32
-"""Files asked of the catalogue at once: a trail asks for each of its files once."""
+"""Files asked of the catalogue at a time."""
 
 NOTES = 16
-"""Cached files remembered in case one comes that is not: more than any ramp is long."""
+"""Cached files remembered in case the next one is not cached: more than any ramp is long."""
 
-TRAILS = 8
+MOST_SCANS = 8
 FORGET_S = 10.0
-"""A trail nobody went on with for this long has ended."""
+"""A scan that did not continue for this long has ended."""
+
+HOLD_S = 20.0
+"""A prefetched file is kept this long. A slower reader still finds it in the disk cache, unless it
+was evicted; what is in memory must not stay for longer."""
 
 HEAD = 1 * MIB
-"""Of a file too large to come whole, this much is brought: enough to read on without a gap."""
+"""How much of a file is prefetched that is too large to be requested as a whole."""
 
 
 Files = list[tuple[int, Record]]
 
 
+class Siblings(Protocol):
+    """Finds the files after another one in its folder."""
+
+    def __call__(self, ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, Record]]:
+        """Return at most ``n`` readable files after ``ino``, by name or by inode; cheap.
+
+        Raises Unavailable if the catalogue cannot be read.
+        """
+        ...
+
+
 class UpcomingFiles:
-    """What stands after a file in one order, asked for a batch at a time. Owned by its trail.
+    """The files after another one in one order, asked for in batches. Owned by its scan.
 
     Invariant: ``_coming`` are the files directly after ``_at``, in order, as they were when
     they were asked for; ``_end`` is set once there were no more.
@@ -65,7 +85,7 @@ class UpcomingFiles:
         self._end = False
 
     def first(self, n: int) -> Files:
-        """The next ``n`` files, fewer where the folder ends."""
+        """Return the next ``n`` files, fewer at the end of the folder."""
         while len(self._coming) < n and not self._end:
             at = self._coming[-1][0] if self._coming else self._at
             more = self._siblings(at, max(SKIP, min(n, BATCH)), by_inode=self.order)
@@ -74,7 +94,7 @@ class UpcomingFiles:
         return self._coming[:n]
 
     def pass_to(self, ino: int) -> Files:
-        """Go on to a file among the next ``SKIP``; returns what was passed, it the last."""
+        """Advance to a file among the next ``SKIP``; return the files passed and that one."""
         inodes = [other for other, _ in self.first(SKIP)]
         if ino not in inodes:
             return []
@@ -85,23 +105,23 @@ class UpcomingFiles:
 
 
 class Scan:
-    """One reader's way through a folder. ``_sent`` are the files brought ahead lately, in order.
+    """One sequential read of a folder's files. ``_sent`` are the files prefetched lately, in order.
 
-    at        when it was gone on with last
-    aheads    what comes next, in each order that was kept to so far
-    streak    files read one after another
-    recent    inodes passed, read or left out
+    at        when it continued last
+    orders    the files that come next, in each order that fits so far
+    streak    how many files were read one after another
+    recent    inodes of files passed, read or left out
     read      types of files that were read
     passed    types of files that were left out
-    ramp      files to have on their way, by streak
+    ramp      how many files to prefetch, by streak
     """
 
-    __slots__ = ("_sent", "aheads", "at", "passed", "ramp", "read", "recent", "streak")
+    __slots__ = ("_sent", "at", "orders", "passed", "ramp", "read", "recent", "streak")
 
     def __init__(self, siblings: Siblings, ino: int, now: float, ramp: Sequence[int]) -> None:
         self.at = now
         self.ramp = ramp
-        self.aheads = [UpcomingFiles(siblings, order, ino) for order in (False, True)]
+        self.orders = [UpcomingFiles(siblings, order, ino) for order in (False, True)]
         self.streak = 1
         self.recent: deque[int] = deque([ino], maxlen=4 * SKIP)
         self._sent: dict[int, None] = {}
@@ -109,26 +129,31 @@ class Scan:
         self.passed: set[str] = set()
 
     def follow(self, ino: int) -> bool:
-        """Whether ``ino`` continues it; then it goes on from there."""
+        """Return whether ``ino`` continues the scan, and if so, advance to it."""
         if ino in self.recent:
             return True
-        ways = [(ahead, passed) for ahead in self.aheads if (passed := ahead.pass_to(ino))]
-        if not ways:
+        followed = [(ahead, passed) for ahead in self.orders if (passed := ahead.pass_to(ino))]
+        if not followed:
             return False
-        self.aheads = [ahead for ahead, _ in ways]
+        self.orders = [ahead for ahead, _ in followed]
         self.streak += 1
-        passed = ways[0][1]
+        passed = followed[0][1]
         self.passed.update(record.type for _, record in passed[:-1])
         self.recent.extend(other for other, _ in passed)
         return True
 
+    def note_read(self, kind: str, now: float) -> None:
+        """A file of this type was read to its end."""
+        self.at = now
+        self.read.add(kind)
+
     def wanted(self, count: int, most_bytes: int) -> Files:
-        """Of the next ``count`` files of the types that are read, those not brought yet."""
+        """Return those of the next ``count`` files of the read types that were not prefetched."""
         skipped = self.passed - self.read
         found: Files = []
         most = 2 * count if skipped else count
         coming: Files = []
-        for ahead in self.aheads:  # one may be at its end: names go on elsewhere than numbers
+        for ahead in self.orders:  # one order may have ended already
             coming = coming or ahead.first(most)
         for ino, record in coming:
             if record.type in skipped:
@@ -149,52 +174,52 @@ class Scan:
 
 
 def weight(record: Record) -> int:
-    """How many bytes of a file are brought ahead."""
+    """How many bytes of a file are prefetched."""
     return record.size if record.size <= SMALL else HEAD
 
 
 class DirectoryReadahead:
-    """Owns the trails; says what to bring ahead.
+    """Recognizes scans and says which files to prefetch for them.
 
-    most_files, most_bytes  what may be ahead of one trail
+    most_files, most_bytes  the most to prefetch for one scan
     """
 
     def __init__(self, siblings: Siblings, *, most_files: int, most_bytes: int) -> None:
         self._siblings = siblings
         self._most_files = most_files
         self._most_bytes = most_bytes
-        self._trails: list[Scan] = []
+        self._scans: list[Scan] = []
         self._cached: deque[tuple[int, str, float, int]] = deque(maxlen=NOTES)
-        self._walkers: OrderedDict[int, tuple[float, frozenset[int]]] = OrderedDict()
+        self._listers: OrderedDict[int, tuple[float, frozenset[int]]] = OrderedDict()
 
     def listed(self, pid: int, firsts: Collection[int], now: float) -> None:
-        """Process ``pid`` listed a folder; ``firsts``: its first file in either order."""
-        self._walkers.pop(pid, None)
-        self._walkers[pid] = now, frozenset(firsts)
-        while len(self._walkers) > WALKERS:
-            self._walkers.popitem(last=False)
+        """Process ``pid`` listed a folder; ``firsts`` are its first files, by name and by inode."""
+        self._listers.pop(pid, None)
+        self._listers[pid] = now, frozenset(firsts)
+        while len(self._listers) > LISTERS:
+            self._listers.popitem(last=False)
 
-    def _walks(self, ino: int, pid: int, now: float) -> bool:
+    def _has_listed(self, ino: int, pid: int, now: float) -> bool:
         """Whether ``pid`` has just listed the folder of which this is the first file."""
-        at, firsts = self._walkers.get(pid, (now, frozenset()))
+        at, firsts = self._listers.get(pid, (now, frozenset()))
         return ino in firsts and now - at < FORGET_S
 
     def begun(self, ino: int, record: Record, now: float, *, pid: int) -> Files:
-        """All of a file is asked for: what to have on its way beside it.
+        """All of a file is asked for: return what to prefetch beside it.
 
-        Only where a process begins with the first file of a folder it has just listed.
+        Something only if a process begins with the first file of a folder it has just listed.
         """
-        if not self._walks(ino, pid, now):
+        if not self._has_listed(ino, pid, now):
             return []
         return self.finished(ino, record, now, pid=pid)
 
     def finished(
         self, ino: int, record: Record, now: float, *, pid: int = 0, cached: bool = False
     ) -> Files:
-        """A file was read to its end: the files to have on their way now, in order.
+        """A file was read to its end: return the files to prefetch now, in order.
 
-        ``cached``: nothing of it had to be fetched, so nothing is sent for, and nothing is asked
-        of the catalogue. When one is not, those read before it are followed all the same.
+        ``cached``: nothing of it had to be fetched, so nothing is prefetched, and the catalogue is
+        not asked. The file counts once a later one is not cached.
         """
         if cached:
             self._cached.append((ino, record.type, now, pid))
@@ -202,21 +227,75 @@ class DirectoryReadahead:
         for note in self._cached:
             self._follow(*note)
         self._cached.clear()
-        trail = self._follow(ino, record.type, now, pid)
-        sure = trail.streak >= len(trail.ramp)
-        count = self._most_files if sure else trail.ramp[trail.streak]
-        most_bytes = self._most_bytes if trail.streak > 1 else min(self._most_bytes, FIRST_BYTES)
-        return trail.wanted(count, most_bytes) if count else []
+        scan = self._follow(ino, record.type, now, pid)
+        sure = scan.streak >= len(scan.ramp)
+        count = self._most_files if sure else scan.ramp[scan.streak]
+        most_bytes = self._most_bytes if scan.streak > 1 else min(self._most_bytes, FIRST_BYTES)
+        return scan.wanted(count, most_bytes) if count else []
 
     def _follow(self, ino: int, kind: str, now: float, pid: int) -> Scan:
-        """The trail that goes on with this file, or begins with it."""
-        self._trails = [trail for trail in self._trails if now - trail.at < FORGET_S]
-        trail = next((trail for trail in self._trails if trail.follow(ino)), None)
-        if trail is None:
-            ramp = WALKER_RAMP if self._walks(ino, pid, now) else RAMP
-            self._walkers.pop(pid, None)
-            trail = Scan(self._siblings, ino, now, ramp)
-            self._trails = [*self._trails[-TRAILS + 1 :], trail]
-        trail.at = now
-        trail.read.add(kind)
-        return trail
+        """Return the scan that this file continues or begins."""
+        self._scans = [scan for scan in self._scans if now - scan.at < FORGET_S]
+        scan = next((scan for scan in self._scans if scan.follow(ino)), None)
+        if scan is None:
+            ramp = LISTER_RAMP if self._has_listed(ino, pid, now) else RAMP
+            self._listers.pop(pid, None)
+            scan = Scan(self._siblings, ino, now, ramp)
+            self._scans = [*self._scans[-MOST_SCANS + 1 :], scan]
+        scan.note_read(kind, now)
+        return scan
+
+
+class PrefetchedFiles:
+    """Keeps prefetched contents until they are opened or expire.
+
+    Invariant: each of them is held (``OpenObject.hold``), and the bytes to prefetch of all of
+    them are at most ``most_bytes``.
+    """
+
+    def __init__(
+        self,
+        content: Callable[[Record, int], OpenObject],
+        idle: Callable[[OpenObject], None],
+        most_bytes: int,
+    ) -> None:
+        self._content = content
+        self._idle = idle
+        self._most_bytes = most_bytes
+        self._held: dict[OpenObject, tuple[float, int]] = {}
+        self._bytes = 0
+
+    def bring(self, record: Record, ino: int, now: float) -> bool:
+        """Prefetch a file nobody has open; False if that would be too much."""
+        size = weight(record)
+        if self._bytes + size > self._most_bytes:
+            return False
+        content = self._content(record, ino)
+        content.hold()
+        self._held[content] = now + HOLD_S, size
+        self._bytes += size
+        content.prefetch(size)
+        if not content.busy:
+            self._let_go(content)  # it was there already
+        return True
+
+    def drop(self, content: OpenObject) -> None:
+        """It was opened, or is not needed: hold it no longer."""
+        held = self._held.pop(content, None)
+        if held is not None:
+            self._bytes -= held[1]
+            content.unhold()
+
+    def expire(self, now: float) -> float:
+        """Drop what has expired; return the time the next one expires, or infinity."""
+        for content in [content for content, (until, _) in self._held.items() if until <= now]:
+            self._let_go(content)
+        return min((until for until, _ in self._held.values()), default=inf)
+
+    def _let_go(self, content: OpenObject) -> None:
+        self.drop(content)
+        self._idle(content)
+
+    def statistics(self) -> dict[str, int]:
+        """How many files are held, and how many bytes were to be prefetched of them."""
+        return {"held": len(self._held), "held_bytes": self._bytes}

@@ -1,40 +1,110 @@
-"""One part of an object on its way, and those who wait for it."""
+"""Downloads one byte range, resuming after failures at the first missing byte.
 
+The task runs in the reader's nursery, so that it outlives the read that started it.
+"""
+
+import logging
+from contextlib import AbstractAsyncContextManager
+from enum import Enum, auto
 from heapq import heapify, heappop, heappush
+from typing import Protocol
 
 import trio
 
+from phonofs.errors import (
+    Changed,
+    Malformed,
+    ServiceError,
+    Unavailable,
+    Untrusted,
+    forget_frames,
+)
+from phonofs.model import Record
 from phonofs.priority import Priority
-from phonofs.reader.limits import KIB
+from phonofs.reader.context import ReaderContext
+from phonofs.reader.limits import KIB, MALFORMED_TRIES, PATIENCE_S, backoff_s
+from phonofs.service.content import Body
+
+log = logging.getLogger(__name__)
+
+Chunk = bytes | bytearray | memoryview
+"""Bytes of a body; valid only until the next chunk is asked for."""
 
 WORTH = 128 * KIB
-"""What the kernel asks for at a time: a stream that brings less in a whole deadline is no use."""
+"""What the kernel asks for at a time: a download that gets less in a whole deadline is useless."""
+
+AT_ONCE = 256 * KIB
+"""A range up to this size that arrives in one piece gives its permit back before it is written."""
+
+
+class Step(Enum):
+    """What a download does after a chunk was written."""
+
+    CONTINUE = auto()
+    STOP = auto()
+    COUNT_REST = auto()
+    """Count what the body has beyond the length of the record."""
+    PAUSE = auto()
+    """Hold the connection until a reader comes nearer, for a while."""
+
+
+class Sink(Protocol):
+    """What a download writes to: an open object, which plans the ranges and verifies the bytes."""
+
+    @property
+    def record(self) -> Record: ...  # noqa: D102
+
+    def request(self, download: "Download") -> AbstractAsyncContextManager[Body]:
+        """Request what the download still lacks."""
+        ...
+
+    def accept(self, download: "Download", body: Body) -> None:
+        """Check the head of a response; raise if its body cannot be used."""
+
+    def write(self, download: "Download", chunk: Chunk) -> Step:
+        """Store a chunk and move the download on."""
+        ...
+
+    def end_of_body(self, download: "Download", body: Body, surplus: int) -> None:
+        """The body ended, with ``surplus`` bytes that were not written."""
+
+    def try_failed(self, error: ServiceError) -> None:
+        """One request failed; there may be another one."""
+
+    def continue_with(self, error: Changed) -> bool:
+        """Whether to go on although the response has another ETag."""
+        ...
+
+    def ended(self, download: "Download", *, done: bool) -> None:
+        """The task is over; ``done`` if the download brought everything."""
 
 
 class Download:
-    """The bytes ``[head, stop)`` are still to come, in order; owned by its stream.
+    """A download in progress: the bytes ``[head, stop)`` are still to come, in order.
 
-    head     the next byte; the stream writes bytes and then moves it
-    stop     where the part ends; only ever moves down, but for a part that turned out ``whole``
-    urgency  whether somebody waits for it, or did
-    whole    its body began at 0, since the service gives no ranges
-    answered whether its present request was answered
-    error    why it ended, where that was a failure
-    over     set once it ended
-    Waiters are parked here by the offset they need, nearest first. Invariant: whoever is parked
-    needs more than ``head`` and no more than ``stop``, and nobody is parked at an ended part.
+    head      the next byte; the sink writes bytes and then moves it
+    stop      where the download ends; moves down only, unless it turns out to be ``whole``
+    requested the ``stop`` of the present request; ``stop`` may be cut after it was sent
+    priority  whether a reader waits for it, or did
+    whole     its body began at 0, because the service gives no ranges
+    answered  whether its present request was answered
+    error     why it failed
+    over      set once it ended
+    Waiters are parked by the offset they need, nearest first. Invariant: a waiter needs more than
+    ``head`` and no more than ``stop``, and nobody waits for a download that ended.
     """
 
     __slots__ = (
+        "_moved",
         "_parked",
         "_tickets",
         "answered",
         "ended",
         "error",
         "head",
-        "moved",
         "over",
         "priority",
+        "requested",
         "scope",
         "stop",
         "whole",
@@ -43,40 +113,56 @@ class Download:
     def __init__(self, start: int, stop: int, *, urgent: bool, whole: bool = False) -> None:
         self.head = start
         self.stop = stop
+        self.requested = stop
         self.priority = Priority(urgent)
         self.whole = whole
         self.answered = False
         self.ended = False
         self.error: Exception | None = None
         self.scope = trio.CancelScope()
-        self.moved = trio.Event()
+        self._moved = trio.Event()
         self.over = trio.Event()
         self._parked: list[tuple[int, int, trio.Event, float]] = []
         self._tickets = 0
 
     @property
     def waiting(self) -> int:
-        """How many wait for bytes of this part."""
+        """How many readers wait for its bytes."""
         return len(self._parked)
 
     @property
-    def needed(self) -> int:
-        """The furthest offset anybody waits for (0 where nobody does)."""
-        return max((need for need, *_ in self._parked), default=0)
-
-    @property
     def patience(self) -> float:
-        """The latest deadline among the waiters; minus infinity where nobody waits."""
+        """The latest deadline among the waiters; minus infinity if nobody waits."""
         return max((deadline for *_, deadline in self._parked), default=float("-inf"))
 
+    # the plan
+
+    def fail(self, error: Exception) -> None:
+        """End it with an error, which its waiters get."""
+        self.error = error
+        self.scope.cancel()
+
+    def cancel(self) -> None:
+        """End its task; what came so far is kept."""
+        self.scope.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether its task was told to end."""
+        return self.scope.cancel_called
+
+    def reader_advanced(self) -> None:
+        """A reader came nearer: a paused download looks again."""
+        self._moved.set()
+
     def advance(self, head: int) -> None:
-        """Every byte before ``head`` is there: wake those who needed no more."""
+        """Every byte before ``head`` is there: wake the waiters that needed no more."""
         self.head = head
         while self._parked and self._parked[0][0] <= head:
             heappop(self._parked)[2].set()
 
     def cut(self, stop: int) -> None:
-        """End the part earlier; those who wait for bytes behind ``stop`` plan again."""
+        """End the download earlier; readers that wait for bytes behind ``stop`` plan again."""
         self.stop = max(self.head, min(self.stop, stop))
         beyond = [waiter for waiter in self._parked if waiter[0] > self.stop]
         if beyond:
@@ -86,23 +172,25 @@ class Download:
                 waiter[2].set()
 
     def restart(self, head: int, stop: int) -> None:
-        """The body began elsewhere than asked: it is a whole stream from there."""
+        """The body began at another offset than requested: all from there is downloaded."""
         self.head, self.stop, self.whole = head, stop, True
 
     def end(self) -> None:
-        """Nothing more comes: everyone left is woken, and told why."""
+        """Nothing more comes: wake the remaining waiters."""
         self.ended = True
         for waiter in self._parked:
             waiter[2].set()
         self._parked.clear()
-        self.moved.set()
+        self._moved.set()
         self.over.set()
 
-    async def until(self, need: int, deadline: float) -> None:
-        """Wait until all before ``need`` is there, or nothing is on its way for it any more.
+    # waiters
 
-        Raises the error that ended the part before it came so far. ``deadline`` is the caller's
-        own; it only says how long trying again makes sense.
+    async def until(self, need: int, deadline: float) -> None:
+        """Wait until everything before ``need`` has arrived, or the download has ended.
+
+        Raises the error that ended the download before that. ``deadline`` is the caller's own; it
+        only says how long retries make sense.
         """
         if not self.ended and self.head < need <= self.stop:
             await self._park(need, deadline)
@@ -114,7 +202,7 @@ class Download:
         waiter = (need, self._tickets, trio.Event(), deadline)
         began = self.head
         heappush(self._parked, waiter)
-        self.moved.set()
+        self._moved.set()
         try:
             await waiter[2].wait()
         finally:
@@ -125,10 +213,131 @@ class Download:
                     self._waited_in_vain(began)
 
     def _waited_in_vain(self, began: int) -> None:
-        """A waiter's deadline has passed since ``head`` was at ``began``: have the rest sent anew.
+        """A waiter's deadline has passed since ``head`` was at ``began``: request the rest anew.
 
-        A connection may be slow for ever beside others that are not. What came is kept; since a
-        whole stream begins again at its first byte, one that gets anywhere goes on.
+        One connection may stay slow while others are not. What came is kept. A whole download
+        would begin again at its first byte, so it goes on if it makes any progress.
         """
         if self.answered and not (self.whole and self.head - began >= WORTH):
             self.scope.cancel()
+
+    # the task
+
+    async def run(self, sink: Sink, context: ReaderContext) -> None:
+        """Download the range; ends with it written, with ``error`` set, or cancelled."""
+        done = False
+        try:
+            with self.scope:
+                done = await self._bring(sink, context)
+        except ServiceError as error:
+            self.error = forget_frames(error)
+        except Exception as error:
+            log.exception("object %s: a fault of phonofs while reading", sink.record.id)
+            self.error = forget_frames(error)
+        finally:
+            sink.ended(self, done=done)
+
+    async def _bring(self, sink: Sink, context: ReaderContext) -> bool:
+        failures = 0
+        while self.head < self.stop:
+            reached = self.head
+            try:
+                await context.background_limit.take(self)
+                await self._request(sink, context)
+                if self.head == reached < self.stop and not self.whole:
+                    raise Malformed(f"object {sink.record.id}: the service sent an empty part")
+            except (Unavailable, Malformed) as error:
+                failures = 1 if self.head > reached else failures + 1
+                sink.try_failed(error)
+                await self._pause_after(error, failures, context)
+            except Changed as error:
+                if not sink.continue_with(error):
+                    raise
+        return True
+
+    async def _pause_after(
+        self, error: Unavailable | Malformed, failures: int, context: ReaderContext
+    ) -> None:
+        """Pause before the next try; raise the error if another try is pointless."""
+        asked_s = None if isinstance(error, Malformed) else error.retry_after_s
+        pause_s = max(backoff_s(failures, context.draw()), asked_s or 0.0)
+        hopeless = isinstance(error, Untrusted) or (
+            isinstance(error, Malformed) and failures >= MALFORMED_TRIES
+        )
+        if hopeless or self.patience < trio.current_time() + pause_s:
+            raise error
+        context.background_limit.leave(self)
+        self.priority.rise()
+        await trio.sleep(pause_s)
+
+    async def _request(self, sink: Sink, context: ReaderContext) -> None:
+        """Send one request and write its body; returns early if the range was cut."""
+        self.answered = False
+        self.requested = self.stop
+        async with sink.request(self) as body:
+            answered_at = trio.current_time()
+            await trio.lowlevel.checkpoint_if_cancelled()  # the response may be of a dropped try
+            throughput = context.throughput(sink.record.region)
+            self.answered = True
+            sink.accept(self, body)
+            began = self.head
+            if self.head >= self.stop or not await self._receive(sink, context, body):
+                return  # another download brings it, or nobody needs it
+        throughput.answered(answered_at - body.sent_at)
+        throughput.received(self.head - began, trio.current_time() - answered_at)
+
+    async def _receive(self, sink: Sink, context: ReaderContext, body: Body) -> bool:
+        """Write the body; False if it was given up because no reader came near."""
+        began = self.head
+        async for chunk in body:
+            if self.head == began and self.stop - began <= len(chunk) <= AT_ONCE:
+                chunk = bytes(chunk)
+                context.background_limit.leave(self)
+                await _let_others_send()
+            wanted = self.stop - self.head
+            step = sink.write(self, chunk)
+            if step is Step.CONTINUE:
+                continue
+            if step is Step.PAUSE:
+                if not await self._reader_comes():
+                    self.cut(self.head)
+                    return False
+                continue
+            if step is Step.COUNT_REST:
+                surplus = await _count_rest(body, max(0, len(chunk) - wanted))
+                sink.end_of_body(self, body, surplus)
+            return True
+        sink.end_of_body(self, body, 0)
+        return True
+
+    async def _reader_comes(self) -> bool:
+        """Hold the connection until a reader comes nearer; False if none does in time."""
+        self._moved = trio.Event()
+        with trio.move_on_after(PATIENCE_S):
+            await self._moved.wait()
+            return True
+        return False
+
+
+async def _count_rest(body: Body, surplus: int) -> int:
+    """Count what comes beyond the record's length of a body that does not state its own.
+
+    If its end does not show, one byte says as much as all of them would.
+    """
+    chunks = aiter(body)
+    while body.framed or not surplus:
+        chunk = await anext(chunks, None)
+        if chunk is None:
+            break
+        surplus += len(chunk)
+    return surplus
+
+
+async def _let_others_send() -> None:
+    """Let the next request out before what has come is hashed and written.
+
+    Responses come in bursts: writing 14 of them first would delay the next 14 requests as long.
+    The first checkpoint wakes the task that got the permit, the second one lets it go first.
+    """
+    await trio.lowlevel.checkpoint()
+    await trio.lowlevel.checkpoint()

@@ -1,24 +1,26 @@
-"""How long a content is: what says so, what proves it, and what a reader is given meanwhile.
+"""How long a content is: what states it, what proves it, and what is withheld until then.
 
-A record, a header and the end of a connection *say* a length. It is *proved* by a checksum over
-the whole, or by two answers that came complete, one of them the whole asked for without a range,
-and state the same one. The record and the answers agree as a rule, and nothing is asked beyond
-that. Where they differ, or the record says 0 of a content that is not nothing:
+A record, a header and the end of a connection *state* a length. It is *proved* by the checksum
+of the whole, or by two complete responses that state the same length, one of them to a request
+without a range. Usually the record and the responses agree, and nothing more is requested. If
+they differ, or if the record states 0 without the checksum of an empty content:
 
-- up to ``CHECKED_FIRST`` with a checksum: nothing is given before the whole has it (``proof``);
-- with a multipart checksum: it is tried with parts of the usual sizes, and a match proves all;
-- otherwise the whole is asked for once more, without a range, and counted. Until then nothing
-  near either end is given, and nobody is told another length than the record's.
+- with a checksum, up to ``CHECKED_FIRST`` bytes: the verification withholds all bytes until the
+  whole has its checksum;
+- with a multipart checksum: it is tried with parts of the usual sizes, and a match proves it;
+- otherwise the whole is requested once more, without a range, and counted. Until then no byte
+  near either end is given, and the file system keeps the length of the record.
 
-An end that the answer itself does not show (RFC 9112, 8) says nothing at all.
+An end of body that the response itself does not show (RFC 9112, 8) proves nothing.
 """
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import trio
 
+from phonofs.cache.entry import CacheEntry
 from phonofs.checksum import multipart_sizes, of_nothing
 from phonofs.errors import (
     Corrupt,
@@ -26,34 +28,66 @@ from phonofs.errors import (
     ServiceError,
     Unavailable,
     Untrusted,
-    forget_frames,
 )
 from phonofs.model import Record
+from phonofs.reader.context import ReaderContext
 from phonofs.reader.limits import CHECKED_FIRST, MALFORMED_TRIES, SLACK, SMALL, backoff_s
-
-if TYPE_CHECKING:
-    from phonofs.reader.handle import Handle
-    from phonofs.reader.interfaces import Body
-    from phonofs.reader.open_object import OpenObject
+from phonofs.service.content import Body
 
 log = logging.getLogger(__name__)
 
 
 def is_empty(record: Record) -> bool:
-    """Whether the record proves that the content has no byte: it has the checksum of nothing."""
+    """Whether the record proves that the content is empty: it has the checksum of no bytes."""
     return of_nothing(record.checksum)
 
 
-class Length:
-    """What is known of the length of one stream's content.
+class Measured(Protocol):
+    """What is needed of an open object to find out its length, and what it is told of that."""
 
-    stated   what the answers so far say, where they say it; they agree, or it is another version
-    counted  what a whole answer had that was received to its end
-    running  whether it is being asked for
+    @property
+    def failure(self) -> ServiceError | None: ...  # noqa: D102
+    @property
+    def used(self) -> bool: ...  # noqa: D102
+    @property
+    def sure(self) -> bool: ...  # noqa: D102
+    @property
+    def open_ended(self) -> bool: ...  # noqa: D102
+
+    def measure(self, total: int) -> None:
+        """A response states the length."""
+
+    def length_proved(self) -> None:
+        """The length as it is known now is right."""
+
+    def restore(self) -> None:
+        """The length that was stated is wrong: begin again with that of the record."""
+
+    def try_failed(self, error: ServiceError) -> None:
+        """One request failed; there may be another one."""
+
+    def fail(self, error: ServiceError) -> None:
+        """The length cannot be found out."""
+
+    def task_ended(self) -> None:
+        """The task is over."""
+
+
+class Length:
+    """What is known of the length of one content.
+
+    stated   the length that the responses so far state; they agree, or it is another version
+    counted  the bytes of a whole response that was received to its end
+    running  whether a task is finding it out
     """
 
-    def __init__(self, stream: "OpenObject") -> None:
-        self._stream = stream
+    def __init__(
+        self, record: Record, blob: CacheEntry, context: ReaderContext, content: Measured
+    ) -> None:
+        self._record = record
+        self._blob = blob
+        self._context = context
+        self._content = content
         self.stated: int | None = None
         self.counted: int | None = None
         self.running = False
@@ -65,59 +99,60 @@ class Length:
 
     @property
     def unknown(self) -> bool:
-        """Whether the record says 0, no answer said anything yet, and no checksum proves it."""
-        stream = self._stream
+        """Whether the record states 0, no response stated a length, and no checksum proves it."""
         return (
-            stream.record.size == 0 == stream.size
+            self._record.size == 0 == self._blob.size
             and self.stated is None
-            and not stream.verification.sure
-            and not is_empty(stream.record)
+            and not self._content.sure
+            and not is_empty(self._record)
         )
 
     @property
     def doubtful(self) -> bool:
-        """Whether the answers say another length than the record, and nothing proves it yet."""
-        stream = self._stream
+        """Whether the responses state another length than the record, and nothing proves it yet."""
+        size = self._blob.size
+        return size not in (self._record.size, self.counted) and not self._content.sure
+
+    @property
+    def provable_by_parts(self) -> bool:
+        """Whether a multipart checksum may prove the whole, which costs no second fetch."""
+        size = self._blob.size
+        small = size <= (SMALL if self._blob.in_memory else CHECKED_FIRST)
+        untried = self._parts_tried != size and not self._content.open_ended
         return (
-            stream.size != stream.record.size
-            and self.counted != stream.size
-            and not stream.verification.sure
+            not self.unknown
+            and small
+            and untried
+            and bool(multipart_sizes(self._record.checksum, size))
         )
 
     def withholds(self, stop: int) -> bool:
-        """Whether bytes up to ``stop`` are not to be given before the length is settled."""
-        size, said = self._stream.size, self._stream.record.size
+        """Whether bytes up to ``stop`` must not be given before the length is proved."""
+        size, said = self._blob.size, self._record.size
         if size == said:
             return size == 0 and self.unknown
         return stop > min(said, size) - SLACK and self.doubtful
 
     def state(self, total: int) -> None:
-        """An answer says how long the content is."""
+        """A response states the length."""
         self.stated = total
 
     def restart(self) -> None:
-        """Forget what the answers said, but not that a whole one had the record's length."""
+        """Forget what the responses stated, but not that a whole one had the record's length."""
         self.stated = None
-        if self.counted != self._stream.record.size:
+        if self.counted != self._record.size:
             self.counted = None
 
-    async def settle(self, handle: "Handle", deadline: float) -> None:
+    async def settle(self, deadline: float) -> None:
         """Wait until something was found out; the caller looks again afterwards.
 
-        Raises why it could not be.
+        If :attr:`provable_by_parts`, all bytes must be there. Raises why it failed.
         """
-        stream, work = self._stream, self._ask if self.unknown else self._count
         if not self.running:
-            if not self.unknown and self._may_have_parts():
-                on_its_way = stream.cover(handle, 0, stream.size)
-                if on_its_way is not None:
-                    await on_its_way[0].until(on_its_way[1], deadline)
-                    return
-                work = self._try_parts
             self._error = None
             self._over = trio.Event()
             self._patience = deadline
-            stream.context.spawn(self._run, work)
+            self._context.spawn(self._run, self._next_work())
             self.running = True
         self._patience = max(self._patience, deadline)
         over = self._over
@@ -125,99 +160,92 @@ class Length:
         if self._error is not None:
             raise self._error.with_traceback(None)
 
+    def _next_work(self) -> Callable[[], Awaitable[None]]:
+        if self.unknown:
+            return self._ask
+        return self._try_parts if self.provable_by_parts else self._count
+
     async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
-        stream = self._stream
         try:
             await self._insist(work)
         except ServiceError as error:
             self._error = error
         except Exception as error:
-            log.exception("object %s: a fault of phonofs while reading", stream.record.id)
+            log.exception("object %s: a fault of phonofs while reading", self._record.id)
             self._error = error
         finally:
             self.running = False
             self._over.set()
-            if not stream.busy:
-                stream.context.drained(stream)
+            self._content.task_ended()
 
     async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Try again while a reader waits, the file is open, and a new try may succeed."""
-        stream, failures = self._stream, 0
-        while stream.failure is None:
+        """Retry while a read waits, the file is open, and another try may succeed."""
+        content, failures = self._content, 0
+        while content.failure is None:
             try:
                 await work()
                 return
             except (Unavailable, Malformed) as error:
                 failures += 1
-                stream.trouble = forget_frames(error)
-                stream.context.counts.failures += 1
-                pause_s = backoff_s(failures, stream.context.draw())
+                content.try_failed(error)
+                pause_s = backoff_s(failures, self._context.draw())
                 if isinstance(error, Unavailable):
                     pause_s = max(pause_s, error.retry_after_s or 0.0)
                 malformed = isinstance(error, Malformed) and failures >= MALFORMED_TRIES
                 late = self._patience < trio.current_time() + pause_s
-                unused = not stream.used
+                unused = not content.used
                 if malformed or late or unused or isinstance(error, Untrusted):
                     raise
             await trio.sleep(pause_s)
 
     async def _ask(self) -> None:
-        """Ask for the first bytes, to see which length the answer states."""
-        stream = self._stream
-        service, record = stream.context.service, stream.record
+        """Request the first bytes, to see which length the response states."""
+        service, record = self._context.service, self._record
         async with service.content(record, 0, SMALL, urgent=True) as body:
             total = body.total
             if total is None and body.stop is None:
                 total = await self._counted(body)
-        if total is None:  # a part of nobody says how much
+        if total is None:  # a range without a total
             async with service.whole_content(record, urgent=True) as body:
                 total = await self._counted(body)
         if total is None:
-            raise Malformed(f"object {stream.record.id}: no answer says how long it is")
-        stream.measure(total)
-
-    def _may_have_parts(self) -> bool:
-        """Whether the whole may be proved by a multipart checksum: that costs no second fetch."""
-        stream = self._stream
-        small = stream.size <= (SMALL if stream.blob.in_memory else CHECKED_FIRST)
-        untried = self._parts_tried != stream.size and not stream.loose
-        return small and untried and bool(multipart_sizes(stream.record.checksum, stream.size))
+            raise Malformed(f"object {record.id}: no answer says how long it is")
+        self._content.measure(total)
 
     async def _try_parts(self) -> None:
-        stream, self._parts_tried = self._stream, self._stream.size
-        if await stream.blob.check_parts():
-            stream.settled()
+        self._parts_tried = self._blob.size
+        if await self._blob.check_parts():
+            self._content.length_proved()
 
     async def _count(self) -> None:
-        """Receive the whole, asked for without a range, and compare its length."""
-        stream = self._stream
-        record, size = stream.record, stream.size
-        async with stream.context.service.whole_content(record, urgent=True) as body:
+        """Receive the whole, without a range, and compare its length."""
+        content, record, size = self._content, self._record, self._blob.size
+        async with self._context.service.whole_content(record, urgent=True) as body:
             count = await self._counted(body)
-        if stream.failure is not None or stream.size != size or stream.verification.sure:
+        if content.failure is not None or self._blob.size != size or content.sure:
             return
         said = f"object {record.id}: its record says {record.size} bytes, the service {size}"
         if count is None:
-            stream.fail(Corrupt(f"{said}, and the whole did not say that it was all"))
+            content.fail(Corrupt(f"{said}, and the whole did not say that it was all"))
         elif count == size:
             self.counted = count
-            stream.settled()
+            content.length_proved()
         elif count == record.size and not self._disproved:
             log.warning("%s, and the whole has %d", said, count)
             self._disproved, self.counted = True, count
-            stream.restore()
+            content.restore()
         else:
-            stream.fail(Corrupt(f"{said}, and the whole has {count}"))
+            content.fail(Corrupt(f"{said}, and the whole has {count}"))
 
-    async def _counted(self, body: "Body") -> int | None:
-        """The bytes of a whole body, received to its end; None where its end does not show.
+    async def _counted(self, body: Body) -> int | None:
+        """Count the bytes of a whole body; None if its end does not show.
 
         Raises Unavailable once nobody has the file open any more.
         """
         count = 0
         async for chunk in body:
             count += len(chunk)
-            if not self._stream.used:
+            if not self._content.used:
                 raise Unavailable("nobody waits for it any more")
         if body.start:
             return None

@@ -1,21 +1,21 @@
-"""What all open files hold in memory, where there is no disk for it: bounded for all together."""
+"""Bounds what all open files together hold in memory, if there is no disk cache for it."""
 
 from collections import OrderedDict
 from typing import Protocol
 
 
 class Holder(Protocol):
-    """What holds bytes in memory, and can do with fewer."""
+    """Something that holds bytes in memory and can give some back."""
 
     def shed(self) -> int:
-        """Give back what no read waits for; how many bytes are still held."""
+        """Give back what no read waits for; return how many bytes are still held."""
 
 
 class Memory:
-    """Which open contents hold how much. Owned by the reader.
+    """Knows how many bytes each open content holds. Owned by the reader.
 
-    Invariant: after :meth:`hold` they hold at most ``most_bytes`` together, and what reads wait
-    for just now. Those that were read from last keep theirs longest.
+    Invariant: after :meth:`hold` all of them hold at most ``most_bytes`` and what reads wait for.
+    The least recently read gives back first.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -24,12 +24,12 @@ class Memory:
         self.total = 0
 
     def read(self, holder: Holder) -> None:
-        """Bytes of this one are read: it is the last that has to give some back."""
+        """This one is read: it becomes the last that has to give bytes back."""
         if holder in self._held:
             self._held.move_to_end(holder)
 
     def hold(self, holder: Holder, count: int) -> None:
-        """This one holds so many bytes now; the least recently read give back what is too much."""
+        """This one holds ``count`` bytes now; the least recently read give back the excess."""
         self._note(holder, count)
         if self.total <= self._most_bytes:
             return

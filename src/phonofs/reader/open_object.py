@@ -1,23 +1,30 @@
-"""The content of one object while it is open: what is on its way, who waits for it.
+"""The content of one object while it is open: its downloads, its handles, its read-ahead.
 
-All handles of equal content share one stream, so that each byte is fetched once. Planning is
-synchronous; only waiting is not.
+All handles of the same content share one open object, so that each byte is downloaded once.
+Planning is synchronous; only waiting is not.
 """
 
 import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import trio
 
-from phonofs.errors import Changed, Corrupt, Malformed, ServiceError, Unavailable
+from phonofs.cache.entry import CacheEntry
+from phonofs.errors import (
+    Changed,
+    Corrupt,
+    Malformed,
+    ServiceError,
+    Unavailable,
+    forget_frames,
+)
 from phonofs.model import Record
 from phonofs.ranges import Ranges
-from phonofs.reader.context import ReaderContext
-from phonofs.reader.download import Download
-from phonofs.reader.handle import Handle
-from phonofs.reader.interfaces import Blob, Body, Chunk
+from phonofs.reader.context import ReaderContext, content_key
+from phonofs.reader.download import Chunk, Download, Step
 from phonofs.reader.length import Length, is_empty
 from phonofs.reader.limits import (
-    CHECKED_FIRST,
     KIB,
     MOST_CHANGES,
     MOST_PART,
@@ -26,33 +33,133 @@ from phonofs.reader.limits import (
     SLACK,
     SMALL,
 )
-from phonofs.reader.missing_ranges import pieces, uncovered
-from phonofs.reader.run_download import carry
+from phonofs.reader.readahead import Window, missing_ranges, part_size, split
 from phonofs.reader.verification import ContentVerification, provable
-from phonofs.reader.window import part_size
+from phonofs.service.content import Body
 
 log = logging.getLogger(__name__)
 
 
-class OpenObject:
-    """Owns the blob of one content, the parts in flight, and the windows of its handles.
+class Handle:
+    """One open of one file; made by ``Reader.open``, ended by ``Reader.release``.
 
-    parts    what is on its way. Invariant: parts that are not ``whole`` neither overlap each
-             other nor what is present, so no byte comes twice
-    handles  the open files; holds counts other reasons to keep the stream
-    needs    what reads are waiting for just now, by ticket
-    failure  why no read of this stream can succeed any more
-    etag     the version all bytes are of; '' until the service named one
-    any_etag whether ETags say nothing of this content, so that its checksum decides
-    answered whether the service gave anything of it since it was opened
-    pressed  whether it had to give memory back, so that it may never be there whole
-    given    whether anybody was given bytes that were not known to be right
-    size     the length, as far as it is known: ``length`` has whether it is proved
-    told     the length the file system knows: a proved one, or the record's
-    loose    parts whose body does not say where it ends: what it may leave out is not given
+    window   how it reads
+    starved  read-ahead wanted more downloads than it may have at a time
+    wrong    why it gets no more bytes: some that it was given turned out to be wrong
+    finished whether it was read from its first byte to its last
+    pid      the process that opened it, 0 if that is not known
     """
 
-    def __init__(self, record: Record, ino: int, blob: Blob, context: ReaderContext) -> None:
+    __slots__ = (
+        "_doubted", "_plan_at", "_unverified", "content", "finished", "ino", "pid", "starved",
+        "window", "wrong",
+    )  # fmt: skip
+
+    def __init__(self, content: "OpenObject", ino: int, pid: int = 0) -> None:
+        self.content = content
+        self.ino = ino
+        self.pid = pid
+        self.window = Window()
+        self.starved = False
+        self.finished = False
+        self.wrong: Corrupt | None = None
+        self._plan_at = 0
+        self._unverified = Ranges()
+        self._doubted = Ranges()
+
+    # reading ahead
+
+    def note_read(self, start: int, stop: int) -> None:
+        """Record a read of ``[start, stop)``; after a seek, read-ahead is planned anew."""
+        if self.window.note(start, stop):
+            self._plan_at = 0
+
+    @property
+    def plan_due(self) -> bool:
+        """Whether it has read so far that read-ahead is to be planned again."""
+        return self.window.next >= self._plan_at
+
+    def planned(self, plan_at: int) -> None:
+        """Read-ahead was planned; the next time is when ``window.next`` has come to ``plan_at``."""
+        self._plan_at = plan_at
+        self.starved = False
+
+    def starve(self) -> None:
+        """Read-ahead wanted more downloads than it may have at a time."""
+        self.starved = True
+
+    def finish(self, stop: int) -> bool:
+        """Whether a read up to ``stop`` completes the file, which was read from its first byte.
+
+        True once only.
+        """
+        size = self.content.size
+        if self.finished or stop < size or self.window.sequential_bytes < size:
+            return False
+        self.finished = True
+        return True
+
+    # verification
+
+    def give(self, start: int, stop: int) -> None:
+        """It is given bytes that are not verified."""
+        self._unverified.add(start, stop)
+
+    def doubt(self) -> None:
+        """What it was given is of a content that failed its check."""
+        self._doubted, self._unverified = self._unverified, Ranges()
+
+    def judge(self, false: list[tuple[int, int]]) -> None:
+        """The content is right now, and these intervals of the one before were wrong."""
+        if any(self._doubted.missing(a, b) != [(a, b)] for a, b in false):
+            self.wrong = Corrupt(
+                f"object {self.content.record.id}: bytes given before were wrong; "
+                "open the file again"
+            )
+        self._doubted = Ranges()
+
+    # length
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the known length is not proved, and something contradicts it."""
+        return self.content.length.unknown or self.content.length.doubtful
+
+    @property
+    def told(self) -> int:
+        """The length that the file system was told last: the record's, or a proved one."""
+        return self.content.told
+
+    @property
+    def size(self) -> int:
+        """The length of the file in bytes, as far as it is known now."""
+        return self.content.size
+
+
+class OpenObject:
+    """One content while it is open: its bytes, its downloads, and its handles.
+
+    downloads what is being downloaded. Invariant: downloads that are not ``whole`` neither overlap
+              each other nor what is present, so no byte is downloaded twice
+    handles   the open files
+    failure   why no read can succeed any more
+    trouble   why the last request failed
+    etag      the version all bytes are of; '' until the service named one
+    answered  whether the service gave anything of it since it was opened
+    size      the length as far as it is known; ``length`` knows whether it is proved
+    told      the length the file system knows: a proved one, or that of the record
+    loose     downloads whose body does not say where it ends
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        ino: int,
+        blob: CacheEntry,
+        context: ReaderContext,
+        on_idle: "Callable[[OpenObject], None]",
+    ) -> None:
+        self._on_idle = on_idle
         self.record = record
         self.ino = ino
         self.blob = blob
@@ -61,22 +168,19 @@ class OpenObject:
             blob.resize(record.size)  # another length was named before, and never proved
         self.size = self.told = blob.size
         self.etag = ""
-        self.parts: list[Download] = []
+        self.downloads: list[Download] = []
         self.handles: set[Handle] = set()
-        self.prefetch_holds = 0
-        self.needs: dict[object, tuple[int, int]] = {}
+        self._holds = 0
+        self._needs: dict[object, tuple[int, int]] = {}
         self.failure: ServiceError | None = None
         self.trouble: ServiceError | None = None
-        self.quiet_until = float("-inf")
-        self.verification = ContentVerification(self)
-        self.length = Length(self)
+        self._quiet_until = float("-inf")
+        self.verification = ContentVerification(record, blob, context, self)
+        self.length = Length(record, blob, context, self)
         self.loose: set[Download] = set()
-        self.given = False
-        self.pressed = False
-        self.any_etag = False
         self._renewed = False
         if (
-            context.stale.get(self.key, 0) >= MOST_CHANGES
+            context.stale.get(content_key(record), 0) >= MOST_CHANGES
             and provable(record)
             and not blob.verified
         ):
@@ -85,22 +189,70 @@ class OpenObject:
         self._ranges_seen = False
         self._whole_seen = False
 
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """What the content is remembered by."""
-        return self.record.region, self.record.id, self.record.fingerprint
+    # users
 
-    # what holds
+    def open(self, ino: int, pid: int) -> Handle:
+        """Open it once more."""
+        handle = Handle(self, ino, pid)
+        self.handles.add(handle)
+        return handle
+
+    def close(self, handle: Handle) -> bool:
+        """Close a handle; False if it was closed already."""
+        if handle not in self.handles:
+            return False
+        self.handles.remove(handle)
+        return True
+
+    def hold(self) -> None:
+        """Keep it although no handle is open, until :meth:`unhold`."""
+        self._holds += 1
+
+    def unhold(self) -> None:
+        """The reason to keep it is gone."""
+        self._holds -= 1
+
+    def need(self, ticket: object, start: int, stop: int) -> None:
+        """A read waits for ``[start, stop)``: memory keeps these bytes until :meth:`unneed`."""
+        self._needs[ticket] = start, stop
+
+    def unneed(self, ticket: object) -> None:
+        """The read is over."""
+        self._needs.pop(ticket, None)
+
+    def give(self, handle: Handle, start: int, stop: int) -> None:
+        """A handle is given these bytes."""
+        self.context.memory.read(self)
+        if not self.verification.sure:
+            handle.give(start, stop)
+            self.verification.note_given()
+        if handle.plan_due:
+            self.context.best_effort(self.record, self.extend, handle)
 
     @property
     def used(self) -> bool:
         """Whether somebody has it open, or wants it kept."""
-        return bool(self.handles) or self.prefetch_holds > 0
+        return bool(self.handles) or self._holds > 0
 
     @property
     def busy(self) -> bool:
         """Whether a task of it is running."""
-        return bool(self.parts) or self.verification.busy or self.length.running
+        return bool(self.downloads) or self.verification.busy or self.length.running
+
+    @property
+    def sure(self) -> bool:
+        """Whether the content is known to be right."""
+        return self.verification.sure
+
+    @property
+    def length_doubtful(self) -> bool:
+        """Whether the responses state another length than the record, and nothing proves it."""
+        return self.length.doubtful
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether a body is being received that does not say where it ends."""
+        return bool(self.loose)
 
     @property
     def whole_only(self) -> bool:
@@ -119,24 +271,48 @@ class OpenObject:
         )
 
     def open_end(self, stop: int) -> Download | None:
-        """A part that may bring more than the record says, if ``stop`` reaches the record's end."""
+        """A download that may bring more than the record states, if ``stop`` reaches the end."""
         return next(iter(self.loose), None) if stop >= self.size else None
+
+    async def await_verified(self, handle: Handle, deadline: float) -> None:
+        """Wait for the check, fetching what it needs; the caller looks again afterwards."""
+        verification = self.verification
+        if verification.running:
+            await verification.over()
+        elif verification.sure:
+            verification.confirm()
+        elif (coming := self.cover(handle, *verification.lacks())) is not None:
+            await coming[0].until(coming[1], deadline)
+        elif (download := self.open_end(self.size)) is not None:
+            await download.over.wait()  # only then the check may begin
+        else:
+            verification.recheck()
+            await trio.lowlevel.checkpoint()  # if no check began, others still get their turn
+
+    async def await_length(self, handle: Handle, deadline: float) -> None:
+        """Wait until more is known of the length; the caller looks again afterwards."""
+        if not self.length.running and self.length.provable_by_parts:
+            coming = self.cover(handle, 0, self.size)
+            if coming is not None:
+                await coming[0].until(coming[1], deadline)
+                return
+        await self.length.settle(deadline)
 
     # demand
 
     def cover(self, handle: Handle, start: int, stop: int) -> tuple[Download, int] | None:
-        """See to it that all of ``[start, stop)`` is on its way; None where it is there.
+        """Ensure that all of ``[start, stop)`` is being downloaded; None if it is there.
 
-        Returns the part that brings the first missing byte, and up to where to wait for it.
+        Returns the download of the first missing byte, and the offset to wait for.
         """
         gaps = self.blob.present.missing(start, stop)
         if not gaps:
             return None
-        parts = [self._serve(handle, a, b) for a, b in gaps]
-        self.context.beside(self.record, self.extend, handle)
-        return parts[0], min(gaps[0][1], parts[0].stop)
+        downloads = [self._ensure(handle, a, b) for a, b in gaps]
+        self.context.best_effort(self.record, self.extend, handle)
+        return downloads[0], min(gaps[0][1], downloads[0].stop)
 
-    def _serve(self, handle: Handle, start: int, stop: int) -> Download:
+    def _ensure(self, handle: Handle, start: int, stop: int) -> Download:
         first = None
         while start < stop:
             download = self._join(handle, start) or self._ask(handle, start, stop)
@@ -146,113 +322,120 @@ class OpenObject:
         return first
 
     def _join(self, handle: Handle, offset: int) -> Download | None:
-        """The part in flight to wait for; one too far behind is cut to end at ``offset``."""
-        flying = [download for download in self.parts if download.head <= offset < download.stop]
-        if not flying:
+        """A running download to wait for; one too far behind is cut to end at ``offset``."""
+        reaching = [
+            download for download in self.downloads if download.head <= offset < download.stop
+        ]
+        if not reaching:
             return None
-        download = max(flying, key=lambda download: download.head)
-        near = offset - download.head <= self.context.pace(self.record.region).reach()
-        if download.whole or self.whole_only or handle.window.running or near:
+        download = max(reaching, key=lambda download: download.head)
+        near = offset - download.head <= self.context.throughput(self.record.region).join_distance()
+        if download.whole or self.whole_only or handle.window.is_sequential or near:
             self.context.background_limit.promote(download)
             return download
         download.cut(offset)
         return None
 
     def _ask(self, handle: Handle, start: int, stop: int) -> Download:
-        """A part of its own for what a reader waits for."""
+        """Start a download for what a reader waits for."""
         if self.whole_only:
             return self.start(0, self.size, urgent=True, whole=True)
-        flying = [(download.head, download.stop) for download in self.parts]
         if self.size <= SMALL:
-            near = uncovered(self.blob.present, flying, 0, start) if start <= 256 * KIB else []
+            near = self._missing(0, start) if start <= 256 * KIB else []
             begin = near[-1][0] if near and near[-1][1] == start else start
-            gaps = uncovered(self.blob.present, flying, begin, self.size)
+            gaps = self._missing(begin, self.size)
         else:
             ahead = handle.window.ahead(self.most_ahead())
-            end = start + self._part_size(ahead) if handle.window.running else stop + ahead
-            gaps = uncovered(self.blob.present, flying, start, min(self.size, max(stop, end)))
+            end = start + self._part_size(ahead) if handle.window.is_sequential else stop + ahead
+            gaps = self._missing(start, min(self.size, max(stop, end)))
         return self.start(*gaps[0], urgent=True)
 
     def start(self, start: int, stop: int, *, urgent: bool, whole: bool = False) -> Download:
-        """Send for ``[start, stop)``."""
+        """Start a download of ``[start, stop)``."""
         download = Download(start, stop, urgent=urgent, whole=whole)
-        self.context.spawn(carry, self, download)  # may refuse; it begins to run later
-        self.parts.append(download)
+        self.context.spawn(download.run, self, self.context)  # may refuse; it begins to run later
+        self.downloads.append(download)
         self.context.background_limit.line_up(download)
         return download
+
+    def _downloading(self) -> list[tuple[int, int]]:
+        return [(download.head, download.stop) for download in self.downloads]
+
+    def _missing(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """What of ``[start, stop)`` is neither there nor being downloaded."""
+        return missing_ranges(self.blob.present, self._downloading(), start, stop)
 
     # reading ahead
 
     def most_ahead(self) -> int:
-        """The largest window a handle of this stream may have, in bytes."""
-        return self.context.limits.most_ahead(self.blob.in_memory, self.context.sharers())
+        """The largest window of a handle, in bytes."""
+        return self.context.limits.most_ahead(self.blob.in_memory, self.context.active_handles())
 
     def extend(self, handle: Handle) -> None:
-        """Plan ahead of a handle: send for what its window lacks, as far as there are lanes."""
+        """Plan read-ahead for a handle: start downloads of what its window lacks."""
         if self.blob.complete and not self.blob.in_memory:
-            handle.kick_at, handle.starved = self.size + 1, False
+            handle.planned(self.size + 1)
             return
         window = handle.window
         ahead = window.ahead(self.most_ahead())
-        download = self._part_size(ahead)
-        handle.kick_at = window.next + download // 4
-        handle.starved = False
+        size = self._part_size(ahead)
+        handle.planned(window.next + size // 4)
         if self.blob.in_memory:
             self._keep()
         if self.whole_only:
             self._stir()
         elif self._may_extend(handle):
-            self._fill(handle, ahead, download)
+            self._fill(handle, ahead, size)
 
     def _may_extend(self, handle: Handle) -> bool:
         if self.failure is not None or handle not in self.handles:
             return False
-        if trio.current_time() < self.quiet_until:
+        if trio.current_time() < self._quiet_until:
             return False
         known = self.answered or self.context.service.seekable(self.record.region) is not None
-        return known or not self.parts  # else the first answer will say whether parts are had
+        return known or not self.downloads  # else the first response will show whether ranges work
 
-    def _fill(self, handle: Handle, ahead: int, download: int) -> None:
+    def _fill(self, handle: Handle, ahead: int, size: int) -> None:
         begin, end = handle.window.next, min(self.size, handle.window.next + ahead)
         if self.size <= SMALL:
             begin, end = 0, self.size
         if self.blob.present.covers(begin, end):
             return
-        flying = [(download.head, download.stop) for download in self.parts]
-        mine = sum(begin < stop and head < end for head, stop in flying)
-        room = self._lanes(download) - mine
-        gaps = uncovered(self.blob.present, flying, begin, end)
-        for start, stop in pieces(gaps, download, end if end < self.size else None):
-            if room <= 0:
-                handle.starved = True
+        mine = sum(begin < stop and head < end for head, stop in self._downloading())
+        free = self._parallelism(size) - mine
+        gaps = self._missing(begin, end)
+        for start, stop in split(gaps, size, end if end < self.size else None):
+            if free <= 0:
+                handle.starve()
                 return
             self.start(start, stop, urgent=False)
-            room -= 1
+            free -= 1
 
     def _part_size(self, ahead: int) -> int:
-        return min(part_size(ahead), self.context.pace(self.record.region).most_part())
+        return min(part_size(ahead), self.context.throughput(self.record.region).most_part())
 
-    def _lanes(self, download: int) -> int:
-        share = self.context.limits.background_limit // max(1, self.context.sharers())
-        return max(1, min(self.context.pace(self.record.region).lanes(download), max(2, share)))
+    def _parallelism(self, size: int) -> int:
+        """How many downloads of this size to have at a time for this object."""
+        share = self.context.limits.background_limit // max(1, self.context.active_handles())
+        wanted = self.context.throughput(self.record.region).parallelism(size)
+        return max(1, min(wanted, max(2, share)))
 
     def prefetch(self, stop: int) -> None:
-        """Send for the first bytes up to ``stop``, though nobody reads them yet."""
-        if self.whole_only and self.parts:
+        """Download the first bytes up to ``stop``, though nobody reads them yet."""
+        if self.whole_only and self.downloads:
             return
-        flying = [(download.head, download.stop) for download in self.parts]
-        for start, end in uncovered(self.blob.present, flying, 0, min(stop, self.size)):
+        for start, end in self._missing(0, min(stop, self.size)):
             self.start(start, end, urgent=False)
 
     def _keep(self) -> None:
-        """Of bytes in memory, keep those of windows and waiters; small contents stay whole."""
+        """Keep in memory what windows and waiting reads need; small contents stay whole."""
         if self.size <= SMALL or not self.handles:
             return
-        kept = Ranges(self.needs.values())
+        kept = Ranges(self._needs.values())
         most = self.most_ahead()
         for handle in self.handles:
             window = handle.window
-            # a whole stream is let run as far as the largest window, and a chunk beyond
+            # a whole download may run as far as the largest window, and a chunk beyond
             ahead = most + SLACK if self.whole_only else window.ahead(most)
             end = max(window.next + ahead, self._coming(window.next, most))
             kept.add(max(0, window.next - SLACK), end)
@@ -260,53 +443,67 @@ class OpenObject:
         self.blob.keep(kept)
 
     def shed(self) -> int:
-        """Of bytes in memory, keep only what reads wait for; how much that is.
+        """Keep in memory only what reads wait for; return how many bytes that is.
 
-        What was not hashed yet is hashed before it goes, so that who reads on can be sure.
+        What was not hashed yet is hashed first, so that a reader that goes on gets verified bytes.
         """
         if self.blob.memory_bytes:
-            self.pressed = True
-            kept = Ranges(self.needs.values())
+            kept = Ranges(self._needs.values())
             self.verification.keep_unhashed(kept)
             self.blob.keep(kept)
         return self.blob.memory_bytes
 
     def _coming(self, offset: int, most: int) -> int:
-        """Where what is there or on its way from ``offset`` on ends, ``most`` bytes on at most.
+        """The end of what is there or being downloaded from ``offset`` on, at most ``most`` bytes.
 
-        A player that reopens, or seeks back, finds it, however small its new window is.
+        A player that reopens the file or seeks back finds it, however small its new window is.
         """
         end = self.blob.present.stop_of(offset)
-        for download in sorted(self.parts, key=lambda download: download.head):
+        for download in sorted(self.downloads, key=lambda download: download.head):
             if end - SLACK <= download.head <= end + SLACK:
                 end = max(end, self.blob.present.stop_of(download.stop))
         return min(end, offset + most)
 
     def _stir(self) -> None:
-        for download in self.parts:
-            download.moved.set()
+        for download in self.downloads:
+            download.reader_advanced()
 
-    def idles(self, download: Download) -> bool:
-        """Whether a whole stream is far enough ahead of everybody to wait for them."""
+    def _may_pause(self, download: Download) -> bool:
+        """Whether a whole download is far enough ahead of all readers to wait for them."""
         if not download.whole or download.waiting:
             return False
         if not self.handles:
-            return self.prefetch_holds == 0
+            return self._holds == 0
         if not self.blob.in_memory:
             return False
         most = self.most_ahead()
         return download.head > max(handle.window.next for handle in self.handles) + most
 
-    # what comes
+    # responses
+
+    def request(self, download: Download) -> AbstractAsyncContextManager[Body]:
+        """Request what a download still lacks."""
+        return self.context.service.content(
+            self.record,
+            download.head,
+            download.stop,
+            urgent=download.priority,
+            etag=self.etag or None,
+        )
+
+    def try_failed(self, error: ServiceError) -> None:
+        """One request failed; there may be another one."""
+        self.context.counts.failures += 1
+        self.trouble = forget_frames(error)
 
     def accept(self, download: Download, body: Body) -> None:
-        """Take the head of an answer down; raises where the body cannot be used."""
-        self.answered = download.answered = True
+        """Check the head of a response; raise if its body cannot be used."""
+        self.answered = True
         if self.etag and body.etag and body.etag != self.etag:
             raise Changed(
                 f"object {self.record.id} has other content than when it was opened", by_etag=True
             )
-        if not self.any_etag:
+        if not self.verification.required:
             self.etag = self.etag or body.etag
         self.loose.discard(download)  # what an earlier try left open
         if body.total is not None:
@@ -321,58 +518,55 @@ class OpenObject:
             raise Malformed(f"object {self.record.id}: the service sent other bytes than asked for")
 
     def _from_there(self, download: Download, body: Body) -> None:
-        """The body begins where it should; at 0 it may yet be the whole, unasked."""
+        """The body begins where it should; one that begins at 0 may be the whole, unasked."""
         if download.head > 0:
             self._ranges_seen = True
-        elif download.stop < self.size and (body.stop is None or body.stop > download.stop):
+            return
+        asked = download.requested
+        if asked < self.size and (body.stop is None or body.stop > asked):
             self._whole_seen = True
             if self.whole_only:
                 download.restart(0, self.size)
 
     def _from_elsewhere(self, download: Download, start: int) -> None:
-        """The body begins before what was asked for: only whole streams are to be had."""
+        """The server ignored the range and sent the object from an earlier offset."""
         seekable = self.context.service.seekable(self.record.region)
         ranges = seekable if seekable is not None else self._ranges_seen
         if ranges and download.head - start > MOST_PART:
             raise Malformed(f"object {self.record.id}: the service sent all instead of a part")
         self._whole_seen = True
-        rivals = (other for other in self.parts if other is not download and other.whole)
+        rivals = (other for other in self.downloads if other is not download and other.whole)
         if any(other.answered and other.head <= download.head for other in rivals):
-            download.cut(download.head)  # the other one brings it
+            download.cut(download.head)  # the other one downloads it
         else:
             download.restart(start, self.size)
 
-    def meets(self, error: Changed) -> bool:
-        """Whether reading goes on although an answer has another ETag.
+    def continue_with(self, error: Changed) -> bool:
+        """Whether reading goes on although a response has another ETag.
 
-        It does where nobody was given a byte yet: all is fetched anew. It does where the whole
-        can be checked before more of it is given: then it is of one version if it has the
-        record's checksum. Some services name each node's copy otherwise, or each copy.
+        It does if nobody was given a byte yet: then all is fetched anew. It does if the whole can
+        be verified before more of it is given: it is of one version if it has the checksum of
+        the record. Some services give each node, or each copy, an ETag of its own.
         """
         if not error.by_etag or self.failure is not None:
             return False
-        if not self.given and not self._renewed:
+        if not self.verification.given and not self._renewed:
             self._renewed = True
             self.restore()
             return True
-        if provable(self.record) and self.can_be_gated:
+        if provable(self.record) and self.verification.can_gate:
             self._trust_no_etag()
             return True
-        self.context.stale[self.key] = self.context.stale.get(self.key, 0) + 1
+        key = content_key(self.record)
+        self.context.stale[key] = self.context.stale.get(key, 0) + 1
         return False
 
-    @property
-    def can_be_gated(self) -> bool:
-        """Whether it is small enough to be checked before any byte of it is given."""
-        return self.size <= (SMALL if self.blob.in_memory else CHECKED_FIRST)
-
     def _trust_no_etag(self) -> None:
-        self.etag, self.any_etag = "", True
-        if self.can_be_gated:
-            self.verification.gated = True
+        self.etag = ""
+        self.verification.require()
 
     def measure(self, total: int) -> None:
-        """An answer says how long the content is. Raises Changed where another said otherwise."""
+        """A response states the length. Raises Changed if another response stated another one."""
         known = self.length.stated
         if known is None and self.verification.sure:
             known = self.size
@@ -384,11 +578,14 @@ class OpenObject:
         self.resize(total)
 
     def end_of_body(self, download: Download, body: Body, surplus: int) -> None:
-        """A body that did not say where it ends is over, with so many bytes that were not taken.
+        """A body has ended, with ``surplus`` bytes beyond those that were written.
 
-        Raises Malformed where that may not have been all. Where more came than the record says,
-        and not even the answer says how much, a checksum decides; without one nothing is given.
+        Only bodies that did not state their end matter. Raises Malformed if the body may be
+        incomplete. If more came than the record states, and the response does not show how much,
+        the checksum decides; without one nothing is given.
         """
+        if download not in self.loose:
+            return
         self.loose.discard(download)
         if surplus or download.head < download.stop:
             self._end_elsewhere(download, body, surplus)
@@ -407,51 +604,64 @@ class OpenObject:
             ))  # fmt: skip
 
     def resize(self, size: int) -> None:
-        """The length as it is stated: what was planned beyond it is dropped.
+        """The length is stated anew: what was planned beyond it is dropped.
 
-        The file system is told once it is proved.
+        The file system is told once the length is proved.
         """
         if size == self.size:
             return
         log.info("object %s has %d bytes, not %d", self.record.id, size, self.size)
         self.size = size
         self.blob.resize(size)
-        for download in self.parts:
+        for download in self.downloads:
             download.cut(size)
         if size != self.record.size:
-            self.verification.doubt()
+            self.verification.length_changed()
         if not self.length.doubtful:
             self.tell_size(size)
         if self.blob.complete:
             self.verification.completed()
 
-    def settled(self) -> None:
-        """The length is proved: what waited for that goes on."""
+    def length_proved(self) -> None:
+        """The length is proved: tell the file system, and verify the content if it is complete."""
         self.tell_size(self.size)
         if self.blob.complete:
             self.verification.completed()
 
     def tell_size(self, size: int) -> None:
-        """Have the file system know a length that is proved: the kernel takes it for the end."""
+        """Tell the file system a proved length, which the kernel takes for the end of the file."""
         if size != self.told:
             self.told = size
-            self.context.tell(self.context.on_size, self.ino, size)
+            self.context.notify(self.context.on_size, self.ino, size)
+
+    def passed(self, false: list[tuple[int, int]]) -> None:
+        """The content is right; of what was given before, these intervals were wrong."""
+        for handle in self.handles:
+            handle.judge(false)
+        self.tell_size(self.size)
+
+    def refetch(self) -> None:
+        """The content is wrong: drop it and fetch it once more."""
+        for handle in self.handles:
+            handle.doubt()
+        self.restore()
+        self.context.notify(self.context.on_wrong, self.ino)
 
     def restore(self) -> None:
-        """Forget all bytes and what the service said of them: it is asked anew."""
-        for download in self.parts:
-            download.scope.cancel()
+        """Forget all bytes and what the service stated of them; they are requested anew."""
+        for download in self.downloads:
+            download.cancel()
         self.blob.reset()
         self.etag = ""
         self.length.restart()
         self.resize(self.record.size)
         self.tell_size(self.record.size)
 
-    def take(self, download: Download, chunk: Chunk) -> bool:
-        """Write what came, wake who waited for it; whether to go on."""
+    def write(self, download: Download, chunk: Chunk) -> Step:
+        """Store a chunk, wake those who waited for it, and say what the download does next."""
         start, stop = download.head, min(download.head + len(chunk), download.stop)
-        if download.scope.cancel_called or stop <= start:
-            return False
+        if download.cancelled or stop <= start:
+            return self._after_last(download)
         fresh = 0
         view = memoryview(chunk)
         for a, b in self.blob.present.missing(start, stop):
@@ -461,7 +671,7 @@ class OpenObject:
             raise Unavailable(f"object {self.record.id}: neither disk nor memory has room for it")
         self.context.counts.fetched_bytes += fresh
         self.context.counts.discarded_bytes += len(chunk) - fresh
-        self.verification.passed()
+        self.verification.arrived()
         download.advance(stop)
         met = self.blob.present.stop_of(stop)
         if met > stop and (not download.whole or met >= download.stop):
@@ -470,55 +680,66 @@ class OpenObject:
             self.verification.completed()
         if self.blob.in_memory:
             if download.whole:
-                self._keep()  # what passes on the way to a far place is not kept
+                self._keep()  # what is passed on the way to a far offset is not kept
             self.context.memory.hold(self, self.blob.memory_bytes)
-        return download.head < download.stop
+        if download.head >= download.stop:
+            return self._after_last(download)
+        return Step.PAUSE if self._may_pause(download) else Step.CONTINUE
+
+    def _after_last(self, download: Download) -> Step:
+        beyond = download in self.loose and download.head >= self.size
+        return Step.COUNT_REST if beyond else Step.STOP
 
     def ended(self, download: Download, *, done: bool) -> None:
-        """A part's task is over; ``done`` where it brought what it should."""
-        self.parts.remove(download)
+        """The task of a download is over; ``done`` if it brought everything."""
+        if isinstance(download.error, Changed):
+            self.fail(download.error)  # while the blob is still its own
+        self.downloads.remove(download)
         self.context.background_limit.leave(download)
         was_loose = download in self.loose
         self.loose.discard(download)
         download.end()
         if download.error is not None:
-            self.quiet_until = trio.current_time() + QUIET_S
+            self._quiet_until = trio.current_time() + QUIET_S
         if was_loose and self.blob.complete:
-            self.context.beside(self.record, self.verification.completed)
+            self.context.best_effort(self.record, self.verification.completed)
         if done:
             self._resume()
+        self.task_ended()
+
+    def task_ended(self) -> None:
+        """One of its tasks is over: if it was the last one, the reader may close the object."""
         if not self.busy:
-            self.context.drained(self)
+            self._on_idle(self)
 
     def _resume(self) -> None:
-        """Read ahead for those that had no lane."""
+        """Read ahead for handles that had to wait for a free download."""
         for handle in self.handles:
             if handle.starved:
-                self.context.beside(self.record, self.extend, handle)
+                self.context.best_effort(self.record, self.extend, handle)
 
-    # ends
+    # the end
 
     def fail(self, error: ServiceError) -> None:
-        """No read of this stream can succeed any more; what it has is not to be trusted."""
+        """No read can succeed any more; the bytes that are here are not to be trusted."""
         if self.failure is not None:
             return
         self.failure = error
         if not self.verification.sure:
             self.tell_size(self.record.size)
         self.blob.reset()
-        for download in list(self.parts):
-            download.error = error
-            download.scope.cancel()
-        self.context.tell(self.context.on_wrong, self.ino)
+        for download in list(self.downloads):
+            download.fail(error)
+        self.context.notify(self.context.on_wrong, self.ino)
 
     def unqueue(self) -> None:
-        """Drop what was not sent for yet and nobody waits for."""
-        for download in self.parts:
+        """Cancel downloads that are still queued and that nobody waits for."""
+        for download in self.downloads:
             if self.context.background_limit.queued(download):
-                download.scope.cancel()
+                download.cancel()
 
     def quit(self) -> None:
-        """Stop fetching; what is nearly there may still come."""
-        for download in self.parts:
+        """Cancel downloads nobody waits for, except those that are nearly done."""
+        for download in self.downloads:
             if not download.waiting and (download.whole or download.stop - download.head > RUN_OUT):
-                download.scope.cancel()
+                download.cancel()

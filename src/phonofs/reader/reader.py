@@ -1,8 +1,8 @@
-"""Reading files: what the file system calls.
+"""Reads files: the interface for the file system.
 
-Runs on the event loop. ``open``, ``read_now`` and ``release`` are plain and cannot wait; ``read``
-waits for nothing but the bytes it was asked for, and never longer than the read deadline. The
-fetching belongs to ``run``'s nursery.
+Runs on the event loop. ``open``, ``read_now`` and ``release`` are synchronous; ``read`` waits for
+nothing but the bytes it was asked for, and never longer than the read deadline. Downloads run in
+the nursery of ``run``, not in that of the caller.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -13,19 +13,16 @@ from typing import Any
 
 import trio
 
+from phonofs.cache.cache import Cache
 from phonofs.errors import Gone, Unavailable
 from phonofs.model import Record
 from phonofs.reader.background_limit import BackgroundLimit
-from phonofs.reader.context import ReaderContext
-from phonofs.reader.directory_readahead import DirectoryReadahead
-from phonofs.reader.handle import Handle
-from phonofs.reader.interfaces import Cache, ContentService, Siblings
+from phonofs.reader.context import Key, ReaderContext, content_key
+from phonofs.reader.directory_readahead import HOLD_S, DirectoryReadahead, PrefetchedFiles, Siblings
 from phonofs.reader.limits import LINGER_S, MIB, MOST_LINGERING, Limits
 from phonofs.reader.memory import Memory
-from phonofs.reader.open_object import OpenObject
-from phonofs.reader.prefetched import HOLD_S, PrefetchedFiles
-
-Key = tuple[str, str, str]
+from phonofs.reader.open_object import Handle, OpenObject
+from phonofs.service.client import Client
 
 
 def _nobody(ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, Record]]:
@@ -33,21 +30,21 @@ def _nobody(ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, 
 
 
 class Reader:
-    """Gives the bytes of open files; owns the streams.
+    """Gives the bytes of open files; owns the open objects.
 
-    streams    one per content that is open, lingers, or is brought ahead. Invariant: the blob
-               of each is pinned in the cache until the stream leaves
+    contents   one per content that is open, lingers, or is prefetched. Invariant: the cache entry
+               of each is pinned until the open object is dropped
     failed     those that can give nothing more, until they are closed
-    lingering  streams nobody has open, and when they end, oldest first
+    lingering  contents nobody has open, and when they are dropped, oldest first
 
-    ``on_size(ino, size)`` is called where the real length differs from the known one;
-    ``on_wrong(ino)`` where bytes given so far turned out false: the kernel must forget them.
-    Both are called on the event loop, outside of any handler of that inode's reads or inside.
+    ``on_size(ino, size)`` is called if the real length differs from the known one;
+    ``on_wrong(ino)`` if bytes given so far turned out to be wrong: the kernel must forget them.
+    Both are called on the event loop, possibly inside a read of that inode.
     """
 
     def __init__(
         self,
-        service: ContentService,
+        service: Client,
         cache: Cache,
         limits: Limits | None = None,
         *,
@@ -58,11 +55,11 @@ class Reader:
     ) -> None:
         self._cache = cache
         self._limits = limits = limits or Limits()
-        self._streams: dict[Key, OpenObject] = {}
+        self._contents: dict[Key, OpenObject] = {}
         self._failed: set[OpenObject] = set()
         self._lingering: dict[OpenObject, float] = {}
         self._nursery: trio.Nursery | None = None
-        self._stirred = trio.Event()
+        self._wake = trio.Event()
         self._due = inf
         self._context = ReaderContext(
             service=service, limits=limits,
@@ -70,37 +67,38 @@ class Reader:
             draw=draw or SystemRandom().random,
             spawn=self._spawn,
             on_size=on_size,
-            on_wrong=on_wrong, drained=self._close_if_idle,
-            sharers=self._sharers, memory=Memory(limits.memory_bytes),
+            on_wrong=on_wrong,
+            active_handles=self._active_handles, memory=Memory(limits.memory_bytes),
         )  # fmt: skip
         ahead = min(64 * MIB, limits.cache_bytes // 4) or limits.memory_bytes // 2
-        self._neighbours = DirectoryReadahead(
+        self._directory_readahead = DirectoryReadahead(
             siblings, most_files=2 * limits.background_limit, most_bytes=ahead
         )
-        self._prefetched = PrefetchedFiles(self._stream, self._idle, ahead)
+        self._prefetched = PrefetchedFiles(self._content, self._idle, ahead)
 
     # life
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Fetch, and close what lingered long enough, until cancelled.
+        """Run downloads, and drop what lingered long enough, until cancelled.
 
-        Then nothing is fetched any more, and the blobs of all but open files are given back.
+        Then nothing is downloaded any more, and the cache entries of all but open files are
+        released.
         """
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 task_status.started()
                 while True:
-                    self._stirred = trio.Event()
+                    self._wake = trio.Event()
                     self._due = self._expire(trio.current_time())
                     with trio.move_on_at(self._due):
-                        await self._stirred.wait()
+                        await self._wake.wait()
         finally:
             self._nursery = None
             self._lingering.clear()
             self._prefetched.expire(inf)
-            for stream in [*self._streams.values(), *self._failed]:
-                self._idle(stream)  # those that are open stay, for when it runs again
+            for content in [*self._contents.values(), *self._failed]:
+                self._idle(content)  # those that are open stay, for when it runs again
 
     def _spawn(self, task: Callable[..., Any], *args: object) -> None:
         if self._nursery is None:
@@ -115,36 +113,35 @@ class Reader:
     def open(self, record: Record, ino: int, *, pid: int = 0) -> Handle:
         """Open a file. Nothing is asked of the service before the first read.
 
-        ``pid`` is the process that opens it, where that is known. Neighbours go by the order of
-        files, whichever processes read them (``xargs -P``); it only makes them come sooner.
+        ``pid`` is the process that opens it, if that is known. Directory read-ahead goes by the
+        order of files, whichever processes read them (``xargs -P``); a pid only lets it begin
+        sooner.
         """
-        stream = self._stream(record, ino)
+        content = self._content(record, ino)
         try:
-            handle = Handle(stream, ino, pid)
-            stream.handles.add(handle)
+            handle = content.open(ino, pid)
         except BaseException:
-            self._idle(stream)
+            self._idle(content)
             raise
-        self._prefetched.drop(stream)
-        self._lingering.pop(stream, None)
+        self._prefetched.drop(content)
+        self._lingering.pop(content, None)
         return handle
 
     def read_now(self, handle: Handle, offset: int, size: int) -> bytes | None:
-        """The bytes that are there and need no waiting, else None: then ask :meth:`read`."""
+        """Return the bytes if that needs no waiting, else None: then call :meth:`read`."""
         data = self.lend_now(handle, offset, size)
         return bytes(data) if data is not None else None
 
     def lend_now(self, handle: Handle, offset: int, size: int) -> bytes | memoryview | None:
-        """The same; a view holds until the next call, whosever file that is for."""
-        stream = handle.stream
-        stop = min(offset + size, stream.size)
+        """Like :meth:`read_now`, but a view is valid only until the next call for any file."""
+        content = handle.content
+        stop = min(offset + size, content.size)
         if offset >= stop:
-            return None if stream.withholds(offset + size) else b""
-        if handle.window.note(offset, stop):
-            handle.kick_at = 0
-        if stream.withholds(offset + size) or handle.wrong is not None:
+            return None if content.withholds(offset + size) else b""
+        handle.note_read(offset, stop)
+        if content.withholds(offset + size) or handle.wrong is not None:
             return None
-        data = stream.blob.lend_now(offset, stop - offset)
+        data = content.blob.lend_now(offset, stop - offset)
         if data is None:
             return None
         self._context.counts.hits += 1
@@ -152,23 +149,23 @@ class Reader:
         return data
 
     def peek(self, handle: Handle, offset: int, size: int) -> bytes | None:
-        """Bytes beyond doubt that are there, for the kernel's page cache; not counted as read.
+        """Return verified bytes for the kernel's page cache; not counted as a read.
 
-        None where they are not, where one would wait, or while the content is not checked.
+        None if they are not there, if that needs waiting, or while the content is not verified.
         """
-        stream = handle.stream
-        stop = min(offset + size, stream.size)
-        if offset >= stop or stream.withholds(offset + size) or handle.wrong is not None:
+        content = handle.content
+        stop = min(offset + size, content.size)
+        if offset >= stop or content.withholds(offset + size) or handle.wrong is not None:
             return None
-        if not stream.verification.sure:
+        if not content.verification.sure:
             return None
-        return stream.blob.read_now(offset, stop - offset)
+        return content.blob.read_now(offset, stop - offset)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Exactly ``min(size, handle.size - offset)`` bytes, or an error.
+        """Return exactly ``min(size, handle.size - offset)`` bytes.
 
         Raises errors of the service; :class:`Unavailable` at the read deadline; ``Corrupt``
-        where the content, or what this handle was given before, is wrong.
+        if the content, or what this handle was given before, is wrong.
         """
         deadline = trio.current_time() + self._limits.read_deadline_s
         ticket = object()
@@ -178,66 +175,59 @@ class Reader:
                 return await self._read(handle, offset, size, deadline, ticket)
         finally:
             self._context.counts.waiters -= 1
-            handle.stream.needs.pop(ticket, None)
+            handle.content.unneed(ticket)
         raise self._late(handle, offset)
 
     async def _read(
         self, handle: Handle, offset: int, size: int, deadline: float, ticket: object
     ) -> bytes:
-        stream = handle.stream
+        content = handle.content
         waited = False
-        handle.window.note(offset, max(offset, min(offset + size, stream.size)))
+        handle.window.note(offset, max(offset, min(offset + size, content.size)))
         while True:
             self._usable(handle)
-            stop = min(offset + size, stream.size)
-            stream.needs[ticket] = offset, max(offset, stop)
-            if stream.verification.gated:
-                await stream.verification.settle(handle, deadline)
-            elif stream.length.withholds(offset + size):
-                await stream.length.settle(handle, deadline)
-            elif offset >= stop and not stream.open_end(stop):
+            stop = min(offset + size, content.size)
+            content.need(ticket, offset, max(offset, stop))
+            if content.verification.gated:
+                await content.await_verified(handle, deadline)
+            elif content.length.withholds(offset + size):
+                await content.await_length(handle, deadline)
+            elif offset >= stop and not content.open_end(stop):
                 return b""
-            elif (coming := stream.cover(handle, offset, stop)) is not None:
+            elif (coming := content.cover(handle, offset, stop)) is not None:
                 waited = True
-                if offset == 0 and stop == stream.size and not handle.finished:
-                    self._context.beside(stream.record, self._set_out, handle)
+                if offset == 0 and stop == content.size and not handle.finished:
+                    self._context.best_effort(content.record, self._all_requested, handle)
                 await coming[0].until(coming[1], deadline)
-            elif (download := stream.open_end(stop)) is not None:
+            elif (download := content.open_end(stop)) is not None:
                 await download.over.wait()
-            elif (data := await self._from_blob(stream, offset, stop)) is not None:
+            elif (data := await self._from_blob(content, offset, stop)) is not None:
                 self._count(waited)
                 self._given(handle, offset, len(data))
                 return data
 
     @staticmethod
     def _usable(handle: Handle) -> None:
-        error = handle.wrong or handle.stream.failure
+        error = handle.wrong or handle.content.failure
         if error is not None:
             raise error.with_traceback(None)
 
-    async def _from_blob(self, stream: OpenObject, offset: int, stop: int) -> bytes | None:
-        data = stream.blob.read_now(offset, stop - offset)
+    async def _from_blob(self, content: OpenObject, offset: int, stop: int) -> bytes | None:
+        data = content.blob.read_now(offset, stop - offset)
         if data is not None:
             return data
-        failures = stream.verification.failures
-        data = await stream.blob.read(offset, stop - offset)
-        changed = failures != stream.verification.failures or stream.withholds(stop)
+        failures = content.verification.failures
+        data = await content.blob.read(offset, stop - offset)
+        changed = failures != content.verification.failures or content.withholds(stop)
         return None if changed else data
 
     def _given(self, handle: Handle, offset: int, count: int) -> None:
-        """Bookkeeping of what is being given. Lends nothing itself."""
-        stream = handle.stream
-        stop = offset + count
+        """Account for bytes that are being given, and read ahead."""
+        content = handle.content
         self._context.counts.served_bytes += count
-        self._context.memory.read(stream)
-        if not stream.verification.sure:
-            handle.seen.add(offset, stop)
-            stream.given = True
-        if handle.window.next >= handle.kick_at:
-            self._context.beside(stream.record, stream.extend, handle)
-        if stop >= stream.size and not handle.finished and handle.window.run >= stream.size:
-            handle.finished = True
-            self._context.beside(stream.record, self._look_ahead, handle)
+        content.give(handle, offset, offset + count)
+        if handle.finish(offset + count):
+            self._context.best_effort(content.record, self._file_finished, handle)
 
     def _count(self, waited: bool) -> None:
         if waited:
@@ -246,168 +236,166 @@ class Reader:
             self._context.counts.hits += 1
 
     def _late(self, handle: Handle, offset: int) -> Unavailable:
-        stream = handle.stream
+        content = handle.content
         late = Unavailable(
-            f"object {stream.record.id}: bytes at {offset} did not come within "
+            f"object {content.record.id}: bytes at {offset} did not come within "
             f"{self._limits.read_deadline_s:g} s"
         )
-        late.__cause__ = stream.trouble
+        late.__cause__ = content.trouble
         return late
 
     def release(self, handle: Handle) -> None:
-        """Close a file; once more does nothing. What nobody waits for ends after a while."""
-        stream = handle.stream
-        if handle in stream.handles:
-            stream.handles.discard(handle)
-            self._idle(stream)
+        """Close a file; closing it again does nothing. Its downloads end after a while."""
+        content = handle.content
+        if content.close(handle):
+            self._idle(content)
 
     def withdraw(self, region: str, object_id: str, *, but: str = "") -> None:
-        """The service took an object away, or changed it: who has it open gets no more of it.
+        """The service removed or changed an object: its open handles get no more bytes.
 
-        Content with the fingerprint ``but`` is the new one, and goes on.
+        The content with the fingerprint ``but`` is the new one, and stays.
         """
-        for key, stream in list(self._streams.items()):
+        for key, content in list(self._contents.items()):
             if key[:2] == (region, object_id) and key[2] != but:
-                stream.fail(Gone(f"object {object_id} was taken away or changed"))
-                self._prefetched.drop(stream)
-                self._lingering.pop(stream, None)
-                self._idle(stream)
+                content.fail(Gone(f"object {object_id} was taken away or changed"))
+                self._prefetched.drop(content)
+                self._lingering.pop(content, None)
+                self._idle(content)
 
     # ahead
 
     def listed(self, pid: int, firsts: Collection[int]) -> None:
-        """A process listed a folder; ``firsts`` are the inodes of its first file in either order.
+        """A process listed a folder; ``firsts`` are its first files, by name and by inode.
 
-        Where it reads that file to its end, it is on its way through all of them.
+        If it reads one of them to its end, it will probably read all files of the folder.
         """
-        self._neighbours.listed(pid, firsts, trio.current_time())
+        self._directory_readahead.listed(pid, firsts, trio.current_time())
 
-    def _set_out(self, handle: Handle) -> None:
-        """All of a file is asked for at once, so it will be read to its end."""
+    def _all_requested(self, handle: Handle) -> None:
+        """All of a file is asked for at once, so it will be read to its end: prefetch the next."""
         now = trio.current_time()
-        record = handle.stream.record
-        self._bring_ahead(self._neighbours.begun(handle.ino, record, now, pid=handle.pid), now)
+        record = handle.content.record
+        files = self._directory_readahead.begun(handle.ino, record, now, pid=handle.pid)
+        self._prefetch(files, now)
 
-    def _look_ahead(self, handle: Handle) -> None:
+    def _file_finished(self, handle: Handle) -> None:
         now = trio.current_time()
-        stream = handle.stream
-        files = self._neighbours.finished(
-            handle.ino, stream.record, now, pid=handle.pid, cached=not stream.answered
+        content = handle.content
+        files = self._directory_readahead.finished(
+            handle.ino, content.record, now, pid=handle.pid, cached=not content.answered
         )
-        self._bring_ahead(files, now)
+        self._prefetch(files, now)
 
-    def _bring_ahead(self, files: Sequence[tuple[int, Record]], now: float) -> None:
+    def _prefetch(self, files: Sequence[tuple[int, Record]], now: float) -> None:
         for ino, other in files:
-            if self._key(other) not in self._streams and self._prefetched.bring(other, ino, now):
+            if content_key(other) not in self._contents and self._prefetched.bring(other, ino, now):
                 self._context.counts.ahead_files += 1
         if files:
-            self._stir(now + HOLD_S)
+            self._wake_by(now + HOLD_S)
 
-    # streams
+    # contents
 
-    @staticmethod
-    def _key(record: Record) -> Key:
-        return record.region, record.id, record.fingerprint
-
-    def _stream(self, record: Record, ino: int) -> OpenObject:
-        key = self._key(record)
-        stream = self._streams.get(key)
-        if stream is not None and stream.failure is None:
-            return stream
-        if stream is not None:
-            self._failed.add(stream)
+    def _content(self, record: Record, ino: int) -> OpenObject:
+        key = content_key(record)
+        content = self._contents.get(key)
+        if content is not None and content.failure is None:
+            return content
+        if content is not None:
+            self._failed.add(content)
         blob = self._cache.blob(record)
         try:
-            stream = OpenObject(record, ino, blob, self._context)
+            content = OpenObject(record, ino, blob, self._context, self._close_if_idle)
         except BaseException:
             self._cache.release(blob)
             raise
-        self._streams[key] = stream
+        self._contents[key] = content
         try:
-            if stream.size != record.size:
-                self._context.tell(self._context.on_size, ino, stream.size)
-            if stream.blob.complete and stream.size > 0:
-                stream.verification.completed()
+            if content.size != record.size:
+                self._context.notify(self._context.on_size, ino, content.size)
+            if content.blob.complete and content.size > 0:
+                content.verification.completed()
         except BaseException:
-            self._idle(stream)
+            self._idle(content)
             raise
-        return stream
+        return content
 
-    def _sharers(self) -> int:
-        return sum(len(stream.handles) for stream in self._streams.values() if stream.parts)
+    def _active_handles(self) -> int:
+        return sum(len(content.handles) for content in self._contents.values() if content.downloads)
 
-    def _idle(self, stream: OpenObject) -> None:
-        """Nobody has it open any more: it lingers, if there is anything to lose by that."""
-        if stream.used:
+    def _idle(self, content: OpenObject) -> None:
+        """If nobody has it open any more, it lingers, unless all of it is on disk anyway."""
+        if content.used:
             return
-        kept = stream.blob.complete and not stream.blob.in_memory
-        if stream.failure is None and not kept and self._nursery is not None:
-            stream.unqueue()
-            self._lingering[stream] = trio.current_time() + LINGER_S
-            self._thin_out()
-            self._stir(self._lingering.get(stream, inf))
-        self._close_if_idle(stream)
+        kept = content.blob.complete and not content.blob.in_memory
+        if content.failure is None and not kept and self._nursery is not None:
+            content.unqueue()
+            self._lingering[content] = trio.current_time() + LINGER_S
+            self._limit_lingering()
+            self._wake_by(self._lingering.get(content, inf))
+        self._close_if_idle(content)
 
-    def _thin_out(self) -> None:
-        """Of too many that linger, or too much in memory, the oldest go at once."""
-        held = [stream.blob.present.total() for stream in self._lingering if stream.blob.in_memory]
+    def _limit_lingering(self) -> None:
+        """If too many linger, or too much memory is held, drop the oldest."""
+        held = [
+            content.blob.present.total() for content in self._lingering if content.blob.in_memory
+        ]
         excess = sum(held) - self._limits.memory_bytes
         while len(self._lingering) > MOST_LINGERING or excess > 0:
             oldest = next(iter(self._lingering))
             excess -= oldest.blob.present.total() if oldest.blob.in_memory else 0
             self._end(oldest)
 
-    def _stir(self, due: float) -> None:
-        """Something has to end at ``due``: see to it that :meth:`run` does not sleep longer."""
+    def _wake_by(self, due: float) -> None:
+        """Something expires at ``due``: :meth:`run` must not sleep longer."""
         if due < self._due:
-            self._stirred.set()
+            self._wake.set()
 
     def _expire(self, now: float) -> float:
-        """End what lingered long enough; when the next is due."""
-        for stream in [stream for stream, until in self._lingering.items() if until <= now]:
-            self._end(stream)
+        """Drop what lingered long enough; return when the next one is due."""
+        for content in [content for content, until in self._lingering.items() if until <= now]:
+            self._end(content)
         due = self._prefetched.expire(now)
         return min([due, *self._lingering.values()])
 
-    def _end(self, stream: OpenObject) -> None:
-        self._lingering.pop(stream, None)
-        stream.quit()
-        self._close_if_idle(stream)
+    def _end(self, content: OpenObject) -> None:
+        self._lingering.pop(content, None)
+        content.quit()
+        self._close_if_idle(content)
 
-    def _close_if_idle(self, stream: OpenObject) -> None:
-        if not (stream.used or stream.busy or stream in self._lingering):
-            self._drop(stream)
+    def _close_if_idle(self, content: OpenObject) -> None:
+        if not (content.used or content.busy or content in self._lingering):
+            self._drop(content)
 
-    def _drop(self, stream: OpenObject) -> None:
-        key = self._key(stream.record)
-        if self._streams.get(key) is stream:
-            del self._streams[key]
-        elif stream in self._failed:
-            self._failed.remove(stream)
+    def _drop(self, content: OpenObject) -> None:
+        key = content_key(content.record)
+        if self._contents.get(key) is content:
+            del self._contents[key]
+        elif content in self._failed:
+            self._failed.remove(content)
         else:
             return
-        self._context.memory.leave(stream)
-        self._cache.release(stream.blob)
+        self._context.memory.leave(content)
+        self._cache.release(content.blob)
 
     # status
 
     def busy(self) -> bool:
-        """Whether anything is on its way or waited for."""
+        """Whether anything is being downloaded or waited for."""
         return self._context.counts.waiters > 0 or any(
-            stream.busy for stream in self._streams.values()
+            content.busy for content in self._contents.values()
         )
 
     def statistics(self) -> dict[str, Any]:
-        """Counts since the start (:class:`Counts`) and gauges of now; all but rates in units."""
-        streams = [*self._streams.values(), *self._failed]
+        """Counts since the start (:class:`Counts`) and gauges of the present."""
+        contents = [*self._contents.values(), *self._failed]
         return {
             **asdict(self._context.counts),
             **self._context.background_limit.statistics(),
             **self._prefetched.statistics(),
             "verify": self._limits.verify,
             "differing": dict(self._context.differing),
-            "streams": len(streams),
-            "handles": sum(len(stream.handles) for stream in streams),
-            "parts": sum(len(stream.parts) for stream in streams),
+            "streams": len(contents),
+            "handles": sum(len(content.handles) for content in contents),
+            "parts": sum(len(content.downloads) for content in contents),
             "lingering": len(self._lingering),
         }

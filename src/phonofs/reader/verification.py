@@ -1,40 +1,41 @@
-"""Whether a whole content is right, and what follows where it is not.
+"""Verifies the checksum of a whole content, and withholds its bytes until then.
 
-An object that is complete is checked once. Up to ``CHECKED_FIRST`` bytes nothing is given between
-its completion and the end of the check, so the read that makes it whole never gets false bytes
-for true ones. Where the check fails, all bytes are dropped and fetched once more; a handle that
-was given bytes which then turn out different gets no more of the file. What is read through
-memory, and so is never complete, is hashed as it passes.
+A content is checked once it is complete. Up to ``CHECKED_FIRST`` bytes, no byte is given between
+its completion and the end of the check, so the read that completes it never gets wrong bytes.
+If the check fails, all bytes are dropped and fetched once more; a handle that was given bytes
+which then turn out to differ gets no more of the file. A content that is read through memory is
+never complete: it is hashed as it passes.
 """
 
 import hashlib
 import logging
-from typing import TYPE_CHECKING
+from typing import Protocol
 from zlib import crc32
 
 import trio
 
+from phonofs.cache.entry import CacheEntry
 from phonofs.checksum import expected
-from phonofs.errors import Changed, Corrupt, Unavailable
+from phonofs.errors import Changed, Corrupt, ServiceError, Unavailable
 from phonofs.model import Record
 from phonofs.ranges import Ranges
+from phonofs.reader.context import ReaderContext, content_key
 from phonofs.reader.limits import CHECKED_FIRST, KIB, MIB, SMALL
-
-if TYPE_CHECKING:
-    from phonofs.reader.handle import Handle
-    from phonofs.reader.open_object import OpenObject
 
 log = logging.getLogger(__name__)
 
 BLOCK = 128 * KIB
 HASH_AHEAD = 8 * MIB
-"""So many bytes at a time are hashed while the rest is still on its way, so that the last block
-waits for the hash of few."""
+"""Bytes hashed at a time while the rest is still being downloaded, so that the last block does
+not wait for the hash of the whole."""
 
 AT_ONCE = 1 * MIB
-"""Hashed on the event loop at a time: 2 ms."""
+"""Bytes hashed at a time on the event loop: 2 ms."""
 
 Sums = list[int | None]
+"""A CRC for each block; None if the block could not be read."""
+
+Span = tuple[int, int]
 
 
 def provable(record: Record) -> bool:
@@ -42,19 +43,51 @@ def provable(record: Record) -> bool:
     return expected(record.checksum) is not None
 
 
-class ContentVerification:
-    """Owns the answer for one stream.
+class Verified(Protocol):
+    """What the verification needs of an open object, and what it has the object do."""
 
-    gated    nothing may be given until a check was passed
+    @property
+    def failure(self) -> ServiceError | None: ...  # noqa: D102
+    @property
+    def open_ended(self) -> bool: ...  # noqa: D102
+    @property
+    def length_doubtful(self) -> bool: ...  # noqa: D102
+
+    def passed(self, false: list[Span]) -> None:
+        """The content is right; of what was given before, these intervals were wrong."""
+
+    def refetch(self) -> None:
+        """The content is wrong: drop it and fetch it once more."""
+
+    def fail(self, error: ServiceError) -> None:
+        """The content is wrong for good."""
+
+    def task_ended(self) -> None:
+        """A task of the verification is over."""
+
+
+class ContentVerification:
+    """Verifies one content.
+
+    gated    nothing may be given until the content was verified
     running  a check is under way
-    failures checks that failed
-    Doubted are, after a failed check: the sums of its blocks, and what each handle was given.
+    failures how many checks failed
+    required ETags say nothing of this content: only the checksum can show that it is of one version
+    given    whether a handle was given bytes that were not verified
+    After a failed check, ``_doubted`` has the checksums of the blocks of the wrong content.
     """
 
-    def __init__(self, stream: "OpenObject") -> None:
-        self._stream = stream
+    def __init__(
+        self, record: Record, blob: CacheEntry, context: ReaderContext, content: Verified
+    ) -> None:
+        self._record = record
+        self._blob = blob
+        self._context = context
+        self._content = content
         self.gated = False
         self.running = False
+        self.required = False
+        self.given = False
         self.failures = 0
         self._hashed = 0
         self._hashing = False
@@ -62,8 +95,7 @@ class ContentVerification:
         self._over = trio.Event()
         self._doubted: Sums = []
         self._first: object = None
-        self._given: dict[Handle, Ranges] = {}
-        self._passing = StreamingHash(stream)
+        self._passing = StreamingHash(record, blob)
 
     @property
     def busy(self) -> bool:
@@ -73,185 +105,170 @@ class ContentVerification:
     @property
     def sure(self) -> bool:
         """Whether the content is known to be right."""
-        return self._stream.blob.verified or self._passing.right
+        return self._blob.verified or self._passing.right
+
+    @property
+    def can_gate(self) -> bool:
+        """Whether the content is small enough to be verified before any byte of it is given."""
+        return self._blob.size <= (SMALL if self._blob.in_memory else CHECKED_FIRST)
+
+    # what happens to the content
+
+    def require(self) -> None:
+        """From now on only the checksum shows that the content is of one version."""
+        self.required = True
+        if self.can_gate:
+            self.gated = True
+
+    def note_given(self) -> None:
+        """A handle is given bytes that are not verified."""
+        self.given = True
 
     def completed(self) -> None:
-        """All bytes are there: check them, if that was not done."""
-        stream = self._stream
-        if self.running or self.sure or stream.failure is not None or stream.loose:
+        """All bytes are there: verify them unless that was done."""
+        content = self._content
+        if self.running or self.sure or content.failure is not None or content.open_ended:
             return
-        if stream.length.doubtful and not provable(stream.record):
+        if content.length_doubtful and not provable(self._record):
             return
-        if not self._doubted and stream.blob.complete and stream.blob.check_now():
-            self._cleared([])
+        if not self._doubted and self._blob.complete and self._blob.check_now():
+            self._pass([])
             return
-        self.gated = stream.size <= CHECKED_FIRST
-        stream.context.spawn(self._check)  # may refuse; it begins to run later
+        self.gated = self._blob.size <= CHECKED_FIRST
+        self._context.spawn(self._check)  # may refuse; it begins to run later
         self.running = True
         self._over = trio.Event()
 
-    def doubt(self) -> None:
-        """The service names another length than the record: believed once the whole was checked.
+    def length_changed(self) -> None:
+        """The service states another length than the record: withhold until the whole is verified.
 
-        Otherwise two bytes of something else would pass for a whole file that ends there.
+        Otherwise two bytes of an error page would pass for a whole file that ends there.
         """
-        stream = self._stream
-        if provable(stream.record) and not self.sure and stream.size <= CHECKED_FIRST:
+        if provable(self._record) and not self.sure and self._blob.size <= CHECKED_FIRST:
             self.gated = True
 
-    def passed(self) -> None:
-        """New bytes are there; to be called before those who wait for them are woken."""
+    def arrived(self) -> None:
+        """New bytes are there. Must be called before their waiters are woken."""
         if self._catching_up:
             return
         self._judge(self._passing.advance())
         if self._passing.behind and not self.running:
-            self._stream.context.spawn(self._catch_up)
+            self._context.spawn(self._catch_up)
             self._catching_up = self.running = self.gated = True
             self._over = trio.Event()
         elif self.sure:
             return
-        elif not self._hashing and HASH_AHEAD <= self._stream.size <= CHECKED_FIRST:
-            there = self._stream.blob.present.stop_of(0)
-            if there - self._hashed >= HASH_AHEAD and there < self._stream.size:
-                self._stream.context.spawn(self._hash_ahead)
+        elif not self._hashing and HASH_AHEAD <= self._blob.size <= CHECKED_FIRST:
+            there = self._blob.present.stop_of(0)
+            if there - self._hashed >= HASH_AHEAD and there < self._blob.size:
+                self._context.spawn(self._hash_ahead)
                 self._hashed, self._hashing = there, True
 
-    def _judge(self, verdict: bool | None) -> None:
-        if verdict is False:
-            self._failed([], self._passing.digest)
-        elif verdict:
-            self._cleared([])
-
-    async def _catch_up(self) -> None:
-        """A gap has closed, and there is much to hash at once: a piece at each turn of the loop."""
-        failures = self.failures
-        try:
-            while self._passing.behind and self._stream.failure is None:
-                await trio.lowlevel.checkpoint()
-                self._judge(self._passing.advance())
-        except Exception:
-            log.exception("object %s: a fault of phonofs while hashing", self._stream.record.id)
-        finally:
-            self._catching_up = self.running = False
-            if self.failures == failures:
-                stream = self._stream
-                self.gated = stream.any_etag and stream.can_be_gated and not self.sure
-            self._over.set()
-            if not self._stream.busy:
-                self._stream.context.drained(self._stream)
-
-    async def _hash_ahead(self) -> None:
-        try:
-            await self._stream.blob.check_ahead()
-        except Exception:
-            log.exception("object %s: a fault of phonofs while hashing", self._stream.record.id)
-        finally:
-            self._hashing = False
-            if not self._stream.busy:
-                self._stream.context.drained(self._stream)
+    def keep(self, kept: Ranges) -> None:
+        """Add what the verification still needs to what is kept in memory."""
+        self._passing.keep(kept)
 
     def keep_unhashed(self, kept: Ranges) -> None:
-        """What is in memory goes: hash it to its last byte, and keep what is too much for that."""
-        if self._stream.blob.verified:
-            self._passing.right = True
+        """Memory is short: hash what is there, and add what is too much for that to ``kept``."""
+        self._passing.press()
+        if self._blob.verified:
+            self._passing.trust()
         elif not self._catching_up:
             self._judge(self._passing.advance(to_the_end=True))
         if self._passing.behind:
             self._passing.keep(kept)
 
-    def keep(self, kept: Ranges) -> None:
-        """Add what the proof still needs to what is kept in memory."""
-        self._passing.keep(kept)
+    # for reads that wait
 
-    async def settle(self, handle: "Handle", deadline: float) -> None:
-        """Wait for the check, bringing what it needs; the caller looks again afterwards."""
-        if self.running:
-            await self._over.wait()
-            return
-        if self.sure:
-            self._cleared([])
-            return
-        on_its_way = self._stream.cover(handle, *self._passing.lacks())
-        if on_its_way is not None:
-            await on_its_way[0].until(on_its_way[1], deadline)
-        elif (download := self._stream.open_end(self._stream.size)) is not None:
-            await download.over.wait()  # only then the check may begin
-        else:
-            failures = self.failures
-            self.passed()  # another length may have made more of it a whole block
-            if not (self.sure or self.running) and failures == self.failures:
-                self.completed()
-            await trio.lowlevel.checkpoint()  # if no check began, others still get their turn
+    async def over(self) -> None:
+        """Wait for the check that is under way."""
+        await self._over.wait()
+
+    def confirm(self) -> None:
+        """The content is known to be right: nothing is withheld any more."""
+        self._pass([])
+
+    def lacks(self) -> Span:
+        """The bytes to have next, so that the whole can be verified."""
+        return self._passing.lacks()
+
+    def recheck(self) -> None:
+        """All bytes are there and no check is under way: begin one, if there is cause."""
+        failures = self.failures
+        self.arrived()  # another length may have completed a block
+        if not (self.sure or self.running) and failures == self.failures:
+            self.completed()
+
+    # tasks
+
+    async def _catch_up(self) -> None:
+        """A gap was filled, and there is much to hash: hash a piece per turn of the event loop."""
+        failures = self.failures
+        try:
+            while self._passing.behind and self._content.failure is None:
+                await trio.lowlevel.checkpoint()
+                self._judge(self._passing.advance())
+        except Exception:
+            log.exception("object %s: a fault of phonofs while hashing", self._record.id)
+        finally:
+            self._catching_up = self.running = False
+            if self.failures == failures:
+                self.gated = self.required and self.can_gate and not self.sure
+            self._over.set()
+            self._content.task_ended()
+
+    async def _hash_ahead(self) -> None:
+        try:
+            await self._blob.check_ahead()
+        except Exception:
+            log.exception("object %s: a fault of phonofs while hashing", self._record.id)
+        finally:
+            self._hashing = False
+            self._content.task_ended()
 
     async def _check(self) -> None:
-        stream = self._stream
+        blob, content, name = self._blob, self._content, self._record.id
         try:
-            if await stream.blob.check():
-                self._cleared(await self._sums() if self._doubted else [])
-            elif stream.failure is None and stream.blob.complete:
+            if await blob.check():
+                self._pass(await self._sums() if self._doubted else [])
+            elif content.failure is None and blob.complete:
                 self._failed(await self._sums())
             # else bytes were lost on disk: whoever needs them fetches them, and it begins again
         except MemoryError:
-            stream.fail(Unavailable(f"object {stream.record.id}: no memory to check it in"))
+            content.fail(Unavailable(f"object {name}: no memory to check it in"))
         except Exception:
-            log.exception("object %s: its check failed by a fault of phonofs", stream.record.id)
-            stream.fail(Corrupt(f"object {stream.record.id} could not be checked"))
+            log.exception("object %s: its check failed by a fault of phonofs", name)
+            content.fail(Corrupt(f"object {name} could not be checked"))
         finally:
             self.running = False
             self._over.set()
-            if not stream.busy:
-                stream.context.drained(stream)
+            content.task_ended()
 
-    def _cleared(self, sums: Sums) -> None:
-        """The content is right now; who was given something else before gets no more."""
-        if self._doubted:
-            false = _differences(self._doubted, sums)
-            for handle, given in self._given.items():
-                if any(given.missing(a, b) != [(a, b)] for a, b in false):
-                    handle.wrong = Corrupt(
-                        f"object {self._stream.record.id}: bytes given before were wrong; "
-                        "open the file again"
-                    )
-            self._doubted, self._given = [], {}
+    async def _sums(self) -> Sums:
+        sums: Sums = []
+        for start in range(0, self._blob.size, BLOCK):
+            data = await self._blob.read(start, min(BLOCK, self._blob.size - start))
+            sums.append(None if data is None else crc32(data))
+        return sums
+
+    # verdicts
+
+    def _judge(self, right: bool | None) -> None:
+        if right is False:
+            self._failed([], self._passing.digest)
+        elif right:
+            self._pass([])
+
+    def _pass(self, sums: Sums) -> None:
+        """The content is right now; a handle that was given something else before gets no more."""
+        false = _differences(self._doubted, sums) if self._doubted else []
+        self._doubted = []
         self.gated = False
-        self._stream.tell_size(self._stream.size)
-
-    def _is_accepted(self, seen: object) -> bool:
-        """Whether a content is given although it does not have its checksum.
-
-        True if ``verify=length`` is set, the length is right, and two fetches gave these bytes.
-        ``seen`` stands for the bytes; None if they could not be read.
-        """
-        stream = self._stream
-        if stream.context.limits.verify != "length" or seen is None or stream.length.doubtful:
-            return False
-        if seen not in (self._first, stream.context.accepted.get(stream.key)):
-            return False
-        stream.context.accepted[stream.key] = seen
-        return True
-
-    def _accept(self, sums: Sums) -> None:
-        """Give a content that does not have its checksum."""
-        if not sums:
-            self._passing.right, self._doubted = True, []
-        self._stream.blob.accept()
-        self._cleared(sums)
-
-    def _note_difference(self) -> None:
-        """Count the content; its type is said once."""
-        context, kind = self._stream.context, self._stream.record.type
-        context.differing[kind] += 1
-        if context.differing[kind] == 1 and context.limits.verify == "length":
-            log.warning(
-                "contents of type %s do not have the checksums of their records (object %s is "
-                "one): they are given where two fetches agree, since verify=length",
-                kind,
-                self._stream.record.id,
-            )
+        self._content.passed(false)
 
     def _failed(self, sums: Sums, digest: bytes = b"") -> None:
-        """The content is wrong: fetch it once more, or tell everybody."""
-        stream = self._stream
+        """The content is wrong: fetch it once more, or give it up."""
+        content, name = self._content, self._record.id
         seen = digest or (None if None in sums else sums)
         self.failures += 1
         if self._is_accepted(seen):
@@ -260,46 +277,77 @@ class ContentVerification:
             self._accept(sums)
             return
         self._first = seen
-        stream.context.counts.wrong += 1
-        if stream.any_etag and stream.given:
-            stream.fail(Changed(f"object {stream.record.id} changed while it was read"))
-            return
-        if self.failures > 1:
+        self._context.counts.wrong += 1
+        if self.required and self.given:
+            content.fail(Changed(f"object {name} changed while it was read"))
+        elif self.failures > 1:
             self._note_difference()
-            log.error("object %s has the wrong content, also when fetched again", stream.record.id)
-            stream.fail(Corrupt(f"object {stream.record.id} has the wrong checksum or length"))
-            return
-        level = logging.INFO if stream.context.limits.verify == "length" else logging.WARNING
-        log.log(level, "object %s has the wrong content and is fetched again", stream.record.id)
-        self._doubted = sums or [None] * (stream.size // BLOCK + 1)
-        self._given = {handle: handle.seen for handle in stream.handles}
-        for handle in stream.handles:
-            handle.seen = Ranges()
-        self.gated = stream.size <= CHECKED_FIRST
+            log.error("object %s has the wrong content, also when fetched again", name)
+            content.fail(Corrupt(f"object {name} has the wrong checksum or length"))
+        else:
+            level = logging.INFO if self._context.limits.verify == "length" else logging.WARNING
+            log.log(level, "object %s has the wrong content and is fetched again", name)
+            self._begin_again(sums)
+
+    def _begin_again(self, sums: Sums) -> None:
+        self._doubted = sums or [None] * (self._blob.size // BLOCK + 1)
+        self.gated = self._blob.size <= CHECKED_FIRST
         self._hashed = 0
         self._passing.restart()
-        stream.restore()
-        stream.context.tell(stream.context.on_wrong, stream.ino)
+        self._content.refetch()
 
-    async def _sums(self) -> Sums:
-        """A CRC for each block; None where it cannot be read."""
-        sums: Sums = []
-        for start in range(0, self._stream.size, BLOCK):
-            data = await self._stream.blob.read(start, min(BLOCK, self._stream.size - start))
-            sums.append(None if data is None else crc32(data))
-        return sums
+    def _is_accepted(self, seen: object) -> bool:
+        """Whether a content is given although it does not have its checksum.
+
+        True if ``verify=length`` is set, the length is right, and two fetches gave these bytes.
+        ``seen`` stands for the bytes; None if they could not be read.
+        """
+        limits, accepted = self._context.limits, self._context.accepted
+        if limits.verify != "length" or seen is None or self._content.length_doubtful:
+            return False
+        key = content_key(self._record)
+        if seen not in (self._first, accepted.get(key)):
+            return False
+        accepted[key] = seen
+        return True
+
+    def _accept(self, sums: Sums) -> None:
+        """Give a content that does not have its checksum."""
+        if not sums:
+            self._passing.trust()
+            self._doubted = []
+        self._blob.accept()
+        self._pass(sums)
+
+    def _note_difference(self) -> None:
+        """Count the content; log its type once."""
+        context, kind = self._context, self._record.type
+        context.differing[kind] += 1
+        if context.differing[kind] == 1 and context.limits.verify == "length":
+            log.warning(
+                "contents of type %s do not have the checksums of their records (object %s is "
+                "one): they are given where two fetches agree, since verify=length",
+                kind,
+                self._record.id,
+            )
 
 
 class StreamingHash:
     """The hash of a content that passes through memory, from its first byte on.
 
-    Owns the hash of ``[0, _position)``. Stalls for good where a byte was dropped unhashed, which
-    only says that the content was not read from its start.
+    ``_md5`` has hashed ``[0, _position)``. The hash never ends if a byte was dropped unhashed:
+    then the content was not read from its start.
+
+    right   the whole was hashed, and has its checksum
+    behind  there is more to hash than may be hashed at once
+    digest  the hash of the whole, once it is known
+    pressed the content had to give memory back, so it may never be in memory as a whole
     """
 
-    def __init__(self, stream: "OpenObject") -> None:
-        self._stream = stream
-        self._expected = expected(stream.record.checksum)
+    def __init__(self, record: Record, blob: CacheEntry) -> None:
+        self._blob = blob
+        self._expected = expected(record.checksum)
+        self._pressed = False
         self.restart()
 
     def restart(self) -> None:
@@ -310,11 +358,18 @@ class StreamingHash:
         self._position = 0
         self._md5 = hashlib.md5(usedforsecurity=False)
 
+    def trust(self) -> None:
+        """The content counts as right without its hash."""
+        self.right = True
+
+    def press(self) -> None:
+        """The content had to give memory back: hash it even if it is small."""
+        self._pressed = True
+
     def _wanted(self) -> bool:
-        stream = self._stream
-        if not stream.blob.in_memory or self._expected is None:
+        if not self._blob.in_memory or self._expected is None:
             return False
-        return stream.size > SMALL or stream.pressed
+        return self._blob.size > SMALL or self._pressed
 
     def advance(self, *, to_the_end: bool = False) -> bool | None:
         """Hash at most ``AT_ONCE`` bytes of what is there; ``behind`` says whether there is more.
@@ -322,45 +377,45 @@ class StreamingHash:
         Hashes whole blocks only. ``to_the_end`` also hashes the rest of the last one, and up to
         ``SMALL`` bytes at once. Returns whether the whole is right, None if it was not all hashed.
         """
-        stream = self._stream
+        blob = self._blob
         self.behind = False
         if not self._wanted() or self.right:
             return None
-        there = stream.blob.present.stop_of(self._position)
+        there = blob.present.stop_of(self._position)
         last = self._position + (SMALL if to_the_end else AT_ONCE)
-        least = 1 if to_the_end or there == stream.size else BLOCK
+        least = 1 if to_the_end or there == blob.size else BLOCK
         while there - self._position >= least:
             if self._position >= last:
                 self.behind = True
                 return None
-            data = stream.blob.read_now(self._position, min(BLOCK, there - self._position))
+            data = blob.read_now(self._position, min(BLOCK, there - self._position))
             if data is None:
                 return None
             self._md5.update(data)
             self._position += len(data)
-        if self._position < stream.size:
+        if self._position < blob.size:
             return None
         assert self._expected is not None
         self.digest = self._md5.digest()
         self.right = self._expected.matches(self.digest)
         return self.right
 
-    def lacks(self) -> tuple[int, int]:
-        """What to have next, so that the whole can be checked: in memory it need not be there."""
-        size = self._stream.size
+    def lacks(self) -> Span:
+        """The bytes to have next, so that the whole can be verified."""
+        size = self._blob.size
         if not self._wanted():
             return 0, size
         return self._position, min(size, self._position + AT_ONCE)
 
     def keep(self, kept: Ranges) -> None:
-        """What is there and was not hashed yet."""
+        """Add what is there and was not hashed yet."""
         if self._wanted():
-            there = self._stream.blob.present.stop_of(self._position) if self.behind else 0
+            there = self._blob.present.stop_of(self._position) if self.behind else 0
             kept.add(self._position, max(there, self._position + 2 * BLOCK))
 
 
 def _differences(old: Sums, new: Sums) -> list[tuple[int, int]]:
-    """The blocks that were not the same, as intervals of bytes."""
+    """The blocks that differ, as intervals of bytes."""
     count = max(len(old), len(new))
     old = old + [None] * (count - len(old))
     new = new + [None] * (count - len(new))

@@ -57,7 +57,7 @@ async def test_a_reader_whose_bytes_are_there_needs_no_fetching():
         handle = w.reader.open(record(30 * MIB, checksum=""), 7)
         await w.read_on(handle, 0, MIB)
         w.stop()
-        there = handle.stream.blob.present.stop_of(0)
+        there = handle.content.blob.present.stop_of(0)
         for offset in range(0, there - 128 * KIB, 128 * KIB):
             assert await w.read(handle, offset, 128 * KIB) == plain(offset, offset + 128 * KIB)
         w.reader.release(handle)
@@ -70,7 +70,7 @@ async def test_a_content_that_changed_is_given_up_before_its_blob_is():
     async with world(service) as w:
         handle = w.reader.open(record(9 * MIB, checksum=""), 7)
         await w.read(handle, 0, 128 * KIB)
-        blob = handle.stream.blob
+        blob = handle.content.blob
         pins: list[int] = []
         really = blob.reset
 

@@ -177,7 +177,7 @@ async def test_a_part_ends_where_it_meets_bytes_that_are_there():
     async with world(FakeService(rate=1e6)) as w:
         handle = w.reader.open(record(3 * MIB, checksum=""), 7)
         await w.read(handle, 0, 1000)
-        handle.stream.blob.write(MIB, plain(MIB, 2 * MIB))
+        handle.content.blob.write(MIB, plain(MIB, 2 * MIB))
         await w.read_on(handle)
         assert w.service.sent() <= 2 * MIB + 64 * KIB
         w.reader.release(handle)
@@ -188,7 +188,7 @@ async def test_bytes_read_while_they_became_false_are_not_given():
     async with world(slow=True) as w:
         handle = w.reader.open(record(MIB), 7)
         await w.read_on(handle)
-        blob = handle.stream.blob
+        blob = handle.content.blob
         really = blob.read
 
         async def slowly(offset: int, n: int) -> bytes | None:
@@ -363,7 +363,7 @@ async def test_only_whole_streams_through_memory():
         await trio.sleep(1)
         assert w.service.sent() < 24 * MIB
         await w.read_on(handle, 2 * MIB, 64 * MIB)
-        assert handle.stream.blob.most_kept <= 24 * MIB
+        assert handle.content.blob.most_kept <= 24 * MIB
         assert await w.read(handle, MIB, 1000) == plain(MIB, MIB + 1000)
         assert len(w.service.asked) == 2
         w.reader.release(handle)
@@ -408,7 +408,7 @@ async def test_bytes_lost_on_disk_are_fetched_again():
     async with world() as w:
         handle = w.reader.open(record(30 * MIB), 7)
         await w.read_on(handle)
-        blob = handle.stream.blob
+        blob = handle.content.blob
         blob.present.remove(5 * MIB, 6 * MIB)
         blob.slow = True
         await w.read_on(handle, 4 * MIB, 8 * MIB)
@@ -420,7 +420,7 @@ async def test_no_room_anywhere_ends_in_an_error():
     """Where neither disk nor memory takes the bytes, the read fails by its deadline."""
     async with world() as w:
         handle = w.reader.open(record(30 * MIB), 7)
-        handle.stream.blob.write = lambda offset, data: None
+        handle.content.blob.write = lambda offset, data: None
         with pytest.raises(Unavailable):
             await w.read(handle, 0, 1000)
         assert len(w.service.asked) < 25

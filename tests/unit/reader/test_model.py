@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 import trio
 import trio.testing
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from phonofs.errors import Changed, Corrupt, Malformed, ServiceError, Unavailable
@@ -65,7 +65,7 @@ plans = st.builds(
 
 
 async def follow(w: World, plan: Plan, number: int) -> None:
-    """One reader: hops where the plan says, and in between reads on."""
+    """One reader: seeks where the plan says, and in between reads on."""
     await trio.sleep(0.03 * number)
     handle = w.reader.open(record(plan.size), 7)
     offset = 0
@@ -100,6 +100,12 @@ def run(main: Callable[..., object], *args: object) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(plans)
+@example(
+    Plan(
+        size=3 * MIB, way="range", known=False, in_memory=False, slow=False, faults={},
+        readers=[[(0.0, 1)], [(0.5, 700_000), (1.0, 700_000)]],
+    )
+)  # fmt: skip
 def test_random_readers_get_the_plain_bytes(plan):
     """Several readers, random reads, failing requests: each read is right, nothing stays held."""
     run(run_plan, plan)

@@ -1,4 +1,4 @@
-"""The pure parts: windows, pieces, pace, turns, parked waiters."""
+"""Windows, ranges to download, throughput, background downloads, parked waiters."""
 
 import pytest
 import trio
@@ -9,10 +9,8 @@ from phonofs.errors import Unavailable
 from phonofs.ranges import Ranges
 from phonofs.reader.background_limit import BackgroundLimit
 from phonofs.reader.download import Download
-from phonofs.reader.limits import KIB, LITTLE, MIB, Limits, backoff_s
-from phonofs.reader.missing_ranges import pieces, uncovered
-from phonofs.reader.throughput import ThroughputEstimator
-from phonofs.reader.window import Window, part_size
+from phonofs.reader.limits import INITIAL_READAHEAD, KIB, MIB, Limits, backoff_s
+from phonofs.reader.readahead import ThroughputEstimator, Window, missing_ranges, part_size, split
 
 BLOCK = 128 * KIB
 
@@ -30,7 +28,7 @@ def test_the_window_doubles_with_the_run():
         window.note(number * BLOCK, (number + 1) * BLOCK)
         seen.append(window.ahead(8 * MIB))
     assert seen == sorted(seen)
-    assert seen[0] == LITTLE
+    assert seen[0] == INITIAL_READAHEAD
     assert seen[15] == 2 * 16 * BLOCK
     assert seen[-1] == 8 * MIB
 
@@ -40,8 +38,8 @@ def test_a_seek_begins_a_small_window():
     window = Window()
     read_on(window, 0, 100)
     assert window.note(500 * MIB, 500 * MIB + BLOCK)
-    assert window.ahead(64 * MIB) == LITTLE
-    assert not window.running
+    assert window.ahead(64 * MIB) == INITIAL_READAHEAD
+    assert not window.is_sequential
 
 
 def test_whoever_hops_about_gets_ever_less():
@@ -55,7 +53,7 @@ def test_whoever_hops_about_gets_ever_less():
     assert brought[-1] < 4096
     read_on(window, 300 * MIB, 20)
     window.note(0, 4096)
-    assert window.ahead(64 * MIB) == LITTLE
+    assert window.ahead(64 * MIB) == INITIAL_READAHEAD
 
 
 def test_the_same_read_twice_is_one():
@@ -64,7 +62,7 @@ def test_the_same_read_twice_is_one():
     for number in range(10):
         for _ in range(2):
             window.note(number * BLOCK, (number + 1) * BLOCK)
-    assert window.run == 10 * BLOCK
+    assert window.sequential_bytes == 10 * BLOCK
 
 
 def test_strides_do_not_look_like_a_run():
@@ -72,7 +70,7 @@ def test_strides_do_not_look_like_a_run():
     window = Window()
     for number in range(100):
         window.note(number * 900 * KIB, number * 900 * KIB + 4096)
-    assert window.run <= 100 * 4096
+    assert window.sequential_bytes <= 100 * 4096
 
 
 @given(st.lists(st.tuples(st.integers(0, 1 << 24), st.integers(1, 1 << 18)), max_size=40))
@@ -82,7 +80,7 @@ def test_a_window_keeps_its_invariants(reads):
     for start, count in reads:
         window.note(start, start + count)
         assert window.run_start <= window.next
-        assert 0 <= window.run <= window.next - window.run_start
+        assert 0 <= window.sequential_bytes <= window.next - window.run_start
         assert 0 <= window.ahead(8 * MIB) <= 8 * MIB
 
 
@@ -100,7 +98,7 @@ intervals = st.lists(
 @given(intervals, intervals, st.integers(0, 60), st.integers(0, 60))
 def test_uncovered_is_what_is_neither_there_nor_coming(present, flying, start, stop):
     """Against plain sets of integers."""
-    gaps = uncovered(Ranges(present), flying, start, stop)
+    gaps = missing_ranges(Ranges(present), flying, start, stop)
     covered = {n for a, b in [*present, *flying] for n in range(a, b)}
     assert [n for a, b in gaps for n in range(a, b)] == [
         n for n in range(start, stop) if n not in covered
@@ -111,7 +109,7 @@ def test_uncovered_is_what_is_neither_there_nor_coming(present, flying, start, s
 def test_pieces_cover_the_gaps(gaps, part, open_end):
     """In order, none twice, none much larger than a part; only an open end may be left out."""
     gaps = list(Ranges(gaps))
-    cut = list(pieces(gaps, part, open_end))
+    cut = list(split(gaps, part, open_end))
     assert all(a < b < a + part + part // 2 + 1 for a, b in cut)
     left = Ranges(gaps)
     for a, b in cut:
@@ -127,11 +125,11 @@ def test_lanes_follow_latency_and_rate():
     far.received(8 * MIB, 8 * MIB / 40e6)
     near.answered(0.0005)
     near.received(8 * MIB, 8 * MIB / 600e6)
-    assert far.lanes(8 * MIB) == 8
-    assert near.lanes(8 * MIB) == 2
-    assert ThroughputEstimator().lanes(MIB) == 4
-    assert far.reach() == pytest.approx(2_000_000, rel=0.01)
-    assert near.reach() == 300_000
+    assert far.parallelism(8 * MIB) == 8
+    assert near.parallelism(8 * MIB) == 2
+    assert ThroughputEstimator().parallelism(MIB) == 4
+    assert far.join_distance() == pytest.approx(2_000_000, rel=0.01)
+    assert near.join_distance() == 300_000
 
 
 def test_limits_are_bounded_by_cache_and_memory():

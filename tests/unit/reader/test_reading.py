@@ -24,7 +24,7 @@ async def test_a_small_file_comes_in_one_request():
         handle = w.reader.open(record(3 * MIB), 7)
         await w.read_on(handle)
         assert [(asked.start, asked.stop) for asked in w.service.asked] == [(0, 3 * MIB)]
-        assert handle.stream.blob.verified
+        assert handle.content.blob.verified
         w.reader.release(handle)
 
 
@@ -99,7 +99,7 @@ async def test_the_tail_of_a_small_file_comes_first():
         assert await w.read(handle, size - 64 * KIB, 64 * KIB) == plain(size - 64 * KIB, size)
         assert trio.current_time() - began < 1.4 * LATENCY
         await trio.sleep(5)
-        assert handle.stream.blob.verified
+        assert handle.content.blob.verified
         assert w.service.sent() == size
         w.reader.release(handle)
 
@@ -195,7 +195,7 @@ async def test_reads_out_of_order_are_still_sequential():
             async with trio.open_nursery() as nursery:
                 for offset in (block + 1, block):
                     nursery.start_soon(w.read, handle, offset * step, step)
-        assert handle.window.run == 32 * MIB
+        assert handle.window.sequential_bytes == 32 * MIB
         assert w.service.sent() == 32 * MIB
         assert len(w.service.asked) < 40
         w.reader.release(handle)
@@ -210,7 +210,7 @@ async def test_opened_again_within_five_seconds_finds_its_stream():
         w.reader.release(handle)
         await trio.sleep(4)
         again = w.reader.open(file, 7)
-        assert again.stream is handle.stream
+        assert again.content is handle.content
         assert w.reader.statistics()["lingering"] == 0
         asked = len(w.service.asked)
         await w.read_on(again, 0, 4 * MIB)
@@ -235,7 +235,7 @@ async def test_memory_holds_no_more_than_the_windows():
     async with world(in_memory=True) as w:
         handle = w.reader.open(record(64 * MIB), 7)
         await w.read_on(handle)
-        assert handle.stream.blob.most_kept <= 24 * MIB
+        assert handle.content.blob.most_kept <= 24 * MIB
         assert w.service.sent() == 64 * MIB
         w.reader.release(handle)
 
