@@ -27,10 +27,9 @@ from phonofs.catalogue.objects import Objects
 from phonofs.catalogue.prepared_page import PreparedPage
 from phonofs.catalogue.progress import Progress
 from phonofs.catalogue.queries import CatalogueQueries, Damaged, Row
-from phonofs.catalogue.rebuild import customers_in, rebuild
+from phonofs.catalogue.rebuild import rebuild
 from phonofs.catalogue.records import RecordStore
 from phonofs.catalogue.regions import Regions
-from phonofs.catalogue.schema import MIGRATIONS
 from phonofs.catalogue.types import (
     CHANGED,
     CREATED,
@@ -95,9 +94,6 @@ class Catalogue:
         self.progress = Progress(self._regions, self._coverage, self._writing, now_ms)
         self._view_again()
         self._load_customers()
-        if self.recall("customers") is None:
-            self._note_customers(customers_in(database, self._rows))
-            self.remember("customers", sorted(self._customers))
         self._show()
 
     @classmethod
@@ -111,16 +107,16 @@ class Catalogue:
 
         With another ``timezone``, ``name_template``, ``types``, ``since`` or ``archived`` than
         last time, days and names are computed anew from the stored records (a minute for a
-        million). Raises UsageError for a bad template, a newer schema, a file in use or not
-        writable. A damaged file is set aside and built anew.
+        million). Raises UsageError for a bad template, or a file in use or not writable. A
+        file that is damaged or has another schema is set aside and built anew.
         """
         view = View.of(settings)
-        database = Database(path, MIGRATIONS)
+        database = Database(path)
         try:
             try:
                 return cls(database, view, now_ms)
             except CatalogueError as error:
-                database.leave_disk(MIGRATIONS, error)
+                database.leave_disk(error)
                 return cls(database, view, now_ms)
         except BaseException:
             database.close()
@@ -477,7 +473,7 @@ class Catalogue:
         try:
             self.set_regions(names)
         except CatalogueError as error:
-            self._database.leave_disk(MIGRATIONS, error)
+            self._database.leave_disk(error)
             self.set_regions(names)
 
     def set_regions(self, names: Sequence[str]) -> None:

@@ -29,7 +29,6 @@ class Names:
         if holder is None or holder.ino == ino:
             return name, 0
         if holder.rank == 0 and (record.created_ms, record.id) < holder.order:
-            self._rename(holder, None, 0)
             self._give_way(holder, ino, name, batch)
             return name, 0
         return self.longer_name(record, parent, ino)
@@ -67,7 +66,7 @@ class Names:
         batch.changes.append(Change(CHANGED, row.ino, row.parent, name, record, False, entries))
         batch.count(row.parent, 0, 0, 0, moved=True)
 
-    def _rename(self, row: Row, name: str | None, rank: int) -> None:
+    def _rename(self, row: Row, name: str, rank: int) -> None:
         sql = "UPDATE object SET name = ?, rank = ? WHERE ino = ?"
         self._database.run(sql, name, rank, row.ino)
 

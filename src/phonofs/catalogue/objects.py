@@ -13,7 +13,7 @@ from phonofs.catalogue.directories import DirectoryDelta
 from phonofs.catalogue.names import Names
 from phonofs.catalogue.prepared_page import PreparedPage
 from phonofs.catalogue.queries import FIRST_COLUMNS, CatalogueQueries, Row
-from phonofs.catalogue.records import RecordStore, bound, unbound
+from phonofs.catalogue.records import RecordStore, pack_batch, unpack_batch
 from phonofs.catalogue.regions import Regions
 from phonofs.catalogue.types import CHANGED, CREATED, REMOVED, Change
 from phonofs.model import LISTED_STATES, WITHDRAWN_STATES, Record
@@ -113,14 +113,14 @@ class Objects:
     def _keep_bound(self, prepared: PreparedPage, first: int, new: Collection[int]) -> list[Record]:
         """Keep the texts of the new ones; returns the records of the others."""
         others: list[bytes] = []
-        for count, record_batch in prepared.sheaves:
+        for count, record_batch in prepared.batches:
             gone = [at for at in range(count) if first + at not in new]
             if gone:
-                texts = unbound(record_batch)
+                texts = unpack_batch(record_batch)
                 others += [texts[at] for at in gone]
-                record_batch = bound(texts, gone)
+                record_batch = pack_batch(texts, gone)
             if len(gone) < count:
-                self._sources.add_bound(first, record_batch)
+                self._sources.add_batch(first, record_batch)
             first += count
         return [parse_record(text, prepared.region) for text in others]
 

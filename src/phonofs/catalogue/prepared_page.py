@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from phonofs.catalogue.placement import Placement
-from phonofs.catalogue.records import Bound, bound, runs
+from phonofs.catalogue.records import PackedBatch, pack_batch, runs
 from phonofs.model import Record
 from phonofs.service.records import parse_page
 
@@ -31,7 +31,7 @@ class PreparedPage(msgspec.Struct, array_like=True, gc=False):
     head     the text of the first record: pages overlap by one, so it may be known
     parents, names, sizes, created, updated, states, crcs  of all the others
     days     of those: inode number of the day, how many, bytes, the latest time (epoch ms)
-    sheaves  their texts, packed, with how many each has
+    batches  their texts, packed, with how many each has
     """
 
     region: str
@@ -49,7 +49,7 @@ class PreparedPage(msgspec.Struct, array_like=True, gc=False):
     states: list[str]
     crcs: list[int]
     days: list[tuple[int, int, int, int]]
-    sheaves: list[tuple[int, Bound]]
+    batches: list[tuple[int, PackedBatch]]
 
     @property
     def count(self) -> int:
@@ -95,7 +95,7 @@ def prepare(body: bytes, region: str, index: int, placing: Placement) -> Prepare
         states=[record.state for record in others],
         crcs=[zlib.crc32(text) for text in texts],
         days=_days(shown, others),
-        sheaves=[(len(some), bound(some)) for some in runs(texts)],
+        batches=[(len(some), pack_batch(some)) for some in runs(texts)],
     )
 
 

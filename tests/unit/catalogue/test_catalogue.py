@@ -5,7 +5,6 @@ import os
 import random
 import sqlite3
 import stat
-import struct
 import subprocess
 import sys
 import time
@@ -18,7 +17,6 @@ import trio
 
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.catalogue.record_codec import pack, unpack
-from phonofs.catalogue.schema import MIGRATIONS
 from phonofs.errors import CatalogueError, Malformed, NoSuchName, UsageError
 from phonofs.ranges import Ranges
 from phonofs.tree.layout import FIRST_OBJECT_INO, ROOT
@@ -250,7 +248,7 @@ def test_withdrawn_records_leave_nothing_readable(tmp_path: Path):
     catalogue.apply([make("one-1111", NOON, callerName="Confidential")])
     catalogue.apply([make("one-1111", NOON, updated="2024-09-18", state="REVOKED")])
     catalogue.close()
-    rows = sqlite3.connect(tmp_path / "catalogue.sqlite").execute("SELECT * FROM source").fetchall()
+    rows = sqlite3.connect(tmp_path / "catalogue.sqlite").execute("SELECT * FROM record").fetchall()
     assert rows == []
 
 
@@ -265,12 +263,13 @@ def test_what_came_together_is_withdrawn_one_by_one(tmp_path: Path):
     changed = [make(uuid(n), NOON, updated="2024-09-18", callerName="New") for n in range(5, 8)]
     catalogue.apply(gone + changed)
 
-    def sheaves() -> list[bytes]:
+    def batches() -> list[bytes]:
         return [
-            zlib.decompress(text) for (text,) in catalogue._database.rows("SELECT text FROM sheaf")
+            zlib.decompress(text)
+            for (text,) in catalogue._database.rows("SELECT text FROM record_batch")
         ]
 
-    (text,) = sheaves()
+    (text,) = batches()
     assert b"Caller7" not in text
     assert b"Caller8" in text
     assert [catalogue.record(ino) for ino in inos[8:]] == records[8:]
@@ -278,7 +277,7 @@ def test_what_came_together_is_withdrawn_one_by_one(tmp_path: Path):
     check(catalogue)
     gone = [make(uuid(n), NOON, updated="2024-09-19", state="REVOKED") for n in range(20)]
     catalogue.apply(gone)
-    assert sheaves() == catalogue._database.rows("SELECT * FROM source") == []
+    assert batches() == catalogue._database.rows("SELECT * FROM record") == []
     catalogue.close()
 
 
@@ -321,7 +320,9 @@ def test_a_failed_writing_blanks_nothing(tmp_path: Path):
     catalogue.close()
 
 
-@pytest.mark.parametrize("harm", ["UPDATE sheaf SET text = x'01'", "DELETE FROM sheaf"])
+@pytest.mark.parametrize(
+    "harm", ["UPDATE record_batch SET text = x'01'", "DELETE FROM record_batch"]
+)
 def test_damage_to_records_packed_together_is_told_of_each(tmp_path: Path, expected_log, harm):
     """All of them are errors until they are told again."""
     expected_log.expect("is damaged")
@@ -561,14 +562,22 @@ def test_two_at_once_are_refused(tmp_path: Path):
         opened(tmp_path)
 
 
-def test_a_newer_schema_is_refused_with_a_sentence(tmp_path: Path):
-    """It is not touched, and the remedy is said."""
-    opened(tmp_path).close()
+@pytest.mark.parametrize("version", [2, 99])
+def test_a_file_with_another_schema_is_set_aside(tmp_path: Path, expected_log, version: int):
+    """One sentence in the log says so; the catalogue begins anew."""
+    expected_log.expect(f"has schema {version}, ")
+    catalogue = opened(tmp_path)
+    catalogue.apply([make("one-1111", NOON)])
+    catalogue.close()
     file = sqlite3.connect(tmp_path / "catalogue.sqlite")
-    file.execute("PRAGMA user_version = 99")
+    file.execute(f"PRAGMA user_version = {version}")
     file.close()
-    with pytest.raises(UsageError, match=r"newer phonofs \(schema 99.*update phonofs"):
-        opened(tmp_path)
+    catalogue = opened(tmp_path)
+    assert catalogue.is_empty()
+    catalogue.apply([make("one-1111", NOON)])
+    check(catalogue)
+    catalogue.close()
+    assert len(list(tmp_path.glob("catalogue.sqlite.damaged-*"))) == 1
 
 
 def test_another_programs_database_is_not_taken_for_ours(tmp_path: Path):
@@ -579,65 +588,6 @@ def test_another_programs_database_is_not_taken_for_ours(tmp_path: Path):
     file.close()
     with pytest.raises(UsageError, match="not a catalogue"):
         opened(tmp_path)
-
-
-def unreplaced(file: sqlite3.Connection) -> None:
-    """As before schema 5."""
-    for column in ("replaced", "content"):
-        file.execute(f"ALTER TABLE object DROP COLUMN {column}")
-
-
-def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
-    """A catalogue written by schema 1 shows the same tree under the newest one."""
-    catalogue = opened(tmp_path)
-    catalogue.apply([make(f"samesame-{n}", NOON) for n in range(3)])
-    expected = tree(catalogue)
-    catalogue.close()
-    file = sqlite3.connect(tmp_path / "catalogue.sqlite", isolation_level=None)
-    file.execute("DROP INDEX object_ranked")
-    file.execute("DROP TABLE sheaf")
-    unreplaced(file)
-    file.execute("PRAGMA user_version = 1")
-    file.close()
-    catalogue = opened(tmp_path)
-    assert tree(catalogue) == expected
-    gone = make("samesame-0", NOON, updated="2024-09-18", state="REVOKED")
-    assert len(catalogue.apply([gone])) == 2
-    catalogue.close()
-    file = sqlite3.connect(tmp_path / "catalogue.sqlite")
-    assert file.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS) == 5
-
-
-def test_records_packed_together_by_schema_3_are_read_and_blanked(tmp_path: Path):
-    """There each record had a row that said where in the sheaf it lies."""
-    catalogue = opened(tmp_path)
-    records = [make(uuid(n), ms(NOON) + n * 1000, callerName=f"Caller{n}") for n in range(20)]
-    catalogue.apply(records)
-    catalogue.close()
-    file = sqlite3.connect(tmp_path / "catalogue.sqlite", isolation_level=None)
-    number, sizes, text = file.execute("SELECT ino, sizes, text FROM sheaf").fetchone()
-    start = 0
-    for at, (size,) in enumerate(struct.iter_unpack(">I", sizes)):
-        place = b"\x02" + struct.pack(">QII", number, start, size)
-        file.execute("INSERT INTO source (ino, text) VALUES (?, ?)", (number + at, place))
-        start += size
-    file.execute("DROP TABLE sheaf")
-    file.execute("CREATE TABLE sheaf (ino INTEGER PRIMARY KEY, text BLOB NOT NULL)")
-    file.execute("INSERT INTO sheaf (ino, text) VALUES (?, ?)", (number, text))
-    unreplaced(file)
-    file.execute("PRAGMA user_version = 3")
-    file.close()
-    catalogue = opened(tmp_path)
-    inos = [catalogue.find("us-east", record.id) for record in records]
-    assert [catalogue.record(ino) for ino in inos] == records
-    catalogue.apply([make(uuid(7), NOON, updated="2024-09-18", state="REVOKED")])
-    (kept,) = catalogue._database.row("SELECT text FROM sheaf")
-    assert b"Caller7" not in zlib.decompress(kept)
-    assert [catalogue.record(ino) for ino in inos[8:]] == records[8:]
-    catalogue.close()
-    catalogue = opened(tmp_path, timezone="Asia/Tokyo")
-    assert [catalogue.record(ino) for ino in inos[8:]] == records[8:]
-    catalogue.close()
 
 
 def damaged(kind: str, path: Path) -> None:
@@ -699,14 +649,14 @@ def test_a_record_that_was_altered_is_an_error_and_told_again(
     catalogue.apply([record])
     catalogue.progress.mark_listed("us-east", ms("2024-09-01"), ms("2024-09-20"))
     ino = only(catalogue)
-    catalogue._database.run("UPDATE source SET text = ?", altered)
+    catalogue._database.run("UPDATE record SET text = ?", altered)
     with pytest.raises(Malformed, match="one-1111 in the catalogue is damaged"):
         catalogue.record(ino)
     assert not catalogue.progress.listed("us-east").covers(ms(NOON), ms(NOON) + 1)
     assert catalogue.progress.listed("us-east").covers(ms("2024-09-01"), ms("2024-09-17"))
     catalogue.apply([record])
     assert catalogue.record(ino) == record
-    catalogue._database.run("UPDATE source SET text = ?", altered)
+    catalogue._database.run("UPDATE record SET text = ?", altered)
     catalogue.progress.mark_listed("us-east", ms("2024-09-01"), ms("2024-09-20"))
     catalogue.close()
     catalogue = opened(tmp_path, timezone="Asia/Tokyo")
