@@ -25,7 +25,7 @@ from phonofs.cache import maintenance
 from phonofs.cache.accounts import CATALOGUE, Accounts
 from phonofs.cache.cache import Cache
 from phonofs.cache.codec import AesGcmCodec
-from phonofs.catalogue.catalogue import LISTED, REMOVED, Catalogue, Change
+from phonofs.catalogue.catalogue import REMOVED, Catalogue, ChangeSet, ObjectChange
 from phonofs.config import Settings, as_texts
 from phonofs.control.peers import Peer, may, may_reach
 from phonofs.control.server import Broadcast, Control, Shared
@@ -134,7 +134,7 @@ class App:
             shared=Shared(self._may_read, self._shows) if settings.allow_other else None,
         )
         self._metrics = _metrics(settings.metrics, self.status)
-        self._tell_kernel: Callable[[Sequence[Change]], None] = lambda changes: None
+        self._tell_kernel: Callable[[ChangeSet], None] = lambda changes: None
         self._kernel_forgets: Callable[[Sequence[tuple[int, str]]], None] = lambda entries: None
         self._tell_size: Callable[[int], None] | None = None
         self._fuse: Statistics = dict
@@ -152,7 +152,7 @@ class App:
     def attach(
         self,
         fuse: Statistics,
-        tell_kernel: Callable[[Sequence[Change]], None],
+        tell_kernel: Callable[[ChangeSet], None],
         kernel_forgets: Callable[[Sequence[tuple[int, str]]], None] = lambda entries: None,
         tell_size: Callable[[int], None] | None = None,
     ) -> None:
@@ -308,9 +308,9 @@ class App:
 
     # what changes
 
-    def _changed(self, changes: Sequence[Change]) -> None:
+    def _changed(self, changes: ChangeSet) -> None:
         """The service told of changes: the catalogue has them, now all others are told."""
-        for change in changes:
+        for change in changes.objects:
             record = change.record
             if change.kind == REMOVED:
                 self._reader.withdraw(record.region, record.id)
@@ -320,8 +320,8 @@ class App:
                 self._cache.forget(record.region, record.id, but=record.fingerprint)
         self._tell_kernel(changes)
         if self._admission.refusal is None:
-            self._events.send([_event(one) for one in changes if one.kind != LISTED])
-        self._settled(changes)
+            self._events.send([_event(one) for one in changes.objects])
+        self._settled(changes.objects)
 
     async def _restore(self, region: str, id: str, days: int) -> None:
         """Ask for an archived object back. Raises ServiceError, or why nothing is served."""
@@ -347,7 +347,7 @@ class App:
         known = not self._mountpoint.startswith("/dev/fd/")
         return readable and listable and (not known or may_reach(peer, Path(self._mountpoint)))
 
-    def _settled(self, changes: Sequence[Change]) -> None:
+    def _settled(self, changes: Sequence[ObjectChange]) -> None:
         """What came back, or went for good, is no longer waited for."""
         if self._restores.settle((change.kind, change.record) for change in changes):
             self._note_restores()
@@ -438,7 +438,7 @@ def _since_boot_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _event(change: Change) -> dict[str, object]:
+def _event(change: ObjectChange) -> dict[str, object]:
     """A change as ``phonofs watch`` prints it; the path is below the mount point."""
     return {
         "kind": change.kind,

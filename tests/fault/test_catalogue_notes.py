@@ -35,7 +35,7 @@ async def test_the_kernel_is_told_though_the_note_fails(tmp_path, monkeypatch):
         monkeypatch.setattr(Catalogue, "remember", failing)
         async with living(service, tmp_path, poll_interval="1s") as scene:
             told = []
-            scene.app.attach(dict, told.extend)
+            scene.app.attach(dict, lambda changes: told.extend(changes.objects))
             assert scene.app.status()["restores"]["pending"] == 1
             assert await scene.tree()
             change(account, "us-east", "00000000", service.now_ms(), state="AVAILABLE")

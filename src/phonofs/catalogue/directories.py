@@ -21,14 +21,6 @@ class DirectoryDelta:
     moved: bool = False
 
 
-@dataclass(slots=True)
-class DirectoryChange:
-    """What settling did: names of folders that came or went, folders whose mtime moved."""
-
-    entries: list[tuple[int, str]]
-    folders: list[int]
-
-
 class Directories:
     """Owns the table ``directory`` and which regions are shown.
 
@@ -130,16 +122,19 @@ class Directories:
         rows = [self._database.row(sql, Folder(index).ino) for index in self._regions]
         return sum(row[0] for row in rows if row), sum(row[1] for row in rows if row)
 
-    def settle(self, deltas: dict[int, DirectoryDelta]) -> DirectoryChange:
-        """Put what happened to days into the counts and mtimes, all the way up."""
-        moves = DirectoryChange([], [])
+    def settle(self, deltas: dict[int, DirectoryDelta]) -> dict[int, set[str]]:
+        """Put what happened to days into the counts and mtimes, all the way up.
+
+        Returns the directories whose mtime moved, with the names of directories that came or went.
+        """
+        moved: dict[int, set[str]] = {}
         for ino, delta in deltas.items():
             day = folder(ino)
             assert day is not None, "objects lie in day folders"
-            self._adjust(day, delta, moves)
-        return moves
+            self._adjust(day, delta, moved)
+        return moved
 
-    def _adjust(self, of: Folder, delta: DirectoryDelta, moves: DirectoryChange) -> None:
+    def _adjust(self, of: Folder, delta: DirectoryDelta, moves: dict[int, set[str]]) -> None:
         sql = "SELECT objects, bytes, mtime_ms FROM directory WHERE ino = ?"
         objects, size, mtime = self._database.row(sql, of.ino) or (0, 0, 0)
         after = objects + delta.objects
@@ -150,11 +145,11 @@ class Directories:
             *(of.ino, of.parent.ino if of.parent else ROOT, after, size + delta.size, moved),
         )
         if delta.moved:
-            moves.folders.append(ROOT if of == self.single else of.ino)
+            moves.setdefault(ROOT if of == self.single else of.ino, set())
         if of.parent is not None:
             born = bool(objects) != bool(after)
             if born:
-                moves.entries.append((self.shown_parent(of), of.name))
+                moves.setdefault(self.shown_parent(of), set()).add(of.name)
             self._adjust(of.parent, DirectoryDelta(delta.objects, delta.size, moved, born), moves)
 
     def recount(self) -> None:

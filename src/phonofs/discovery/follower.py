@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import trio
 
-from phonofs.catalogue.catalogue import CHANGED, CREATED, LISTED, Catalogue, Change
+from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.progress import after
 from phonofs.discovery.interfaces import Service
 from phonofs.discovery.pagination import LEAST_WINDOW
@@ -71,7 +71,7 @@ class Follower:
         service: Service,
         catalogue: Catalogue,
         settings: Polled,
-        on_changes: Callable[[Sequence[Change]], None] = lambda changes: None,
+        on_changes: Callable[[ChangeSet], None] = lambda changes: None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         """``on_changes`` is told what changed, once it is in the catalogue."""
@@ -235,20 +235,14 @@ class Follower:
             progress.begin_following(region, max(known_ms, after(from_ms)))
 
     def _take_in(self, region: str, records: Sequence[Record], watermark: int) -> None:
-        """Into the catalogue; what was there before and is only known now was not created."""
+        """Take changes into the catalogue, and report them."""
         what = f"what changed in {region}"
         self._catalogue.check_room(self._taken, self._min_free, what, MOST_TAKEN)
-        changes = self._catalogue.apply(records)
-        self._taken += len(changes)
-        listed = self._catalogue.progress.listed(region)
-        for change in changes:
-            created_ms, updated_ms = change.record.created_ms, change.record.updated_ms
-            new = created_ms >= watermark or listed.covers(created_ms, created_ms + 1)
-            if change.kind == CREATED and not new:
-                change.kind = CHANGED if updated_ms >= watermark else LISTED
+        changes = self._catalogue.apply(records, watermark=watermark)
+        self._taken += len(changes.objects) + sum(map(len, changes.directories.values()))
         self._tell(changes)
 
-    def _tell(self, changes: Sequence[Change]) -> None:
+    def _tell(self, changes: ChangeSet) -> None:
         if changes:
             self._on_changes(changes)
 

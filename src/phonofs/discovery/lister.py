@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 import trio
 
-from phonofs.catalogue.catalogue import Catalogue, Change
+from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.progress import SECOND_MS
 from phonofs.discovery.estimates import DaySizeEstimator
 from phonofs.discovery.interfaces import Paged, Service
@@ -93,7 +93,7 @@ class Lister:
         service: Service,
         catalogue: Catalogue,
         settings: Paged,
-        on_changes: Callable[[Sequence[Change]], None] = lambda changes: None,
+        on_changes: Callable[[ChangeSet], None] = lambda changes: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         page_worker: PageWorker | None = None,
     ) -> None:
@@ -416,7 +416,7 @@ class Lister:
         if records:
             self._tell(self._catalogue.apply(records, listed=not known))
 
-    def _tell(self, changes: Sequence[Change]) -> None:
+    def _tell(self, changes: ChangeSet) -> None:
         if changes:
             self._on_changes(changes)
 

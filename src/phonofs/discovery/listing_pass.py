@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import trio
 
-from phonofs.catalogue.catalogue import LISTED, Catalogue, Change
+from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.prepared_page import PreparedPage
 from phonofs.discovery.interfaces import Service
 from phonofs.discovery.page_worker import PageWorker
@@ -47,7 +47,7 @@ class ListingPass:
         service: Service,
         catalogue: Catalogue,
         page_worker: PageWorker,
-        tell: Callable[[Sequence[Change]], None],
+        tell: Callable[[ChangeSet], None],
         *,
         known: bool,
         first: bool,
@@ -66,7 +66,7 @@ class ListingPass:
         self._ready = first and not known
         self._urgent = urgent
         self._check = check
-        self._listed: list[Change] = []
+        self._moved = ChangeSet()
         self._heads: dict[str, bytes] = {}
         self._lasts: dict[str, int] = {}
 
@@ -99,8 +99,8 @@ class ListingPass:
                         come = []
             self._take_heads(region[0])
         finally:
-            if self._listed:
-                self._tell(self._listed)
+            if self._moved:
+                self._tell(self._moved)
 
     async def _page(
         self, region: tuple[str, int], query: Query, key: int, limit: int
@@ -151,12 +151,12 @@ class ListingPass:
         if records:
             self._note(self._catalogue.apply(records, listed=not self._known))
 
-    def _note(self, changes: Sequence[Change]) -> None:
-        """Tell of them: at the end, once for all, where nothing happened but to folders."""
-        self._listed += [change for change in changes if change.kind == LISTED]
-        others = [change for change in changes if change.kind != LISTED]
-        if others:
-            self._tell(others)
+    def _note(self, changes: ChangeSet) -> None:
+        """Report changed objects at once, and directories at the end of the pass, once."""
+        if changes.objects:
+            self._tell(changes)
+        else:
+            self._moved.add_directories(changes.directories)
 
 
 def _some(values: Sequence[_Value], count: int) -> Iterable[Sequence[_Value]]:

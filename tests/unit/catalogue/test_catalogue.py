@@ -145,7 +145,9 @@ def test_equal_names_are_told_apart_whatever_the_order(tmp_path: Path):
         plain = at(catalogue, expected[-1])
         assert catalogue.record(plain).id == "samesame-0"
         check(catalogue)
-        changes = catalogue.apply([make("samesame-0", NOON, updated="2024-09-18", state="DELETED")])
+        changes = catalogue.apply(
+            [make("samesame-0", NOON, updated="2024-09-18", state="DELETED")]
+        ).objects
         assert catalogue.record(at(catalogue, expected[-1])).id == "samesame-1"
         assert {change.kind for change in changes} == {"removed", "changed"}
         catalogue.close()
@@ -158,37 +160,41 @@ def test_each_change_says_what_to_forget(tmp_path: Path):
     """Created, renamed, archived, withdrawn: names, content and folders that moved."""
     catalogue = opened(tmp_path)
     record = make("one-1111", NOON, checksum="0" * 32, agentName="Ann")
-    (created,) = catalogue.apply([record])
+    changes = catalogue.apply([record])
+    (created,) = changes.objects
     ino, day = created.ino, created.parent_ino
     assert (created.kind, created.content) == ("created", False)
     year, month = at(catalogue, "2024"), at(catalogue, "2024/2024-09")
-    assert set(created.entries) == {
-        (day, created.name),
-        (month, "2024-09-17"),
-        (year, "2024-09"),
-        (ROOT, "2024"),
+    assert created.entries == ((day, created.name),)
+    assert changes.directories == {
+        day: set(),
+        month: {"2024-09-17"},
+        year: {"2024-09"},
+        ROOT: {"2024"},
     }
-    assert set(created.folders) == {day, month, year, ROOT}
 
     archived = make(
         "one-1111", NOON, updated="2024-09-18", state="ARCHIVED", checksum="0" * 32, agentName="Ann"
     )
-    (changed,) = catalogue.apply([archived])
+    changes = catalogue.apply([archived])
+    (changed,) = changes.objects
     assert (changed.kind, changed.content, changed.entries) == ("changed", False, ())
-    assert changed.folders == ()
+    assert changes.directories == {}
     assert catalogue.entry(ino).archived
 
     renamed = make("one-1111", NOON, updated="2024-09-19", checksum="1" * 32, agentName="Eve")
-    (changed,) = catalogue.apply([renamed])
+    changes = catalogue.apply([renamed])
+    (changed,) = changes.objects
     assert changed.content
     assert changed.entries == ((day, created.name), (day, changed.name))
-    assert changed.folders == (day,)
+    assert changes.directories == {day: set()}
     assert "Eve" in changed.path
 
-    (removed,) = catalogue.apply([make("one-1111", NOON, updated="2024-09-20", state="REVOKED")])
+    changes = catalogue.apply([make("one-1111", NOON, updated="2024-09-20", state="REVOKED")])
+    (removed,) = changes.objects
     assert (removed.kind, removed.record.state) == ("removed", "REVOKED")
     assert removed.path == f"{DAY}/{changed.name}"
-    assert (ROOT, "2024") in removed.entries
+    assert "2024" in changes.directories[ROOT]
     assert catalogue.children(ROOT) == []
     assert catalogue.totals() == (0, 0)
 
@@ -197,14 +203,14 @@ def test_old_news_is_no_news(tmp_path: Path):
     """Records again, late, or older than what is known change nothing; withdrawn stays so."""
     catalogue = opened(tmp_path)
     new = make("one-1111", NOON, updated="2024-09-18")
-    assert len(catalogue.apply([new, new])) == 1
-    assert catalogue.apply([new]) == []
-    assert catalogue.apply([make("one-1111", NOON, state="REVOKED")]) == []
+    assert len(catalogue.apply([new, new]).objects) == 1
+    assert not catalogue.apply([new])
+    assert not catalogue.apply([make("one-1111", NOON, state="REVOKED")])
     gone = make("one-1111", NOON, updated="2024-09-19", state="REVOKED")
-    assert len(catalogue.apply([gone])) == 1
-    assert catalogue.apply([gone]) == []
-    assert catalogue.apply([new]) == []
-    assert catalogue.apply([make("one-1111", NOON, updated="2024-09-19")]) == []
+    assert len(catalogue.apply([gone]).objects) == 1
+    assert not catalogue.apply([gone])
+    assert not catalogue.apply([new])
+    assert not catalogue.apply([make("one-1111", NOON, updated="2024-09-19")])
     assert files(catalogue) == []
 
 
@@ -225,7 +231,7 @@ def test_of_one_batch_the_later_news_counts(tmp_path: Path):
 def test_other_states_are_not_listed(tmp_path: Path, state):
     """Neither available nor archived: no file, until it is."""
     catalogue = opened(tmp_path)
-    assert catalogue.apply([make("one-1111", NOON, state=state)]) == []
+    assert not catalogue.apply([make("one-1111", NOON, state=state)])
     assert files(catalogue) == []
     catalogue.apply([make("one-1111", NOON)])
     assert len(files(catalogue)) == 1
@@ -237,9 +243,9 @@ def test_what_was_never_known_is_withdrawn_too(tmp_path: Path):
     """Its cached bytes may be there from an earlier catalogue: told once, without a place."""
     catalogue = opened(tmp_path)
     gone = make("one-1111", NOON, state="DELETED")
-    (change,) = catalogue.apply([gone])
+    (change,) = catalogue.apply([gone]).objects
     assert (change.kind, change.parent_ino, change.path) == ("removed", 0, "")
-    assert catalogue.apply([gone]) == []
+    assert not catalogue.apply([gone])
 
 
 def test_withdrawn_records_leave_nothing_readable(tmp_path: Path):
@@ -367,9 +373,9 @@ def test_the_real_size_wins(tmp_path: Path):
     catalogue = opened(tmp_path)
     catalogue.apply([make("one-1111", NOON, size=10, checksum="0" * 32)])
     ino = only(catalogue)
-    (change,) = catalogue.set_size(ino, 12)
+    (change,) = catalogue.set_size(ino, 12).objects
     assert change.content
-    assert catalogue.set_size(ino, 12) == []
+    assert not catalogue.set_size(ino, 12)
     assert (catalogue.entry(ino).size, catalogue.record(ino).size) == (12, 12)
     assert catalogue.totals() == (1, 12)
     catalogue.apply([make("one-1111", NOON, updated="2024-09-18", size=10, checksum="0" * 32)])
@@ -397,7 +403,7 @@ def test_a_listing_takes_out_what_it_did_not_have(tmp_path: Path):
     assert len(before) == 6
     catalogue.apply([make("new-one", NOON)])
     catalogue.apply([make(uuid(2), ms(NOON), updated="2024-09-19")])
-    changes = catalogue.reconcile(before, {uuid(0), uuid(1)}, ms("2024-09-20"))
+    changes = catalogue.reconcile(before, {uuid(0), uuid(1)}, ms("2024-09-20")).objects
     assert {change.record.id for change in changes} == {uuid(3), uuid(4), uuid(5)}
     assert {change.kind for change in changes} == {"removed"}
     assert len(files(catalogue)) == 10
@@ -677,7 +683,7 @@ def test_a_size_that_cannot_be_noted_is_only_said(tmp_path: Path, expected_log):
         raise CatalogueError("disk full")
 
     catalogue._database.run = full
-    assert catalogue.set_size(only(catalogue), 12) == []
+    assert not catalogue.set_size(only(catalogue), 12)
     del catalogue._database.run
     assert catalogue.entry(only(catalogue)).size == 10
 
@@ -853,7 +859,7 @@ def test_reconciling_a_day_asks_for_many_rows_at_once(tmp_path: Path, monkeypatc
     before = catalogue.known_objects("us-east", ms("2024-09-17"), ms("2024-09-18"))
     seen = {uuid(n) for n in range(1, 2000)}
     statements.clear()
-    (gone,) = catalogue.reconcile(before, seen, ms("2024-09-18"))
+    (gone,) = catalogue.reconcile(before, seen, ms("2024-09-18")).objects
     assert gone.record.id == uuid(0)
     assert len(statements) < 50
     check(catalogue)
