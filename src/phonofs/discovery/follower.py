@@ -63,7 +63,8 @@ class Polled(Protocol):
 class Follower:
     """Owns how many changes were taken in, and the polls of each region: how many worked, when
     the last one did, when the watermark moved last and when a poll looked back two days (trio's
-    time), since when none works.
+    time), since when none works; and of a region whose first page held one second only, from when
+    on what is new happened in this run.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Follower:
         self._on_changes = on_changes
         self._now_s = now_s
         self._polls: dict[str, int] = {}
+        self._began_ms: dict[str, int] = {}
         self._moved: dict[str, float] = {}
         self._looked_far: dict[str, float] = {}
         self._worked_s: dict[str, float] = {}
@@ -135,7 +137,8 @@ class Follower:
         """The first watermark: the newest change there is, by the service's own time.
 
         Of the objects that came with it those are taken in that are known already, or new enough
-        for the next poll to have them again; the others come with their days, in order.
+        for the next poll to have them again; the others come with their days, in order. If the
+        newest second has more than this page, what else is found of it was there before too.
         """
         query = Query(
             types=self._catalogue.view.scope.types,
@@ -154,6 +157,8 @@ class Follower:
         times = [record.updated_ms for record in page.records]
         newest = newest_plausible(times, self._catalogue.progress.plausible_ms(region))
         self._catalogue.progress.begin_following(region, newest)
+        if times and min(times) >= newest and not page.last:
+            self._began_ms[region] = after(newest)
         find = self._catalogue.find
         wanted = [
             record
@@ -238,7 +243,8 @@ class Follower:
         """Take changes into the catalogue, and report them."""
         what = f"what changed in {region}"
         self._catalogue.check_room(self._taken, self._min_free, what, MOST_TAKEN)
-        changes = self._catalogue.apply(records, watermark=watermark)
+        since_ms = max(watermark, self._began_ms.get(region, 0))
+        changes = self._catalogue.apply(records, watermark=since_ms)
         self._taken += len(changes.objects) + sum(map(len, changes.directories.values()))
         self._tell(changes)
 

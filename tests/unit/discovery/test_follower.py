@@ -86,6 +86,21 @@ async def test_changes_arrive_within_a_poll(tmp_path: Path):
         check(w.catalogue)
 
 
+async def test_what_was_there_before_is_not_reported(tmp_path: Path):
+    """Not even if more objects changed in the newest second than the first page shows."""
+    service = FakeService()
+    same = [make(uuid(n), ms(START) + n * 1000, updated="2024-09-17T12:00:00") for n in range(250)]
+    service.put(*same, *[make(uuid(300 + n), ms(START) + n * 1000) for n in range(250)])
+    async with following(tmp_path, service) as w:
+        await trio.sleep(60 * 3)
+        assert w.told() == []
+        assert len(files(w.catalogue)) == 500
+        service.put(make("new-one", "2024-09-17T12:00:05"))
+        service.change(uuid(400), updatedTime="2024-09-17T12:00:06", objectState="ARCHIVED")
+        await trio.sleep(60)
+        assert w.told() == [("created", "new-one"), ("changed", uuid(400))]
+
+
 async def test_a_quiet_mount_asks_once_a_poll(tmp_path: Path):
     """One search per region and poll_interval, whatever the number of objects; and once all pages
     of the last two days."""
