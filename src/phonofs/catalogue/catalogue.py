@@ -84,10 +84,10 @@ class Catalogue:
         if made_ms is None:
             self.remember("made_ms", made_ms := now_ms())
         self._regions = Regions(database, view)
-        self._sources = RecordStore(database)
-        self._rows = CatalogueQueries(database, self._regions, self._sources)
+        self._records = RecordStore(database)
+        self._rows = CatalogueQueries(database, self._regions, self._records)
         self._names = Names(database, self._regions, self._rows)
-        self._objects = Objects(database, self._regions, self._rows, self._names, self._sources)
+        self._objects = Objects(database, self._regions, self._rows, self._names, self._records)
         self._folders = Directories(database, int(made_ms))
         self._coverage = Coverage(database, view.scope)
         self.progress = Progress(self._regions, self._coverage, self._writing, now_ms)
@@ -179,10 +179,10 @@ class Catalogue:
         try:
             with self._database.transaction():
                 yield
-                self._sources.tidy()
+                self._records.tidy()
         except BaseException:
             self._regions.load()
-            self._sources.recover()
+            self._records.recover()
             self._objects.recover()
             self._coverage.load()
             self._load_customers()

@@ -37,10 +37,10 @@ class Objects:
         regions: Regions,
         rows: CatalogueQueries,
         names: Names,
-        sources: RecordStore,
+        records: RecordStore,
     ) -> None:
         self._database = database
-        self._sources = sources
+        self._records = records
         self._regions = regions
         self._rows = rows
         self._names = names
@@ -107,7 +107,7 @@ class Objects:
                 others += [texts[at] for at in gone]
                 record_batch = pack_batch(texts, gone)
             if len(gone) < count:
-                self._sources.add_batch(first, record_batch)
+                self._records.add_batch(first, record_batch)
             first += count
         return [parse_record(text, prepared.region) for text in others]
 
@@ -167,7 +167,7 @@ class Objects:
             batch.count(parent, len(rows), size, newest_ms, moved=True)
         first, self._next_ino = self._next_ino, self._next_ino + len(rows)
         self._database.insert(_INTO, rows)
-        self._sources.add(first, texts)
+        self._records.add(first, texts)
 
     def _add(self, record: Record, region: int, crc: int, batch: ChangeCollector) -> None:
         ino, parent = self._next_ino, self._regions.parent(record, region)
@@ -256,7 +256,7 @@ class Objects:
         self._names.vacate(row, batch)
         sql = "UPDATE object SET state = ?, crc = 0, content = ? WHERE ino = ?"
         self._database.run(sql, MISSING, _content_of(record) if record else 0, row.ino)
-        self._sources.remove(row.ino)
+        self._records.remove(row.ino)
         if record is not None:
             self._went(row, record, batch, when_ms)
 
@@ -273,9 +273,9 @@ class Objects:
     def _keep_source(self, ino: int, record: Record) -> None:
         """What is withdrawn is not kept."""
         if record.state in LISTED_STATES:
-            self._sources.replace(ino, record.source)
+            self._records.replace(ino, record.source)
         else:
-            self._sources.remove(ino)
+            self._records.remove(ino)
 
 
 def _outdated(row: Row, record: Record, crc: int) -> bool:

@@ -1,7 +1,7 @@
-"""A page of a search made ready to be taken in: read, placed, named and packed. Pure.
+"""Prepares a page of a search for the catalogue: parses, places, names and compresses it. Pure.
 
-A listing of 10,000 spends most of its time on this, and none of it needs the catalogue: see
-``clerk``, which has another process do it.
+A listing of 10,000 objects spends most of its time on this, and none of it needs the catalogue:
+``discovery.page_worker`` does it in another process.
 """
 
 import zlib
@@ -64,7 +64,7 @@ class PreparedPage(msgspec.Struct, array_like=True, gc=False):
 
 
 def prepare(body: bytes, region: str, index: int, placing: Placement) -> PreparedPage | None:
-    """The parcel that an answer to a search makes; None where it needs more care than this.
+    """Prepare the answer to a search; None if it needs more care than this.
 
     ``index`` is the region's in inode numbers. Raises Malformed as ``parse_page`` does.
     """

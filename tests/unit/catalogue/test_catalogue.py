@@ -292,7 +292,7 @@ def test_a_record_is_read_as_it_is_within_a_writing(tmp_path: Path):
     catalogue = opened(tmp_path)
     records = [make(uuid(n), ms(NOON) + n * 1000) for n in range(10)]
     catalogue.apply(records)
-    sources = catalogue._sources
+    sources = catalogue._records
     first, second, third = (catalogue.find("us-east", one.id) for one in records[:3])
     assert sources.get(first) == records[0].source
     with catalogue._writing():
@@ -315,8 +315,8 @@ def test_a_failed_writing_blanks_nothing(tmp_path: Path):
 
     def failing() -> None:
         with catalogue._writing():
-            catalogue._sources.remove(catalogue.find("us-east", records[0].id))
-            catalogue._sources.tidy()
+            catalogue._records.remove(catalogue.find("us-east", records[0].id))
+            catalogue._records.tidy()
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
