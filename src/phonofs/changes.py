@@ -13,7 +13,7 @@ import msgspec
 
 from phonofs.account import Admission
 from phonofs.cache.cache import Cache
-from phonofs.catalogue.catalogue import LISTED, REMOVED, Catalogue, Change
+from phonofs.catalogue.catalogue import REMOVED, Catalogue, ChangeSet, ObjectChange
 from phonofs.control.server import Broadcast
 from phonofs.errors import CatalogueError, PhonofsError
 from phonofs.reader.reader import Reader
@@ -29,7 +29,7 @@ RESTORES = "restores"
 class Kernel(Protocol):
     """Keeps names, attributes and pages until told (:class:`phonofs.fuse.invalidation`)."""
 
-    def tell(self, changes: Sequence[Change]) -> None:
+    def tell(self, changes: ChangeSet) -> None:
         """Invalidate what these changes made wrong."""
 
     def tell_size(self, ino: int) -> None:
@@ -42,7 +42,7 @@ class Kernel(Protocol):
 class NoKernel:
     """Stands for the kernel when nothing is mounted."""
 
-    def tell(self, changes: Sequence[Change]) -> None:
+    def tell(self, changes: ChangeSet) -> None:
         """Do nothing."""
 
     def tell_size(self, ino: int) -> None:
@@ -101,9 +101,9 @@ class AccountChanges:
         self._admission = admission
         self._restores = Restores.of_note(catalogue.recall(RESTORES))
 
-    def on_changes(self, changes: Sequence[Change]) -> None:
+    def on_changes(self, changes: ChangeSet) -> None:
         """Pass on changes that the catalogue has taken in."""
-        for change in changes:
+        for change in changes.objects:
             record = change.record
             if change.kind == REMOVED:
                 self._reader.withdraw(record.region, record.id)
@@ -113,8 +113,8 @@ class AccountChanges:
                 self._cache.forget(record.region, record.id, but=record.fingerprint)
         self._kernel.tell(changes)
         if self._admission.refusal is None:
-            self._events.send([_event(change) for change in changes if change.kind != LISTED])
-        if self._restores.settle((change.kind, change.record) for change in changes):
+            self._events.send([_event(change) for change in changes.objects])
+        if self._restores.settle((change.kind, change.record) for change in changes.objects):
             self._save_restores()
 
     def on_restore_requested(self, region: str, ids: Sequence[str]) -> None:
@@ -134,7 +134,7 @@ class AccountChanges:
             log.warning("the pending restores could not be saved: %s", error)
 
 
-def _event(change: Change) -> dict[str, Any]:
+def _event(change: ObjectChange) -> dict[str, Any]:
     """Return a change as ``phonofs watch`` prints it; the path is below the mount point."""
     return {
         "kind": change.kind,

@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from phonofs.app import App, open_app
-from phonofs.catalogue.catalogue import Change
+from phonofs.catalogue.catalogue import ChangeSet, ObjectChange
 from phonofs.changes import Kernel
 from phonofs.config import Settings
 from phonofs.config.settings import Layer, Source, SystemDefaults, merge
@@ -93,11 +93,11 @@ class RecordingKernel:
     """Keeps what the kernel is told: changes, and inodes with another size."""
 
     def __init__(self) -> None:
-        self.changes: list[Change] = []
+        self.changes: list[ObjectChange] = []
         self.resized: list[int] = []
 
-    def tell(self, changes: Sequence[Change]) -> None:
-        self.changes += changes
+    def tell(self, changes: ChangeSet) -> None:
+        self.changes += changes.objects
 
     def tell_size(self, ino: int) -> None:
         self.resized.append(ino)

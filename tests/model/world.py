@@ -24,7 +24,7 @@ import trio
 import trio.testing
 
 from phonofs.app import App, open_app
-from phonofs.catalogue.catalogue import Change, Entry
+from phonofs.catalogue.catalogue import ChangeSet, Entry
 from phonofs.config import Layer, Settings, Source, merge
 from phonofs.config.settings import SystemDefaults
 from phonofs.fakeservice.account import Account, Item
@@ -95,13 +95,15 @@ class Kernel:
         self.attributes: dict[int, Entry] = {}
         self.pages: dict[int, dict[int, bytes]] = {}
 
-    def tell(self, changes: Sequence[Change]) -> None:
+    def tell(self, changes: ChangeSet) -> None:
         """As ``fuse/invalidation.py`` passes it on."""
-        for change in changes:
+        for ino, names in changes.directories.items():
+            self.attributes.pop(ino, None)
+            for name in names:
+                self.names.pop((ino, name), None)
+        for change in changes.objects:
             for entry in change.entries:
                 self.names.pop(entry, None)
-            for ino in change.folders:
-                self.attributes.pop(ino, None)
             if change.content or change.kind == "removed":
                 self.pages.pop(change.ino, None)
             if change.content or change.kind in ("removed", "changed"):

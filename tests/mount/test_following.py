@@ -171,21 +171,19 @@ def _watchers(mount: Mount) -> int:
     return sum(state == "03" for state in states)  # SS_CONNECTED of linux/net.h
 
 
-def test_a_newer_catalogue_is_refused_with_a_sentence(tmp_path):
-    """Exit status 1, the schema and the remedy; the file is left as it is."""
-    with standing(flat(1000)) as stand_in:
+def test_a_catalogue_of_another_version_is_set_aside_and_built_anew(tmp_path):
+    """Said in the log; the same tree again."""
+    with standing(flat(1000, 2000)) as stand_in:
         with mounted(stand_in.url, tmp_path) as mount:
+            first = files(mount.point)
             assert mount.stop() == 0
         file = sqlite3.connect(mount.cache / "catalogue.sqlite", isolation_level=None)
         file.execute("PRAGMA user_version = 99")
         file.close()
-        done = subprocess.run(
-            command(mount, "mount", str(mount.point)),
-            env=mount.environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
-        assert "newer phonofs (schema 99" in done.stderr
-        assert not os.path.ismount(mount.point)
+        with mounted(stand_in.url, tmp_path) as mount:
+            assert files(mount.point) == first
+            until(lambda: "has schema 99" in mount.log_text(), 5)
+            assert list(mount.cache.glob("catalogue.sqlite.damaged-*"))
 
 
 def test_a_damaged_catalogue_is_set_aside_and_built_anew(tmp_path):

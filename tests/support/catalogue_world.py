@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from phonofs.catalogue.catalogue import Catalogue, Change
+from phonofs.catalogue.catalogue import Catalogue, ChangeSet, ObjectChange
 from phonofs.discovery.lister import Lister
 from phonofs.errors import ServiceError
 from phonofs.model import Page, Query, Record
@@ -175,6 +175,19 @@ class FakeService:
         return asked
 
 
+class Told(list[ObjectChange]):
+    """The changes of objects that a lister or follower reported, and those of directories."""
+
+    def __init__(self) -> None:
+        self.directories: dict[int, set[str]] = {}
+
+    def take(self, changes: ChangeSet) -> None:
+        """In the place of ``on_changes``."""
+        self.extend(changes.objects)
+        for ino, names in changes.directories.items():
+            self.directories.setdefault(ino, set()).update(names)
+
+
 @dataclass
 class World:
     """A catalogue, its service and its lister."""
@@ -182,7 +195,7 @@ class World:
     catalogue: Catalogue
     service: FakeService
     lister: Lister
-    changes: list[Change]
+    changes: Told
 
     async def ls(self, path: str = "") -> list[str]:
         """What ``ls`` shows: opens each folder on the way, as the kernel does."""
@@ -246,8 +259,8 @@ async def world(
     made = Settings(**settings)  # type: ignore[arg-type]
     catalogue = opened(path, made, now=now)
     catalogue.set_regions(list(regions))
-    told: list[Change] = []
-    lister = Lister(service, catalogue, made, told.extend, now_ms=lambda: ms(now))
+    told = Told()
+    lister = Lister(service, catalogue, made, told.take, now_ms=lambda: ms(now))
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(lister.run)

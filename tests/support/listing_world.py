@@ -14,7 +14,7 @@ import trio
 from phonofs.discovery.follower import Follower
 from phonofs.discovery.lister import Lister
 from phonofs.model import Record
-from tests.support.catalogue_world import LATENCY_S, Settings, World, ms, opened
+from tests.support.catalogue_world import LATENCY_S, Settings, Told, World, ms, opened
 from tests.support.service_world import connected
 
 Page = dict[str, Any]
@@ -154,11 +154,11 @@ async def listing(
     api.put(*records)
     settings = Settings(**options)
     catalogue = opened(path, settings, now=now)
-    told: list[Any] = []
+    told = Told()
     try:
         async with connected(api, read_deadline_s=settings.read_deadline) as it:
-            lister = Lister(it.client, catalogue, settings, told.extend, now_ms=lambda: ms(now))
-            follower = Follower(it.client, catalogue, settings, told.extend)
+            lister = Lister(it.client, catalogue, settings, told.take, now_ms=lambda: ms(now))
+            follower = Follower(it.client, catalogue, settings, told.take)
             async with trio.open_nursery() as nursery:
                 await nursery.start(lister.run)
                 yield Listing(catalogue, it.client, lister, told, api, follower)  # type: ignore[arg-type]

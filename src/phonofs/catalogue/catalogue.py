@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from phonofs.catalogue.changes import ChangeSet
+from phonofs.catalogue.changes import ChangeCollector, created
 from phonofs.catalogue.coverage import Coverage
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.directories import Directories
@@ -27,20 +27,18 @@ from phonofs.catalogue.objects import Objects
 from phonofs.catalogue.prepared_page import PreparedPage
 from phonofs.catalogue.progress import Progress
 from phonofs.catalogue.queries import CatalogueQueries, Damaged, Row
-from phonofs.catalogue.rebuild import customers_in, rebuild
+from phonofs.catalogue.rebuild import rebuild
 from phonofs.catalogue.records import RecordStore
 from phonofs.catalogue.regions import Regions
-from phonofs.catalogue.schema import MIGRATIONS
 from phonofs.catalogue.types import (
     CHANGED,
     CREATED,
-    LISTED,
     REMOVED,
-    Change,
+    ChangeSet,
     Entry,
+    ObjectChange,
     Shown,
     View,
-    as_listed,
 )
 from phonofs.errors import CatalogueError, Malformed, NoSuchName
 from phonofs.model import Record
@@ -55,11 +53,11 @@ MOST_CUSTOMERS = 1000
 __all__ = [
     "CHANGED",
     "CREATED",
-    "LISTED",
     "REMOVED",
     "Catalogue",
-    "Change",
+    "ChangeSet",
     "Entry",
+    "ObjectChange",
     "Shown",
     "View",
 ]
@@ -86,18 +84,15 @@ class Catalogue:
         if made_ms is None:
             self.remember("made_ms", made_ms := now_ms())
         self._regions = Regions(database, view)
-        self._sources = RecordStore(database)
-        self._rows = CatalogueQueries(database, self._regions, self._sources)
+        self._records = RecordStore(database)
+        self._rows = CatalogueQueries(database, self._regions, self._records)
         self._names = Names(database, self._regions, self._rows)
-        self._objects = Objects(database, self._regions, self._rows, self._names, self._sources)
+        self._objects = Objects(database, self._regions, self._rows, self._names, self._records)
         self._folders = Directories(database, int(made_ms))
         self._coverage = Coverage(database, view.scope)
         self.progress = Progress(self._regions, self._coverage, self._writing, now_ms)
         self._view_again()
         self._load_customers()
-        if self.recall("customers") is None:
-            self._note_customers(customers_in(database, self._rows))
-            self.remember("customers", sorted(self._customers))
         self._show()
 
     @classmethod
@@ -111,16 +106,16 @@ class Catalogue:
 
         With another ``timezone``, ``name_template``, ``types``, ``since`` or ``archived`` than
         last time, days and names are computed anew from the stored records (a minute for a
-        million). Raises UsageError for a bad template, a newer schema, a file in use or not
-        writable. A damaged file is set aside and built anew.
+        million). Raises UsageError for a bad template, or a file in use or not writable. A
+        file that is damaged or has another schema is set aside and built anew.
         """
         view = View.of(settings)
-        database = Database(path, MIGRATIONS)
+        database = Database(path)
         try:
             try:
                 return cls(database, view, now_ms)
             except CatalogueError as error:
-                database.leave_disk(MIGRATIONS, error)
+                database.leave_disk(error)
                 return cls(database, view, now_ms)
         except BaseException:
             database.close()
@@ -184,10 +179,10 @@ class Catalogue:
         try:
             with self._database.transaction():
                 yield
-                self._sources.tidy()
+                self._records.tidy()
         except BaseException:
             self._regions.load()
-            self._sources.recover()
+            self._records.recover()
             self._objects.recover()
             self._coverage.load()
             self._load_customers()
@@ -292,38 +287,52 @@ class Catalogue:
 
     # what the service says
 
-    def apply(self, records: Sequence[Record], *, listed: bool = False) -> list[Change]:
-        """Take in records in any order, also again and late; returns what that changed.
+    def apply(
+        self, records: Sequence[Record], *, listed: bool = False, watermark: int | None = None
+    ) -> ChangeSet:
+        """Take in records in any order, also again and late; return what that changed.
 
-        Where they were ``listed``, not created, the new ones are told by one change of kind
-        ``listed``, for the folders.
+        New objects were created, unless the records are ``listed``: those were there before, and
+        only the directories that changed are returned. Of records that a poll from ``watermark``
+        on brought, a new object counts as created, as changed or as there before by its times.
 
         The newer ``updatedTime`` wins; what is withdrawn, or in a state that is not listed,
-        leaves the tree. Raises CatalogueError where the disk fails: then nothing is taken in.
+        leaves the tree. Raises CatalogueError if the disk fails: then nothing is taken in.
         """
-        batch = ChangeSet(listed=listed)
+
+        def kind_of(record: Record) -> str:
+            return created(record) if watermark is None else self._kind_of(record, watermark)
+
+        batch = ChangeCollector(kind_of, listed=listed)
         with self._writing():
             self._objects.put(records, batch)
             self._note_customers({record.customer for record in records})
             self.progress.note_newest(records)
             self._settle(batch)
-        return as_listed(batch.changes) if listed else batch.changes
+        return batch.changes
 
-    def take(self, parcels: Sequence[PreparedPage]) -> list[Change]:
-        """Take in pages that were made ready, but for their heads; as :meth:`apply` of records
-        that were ``listed``.
+    def _kind_of(self, record: Record, watermark: int) -> str:
+        """What happened to a new object that a poll brought: "" if it is only known late."""
+        spans = self.progress.listed(record.region)
+        if record.created_ms >= watermark or spans.covers(record.created_ms, record.created_ms + 1):
+            return CREATED
+        return CHANGED if record.updated_ms >= watermark else ""
+
+    def take(self, pages: Sequence[PreparedPage]) -> ChangeSet:
+        """Take in prepared pages, except their first records, like ``listed`` records in
+        :meth:`apply`.
         """
-        batch = ChangeSet(listed=True)
+        batch = ChangeCollector(listed=True)
         with self._writing():
             others: list[Record] = []
-            for prepared in parcels:
+            for prepared in pages:
                 region = self._regions.region_index(prepared.region)
                 others += self._objects.take(prepared, region, batch)
                 self._note_customers(prepared.customers)
                 self.progress.note_newest_ms(prepared.region, prepared.newest_ms)
             self._objects.put(others, batch)
             self._settle(batch)
-        return as_listed(batch.changes)
+        return batch.changes
 
     def known_objects(self, region: str, start_ms: int, end_ms: int) -> dict[int, int]:
         """What is shown of ``[start_ms, end_ms)``: inode number to ``updatedTime``.
@@ -339,13 +348,13 @@ class Catalogue:
 
     def reconcile(
         self, before: Mapping[int, int], seen_ids: Collection[str], listed_at: int
-    ) -> list[Change]:
+    ) -> ChangeSet:
         """A complete listing of one region had the objects ``seen_ids`` and no others.
 
         What was known before it (:meth:`known_objects`), was not seen and did not change while
         it ran is gone; ``listed_at`` (epoch ms) is when it ended.
         """
-        batch = ChangeSet()
+        batch = ChangeCollector()
         with self._writing():
             for row in self._rows.numbered([*before]):
                 unchanged = row.parent and row.updated_ms == before[row.ino]
@@ -364,46 +373,40 @@ class Catalogue:
         first, last = (day_folder(index, day) for day in days)
         return self._folders.days_within(index, first, last)
 
-    def set_size(self, ino: int, size: int) -> list[Change]:
-        """The real length of an object's content, in bytes, where its record is wrong."""
+    def set_size(self, ino: int, size: int) -> ChangeSet:
+        """Note the real length of an object's content, in bytes, if its record is wrong."""
         row = self._rows.row(ino)
         if row is None or row.size == size:
-            return []
-        batch = ChangeSet()
+            return ChangeSet()
+        batch = ChangeCollector()
         try:
             with self._writing():
                 self._objects.resize(row, size, batch)
                 self._settle(batch)
         except CatalogueError as error:
             log.warning("the size of object %s could not be noted: %s", row.id, error)
-            return []
+            return ChangeSet()
         return self.touched(ino)
 
-    def touched(self, ino: int) -> list[Change]:
-        """What to tell when the bytes given of an object so far are not its bytes."""
+    def touched(self, ino: int) -> ChangeSet:
+        """Return the change to report if the bytes given of an object so far are not its bytes."""
         row = self._rows.row(ino)
         if row is None or row.parent is None or row.name is None:
-            return []
-        change = Change(CHANGED, ino, row.parent, row.name, self.record(ino), True)
-        change.path = self.path(ino)
-        return [change]
+            return ChangeSet()
+        record, path = self.record(ino), self.path(ino)
+        change = ObjectChange(CHANGED, ino, row.parent, row.name, record, True, path=path)
+        return ChangeSet([change])
 
-    def _settle(self, batch: ChangeSet) -> None:
-        """Bring the folders up to date and say it in the batch's first change."""
-        above = {
-            ino: self.path(ino) for ino in {change.parent_ino for change in batch.changes} if ino
-        }
-        for change in batch.changes:
+    def _settle(self, batch: ChangeCollector) -> None:
+        """Bring the directories up to date, and complete the changes with paths and directories."""
+        changes = batch.changes
+        above = {ino: self.path(ino) for ino in {one.parent_ino for one in changes.objects} if ino}
+        for change in changes.objects:
             if change.parent_ino:
                 change.path = f"{above[change.parent_ino]}/{change.name}"
-        if not batch.deltas:
-            return
-        moves = self._folders.settle(batch.deltas)
-        self._totals = self._folders.totals()
-        if batch.changes:
-            first = batch.changes[0]
-            first.entries += tuple(moves.entries)
-            first.folders = tuple(moves.folders)
+        if batch.deltas:
+            changes.add_directories(self._folders.settle(batch.deltas))
+            self._totals = self._folders.totals()
 
     # coverage
 
@@ -477,7 +480,7 @@ class Catalogue:
         try:
             self.set_regions(names)
         except CatalogueError as error:
-            self._database.leave_disk(MIGRATIONS, error)
+            self._database.leave_disk(error)
             self.set_regions(names)
 
     def set_regions(self, names: Sequence[str]) -> None:

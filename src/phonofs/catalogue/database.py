@@ -1,8 +1,7 @@
-"""The SQLite file under the catalogue: opened, checked, brought to the newest schema.
+"""The SQLite file under the catalogue: opened, checked, made if there is none.
 
-Threading: opened wherever the caller likes (a thread, when the schema has to move), then used on
-the event loop only, one call at a time; what happens between BEGIN and COMMIT is never awaited,
-so that no other task sees half of it.
+Threading: opened on any thread, then used on the event loop only, one call at a time. Nothing is
+awaited between BEGIN and COMMIT, so that no other task sees half of a transaction.
 """
 
 import errno
@@ -19,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from phonofs.catalogue.schema import SCHEMA, VERSION
 from phonofs.errors import CatalogueError, UsageError
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ _IN_MEMORY_FOLDER = "/dev/shm"  # noqa: S108 - a folder of our own is made in it
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
-class _Damaged(Exception):
-    """The file cannot be trusted."""
+class _Unusable(Exception):
+    """The file is damaged, or has another schema; the message completes "the catalogue X …"."""
 
 
 class _NoDisk(Exception):
@@ -68,37 +68,37 @@ class Database:
     file; it is for a thread. The file is locked with ``flock`` as long as it is open.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[str]) -> None:
-        """Open or make ``path``; a damaged file is set aside and made anew.
+    def __init__(self, path: Path) -> None:
+        """Open or make ``path``; a file that is damaged or has another schema is set aside.
 
-        ``migrations[n]`` takes schema ``n`` to ``n + 1``. Raises UsageError for a file of a newer
-        version, one in use by another process, or a folder that cannot be written.
+        Raises UsageError for a file in use by another process, one of another program, or a
+        folder that cannot be written.
         """
         self.path = path
         self._suspect = path.with_name(path.name + ".suspect")
         self.only_in_memory = ""
         self._lock = -1
         try:
-            self._connection = self._opened_or_renewed(migrations)
+            self._connection = self._opened_or_renewed()
         except _NoDisk as error:
             self._say_in_memory(str(error))
-            self._connection = self._in_memory(migrations, self._content())
+            self._connection = self._in_memory(self._content())
 
-    def _opened_or_renewed(self, migrations: Sequence[str]) -> sqlite3.Connection:
+    def _opened_or_renewed(self) -> sqlite3.Connection:
         try:
-            return self._opened(migrations)
-        except _Damaged as damage:
+            return self._opened()
+        except _Unusable as unusable:
             try:
                 aside = self._set_aside()
             except OSError as error:
                 raise _NoDisk(error.strerror) from error
             log.error(
-                "the catalogue %s is damaged (%s); it was set aside as %s and is built anew",
-                self.path, damage, aside.name,
+                "the catalogue %s %s; it was set aside as %s and is built anew",
+                self.path, unusable, aside.name,
             )  # fmt: skip
-            return self._opened(migrations)
+            return self._opened()
 
-    def leave_disk(self, migrations: Sequence[str], error: Exception) -> None:
+    def leave_disk(self, error: Exception) -> None:
         """Go on in memory, where the disk took what :func:`_probe` writes and no more.
 
         Raises CatalogueError where there is no memory for it.
@@ -108,7 +108,7 @@ class Database:
             content = self._connection.serialize()
         _close(self._connection)
         self._say_in_memory(str(error))
-        self._connection = self._in_memory(migrations, _without_log(content))
+        self._connection = self._in_memory(_without_log(content))
 
     def _say_in_memory(self, why: str) -> None:
         self.only_in_memory = (
@@ -117,7 +117,7 @@ class Database:
         )
         log.warning("%s", self.only_in_memory)
 
-    def _in_memory(self, migrations: Sequence[str], kept: bytes) -> sqlite3.Connection:
+    def _in_memory(self, kept: bytes) -> sqlite3.Connection:
         """A catalogue in memory, of what the file holds where that is whole."""
         for content in (kept, b""):
             connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
@@ -125,10 +125,10 @@ class Database:
                 if content:
                     connection.deserialize(content)
                     _check_whole(connection)
-                _migrate(connection, migrations, self.path)
-            except (sqlite3.Error, _Damaged) as error:
+                _make_schema(connection)
+            except (sqlite3.Error, _Unusable) as error:
                 connection.close()
-                log.warning("the catalogue %s cannot be read: %s", self.path, error)
+                log.warning("the catalogue %s cannot be read (%s)", self.path, error)
                 continue
             except BaseException:
                 connection.close()
@@ -151,7 +151,7 @@ class Database:
             return b""
         return _without_log(content)
 
-    def _opened(self, migrations: Sequence[str]) -> sqlite3.Connection:
+    def _opened(self) -> sqlite3.Connection:
         connection = None
         try:
             whole = not _exists(self.path.with_name(self.path.name + "-wal"))
@@ -161,12 +161,12 @@ class Database:
                 self.path, timeout=1.0, isolation_level=None, check_same_thread=False
             )
             self._prepare(connection, whole)
-            _migrate(connection, migrations, self.path)
+            _make_schema(connection)
             _probe(connection)
         except sqlite3.DatabaseError as error:
             _close(connection)
             if _code(error) in _DAMAGE:
-                raise _Damaged(str(error)) from error
+                raise _Unusable(f"is damaged ({error})") from error
             if _code(error) in _DISK_SQLITE:
                 raise _NoDisk(str(error)) from error
             raise UsageError(_sentence(self.path, error)) from error
@@ -196,7 +196,7 @@ class Database:
         pages, page_size = _number(connection, "page_count"), _number(connection, "page_size")
         size = self.path.stat().st_size
         if whole and size != pages * page_size:
-            raise _Damaged(f"{size} bytes instead of {pages * page_size}")
+            raise _Unusable(f"is damaged ({size} bytes instead of {pages * page_size})")
         if size <= WHOLE_CHECK_BYTES or _exists(self._suspect):
             _check_whole(connection)
         with suppress(FileNotFoundError):
@@ -332,7 +332,8 @@ class Database:
 def _check_whole(connection: sqlite3.Connection) -> None:
     answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if answer != "ok":
-        raise _Damaged(str(answer).partition("\n")[0])
+        first = str(answer).partition("\n")[0]
+        raise _Unusable(f"is damaged ({first})")
 
 
 def _probe(connection: sqlite3.Connection) -> None:
@@ -384,18 +385,16 @@ def _make_private(path: Path) -> int:
     return descriptor
 
 
-def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Path) -> None:
+def _make_schema(connection: sqlite3.Connection) -> None:
+    """Fill a new file. Raises _Unusable if the file has the schema of another version."""
     version = _number(connection, "user_version")
-    if version > len(migrations):
-        raise UsageError(
-            f"the catalogue {path} was written by a newer phonofs (schema {version}, this one "
-            f"knows {len(migrations)}); update phonofs, or move the file away."
-        )
-    for number, script in enumerate(migrations[version:], version + 1):
+    if version == 0:
         connection.executescript(
-            f"BEGIN; {script}; PRAGMA user_version = {number};"
+            f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION};"
             f"PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
         )
+    elif version != VERSION:
+        raise _Unusable(f"has schema {version}, this phonofs needs {VERSION}")
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:

@@ -21,16 +21,8 @@ class DirectoryDelta:
     moved: bool = False
 
 
-@dataclass(slots=True)
-class DirectoryChange:
-    """What settling did: names of folders that came or went, folders whose mtime moved."""
-
-    entries: list[tuple[int, str]]
-    folders: list[int]
-
-
 class Directories:
-    """Owns the table ``folder`` and which regions are shown.
+    """Owns the table ``directory`` and which regions are shown.
 
     Invariants: a row's counts are the sums over the rows below it, a day's over its objects;
     a folder that was emptied keeps its row (and mtime) with 0 objects.
@@ -66,7 +58,7 @@ class Directories:
         found = folder(ino)
         if found is None or found.region not in self._regions or found == self.single:
             return None
-        row = self._database.row("SELECT objects, mtime_ms FROM folder WHERE ino = ?", ino)
+        row = self._database.row("SELECT objects, mtime_ms FROM directory WHERE ino = ?", ino)
         if not found.year:
             return _entry(ino, self.shown_name(found), row[1] if row else self._made_ms)
         return _entry(ino, found.name, row[1]) if row and row[0] else None
@@ -74,7 +66,7 @@ class Directories:
     def _root_mtime(self) -> int:
         if self.single is None:
             return self._made_ms
-        sql = "SELECT mtime_ms FROM folder WHERE ino = ?"
+        sql = "SELECT mtime_ms FROM directory WHERE ino = ?"
         row = self._database.row(sql, self.single.ino)
         return row[0] if row else self._made_ms
 
@@ -110,57 +102,60 @@ class Directories:
     def _below(self, above: Folder) -> list[tuple[Folder, int]]:
         if above.region not in self._regions:
             return []
-        sql = "SELECT ino, mtime_ms FROM folder WHERE parent = ? AND objects > 0 ORDER BY ino"
+        sql = "SELECT ino, mtime_ms FROM directory WHERE parent = ? AND objects > 0 ORDER BY ino"
         found = ((folder(ino), mtime) for ino, mtime in self._database.rows(sql, above.ino))
         return [(made, mtime) for made, mtime in found if made]
 
     def count(self, of: Folder) -> int:
         """How many objects a folder holds, shown or not."""
-        row = self._database.row("SELECT objects FROM folder WHERE ino = ?", of.ino)
+        row = self._database.row("SELECT objects FROM directory WHERE ino = ?", of.ino)
         return int(row[0]) if row else 0
 
     def days_within(self, region: int, first: Folder, last: Folder) -> list[int]:
         """The inode numbers of the days that hold something, ``first`` to ``last``."""
-        sql = "SELECT ino FROM folder WHERE ino BETWEEN ? AND ? AND objects > 0 AND ino & 31"
+        sql = "SELECT ino FROM directory WHERE ino BETWEEN ? AND ? AND objects > 0 AND ino & 31"
         return [ino for (ino,) in self._database.rows(sql, first.ino, last.ino)]
 
     def totals(self) -> tuple[int, int]:
         """Objects and bytes of the regions shown."""
-        sql = "SELECT objects, bytes FROM folder WHERE ino = ?"
+        sql = "SELECT objects, bytes FROM directory WHERE ino = ?"
         rows = [self._database.row(sql, Folder(index).ino) for index in self._regions]
         return sum(row[0] for row in rows if row), sum(row[1] for row in rows if row)
 
-    def settle(self, deltas: dict[int, DirectoryDelta]) -> DirectoryChange:
-        """Put what happened to days into the counts and mtimes, all the way up."""
-        moves = DirectoryChange([], [])
+    def settle(self, deltas: dict[int, DirectoryDelta]) -> dict[int, set[str]]:
+        """Put what happened to days into the counts and mtimes, all the way up.
+
+        Returns the directories whose mtime moved, with the names of directories that came or went.
+        """
+        moved: dict[int, set[str]] = {}
         for ino, delta in deltas.items():
             day = folder(ino)
             assert day is not None, "objects lie in day folders"
-            self._adjust(day, delta, moves)
-        return moves
+            self._adjust(day, delta, moved)
+        return moved
 
-    def _adjust(self, of: Folder, delta: DirectoryDelta, moves: DirectoryChange) -> None:
-        sql = "SELECT objects, bytes, mtime_ms FROM folder WHERE ino = ?"
+    def _adjust(self, of: Folder, delta: DirectoryDelta, moves: dict[int, set[str]]) -> None:
+        sql = "SELECT objects, bytes, mtime_ms FROM directory WHERE ino = ?"
         objects, size, mtime = self._database.row(sql, of.ino) or (0, 0, 0)
         after = objects + delta.objects
         moved = max(mtime + 1, delta.newest_ms) if delta.moved else mtime
         self._database.run(
-            "INSERT OR REPLACE INTO folder (ino, parent, objects, bytes, mtime_ms)"
+            "INSERT OR REPLACE INTO directory (ino, parent, objects, bytes, mtime_ms)"
             " VALUES (?, ?, ?, ?, ?)",
             *(of.ino, of.parent.ino if of.parent else ROOT, after, size + delta.size, moved),
         )
         if delta.moved:
-            moves.folders.append(ROOT if of == self.single else of.ino)
+            moves.setdefault(ROOT if of == self.single else of.ino, set())
         if of.parent is not None:
             born = bool(objects) != bool(after)
             if born:
-                moves.entries.append((self.shown_parent(of), of.name))
+                moves.setdefault(self.shown_parent(of), set()).add(of.name)
             self._adjust(of.parent, DirectoryDelta(delta.objects, delta.size, moved, born), moves)
 
     def recount(self) -> None:
         """Count everything anew from the objects, as after a change of the view."""
-        kept = dict(self._database.rows("SELECT ino, mtime_ms FROM folder"))
-        self._database.run("DELETE FROM folder")
+        kept = dict(self._database.rows("SELECT ino, mtime_ms FROM directory"))
+        self._database.run("DELETE FROM directory")
         counted = self._database.rows(
             "SELECT parent, count(*), sum(size), max(max(created_ms, updated_ms)) FROM object"
             " WHERE parent IS NOT NULL GROUP BY parent ORDER BY parent"
@@ -168,7 +163,7 @@ class Directories:
         deltas = {ino: DirectoryDelta(n, size, newest, True) for ino, n, size, newest in counted}
         self.settle(deltas)
         self._database.run_many(
-            "UPDATE folder SET mtime_ms = max(mtime_ms, ?) WHERE ino = ?",
+            "UPDATE directory SET mtime_ms = max(mtime_ms, ?) WHERE ino = ?",
             [(mtime + 1, ino) for ino, mtime in kept.items()],
         )
 

@@ -8,17 +8,17 @@ from phonofs.catalogue.database import Database
 
 
 class Metadata:
-    """Owns the table ``note``."""
+    """Owns the table ``metadata``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def put(self, key: str, value: Any) -> None:
         """Keep a note in place of an earlier one."""
-        sql = "INSERT OR REPLACE INTO note (key, value) VALUES (?, ?)"
+        sql = "INSERT OR REPLACE INTO metadata (key, value) VALUES (?, ?)"
         self._database.run(sql, key, msgspec.json.encode(value).decode())
 
     def get(self, key: str, otherwise: Any = None) -> Any:
         """A note; ``otherwise`` if there is none."""
-        row = self._database.row("SELECT value FROM note WHERE key = ?", key)
+        row = self._database.row("SELECT value FROM metadata WHERE key = ?", key)
         return msgspec.json.decode(row[0]) if row else otherwise

@@ -2,11 +2,11 @@
 
 # ruff: noqa: S608 - what is put into SQL texts here are constants, never values
 
-from phonofs.catalogue.changes import ChangeSet
+from phonofs.catalogue.changes import ChangeCollector
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.queries import COLUMNS, CatalogueQueries, Row
 from phonofs.catalogue.regions import Regions
-from phonofs.catalogue.types import CHANGED, Change
+from phonofs.catalogue.types import CHANGED, ObjectChange
 from phonofs.model import Record
 
 
@@ -22,14 +22,15 @@ class Names:
         self._regions = regions
         self._rows = rows
 
-    def free_name(self, record: Record, parent: int, ino: int, batch: ChangeSet) -> tuple[str, int]:
+    def free_name(
+        self, record: Record, parent: int, ino: int, batch: ChangeCollector
+    ) -> tuple[str, int]:
         """Its name in a day, and which variant; a later object gives way to an earlier one."""
         name = self._regions.name(record, 0)
         holder = self._rows.holder(parent, name)
         if holder is None or holder.ino == ino:
             return name, 0
         if holder.rank == 0 and (record.created_ms, record.id) < holder.order:
-            self._rename(holder, None, 0)
             self._give_way(holder, ino, name, batch)
             return name, 0
         return self.longer_name(record, parent, ino)
@@ -51,7 +52,7 @@ class Names:
         name, rank = self.longer_name(record, row.parent, row.ino, but=row.name or "")
         self._rename(row, name, rank)
 
-    def _give_way(self, holder: Row, ino: int, name: str, batch: ChangeSet) -> None:
+    def _give_way(self, holder: Row, ino: int, name: str, batch: ChangeCollector) -> None:
         """``holder`` had the plain name that now goes to ``ino``."""
         record = self._rows.record(holder)
         assert record is not None, "what is shown has a source"
@@ -59,25 +60,27 @@ class Names:
         longer, rank = self.longer_name(record, holder.parent, holder.ino, but=name)
         self._renamed(holder, longer, rank, record, batch)
 
-    def _renamed(self, row: Row, name: str, rank: int, record: Record, batch: ChangeSet) -> None:
+    def _renamed(
+        self, row: Row, name: str, rank: int, record: Record, batch: ChangeCollector
+    ) -> None:
         self._rename(row, name, rank)
         assert row.parent is not None
         assert row.name is not None
         entries = ((row.parent, row.name), (row.parent, name))
-        batch.changes.append(Change(CHANGED, row.ino, row.parent, name, record, False, entries))
+        batch.tell(ObjectChange(CHANGED, row.ino, row.parent, name, record, False, entries))
         batch.count(row.parent, 0, 0, 0, moved=True)
 
-    def _rename(self, row: Row, name: str | None, rank: int) -> None:
+    def _rename(self, row: Row, name: str, rank: int) -> None:
         sql = "UPDATE object SET name = ?, rank = ? WHERE ino = ?"
         self._database.run(sql, name, rank, row.ino)
 
-    def vacate(self, row: Row, batch: ChangeSet) -> None:
+    def vacate(self, row: Row, batch: ChangeCollector) -> None:
         """Take an object out of its day; who waited for its plain name gets it."""
         sql = "UPDATE object SET parent = NULL, name = NULL, rank = 0 WHERE ino = ?"
         self._database.run(sql, row.ino)
         self.pass_on_name(row, batch)
 
-    def pass_on_name(self, row: Row, batch: ChangeSet) -> None:
+    def pass_on_name(self, row: Row, batch: ChangeCollector) -> None:
         """The plain name ``row`` had goes to the first of those that would have it."""
         if (
             row.parent is None

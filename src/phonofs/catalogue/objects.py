@@ -7,15 +7,14 @@ from itertools import islice, repeat
 
 import msgspec
 
-from phonofs.catalogue.changes import ChangeSet
+from phonofs.catalogue.changes import ChangeCollector
 from phonofs.catalogue.database import Database
-from phonofs.catalogue.directories import DirectoryDelta
 from phonofs.catalogue.names import Names
 from phonofs.catalogue.prepared_page import PreparedPage
 from phonofs.catalogue.queries import FIRST_COLUMNS, CatalogueQueries, Row
-from phonofs.catalogue.records import RecordStore, bound, unbound
+from phonofs.catalogue.records import RecordStore, pack_batch, unpack_batch
 from phonofs.catalogue.regions import Regions
-from phonofs.catalogue.types import CHANGED, CREATED, REMOVED, Change
+from phonofs.catalogue.types import CHANGED, REMOVED, ObjectChange
 from phonofs.model import LISTED_STATES, WITHDRAWN_STATES, Record
 from phonofs.service.records import parse_record
 
@@ -38,10 +37,10 @@ class Objects:
         regions: Regions,
         rows: CatalogueQueries,
         names: Names,
-        sources: RecordStore,
+        records: RecordStore,
     ) -> None:
         self._database = database
-        self._sources = sources
+        self._records = records
         self._regions = regions
         self._rows = rows
         self._names = names
@@ -53,7 +52,7 @@ class Objects:
         sql = "SELECT seq FROM sqlite_sequence WHERE name = 'object'"
         self._next_ino = self._database.row(sql)[0] + 1
 
-    def put(self, records: Iterable[Record], batch: ChangeSet) -> None:
+    def put(self, records: Iterable[Record], batch: ChangeCollector) -> None:
         """Take in records, each unless something as new or newer is known."""
         by_region: dict[str, list[Record]] = {}
         for record in records:
@@ -67,8 +66,8 @@ class Objects:
             for record in again:
                 self._put(record, region, known, batch)
 
-    def take(self, prepared: PreparedPage, region: int, batch: ChangeSet) -> list[Record]:
-        """Add the objects of a parcel but its head; returns the records of those that could not be.
+    def take(self, prepared: PreparedPage, region: int, batch: ChangeCollector) -> list[Record]:
+        """Add the objects of a page but its first one; return the records of those not added.
 
         Those are known, or their plain name is another's.
         """
@@ -87,44 +86,34 @@ class Objects:
         if added < count:
             sql = "SELECT ino FROM object WHERE ino BETWEEN ? AND ?"
             new = {ino for (ino,) in self._database.rows(sql, first, first + count - 1)}
-        self._appeared_in(prepared, first, new, batch)
-        return self._keep_bound(prepared, first, new)
-
-    def _appeared_in(
-        self, prepared: PreparedPage, first: int, new: Collection[int], batch: ChangeSet
-    ) -> None:
-        """Tell of the new ones of a parcel: of one for all, as they are listed."""
         for parent, objects, size, newest_ms in prepared.days:
             batch.count(parent, objects, size, newest_ms, moved=True)
-        told = bool(batch.changes)
-        if told and len(new) == len(prepared.names):
-            return
-        for ino, parent, name, size in zip(
-            range(first, first + len(prepared.names)), prepared.parents, prepared.names,
-            prepared.sizes, strict=True,
-        ):  # fmt: skip
-            if ino not in new:
-                batch.count(parent, -1, -size, 0, moved=True)
-            elif not told:
-                record = parse_record(prepared.head, prepared.region)
-                batch.changes.append(_created(ino, parent, name, record))
-                told = True
+        if added < count:
+            inos = range(first, first + count)
+            for ino, parent, size in zip(inos, prepared.parents, prepared.sizes, strict=True):
+                if ino not in new:
+                    batch.count(parent, -1, -size, 0, moved=True)
+        return self._keep_batches(prepared, first, new)
 
-    def _keep_bound(self, prepared: PreparedPage, first: int, new: Collection[int]) -> list[Record]:
+    def _keep_batches(
+        self, prepared: PreparedPage, first: int, new: Collection[int]
+    ) -> list[Record]:
         """Keep the texts of the new ones; returns the records of the others."""
         others: list[bytes] = []
-        for count, record_batch in prepared.sheaves:
+        for count, record_batch in prepared.batches:
             gone = [at for at in range(count) if first + at not in new]
             if gone:
-                texts = unbound(record_batch)
+                texts = unpack_batch(record_batch)
                 others += [texts[at] for at in gone]
-                record_batch = bound(texts, gone)
+                record_batch = pack_batch(texts, gone)
             if len(gone) < count:
-                self._sources.add_bound(first, record_batch)
+                self._records.add_batch(first, record_batch)
             first += count
         return [parse_record(text, prepared.region) for text in others]
 
-    def _put(self, record: Record, region: int, known: dict[str, Row], batch: ChangeSet) -> None:
+    def _put(
+        self, record: Record, region: int, known: dict[str, Row], batch: ChangeCollector
+    ) -> None:
         """Take in one record; ``known`` has the rows that were not taken in anew so far."""
         crc = zlib.crc32(record.source)
         row = known.get(record.id)
@@ -137,7 +126,9 @@ class Objects:
         elif not _outdated(row, record, crc):
             self._update(row, record, crc, batch)
 
-    def _add_plain(self, records: Sequence[Record], region: int, batch: ChangeSet) -> list[Record]:
+    def _add_plain(
+        self, records: Sequence[Record], region: int, batch: ChangeCollector
+    ) -> list[Record]:
         """Add at once the new objects whose plain names are free: nearly all there are.
 
         Returns the others, in order: not shown, of an equal name, or twice among ``records``.
@@ -158,11 +149,10 @@ class Objects:
         return [record for record in records if id(record) not in added]
 
     def _insert(
-        self, names: Mapping[str, Record], parent: int, region: int, batch: ChangeSet
+        self, names: Mapping[str, Record], parent: int, region: int, batch: ChangeCollector
     ) -> None:
         rows, texts = [], []
-        told: list[Change] = []
-        delta = DirectoryDelta(moved=True)
+        size = newest_ms = 0
         for ino, (name, record) in enumerate(names.items(), self._next_ino):
             crc = zlib.crc32(record.source)
             times = (record.created_ms, record.updated_ms)
@@ -170,18 +160,16 @@ class Objects:
                 (ino, region, record.id, parent, name, 0, record.size, *times, record.state, crc)
             )
             texts.append(record.source)
-            delta.size += record.size
-            delta.newest_ms = max(delta.newest_ms, *times)
-            if not (batch.listed and told):
-                told.append(_created(ino, parent, name, record))
-        delta.objects = len(rows)
+            size += record.size
+            newest_ms = max(newest_ms, *times)
+            batch.appeared(ino, parent, name, record)
         if rows:
-            batch.tell(told, parent, delta)
+            batch.count(parent, len(rows), size, newest_ms, moved=True)
         first, self._next_ino = self._next_ino, self._next_ino + len(rows)
         self._database.insert(_INTO, rows)
-        self._sources.add(first, texts)
+        self._records.add(first, texts)
 
-    def _add(self, record: Record, region: int, crc: int, batch: ChangeSet) -> None:
+    def _add(self, record: Record, region: int, crc: int, batch: ChangeCollector) -> None:
         ino, parent = self._next_ino, self._regions.parent(record, region)
         name, rank = None, 0
         if parent is not None:
@@ -194,14 +182,16 @@ class Objects:
         if parent is not None and name is not None:
             self._appeared(ino, parent, name, record, batch)
         elif record.state in WITHDRAWN_STATES:
-            batch.changes.append(Change(REMOVED, ino, 0, "", record))
+            batch.tell(ObjectChange(REMOVED, ino, 0, "", record))
 
-    def _appeared(self, ino: int, parent: int, name: str, record: Record, batch: ChangeSet) -> None:
+    def _appeared(
+        self, ino: int, parent: int, name: str, record: Record, batch: ChangeCollector
+    ) -> None:
         newest_ms = max(record.created_ms, record.updated_ms)
-        delta = DirectoryDelta(1, record.size, newest_ms, moved=True)
-        batch.tell([_created(ino, parent, name, record)], parent, delta)
+        batch.appeared(ino, parent, name, record)
+        batch.count(parent, 1, record.size, newest_ms, moved=True)
 
-    def _update(self, row: Row, record: Record, crc: int, batch: ChangeSet) -> None:
+    def _update(self, row: Row, record: Record, crc: int, batch: ChangeCollector) -> None:
         old = self._rows.readable(row)
         size = row.size if old and _was_found_out(old, record) else record.size
         record = msgspec.structs.replace(record, size=size)
@@ -232,7 +222,7 @@ class Objects:
         record: Record,
         parent: int | None,
         name: str | None,
-        batch: ChangeSet,
+        batch: ChangeCollector,
     ) -> None:
         """The change that an update means for the tree, and for the days."""
         if parent is None or name is None:
@@ -248,27 +238,29 @@ class Objects:
         batch.count(parent, 1, record.size, when, moved=was != now)
         content = old is None or old.fingerprint != record.fingerprint
         entries = (was, now) if was != now else ()
-        batch.changes.append(Change(CHANGED, row.ino, parent, name, record, content, entries))
+        batch.tell(ObjectChange(CHANGED, row.ino, parent, name, record, content, entries))
 
-    def _went(self, row: Row, record: Record, batch: ChangeSet) -> None:
+    def _went(
+        self, row: Row, record: Record, batch: ChangeCollector, when_ms: int | None = None
+    ) -> None:
         parent, name = row.parent or 0, row.name or ""
         entries = ((parent, name),) if parent else ()
-        batch.changes.append(Change(REMOVED, row.ino, parent, name, record, False, entries))
+        batch.tell(ObjectChange(REMOVED, row.ino, parent, name, record, False, entries))
         if parent:
-            batch.count(parent, -1, -row.size, record.updated_ms, moved=True)
+            moved_ms = record.updated_ms if when_ms is None else when_ms
+            batch.count(parent, -1, -row.size, moved_ms, moved=True)
 
-    def drop(self, row: Row, when_ms: int, batch: ChangeSet) -> None:
+    def drop(self, row: Row, when_ms: int, batch: ChangeCollector) -> None:
         """Take an object out that a complete listing, at ``when_ms``, did not have."""
         record = self._rows.readable(row)
         self._names.vacate(row, batch)
         sql = "UPDATE object SET state = ?, crc = 0, content = ? WHERE ino = ?"
         self._database.run(sql, MISSING, _content_of(record) if record else 0, row.ino)
-        self._sources.remove(row.ino)
+        self._records.remove(row.ino)
         if record is not None:
-            self._went(row, msgspec.structs.replace(record, updated_ms=when_ms), batch)
-            batch.changes[-1].record = record
+            self._went(row, record, batch, when_ms)
 
-    def resize(self, row: Row, size: int, batch: ChangeSet) -> None:
+    def resize(self, row: Row, size: int, batch: ChangeCollector) -> None:
         """The real length of an object's content, where it is not what its record says."""
         self._database.run("UPDATE object SET size = ? WHERE ino = ?", size, row.ino)
         if row.parent is not None:
@@ -281,13 +273,9 @@ class Objects:
     def _keep_source(self, ino: int, record: Record) -> None:
         """What is withdrawn is not kept."""
         if record.state in LISTED_STATES:
-            self._sources.replace(ino, record.source)
+            self._records.replace(ino, record.source)
         else:
-            self._sources.remove(ino)
-
-
-def _created(ino: int, parent: int, name: str, record: Record) -> Change:
-    return Change(CREATED, ino, parent, name, record, False, ((parent, name),))
+            self._records.remove(ino)
 
 
 def _outdated(row: Row, record: Record, crc: int) -> bool:

@@ -1,7 +1,7 @@
-"""A page of a search made ready to be taken in: read, placed, named and packed. Pure.
+"""Prepares a page of a search for the catalogue: parses, places, names and compresses it. Pure.
 
-A listing of 10,000 spends most of its time on this, and none of it needs the catalogue: see
-``clerk``, which has another process do it.
+A listing of 10,000 objects spends most of its time on this, and none of it needs the catalogue:
+``discovery.page_worker`` does it in another process.
 """
 
 import zlib
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from phonofs.catalogue.placement import Placement
-from phonofs.catalogue.records import Bound, bound, runs
+from phonofs.catalogue.records import PackedBatch, pack_batch, runs
 from phonofs.model import Record
 from phonofs.service.records import parse_page
 
@@ -31,7 +31,7 @@ class PreparedPage(msgspec.Struct, array_like=True, gc=False):
     head     the text of the first record: pages overlap by one, so it may be known
     parents, names, sizes, created, updated, states, crcs  of all the others
     days     of those: inode number of the day, how many, bytes, the latest time (epoch ms)
-    sheaves  their texts, packed, with how many each has
+    batches  their texts, packed, with how many each has
     """
 
     region: str
@@ -49,7 +49,7 @@ class PreparedPage(msgspec.Struct, array_like=True, gc=False):
     states: list[str]
     crcs: list[int]
     days: list[tuple[int, int, int, int]]
-    sheaves: list[tuple[int, Bound]]
+    batches: list[tuple[int, PackedBatch]]
 
     @property
     def count(self) -> int:
@@ -64,7 +64,7 @@ class PreparedPage(msgspec.Struct, array_like=True, gc=False):
 
 
 def prepare(body: bytes, region: str, index: int, placing: Placement) -> PreparedPage | None:
-    """The parcel that an answer to a search makes; None where it needs more care than this.
+    """Prepare the answer to a search; None if it needs more care than this.
 
     ``index`` is the region's in inode numbers. Raises Malformed as ``parse_page`` does.
     """
@@ -95,7 +95,7 @@ def prepare(body: bytes, region: str, index: int, placing: Placement) -> Prepare
         states=[record.state for record in others],
         crcs=[zlib.crc32(text) for text in texts],
         days=_days(shown, others),
-        sheaves=[(len(some), bound(some)) for some in runs(texts)],
+        batches=[(len(some), pack_batch(some)) for some in runs(texts)],
     )
 
 

@@ -74,10 +74,10 @@ class CatalogueQueries:
     it counts until a row changes.
     """
 
-    def __init__(self, database: Database, regions: Regions, sources: RecordStore) -> None:
+    def __init__(self, database: Database, regions: Regions, records: RecordStore) -> None:
         self._database = database
         self._regions = regions
-        self._sources = sources
+        self._records = records
         self._read: LRUCache[int, tuple[Row, Record]] = LRUCache(READ)
         self._day: tuple[int, int, Sequence[Entry]] | None = None
 
@@ -171,7 +171,7 @@ class CatalogueQueries:
         if kept is not None and kept[0] == row:
             return kept[1]
         try:
-            source = self._sources.get(row.ino)
+            source = self._records.get(row.ino)
         except ValueError as error:
             raise Damaged(f"object {row.id} in the catalogue is damaged: {error}") from error
         if source is None:

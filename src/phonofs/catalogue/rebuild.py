@@ -1,5 +1,5 @@
-"""What is computed anew of all records, when a catalogue is opened: days and names for another
-view, and whose the records are.
+"""Computes days and names anew from the stored records, when a catalogue is opened with another
+view.
 """
 
 # ruff: noqa: S608 - what is put into SQL texts here are constants, never values
@@ -20,7 +20,7 @@ _CHUNK = 5000
 def rebuild(
     database: Database, regions: Regions, rows: CatalogueQueries, names: Names, folders: Directories
 ) -> list[Row]:
-    """Place and name every object by the view of ``sight``; within a transaction.
+    """Place and name every object by the view of ``regions``; within a transaction.
 
     Nothing is asked of the service. The names are set without their index, which is built when
     all are there; those that are equal are then told apart. Returns the objects whose records
@@ -37,15 +37,6 @@ def rebuild(
     database.run("CREATE UNIQUE INDEX object_name ON object (parent, name)")
     folders.recount()
     return damaged
-
-
-def customers_in(database: Database, rows: CatalogueQueries) -> set[str]:
-    """Whose objects the records in a catalogue are, which did not note it so far."""
-    found: set[str] = set()
-    for chunk in _chunks(database):
-        records = (rows.readable(row) for row in chunk)
-        found.update(record.customer for record in records if record is not None)
-    return found - {""}
 
 
 def _chunks(database: Database) -> Iterator[list[Row]]:

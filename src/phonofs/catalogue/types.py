@@ -1,7 +1,7 @@
 """The words of the catalogue: an entry of a folder, a change of the tree, the view shown."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol
 from zoneinfo import ZoneInfo
@@ -12,7 +12,6 @@ from phonofs.model import LISTED_STATES, Record, State
 from phonofs.tree.layout import rules_of
 
 CREATED, CHANGED, REMOVED = "created", "changed", "removed"
-LISTED = "listed"
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -27,17 +26,15 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     archived: bool
 
 
-class Change(msgspec.Struct, gc=False):
+class ObjectChange(msgspec.Struct, gc=False):
     """One object that appeared, changed or went.
 
-    kind      ``created``, ``changed`` or ``removed``; ``listed`` stands for objects that were
-              there before and are known only now: nothing happened, but for the folders
+    kind      ``created``, ``changed`` or ``removed``
     ino       its inode number
     parent_ino, name  where it is; of a removed one where it was (0 and empty if nowhere)
     record    its record; of a removed one the newest there is
     content   whether its bytes are others than before (of a new one: false)
-    entries   (folder, name) of each name that came, went or moved, of folders too
-    folders   inode numbers of the folders whose mtime moved
+    entries   (directory, name) of each name of its own that came, went or moved
     path      below the mount point, of a removed one as it was; empty if it had none
     """
 
@@ -48,8 +45,29 @@ class Change(msgspec.Struct, gc=False):
     record: Record
     content: bool = False
     entries: tuple[tuple[int, str], ...] = ()
-    folders: tuple[int, ...] = ()
     path: str = ""
+
+
+@dataclass(slots=True)
+class ChangeSet:
+    """What a transaction of the catalogue changed.
+
+    objects      the objects that appeared, changed or went, in order
+    directories  the inode number of each directory whose mtime moved, with the names in it that
+                 came or went and belong to none of ``objects``: names of directories, and of
+                 objects that were there before and are known only now
+    """
+
+    objects: list[ObjectChange] = field(default_factory=list)
+    directories: dict[int, set[str]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.objects or self.directories)
+
+    def add_directories(self, directories: Mapping[int, Iterable[str]]) -> None:
+        """Add what changed in directories."""
+        for ino, names in directories.items():
+            self.directories.setdefault(ino, set()).update(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +136,3 @@ class Shown(Protocol):
     @property
     def archived(self) -> bool:
         """Whether archived objects are shown."""
-
-
-def as_listed(changes: Sequence[Change]) -> list[Change]:
-    """What to tell of objects that were there before: not that they were created.
-
-    Only the folders that moved stay, and what really changed or went.
-    """
-    kept = [one for one in changes if one.kind != CREATED]
-    first = changes[0] if changes else None
-    if first is not None and first.kind == CREATED and (first.folders or first.entries[1:]):
-        entries = first.entries[1:]  # the first is the object's own
-        kept.insert(0, msgspec.structs.replace(first, kind=LISTED, entries=entries))
-    return kept

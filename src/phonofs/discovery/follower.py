@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import trio
 
-from phonofs.catalogue.catalogue import CHANGED, CREATED, LISTED, Catalogue, Change
+from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.progress import after
 from phonofs.discovery.interfaces import Service
 from phonofs.discovery.pagination import LEAST_WINDOW
@@ -63,7 +63,8 @@ class Polled(Protocol):
 class Follower:
     """Owns how many changes were taken in, and the polls of each region: how many worked, when
     the last one did, when the watermark moved last and when a poll looked back two days (trio's
-    time), since when none works.
+    time), since when none works; and of a region whose first page held one second only, from when
+    on what is new happened in this run.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Follower:
         service: Service,
         catalogue: Catalogue,
         settings: Polled,
-        on_changes: Callable[[Sequence[Change]], None] = lambda changes: None,
+        on_changes: Callable[[ChangeSet], None] = lambda changes: None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         """``on_changes`` is told what changed, once it is in the catalogue."""
@@ -83,6 +84,7 @@ class Follower:
         self._on_changes = on_changes
         self._now_s = now_s
         self._polls: dict[str, int] = {}
+        self._began_ms: dict[str, int] = {}
         self._moved: dict[str, float] = {}
         self._looked_far: dict[str, float] = {}
         self._worked_s: dict[str, float] = {}
@@ -135,7 +137,8 @@ class Follower:
         """The first watermark: the newest change there is, by the service's own time.
 
         Of the objects that came with it those are taken in that are known already, or new enough
-        for the next poll to have them again; the others come with their days, in order.
+        for the next poll to have them again; the others come with their days, in order. If the
+        newest second has more than this page, what else is found of it was there before too.
         """
         query = Query(
             types=self._catalogue.view.scope.types,
@@ -154,6 +157,8 @@ class Follower:
         times = [record.updated_ms for record in page.records]
         newest = newest_plausible(times, self._catalogue.progress.plausible_ms(region))
         self._catalogue.progress.begin_following(region, newest)
+        if times and min(times) >= newest and not page.last:
+            self._began_ms[region] = after(newest)
         find = self._catalogue.find
         wanted = [
             record
@@ -235,20 +240,15 @@ class Follower:
             progress.begin_following(region, max(known_ms, after(from_ms)))
 
     def _take_in(self, region: str, records: Sequence[Record], watermark: int) -> None:
-        """Into the catalogue; what was there before and is only known now was not created."""
+        """Take changes into the catalogue, and report them."""
         what = f"what changed in {region}"
         self._catalogue.check_room(self._taken, self._min_free, what, MOST_TAKEN)
-        changes = self._catalogue.apply(records)
-        self._taken += len(changes)
-        listed = self._catalogue.progress.listed(region)
-        for change in changes:
-            created_ms, updated_ms = change.record.created_ms, change.record.updated_ms
-            new = created_ms >= watermark or listed.covers(created_ms, created_ms + 1)
-            if change.kind == CREATED and not new:
-                change.kind = CHANGED if updated_ms >= watermark else LISTED
+        since_ms = max(watermark, self._began_ms.get(region, 0))
+        changes = self._catalogue.apply(records, watermark=since_ms)
+        self._taken += len(changes.objects) + sum(map(len, changes.directories.values()))
         self._tell(changes)
 
-    def _tell(self, changes: Sequence[Change]) -> None:
+    def _tell(self, changes: ChangeSet) -> None:
         if changes:
             self._on_changes(changes)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 import trio
 
-from phonofs.catalogue.catalogue import Catalogue, Change
+from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.progress import SECOND_MS
 from phonofs.discovery.estimates import DaySizeEstimator
 from phonofs.discovery.interfaces import Paged, Service
@@ -24,7 +24,7 @@ from phonofs.discovery.page_worker import PageWorker
 from phonofs.discovery.pagination import ListingConsistency, OffsetPager
 from phonofs.discovery.planning import CoverageSnapshot, Span
 from phonofs.discovery.sequential_days import SequentialDays
-from phonofs.discovery.single_flight import Flight, SingleFlight
+from phonofs.discovery.single_flight import SharedCall, SingleFlight
 from phonofs.errors import Malformed, Unavailable
 from phonofs.model import Query, Record
 from phonofs.priority import Priority
@@ -48,7 +48,7 @@ MOST_AHEAD = 20_000
 
 TOGETHER_S = 10.0
 """A listing asked for this short a while before the follower began counts as one asked for after:
-the follower's next poll goes back further than that (``changes.OVERLAP_MS``)."""
+the follower's next poll goes back further than that (``poll.OVERLAP_MS``)."""
 
 MOST_RECORDS = 1_000_000
 """Records of one day before the service is taken to be endless: 100 times a large day."""
@@ -84,6 +84,11 @@ class _Listing:
     seen: set[str] = field(default_factory=set)
     rejected: int = 0
 
+    def add(self, passes: ListingConsistency) -> None:
+        """Add what the passes over one span saw."""
+        self.seen |= passes.seen
+        self.rejected += passes.rejected
+
 
 class Lister:
     """Owns the listings on their way, when each folder was last looked at, and guesses of sizes."""
@@ -93,7 +98,7 @@ class Lister:
         service: Service,
         catalogue: Catalogue,
         settings: Paged,
-        on_changes: Callable[[Sequence[Change]], None] = lambda changes: None,
+        on_changes: Callable[[ChangeSet], None] = lambda changes: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         page_worker: PageWorker | None = None,
     ) -> None:
@@ -109,7 +114,7 @@ class Lister:
         self._single_flight = SingleFlight()
         self._looked: dict[int, float] = {}
         self._sizes = DaySizeEstimator()
-        self._walks = SequentialDays()
+        self._sequential_days = SequentialDays()
         self._page_worker = page_worker or PageWorker(catalogue.view)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -133,7 +138,7 @@ class Lister:
         if day is None or day.parent is None or not day.day:
             return
         siblings = self._catalogue.known(day.parent)
-        after = self._walks.opened(day, trio.current_time(), siblings)
+        after = self._sequential_days.opened(day, trio.current_time(), siblings)
         if (
             after is not None
             and after.ino not in self._single_flight
@@ -165,13 +170,13 @@ class Lister:
         of = self._catalogue.shown_folder(ino)
         if of is None:
             return
-        flight = self._start(ino, of)
+        call = self._start(ino, of)
         if not self._knowledge(of).whole(of):
-            await flight.wait(self._deadline_s)
+            await call.wait(self._deadline_s)
             return
-        flight.priority.rise()
+        call.priority.rise()
         with trio.move_on_after(REFRESH_S):
-            await flight.over.wait()
+            await call.over.wait()
 
     async def find(self, ino: int, name: str) -> None:
         """Ask the service for what is called ``name`` in a folder that may be listed no further.
@@ -194,14 +199,14 @@ class Lister:
         elif part.day and self._sizes.expected(part) <= MOST_FOUND:
             await self.list(part.ino)
         else:
-            flight = self._single_flight.start(part, part.name, lambda _: self._probe(of, part))
-            await flight.wait(self._deadline_s)
+            call = self._single_flight.start(part, part.name, lambda _: self._probe(of, part))
+            await call.wait(self._deadline_s)
 
     def statistics(self) -> dict[str, object]:
         """Listings on their way."""
         return {"listings": len(self._single_flight)}
 
-    def _start(self, ino: int, of: Folder, *, urgent: bool = True) -> Flight:
+    def _start(self, ino: int, of: Folder, *, urgent: bool = True) -> SharedCall:
         work = partial(self._list, ino, of)
         return self._single_flight.start(ino, of.name or "the root", work, urgent=urgent)
 
@@ -392,17 +397,16 @@ class Lister:
             expected = self._sizes.expected(of) if first else 0
             self._page_worker.expect(self._sizes.known(of) if first else 0)
             paging = OffsetPager(self._page_size, self._slots, expected)
-            sweep = ListingPass(
+            listing_pass = ListingPass(
                 self._service, self._catalogue, self._page_worker, self._tell,
                 known=listing.known, first=first and not passes.seen, urgent=listing.urgent,
                 check=check,
             )  # fmt: skip
             region = self._catalogue.region_of(of)
-            await sweep.run((region, of.region), self._query(of, *span), paging)
+            await listing_pass.run((region, of.region), self._query(of, *span), paging)
             passes.feed(paging)
             if not passes.again or paging.refused:
-                listing.seen |= passes.seen
-                listing.rejected += passes.rejected
+                listing.add(passes)
                 return paging, paging.adds_up if paging.refused else passes.complete
 
     def _check_room(self, of: Folder, count: int) -> None:
@@ -416,7 +420,7 @@ class Lister:
         if records:
             self._tell(self._catalogue.apply(records, listed=not known))
 
-    def _tell(self, changes: Sequence[Change]) -> None:
+    def _tell(self, changes: ChangeSet) -> None:
         if changes:
             self._on_changes(changes)
 

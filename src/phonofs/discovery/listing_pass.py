@@ -1,7 +1,7 @@
 """All pages of a search once, side by side, each taken into the catalogue when it is there.
 
-Of a folder that is listed for the first time, pages are made ready beforehand (``parcels``);
-all others are taken in record by record.
+The pages of a directory that is listed for the first time are prepared beforehand
+(``page_worker``); all others are taken in record by record.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import trio
 
-from phonofs.catalogue.catalogue import LISTED, Catalogue, Change
+from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.prepared_page import PreparedPage
 from phonofs.discovery.interfaces import Service
 from phonofs.discovery.page_worker import PageWorker
@@ -39,7 +39,7 @@ _Answered = tuple[int, Page | PreparedPage | None]
 
 class ListingPass:
     """One pass over a listing. Owns what is to be told of folders at its end, and the heads of its
-    parcels that were not taken in so far, with the last records.
+    prepared pages that were not taken in so far, with the last records.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ListingPass:
         service: Service,
         catalogue: Catalogue,
         page_worker: PageWorker,
-        tell: Callable[[Sequence[Change]], None],
+        tell: Callable[[ChangeSet], None],
         *,
         known: bool,
         first: bool,
@@ -66,7 +66,7 @@ class ListingPass:
         self._ready = first and not known
         self._urgent = urgent
         self._check = check
-        self._listed: list[Change] = []
+        self._moved = ChangeSet()
         self._heads: dict[str, bytes] = {}
         self._lasts: dict[str, int] = {}
 
@@ -99,8 +99,8 @@ class ListingPass:
                         come = []
             self._take_heads(region[0])
         finally:
-            if self._listed:
-                self._tell(self._listed)
+            if self._moved:
+                self._tell(self._moved)
 
     async def _page(
         self, region: tuple[str, int], query: Query, key: int, limit: int
@@ -124,24 +124,24 @@ class ListingPass:
         for _, group in groupby(come, lambda one: isinstance(one[1], PreparedPage)):
             for some in _some([*group], AT_ONCE):
                 await trio.lowlevel.checkpoint()
-                self._take_parcels(
+                self._take_prepared(
                     [(key, one) for key, one in some if isinstance(one, PreparedPage)]
                 )
                 pages = [one for _, one in some if isinstance(one, Page)]
                 self._take_records([record for page in pages for record in page.records])
 
-    def _take_parcels(self, parcels: Sequence[tuple[int, PreparedPage]]) -> None:
-        for key, prepared in parcels:
+    def _take_prepared(self, pages: Sequence[tuple[int, PreparedPage]]) -> None:
+        for key, prepared in pages:
             if key == 0:
                 self._take_records([parse_record(prepared.head, prepared.region)])
             else:
                 self._heads[prepared.ids[0]] = prepared.head
             self._lasts[prepared.ids[-1]] = prepared.crcs[-1]
-        if parcels:
-            self._note(self._catalogue.take([prepared for _, prepared in parcels]))
+        if pages:
+            self._note(self._catalogue.take([prepared for _, prepared in pages]))
 
     def _take_heads(self, region: str) -> None:
-        """The first records of parcels, but for those that are the last of the one before."""
+        """Take in the first records of pages, except those that were the last of another page."""
         lasts = self._lasts
         texts = [text for id, text in self._heads.items() if lasts.get(id) != zlib.crc32(text)]
         self._take_records([parse_record(text, region) for text in texts])
@@ -151,12 +151,12 @@ class ListingPass:
         if records:
             self._note(self._catalogue.apply(records, listed=not self._known))
 
-    def _note(self, changes: Sequence[Change]) -> None:
-        """Tell of them: at the end, once for all, where nothing happened but to folders."""
-        self._listed += [change for change in changes if change.kind == LISTED]
-        others = [change for change in changes if change.kind != LISTED]
-        if others:
-            self._tell(others)
+    def _note(self, changes: ChangeSet) -> None:
+        """Report changed objects at once, and directories at the end of the pass, once."""
+        if changes.objects:
+            self._tell(changes)
+        else:
+            self._moved.add_directories(changes.directories)
 
 
 def _some(values: Sequence[_Value], count: int) -> Iterable[Sequence[_Value]]:

@@ -55,7 +55,7 @@ class PageWorker:
         """So many records are about to come."""
 
     async def prepared(self, body: bytes, region: str, index: int) -> PreparedPage | None:
-        """See :func:`parcels.prepare`; raises what it does."""
+        """See :func:`prepared_page.prepare`; raises what it does."""
         return prepare(body, region, index, self._placing)
 
 

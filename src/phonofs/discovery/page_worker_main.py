@@ -28,7 +28,7 @@ COLLECT_AFTER = 50_000
 
 
 class Job(msgspec.Struct, array_like=True, gc=False):
-    """The arguments of :func:`parcels.prepare`."""
+    """The arguments of :func:`prepared_page.prepare`."""
 
     body: bytes
     region: str

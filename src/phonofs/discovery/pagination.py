@@ -38,7 +38,7 @@ _OVERLAPS_FROM = 10
 
 
 class Listed(Protocol):
-    """What came of a page (``model.Page``, ``parcels.PreparedPage``)."""
+    """What came of a page (``model.Page``, ``catalogue.prepared_page.PreparedPage``)."""
 
     @property
     def ids(self) -> Sequence[str]:

@@ -1,6 +1,6 @@
-"""Questions on their way to the service, each shared by all who want its answer.
+"""Calls to the service that are under way, each shared by everybody who wants its answer.
 
-They belong to a task of their own: callers wait for them, and go without ending them.
+A call belongs to a task of its own: callers wait for it, and may leave without ending it.
 """
 
 import copy
@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 Work = Callable[[Priority], Awaitable[None]]
 
 
-class Flight:
-    """One on its way, and how it ended. ``name`` says what it is about."""
+class SharedCall:
+    """One call and how it ended. ``name`` says what it is about."""
 
     def __init__(self, name: str, urgent: bool) -> None:
         self.name = name
@@ -26,9 +26,23 @@ class Flight:
         self.over = trio.Event()
         self.error: PhonofsError | None = None
 
+    async def run(self, work: Work) -> None:
+        """Do the work; whatever happens to it, the callers learn that it is over."""
+        self.error = Unavailable("the listing was given up")
+        try:
+            await work(self.priority)
+            self.error = None
+        except* (ServiceError, CatalogueError) as group:
+            self.error = _first(group)
+            log.debug("listing %s failed: %s", self.name, self.error)
+        except* Exception:  # the listings of others go on
+            log.exception("listing %s failed by a fault of phonofs", self.name)
+        finally:
+            self.over.set()
+
     async def wait(self, most_s: float) -> None:
-        """Until it is over. Raises the error it ended with; Unavailable after ``most_s``
-        seconds: it goes on, for the next one who asks.
+        """Wait until it is over. Raises the error it ended with, or Unavailable after ``most_s``
+        seconds: then it goes on, for the next caller.
         """
         self.priority.rise()
         with trio.move_on_after(most_s) as waiting:
@@ -40,17 +54,17 @@ class Flight:
 
 
 class SingleFlight:
-    """Owns those on their way, by what they are about; one for each."""
+    """Owns the calls under way, by what they are about; one for each."""
 
     def __init__(self) -> None:
-        self._flying: dict[Hashable, Flight] = {}
+        self._calls: dict[Hashable, SharedCall] = {}
         self._nursery: trio.Nursery | None = None
 
     def __contains__(self, key: Hashable) -> bool:
-        return key in self._flying
+        return key in self._calls
 
     def __len__(self) -> int:
-        return len(self._flying)
+        return len(self._calls)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold them until cancelled."""
@@ -62,35 +76,26 @@ class SingleFlight:
         finally:
             self._nursery = None
 
-    def start(self, key: Hashable, name: str, work: Work, *, urgent: bool = True) -> Flight:
-        """The one about ``key``, which is begun if there is none. Raises Unavailable."""
-        flight = self._flying.get(key)
-        if flight is not None:
-            return flight
+    def start(self, key: Hashable, name: str, work: Work, *, urgent: bool = True) -> SharedCall:
+        """Return the call about ``key``; start it if there is none. Raises Unavailable."""
+        call = self._calls.get(key)
+        if call is not None:
+            return call
         if self._nursery is None:
             raise Unavailable("the lister is not running")
-        flight = Flight(name, urgent)
+        call = SharedCall(name, urgent)
         try:
-            self._nursery.start_soon(self._fly, key, work, flight)  # it begins to run later
+            self._nursery.start_soon(self._run, key, work, call)  # it begins to run later
         except RuntimeError as error:  # the last one has just ended, and it with it
             raise Unavailable("the lister is not running") from error
-        self._flying[key] = flight
-        return flight
+        self._calls[key] = call
+        return call
 
-    async def _fly(self, key: Hashable, work: Work, flight: Flight) -> None:
-        """Whatever happens to it, the callers learn that it is over."""
-        flight.error = Unavailable("the listing was given up")
+    async def _run(self, key: Hashable, work: Work, call: SharedCall) -> None:
         try:
-            await work(flight.priority)
-            flight.error = None
-        except* (ServiceError, CatalogueError) as group:
-            flight.error = _first(group)
-            log.debug("listing %s failed: %s", flight.name, flight.error)
-        except* Exception:  # the listings of others go on
-            log.exception("listing %s failed by a fault of phonofs", flight.name)
+            await call.run(work)
         finally:
-            del self._flying[key]
-            flight.over.set()
+            del self._calls[key]
 
 
 def _first(group: BaseExceptionGroup[PhonofsError]) -> PhonofsError:

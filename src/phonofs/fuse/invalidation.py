@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import pyfuse3
 import trio
 
-from phonofs.catalogue.catalogue import Change
+from phonofs.catalogue.catalogue import ChangeSet
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Stored(NamedTuple):
 class TreeChanged(NamedTuple):
     """Changes of the tree."""
 
-    changes: Sequence[Change]
+    changes: ChangeSet
 
     def pass_on(self) -> None:
         """In a thread."""
@@ -84,7 +84,7 @@ class KernelCache:
         self._being_told: dict[int, trio.Event] = {}
         self._send, self._receive = trio.open_memory_channel[_Work](math.inf)
 
-    def tell(self, changes: Sequence[Change]) -> None:
+    def tell(self, changes: ChangeSet) -> None:
         """Queue changes; returns at once."""
         if changes:
             self._send.send_nowait(TreeChanged(changes))
@@ -166,17 +166,17 @@ def _work_off(batch: Sequence[_Work]) -> None:
         work.pass_on()
 
 
-def _pass_on(changes: Sequence[Change]) -> None:
-    folders: set[int] = set()
-    for change in changes:
+def _pass_on(changes: ChangeSet) -> None:
+    for change in changes.objects:
         for parent, name in change.entries:
             _invalidate_entry(parent, name)
-        folders.update(change.folders)
         if change.content or change.kind == "removed":
             _invalidate_inode(change.ino, attr_only=False)
         elif change.kind == "changed":
             _invalidate_inode(change.ino, attr_only=True)
-    for ino in folders:
+    for ino, names in changes.directories.items():
+        for name in names:
+            _invalidate_entry(ino, name)
         _invalidate_inode(ino, attr_only=True)
 
 

@@ -5,7 +5,6 @@ import os
 import random
 import sqlite3
 import stat
-import struct
 import subprocess
 import sys
 import time
@@ -18,7 +17,6 @@ import trio
 
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.catalogue.record_codec import pack, unpack
-from phonofs.catalogue.schema import MIGRATIONS
 from phonofs.errors import CatalogueError, Malformed, NoSuchName, UsageError
 from phonofs.ranges import Ranges
 from phonofs.tree.layout import FIRST_OBJECT_INO, ROOT
@@ -147,7 +145,9 @@ def test_equal_names_are_told_apart_whatever_the_order(tmp_path: Path):
         plain = at(catalogue, expected[-1])
         assert catalogue.record(plain).id == "samesame-0"
         check(catalogue)
-        changes = catalogue.apply([make("samesame-0", NOON, updated="2024-09-18", state="DELETED")])
+        changes = catalogue.apply(
+            [make("samesame-0", NOON, updated="2024-09-18", state="DELETED")]
+        ).objects
         assert catalogue.record(at(catalogue, expected[-1])).id == "samesame-1"
         assert {change.kind for change in changes} == {"removed", "changed"}
         catalogue.close()
@@ -160,37 +160,41 @@ def test_each_change_says_what_to_forget(tmp_path: Path):
     """Created, renamed, archived, withdrawn: names, content and folders that moved."""
     catalogue = opened(tmp_path)
     record = make("one-1111", NOON, checksum="0" * 32, agentName="Ann")
-    (created,) = catalogue.apply([record])
+    changes = catalogue.apply([record])
+    (created,) = changes.objects
     ino, day = created.ino, created.parent_ino
     assert (created.kind, created.content) == ("created", False)
     year, month = at(catalogue, "2024"), at(catalogue, "2024/2024-09")
-    assert set(created.entries) == {
-        (day, created.name),
-        (month, "2024-09-17"),
-        (year, "2024-09"),
-        (ROOT, "2024"),
+    assert created.entries == ((day, created.name),)
+    assert changes.directories == {
+        day: set(),
+        month: {"2024-09-17"},
+        year: {"2024-09"},
+        ROOT: {"2024"},
     }
-    assert set(created.folders) == {day, month, year, ROOT}
 
     archived = make(
         "one-1111", NOON, updated="2024-09-18", state="ARCHIVED", checksum="0" * 32, agentName="Ann"
     )
-    (changed,) = catalogue.apply([archived])
+    changes = catalogue.apply([archived])
+    (changed,) = changes.objects
     assert (changed.kind, changed.content, changed.entries) == ("changed", False, ())
-    assert changed.folders == ()
+    assert changes.directories == {}
     assert catalogue.entry(ino).archived
 
     renamed = make("one-1111", NOON, updated="2024-09-19", checksum="1" * 32, agentName="Eve")
-    (changed,) = catalogue.apply([renamed])
+    changes = catalogue.apply([renamed])
+    (changed,) = changes.objects
     assert changed.content
     assert changed.entries == ((day, created.name), (day, changed.name))
-    assert changed.folders == (day,)
+    assert changes.directories == {day: set()}
     assert "Eve" in changed.path
 
-    (removed,) = catalogue.apply([make("one-1111", NOON, updated="2024-09-20", state="REVOKED")])
+    changes = catalogue.apply([make("one-1111", NOON, updated="2024-09-20", state="REVOKED")])
+    (removed,) = changes.objects
     assert (removed.kind, removed.record.state) == ("removed", "REVOKED")
     assert removed.path == f"{DAY}/{changed.name}"
-    assert (ROOT, "2024") in removed.entries
+    assert "2024" in changes.directories[ROOT]
     assert catalogue.children(ROOT) == []
     assert catalogue.totals() == (0, 0)
 
@@ -199,14 +203,14 @@ def test_old_news_is_no_news(tmp_path: Path):
     """Records again, late, or older than what is known change nothing; withdrawn stays so."""
     catalogue = opened(tmp_path)
     new = make("one-1111", NOON, updated="2024-09-18")
-    assert len(catalogue.apply([new, new])) == 1
-    assert catalogue.apply([new]) == []
-    assert catalogue.apply([make("one-1111", NOON, state="REVOKED")]) == []
+    assert len(catalogue.apply([new, new]).objects) == 1
+    assert not catalogue.apply([new])
+    assert not catalogue.apply([make("one-1111", NOON, state="REVOKED")])
     gone = make("one-1111", NOON, updated="2024-09-19", state="REVOKED")
-    assert len(catalogue.apply([gone])) == 1
-    assert catalogue.apply([gone]) == []
-    assert catalogue.apply([new]) == []
-    assert catalogue.apply([make("one-1111", NOON, updated="2024-09-19")]) == []
+    assert len(catalogue.apply([gone]).objects) == 1
+    assert not catalogue.apply([gone])
+    assert not catalogue.apply([new])
+    assert not catalogue.apply([make("one-1111", NOON, updated="2024-09-19")])
     assert files(catalogue) == []
 
 
@@ -227,7 +231,7 @@ def test_of_one_batch_the_later_news_counts(tmp_path: Path):
 def test_other_states_are_not_listed(tmp_path: Path, state):
     """Neither available nor archived: no file, until it is."""
     catalogue = opened(tmp_path)
-    assert catalogue.apply([make("one-1111", NOON, state=state)]) == []
+    assert not catalogue.apply([make("one-1111", NOON, state=state)])
     assert files(catalogue) == []
     catalogue.apply([make("one-1111", NOON)])
     assert len(files(catalogue)) == 1
@@ -239,9 +243,9 @@ def test_what_was_never_known_is_withdrawn_too(tmp_path: Path):
     """Its cached bytes may be there from an earlier catalogue: told once, without a place."""
     catalogue = opened(tmp_path)
     gone = make("one-1111", NOON, state="DELETED")
-    (change,) = catalogue.apply([gone])
+    (change,) = catalogue.apply([gone]).objects
     assert (change.kind, change.parent_ino, change.path) == ("removed", 0, "")
-    assert catalogue.apply([gone]) == []
+    assert not catalogue.apply([gone])
 
 
 def test_withdrawn_records_leave_nothing_readable(tmp_path: Path):
@@ -250,7 +254,7 @@ def test_withdrawn_records_leave_nothing_readable(tmp_path: Path):
     catalogue.apply([make("one-1111", NOON, callerName="Confidential")])
     catalogue.apply([make("one-1111", NOON, updated="2024-09-18", state="REVOKED")])
     catalogue.close()
-    rows = sqlite3.connect(tmp_path / "catalogue.sqlite").execute("SELECT * FROM source").fetchall()
+    rows = sqlite3.connect(tmp_path / "catalogue.sqlite").execute("SELECT * FROM record").fetchall()
     assert rows == []
 
 
@@ -265,12 +269,13 @@ def test_what_came_together_is_withdrawn_one_by_one(tmp_path: Path):
     changed = [make(uuid(n), NOON, updated="2024-09-18", callerName="New") for n in range(5, 8)]
     catalogue.apply(gone + changed)
 
-    def sheaves() -> list[bytes]:
+    def batches() -> list[bytes]:
         return [
-            zlib.decompress(text) for (text,) in catalogue._database.rows("SELECT text FROM sheaf")
+            zlib.decompress(text)
+            for (text,) in catalogue._database.rows("SELECT text FROM record_batch")
         ]
 
-    (text,) = sheaves()
+    (text,) = batches()
     assert b"Caller7" not in text
     assert b"Caller8" in text
     assert [catalogue.record(ino) for ino in inos[8:]] == records[8:]
@@ -278,7 +283,7 @@ def test_what_came_together_is_withdrawn_one_by_one(tmp_path: Path):
     check(catalogue)
     gone = [make(uuid(n), NOON, updated="2024-09-19", state="REVOKED") for n in range(20)]
     catalogue.apply(gone)
-    assert sheaves() == catalogue._database.rows("SELECT * FROM source") == []
+    assert batches() == catalogue._database.rows("SELECT * FROM record") == []
     catalogue.close()
 
 
@@ -287,7 +292,7 @@ def test_a_record_is_read_as_it_is_within_a_writing(tmp_path: Path):
     catalogue = opened(tmp_path)
     records = [make(uuid(n), ms(NOON) + n * 1000) for n in range(10)]
     catalogue.apply(records)
-    sources = catalogue._sources
+    sources = catalogue._records
     first, second, third = (catalogue.find("us-east", one.id) for one in records[:3])
     assert sources.get(first) == records[0].source
     with catalogue._writing():
@@ -310,8 +315,8 @@ def test_a_failed_writing_blanks_nothing(tmp_path: Path):
 
     def failing() -> None:
         with catalogue._writing():
-            catalogue._sources.remove(catalogue.find("us-east", records[0].id))
-            catalogue._sources.tidy()
+            catalogue._records.remove(catalogue.find("us-east", records[0].id))
+            catalogue._records.tidy()
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -321,7 +326,9 @@ def test_a_failed_writing_blanks_nothing(tmp_path: Path):
     catalogue.close()
 
 
-@pytest.mark.parametrize("harm", ["UPDATE sheaf SET text = x'01'", "DELETE FROM sheaf"])
+@pytest.mark.parametrize(
+    "harm", ["UPDATE record_batch SET text = x'01'", "DELETE FROM record_batch"]
+)
 def test_damage_to_records_packed_together_is_told_of_each(tmp_path: Path, expected_log, harm):
     """All of them are errors until they are told again."""
     expected_log.expect("is damaged")
@@ -366,9 +373,9 @@ def test_the_real_size_wins(tmp_path: Path):
     catalogue = opened(tmp_path)
     catalogue.apply([make("one-1111", NOON, size=10, checksum="0" * 32)])
     ino = only(catalogue)
-    (change,) = catalogue.set_size(ino, 12)
+    (change,) = catalogue.set_size(ino, 12).objects
     assert change.content
-    assert catalogue.set_size(ino, 12) == []
+    assert not catalogue.set_size(ino, 12)
     assert (catalogue.entry(ino).size, catalogue.record(ino).size) == (12, 12)
     assert catalogue.totals() == (1, 12)
     catalogue.apply([make("one-1111", NOON, updated="2024-09-18", size=10, checksum="0" * 32)])
@@ -396,7 +403,7 @@ def test_a_listing_takes_out_what_it_did_not_have(tmp_path: Path):
     assert len(before) == 6
     catalogue.apply([make("new-one", NOON)])
     catalogue.apply([make(uuid(2), ms(NOON), updated="2024-09-19")])
-    changes = catalogue.reconcile(before, {uuid(0), uuid(1)}, ms("2024-09-20"))
+    changes = catalogue.reconcile(before, {uuid(0), uuid(1)}, ms("2024-09-20")).objects
     assert {change.record.id for change in changes} == {uuid(3), uuid(4), uuid(5)}
     assert {change.kind for change in changes} == {"removed"}
     assert len(files(catalogue)) == 10
@@ -561,14 +568,22 @@ def test_two_at_once_are_refused(tmp_path: Path):
         opened(tmp_path)
 
 
-def test_a_newer_schema_is_refused_with_a_sentence(tmp_path: Path):
-    """It is not touched, and the remedy is said."""
-    opened(tmp_path).close()
+@pytest.mark.parametrize("version", [2, 99])
+def test_a_file_with_another_schema_is_set_aside(tmp_path: Path, expected_log, version: int):
+    """One sentence in the log says so; the catalogue begins anew."""
+    expected_log.expect(f"has schema {version}, ")
+    catalogue = opened(tmp_path)
+    catalogue.apply([make("one-1111", NOON)])
+    catalogue.close()
     file = sqlite3.connect(tmp_path / "catalogue.sqlite")
-    file.execute("PRAGMA user_version = 99")
+    file.execute(f"PRAGMA user_version = {version}")
     file.close()
-    with pytest.raises(UsageError, match=r"newer phonofs \(schema 99.*update phonofs"):
-        opened(tmp_path)
+    catalogue = opened(tmp_path)
+    assert catalogue.is_empty()
+    catalogue.apply([make("one-1111", NOON)])
+    check(catalogue)
+    catalogue.close()
+    assert len(list(tmp_path.glob("catalogue.sqlite.damaged-*"))) == 1
 
 
 def test_another_programs_database_is_not_taken_for_ours(tmp_path: Path):
@@ -579,65 +594,6 @@ def test_another_programs_database_is_not_taken_for_ours(tmp_path: Path):
     file.close()
     with pytest.raises(UsageError, match="not a catalogue"):
         opened(tmp_path)
-
-
-def unreplaced(file: sqlite3.Connection) -> None:
-    """As before schema 5."""
-    for column in ("replaced", "content"):
-        file.execute(f"ALTER TABLE object DROP COLUMN {column}")
-
-
-def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
-    """A catalogue written by schema 1 shows the same tree under the newest one."""
-    catalogue = opened(tmp_path)
-    catalogue.apply([make(f"samesame-{n}", NOON) for n in range(3)])
-    expected = tree(catalogue)
-    catalogue.close()
-    file = sqlite3.connect(tmp_path / "catalogue.sqlite", isolation_level=None)
-    file.execute("DROP INDEX object_ranked")
-    file.execute("DROP TABLE sheaf")
-    unreplaced(file)
-    file.execute("PRAGMA user_version = 1")
-    file.close()
-    catalogue = opened(tmp_path)
-    assert tree(catalogue) == expected
-    gone = make("samesame-0", NOON, updated="2024-09-18", state="REVOKED")
-    assert len(catalogue.apply([gone])) == 2
-    catalogue.close()
-    file = sqlite3.connect(tmp_path / "catalogue.sqlite")
-    assert file.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS) == 5
-
-
-def test_records_packed_together_by_schema_3_are_read_and_blanked(tmp_path: Path):
-    """There each record had a row that said where in the sheaf it lies."""
-    catalogue = opened(tmp_path)
-    records = [make(uuid(n), ms(NOON) + n * 1000, callerName=f"Caller{n}") for n in range(20)]
-    catalogue.apply(records)
-    catalogue.close()
-    file = sqlite3.connect(tmp_path / "catalogue.sqlite", isolation_level=None)
-    number, sizes, text = file.execute("SELECT ino, sizes, text FROM sheaf").fetchone()
-    start = 0
-    for at, (size,) in enumerate(struct.iter_unpack(">I", sizes)):
-        place = b"\x02" + struct.pack(">QII", number, start, size)
-        file.execute("INSERT INTO source (ino, text) VALUES (?, ?)", (number + at, place))
-        start += size
-    file.execute("DROP TABLE sheaf")
-    file.execute("CREATE TABLE sheaf (ino INTEGER PRIMARY KEY, text BLOB NOT NULL)")
-    file.execute("INSERT INTO sheaf (ino, text) VALUES (?, ?)", (number, text))
-    unreplaced(file)
-    file.execute("PRAGMA user_version = 3")
-    file.close()
-    catalogue = opened(tmp_path)
-    inos = [catalogue.find("us-east", record.id) for record in records]
-    assert [catalogue.record(ino) for ino in inos] == records
-    catalogue.apply([make(uuid(7), NOON, updated="2024-09-18", state="REVOKED")])
-    (kept,) = catalogue._database.row("SELECT text FROM sheaf")
-    assert b"Caller7" not in zlib.decompress(kept)
-    assert [catalogue.record(ino) for ino in inos[8:]] == records[8:]
-    catalogue.close()
-    catalogue = opened(tmp_path, timezone="Asia/Tokyo")
-    assert [catalogue.record(ino) for ino in inos[8:]] == records[8:]
-    catalogue.close()
 
 
 def damaged(kind: str, path: Path) -> None:
@@ -699,14 +655,14 @@ def test_a_record_that_was_altered_is_an_error_and_told_again(
     catalogue.apply([record])
     catalogue.progress.mark_listed("us-east", ms("2024-09-01"), ms("2024-09-20"))
     ino = only(catalogue)
-    catalogue._database.run("UPDATE source SET text = ?", altered)
+    catalogue._database.run("UPDATE record SET text = ?", altered)
     with pytest.raises(Malformed, match="one-1111 in the catalogue is damaged"):
         catalogue.record(ino)
     assert not catalogue.progress.listed("us-east").covers(ms(NOON), ms(NOON) + 1)
     assert catalogue.progress.listed("us-east").covers(ms("2024-09-01"), ms("2024-09-17"))
     catalogue.apply([record])
     assert catalogue.record(ino) == record
-    catalogue._database.run("UPDATE source SET text = ?", altered)
+    catalogue._database.run("UPDATE record SET text = ?", altered)
     catalogue.progress.mark_listed("us-east", ms("2024-09-01"), ms("2024-09-20"))
     catalogue.close()
     catalogue = opened(tmp_path, timezone="Asia/Tokyo")
@@ -727,7 +683,7 @@ def test_a_size_that_cannot_be_noted_is_only_said(tmp_path: Path, expected_log):
         raise CatalogueError("disk full")
 
     catalogue._database.run = full
-    assert catalogue.set_size(only(catalogue), 12) == []
+    assert not catalogue.set_size(only(catalogue), 12)
     del catalogue._database.run
     assert catalogue.entry(only(catalogue)).size == 10
 
@@ -903,7 +859,7 @@ def test_reconciling_a_day_asks_for_many_rows_at_once(tmp_path: Path, monkeypatc
     before = catalogue.known_objects("us-east", ms("2024-09-17"), ms("2024-09-18"))
     seen = {uuid(n) for n in range(1, 2000)}
     statements.clear()
-    (gone,) = catalogue.reconcile(before, seen, ms("2024-09-18"))
+    (gone,) = catalogue.reconcile(before, seen, ms("2024-09-18")).objects
     assert gone.record.id == uuid(0)
     assert len(statements) < 50
     check(catalogue)

@@ -140,7 +140,7 @@ class CatalogueMachine(RuleBasedStateMachine):
         """Every name that came, went or moved is among those to be forgotten."""
         told = {
             (self.catalogue.path(parent), name)
-            for change in changes
+            for change in changes.objects
             for parent, name in change.entries
             if self.catalogue.path(parent) is not None
         }

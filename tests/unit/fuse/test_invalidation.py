@@ -9,12 +9,13 @@ import pyfuse3
 import pytest
 import trio
 
-from phonofs.catalogue.types import Change
+from phonofs.catalogue.types import ChangeSet, ObjectChange
 from phonofs.fuse.invalidation import MOST_STORED, KernelCache
 from tests.support.catalogue_world import make, uuid
 
 MIB = 1 << 20
-CHANGED = Change("changed", 7, 2, "name", make(uuid(1), "2024-09-03T10:00:00Z"), content=True)
+CHANGE = ObjectChange("changed", 7, 2, "name", make(uuid(1), "2024-09-03T10:00:00Z"), content=True)
+CHANGED = ChangeSet([CHANGE])
 HANG_S = 10.0
 
 
@@ -43,7 +44,7 @@ async def heard(notifier, kernel, count):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(notifier.run)
             words = [await kernel.told.receive() for _ in range(count)]
-            notifier.tell([CHANGED])  # the next one is taken when the last ones are over
+            notifier.tell(CHANGED)  # the next one is taken when the last ones are over
             await kernel.told.receive()
             nursery.cancel_scope.cancel()
     return words
@@ -62,7 +63,7 @@ def test_pages_and_changes_keep_their_order(monkeypatch):
     """Pages of the content before a change must be forgotten with it, and none after it."""
     kernel, notifier = Kernel(monkeypatch), KernelCache()
     notifier.store(7, 0, b"old")
-    notifier.tell([CHANGED])
+    notifier.tell(CHANGED)
     notifier.store(7, 0, b"new")
     words = trio.run(heard, notifier, kernel, 3)
     assert words == [("store", 7, 0, b"old"), ("forget", 7), ("store", 7, 0, b"new")]
@@ -72,7 +73,7 @@ def test_pages_and_changes_keep_their_order(monkeypatch):
 def test_a_page_the_kernel_does_not_take_costs_only_itself(monkeypatch):
     kernel, notifier = Kernel(monkeypatch, refuses=True), KernelCache()
     notifier.store(7, 0, bytes(MOST_STORED))
-    notifier.tell([CHANGED])
+    notifier.tell(CHANGED)
     assert trio.run(heard, notifier, kernel, 1) == [("forget", 7)]
     assert notifier.store(7, 0, b"x")
 
@@ -91,7 +92,7 @@ def test_a_name_the_kernel_does_not_take_costs_only_itself(monkeypatch, error):
 
     monkeypatch.setattr(pyfuse3, "invalidate_entry", forget_name)
     entries = ((2, "Jürgen"), (2, "山田"))
-    notifier.tell([msgspec.structs.replace(CHANGED, entries=entries), CHANGED])
+    notifier.tell(ChangeSet([msgspec.structs.replace(CHANGE, entries=entries), CHANGE]))
     assert trio.run(heard, notifier, kernel, 2) == [("forget", 7), ("forget", 7)]
     assert names == ["Jürgen".encode(), "山田".encode()]
 
@@ -99,7 +100,7 @@ def test_a_name_the_kernel_does_not_take_costs_only_itself(monkeypatch, error):
 async def told_in_time(notifier, ino):
     async with trio.open_nursery() as nursery:
         await nursery.start(notifier.run)
-        notifier.tell([CHANGED])
+        notifier.tell(CHANGED)
         notifier.tell_size(ino)
         with trio.fail_after(HANG_S):
             await notifier.told(ino)
