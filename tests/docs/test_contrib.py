@@ -115,7 +115,7 @@ def test_the_daemonset_shares_the_folder_above_the_mount() -> None:
         assert container[probe]["exec"]["command"][-1] == mountpoint
     image = (CONTRIB / "container/Containerfile").read_text(encoding="utf-8")
     assert f'CMD ["{mountpoint}"]' in image
-    text = (CONTRIB / "README.md").read_text(encoding="utf-8")
+    text = (CONTRIB / "docs/administration.md").read_text(encoding="utf-8")
     [example] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     reader = parse(example)
     [volume] = reader["volumes"]

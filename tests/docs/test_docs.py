@@ -94,13 +94,36 @@ def test_the_two_commands_of_the_readme_are_there() -> None:
         assert os.access(ROOT / name, os.X_OK)
 
 
-def test_the_links_of_the_documents_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", README):
-        assert (ROOT / target).exists(), target
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("contrib/**/*.md")]
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_links_of_the_documents_lead_somewhere(path: Path) -> None:
+    """Relative links lead to a file that exists and, with an anchor, to one of its headings."""
+    for target, wanted in re.findall(
+        r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", path.read_text(encoding="utf-8")
+    ):
+        linked = path.parent / target if target else path
+        assert linked.exists(), target
+        if wanted:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.M)
+            assert wanted in map(anchor, headings), f"{target}#{wanted}"
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE", "SEMANTICS", "SECURITY"])
+def test_an_old_link_to_a_document_leads_on(name: str) -> None:
+    """Links from outside name the places where the documents were before contrib/docs."""
+    text = (ROOT / f"contrib/{name}.md").read_text(encoding="utf-8")
+    assert f"(docs/{name.lower()}.md)" in text
 
 
 def test_every_room_is_in_the_table_of_rooms() -> None:
-    text = (ROOT / "contrib/ARCHITECTURE.md").read_text(encoding="utf-8")
+    text = (ROOT / "contrib/docs/architecture.md").read_text(encoding="utf-8")
     for path in sorted((ROOT / "src/phonofs").iterdir()):
         if path.name.startswith("__") or path.suffix not in ("", ".py"):
             continue
