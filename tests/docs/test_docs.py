@@ -31,7 +31,7 @@ def rows(*header: str) -> list[list[str]]:
 
 
 def make_man() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_man", ROOT / "contrib/make_man.py")
+    spec = importlib.util.spec_from_file_location("make_man", ROOT / "contrib/dev/make_man.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -133,7 +133,7 @@ def test_every_room_is_in_the_table_of_rooms() -> None:
 
 @pytest.mark.parametrize("name", ["phonofs.1", "phonofs.toml.5", "mount.phonofs.8"])
 def test_the_manual_is_what_the_tables_say(name: str) -> None:
-    """Otherwise: python contrib/make_man.py."""
+    """Otherwise: python contrib/dev/make_man.py."""
     assert (ROOT / "man" / name).read_text(encoding="utf-8") == make_man().page(name)
 
 
@@ -151,7 +151,7 @@ def test_what_the_tests_need_is_pinned() -> None:
     wanted = project["dependency-groups"]["dev"] + project["project"]["dependencies"]
     for extra in project["project"]["optional-dependencies"].values():
         wanted += extra
-    text = (ROOT / "contrib/requirements-dev.txt").read_text()
+    text = (ROOT / "contrib/dev/requirements-dev.txt").read_text()
     entries = re.findall(
         r"^([a-z0-9.-]+)==\S+((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", text, re.M
     )
