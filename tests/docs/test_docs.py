@@ -24,9 +24,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def rows(*header: str) -> list[list[str]]:
-    """The rows of the table in the README that has this header."""
-    start = README.index("| " + " | ".join(header) + " |")
-    lines = README[start:].split("\n\n")[0].splitlines()[2:]
+    """Return the rows of all tables in the README that have this header."""
+    tables = README.split("| " + " | ".join(header) + " |\n")[1:]
+    lines = [line for table in tables for line in table.split("\n\n")[0].splitlines()[1:]]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
@@ -40,11 +40,13 @@ def make_man() -> ModuleType:
 
 
 def test_the_readme_has_every_option_with_its_default_and_meaning() -> None:
+    """Common and advanced options have a table each."""
     documented = [
         (name.strip("`"), default.strip("`"), meaning)
         for name, default, meaning in rows("name", "default", "meaning")
     ]
-    assert documented == [(each.name, each.shown_default, each.help) for each in OPTIONS]
+    declared = [(each.name, each.shown_default, each.help) for each in OPTIONS]
+    assert sorted(documented) == sorted(declared)
 
 
 def test_the_readme_has_every_command_and_no_other() -> None:
@@ -54,7 +56,7 @@ def test_the_readme_has_every_command_and_no_other() -> None:
 
 def test_every_command_named_in_the_readme_exists() -> None:
     named = set(re.findall(r"(?<![/\w])phonofs ([a-z][a-z-]+)\b", README))
-    prose = {"mounts", "tells", "finds", "and", "goes"}
+    prose = {"mounts", "reports"}
     assert named - prose <= set(COMMANDS)
 
 
