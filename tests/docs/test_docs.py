@@ -124,15 +124,6 @@ def test_an_old_link_to_a_document_leads_on(name: str) -> None:
     assert f"(docs/{name.lower()}.md)" in text
 
 
-def test_every_room_is_in_the_table_of_rooms() -> None:
-    text = (ROOT / "contrib/docs/architecture.md").read_text(encoding="utf-8")
-    for path in sorted((ROOT / "src/phonofs").iterdir()):
-        if path.name.startswith("__") or path.suffix not in ("", ".py"):
-            continue
-        name = f"{path.name}/" if path.is_dir() else path.name
-        assert f"`{name}`" in text, name
-
-
 @pytest.mark.parametrize("name", ["phonofs.1", "phonofs.toml.5", "mount.phonofs.8"])
 def test_the_manual_is_what_the_tables_say(name: str) -> None:
     """Otherwise: python contrib/dev/make_man.py."""
