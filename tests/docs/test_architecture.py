@@ -1,4 +1,4 @@
-"""The architecture page names functions and packages that exist."""
+"""The pages for developers name functions, packages and files that exist."""
 
 import ast
 import re
@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src/phonofs"
 TEXT = (ROOT / "contrib/docs/architecture.md").read_text(encoding="utf-8")
 STEP = re.compile(r"^\d+\. `(\w+)`, `([\w/]+\.py)`: ", re.M)
+CONTRIBUTING = (ROOT / "contrib/docs/contributing.md").read_text(encoding="utf-8")
+PATH = re.compile(r"`((?:src|tests|contrib)/[\w./-]+|README\.md)`")
 MOST_STEPS = 12
 MOST_WORDS = 25
 
@@ -71,3 +73,25 @@ def test_the_glossary_is_short() -> None:
     glossary = TEXT.split("\n## Glossary\n")[1]
     words = re.findall(r"^\| (?!word |---)", glossary, re.M)
     assert 0 < len(words) <= MOST_WORDS
+
+
+def test_the_files_that_contributing_names_exist() -> None:
+    named = PATH.findall(CONTRIBUTING)
+    assert len(named) > 20
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("config/options.py", "OPTIONS"),
+        ("cli/__init__.py", "COMMANDS"),
+        ("fuse/errnos.py", "TABLE"),
+        ("vfs.py", "_OF_RECORD"),
+        ("fakeservice/faults.py", "FAILURES"),
+        ("fakeservice/fault_injection.py", "_BODY"),
+    ],
+)
+def test_the_tables_that_contributing_names_exist(file: str, name: str) -> None:
+    assert f"`{name}`" in CONTRIBUTING
+    assert re.search(rf"^{name}\b.*= [({{]", (SOURCE / file).read_text(encoding="utf-8"), re.M)
