@@ -1,4 +1,4 @@
-"""The table, for the terminal, for the documents, and as JSON. Pure but for ``machine``."""
+"""The table, for the terminal, for the README, and as JSON. Pure but for ``machine``."""
 
 import importlib.metadata
 import os
@@ -90,7 +90,7 @@ def text(cells: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(cells: Sequence[Sequence[str]], about: Iterable[str]) -> str:
-    """The table for contrib/docs/performance.md, with what it was measured on."""
+    """The table for the README, with what it was measured on."""
     table = [HEAD, ("---",) * len(HEAD), *cells]
     body = "\n".join("| " + " | ".join(row) + " |" for row in table)
     return f"{body}\n\n{'; '.join(about)}."
