@@ -16,7 +16,7 @@ from tests.support.manifest import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRIB = ROOT / "contrib"
-SCRIPTS = ("demo", "test", "setup", "packaging/build-deb", "container/entrypoint")
+SCRIPTS = ("demo", "test", "dev/setup", "dev/audit", "packaging/build-deb", "container/entrypoint")
 UNITS = [path for path in CONTRIB.glob("systemd/*/*") if path.suffix != ".sysusers"]
 
 
@@ -39,8 +39,8 @@ def test_the_readme_of_contrib_names_what_is_shipped() -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_completions_are_those_of_the_commands(shell: str) -> None:
-    """Otherwise: python contrib/make_completions.py."""
-    spec = importlib.util.spec_from_file_location("made", CONTRIB / "make_completions.py")
+    """Otherwise: python contrib/dev/make_completions.py."""
+    spec = importlib.util.spec_from_file_location("made", CONTRIB / "dev/make_completions.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -115,7 +115,7 @@ def test_the_daemonset_shares_the_folder_above_the_mount() -> None:
         assert container[probe]["exec"]["command"][-1] == mountpoint
     image = (CONTRIB / "container/Containerfile").read_text(encoding="utf-8")
     assert f'CMD ["{mountpoint}"]' in image
-    text = (CONTRIB / "README.md").read_text(encoding="utf-8")
+    text = (CONTRIB / "docs/administration.md").read_text(encoding="utf-8")
     [example] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     reader = parse(example)
     [volume] = reader["volumes"]

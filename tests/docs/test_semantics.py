@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SEMANTICS = (ROOT / "contrib/SEMANTICS.md").read_text(encoding="utf-8")
-SECURITY = (ROOT / "contrib/SECURITY.md").read_text(encoding="utf-8")
+SEMANTICS = (ROOT / "contrib/docs/semantics.md").read_text(encoding="utf-8")
+SECURITY = (ROOT / "contrib/docs/security.md").read_text(encoding="utf-8")
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 

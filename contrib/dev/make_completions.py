@@ -1,4 +1,4 @@
-"""Writes the shell completions from the commands: ``python contrib/make_completions.py``.
+"""Writes the shell completions from the commands: ``python contrib/dev/make_completions.py``.
 
 They ask the installed program for the words, so that they only change when click does.
 """
@@ -9,7 +9,7 @@ from click.shell_completion import get_completion_class
 
 from phonofs.cli import group
 
-FOLDER = Path(__file__).resolve().parent / "completions"
+FOLDER = Path(__file__).resolve().parents[1] / "completions"
 NAMES = {"bash": "phonofs.bash", "zsh": "_phonofs", "fish": "phonofs.fish"}
 
 

@@ -1,6 +1,7 @@
 """Writes the manual pages from the tables they document: commands, options, exit statuses.
 
-``python contrib/make_man.py`` writes man/; a test says when that is due. The language is mdoc(7).
+``python contrib/dev/make_man.py`` writes man/; a test fails if they are out of date. The language
+is mdoc(7).
 """
 
 import importlib
@@ -15,7 +16,7 @@ import click
 from phonofs.cli import COMMANDS
 from phonofs.config import OPTIONS, Option
 
-FOLDER = Path(__file__).resolve().parent.parent / "man"
+FOLDER = Path(__file__).resolve().parents[2] / "man"
 WIDTH = 72
 DATE = "November 23, 2026"
 
@@ -143,7 +144,7 @@ def sentence(words: str) -> str:
 
 def head(name: str, section: int, what: str) -> Iterator[str]:
     """The beginning every page has."""
-    yield '.\\" Made by contrib/make_man.py; change that, or the tables it reads.'
+    yield '.\\" Made by contrib/dev/make_man.py; change that, or the tables it reads.'
     yield f".Dd {DATE}"
     yield f".Dt {name.upper()} {section}"
     yield ".Os"
