@@ -86,10 +86,9 @@ def test_the_files_that_contributing_names_exist() -> None:
     [
         ("config/options.py", "OPTIONS"),
         ("cli/__init__.py", "COMMANDS"),
-        ("fuse/errnos.py", "TABLE"),
+        ("fuse/errors.py", "TABLE"),
         ("vfs.py", "_OF_RECORD"),
         ("fakeservice/faults.py", "FAILURES"),
-        ("fakeservice/fault_injection.py", "_BODY"),
     ],
 )
 def test_the_tables_that_contributing_names_exist(file: str, name: str) -> None:

@@ -36,6 +36,33 @@ def test_every_promise_is_held_by_a_test(name: str) -> None:
     assert NAMED.findall(promises()[name])
 
 
+def marked_promises() -> dict[str, set[str]]:
+    """Name of a promise to the tests that are marked with it."""
+    marked: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                test, marks = node.name, node.decorator_list
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+                test, marks = ast.unparse(node.targets[0]), [node.value.func]
+            else:
+                continue
+            for mark in marks:
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.promise":
+                    for name in mark.args:
+                        test_id = f"{path.relative_to(ROOT)}::{test}"
+                        marked.setdefault(ast.literal_eval(name), set()).add(test_id)
+    return marked
+
+
+def test_the_marks_of_the_tests_are_the_list_under_each_promise() -> None:
+    listed = {
+        name: {f"{path}::{test}" for path, test in NAMED.findall(text)}
+        for name, text in promises().items()
+    }
+    assert marked_promises() == listed
+
+
 def test_no_promise_is_made_twice() -> None:
     headings = re.findall(r"^### (.+)$", SEMANTICS, flags=re.M)
     assert len(headings) == len(set(headings)) == len(promises())

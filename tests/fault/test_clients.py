@@ -161,6 +161,7 @@ def test_hashdeep_audits_it(pair):
     run("hashdeep", "-r", "-a", "-k", known, "-l", ".", cwd=pair.m)
 
 
+@pytest.mark.promise("right-bytes-or-error")
 @pytest.mark.parametrize("engine", ["psync", "mmap", "libaio"])
 def test_fio_verifies_random_blocks(pair, engine):
     """Jobs read at random, each block with its own checksum; libaio past the page cache."""
@@ -193,6 +194,7 @@ def test_ffmpeg_seeks_as_in_a_plain_file(pair):
         assert there == run("ffmpeg", *cut[:3], *cut[3:5], "-i", twin, *cut[5:], "-f", "md5", "-")
 
 
+@pytest.mark.promise("inodes-permanent")
 def test_restic_finds_nothing_changed_after_a_remount(pair):
     """Inodes, times and sizes are the same in the next mount, so nothing is read again."""
     needs("restic")
@@ -257,6 +259,7 @@ def _listens(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.mark.promise("right-bytes-or-error")
 @pytest.mark.skipif(os.geteuid() != 0, reason="smbd becomes its users, which takes root")
 def test_samba_serves_it(pair, tmp_path):
     """smbclient gets the same tree through our smb.conf: a second protocol on top."""

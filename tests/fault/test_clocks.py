@@ -84,6 +84,7 @@ JUMPS = {
 }
 
 
+@pytest.mark.promise("clocks-do-not-matter")
 @pytest.mark.parametrize("way", ["range", "presign"])
 @pytest.mark.parametrize("jump", JUMPS)
 @fast
@@ -131,6 +132,7 @@ def folder_mtime(scene):
     return scene.vfs.entry(ino).mtime_ms
 
 
+@pytest.mark.promise("clocks-do-not-matter")
 @pytest.mark.parametrize("jump", JUMPS)
 @fast
 async def test_a_mount_that_begins_with_a_wrong_clock(tmp_path, wall, jump):
@@ -194,6 +196,7 @@ async def cached(scene, ino, size):
     return scene.app.cache.cached_bytes(record) == size
 
 
+@pytest.mark.promise("clocks-do-not-matter")
 @fast
 async def test_a_token_that_died_in_a_suspend(tmp_path):
     """Its deadline says half an hour, the service says 401: one refresh for all who met it."""
@@ -215,6 +218,7 @@ async def test_a_token_that_died_in_a_suspend(tmp_path):
         assert service.counters.tokens == tokens + 1
 
 
+@pytest.mark.promise("clocks-do-not-matter")
 @pytest.mark.parametrize("way", ["presign", "redirect"])
 @fast
 async def test_links_that_died_in_a_suspend(tmp_path, way):

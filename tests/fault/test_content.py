@@ -149,6 +149,7 @@ async def test_a_fault_of_every_third_answer(tmp_path, name, way, cache_size):
     await under(tmp_path, name, way, cache_size, probability=0.4)
 
 
+@pytest.mark.promise("right-bytes-or-error")
 @pytest.mark.slow
 @pytest.mark.parametrize("cache_size", ["1G", "0", "5M"])
 @pytest.mark.parametrize("way", WAYS)
@@ -171,6 +172,7 @@ SIX = [
 ]
 
 
+@pytest.mark.promise("right-bytes-or-error")
 @pytest.mark.parametrize(
     "seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 12))]
 )

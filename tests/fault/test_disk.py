@@ -114,6 +114,7 @@ OBSTINATE = {"a folder in its place", "a link in its place", "a pipe in its plac
 """What is not a file is not removed by itself at once: somebody planted it."""
 
 
+@pytest.mark.promise("nothing-unchecked-from-disk")
 @pytest.mark.parametrize("name", thinned(DAMAGE, 3))
 @fast
 async def test_damage_between_two_mounts_costs_a_fetch(tmp_path, name):
@@ -302,6 +303,7 @@ def tmpfs(folder: Path, size: str):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.promise("disk-trouble-is-not-the-readers")
 @fast
 async def test_a_disk_that_fills_up(tmp_path, monkeypatch):
     """Somebody else fills the disk: reading goes on, and when there is room, caching does."""
@@ -332,6 +334,7 @@ async def test_a_disk_that_fills_up(tmp_path, monkeypatch):
             await all_right(service, tmp_path)
 
 
+@pytest.mark.promise("disk-trouble-is-not-the-readers")
 @fast
 async def test_a_disk_that_fills_up_before_all_is_listed(tmp_path):
     """What was listed is shown, the rest is an error until there is room; nothing is left out."""
@@ -381,6 +384,7 @@ async def test_a_disk_too_small_from_the_start(tmp_path, size):
         del service
 
 
+@pytest.mark.promise("disk-trouble-is-not-the-readers")
 @fast
 async def test_a_read_only_disk(tmp_path):
     """A cache folder that became read-only: refused in a sentence, or read through memory."""

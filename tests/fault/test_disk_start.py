@@ -61,6 +61,7 @@ def tree(mount: Mount) -> dict[str, bytes]:
     return {str(path.relative_to(mount.point)): path.read_bytes() for path in files(mount.point)}
 
 
+@pytest.mark.promise("disk-trouble-is-not-the-readers")
 @pytest.mark.parametrize(
     ("harm", "size"),
     [
@@ -106,6 +107,7 @@ def test_what_a_killed_mount_knew_is_shown(apart):
     assert phonofs(apart, "umount", str(apart.point)).returncode == 0
 
 
+@pytest.mark.promise("disk-trouble-is-not-the-readers")
 @pytest.mark.parametrize("harm", [fill, read_only])
 def test_a_new_account_is_read_without_a_disk(apart, harm):
     """Nothing is known and nothing can be kept: all is listed and read all the same."""

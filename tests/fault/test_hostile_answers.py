@@ -228,6 +228,7 @@ CRUMBS = {
 }
 
 
+@pytest.mark.promise("nobody-waits-for-others")
 @pytest.mark.parametrize(("begin", "crumb"), CRUMBS.values(), ids=CRUMBS)
 async def test_crumbs_do_not_hold_the_loop_up(begin: bytes, crumb: bytes) -> None:
     """Given up soon, at a bounded cost, with the loop free for others all the time."""

@@ -199,6 +199,7 @@ def outlives(at: Target, endpoint: Endpoint, name: str, scratch: Path) -> None:
     until(lambda: readable(folder, content_of(at.service, number)))
 
 
+@pytest.mark.promise("memory-is-bounded")
 def test_an_open_file_that_could_not_be_read_holds_no_memory(tmp_path: Path) -> None:
     """A player or an indexer may keep many of them; what went wrong is kept as a sentence."""
     with target(tmp_path, "range") as made:

@@ -123,6 +123,7 @@ def test_no_room_for_any_write(stand_in, tmp_path):
         fiu.again()
 
 
+@pytest.mark.promise("disk-trouble-is-not-the-readers")
 @pytest.mark.parametrize("share", [0.3, pytest.param(0.02, marks=pytest.mark.slow)])
 def test_the_disk_fails_now_and_then(stand_in, tmp_path, share):
     """EIO for a part of the calls, while a small cache fills, evicts and is read again."""
@@ -141,6 +142,7 @@ def test_the_disk_fails_now_and_then(stand_in, tmp_path, share):
         fiu.again()
 
 
+@pytest.mark.promise("disk-trouble-is-not-the-readers")
 def test_cached_bytes_that_cannot_be_read(stand_in, tmp_path):
     """EIO for every read of the disk: the cache goes off, and all is right when it can be read."""
     with Fiu(stand_in, tmp_path) as fiu:

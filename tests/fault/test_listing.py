@@ -109,6 +109,7 @@ async def test_a_fault_of_listing(tmp_path, name, probability):
             await in_the_end(scene, wanted)
 
 
+@pytest.mark.promise("failure-takes-nothing-away")
 @pytest.mark.parametrize("name", thinned(FAULTS, 12))
 @fast
 async def test_a_fault_of_following_takes_nothing_away(tmp_path, name):

@@ -36,6 +36,7 @@ HEADROOM = 4 << 20
 SIGNS = ("want of memory", "can't start new thread", "failed to allocate")
 
 
+@pytest.mark.promise("no-memory-is-eio")
 @pytest.mark.fuse
 def test_out_of_memory_at_large(tmp_path):
     """Hardly a page more while 60 read: each gets its bytes or EIO, soon; then all is right."""
@@ -154,6 +155,7 @@ async def thrice(service, folder):
     return ends + await visit(service, folder / "none", cache_size="0")
 
 
+@pytest.mark.promise("no-memory-is-eio")
 @pytest.mark.expected_log
 @pytest.mark.parametrize("what", PLACES)
 def test_out_of_memory_at_a_block(tmp_path, what, monkeypatch, request):

@@ -118,6 +118,7 @@ async def test_a_network_that_fails_at_times(tmp_path, name, way, cache_size):
     assert "right" in ends.values()
 
 
+@pytest.mark.promise("right-bytes-or-error")
 @pytest.mark.slow
 @pytest.mark.parametrize("cache_size", ["1G", "0", "5M"])
 @pytest.mark.parametrize("way", WAYS)
@@ -128,6 +129,7 @@ async def test_every_fault_of_the_network_on_every_way(tmp_path, name, way, cach
     await under(tmp_path, name, way, cache_size, probability=0.5)
 
 
+@pytest.mark.promise("whole-is-checked")
 @pytest.mark.parametrize(("at", "end"), [(123_456, "Corrupt"), (299_000, "right")])
 @pytest.mark.parametrize("way", WAYS)
 @fast
@@ -181,6 +183,7 @@ async def test_each_byte_of_a_head_flipped(tmp_path, way, mask, step):
         assert {scene.vfs.entry(ino).size for ino in inodes} == {size}
 
 
+@pytest.mark.promise("listing-whole-or-error")
 @pytest.mark.parametrize("name", thinned(IN_A_PAGE, 4))
 @fast
 async def test_listing_over_a_failing_network(tmp_path, name):
@@ -305,6 +308,7 @@ def read(path):
     return b"".join(pieces)
 
 
+@pytest.mark.promise("right-bytes-or-error")
 @pytest.mark.fuse
 def test_a_mount_over_a_failing_network(tmp_path):
     """Each fault for some files: right or EIO in time, all else answers; then all can be read."""
@@ -341,6 +345,7 @@ def test_a_mount_over_a_failing_network(tmp_path):
         assert "Traceback" not in mount.log_text()
 
 
+@pytest.mark.promise("clean-stop")
 @pytest.mark.fuse
 def test_a_mount_in_a_black_hole_ends_at_once(tmp_path):
     """Readers, a listing and the token wait for a network that swallows all: SIGTERM is obeyed."""
@@ -357,6 +362,7 @@ def test_a_mount_in_a_black_hole_ends_at_once(tmp_path):
         happens(lambda: stand_in.network.open == 0)
 
 
+@pytest.mark.promise("known-stays-without-the-service")
 @pytest.mark.fuse
 def test_a_mount_that_nobody_answers_for_a_while(tmp_path):
     """Connections are refused and come back: a waiting reader gets its bytes, with no error."""

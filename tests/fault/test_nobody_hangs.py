@@ -67,6 +67,7 @@ def drop_pages(path):
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+@pytest.mark.promise("nobody-waits-for-others")
 @pytest.mark.expected_log
 def test_everything_else_answers_while_200_reads_wait(stalled, kernel):
     """ls, stat, df, cached reads and status within a second; each read ends by its deadline."""

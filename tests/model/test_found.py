@@ -11,6 +11,7 @@ pytestmark = pytest.mark.expected_log("")
 TWO_BYTES = {"fail": "status", "status": 200, "body": "ab", "content_type": "audio/mpeg"}
 
 
+@pytest.mark.promise("length-is-proved")
 @pytest.mark.parametrize("way", ["range", "presign", "redirect", "stream"])
 @pytest.mark.parametrize("fault", [TWO_BYTES, {"fail": "json", "value": []}])
 def test_two_bytes_in_place_of_a_body_are_not_a_short_file(way, fault):

@@ -149,6 +149,7 @@ def live(folder: Path, seed: int, turns: int) -> None:
         assert "Traceback" not in mount.log_text()
 
 
+@pytest.mark.promise("tree-is-the-account", "inodes-permanent")
 @pytest.mark.expected_log("")
 def test_a_real_mount_is_what_the_object_list_says(tmp_path):
     """Changes, faults, evictions and a remount; names, numbers, sizes, bytes after each."""

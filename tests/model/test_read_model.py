@@ -159,6 +159,7 @@ def check_after(world: World) -> None:
     assert cache["disk_bytes"] <= world.look.cache_size  # type: ignore[index]
 
 
+@pytest.mark.promise("right-bytes-or-error", "nobody-waits-for-ever")
 @settings(MODEL, max_examples=35)
 @given(plans(s.HOW))
 def test_random_reads_are_the_plain_bytes(plan):
@@ -166,6 +167,7 @@ def test_random_reads_are_the_plain_bytes(plan):
     run(read_in_parts, plan)
 
 
+@pytest.mark.promise("whole-is-checked")
 @settings(MODEL, max_examples=25)
 @given(plans(st.one_of(s.FALSE, s.HOW)))
 def test_a_file_read_whole_is_right_whatever_the_service_sends(plan):

@@ -353,6 +353,15 @@ def check_gauges(world: World) -> None:
 MODEL = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 
 
+@pytest.mark.promise(
+    "tree-is-the-account",
+    "changes-within-a-poll",
+    "listing-whole-or-error",
+    "inodes-permanent",
+    "one-version-a-handle",
+    "failure-takes-nothing-away",
+    "cap-is-hard",
+)
 @settings(MODEL, max_examples=70)
 @given(s.stories(12))
 def test_the_tree_is_what_the_object_list_says(story):

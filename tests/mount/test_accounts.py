@@ -80,6 +80,7 @@ def requested(mount: Mount, key: str) -> int:
     return mount.stand_in.service.by_key[key].counters.requests["content"]
 
 
+@pytest.mark.promise("tree-is-the-account")
 def test_another_customers_key_sees_nothing_of_the_first(two):
     """Each key has its own tree; what the first left is set aside, said so, and comes back."""
     assert start(two) == ""
@@ -101,6 +102,7 @@ def test_another_customers_key_sees_nothing_of_the_first(two):
     stop(two)
 
 
+@pytest.mark.promise("tree-is-the-account")
 def test_a_rotated_key_of_the_same_customer_keeps_its_cache(two):
     """A new key for the same customer: nothing is fetched twice, nothing is set aside."""
     start(two)
@@ -117,6 +119,7 @@ def test_a_rotated_key_of_the_same_customer_keeps_its_cache(two):
     stop(two)
 
 
+@pytest.mark.promise("tree-is-the-account")
 def test_an_unknown_key_while_the_service_is_away(two):
     """It is not known whose key it is: nothing is shown, exit 3; the known key is served."""
     start(two)
@@ -132,6 +135,7 @@ def test_an_unknown_key_while_the_service_is_away(two):
     stop(two)
 
 
+@pytest.mark.promise("tree-is-the-account")
 def test_an_unknown_key_of_an_empty_account(two):
     """No record says whose key it is: an empty tree, and A's is untouched."""
     start(two)
@@ -166,6 +170,7 @@ def test_a_folder_without_its_note_is_adopted_by_its_customer_alone(two):
     stop(two)
 
 
+@pytest.mark.promise("tree-is-the-account")
 def test_a_key_that_sees_two_customers_is_not_locked_out(two):
     """Records of several customers in one answer are one account, known by its key; but none of
     the customers alone is shown what that key left."""
@@ -187,6 +192,7 @@ def test_a_key_that_sees_two_customers_is_not_locked_out(two):
     stop(two)
 
 
+@pytest.mark.promise("cap-is-hard")
 def test_what_is_set_aside_counts_and_goes_first(two):
     """Within cache_size: the other account's bytes go before any of this one's."""
     two.environment["PHONOFS_CACHE_SIZE"] = "4M"
@@ -212,6 +218,7 @@ def held(mount: Mount) -> int:
     return sum(p.stat().st_blocks * 512 for p in mount.cache.rglob("??/*") if p.is_file())
 
 
+@pytest.mark.promise("cap-is-hard")
 def test_without_a_disk_cache_nothing_of_another_account_stays(two):
     """cache_size=0 leaves no content on disk, whoever's it was."""
     start(two)
@@ -288,6 +295,7 @@ def logged_in(two):
     return two.start()
 
 
+@pytest.mark.promise("tree-is-the-account")
 def test_another_customers_key_after_a_hangup_gets_nothing(logged_in):
     """Not unmounted (an empty folder looks like a deletion), but refused: names, bytes, also
     those that the kernel has; A's key has it all back."""
@@ -370,6 +378,7 @@ def test_an_old_folder_is_taken_over(two, tmp_path):
     stop(two)
 
 
+@pytest.mark.promise("tree-is-the-account")
 @pytest.mark.parametrize(
     "trouble",
     ["away", "refused", "no right to search", pytest.param("stalled", marks=pytest.mark.slow)],
@@ -434,6 +443,7 @@ def test_the_log_says_of_another_accounts_key_what_is_wrong(logged_in):
     assert logged_in.stop() == 0
 
 
+@pytest.mark.promise("tree-is-the-account")
 def test_a_key_of_one_customer_does_not_see_what_a_key_of_several_brought(two):
     """Two keys were taken for those of one customer; then one of them brought another one's."""
     service = two.stand_in.service

@@ -120,6 +120,7 @@ def test_so_are_secrets_and_logs_in_a_folder_that_others_may_write_to(environmen
     assert phonofs(environment, "mount", tmp_path / "m").returncode == REFUSED
 
 
+@pytest.mark.promise("the-zone-is-the-systems")
 @pytest.mark.parametrize("tz", ["EST5EDT,M3.2.0,M11.1.0", "<-03>3", "Nowhere/Atall"])
 def test_a_time_zone_without_a_name_is_refused(environment, tz):
     """Recordings would lie in the folder of another day, without a word."""
@@ -133,6 +134,7 @@ def test_a_time_zone_without_a_name_is_refused(environment, tz):
     assert phonofs(environment, "doctor").returncode == REFUSED
 
 
+@pytest.mark.promise("the-zone-is-the-systems")
 @pytest.mark.skipif(os.geteuid() != 0, reason="a mount name space needs root")
 @pytest.mark.parametrize("noted", ["Etc/UTC", None])
 def test_a_copy_of_a_zone_in_etc_localtime_is_refused(environment, tmp_path, noted):

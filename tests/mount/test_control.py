@@ -190,6 +190,7 @@ def test_a_mount_for_its_owner_alone_has_no_socket_for_others(tmp_path):
         assert status(mount)["control_shared"] is None
 
 
+@pytest.mark.promise("the-socket-is-not-the-mount")
 def test_without_a_runtime_folder_there_is_a_mount_without_a_socket(tmp_path):
     """As in a container whose file system is read-only: said by status and each command."""
     with standing(flat(1000, state="ARCHIVED")) as stand_in:
@@ -209,6 +210,7 @@ def test_without_a_runtime_folder_there_is_a_mount_without_a_socket(tmp_path):
             mount.clean_up()
 
 
+@pytest.mark.promise("the-socket-is-not-the-mount")
 def test_a_socket_that_was_removed_at_logout_comes_back(tmp_path):
     """Until then nobody is told that he is not the owner; who watches goes on watching."""
     account = flat(1000)

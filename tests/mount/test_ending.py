@@ -79,6 +79,7 @@ def mount(space, tmp_path):
                 mount.process.wait(20)
 
 
+@pytest.mark.promise("clean-stop")
 def test_what_others_mounted_over_it_stays(space, mount):
     """It cannot be unmounted then, and says so; nothing of theirs is touched."""
     space.run("mount", "-t", "tmpfs", "none", mount.point)
@@ -112,6 +113,7 @@ def test_what_others_mounted_over_a_folder_above_it_stays(space, mount):
     assert "could not be unmounted" in mount.log_text()
 
 
+@pytest.mark.promise("clean-stop")
 def test_a_folder_above_it_was_renamed(space, mount):
     """It is found under its new name."""
     after = mount.point.parent.with_name("after")
@@ -121,6 +123,7 @@ def test_a_folder_above_it_was_renamed(space, mount):
     assert space.mounts() == []
 
 
+@pytest.mark.promise("clean-stop")
 def test_another_mount_in_its_place_stays(space, mount):
     """Ours was unmounted by hand while somebody still uses it, and another made there."""
     user = subprocess.Popen(

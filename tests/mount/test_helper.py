@@ -56,6 +56,7 @@ def helper(mount: Mount, options: str, profile: str = "work") -> subprocess.Comp
     return run(mount, "phonofs", "mount-helper", profile, str(mount.point), "-o", options)
 
 
+@pytest.mark.promise("mount-again-is-success")
 def test_a_mount_that_is_there_is_success_for_the_helper_alone(mount):
     """`mount -a` twice; another profile, or `phonofs mount`, is still refused."""
     assert helper(mount, FROM_FSTAB).returncode == 0
@@ -87,6 +88,7 @@ def mounts_table() -> list[str]:
     return Path("/proc/mounts").read_text().splitlines()
 
 
+@pytest.mark.promise("mount-again-is-success")
 def test_a_remount_changes_nothing_and_says_what_waits(mount):
     """`systemctl reload` of a mount unit runs it; of options only those that differ are named."""
     assert helper(mount, "cache_size=1G,umask=0277").returncode == 0
@@ -104,6 +106,7 @@ def test_a_remount_changes_nothing_and_says_what_waits(mount):
     assert (done.returncode, "not mounted" in done.stderr) == (32, True)
 
 
+@pytest.mark.promise("mount-again-is-success")
 def test_mount_a_again_and_remount_by_mount_8_itself(mount, tmp_path):
     """In a mount name space of its own, where the helper is put into /sbin."""
     if os.geteuid() != 0:

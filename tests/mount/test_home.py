@@ -122,6 +122,7 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
+@pytest.mark.promise("archived-fails-at-once")
 def test_a_restored_object_becomes_readable_by_itself(tmp_path):
     """`status` shows it as pending until then; the stand-in takes half a second."""
     account = flat(1000, 2000, state="ARCHIVED")

@@ -105,6 +105,7 @@ GOES_ON = (
 )
 
 
+@pytest.mark.promise("nobody-waits-for-ever")
 def test_a_handled_signal_that_asks_for_no_end_leaves_a_read_alone(shared):
     """A timer, SIGCHLD, SIGIO: a program does not expect EINTR of a file for any of them."""
     readers = {number: program(SIGNALLED, shared.cold.pop(), int(number)) for number in GOES_ON}
@@ -113,6 +114,7 @@ def test_a_handled_signal_that_asks_for_no_end_leaves_a_read_alone(shared):
     )
 
 
+@pytest.mark.promise("nobody-waits-for-ever")
 def test_a_handled_signal_that_asks_for_an_end_gives_eintr(tmp_path):
     """So that Ctrl-C, kill and a closed terminal reach a program that handles them."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -123,6 +125,7 @@ def test_a_handled_signal_that_asks_for_an_end_gives_eintr(tmp_path):
         assert [said(reader) for reader in readers] == [str(-errno.EINTR)] * 4
 
 
+@pytest.mark.promise("nobody-waits-for-ever")
 def test_the_thread_that_opened_a_file_may_end(cold):
     """Pools end their idle threads; the others read on."""
     code = """
@@ -148,6 +151,7 @@ print(read_once(opened[0]))
     assert said(program(code, cold)) == "4096"
 
 
+@pytest.mark.promise("nobody-waits-for-ever")
 @pytest.mark.parametrize(
     ("before", "after"), [("sleep 0.3;", ""), ("", "sleep 0.5")], ids=["before the read", "during"]
 )
@@ -234,6 +238,7 @@ def stalled(folder: Path, kind: str):
         assert faults.fired["stalled"] > 0
 
 
+@pytest.mark.promise("nobody-waits-for-ever")
 def test_a_read_that_is_tried_again_keeps_its_deadline(tmp_path):
     """Python repeats a read after EINTR (PEP 475): EIO must come all the same."""
     code = (
@@ -330,6 +335,7 @@ def hidden(tmp_path):
             space.stdout.close()
 
 
+@pytest.mark.promise("nobody-waits-for-ever")
 def test_where_proc_hides_a_caller_it_is_left_to_its_deadline(hidden):
     """`hidepid=2`: a file, a folder and a name that take a while are right all the same."""
     hidden.stand_in.faults({"fail": "delay", "seconds": LATE_S})

@@ -84,6 +84,7 @@ def python(path: Path, folder: Path) -> bytes | None:
 TOOLS = [cp, cat, dd, python]
 
 
+@pytest.mark.promise("real-length-wins")
 @pytest.mark.parametrize("checksum", [None, *NOTHING_PROVES])
 @pytest.mark.parametrize("said", [1_000_000, 500])
 def test_a_real_length_that_the_service_states(
@@ -105,6 +106,7 @@ def rsync(path: Path, folder: Path) -> bytes | None:
     return copy.read_bytes() if done.returncode == 0 else None
 
 
+@pytest.mark.promise("length-is-proved")
 @pytest.mark.parametrize("checksum", [None, *NOTHING_PROVES])
 @pytest.mark.parametrize("way", ["range", "stream"])
 def test_a_size_of_0_of_a_content_that_is_not_nothing(
@@ -119,6 +121,7 @@ def test_a_size_of_0_of_a_content_that_is_not_nothing(
             assert path.stat().st_size == 300_000
 
 
+@pytest.mark.promise("length-is-proved")
 def test_a_size_of_0_that_cannot_be_looked_at_is_an_error(tmp_path: Path) -> None:
     """No tool takes it for an empty file."""
     objects = account(0, 300_000, 1)
@@ -136,6 +139,7 @@ def test_an_empty_file_is_empty_and_costs_nothing(tmp_path: Path) -> None:
         assert stand_in.service.counters.requests["content"] == 0
 
 
+@pytest.mark.promise("length-is-proved")
 @pytest.mark.parametrize("checksum", NOTHING_PROVES)
 def test_a_cut_body_does_not_pass_for_the_whole(tmp_path: Path, checksum: str) -> None:
     """Without a length, a close says nothing: no copy is half, and no size is remembered."""
@@ -153,6 +157,7 @@ def test_a_cut_body_does_not_pass_for_the_whole(tmp_path: Path, checksum: str) -
             assert cp(path, tmp_path) == content_of(stand_in.service, item.id)
 
 
+@pytest.mark.promise("length-is-proved")
 @pytest.mark.parametrize("checksum", NOTHING_PROVES)
 @pytest.mark.parametrize("real", [1000, 2_000_000])
 def test_another_length_that_no_answer_states(tmp_path: Path, real: int, checksum: str) -> None:
@@ -164,6 +169,7 @@ def test_another_length_that_no_answer_states(tmp_path: Path, real: int, checksu
         assert [tool(path, tmp_path) for tool in (cp, python)] == [None] * 2
 
 
+@pytest.mark.promise("length-is-proved")
 @pytest.mark.parametrize("checksum", [None, *NOTHING_PROVES])
 def test_a_part_in_a_200_is_a_part(tmp_path: Path, checksum: str | None) -> None:
     """A well-known S3 server for tests answers ranges so: no file becomes as short as a part."""
@@ -174,6 +180,7 @@ def test_a_part_in_a_200_is_a_part(tmp_path: Path, checksum: str | None) -> None
         assert path.stat().st_size == 12_345_678
 
 
+@pytest.mark.promise("length-is-proved")
 @pytest.mark.parametrize(("short", "right"), [({"nth": 1}, True), ({"nth": [1, 3]}, False)])
 def test_a_length_that_two_answers_do_not_agree_on(
     tmp_path: Path, short: dict[str, object], right: bool
@@ -189,6 +196,7 @@ def test_a_length_that_two_answers_do_not_agree_on(
         assert stand_in.service.faults.fired["short"]
 
 
+@pytest.mark.promise("length-is-proved")
 @pytest.mark.parametrize("part", [5 * MIB, 8 * MIB])
 def test_a_checksum_in_parts_proves_a_length(tmp_path: Path, part: int) -> None:
     """Tried with parts of the usual sizes: no second fetch, though no whole states a length."""

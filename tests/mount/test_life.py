@@ -97,6 +97,7 @@ def test_a_second_mount_of_one_cache_says_so(apart, tmp_path):
     assert "cache" in done.stderr
 
 
+@pytest.mark.promise("clean-stop")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_unmounts_cleanly(apart, number):
     """Exit status 0, not mounted, within 5 s; no socket or folder of it stays behind."""
@@ -110,6 +111,7 @@ def test_a_signal_unmounts_cleanly(apart, number):
     assert "Traceback" not in apart.log_text()
 
 
+@pytest.mark.promise("crash-is-not-deletion")
 def test_after_a_crash_the_mount_point_is_broken_not_empty(apart):
     """An rsync must not take a crash for a deletion; `umount` mends it."""
     apart.start()
@@ -124,6 +126,7 @@ def test_after_a_crash_the_mount_point_is_broken_not_empty(apart):
     assert len(files(apart.point)) == 1
 
 
+@pytest.mark.promise("known-stays-without-the-service")
 def test_the_catalogue_and_the_cache_go_on_without_the_service(apart):
     """Offline from the start: mount succeeds and says so; known and cached things are there."""
     apart.start()
@@ -139,6 +142,7 @@ def test_the_catalogue_and_the_cache_go_on_without_the_service(apart):
     phonofs(apart, "umount", str(apart.point))
 
 
+@pytest.mark.promise("known-stays-without-the-service")
 def test_an_outage_is_survived(tmp_path):
     """While the service is away what is not cached is EIO in time; afterwards all is well."""
     with (
@@ -189,6 +193,7 @@ def status_of(mount: Mount) -> dict:
     return json.loads(os.getxattr(mount.point, "user.phonofs.status"))
 
 
+@pytest.mark.promise("tree-is-the-account")
 def test_a_region_that_comes_later_is_shown_at_the_next_mount(tmp_path):
     """Its years would move the others below a folder: till then status and the log say it."""
     account = Account([flat_item("a", 10, NOON_MS)])
@@ -213,6 +218,7 @@ def test_a_region_that_comes_later_is_shown_at_the_next_mount(tmp_path):
             mount.stop()
 
 
+@pytest.mark.promise("tree-is-the-account")
 def test_a_third_region_is_shown_while_mounted(tmp_path):
     """Where regions are folders already, nothing moves: it is there, listed and followed."""
     account = Account([flat_item("a", 9, NOON_MS), flat_item("b", 9, NOON_MS, region="uk")])
@@ -230,6 +236,7 @@ def test_a_third_region_is_shown_while_mounted(tmp_path):
         until(lambda: len(files(mount.point / "ca")) == 2)
 
 
+@pytest.mark.promise("tree-is-the-account")
 def test_configured_regions_are_not_taken_for_the_accounts(tmp_path):
     """Once `regions` is not set any more, the service's own are shown; also while it is away."""
     account = Account([flat_item("a", 9, NOON_MS), flat_item("b", 9, NOON_MS, region="uk")])
@@ -269,6 +276,7 @@ def test_configured_regions_are_not_asked_for(tmp_path):
         assert stand_in.service.counters.requests["regions"] == 0
 
 
+@pytest.mark.promise("changes-within-a-poll")
 def test_changes_appear_without_a_remount(tmp_path):
     """New, changed, archived and revoked objects show within a poll, and ls sees it."""
     account = flat(1000, 2000)

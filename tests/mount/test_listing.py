@@ -12,6 +12,7 @@ from tests.support.mounts import mounted, standing, until
 COUNT = 40
 
 
+@pytest.mark.promise("listing-whole-or-error")
 @pytest.mark.parametrize("status", [500, 503])
 def test_objects_of_one_second_are_whole_or_an_error(tmp_path: Path, status: int):
     """The first and the last one are known by then; the pages between them fail."""

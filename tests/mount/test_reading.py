@@ -121,6 +121,7 @@ def test_the_cache_stays_below_its_cap(tmp_path):
             assert held <= 8_000_000 + 4096 * 16
 
 
+@pytest.mark.promise("nobody-waits-for-ever")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_reader_of_a_stalled_file_at_once(tmp_path, number):
     """Ctrl-C and kill on a `cat` that waits for bytes return within a second."""
@@ -149,6 +150,7 @@ def test_a_reader_that_handles_the_signal_gets_eintr(tmp_path):
         assert time.monotonic() - begun < 1.5
 
 
+@pytest.mark.promise("nobody-waits-for-others")
 def test_a_stalled_file_stops_nobody_else(tmp_path):
     """While one file stalls, ls, stat, other files and a clean stop go on."""
     with standing(flat(3 * MIB, 1000)) as stand_in, mounted(stand_in.url, tmp_path) as mount:
@@ -232,6 +234,7 @@ def test_verify_decides_about_contents_with_another_checksum(tmp_path, verify):
         assert mount.log_text().count("verify=length") == (1 if verify == "length" else 0)
 
 
+@pytest.mark.promise("right-bytes-or-error")
 def test_content_streams_where_presigned_urls_are_refused(tmp_path):
     """The store refuses each fresh link; the files are read all the same, and status says why."""
     with (

@@ -23,6 +23,7 @@ def rsync(point, copy) -> list[str]:
     return [line for line in done.stdout.splitlines() if line.startswith(">f")]
 
 
+@pytest.mark.promise("changes-within-a-poll")
 def test_rsync_and_find_see_replaced_content_of_the_same_length(tmp_path):
     """Its mtime is createdTime at first, and updatedTime once the content is another one; new
     tags do not move it; a remount keeps it, a new cache folder begins anew."""

@@ -136,6 +136,7 @@ def test_the_token_went_to_one_origin(lived):
     assert not [each for each in there if "authorization" in each.headers]
 
 
+@pytest.mark.promise("names-harmless")
 def test_a_hostile_caller_reaches_neither_folder_nor_terminal(tmp_path):
     """Whatever a display name holds, the file is in its day, readable, and its name is plain."""
     tags = [{"callerName": name, "agentName": name, "direction": "INBOUND"} for name in HOSTILE]
@@ -156,6 +157,7 @@ def test_a_hostile_caller_reaches_neither_folder_nor_terminal(tmp_path):
         assert all(each.isprintable() or each in "\n\t" for each in mount.log_text())
 
 
+@pytest.mark.promise("withdrawn-is-gone")
 def test_what_was_revoked_is_gone_from_disk_and_page_cache(tmp_path):
     """Within a poll, also the copy of who read it before."""
     account = flat(300_000, 300_000)
@@ -195,6 +197,7 @@ def _at(path: Path) -> bytes:
     return path.read_bytes()[1000:1100]
 
 
+@pytest.mark.promise("cap-is-hard")
 def test_cache_size_0_leaves_no_content_on_disk(tmp_path):
     """Only the catalogue is there."""
     with (
@@ -208,6 +211,7 @@ def test_cache_size_0_leaves_no_content_on_disk(tmp_path):
             assert not any(piece in data for piece in pieces), path
 
 
+@pytest.mark.promise("cap-is-hard")
 def test_a_damaged_index_leaves_no_content_behind(tmp_path):
     """The next mount caches on within its size; one with a size of 0 has nothing on disk."""
 

@@ -45,6 +45,7 @@ def path(demo):
     return demo.one("*_callrecording_*.mp3")
 
 
+@pytest.mark.promise("nothing-can-be-written")
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_would_change_the_tree_is_erofs(path, name):
     """Everything that would change the tree fails with EROFS, and nothing changed."""
@@ -85,6 +86,7 @@ def test_inodes_are_unique(demo):
     assert len(set(inodes)) == len(inodes)
 
 
+@pytest.mark.promise("archived-fails-at-once")
 def test_an_archived_file_is_listed_and_fails_to_open_at_once(demo):
     """ARCHIVED objects are there with their size; opening one is ENODATA."""
     archived = [p for p in files(demo.point) if os.getxattr(p, "user.phonofs.state") == b"ARCHIVED"]
@@ -127,6 +129,7 @@ def test_reading_by_other_ways_gives_the_same_bytes(demo, path):
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
+@pytest.mark.promise("listing-held-still")
 def test_a_folder_can_be_read_again_from_any_place(demo, path):
     """Cookies are unique and seekable, and rewinding starts at the first entry."""
     names = os.listdir(path.parent)

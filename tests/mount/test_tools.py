@@ -77,6 +77,7 @@ def test_cp_copies_every_byte(demo, tmp_path):
         assert copy.read_bytes() == served(demo, path)
 
 
+@pytest.mark.promise("right-bytes-or-error")
 def test_rsync_finds_nothing_to_do(demo, plain):
     """`rsync -c` compares sizes and checksums of all files and lists no difference."""
     needs("rsync")

@@ -44,6 +44,7 @@ def phonofs(mount: Mount, *words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.promise("umount-says-what-remains")
 @pytest.mark.parametrize("way", ["folder", "file", "mapping"])
 def test_who_keeps_a_mount_busy_is_named(mount, way):
     """With its process id; what to do stands beside it, and works."""
@@ -78,6 +79,7 @@ def test_who_keeps_a_mount_busy_is_named(mount, way):
     assert mount.process.wait(20) == 0
 
 
+@pytest.mark.promise("umount-says-what-remains")
 def test_a_copy_in_another_name_space_is_said_and_then_the_lock_names_the_process(mount, tmp_path):
     """As in a container that was started while the mount was there."""
     if os.geteuid() != 0:
@@ -104,6 +106,7 @@ def test_a_copy_in_another_name_space_is_said_and_then_the_lock_names_the_proces
     assert phonofs(mount, "umount", mount.point).returncode == 0
 
 
+@pytest.mark.promise("a-link-is-its-target")
 def test_a_mount_point_that_is_a_link_is_its_target_in_every_command(apart, tmp_path):
     """Also a link to a link, a relative one, and one that leads through a parent."""
     (tmp_path / "a").mkdir()

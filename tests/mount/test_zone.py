@@ -22,6 +22,7 @@ def compile_zone(folder: Path, offset: str) -> None:
     subprocess.run(["zic", "-d", folder, source], check=True)
 
 
+@pytest.mark.promise("tree-is-the-account")
 def test_other_rules_of_the_same_zone_place_everything_anew(tmp_path, monkeypatch):
     """An update of the system's zones moves what is known to the days that it now lies in."""
     needs("zic")

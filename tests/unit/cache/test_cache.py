@@ -192,6 +192,7 @@ async def test_everything_is_ours_alone(tmp_path: Path):
 # Forgetting
 
 
+@pytest.mark.promise("withdrawn-is-gone")
 async def test_a_withdrawn_object_goes_with_all_its_versions(tmp_path: Path):
     """From the disk at once; the others stay."""
     old = record("x", data_of(1))
@@ -313,6 +314,7 @@ async def test_verifying_finds_what_is_wrong(tmp_path: Path):
 # The hard cap
 
 
+@pytest.mark.promise("cap-is-hard")
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -382,6 +384,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 TROUBLE = pytest.mark.expected_log("the disk cache is", "the cache lost", "the disk of the cache")
 
 
+@pytest.mark.promise("disk-trouble-is-not-the-readers")
 @TROUBLE
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
 async def test_what_the_disk_does_not_take_goes_to_memory(tmp_path: Path, failing, code: int):

@@ -157,6 +157,7 @@ async def used_by_a_mount(folder: Path, cap: int = 64 * MIB) -> dict[str, object
     return said
 
 
+@pytest.mark.promise("nothing-unchecked-from-disk")
 def test_whatever_page_is_damaged_a_mount_caches_on(damage: Damage):
     """Now and with the next mount; and what it says it keeps is what lies in its folder."""
     for page in samples(damage):
@@ -170,6 +171,7 @@ def test_whatever_page_is_damaged_a_mount_caches_on(damage: Damage):
         cache.close()
 
 
+@pytest.mark.promise("nothing-unchecked-from-disk")
 def test_wherever_a_page_is_damaged_a_mount_caches_on(damage: Damage):
     """A torn page: a sector of it is of zeros, so that rows have values that they cannot have."""
     for page in samples(damage):
@@ -179,6 +181,7 @@ def test_wherever_a_page_is_damaged_a_mount_caches_on(damage: Damage):
             assert said["state"] == "on", f"page {page}, mount {turn}: {said['reason']}"
 
 
+@pytest.mark.promise("cap-is-hard")
 def test_whatever_page_is_damaged_clear_removes_everything(damage: Damage, capsys, monkeypatch):
     """It goes by what lies in the folder."""
     for page in samples(damage):
@@ -203,6 +206,7 @@ def test_whatever_page_is_damaged_show_and_verify_say_so(damage: Damage, capsys,
             assert (status, err) == (0, ""), f"{action}, page {page}"
 
 
+@pytest.mark.promise("cap-is-hard")
 def test_whatever_page_is_damaged_a_size_of_0_leaves_nothing(damage: Damage):
     """No content on disk means none."""
     for page in samples(damage):
@@ -212,6 +216,7 @@ def test_whatever_page_is_damaged_a_size_of_0_leaves_nothing(damage: Damage):
         cache.close()
 
 
+@pytest.mark.promise("cap-is-hard")
 @pytest.mark.parametrize("how", ["removed", "emptied", "of another program"])
 def test_a_lost_index_does_not_make_the_cap_soft(tmp_path: Path, how: str):
     """Its files are counted until they are removed, at once or by the janitor."""
@@ -315,6 +320,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return left
 
 
+@pytest.mark.promise("cap-is-hard")
 async def test_what_is_evicted_is_given_back_once(tmp_path: Path, failing: dict[str, int]):
     """Also if its row could not be deleted at first."""
     await store(tmp_path, 40)
@@ -329,6 +335,7 @@ async def test_what_is_evicted_is_given_back_once(tmp_path: Path, failing: dict[
     cache.close()
 
 
+@pytest.mark.promise("cap-is-hard")
 async def test_what_is_set_aside_is_given_back_once(tmp_path: Path, failing: dict[str, int]):
     """The same for what the janitor evicts ahead."""
     await store(tmp_path, 40)
@@ -349,6 +356,7 @@ async def test_what_is_set_aside_is_given_back_once(tmp_path: Path, failing: dic
     cache.close()
 
 
+@pytest.mark.promise("cap-is-hard")
 async def test_what_is_forgotten_is_given_back_once(tmp_path: Path, failing: dict[str, int]):
     """Closed or being read, whatever is done with it afterwards."""
     await store(tmp_path, 10)
@@ -410,6 +418,7 @@ async def test_a_withdrawn_object_that_was_to_be_put_down_is_given_back_once(
     cache.close()
 
 
+@pytest.mark.promise("cap-is-hard")
 async def test_what_a_kill_left_on_its_way_out_counts(tmp_path: Path):
     """``trash/`` is content on disk like any other."""
     await store(tmp_path, 20)
@@ -546,6 +555,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     return set_full
 
 
+@pytest.mark.promise("nothing-unchecked-from-disk")
 async def test_blocks_that_a_full_disk_did_not_take_are_not_there(tmp_path: Path, full):
     """Not zeros, in this run or a later one."""
     data = ramp(20 * BLOCK)
@@ -582,6 +592,7 @@ async def test_blocks_that_a_full_disk_did_not_take_are_not_there(tmp_path: Path
     cache.close()
 
 
+@pytest.mark.promise("nothing-unchecked-from-disk")
 async def test_a_damaged_block_is_not_built_upon(tmp_path: Path):
     """A block of which a part is on disk is damaged, then the rest of it comes."""
     data = ramp(3 * BLOCK)
@@ -802,6 +813,7 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.promise("disk-trouble-is-not-the-readers")
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
 @pytest.mark.parametrize("size", [MIB, 0])

@@ -82,6 +82,7 @@ async def test_a_partial_object_survives_in_whole_blocks(tmp_path: Path):
     cache.close()
 
 
+@pytest.mark.promise("nothing-unchecked-from-disk")
 @LOST
 @pytest.mark.parametrize("at", [0, 5, BLOCK, 2 * BLOCK - 1, len(DATA) - 1])
 @pytest.mark.parametrize("now", [True, False])

@@ -153,6 +153,7 @@ async def test_orphans_are_removed_and_lost_files_forgotten(tmp_path: Path):
     cache.close()
 
 
+@pytest.mark.promise("cap-is-hard")
 async def test_what_a_file_costs_is_what_the_disk_says(tmp_path: Path):
     """A row that says less, after a power cut or damage, is put right; so is what is used."""
     for n in range(3):
@@ -230,6 +231,7 @@ async def test_an_index_that_breaks_while_mounted_is_made_anew(tmp_path: Path):
     cache.close()
 
 
+@pytest.mark.promise("disk-trouble-is-not-the-readers")
 @pytest.mark.expected_log("the disk cache is")
 async def test_a_disk_that_failed_at_the_start_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -333,6 +335,7 @@ trio.run(main, sys.argv[1], int(sys.argv[2]))
 """
 
 
+@pytest.mark.promise("nothing-unchecked-from-disk")
 @pytest.mark.expected_log("")
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_kill_costs_a_fetch_and_never_a_wrong_byte(tmp_path: Path, seed: int):

@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -197,4 +198,4 @@ CatalogueMachine.TestCase.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-TestCatalogueModel = CatalogueMachine.TestCase
+TestCatalogueModel = pytest.mark.promise("inodes-permanent")(CatalogueMachine.TestCase)

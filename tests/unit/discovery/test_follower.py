@@ -64,6 +64,7 @@ async def following(
         catalogue.close()
 
 
+@pytest.mark.promise("changes-within-a-poll")
 async def test_changes_arrive_within_a_poll(tmp_path: Path):
     """Created, changed, archived, restored and revoked objects, each told once."""
     service = FakeService()

@@ -156,6 +156,7 @@ async def test_offsets_that_shift_are_noticed(tmp_path: Path, totals):
         assert shown <= {records[4].id, records[9].id}
 
 
+@pytest.mark.promise("listing-whole-or-error")
 async def test_a_listing_that_never_adds_up_is_an_error(tmp_path: Path):
     """After three passes it is given up: what was seen is kept, nothing removed, not listed."""
     service = FakeService()
@@ -195,6 +196,7 @@ async def test_an_endless_service_is_an_error(tmp_path: Path, stuck):
             await w.ls(DAY)
 
 
+@pytest.mark.promise("listing-whole-or-error")
 async def test_a_failed_first_listing_is_an_error_not_half_a_listing(tmp_path: Path):
     """Of a day never listed nothing is shown, though some of it is known; later it recovers."""
     async with world(tmp_path, day_of(300)) as w:
@@ -211,6 +213,7 @@ async def test_a_failed_first_listing_is_an_error_not_half_a_listing(tmp_path: P
         assert len(await w.ls(DAY)) == 300
 
 
+@pytest.mark.promise("a-fault-of-ours-is-eio")
 @pytest.mark.expected_log("fault of phonofs")
 async def test_a_fault_of_ours_ends_one_listing_and_no_other(tmp_path: Path):
     """No memory for an answer, say: that listing is an error, one under way beside it comes."""

@@ -116,6 +116,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.promise("listing-whole-or-error")
 @pytest.mark.expected_log("set aside")
 @pytest.mark.parametrize("bomb", BOMBS)
 async def test_one_record_does_not_cost_its_page(tmp_path: Path, bomb: str):

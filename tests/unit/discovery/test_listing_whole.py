@@ -44,6 +44,7 @@ def failing(status: int) -> Callable[[Search], httpx.Response | None]:
 # what proves that a span is whole
 
 
+@pytest.mark.promise("listing-whole-or-error")
 @pytest.mark.parametrize("spread_ms", [0, 1000])
 @pytest.mark.parametrize("status", [500, 503, 400, 0])
 @pytest.mark.parametrize("followed", [True, False])
@@ -73,6 +74,7 @@ def slow(search: Search) -> httpx.Response | None:
     return httpx.Response(503, headers={"Retry-After": "4"}) if search.limit > 1 else None
 
 
+@pytest.mark.promise("listing-whole-or-error")
 @pytest.mark.parametrize("followed", [True, False])
 async def test_thousands_of_one_second_are_all_shown(tmp_path: Path, followed: bool):
     """Created at the very time up to which the changes are known."""
@@ -83,6 +85,7 @@ async def test_thousands_of_one_second_are_all_shown(tmp_path: Path, followed: b
         assert await shown(w) == 3000
 
 
+@pytest.mark.promise("listing-whole-or-error")
 async def test_a_poll_that_is_cut_off_proves_nothing(tmp_path: Path):
     """Pages of changes come by the time of change: a day may miss those of later pages."""
     old = [make("old-one", "2024-09-10")]
@@ -107,6 +110,7 @@ async def test_a_poll_that_is_cut_off_proves_nothing(tmp_path: Path):
         assert w.api.count() == 0, "a poll that came to its end proves it"
 
 
+@pytest.mark.promise("listing-whole-or-error")
 async def test_ends_that_contradict_each_other_prove_nothing(tmp_path: Path):
     """One search finds nothing, the other something: the answer of nobody."""
     records = [*day_of(50), make("newest", "2024-09-25")]
@@ -125,6 +129,7 @@ async def test_ends_that_contradict_each_other_prove_nothing(tmp_path: Path):
 # search windows
 
 
+@pytest.mark.promise("listing-whole-or-error")
 @pytest.mark.parametrize(("count", "per_second"), [(1000, 1), (1001, 1), (1010, 7), (2500, 7)])
 @pytest.mark.parametrize("beyond", [400, 416, 500, None])
 async def test_a_day_larger_than_a_search_window_is_listed(
@@ -167,6 +172,7 @@ async def test_a_limit_of_the_page_is_learned_from_the_first_page(tmp_path: Path
         assert {search.limit for search in api.searches} <= {1, 50}
 
 
+@pytest.mark.promise("listing-whole-or-error")
 @pytest.mark.parametrize("total", [True, False])
 @pytest.mark.parametrize("silent", [True, False])
 async def test_more_objects_of_one_second_than_the_window_are_an_error(
@@ -187,6 +193,7 @@ async def test_more_objects_of_one_second_than_the_window_are_an_error(
             await w.ls(DAY)
 
 
+@pytest.mark.promise("changes-within-a-poll")
 async def test_changes_of_one_second_beyond_the_window_are_followed(tmp_path: Path):
     """20 days archived in one second: the follower passes that second and goes on."""
     api = SearchApi(window=1000)
@@ -244,6 +251,7 @@ TOTALS: dict[str, Callable[[int, int], Any]] = {
 }
 
 
+@pytest.mark.promise("listing-whole-or-error")
 @pytest.mark.parametrize("total", TOTALS)
 @pytest.mark.parametrize("ends", ["true", "always", "never"])
 async def test_a_listing_is_whole_whatever_total_and_last_page_say(
@@ -348,6 +356,7 @@ async def test_an_empty_page_that_says_there_are_records_is_asked_for_again(tmp_
 # late records
 
 
+@pytest.mark.promise("changes-within-a-poll")
 @pytest.mark.parametrize("late_h", [0.01, 0.5, 1.5, 20, 40])
 async def test_an_object_that_is_searchable_late_is_shown(tmp_path: Path, late_h: float):
     """Its day was listed before; a look back of two days, once a run and every few hours, brings

@@ -17,6 +17,7 @@ async def read_all(w, files) -> None:
         w.reader.release(handle)
 
 
+@pytest.mark.promise("right-bytes-or-error")
 @pytest.mark.parametrize("error", [Unavailable("the disk fails"), ZeroDivisionError()])
 @pytest.mark.expected_log("reading ahead")
 async def test_a_catalogue_that_fails_costs_no_reader_its_file(error):

@@ -97,6 +97,7 @@ async def test_an_outage_ends_by_the_deadline_and_heals():
         w.reader.release(handle)
 
 
+@pytest.mark.promise("nobody-waits-for-ever")
 async def test_a_connection_that_is_slow_for_ever_costs_one_deadline():
     """Bytes waited for in vain are asked for anew; who began to wait later gets them in time."""
     service = FakeService(chunk=4 * KIB, fault=first(1, Fault(rate=2000.0)))
@@ -214,6 +215,7 @@ async def test_a_wrong_content_is_fetched_once_more():
         w.reader.release(handle)
 
 
+@pytest.mark.promise("whole-is-checked")
 @pytest.mark.expected_log("wrong content")
 async def test_a_wrong_content_twice_is_an_error():
     """Wrong again after the second fetch: Corrupt, for this read and the next ones."""
@@ -227,6 +229,7 @@ async def test_a_wrong_content_twice_is_an_error():
         w.reader.release(handle)
 
 
+@pytest.mark.promise("whole-is-checked")
 @pytest.mark.expected_log("wrong content")
 @pytest.mark.parametrize(("flip", "harmed"), [(300_000, True), (2_990_000, False)])
 async def test_who_was_given_false_bytes_gets_no_more(flip, harmed):
@@ -283,6 +286,7 @@ async def test_what_passes_through_memory_is_hashed_on_its_way():
         w.reader.release(handle)
 
 
+@pytest.mark.promise("one-version-a-handle")
 async def test_another_version_in_between_makes_all_stale():
     """A changed ETag: the reader gets Changed, whoever opens it anew gets the new content."""
 
@@ -304,6 +308,7 @@ async def test_another_version_in_between_makes_all_stale():
         w.reader.release(again)
 
 
+@pytest.mark.promise("real-length-wins")
 @pytest.mark.parametrize("way", ["range", "stream"])
 @pytest.mark.parametrize(("said", "real"), [(50_000, 40_000), (50_000, 60_000), (9 * MIB, 8 * MIB)])
 async def test_the_real_length_wins(way, said, real):
@@ -439,6 +444,7 @@ async def test_what_was_withdrawn_is_not_given():
         w.reader.release(handle)
 
 
+@pytest.mark.promise("a-fault-of-ours-is-eio")
 @pytest.mark.expected_log("fault of phonofs")
 async def test_a_fault_of_ours_reaches_the_reader_and_harms_nobody_else():
     """An unexpected exception in a fetch is the reader's to see; the reader room lives on."""
@@ -474,6 +480,7 @@ def of_nodes(asked: Asked, number: int) -> Fault:
     return Fault(etag=by_node(number * MIB))
 
 
+@pytest.mark.promise("one-version-a-handle")
 @pytest.mark.parametrize("size", [9 * MIB, 70 * MIB])
 async def test_an_etag_that_differs_on_each_node(size):
     """Opened again and again, it can be read by the third time: the checksum decides."""
@@ -552,6 +559,7 @@ async def test_an_etag_that_differs_on_each_node_without_a_checksum():
             w.reader.release(handle)
 
 
+@pytest.mark.promise("one-version-a-handle")
 async def test_the_same_bytes_under_a_new_etag():
     """An open file goes on: what it was given and what it is given have the record's checksum."""
     service = FakeService()
@@ -565,6 +573,7 @@ async def test_the_same_bytes_under_a_new_etag():
         w.reader.release(handle)
 
 
+@pytest.mark.promise("one-version-a-handle")
 async def test_other_bytes_under_a_new_etag():
     """The same, but the checksum says that it is not one version: ESTALE, no byte of the new."""
     service = FakeService()

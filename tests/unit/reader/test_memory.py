@@ -61,6 +61,7 @@ def quick(**options) -> FakeService:
     return FakeService(latency_s=0, rate=1e12, chunk=256 * KIB, **options)
 
 
+@pytest.mark.promise("memory-is-bounded")
 async def test_idle_open_files(tmp_path):
     """Twelve large files, each read a little and left open."""
     async with without_a_disk(quick(), tmp_path) as w:
@@ -72,6 +73,7 @@ async def test_idle_open_files(tmp_path):
             w.reader.release(handle)
 
 
+@pytest.mark.promise("memory-is-bounded")
 async def test_many_handles_of_one_file(tmp_path):
     """Twelve readers of one file, each at another place."""
     async with without_a_disk(quick(), tmp_path) as w:
@@ -84,6 +86,7 @@ async def test_many_handles_of_one_file(tmp_path):
             w.reader.release(handle)
 
 
+@pytest.mark.promise("memory-is-bounded")
 async def test_a_far_seek_in_a_whole_stream(tmp_path):
     """A player looks for what stands at the end: what passes on the way there is not kept."""
     async with without_a_disk(quick(way="stream"), tmp_path) as w:
@@ -94,6 +97,7 @@ async def test_a_far_seek_in_a_whole_stream(tmp_path):
         w.reader.release(handle)
 
 
+@pytest.mark.promise("memory-is-bounded")
 async def test_many_small_files_left_open(tmp_path):
     """Sixty of 4 MiB, 4 KiB read of each; then some of them are read to their end."""
     async with without_a_disk(quick(), tmp_path) as w:
@@ -106,6 +110,7 @@ async def test_many_small_files_left_open(tmp_path):
             w.reader.release(handle)
 
 
+@pytest.mark.promise("memory-is-bounded")
 @pytest.mark.parametrize("size", [4 * MIB, 6 * MIB])
 async def test_many_readers_at_once_are_right(tmp_path, size):
     """Forty files side by side: little memory each, every byte right."""
@@ -119,6 +124,7 @@ async def test_many_readers_at_once_are_right(tmp_path, size):
             w.reader.release(handle)
 
 
+@pytest.mark.promise("whole-is-checked")
 @pytest.mark.expected_log("wrong content")
 @pytest.mark.parametrize("size", [4 * MIB, 9 * MIB])
 async def test_little_memory_is_no_reason_not_to_check(tmp_path, size):

@@ -257,6 +257,7 @@ async def test_nothing_is_fetched_by_open_and_close():
         assert w.service.asked == []
 
 
+@pytest.mark.promise("nobody-waits-for-ever")
 async def test_a_read_ends_by_its_deadline():
     """With the service stalled a read fails after read_deadline, and nothing stays behind."""
     async with world(FakeService(fault=lambda asked, n: Fault(stall=True))) as w:

@@ -24,6 +24,7 @@ async def test_checksum_is_the_default():
         w.reader.release(handle)
 
 
+@pytest.mark.promise("whole-is-checked")
 @pytest.mark.expected_log("verify=length")
 @pytest.mark.parametrize("in_memory", [False, True])
 @pytest.mark.parametrize("size", SIZES)
@@ -39,6 +40,7 @@ async def test_two_fetches_that_agree_are_given(size, in_memory, expected_log):
     assert sum("verify=length" in line for line in expected_log.seen) == 1
 
 
+@pytest.mark.promise("whole-is-checked")
 @pytest.mark.expected_log("wrong content", "verify=length")
 @pytest.mark.parametrize("in_memory", [False, True])
 @pytest.mark.parametrize("size", [50_000, 9 * MIB])
@@ -65,6 +67,7 @@ async def test_a_flipped_bit_is_found_all_the_same():
         w.reader.release(handle)
 
 
+@pytest.mark.promise("whole-is-checked")
 @pytest.mark.real_clock  # a made-up one would jump to the deadline while a thread hashes
 @pytest.mark.expected_log("wrong content", "does not have its checksum", "verify=length")
 async def test_what_was_accepted_is_not_taken_for_checked_by_the_next_mount(tmp_path):

@@ -151,6 +151,7 @@ async def test_retry_after_is_obeyed_by_everything_at_once() -> None:
     assert it.transport.statistics()["paused_s"] == 0
 
 
+@pytest.mark.promise("nobody-waits-for-others")
 async def test_a_pause_of_one_object_is_no_other_request_s() -> None:
     """503 with ``Retry-After`` says nothing about other objects, nor about searches."""
     service = Service()
@@ -167,6 +168,7 @@ async def test_a_pause_of_one_object_is_no_other_request_s() -> None:
         assert trio.current_time() == start
 
 
+@pytest.mark.promise("nobody-waits-for-others")
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_pause_of_the_token_endpoint_stops_nothing_else(status: int) -> None:
     """Renewal is told to wait: what the valid token is good for goes on; then it is said."""
@@ -204,6 +206,7 @@ async def test_a_pause_of_the_token_endpoint_stops_nothing_else(status: int) -> 
     assert len(times) == 3
 
 
+@pytest.mark.promise("nobody-waits-for-others")
 @pytest.mark.parametrize("way", ["presign", "redirect"])
 async def test_a_pause_of_the_service_does_not_stop_the_store(way: str) -> None:
     """A poll meets 429: reads by a link that lives, at another host, go on."""

@@ -186,6 +186,7 @@ def test_a_cut_ends_at_a_code_point(text, size):
     assert len(short.encode()) <= size
 
 
+@pytest.mark.promise("names-harmless")
 @given(RECORDS, TEMPLATES, st.sampled_from(["UTC", "Asia/Kolkata"]), st.integers(0, 3))
 def test_every_record_has_a_good_name(made, template, zone, variant):
     """Total: 1 to 255 bytes of NFC, no separator, nothing unseen, no bad edge, an extension."""
