@@ -91,12 +91,13 @@ async def _serve(plan: MountPlan) -> None:
 async def _live(plan: MountPlan, life: "_Life") -> None:
     notifier = KernelCache()
     async with open_app(plan.settings, shown(plan.mountpoint), notifier) as app:
-        life.app = app
+        life.begin(app)
         interruptible = InterruptibleRequests(plan.settings.read_deadline + MARGIN_S)
         operations = Operations(app.vfs, interruptible, _ownership(plan.settings), notifier)
         app.status.add("fuse", operations.statistics)
         async with trio.open_nursery() as nursery:
-            session = life.session = _Session(plan, operations)
+            session = _Session(plan, operations)
+            life.mount(session)
             await app.start_tasks(nursery)
             note = await app.connect()
             await nursery.start(keep_running, "the look at who waits", interruptible.run)
@@ -142,6 +143,14 @@ class _Life:
     app: App | None = None
     session: "_Session | None" = None
     stopped_by: int | None = None
+
+    def begin(self, app: App) -> None:
+        """Note the services of the account: from now on SIGHUP has its credentials read again."""
+        self.app = app
+
+    def mount(self, session: "_Session") -> None:
+        """Note the session that signals end."""
+        self.session = session
 
     def stop(self, number: int) -> None:
         """End it at once on a signal: it is still starting, or the signal came twice."""

@@ -70,10 +70,10 @@ def served(account, there, **options):
 
 
 async def shown(scene, condition):
-    async def holds():
+    async def is_true():
         return condition(await scene.tree())
 
-    await until(holds, 60, 0.5)
+    await until(is_true, 60, 0.5)
 
 
 JUMPS = {

@@ -88,7 +88,7 @@ def kinds_of(name: str, way: str) -> list[str]:
     return BYTES
 
 
-async def part(scene, ino):
+async def read_some(scene, ino):
     """A read in the middle and one at the end; only where nothing but right bytes can come."""
     truth = scene.truth(ino)
     handle = scene.vfs.open(ino)
@@ -120,7 +120,7 @@ async def under(tmp_path, name, way, cache_size, **select):
         faults = scene.faults(rule)
         async with trio.open_nursery() as nursery:
             for ino in files if name not in LIARS else ():
-                nursery.start_soon(part, scene, ino)
+                nursery.start_soon(read_some, scene, ino)
         ends = await all_of(scene, files, DEADLINE_S)
         never = name in ("another range", "whole") and way in ("stream", "range")
         assert faults.fired["fault"] or (never and faults.met["fault"])

@@ -230,7 +230,7 @@ async def twice(service, folder):
 def test_every_call_fails_once(tmp_path, kind, monkeypatch, request):
     """The n-th call fails: nothing false is served, nothing stays held, and all is well after."""
     failing = Failing(kind, monkeypatch)
-    sweep(tmp_path, failing, request)
+    fail_everywhere(tmp_path, failing, request)
 
 
 def test_every_request_fails_once(tmp_path, request):
@@ -242,10 +242,10 @@ def test_every_request_fails_once(tmp_path, request):
         def begin(self, at):
             self.at = at
 
-    sweep(tmp_path, Requests(), request)
+    fail_everywhere(tmp_path, Requests(), request)
 
 
-def sweep(tmp_path, failing, request):
+def fail_everywhere(tmp_path, failing, request):
     most = 10**6 if request.config.getoption("--long") else 2
 
     @fast

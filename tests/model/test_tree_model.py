@@ -169,7 +169,7 @@ class Teller:
             if step.at < 0:
                 assert await self.whole(handle, entry.ino) in self.versions[key]
             else:
-                await self.part(handle, key, self.versions[key], step.at, step.count)
+                await self.read_some(handle, key, self.versions[key], step.at, step.count)
         except ServiceError:
             assert self.broken or len(self.versions[key]) > 1
         finally:
@@ -196,7 +196,7 @@ class Teller:
         assert len(data) == max(0, min(count, handle.size - offset)), "a short read"
         return data
 
-    async def part(
+    async def read_some(
         self, handle: Handle, key: Key, versions: list[bytes], at: float, count: int
     ) -> bytes:
         offset = int(at * handle.size)
@@ -223,7 +223,7 @@ class Teller:
             return
         handle, key, known = self.held[step.n % len(self.held)]
         try:
-            data = await self.part(handle, key, known, step.at, step.count)
+            data = await self.read_some(handle, key, known, step.at, step.count)
         except ServiceError:
             assert self.broken or len(self.history[key]) > 1
             return
@@ -324,7 +324,7 @@ async def told(story: s.Story) -> None:
             async with world.mounted(look):
                 teller = teller or Teller(world)
                 teller.broken = True
-                look = await part_of(teller, steps)
+                look = await first_steps(teller, steps)
                 for handle, _, _ in teller.held:
                     world.app.vfs.release(handle)
                 teller.held.clear()
@@ -332,7 +332,7 @@ async def told(story: s.Story) -> None:
                 check_gauges(world)
 
 
-async def part_of(teller: Teller, steps: list[Any]) -> Look | None:
+async def first_steps(teller: Teller, steps: list[Any]) -> Look | None:
     """Steps up to the next remount; how to mount then."""
     while steps:
         step = steps.pop(0)

@@ -200,7 +200,7 @@ def test_a_length_that_two_answers_do_not_agree_on(
 @pytest.mark.parametrize("part", [5 * MIB, 8 * MIB])
 def test_a_checksum_in_parts_proves_a_length(tmp_path: Path, part: int) -> None:
     """Tried with parts of the usual sizes: no second fetch, though no whole states a length."""
-    objects = account(12 * MIB, 9 * MIB + 17, 1, part_bytes=part)
+    objects = account(12 * MIB, 9 * MIB + 17, 1, multipart_bytes=part)
     with served(objects, tmp_path) as (mount, stand_in):
         (path,) = files(mount.point)
         assert cat(path, tmp_path) == content_of(stand_in.service, "00000000")

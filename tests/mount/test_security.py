@@ -175,7 +175,7 @@ def test_what_was_revoked_is_gone_from_disk_and_page_cache(tmp_path):
             with pytest.raises(OSError, match="Stale"):
                 os.pread(held.fileno(), 100, 0)
         until(lambda: content_on_disk(mount) < before)
-        assert not [path for path in mount.cache.rglob("*") if holds(path, plain[1000:1100])]
+        assert not [path for path in mount.cache.rglob("*") if contains(path, plain[1000:1100])]
         assert len(stays.read_bytes()) == 300_000
 
 
@@ -188,7 +188,7 @@ def content_on_disk(mount: Mount) -> int:
     return sum(path.stat().st_size for path in (mount.cache / "content").rglob("??/*"))
 
 
-def holds(path: Path, piece: bytes) -> bool:
+def contains(path: Path, piece: bytes) -> bool:
     """Whether a file of content begins as the piece's file did; ramps differ by their phase."""
     return path.is_file() and path.parent.parent.name == "content" and _at(path) == piece
 

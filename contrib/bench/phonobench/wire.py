@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,7 +24,8 @@ from phonobench.processes import Failed, run
 from phonobench.ratios import Spread, ratios
 from phonobench.servers import NGINX, nginx, origin
 from phonobench.things import MIB, make, write
-from phonofs.service.session import Ask, Transport
+from phonofs.service.messages import Request
+from phonofs.service.session import Transport
 
 BLOCK = 256 * 1024
 CURL = "curl"
@@ -105,14 +106,14 @@ async def _ours(url: str, context: ssl.SSLContext, fast: bool) -> int:
     size = 0
     async with (
         Transport(api, fast=fast, context=context, proxies={}) as transport,
-        transport.stream(Ask("content", url)) as stream,
+        aclosing(await transport.open(Request("content", url))) as stream,
     ):
         async for chunk in stream:
             size += len(chunk)
     return size
 
 
-WAYS: dict[str, Way] = {
+CLIENTS: dict[str, Way] = {
     CURL: curl,
     "blocking socket": blocking,
     "trio stream": trio_socket,
@@ -157,7 +158,7 @@ def _measure(rounds: int, size: int) -> None:
 def _compare(url: str, context: ssl.SSLContext, rounds: int, size: int) -> None:
     figures: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
-        for name, way in WAYS.items():
+        for name, way in CLIENTS.items():
             figures[name].append(_speed(way, url, context, size))
     for name, speeds in figures.items():
         times = Spread.of(ratios(speeds, figures[CURL], faster_is_more=True))

@@ -136,7 +136,7 @@ class Catalogue:
         """
         self._database.checkpoint()
 
-    def check_room(
+    def check_free_space(
         self, records: int, min_free_bytes: int, what: str, most: int = MOST_UNCHECKED
     ) -> None:
         """Raise CatalogueError if so many records of ``what`` are too many for the disk.

@@ -63,7 +63,7 @@ def command(paths: Sequence[str], dry_run: bool, jobs: int) -> int:
     click.echo(_plan(files, archived, wanted, missing))
     if dry_run or not wanted:
         return 0
-    _check_room(point, missing)
+    _check_free_space(point, missing)
     try:
         outcome = _fetch_all(wanted, missing, jobs)
     except KeyboardInterrupt:
@@ -82,7 +82,7 @@ def _plan(
     return ", ".join(parts)
 
 
-def _check_room(point: str, missing: int) -> None:
+def _check_free_space(point: str, missing: int) -> None:
     """Refuse what the cache cannot hold: reading it would push out what was just fetched."""
     cache = status_of(point).get("cache")
     cap = cache.get("cap_bytes") if isinstance(cache, dict) else None

@@ -123,7 +123,7 @@ def work_recording(call: CallFacts) -> Item:
 def contact_recording(call: CallFacts) -> Item:
     """``callcenterrecording``: stereo, its checksum that of an upload in one part."""
     content = mp3(call.id, call.agent.name, call.duration_ms, stereo=True)
-    return replace(_item(call, "callcenterrecording", content), part_bytes=5 * 1024 * 1024)
+    return replace(_item(call, "callcenterrecording", content), multipart_bytes=5 * 1024 * 1024)
 
 
 def screen_recording(call: CallFacts) -> Item:

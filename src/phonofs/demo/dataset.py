@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from phonofs.demo import calls
 from phonofs.demo.calls import CallFacts
 from phonofs.demo.media import whole_frames_ms
-from phonofs.demo.sample_data import AGENTS, AWKWARD, CALLERS, COMMENTS, QUEUES, TOPICS, VOICEMAILS
+from phonofs.demo.sample_data import AGENTS, AWKWARD, COMMENTS, PARTIES, QUEUES, TOPICS, VOICEMAILS
 from phonofs.fakeservice.account import CUSTOMER, Account, Item
 from phonofs.fakeservice.content import text
 
@@ -99,7 +99,7 @@ class Dataset:
             start_ms=start_ms,
             duration_ms=whole_frames_ms(int(chance.triangular(12_000, 420_000, 60_000))),
             agent=chance.choice(AGENTS),
-            party=chance.choice(CALLERS) if party is None else party,
+            party=chance.choice(PARTIES) if party is None else party,
             number=f"+1202555{chance.randrange(100, 200):04d}",
             direction=chance.choice(("INBOUND", "INBOUND", "OUTBOUND")),
             queue=chance.choice(QUEUES),

@@ -242,7 +242,7 @@ class Follower:
     def _take_in(self, region: str, records: Sequence[Record], watermark: int) -> None:
         """Take changes into the catalogue, and report them."""
         what = f"what changed in {region}"
-        self._catalogue.check_room(self._taken, self._min_free, what, MOST_TAKEN)
+        self._catalogue.check_free_space(self._taken, self._min_free, what, MOST_TAKEN)
         since_ms = max(watermark, self._began_ms.get(region, 0))
         changes = self._catalogue.apply(records, watermark=since_ms)
         self._taken += len(changes.objects) + sum(map(len, changes.directories.values()))

@@ -391,7 +391,7 @@ class Lister:
         first = not listing.seen
 
         def check(count: int) -> None:
-            self._check_room(of, len(listing.seen) + count)
+            self._check_free_space(of, len(listing.seen) + count)
 
         while True:
             expected = self._sizes.expected(of) if first else 0
@@ -409,11 +409,11 @@ class Lister:
                 listing.add(passes)
                 return paging, paging.adds_up if paging.refused else passes.complete
 
-    def _check_room(self, of: Folder, count: int) -> None:
+    def _check_free_space(self, of: Folder, count: int) -> None:
         """Raise an error for a listing that is endless, or too large for the disk."""
         if count > MOST_RECORDS:
             raise Malformed(f"{of.name} cannot be listed: it has more than {MOST_RECORDS} objects")
-        self._catalogue.check_room(count, self._min_free, of.name)
+        self._catalogue.check_free_space(count, self._min_free, of.name)
 
     def _take_in(self, records: Sequence[Record], *, known: bool) -> None:
         """Into the catalogue; of a folder seen for the first time, nothing was created."""

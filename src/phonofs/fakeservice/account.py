@@ -21,8 +21,8 @@ CUSTOMER = "0012J00002DemoCoQAA"
 class Item:
     """One object: its record and its content.
 
-    ``checksum`` None means that of the content: its MD5, or with ``part_bytes`` that of an upload
-    in parts of so many bytes. ``size`` None means the content's. ``extra`` is laid over the
+    ``checksum`` None means that of the content: its MD5, or with ``multipart_bytes`` that of an
+    upload in parts of so many bytes. ``size`` None means the content's. ``extra`` is laid over the
     record as it is sent, to make odd ones.
     """
 
@@ -37,7 +37,7 @@ class Item:
     state: str = "AVAILABLE"
     tags: Mapping[str, str] = field(default_factory=dict)
     checksum: str | None = None
-    part_bytes: int = 0
+    multipart_bytes: int = 0
     size: int | None = None
     customer_id: str = CUSTOMER
     user_id: str = "2xEVyEt2SFmZfL3v5UuEdw"
@@ -71,7 +71,11 @@ class Item:
         """The checksum as the record has it; computed on first use."""
         if self.checksum is not None:
             return self.checksum
-        return self.content.multipart(self.part_bytes) if self.part_bytes else self.content.md5
+        return (
+            self.content.multipart(self.multipart_bytes)
+            if self.multipart_bytes
+            else self.content.md5
+        )
 
     @property
     def etag(self) -> str:

@@ -33,7 +33,7 @@ from phonofs.reader.limits import (
     SLACK,
     SMALL,
 )
-from phonofs.reader.readahead import Window, missing_ranges, part_size, split
+from phonofs.reader.readahead import Window, download_size, missing_ranges, split
 from phonofs.reader.verification import ContentVerification, provable
 from phonofs.service.content import Body
 
@@ -346,7 +346,9 @@ class OpenObject:
             gaps = self._missing(begin, self.size)
         else:
             ahead = handle.window.ahead(self.most_ahead())
-            end = start + self._part_size(ahead) if handle.window.is_sequential else stop + ahead
+            end = (
+                start + self._download_size(ahead) if handle.window.is_sequential else stop + ahead
+            )
             gaps = self._missing(start, min(self.size, max(stop, end)))
         return self.start(*gaps[0], urgent=True)
 
@@ -378,7 +380,7 @@ class OpenObject:
             return
         window = handle.window
         ahead = window.ahead(self.most_ahead())
-        size = self._part_size(ahead)
+        size = self._download_size(ahead)
         handle.planned(window.next + size // 4)
         if self.blob.in_memory:
             self._keep()
@@ -411,8 +413,10 @@ class OpenObject:
             self.start(start, stop, urgent=False)
             free -= 1
 
-    def _part_size(self, ahead: int) -> int:
-        return min(part_size(ahead), self.context.throughput(self.record.region).most_part())
+    def _download_size(self, ahead: int) -> int:
+        return min(
+            download_size(ahead), self.context.throughput(self.record.region).largest_download()
+        )
 
     def _parallelism(self, size: int) -> int:
         """How many downloads of this size to have at a time for this object."""

@@ -90,7 +90,7 @@ class Window:
         return max(min(2 * self.sequential_bytes, most), min(LEAST_AHEAD, most))
 
 
-def part_size(ahead: int) -> int:
+def download_size(ahead: int) -> int:
     """The size of a download in a window of ``ahead`` bytes: a quarter, so that several run."""
     return max(LEAST_PART, min(ahead // 4, MOST_PART))
 
@@ -160,7 +160,7 @@ class ThroughputEstimator:
         needed = GOAL_BYTES_S * (self.latency_s + size / self.rate) / size
         return max(LEAST_PARALLEL, min(MOST_PARALLEL, ceil(needed)))
 
-    def most_part(self) -> int:
+    def largest_download(self) -> int:
         """The largest download: about a second, then its permit is free for others."""
         if self.rate is None:
             return MOST_PART

@@ -27,7 +27,7 @@ def page(records: list[Record]) -> bytes:
     return msgspec.json.encode({"content": content, "lastPage": True})
 
 
-def parcel(records: list[Record]) -> PreparedPage:
+def prepared(records: list[Record]) -> PreparedPage:
     made = prepare(page(records), "us-east", 0, Placement(View.of(Settings())))
     assert made is not None
     return made
@@ -91,7 +91,7 @@ def test_a_parcel_is_its_records(tmp_path_factory, pages, known):
         head, *others = records
         first.apply(others, listed=True)
         first.apply([head], listed=True)
-        take(second, parcel(records))
+        take(second, prepared(records))
     assert shown(second) == shown(first)
     assert second.totals() == first.totals()
     assert second.progress.newest_ms("us-east") == first.progress.newest_ms("us-east")
@@ -106,7 +106,7 @@ def test_several_regions_and_days_go_together(tmp_path: Path):
     catalogue.set_regions(["us-east", "uk"])
     here = [make(uuid(n), NOON + n * HOUR_MS) for n in range(40)]
     there = [make(uuid(n), NOON + n * HOUR_MS, region="uk") for n in range(20)]
-    one = parcel(here)
+    one = prepared(here)
     two = prepare(page(there), "uk", 1, Placement(View.of(Settings())))
     assert two is not None
     told = catalogue.take([one, two])
@@ -124,7 +124,7 @@ def test_what_is_known_leaves_no_second_text(tmp_path: Path):
     records = [make(uuid(n), NOON + n * 1000, callerName=f"Caller{n}") for n in range(30)]
     catalogue.apply([records[7]])
     ino = catalogue.find("us-east", records[7].id)
-    take(catalogue, parcel(records))
+    take(catalogue, prepared(records))
     assert catalogue.find("us-east", records[7].id) == ino
     catalogue.apply([make(uuid(7), NOON, updated="2024-09-18", state="REVOKED")])
     kept = [
@@ -134,7 +134,7 @@ def test_what_is_known_leaves_no_second_text(tmp_path: Path):
     assert not any(b'Caller7"' in text for text in kept)
     assert any(b'Caller8"' in text for text in kept)
     check(catalogue)
-    take(catalogue, parcel(records))
+    take(catalogue, prepared(records))
     assert len(catalogue._database.rows("SELECT ino FROM record_batch")) == 1
     assert catalogue.find("us-east", records[7].id) is None
     check(catalogue)
@@ -174,11 +174,11 @@ def test_a_failing_disk_takes_no_parcel_in(tmp_path: Path):
     records = [make(uuid(n), NOON + n * 1000) for n in range(200)]
     catalogue._database.run("PRAGMA max_page_count = 20")
     with pytest.raises(CatalogueError):
-        catalogue.take([parcel(records)])
+        catalogue.take([prepared(records)])
     assert files(catalogue) == []
     assert catalogue.totals() == (0, 0)
     catalogue._database.run("PRAGMA max_page_count = 100000")
-    take(catalogue, parcel(records))
+    take(catalogue, prepared(records))
     assert len(files(catalogue)) == 200
     check(catalogue)
     catalogue.close()

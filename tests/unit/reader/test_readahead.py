@@ -10,7 +10,13 @@ from phonofs.ranges import Ranges
 from phonofs.reader.background_limit import BackgroundLimit
 from phonofs.reader.download import Download
 from phonofs.reader.limits import INITIAL_READAHEAD, KIB, MIB, Limits, backoff_s
-from phonofs.reader.readahead import ThroughputEstimator, Window, missing_ranges, part_size, split
+from phonofs.reader.readahead import (
+    ThroughputEstimator,
+    Window,
+    download_size,
+    missing_ranges,
+    split,
+)
 
 BLOCK = 128 * KIB
 
@@ -86,7 +92,7 @@ def test_a_window_keeps_its_invariants(reads):
 
 def test_part_sizes_grow_with_the_window():
     """A quarter of the window, from 256 KiB to 8 MiB."""
-    sizes = [part_size(ahead) for ahead in (0, MIB, 4 * MIB, 64 * MIB, 640 * MIB)]
+    sizes = [download_size(ahead) for ahead in (0, MIB, 4 * MIB, 64 * MIB, 640 * MIB)]
     assert sizes == [256 * KIB, 256 * KIB, MIB, 8 * MIB, 8 * MIB]
 
 

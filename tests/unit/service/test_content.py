@@ -183,7 +183,7 @@ async def test_other_content_is_changed() -> None:
         assert it.client.delivery_method("uk") == "range"
 
 
-def part(start: int, stop: int, total: int | str, data: bytes, **headers: str) -> httpx.Response:
+def partial(start: int, stop: int, total: int | str, data: bytes, **headers: str) -> httpx.Response:
     return httpx.Response(
         206, headers={"Content-Range": f"bytes {start}-{stop - 1}/{total}"} | headers, content=data
     )
@@ -192,10 +192,10 @@ def part(start: int, stop: int, total: int | str, data: bytes, **headers: str) -
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (part(20, 30, 1000, b"x" * 10), Malformed),
-        (part(10, 30, 1000, b"x" * 20), Malformed),
-        (part(10, 20, 1000, b"x" * 5), Malformed),
-        (part(10, 20, 1000, b"x" * 10, **{"Content-Encoding": "x-other"}), Malformed),
+        (partial(20, 30, 1000, b"x" * 10), Malformed),
+        (partial(10, 30, 1000, b"x" * 20), Malformed),
+        (partial(10, 20, 1000, b"x" * 5), Malformed),
+        (partial(10, 20, 1000, b"x" * 10, **{"Content-Encoding": "x-other"}), Malformed),
         (httpx.Response(200, text="<html>", headers={"Content-Type": "text/html"}), Malformed),
         (httpx.Response(404), Gone),
         (httpx.Response(410), Gone),
