@@ -1,7 +1,7 @@
 """The disk of the cache as its entries see it: files, index, budget, and whether it works.
 
-Used by the entries, by write-behind and by the cache itself. What the disk refuses is noted here
-and never raised: the caller goes on in memory.
+Used by the entries, by write-behind and by the cache itself. Failures of the disk are noted here
+and never raised: the caller continues in memory.
 """
 
 import logging
@@ -25,13 +25,13 @@ from phonofs.cache.index import Identity, Index, Saved, is_damage, say_damaged
 log = logging.getLogger(__name__)
 
 EMPTY_AT_ONCE = 1000
-"""Files removed while a cache is opened: some 50 ms. The rest is removed in the background."""
+"""Files removed while a cache is opened: about 50 ms. The rest is removed in the background."""
 
 THREADS = 8
 """Threads that may wait for the disk at once; more would only queue at the device."""
 
 SAY_AGAIN_S = 60.0
-"""Every waiting read tries again and again without memory: that is one line a minute."""
+"""Without memory every waiting read keeps trying; this limits the log to one line a minute."""
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Counters:
     refused_bytes: int = 0
 
     def read(self, n: int) -> None:
-        """Count bytes given out."""
+        """Count bytes that were read."""
         self.read_bytes += n
 
     def lost(self, n: int) -> None:
@@ -54,7 +54,7 @@ class Counters:
         self.lost_bytes += n
 
     def written(self, n: int, offered: int) -> None:
-        """Count bytes taken, of those that were offered."""
+        """Count ``n`` bytes that were written, out of ``offered``."""
         self.written_bytes += n
         self.refused_bytes += offered - n
 
@@ -65,7 +65,7 @@ class Disk:
 
     claim, files, index  the directory, its files, its index
     trash_bytes          bytes in ``trash/`` that stay charged until they are removed
-    used_bytes           bytes on disk when it was opened, those in ``trash/`` too
+    used_bytes           bytes on disk when it was opened, including those in ``trash/``
     """
 
     claim: Claim
@@ -76,11 +76,13 @@ class Disk:
 
     @classmethod
     def open(cls, directory: Path, cap: int, codec: AesGcmCodec | None = None) -> "Disk":
-        """Claim the directory and open what is in it. UsageError, OSError or sqlite3.Error.
+        """Claim the directory and open its files and index.
 
-        Nothing is left in it that the index does not know, that was written with another key, or
-        that an earlier run had evicted already; if that is much, it lies in ``trash/``, the whole
-        ``cap`` (bytes) is charged for it, and the maintenance task removes it.
+        Files that the index does not know, that were written with another key, or that an earlier
+        run had evicted are removed. If there are many, they stay in ``trash/`` until the
+        maintenance task removes them, and the whole ``cap`` (bytes) is charged for them.
+
+        Raises UsageError, OSError or sqlite3.Error.
         """
         claimed = claim(directory)
         try:
@@ -116,15 +118,18 @@ class Disk:
         self.used_bytes = used + self.trash_bytes
 
     def _used(self) -> int:
-        """What lies on disk: the rows say it, but for those left open when a process died."""
+        """Return the bytes on disk: the sum of the rows, after checking those left open.
+
+        A row is left open if the process died while it wrote the object.
+        """
         self.compare(self.index.left_open())
         return self.index.totals()[1]
 
     def compare(self, charges: Iterable[tuple[bytes, int]]) -> tuple[list[bytes], int]:
-        """Have rows say what their files take; a row without a file is deleted.
+        """Correct the charges in rows to what their files take; delete rows without a file.
 
-        Takes keys and charges; returns the deleted keys, and by how much the sum of all charges
-        changed. OSError or sqlite3.Error.
+        Takes keys and charges. Returns the deleted keys, and the change in the sum of all charges
+        in bytes. Raises OSError or sqlite3.Error.
         """
         gone, known, change = [], [], 0
         for key, charge in charges:
@@ -140,9 +145,9 @@ class Disk:
         return gone, change
 
     def start_empty(self, spare: Collection[bytes] = (), *, damaged: bool = False) -> None:
-        """Make a new index, and move all files to ``trash/`` but those of these keys.
+        """Make a new index, and move all files to ``trash/`` except those of the ``spare`` keys.
 
-        OSError or sqlite3.Error.
+        Raises OSError or sqlite3.Error.
         """
         self.index.abandon()
         fd = self.claim.content_fd
@@ -154,7 +159,7 @@ class Disk:
         self.trash_bytes += n
 
     def close(self) -> None:
-        """Close the index and give the directory up."""
+        """Close the index and release the directory."""
         try:
             self.index.close()
         except sqlite3.Error as error:
@@ -165,10 +170,10 @@ class Disk:
 class Backend:
     """Shared services of all entries. Owns the disk, its budget and breaker, and the counters.
 
-    disk           None if there is none: everything stays in memory
+    disk           None if there is no disk: everything stays in memory
     wake           set when the maintenance task has something to do
-    index_damaged  the index is broken and could not be made anew: that is tried again
-    untidy         a file or its row could not be removed: both are compared soon
+    index_damaged  the index is damaged and could not be rebuilt; rebuilding is tried again
+    untidy         a file or its row could not be removed; files and rows are compared soon
     """
 
     def __init__(
@@ -199,22 +204,22 @@ class Backend:
         self._threads = trio.CapacityLimiter(THREADS)
 
     def use(self, disk: Disk) -> None:
-        """Use this disk from now on: none could be opened before."""
+        """Use this disk from now on; before, none could be opened."""
         self.disk = disk
         self.untidy = True
 
     def accepts(self, size: int) -> bool:
-        """Whether an object goes to disk: one that can never be there whole does not."""
+        """Return whether the disk is in use and an object of ``size`` bytes fits under the cap."""
         return self.disk is not None and self.breaker.on and size <= self.budget.cap
 
     def query(self, question: Callable[[Index], T]) -> T | None:
-        """Ask the index; None if it does not answer, which counts as a failure of the disk."""
+        """Return the index's answer, or None if the query fails: a failure of the disk."""
         answers: list[T] = []
         self.tell(lambda index: answers.append(question(index)))
         return answers[0] if answers else None
 
     def tell(self, change: Callable[[Index], object]) -> bool:
-        """Change the index; False if that fails, which counts as a failure of the disk."""
+        """Change the index; return False if that fails: a failure of the disk."""
         if self.disk is None:
             return False
         try:
@@ -225,11 +230,14 @@ class Backend:
         return True
 
     def declare(self, objects: Iterable[tuple[Identity, int]]) -> bool:
-        """Note in the index that bytes of these objects, each with its size, go to disk."""
+        """Record in the index that these objects, each with its size, are written to disk.
+
+        Returns False if that fails.
+        """
         return self.tell(lambda index: index.declare_all(objects))
 
     def save(self, rows: Iterable[Saved]) -> bool:
-        """Write rows whose bytes are on disk; False if the index did not take them."""
+        """Write rows whose bytes are on disk; return False if that fails."""
         return self.tell(lambda index: index.save(rows))
 
     def create_file(self, identity: Identity) -> BlockFile | None:
@@ -241,7 +249,10 @@ class Backend:
             return None
 
     def open_file(self, identity: Identity) -> BlockFile | None:
-        """Return the object's file, or None if that fails now. FileNotFoundError: it is gone."""
+        """Return the object's file, or None if the disk fails.
+
+        Raises FileNotFoundError if the file does not exist.
+        """
         try:
             return self.disk.files.open(identity.key) if self.disk else None
         except FileNotFoundError:
@@ -251,13 +262,14 @@ class Backend:
             return None
 
     def remove_file(self, identity: Identity) -> bool:
-        """Remove the file of an object, then its row; False if the file is still there."""
+        """Remove the file of an object, then its row; return False if either remains."""
         return self.remove({identity.key: 0})
 
     def remove(self, charges: Mapping[bytes, int]) -> bool:
-        """Remove files and rows, and give back what they are charged if both are gone.
+        """Remove files and rows; return whether all of them are gone.
 
-        A row goes even if its file cannot be removed: what is withdrawn is not given out.
+        The charge of an object is released if both its file and its row are gone. A row is deleted
+        even if its file cannot be removed, so that withdrawn content is never read again.
         """
         if self.disk is None or not charges:
             return False
@@ -275,28 +287,28 @@ class Backend:
         return deleted and len(gone) == len(charges)
 
     def charge_trash(self, n: int) -> None:
-        """Charge for bytes that nobody had charged for, which lie in ``trash/`` now."""
+        """Charge for ``n`` bytes in ``trash/`` that were not charged before."""
         if self.disk is not None:
             self.disk.trashed(n)
             self.budget.recount(self.budget.used + n)
 
     def trash_removed(self, n: int) -> None:
-        """``n`` bytes that were in ``trash/`` are gone."""
+        """Note that ``n`` bytes were removed from ``trash/``, and release their charge."""
         if self.disk is not None:
             n = min(n, self.disk.trash_bytes)
             self.disk.trashed(-n)
             self.budget.release(n)
 
     def reserved(self) -> None:
-        """Space was taken: wake the maintenance task if it should evict ahead."""
+        """Note that space was reserved; wake the maintenance task if it should evict ahead."""
         if self.budget.left < self.budget.headroom // 2:
             self.wake.set()
 
     def failed(self, error: Exception) -> None:
-        """Note a failure of the disk; after a few nothing new goes there for a while.
+        """Note a failure of the disk; after a few failures nothing is written there for a while.
 
-        A damaged index is made anew at once; if that fails, or it is damaged again within the time
-        that a failing disk is left alone, nothing goes to disk for that time.
+        A damaged index is rebuilt at once. If that fails, or the index is damaged again within
+        PAUSE_S, nothing is written to disk for PAUSE_S.
         """
         self.budget.revoke_grant()
         damaged = isinstance(error, sqlite3.Error) and is_damage(error)
@@ -316,9 +328,9 @@ class Backend:
             log.warning("the index of the cache cannot be made anew: %s", describe(failure))
 
     def start_empty(self) -> None:
-        """Make a new index; what is open stays, and the maintenance task removes the rest.
+        """Make a new index; open entries stay, and the maintenance task removes the rest.
 
-        OSError or sqlite3.Error.
+        Raises OSError or sqlite3.Error.
         """
         self._started_empty = self.now()
         self._start_empty()
@@ -326,11 +338,14 @@ class Backend:
         self.wake.set()
 
     def tidied(self) -> None:
-        """Files and rows are being compared."""
+        """Note that files and rows are being compared."""
         self.untidy = False
 
     def no_memory(self, error: Exception) -> None:
-        """Note that a block finds no memory: its reader gets EIO, the log a line a minute."""
+        """Note that there is no memory for a block; write one line a minute to the log.
+
+        The reader of the block gets EIO.
+        """
         if self.now() >= self._say_again:
             self._say_again = self.now() + SAY_AGAIN_S
             log.error("no memory for content: %s", describe(error))
@@ -342,15 +357,18 @@ class Backend:
             self.disk = None
 
     async def slept(self, longest_s: float) -> None:
-        """Wait until somebody wakes the maintenance task, ``longest_s`` at most."""
+        """Wait until ``wake`` is set, at most ``longest_s`` seconds, and clear it."""
         with trio.move_on_after(longest_s):
             await self.wake.wait()
         self.wake = trio.Event()
 
     def now(self) -> float:
-        """Return seconds, monotonic; the commands look at a cache without an event loop."""
+        """Return the monotonic time in seconds.
+
+        Works without an event loop, because the commands use a cache without one.
+        """
         return trio.current_time() if trio.lowlevel.in_trio_run() else time.monotonic()
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run what waits for the disk; it is cancelled only before it begins or after it ends."""
+        """Run ``work`` in a thread; it is cancelled only before it begins or after it ends."""
         return await trio.to_thread.run_sync(work, limiter=self._threads)

@@ -1,7 +1,7 @@
 """An open file of blocks: the only code that reads or writes content on disk.
 
-Block ``n`` lies at ``n * codec.stride`` and is written whole. What waits for the disk says *in a
-thread*; everything else is called on the event loop.
+Block ``n`` starts at ``n * codec.stride`` and is always written whole. Functions that wait for the
+disk say *in a thread*; all others are called on the event loop.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from phonofs.cache.blocks import BLOCK, Data, block_count
 from phonofs.cache.codec import AesGcmCodec
 
 SCRATCH = 1 << 20
-"""Bytes of the longest read answered on the event loop: the most the kernel asks for."""
+"""Bytes of the longest read answered on the event loop: the largest read of the kernel."""
 
 VIEW_FROM = 1 << 15
-"""Shorter reads are copied: that takes a microsecond or two."""
+"""Bytes; shorter reads are copied, which takes a microsecond or two."""
 
 DECRYPT_NOW = 2
 """Blocks decrypted on the event loop: 256 KiB take some 100 µs, as long as a hop to a thread."""
 
 View = bytes | memoryview
-"""Bytes to be used before anything else is read: a memoryview is valid until the next read."""
+"""Bytes that were read. A memoryview is valid only until the next read."""
 
 
 class BlockFile:
     """One open file of blocks. The entry that opened it closes it, exactly once.
 
-    ``in_ram``: the file system is a tmpfs, so that reading never waits for a device.
-    ``scratch`` is shared by all files of a store and has twice SCRATCH bytes; only the event loop
-    uses it, the first half for copies, the second for views.
+    ``in_ram``: the file system is a tmpfs, so reading never waits for a device.
+    ``scratch`` is shared by all files of a store and has twice SCRATCH bytes. Only the event loop
+    uses it: the first half for copies, the second for views.
     """
 
     __slots__ = ("_fd", "_in_ram", "_scratch", "writable")
@@ -42,14 +42,14 @@ class BlockFile:
         self.writable = writable
 
     def write_blocks(self, first: int, data: Data) -> None:
-        """Write whole blocks from block ``first`` on. OSError if the disk does not take them.
+        """Write whole blocks from block ``first`` on. Raises OSError.
 
         Only the object's last block may be shorter than BLOCK.
         """
         self._write(first * BLOCK, data)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fill ``buffer``, in a thread; returns the number of bytes, fewer at the file's end."""
+        """Fill ``buffer``, in a thread; return the number of bytes, fewer at the file's end."""
         return os.preadv(self._fd, [buffer], offset)
 
     def view_nowait(self, offset: int, n: int) -> View | None:
@@ -63,14 +63,14 @@ class BlockFile:
             start = SCRATCH if n >= VIEW_FROM else 0
             view = self._scratch[start : start + n]
             got = os.preadv(self._fd, [view], offset, os.RWF_NOWAIT)
-        except OSError:  # EAGAIN: not in the page cache; EOPNOTSUPP: nobody can tell; EIO
+        except OSError:  # EAGAIN: not in the page cache; EOPNOTSUPP: unknown; EIO
             return None
         if got != n:
             return None
         return view if start else view.tobytes()
 
     def truncate(self, length: int) -> None:
-        """Cut the file to ``length`` bytes. OSError if the disk does not do it."""
+        """Cut the file to ``length`` bytes. Raises OSError."""
         if length < self.size():
             os.ftruncate(self._fd, length)
 
@@ -92,9 +92,9 @@ class BlockFile:
 
 
 class EncryptedBlockFile(BlockFile):
-    """A file whose blocks are encrypted. A block that does not decrypt is not there.
+    """A file whose blocks are encrypted. A block that does not decrypt counts as missing.
 
-    ``_last`` is the block decrypted last on the event loop: small reads come in a row.
+    ``_last`` is the block decrypted last on the event loop, since small reads come in sequence.
     """
 
     __slots__ = ("_codec", "_last", "_name")
@@ -115,7 +115,7 @@ class EncryptedBlockFile(BlockFile):
         self._last: tuple[int, bytes] = (-1, b"")
 
     def write_blocks(self, first: int, data: Data) -> None:
-        """Encrypt and write whole blocks. OSError if the disk does not take them."""
+        """Encrypt and write whole blocks. Raises OSError."""
         view, codec = memoryview(data), self._codec
         if first <= self._last[0] < first + block_count(len(view)):
             self._last = (-1, b"")
@@ -126,7 +126,7 @@ class EncryptedBlockFile(BlockFile):
         self._write(first * codec.stride, encoded)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fill ``buffer``, in a thread; returns the bytes up to the first block that is bad."""
+        """Fill ``buffer``, in a thread; return the number of bytes before the first bad block."""
         done = 0
         while done < len(buffer):
             index, at = divmod(offset + done, BLOCK)
@@ -154,7 +154,7 @@ class EncryptedBlockFile(BlockFile):
         return data if len(data) == n else None
 
     def truncate(self, length: int) -> None:
-        """Cut the file to ``length`` bytes."""
+        """Cut the file to ``length`` bytes. Raises OSError."""
         self._last = (-1, b"")
         super().truncate(length)
 

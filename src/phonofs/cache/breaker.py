@@ -1,21 +1,23 @@
-"""When a failing disk is left alone, and when it is tried again. Pure."""
+"""Decides when a failing disk is no longer used, and when it is tried again. Pure."""
 
 import errno
 
 AT_ONCE = frozenset({errno.EROFS, errno.EIO, errno.ENOTDIR, errno.ESTALE, errno.ENODEV})
-"""Failures that the next try will meet too: the cache goes off at the first of them."""
+"""Errors that the next try would meet too: the first of them turns the cache off."""
 
 TRIES = 3
-"""Failures of any other kind (a full disk, a quota, no descriptors) within a pause it takes."""
+"""Other failures (a full disk, a quota, no descriptors) that turn the cache off, if each comes
+within PAUSE_S of the one before."""
 
 PAUSE_S = 60.0
-"""How long a cache that went off stays off before it is tried again."""
+"""How long the cache stays off before it is tried again."""
 
 
 class CircuitBreaker:
-    """Whether the disk is used for new content. Sole owner of that decision.
+    """Decides whether the disk is used for new content; nothing else does.
 
-    reason   why it is not, a few words for a person; empty while it is
+    reason    why the disk is not used, a few words for the user; empty while it is used
+    failures  failures in all
     """
 
     def __init__(self) -> None:
@@ -31,7 +33,7 @@ class CircuitBreaker:
         return not self.reason
 
     def failed(self, error: Exception, now: float, *, at_once: bool = False) -> bool:
-        """Count a failure at ``now`` (seconds, monotonic); True when it turned the cache off.
+        """Count a failure at ``now`` (seconds, monotonic); return whether it turned the cache off.
 
         ``at_once``: the next try is known to fail too.
         """
@@ -47,23 +49,23 @@ class CircuitBreaker:
         return True
 
     def worked(self) -> None:
-        """A try succeeded: the disk is used again."""
+        """Note that a try succeeded: the disk is used again."""
         self._recent = 0
         self.reason = ""
 
     def still_bad(self, error: Exception, now: float) -> None:
-        """A try failed: the next one comes a pause later."""
+        """Note that a try failed: the next one comes after PAUSE_S."""
         self.failures += 1
         self.reason = describe(error)
         self._retry_at = now + PAUSE_S
 
     def due(self, now: float) -> bool:
-        """Whether it is time to try a cache that is off."""
+        """Return whether the cache is off and it is time to try it again."""
         return not self.on and now >= self._retry_at
 
 
 def describe(error: Exception) -> str:
-    """The failure in a few words, without a path."""
+    """Return the failure in a few words, without a path."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The disk budget of the cache: the hard cap, and the free space that is always left. Pure.
+"""The disk budget of the cache: the hard cap, and the free space that always remains. Pure.
 
 Used by the cache's entries, which reserve space before they write, and by eviction.
 """
@@ -10,17 +10,17 @@ STEP = 64 << 20
 
 
 class DiskBudget:
-    """What the content on disk may take. Only this class changes ``used`` and the grant.
+    """Limits the disk space of the content. Only this class changes ``used`` and ``granted``.
 
     used     bytes charged to what is on disk, in whole pages
     granted  bytes that may be written without checking the limits again, not yet charged
 
-    Invariant: after a :meth:`reserve` that returned True, ``used + granted <= cap``. ``used``
-    alone can exceed the cap if the cap was made smaller between two mounts; then nothing is
-    granted until enough was evicted.
+    Invariant: after :meth:`reserve` returned True, ``used + granted <= cap``. ``used`` alone can
+    exceed the cap if the cap was lowered between two mounts; then nothing is granted until enough
+    was evicted.
 
-    ``free_bytes()`` is the free space of the file system, ``evict(n)`` removes unused objects of
-    at least ``n`` bytes in all if it can, and calls :meth:`release` for them.
+    ``free_bytes()`` returns the free space of the file system. ``evict(n)`` removes unused objects
+    of at least ``n`` bytes in all, if it can, and calls :meth:`release` for them.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class DiskBudget:
 
     @property
     def left(self) -> int:
-        """Bytes that can be written before something has to be evicted; negative over the cap."""
+        """Bytes until ``used`` reaches the cap; negative above the cap."""
         return self.cap - self.used
 
     def allocate(self, charged: int = 0) -> "Allocation":
-        """Return an account of what one object takes, which begins at ``charged`` bytes.
+        """Return the allocation of one object, of which ``charged`` bytes are in ``used`` already.
 
-        Those bytes are part of ``used`` already.
+        They are not charged again.
         """
         return Allocation(self, charged)
 
@@ -61,23 +61,23 @@ class DiskBudget:
         return True
 
     def release(self, n: int) -> None:
-        """Take ``n`` charged bytes off: they are no longer on disk."""
+        """Subtract ``n`` bytes from ``used``: they are no longer on disk."""
         self.used -= n
 
     def recount(self, used: int) -> None:
-        """Set what is charged, after the index was rebuilt or trouble with the disk."""
+        """Set ``used``, after the index was rebuilt or the disk failed."""
         self.used = used
         self.granted = 0
 
     def revoke_grant(self) -> None:
-        """Have the next write check both limits."""
+        """Make the next write check both limits."""
         self.granted = 0
 
     def deficit(self) -> int:
-        """Bytes to evict so that a write need not wait for it.
+        """Return how many bytes to evict so that a write need not wait for eviction.
 
-        On a nearly full disk the headroom is a part of what is cached, so that not everything
-        is evicted for it.
+        On a nearly full disk the headroom is a fraction of the cached bytes, so that not
+        everything is evicted for it.
         """
         short_of_cap = self.headroom - self.left
         short_of_disk = self.min_free + min(self._step, self.used // 16) - self._free_bytes()
@@ -101,7 +101,7 @@ class DiskBudget:
 
 
 class Allocation:
-    """What one object takes on disk. Releasing it twice releases it once."""
+    """The bytes charged for one object. A second release has no effect."""
 
     __slots__ = ("_budget", "bytes")
 
@@ -117,12 +117,12 @@ class Allocation:
         return True
 
     def shrink(self, n: int) -> None:
-        """Give ``n`` bytes back, or all there is if that is less."""
+        """Release ``n`` bytes, or all of them if there are fewer."""
         n = min(n, self.bytes)
         self._budget.release(n)
         self.bytes -= n
 
     def release(self) -> None:
-        """Give everything back."""
+        """Release all bytes."""
         self._budget.release(self.bytes)
         self.bytes = 0

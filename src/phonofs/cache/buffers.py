@@ -1,7 +1,7 @@
-"""Blocks held in memory: those that are not whole yet, and those that may not go to disk.
+"""Blocks held in memory: those that are not whole yet, and those that cannot go to disk.
 
-All entries share one pool with one limit. Above it the block used longest ago is dropped, unless
-its entry needs it; what was dropped is fetched again.
+All entries share one pool with one limit. Above the limit the least recently used blocks are
+dropped, unless their entries need them; dropped blocks are fetched again.
 """
 
 from collections import OrderedDict
@@ -12,17 +12,17 @@ from phonofs.ranges import Ranges
 
 
 class Owner(Protocol):
-    """Who holds buffers: it decides whether one can be dropped, and forgets it."""
+    """An owner of buffers: it decides whether a buffer can be dropped, and forgets it."""
 
     def drop_buffer(self, index: int) -> bool:
-        """Drop the buffer of a block; False if somebody needs it."""
+        """Drop the buffer of a block; return False if it is needed."""
 
 
 class Buffer:
-    """The bytes of one block as far as they came.
+    """The bytes of one block that have arrived.
 
-    data    the block, as long as the object makes it
-    filled  which bytes of it were written
+    data    the block; the last block of an object may be short
+    filled  which bytes of the block were written
     """
 
     __slots__ = ("data", "filled")
@@ -43,10 +43,10 @@ class Buffer:
 
 
 class BufferPool:
-    """Bounds what all buffers take together.
+    """Limits the memory of all buffers together.
 
-    bytes  what they take
-    limit  above it buffers are dropped, those used longest ago first
+    bytes  their total size
+    limit  above it buffers are dropped, the least recently used first
     """
 
     def __init__(self, limit: int) -> None:
@@ -69,7 +69,7 @@ class BufferPool:
             self._order.move_to_end((id(owner), index))
 
     def remove(self, owner: Owner, index: int) -> None:
-        """Note that the owner let go of the buffer."""
+        """Note that the owner released the buffer."""
         found = self._order.pop((id(owner), index), None)
         if found is not None:
             self.bytes -= found[1]

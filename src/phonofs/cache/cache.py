@@ -1,12 +1,12 @@
 """The disk cache: opens, pins, evicts and forgets the content of objects, under a hard cap.
 
-Used by the reader, for bytes; by the file system, for how much of a file is here; and by the
+Used by the reader, for bytes; by the file system, to learn how much of a file is cached; and by the
 commands. All methods run on the event loop; :mod:`phonofs.cache.maintenance` is the background
 task.
 
-The order of eviction lies in the index and not in Python objects, because it has to outlive the
-mount, and an index of a million objects must not be loaded. cachetools bounds the released
-entries that keep their file open.
+The eviction order is kept in the index and not in Python objects, because it has to outlive the
+mount, and because a mount must not load an index of a million objects. cachetools limits the
+released entries that keep their file open.
 """
 
 import hashlib
@@ -37,38 +37,38 @@ from phonofs.model import Record
 log = logging.getLogger(__name__)
 
 IDLE = 256
-"""Released entries that keep their file open, so that nothing is checked twice in a row."""
+"""Released entries that keep their file open, so that their blocks need not be checked again."""
 
 MEMORY_BYTES = 64 << 20
-"""What the blocks of all entries take in memory at most, but for the small new ones that wait for
-a flush. The reader keeps what it reads without a disk to half of it; this is the net below."""
+"""Limit for the buffers of all entries, without the small new objects that wait for a flush. The
+reader limits what it reads without a disk to half of it; this limit is the safety net."""
 
 EVICT_AT_ONCE = 64
 """Objects moved to the trash between two turns of the event loop: 2 ms."""
 
 REMOVE_STEP = 256
-"""Files removed per visit to a thread."""
+"""Files removed per call in a thread."""
 
 ASIDE_STEP = 16 << 20
-"""Bytes of other accounts removed per visit: a mount that ends waits for one of them at most."""
+"""Bytes of other accounts removed per call; a mount that ends waits for one call at most."""
 
 
 def key_of(region: str, id: str, fingerprint: str) -> bytes:
-    """The name of a content in the cache: nothing of the service makes a path."""
+    """Return the key of a content in the cache: a hash, so no text of the service is in a path."""
     text = "\0".join((region, id, fingerprint)).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def _storable(text: str) -> str:
-    """The text as SQLite takes it, which refuses the lone surrogates that JSON may hold."""
+    """Return the text without lone surrogates, which JSON may hold and SQLite refuses."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def remove_content(directory: Path) -> Removed:
-    """Remove all content from a cache directory that nobody uses, by what lies in it.
+    """Remove all content from a cache directory that no process uses.
 
-    It needs neither the index nor the key of an encrypted cache. UsageError if the directory is
-    in use or is not a cache; OSError if something cannot be removed.
+    Needs neither the index nor the key of an encrypted cache. Raises UsageError if the directory
+    is in use or is not a cache, and OSError if something cannot be removed.
     """
     claimed = claim(directory)
     try:
@@ -79,7 +79,7 @@ def remove_content(directory: Path) -> Removed:
 
 
 class _Idle(LRUCache[bytes, CacheEntry]):
-    """Released entries; one that has to go is closed."""
+    """Released entries; an entry that is pushed out is closed."""
 
     def popitem(self) -> tuple[bytes, CacheEntry]:
         key, entry = super().popitem()
@@ -88,12 +88,12 @@ class _Idle(LRUCache[bytes, CacheEntry]):
 
 
 class Cache:
-    """All content that is here. Made by :meth:`open`.
+    """All cached content. Made by :meth:`open`.
 
-    Owns the entries: ``_open`` has those in use and those that are still to be saved, ``_closing``
-    the latter, ``_idle`` released ones.
+    Owns the entries. ``_open`` holds the entries that are in use or must still be saved,
+    ``_closing`` only the latter, ``_idle`` the released ones.
     Invariants: an object has at most one entry; no object with an entry in ``_open`` is evicted;
-    every file on disk has a row, which is there first.
+    every file on disk has a row, which is written before the file.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Cache:
         set_aside: SetAside | None = None,
         open_disk: Callable[[], Disk] | None = None,
     ) -> None:
-        """``open_disk`` opens a disk that could not be opened; it is tried again later."""
+        """``open_disk`` opens the disk later if it could not be opened now."""
         self.set_aside = set_aside
         self.backend = Backend(
             disk,
@@ -135,14 +135,14 @@ class Cache:
         cipher: AesGcmCodec | None = None,
         set_aside: SetAside | None = None,
     ) -> "Cache":
-        """Open the cache in ``directory``, which is made if it does not exist.
+        """Open the cache in ``directory``, which is created if it does not exist.
 
-        UsageError if it must not be used. With ``size_bytes`` 0 nothing is kept on disk, and what
-        an earlier run left there is removed. If the disk itself is in trouble, everything stays
-        in memory, and the log says so. With a ``cipher`` content is encrypted on disk; what was
-        written with another one, or with none, is removed. So is everything if the index is
-        damaged or lost. ``set_aside``, which other accounts left on the same disk, counts too, and
-        goes before anything of this cache.
+        Raises UsageError if the directory must not be used. If ``size_bytes`` is 0, nothing is
+        kept on disk, and content that an earlier run left there is removed. If the disk fails,
+        everything stays in memory, and the log says so. If ``cipher`` is given, content is
+        encrypted on disk; content written with another key, or with none, is removed. All content
+        is removed if the index is damaged or lost. ``set_aside``, the content that other accounts
+        left on the same disk, counts too, and is evicted before the content of this cache.
         """
         if set_aside is not None:
             set_aside.protect(cipher.key_id if cipher else 0, disk=bool(size_bytes))
@@ -171,13 +171,13 @@ class Cache:
     # Entries
 
     def blob(self, record: Record) -> CacheEntry:
-        """Return the content of an object, pinned until :meth:`release`."""
+        """Return the entry of an object, pinned until :meth:`release`."""
         key = key_of(record.region, record.id, record.fingerprint)
         texts = map(_storable, (record.region, record.id, record.checksum))
         return self.pin(Identity(key, *texts), record.size)
 
     def pin(self, identity: Identity, size: int) -> CacheEntry:
-        """Return the content of an object that has no record at hand."""
+        """Return the entry of an object without its record, pinned until :meth:`release`."""
         key = identity.key
         entry = self._open.get(key)
         if entry is None:
@@ -190,7 +190,7 @@ class Cache:
         return entry
 
     def release(self, entry: CacheEntry) -> None:
-        """One of those who asked for the entry does not use it any more."""
+        """Unpin the entry; put it away if it has no pins left and nothing to save."""
         if not entry.unpin():
             return
         if self._open.get(entry.identity.key) is not entry:  # it was withdrawn meanwhile
@@ -204,7 +204,7 @@ class Cache:
             self._settle(entry)
 
     def _settle(self, entry: CacheEntry) -> None:
-        """Put an entry that nobody uses away; what of it is on disk stays."""
+        """Put away an entry that is no longer in use; its blocks on disk stay."""
         key = entry.identity.key
         self._open.pop(key, None)
         self._closing.pop(key, None)
@@ -255,7 +255,7 @@ class Cache:
         ]
 
     def close_released(self) -> None:
-        """Save and put away the entries that nobody uses, but those a thread still reads."""
+        """Save and put away the released entries, except those that a thread still reads."""
         closing = [entry for entry in self._closing.values() if not entry.busy]
         self.save(closing)
         for entry in closing:
@@ -294,8 +294,9 @@ class Cache:
     def evict(self, n: int) -> int:
         """Remove unused objects of at least ``n`` bytes, the least recently used first.
 
-        What other accounts left goes before them. Nothing is removed while ``trash/`` takes the
-        whole cap: then eviction frees no space, but the maintenance task does.
+        Content that other accounts left is removed before them. Nothing is removed while
+        ``trash/`` takes the whole cap: then eviction frees no space, but emptying the trash does.
+        Returns the freed bytes.
         """
         backend, disk = self.backend, self.backend.disk
         if disk is not None and disk.trash_bytes >= backend.budget.cap:
@@ -308,9 +309,10 @@ class Cache:
         return freed
 
     async def evict_ahead(self) -> None:
-        """Have headroom, so that a write need not wait for a large file to be removed.
+        """Keep headroom free, so that a write need not wait until a large file is removed.
 
-        What other accounts left goes first, then unused objects, in slices, by way of the trash.
+        Removes content that other accounts left first, then unused objects, in slices, by moving
+        them to the trash.
         """
         backend = self.backend
         disk = backend.disk
@@ -327,7 +329,10 @@ class Cache:
         await self.empty_trash()
 
     def evict_to_trash(self, n: int, most: int = sys.maxsize) -> int:
-        """Move unused objects of at least ``n`` bytes to the trash, at most so many."""
+        """Move unused objects of at least ``n`` bytes to the trash, at most ``most`` objects.
+
+        Returns their bytes.
+        """
         disk = self.backend.disk
         if disk is None:
             return 0
@@ -336,7 +341,7 @@ class Cache:
         return freed
 
     def _evict(self, n: int, remove: Callable[[bytes], None], most: int = sys.maxsize) -> int:
-        """Remove objects; return what those cost that have neither file nor row any more."""
+        """Remove objects; return the charges of those whose file and row are both gone."""
         backend, disk = self.backend, self.backend.disk
         if disk is None or n <= 0:
             return 0
@@ -350,8 +355,8 @@ class Cache:
                     break
             disk.index.delete(gone)
         except sqlite3.Error as error:
-            # The rows are still there, and give their charges back when they go; what lies in the
-            # trash is charged for by itself.
+            # The rows still exist, and their charges are released when they are deleted; bytes in
+            # the trash are charged separately.
             if remove == disk.files.move_to_trash:
                 backend.charge_trash(freed)
             backend.failed(error)
@@ -374,9 +379,9 @@ class Cache:
             entry.close()
 
     async def empty_trash(self) -> None:
-        """Remove what lies in the trash, in a thread and in steps.
+        """Remove the files in the trash, in a thread and in steps.
 
-        A mount that ends waits for one of them at most.
+        A mount that ends waits for one step at most.
         """
         disk = self.backend.disk
         if disk is None or not disk.trash_bytes or self._emptying.locked():
@@ -394,9 +399,9 @@ class Cache:
             self.backend.trash_removed(n)
 
     def forget(self, region: str, id: str, *, but: str = "") -> None:
-        """Remove every content of an object, also one that is being read.
+        """Remove every content of an object, even if it is being read.
 
-        ``but`` is a fingerprint to spare: that of the content it has now.
+        ``but`` is the fingerprint of a content to keep: the current one.
         """
         spared = key_of(region, id, but) if but else b""
         region, id = _storable(region), _storable(id)
@@ -422,9 +427,9 @@ class Cache:
             entry.close()
 
     def check_index(self) -> bool:
-        """Look at every page of the index; False if it is damaged, or was when it was opened.
+        """Check every page of the index; return False if it is damaged, or was when opened.
 
-        A damaged one was made anew, and the cache is empty. Takes its time.
+        A damaged index was rebuilt, and the cache is empty. Slow.
         """
         if self.backend.disk is None:
             return True
@@ -432,9 +437,9 @@ class Cache:
         return sound and not self.backend.disk.index.replaced
 
     def _start_empty(self) -> None:
-        """Make a new index; files that are open stay, and all others go. OSError, sqlite3.Error.
+        """Make a new index; open files stay, all others are moved to the trash.
 
-        What the files take that go stays charged until they are removed.
+        The moved files stay charged until they are removed. Raises OSError or sqlite3.Error.
         """
         disk, budget = self.backend.disk, self.backend.budget
         if disk is None:
@@ -456,7 +461,10 @@ class Cache:
     # For maintenance
 
     def open_again(self) -> None:
-        """Open a disk that could not be opened. UsageError, OSError or sqlite3.Error."""
+        """Open the disk if it could not be opened before.
+
+        Raises UsageError, OSError or sqlite3.Error.
+        """
         backend = self.backend
         if self._open_disk is None or backend.disk is not None:
             return
@@ -464,22 +472,23 @@ class Cache:
         self._open_disk = None
         backend.use(disk)
         backend.budget.recount(disk.used_bytes + self._set_aside_bytes)
-        for key in self._open:  # they are in memory; what an earlier run left of them is not
+        for key in self._open:  # these entries do not know the files an earlier run left
             row = disk.index.row(key)
             if row is not None:
                 backend.remove({key: row.charge})
 
     def is_open(self, name: str) -> bool:
-        """Whether the file of that hex name is an entry's that is in use."""
+        """Return whether the file with the hex name ``name`` belongs to an open entry."""
         try:
             return bytes.fromhex(name) in self._open
         except ValueError:
             return False
 
     def compare(self, keys: Iterable[bytes]) -> None:
-        """Have the rows of these objects say what their files take; without a file, a row goes.
+        """Correct the charges of these objects to what their files take.
 
-        What is open is left alone. Raises OSError and sqlite3.Error.
+        A row without a file is deleted. Open entries are left alone. Raises OSError and
+        sqlite3.Error.
         """
         disk = self.backend.disk
         if disk is None:
@@ -491,7 +500,7 @@ class Cache:
         self.backend.budget.recount(self.backend.budget.used + change)
 
     def recount(self) -> None:
-        """Charge for what the index says and for what is open. Raises sqlite3.Error."""
+        """Set the budget to the charges in the index and of open entries. Raises sqlite3.Error."""
         disk = self.backend.disk
         if disk is None:
             return
@@ -503,11 +512,11 @@ class Cache:
             entry.save_again()
         self.backend.budget.recount(used + disk.trash_bytes + self._set_aside_bytes)
 
-    # Looking
+    # Inspection
 
     @property
     def own_bytes(self) -> int | None:
-        """What this cache takes on disk, without what is set aside; None if it has no disk."""
+        """Bytes this cache takes on disk, without those set aside; None if it has no disk."""
         if self.backend.disk is None:
             return None
         return self.backend.budget.used - self._set_aside_bytes
@@ -517,7 +526,10 @@ class Cache:
         return self.set_aside.bytes if self.set_aside is not None else 0
 
     def entries(self) -> Iterator[Row]:
-        """Yield every object on disk, the least recently used first; not all of a damaged index."""
+        """Yield every object on disk, the least recently used first.
+
+        Stops early if the index is damaged.
+        """
         if self.backend.disk is None:
             return
         try:
@@ -526,7 +538,7 @@ class Cache:
             self.backend.failed(error)
 
     def statistics(self) -> dict[str, object]:
-        """Numbers for status and metrics: bytes and counts, and whether the disk is used."""
+        """Return numbers for status and metrics: bytes, counts, and whether the disk is used."""
         backend, counters = self.backend, self.backend.counters
         return {
             "state": "on" if backend.disk and backend.breaker.on else "off",
@@ -549,7 +561,7 @@ class Cache:
     # The end
 
     def close(self) -> None:
-        """Save what is not saved yet, and give the directory up."""
+        """Flush and save what is not saved yet, and release the directory."""
         entries = list(self._open.values())
         for entry in entries:
             while not entry.unpin():

@@ -1,7 +1,8 @@
-"""Checks the whole of an object against the checksum of its record, in steps, in a thread.
+"""Checks a whole object against the checksum of its record, step by step, in a thread.
 
-Used by its entry. The MD5 of the first ``position`` bytes is kept, so that hashing can run ahead
-while the rest is still on its way, and a cancelled check goes on where it was.
+Used by the object's entry. The task keeps the MD5 of the first ``position`` bytes, so that hashing
+can begin while the rest is still being downloaded, and a cancelled check continues where it
+stopped.
 """
 
 import hashlib
@@ -15,14 +16,14 @@ from phonofs.checksum import PartsHash, expected, multipart_sizes
 from phonofs.ranges import Ranges
 
 HASH_NOW = BLOCK
-"""Bytes hashed on the event loop: 200 µs, what handing them to a thread costs with its wait."""
+"""Bytes hashed on the event loop: 200 µs, as much as handing them to a thread and waiting."""
 
 HASH_STEP = 32 << 20
-"""Bytes hashed per visit to a thread: a check can be cancelled and gone on with in between."""
+"""Bytes hashed per call in a thread; a check can be cancelled and continued between two calls."""
 
 
 class Content(Protocol):
-    """What the task needs of the entry it belongs to."""
+    """What the task needs from its entry."""
 
     present: Ranges
     size: int
@@ -31,7 +32,7 @@ class Content(Protocol):
 
     @property
     def checksum(self) -> str:
-        """That of the record."""
+        """The checksum in the record."""
         ...
 
     @property
@@ -40,20 +41,20 @@ class Content(Protocol):
         ...
 
     async def hash_on(self, hashed: Callable[[memoryview], None], start: int, stop: int) -> bool:
-        """Have ``hashed`` called with the bytes; False if some turned out to be missing."""
+        """Call ``hashed`` with the bytes; return False if some turned out to be missing."""
         ...
 
     def passed(self) -> None:
-        """The content is right."""
+        """Note that the content matches its checksum."""
 
     def rejected(self) -> None:
-        """The content is wrong."""
+        """Note that the content does not match its checksum."""
 
 
 class ChecksumTask:
-    """The check of one object: one at a time, the others wait for it.
+    """The check of one object. Only one check runs at a time; other callers wait for it.
 
-    position  bytes hashed so far: the start of a block, or the end
+    position  bytes hashed so far: the start of a block, or the end of the object
     """
 
     def __init__(self, content: Content) -> None:
@@ -62,13 +63,13 @@ class ChecksumTask:
         self.restart()
 
     def restart(self) -> None:
-        """Begin at the first byte: what was hashed is not what is there any more."""
+        """Start again at the first byte: the bytes that were hashed have changed."""
         self.position = 0
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._parts: list[PartsHash] = []
 
     async def whole(self) -> bool:
-        """Whether the complete content is right; see ``CacheEntry.check``."""
+        """Return whether the complete content is right; see ``CacheEntry.check``."""
         content = self._content
         if content.verified:
             return True
@@ -91,7 +92,7 @@ class ChecksumTask:
         return True
 
     async def in_parts(self) -> bool:
-        """Whether the content has its multipart checksum, with parts of some usual size.
+        """Return whether the content has its multipart checksum with parts of a common size.
 
         See ``CacheEntry.check_parts``.
         """
@@ -111,7 +112,7 @@ class ChecksumTask:
         return content.verified
 
     def now(self, data: bytes) -> bool:
-        """Whether ``data``, the whole of a small content, is right."""
+        """Return whether ``data``, the whole content of a small object, is right."""
         if self._lock.locked():
             return False
         want = expected(self._content.checksum)
@@ -123,7 +124,7 @@ class ChecksumTask:
         return True
 
     async def ahead(self) -> None:
-        """Hash what is here from the start on, unless a check is running."""
+        """Hash one step of the bytes present after ``position``, unless a check is running."""
         content = self._content
         if content.verified or content.unverified or expected(content.checksum) is None:
             return
@@ -132,7 +133,7 @@ class ChecksumTask:
                 await self._step(content.present.stop_of(self.position))
 
     async def _step(self, stop: int) -> bool:
-        """Hash one step further towards ``stop``; False if bytes turned out to be missing."""
+        """Hash one step towards ``stop``; return False if bytes turned out to be missing."""
         start = self.position
         stop = min(stop, start + HASH_STEP)
         if stop < self._content.size:
@@ -147,7 +148,7 @@ class ChecksumTask:
                 each.update(data)
 
         there = await self._content.hash_on(update, start, stop)
-        if self._md5 is not md5:  # it was begun anew meanwhile
+        if self._md5 is not md5:  # it was restarted meanwhile
             return self._content.complete and not self._content.verified
         if not there:
             self.restart()

@@ -1,10 +1,10 @@
-"""How a block lies in its file: as it is, or encrypted with AES-256-GCM. Pure.
+"""How a block is stored in its file: as plain bytes, or encrypted with AES-256-GCM. Pure.
 
-An encrypted block is nonce, length, ciphertext and tag, at ``index * stride``. The object's key
-in the cache, the block's index and its length are authenticated with it: a block that was moved
-to another place or another object does not decrypt, which counts as a miss. The nonce is random
-for each write: with 2^32 writes (512 TiB) under one key the chance that two nonces are equal is
-2^-32 (NIST SP 800-38D, 8.3).
+An encrypted block consists of nonce, length, ciphertext and tag, and starts at ``index * stride``.
+The object's key in the cache, the block's index and its length are authenticated with it: a block
+that was moved to another place or another object does not decrypt, which counts as a miss. Each
+write uses a new random nonce: after 2^32 writes (512 TiB) under one key the probability that two
+nonces are equal is 2^-32 (NIST SP 800-38D, 8.3).
 """
 
 import hashlib
@@ -26,33 +26,33 @@ HEAD = NONCE + LENGTH
 
 
 class PlainCodec:
-    """Blocks lie in the file as they are.
+    """Stores blocks as plain bytes.
 
-    stride  distance in bytes between the starts of two blocks in a file
-    key_id  tells caches of different keys apart; 0 for no key
+    stride  distance in bytes between the starts of two adjacent blocks in a file
+    key_id  tells apart caches with different keys; 0 for no key
     """
 
     stride = BLOCK
     key_id = 0
 
     def span(self, first: int, last: int, size: int) -> tuple[int, int]:
-        """Return the bytes of the file that blocks ``[first, last)`` of an object take.
+        """Return the range of the file that blocks ``[first, last)`` of an object take.
 
-        ``size`` is the length of the object, which the last block may fall short of.
+        ``size`` is the length of the object in bytes; its last block may be short.
         """
         return first * BLOCK, min(last * BLOCK, size)
 
 
 class AesGcmCodec(PlainCodec):
-    """Blocks are encrypted; see the module. One for all objects of a cache.
+    """Encrypts blocks; see the module. All objects of a cache share one codec.
 
-    ``key_id`` is from 1 to 2^31 - 1 and says nothing of the key.
+    ``key_id`` is between 1 and 2^31 - 1 and does not reveal the key.
     """
 
     stride = HEAD + BLOCK + TAG
 
     def __init__(self, key: bytes) -> None:
-        """``key``: 32 bytes. UsageError if the package that encrypts is not installed."""
+        """``key`` has 32 bytes. Raises UsageError if ``cryptography`` is not installed."""
         if gcm is None:
             raise UsageError(
                 "cache_encrypt needs the package cryptography: pip install 'phonofs[encrypt]'"
@@ -62,18 +62,18 @@ class AesGcmCodec(PlainCodec):
         self.key_id = int.from_bytes(digest, "big") & 0x7FFFFFFF or 1
 
     def span(self, first: int, last: int, size: int) -> tuple[int, int]:
-        """Return the bytes of the file that blocks ``[first, last)`` of an object take."""
+        """Return the range of the file that blocks ``[first, last)`` of an object take."""
         length = min(last * BLOCK, size) - (last - 1) * BLOCK
         return first * self.stride, (last - 1) * self.stride + HEAD + length + TAG
 
     def encode(self, name: bytes, index: int, block: Data) -> bytes:
-        """Return block ``index`` of the object ``name`` as it lies on disk."""
+        """Return block ``index`` of the object ``name`` in the form stored on disk."""
         nonce, length = os.urandom(NONCE), len(block).to_bytes(LENGTH, "big")
         encrypted: bytes = self._aead.encrypt(nonce, block, _bound_in(name, index, length))
         return nonce + length + encrypted
 
     def decode(self, name: bytes, index: int, raw: Data) -> bytes | None:
-        """Return the bytes of a block, or None if ``raw`` is not that block, unchanged."""
+        """Return the bytes of a block, or None if ``raw`` is another block or was changed."""
         length = bytes(raw[NONCE:HEAD])
         stop = HEAD + int.from_bytes(length, "big") + TAG
         if len(length) < LENGTH or stop > min(len(raw), self.stride):

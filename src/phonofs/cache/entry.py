@@ -1,17 +1,17 @@
-"""One object in the cache: which of its bytes are here, and giving them out checked.
+"""One object in the cache: which of its bytes are present, and how they are checked and read.
 
-A block goes to disk whole, with its CRC. What is not whole yet, or may not go to disk, is a
-buffer in memory. What a byte has to pass before it is given out:
+A block is written to disk whole, with its CRC. A block that is not whole yet, or cannot go to
+disk, is a buffer in memory. Bytes are checked before they are read:
 
-- a byte written in this run came over an authenticated connection and is given out as it is;
-- a block of an earlier run, or of a file that was closed meanwhile, is given out after its CRC
-  was found right, once while the file is open;
-- an object that was complete in an earlier run but was not checked against its checksum (the
-  process was killed before) is checked as a whole before any of it is given out;
-- every object is checked as a whole when it becomes complete: the reader asks for that.
+- bytes written in this run came over an authenticated connection and are read unchecked;
+- a block of an earlier run, or of a file that was closed meanwhile, is checked against its CRC
+  once while the file is open;
+- an object that was complete in an earlier run, but was not checked against its checksum (because
+  the process was killed), is checked as a whole before any of its bytes are read;
+- every object is checked as a whole when it becomes complete; the reader starts that check.
 
-So a partial object does serve single blocks to a later mount: they are bytes that the service
-gave, and whether they are the right ones shows when the object is complete.
+So a later mount can read single blocks of a partial object: the service sent these bytes, and the
+check of the complete object shows whether they are right.
 """
 
 import logging
@@ -42,23 +42,23 @@ log = logging.getLogger(__name__)
 
 
 class CacheEntry:
-    """The bytes of one object that are here. Got from ``Cache.blob``, which pins it.
+    """The cached bytes of one object. Returned by ``Cache.blob``, which pins it.
 
-    Everything runs on the event loop; ``read`` and the checks hand the slow part to a thread.
+    All methods run on the event loop; ``read`` and the checks do their slow part in a thread.
 
     identity    which content it is
-    size        length of the object in bytes: the real one, once that is known
-    present     bytes that can be read, on disk or in memory; not to be changed by others
-    verified    the whole had the right checksum, or the right length if there is no more to check
-    accepted    it counts as verified in this run only, since its checksum is another one
-    unverified  complete in an earlier run and not verified then: nothing of it is given out yet
-    in_memory   what is written stays in memory, because the disk is not to be used
-    deferred    its file is made later, by write-behind; until then it waits in memory
-    pins        how many use it
-    withdrawn   the service took the object back: nothing is given out or kept any more
-    generation  goes up with every loss, so that what a thread found out before does not count
+    size        length of the object in bytes: the real length, once it is known
+    present     bytes that can be read, on disk or in memory; only this class changes it
+    verified    the whole object has the right checksum, or the right length if it has no checksum
+    accepted    counts as verified in this run only, whatever its checksum
+    unverified  complete in an earlier run but not verified then: no byte can be read yet
+    in_memory   new bytes stay in memory, because the disk must not be used
+    deferred    write-behind creates its file later; until then its blocks stay in memory
+    pins        number of users
+    withdrawn   the service withdrew the object: no byte can be read or written any more
+    generation  increases with every loss, so that the outcome of an earlier read does not count
 
-    Invariant: a block is stored, or has a buffer, or is not here.
+    Invariant: a block is either stored, or has a buffer, or is not present.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class CacheEntry:
         row: Row | None = None,
         checksums: BlockChecksums | None = None,
     ) -> None:
-        """``row`` and ``checksums`` are what the index knows of it."""
+        """``row`` and ``checksums`` come from the index, None if it does not know the object."""
         self.identity = identity
         self.size = row.size if row is not None else size
         self.verified = row is not None and row.verified
@@ -105,7 +105,7 @@ class CacheEntry:
 
     @property
     def checksum(self) -> str:
-        """The checksum of the record, which the whole is checked against."""
+        """The checksum in the record; the whole object is checked against it."""
         return self.identity.checksum
 
     @property
@@ -120,45 +120,45 @@ class CacheEntry:
 
     @property
     def unsaved(self) -> bool:
-        """Whether its row is not what it has to be once the entry is closed."""
+        """Whether its row must still be saved before the entry is closed."""
         stored = self._stored
         return (self.unsaved_since is not None or stored.row_open) and not stored.unreadable
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes its buffers take."""
+        """Bytes of its buffers."""
         return sum(len(buffer.data) for buffer in self._buffers.values())
 
     @property
     def cached_bytes(self) -> int:
-        """Bytes that are on disk or about to be; those that stay in memory do not count."""
+        """Bytes that are on disk or will be; those that stay in memory do not count."""
         return self._stored.total_bytes if self.in_memory else self.present.total()
 
     @property
     def has_file(self) -> bool:
-        """Whether there is a file of it."""
+        """Whether it has a file."""
         return self._stored.has_file
 
     @property
     def charged(self) -> int:
-        """Bytes charged for what it has on disk."""
+        """Bytes charged to the budget for its file."""
         return self._stored.charged
 
     @property
     def reusable(self) -> bool:
-        """Whether it is worth keeping open once nobody uses it."""
+        """Whether it is worth keeping open after it was released."""
         return bool(self.present) and not (self.in_memory or self._stored.unreadable)
 
     # Users
 
     def pin(self) -> None:
-        """Note one more user."""
+        """Add a user."""
         if not self.pins and not self.deferred:
             self.in_memory = self._stored.unreadable or not self._backend.accepts(self.size)
         self.pins += 1
 
     def unpin(self) -> bool:
-        """Note one user less; whether nobody uses it any more."""
+        """Remove a user; return whether none is left."""
         self.pins = max(0, self.pins - 1)
         return not self.pins
 
@@ -167,16 +167,16 @@ class CacheEntry:
         self._needed[ticket] = (start, stop)
 
     def unneed(self, ticket: object) -> None:
-        """A read does not wait any more."""
+        """End a :meth:`need`: the read no longer waits."""
         self._needed.pop(ticket, None)
 
     # Writing
 
     def write(self, offset: int, data: Data) -> None:
-        """Keep bytes of the object: whole blocks on disk, all else in memory.
+        """Store bytes of the object: whole blocks on disk, all others in memory.
 
-        Raises nothing. In the worst case (no disk, no memory) they are not kept, and ``present``
-        says so. Bytes behind ``size`` are not kept, nor any of a verified object.
+        Raises nothing. If there is neither disk nor memory, the bytes are not stored and not added
+        to ``present``. Bytes beyond ``size`` and bytes of a verified object are not stored.
         """
         view = memoryview(data)[: max(0, self.size - offset)]
         if not view or self.withdrawn or self.verified:
@@ -205,7 +205,7 @@ class CacheEntry:
         return end if end > first else 0
 
     def _buffer(self, at: int, piece: memoryview) -> None:
-        """Put part of one block into its buffer, and on to disk if that made it whole."""
+        """Write part of one block into its buffer; write the block to disk if it is whole now."""
         index = at // BLOCK
         if self._stored.runs.covers(index, index + 1):
             return
@@ -228,7 +228,7 @@ class CacheEntry:
             self._forget_buffer(index)
 
     def _store(self, first: int, blocks: memoryview) -> bool:
-        """Write whole blocks to disk; False if they have to stay in memory."""
+        """Write whole blocks to disk; return False if they must stay in memory."""
         if not self._stored.write(first, blocks):
             log.debug("the disk does not take %s: it is read through memory", self.identity.id)
             self.in_memory = True
@@ -240,7 +240,7 @@ class CacheEntry:
     # Buffers
 
     def drop_buffer(self, index: int) -> bool:
-        """Drop the buffer of a block to save memory; False if it must stay."""
+        """Drop the buffer of a block to save memory; return False if it must stay."""
         start, stop = bytes_of(index, index + 1, self.size)
         needed = any(a < stop and start < b for a, b in self._needed.values())
         if needed or (self.deferred and not self.in_memory):
@@ -249,7 +249,7 @@ class CacheEntry:
         return True
 
     def keep(self, ranges: Ranges) -> None:
-        """Of an object in memory only ``ranges`` is still wanted: drop the other blocks."""
+        """Drop the buffers outside ``ranges`` if the object stays in memory."""
         for index in list(self._buffers) if self.in_memory else ():
             start, stop = bytes_of(index, index + 1, self.size)
             if ranges.missing(start, stop) == [(start, stop)]:
@@ -262,7 +262,7 @@ class CacheEntry:
     # Reading
 
     def read_now(self, offset: int, n: int) -> bytes | None:
-        """Return exactly ``n`` bytes, or None if that would wait or they are not here."""
+        """Return exactly ``n`` bytes, or None if that would wait or they are not present."""
         data = self.lend_now(offset, n)
         return bytes(data) if data is not None else None
 
@@ -287,7 +287,7 @@ class CacheEntry:
         return data
 
     def _join(self, first: int, last: int, offset: int, stop: int) -> bytes | None:
-        """Bytes of which some are in buffers."""
+        """Return a range of which some blocks are in buffers."""
         parts = []
         for index in range(first, last):
             start, end = bytes_of(index, index + 1, self.size)
@@ -305,9 +305,9 @@ class CacheEntry:
         return b"".join(parts)
 
     async def read(self, offset: int, n: int) -> bytes | None:
-        """Return exactly ``n`` bytes, in a thread if needed; None if they must be fetched (again).
+        """Return exactly ``n`` bytes, read in a thread if needed; None if they must be fetched.
 
-        If the disk failed, the bytes left ``present``.
+        Bytes that could not be read from disk are removed from ``present``.
         """
         if n and self.unverified and not await self.check():
             return None
@@ -323,8 +323,9 @@ class CacheEntry:
         return outcome.data[start : start + n]
 
     async def hash_on(self, hashed: Callable[[memoryview], None], start: int, stop: int) -> bool:
-        """Hash ``[start, stop)``, ``start`` a block's, in a thread unless it is little; False if
-        bytes were lost.
+        """Hash ``[start, stop)``; return False if bytes were lost.
+
+        ``start`` must be the start of a block. More than HASH_NOW bytes are hashed in a thread.
         """
         data = self.read_now(start, stop - start) if stop - start <= HASH_NOW else None
         if data is not None:
@@ -336,7 +337,7 @@ class CacheEntry:
     async def _read_blocks(
         self, start: int, stop: int, hashed: Callable[[memoryview], None] | None = None
     ) -> Outcome | None:
-        """Read the blocks of ``[start, stop)`` in a thread; None if they are not all right."""
+        """Read the blocks of ``[start, stop)`` in a thread; None if any is bad or missing."""
         if not self.present.covers(start, stop) or not self._openable():
             await trio.lowlevel.checkpoint()
             return None
@@ -349,7 +350,7 @@ class CacheEntry:
         return outcome
 
     def _source(self, index: int) -> Source:
-        """What a thread reads for a block: the file, or its buffer."""
+        """Return where a thread reads a block: the file, or its buffer."""
         start, stop = bytes_of(index, index + 1, self.size)
         buffer = self._buffers.get(index)
         if buffer is not None:
@@ -357,9 +358,9 @@ class CacheEntry:
         return Source(index, start, stop, self._stored.open(), self._stored.crc(index))
 
     def _believe(self, outcome: Outcome) -> bool:
-        """Take over what a thread found; whether all blocks were right.
+        """Apply the outcome of a read in a thread; return whether all blocks were right.
 
-        What cannot be read back is not written there once more: it is fetched into memory.
+        If the disk cannot be read, the bytes are not written there again but fetched into memory.
         """
         if outcome.failure is not None:
             self.in_memory = True
@@ -371,7 +372,7 @@ class CacheEntry:
         return not outcome.bad
 
     def _openable(self) -> bool:
-        """Whether the file, if there is something in it, is open now."""
+        """Return whether the file could be opened, or no block is in it."""
         if not self._stored.runs or self._stored.open() is not None:
             return True
         if self._stored.unreadable:
@@ -379,7 +380,7 @@ class CacheEntry:
         return False
 
     def _pass_by(self) -> None:
-        """The file cannot be opened now: its bytes are fetched into memory."""
+        """Do without the file, which cannot be opened now: its bytes are fetched into memory."""
         self.in_memory = True
         for run in list(self._stored.runs):
             self._drop(*run)
@@ -391,16 +392,19 @@ class CacheEntry:
     # Checking the whole
 
     async def check(self) -> bool:
-        """Whether the content has the checksum of its record, or else its length.
+        """Return whether the content has the checksum of its record, or its length if it has none.
 
-        Reads all of it once, in a thread. True is remembered, also in later runs. False for an
-        object that is not complete, and for one that is wrong: its bytes stay readable until
-        :meth:`reset`, unless they are of an earlier run.
+        Reads the whole content once, in a thread. A result of True is remembered, also in later
+        runs. Returns False if the object is not complete or is wrong. The bytes of a wrong object
+        can be read until :meth:`reset`, unless they are from an earlier run.
         """
         return await self._task.whole()
 
     def check_now(self) -> bool:
-        """Whether it is quickly found that a small object is right; if False, ask :meth:`check`."""
+        """Return whether a small object is right if that is quickly known.
+
+        False proves nothing: call :meth:`check` then.
+        """
         if self.verified:
             return True
         if self.size > HASH_NOW or self.unverified or not self.complete:
@@ -409,28 +413,28 @@ class CacheEntry:
         return data is not None and self._task.now(data)
 
     async def check_parts(self) -> bool:
-        """Whether the content has the multipart checksum of its record, as far as can be found.
+        """Return whether the content has the multipart checksum of its record.
 
-        The size of the parts is not given: the usual ones are tried. True proves the content and
-        its length, and is remembered as by :meth:`check`; False says nothing.
+        The size of the parts is unknown, so common sizes are tried. True proves the content and
+        its length, and is remembered as by :meth:`check`; False proves nothing.
         """
         return await self._task.in_parts()
 
     def accept(self) -> None:
-        """Take the complete content for right in this run, whatever its checksum.
+        """Accept the complete content as right in this run, whatever its checksum.
 
-        A later run checks it anew.
+        A later run checks it again.
         """
         if self.complete:
             self.accepted = True
             self.passed()
 
     async def check_ahead(self) -> None:
-        """Hash what is here from the start on, so that :meth:`check` has less left to do."""
+        """Hash the bytes present from the start on, so that :meth:`check` has less to do."""
         await self._task.ahead()
 
     def passed(self) -> None:
-        """The whole content is right: the row says so from now on."""
+        """Note that the whole content is right; its row is to be saved."""
         self.verified = True
         self.unverified = False
         if self.deferred:
@@ -439,7 +443,7 @@ class CacheEntry:
             self.unsaved_since = float("-inf")  # saved at the next round of maintenance
 
     def rejected(self) -> None:
-        """The whole content is wrong; bytes of an earlier run are not given out at all."""
+        """Note that the whole content is wrong; forget it if it is from an earlier run."""
         if self.unverified:
             log.warning("%s in the cache does not have its checksum", self.identity.id)
             self.reset()
@@ -447,7 +451,7 @@ class CacheEntry:
     # Losing
 
     def _drop(self, first: int, last: int) -> None:
-        """These blocks are not given out any more, wherever they lie."""
+        """Forget these blocks, on disk and in memory."""
         self.generation += 1
         self._stored.drop(first, last)
         for index in [index for index in self._buffers if first <= index < last]:
@@ -459,7 +463,7 @@ class CacheEntry:
         self._task.restart()
 
     def _lose(self, first: int, last: int) -> None:
-        """Blocks on disk turned out to be wrong or missing: they must be fetched again."""
+        """Forget blocks that turned out to be wrong or missing: they must be fetched again."""
         start, stop = bytes_of(first, last, self.size)
         log.warning(
             "the cache lost the bytes %d to %d of %s, which are fetched again",
@@ -481,12 +485,12 @@ class CacheEntry:
             self._backend.wake.set()
 
     def resize(self, size: int) -> None:
-        """The real length of the object is ``size``: what lies behind it is forgotten."""
+        """Set the real length of the object to ``size`` bytes, and forget the bytes beyond it."""
         if size == self.size:
             return
         edge, end = min(size, self.size), max(size, self.size)
         kept = self._cut_block(edge)
-        self._drop(edge // BLOCK, block_count(end))  # the block at the edge has another length
+        self._drop(edge // BLOCK, block_count(end))  # the length of the block at the edge changes
         self.size = size
         self._stored.cut(size, block_count(edge))
         for start, piece in kept:
@@ -496,25 +500,25 @@ class CacheEntry:
         self._changed(0)
 
     def _cut_block(self, edge: int) -> list[tuple[int, memoryview]]:
-        """The bytes of this run in the block that a new length cuts, as (offset, bytes)."""
+        """Return the checked bytes of the block that a new length cuts, as (offset, bytes)."""
         index, start = edge // BLOCK, edge // BLOCK * BLOCK
         buffer = self._buffers.get(index)
         if buffer is not None:
             data = memoryview(buffer.data)
             return [(start + a, data[a : min(b, edge - start)]) for a, b in buffer.filled]
         if edge == start or not self._stored.is_checked(index):
-            return []  # a block of an earlier run could not be checked any more
+            return []  # once cut, a block of an earlier run cannot be checked
         found = self.read_now(start, edge - start)
         return [(start, memoryview(found))] if found is not None else []
 
     def withdraw(self) -> None:
-        """The service took the object back: nothing of it is given out or kept from now on."""
+        """Forget every byte and accept no more: the service withdrew the object."""
         self.withdrawn = True
         self.deferred = False
         self._drop(0, block_count(self.size))
 
     def close(self) -> None:
-        """Close the file; what lay in memory is gone, what lies on disk can be opened again."""
+        """Close the file and drop the buffers; blocks on disk can be opened again."""
         for index in list(self._buffers):
             self._forget_buffer(index)
             self.present.remove(*bytes_of(index, index + 1, self.size))
@@ -523,7 +527,7 @@ class CacheEntry:
         self.deferred = False
 
     def no_file(self) -> None:
-        """Its file was removed."""
+        """Note that its file was removed."""
         self._stored.gone()
         self.unsaved_since = None
 
@@ -531,32 +535,32 @@ class CacheEntry:
 
     @property
     def deferrable(self) -> bool:
-        """Whether it has nothing on disk and nothing promised there."""
+        """Whether its file can be created later: it has neither a file nor an open row."""
         started = self._stored.has_file or self._stored.row_open
         return not (started or self.in_memory or self.deferred)
 
     def defer(self, ready: "Callable[[CacheEntry], None]") -> None:
-        """Have its file made later, by write-behind, which is told when the entry is ready."""
+        """Leave the creation of its file to write-behind; ``ready`` is called when it is ready."""
         self.deferred = True
         self._ready = ready
 
     def _defer_no_longer(self) -> None:
-        """It grew: what is whole goes to disk at once."""
+        """Write its whole blocks to disk at once, because the object grew."""
         self.deferred = False
         for index in [i for i, buffer in self._buffers.items() if buffer.whole]:
             self._store_buffer(index)
 
     def flush_data(self) -> list[tuple[int, bytes]]:
-        """The whole blocks that wait in buffers, as (index, bytes)."""
+        """Return the whole blocks that wait in buffers, as (index, bytes)."""
         whole = ((i, buffer) for i, buffer in sorted(self._buffers.items()) if buffer.whole)
         return [(index, bytes(buffer.data)) for index, buffer in whole]
 
     def reserve(self, blocks: list[int]) -> bool:
-        """Charge for a file with these blocks before it is made; False if it does not fit."""
+        """Charge for a file with these blocks before it is created; False if it does not fit."""
         return all(self._stored.charge(index, index + 1) for index in blocks)
 
     def flushed(self, blocks: list[tuple[int, bytes]]) -> None:
-        """Its file was made and has these blocks; it is closed."""
+        """Note that its file was created with these blocks, and closed."""
         self.deferred = False
         self._stored.made()
         for index, data in blocks:
@@ -565,7 +569,7 @@ class CacheEntry:
         self._changed(0)
 
     def not_flushed(self, *, retry: bool = False) -> None:
-        """Its file could not be made: it stays in memory, unless it is tried once more."""
+        """Note that its file was not created: it stays in memory, unless ``retry`` is set."""
         self._stored.release_space()
         if not retry:
             self.deferred = False
@@ -574,11 +578,11 @@ class CacheEntry:
     # Its row
 
     def stored_blocks(self) -> list[int]:
-        """The indices of the blocks on disk."""
+        """Return the indices of the blocks on disk."""
         return self._stored.indices
 
     def distrust(self, index: int) -> None:
-        """Have a block on disk checked again before it is given out."""
+        """Make sure that a block on disk is checked again before it is read."""
         self._stored.distrust(index)
 
     def _changed(self, n: int) -> None:
@@ -588,12 +592,12 @@ class CacheEntry:
 
     @property
     def worthless(self) -> bool:
-        """Whether it has a file of which nothing is worth a row, and nobody writes it."""
+        """Whether its file can be removed if :meth:`saving` returns None: nothing writes it."""
         gone = self.withdrawn or self._stored.unreadable or self.pins
         return self._stored.has_file and not gone
 
     def saving(self) -> Saved | None:
-        """What the index is to note, or None if nothing of it is worth a row."""
+        """Return the row to save, or None if none is needed."""
         stored = self._stored
         if self.withdrawn or stored.unreadable or not stored.has_file:
             return None
@@ -606,11 +610,11 @@ class CacheEntry:
         return Saved(row, *stored.packed(), final)
 
     def save_again(self) -> None:
-        """Its row may be lost: it is to be written again."""
+        """Make the next save write the row again, because it may be lost."""
         self._changed(0)
 
     def saved(self, *, final: bool) -> None:
-        """The row was written; ``final``: nothing is written to disk before it is declared."""
+        """Note that the row was saved; if ``final``, it must be declared before the next write."""
         self.unsaved_bytes = 0
         self.unsaved_since = None
         if final:

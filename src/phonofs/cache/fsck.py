@@ -9,7 +9,7 @@ from phonofs.cache.entry import CacheEntry
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of one object: ``bytes`` were on disk, ``bad_bytes`` of them were wrong."""
+    """The result for one object: ``bytes`` were on disk, ``bad_bytes`` of them were wrong."""
 
     region: str
     id: str
@@ -18,10 +18,9 @@ class Finding:
 
 
 async def verify(cache: Cache) -> list[Finding]:
-    """Read every block on disk and compare its CRC; what is wrong is removed.
+    """Read every block on disk and compare its CRC; remove blocks that are wrong.
 
-    Returns a finding for every object, the good ones too. Objects that are read meanwhile stay
-    usable.
+    Returns a finding for every object, including intact ones. Objects can be read meanwhile.
     """
     findings = []
     for row in list(cache.entries()):
@@ -35,7 +34,7 @@ async def verify(cache: Cache) -> list[Finding]:
 
 
 async def _check_blocks(entry: CacheEntry) -> int:
-    """Read each block as if it were of an earlier run; returns how many bytes were lost."""
+    """Read each block as if it came from an earlier run; return how many bytes were lost."""
     before = entry.present.total()
     if entry.unverified and not await entry.check():
         return before

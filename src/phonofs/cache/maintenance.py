@@ -1,8 +1,8 @@
-"""The background task of the cache: saves, evicts ahead of need, tidies up, tries again.
+"""The background task of the cache: saves rows, evicts ahead, tidies up, retries a failed disk.
 
-What is slow (hashing, removing large files, syncing) is done in a thread; what changes state is
-done on the event loop between two awaits. What is served is right without any of it: then rows are
-saved at the end, and space is freed when it is needed.
+Slow work (removing files, syncing) runs in a thread; state changes only on the event loop, between
+two awaits. Reads are correct without this task: then rows are saved at the end, and space is freed
+when a write needs it.
 """
 
 import contextlib
@@ -20,18 +20,19 @@ from phonofs.errors import UsageError
 log = logging.getLogger(__name__)
 
 TICK_S = 5.0
-"""How often it looks around when nobody wakes it."""
+"""How often the task runs if nothing wakes it."""
 
 SAVE_BYTES = 256 << 20
 SAVE_AFTER_S = 10.0
-"""What a kill costs at most: bytes, or seconds, that are fetched again."""
+"""After a kill at most this many bytes, or the bytes of this many seconds, are fetched again."""
 
 CHECKPOINT_S = 30.0
-"""How often the index's log is brought into the index, which syncs the disk."""
+"""How often the write-ahead log of the index is checkpointed, which syncs the disk."""
 
 ORPHAN_DELAY_S = 30.0
 ORPHAN_PAUSE_S = 0.1
-"""Orphans are looked for when the mount has settled, a 256th of the cache at a time."""
+"""The search for orphans begins this long after the start, and pauses after each 256th of the
+cache."""
 
 
 COMPARE_STEP = 64
@@ -39,7 +40,7 @@ COMPARE_STEP = 64
 
 
 async def run(cache: Cache) -> None:
-    """Look after the cache until cancelled."""
+    """Maintain the cache until cancelled."""
     async with trio.open_nursery() as nursery:
         if cache.backend.budget.cap:
             nursery.start_soon(_flushes, cache)
@@ -51,7 +52,7 @@ async def run(cache: Cache) -> None:
 
 
 async def run_once(cache: Cache) -> None:
-    """Do everything that is due now."""
+    """Do all work that is due now."""
     cache.close_released()
     cache.save(cache.due(trio.current_time() - SAVE_AFTER_S, SAVE_BYTES))
     await cache.evict_ahead()
@@ -69,7 +70,7 @@ async def _flushes(cache: Cache) -> None:
 
 
 async def _try_again(cache: Cache) -> None:
-    """Try a disk that was left alone for a while."""
+    """Try the disk again if its pause has ended."""
     backend = cache.backend
     if not backend.breaker.due(trio.current_time()):
         return
@@ -122,7 +123,7 @@ async def _remove_orphans_once(cache: Cache) -> None:
 
 
 async def remove_orphans(cache: Cache, pause_s: float) -> None:
-    """Remove files without a row, and rows without a file; rows say what their files take."""
+    """Remove files without a row and rows without a file; correct the charges in the rows."""
     disk = cache.backend.disk
     if disk is None:
         return
@@ -136,7 +137,7 @@ async def remove_orphans(cache: Cache, pause_s: float) -> None:
 
 
 async def _remove_orphans_of(cache: Cache, disk: Disk, number: int) -> None:
-    """List first, then ask the index: a file's row is there before the file is."""
+    """List the files first, then query the index, because a row is written before its file."""
     shard = f"{number:02x}"
     names = await cache.backend.in_thread(lambda: disk.files.names(shard))
     end = bytes([number + 1]) if number < 255 else b"\xff" * 17

@@ -1,6 +1,7 @@
-"""What a thread reads for an entry: blocks of its file, checked by CRC, and copies of buffers.
+"""Reads blocks for an entry in a thread: from its file, checked by CRC, or from its buffers.
 
-Made on the event loop, run in a thread, its outcome taken over on the event loop.
+A plan is made on the event loop and run in a thread; the entry applies its outcome on the event
+loop.
 """
 
 import logging
@@ -16,13 +17,14 @@ from phonofs.cache.blockfile import BlockFile
 log = logging.getLogger(__name__)
 
 STEP = 8
-"""Blocks read from the file at once: 1 MiB."""
+"""Blocks read from the file in one call: 1 MiB."""
 
 
 class Source(NamedTuple):
-    """Where block ``number``, the bytes ``[start, stop)`` of the object, is read.
+    """Where to read block ``number``, the bytes ``[start, stop)`` of the object.
 
-    ``place`` is its bytes, or the open file; ``crc`` is that of a block in the file.
+    ``place`` is the buffer with its bytes, or the open file. ``crc`` is the checksum of a block in
+    the file.
     """
 
     number: int
@@ -34,9 +36,9 @@ class Source(NamedTuple):
 
 @dataclass(slots=True)
 class Outcome:
-    """What was found: the bytes, which blocks were right, which were not, and why.
+    """The bytes that were read, which blocks passed their CRC, which did not, and the error.
 
-    ``data`` is only of use if ``bad`` is empty; it is empty if the bytes were hashed.
+    ``data`` is usable only if ``bad`` is empty. It is empty if the bytes were hashed.
     """
 
     data: bytes = b""
@@ -46,7 +48,7 @@ class Outcome:
 
 
 class ReadPlan:
-    """Blocks to read, in order; their bytes are collected, or given to ``hashed``."""
+    """Blocks to read, in order; their bytes are collected, or passed to ``hashed``."""
 
     def __init__(
         self, sources: list[Source], hashed: Callable[[memoryview], None] | None = None
@@ -55,7 +57,7 @@ class ReadPlan:
         self._hashed = hashed
 
     def run(self) -> Outcome:
-        """Read and check everything; in a thread. Raises MemoryError."""
+        """Read and check all blocks; call it in a thread. Raises MemoryError."""
         outcome, parts = Outcome(), []
         at = 0
         while at < len(self._sources):
@@ -70,7 +72,7 @@ class ReadPlan:
         return outcome
 
     def _run_at(self, at: int) -> list[Source]:
-        """The sources from ``at`` on that are read at once: adjacent blocks of one file."""
+        """Return the sources from ``at`` on that one call reads: adjacent blocks of one file."""
         first = self._sources[at]
         if isinstance(first.place, memoryview):
             return [first]
@@ -90,7 +92,7 @@ class ReadPlan:
         for source in run:
             block = buffer[source.start - first.start : source.stop - first.start]
             whole = source.stop - first.start <= got
-            if not whole:  # tried singly: one bad block must not cost the others
+            if not whole:  # read it alone: one bad block must not cost the others
                 whole = self._fill(source, block, outcome) == len(block)
             right = whole and crc32c(block) == source.crc
             (outcome.good if right else outcome.bad).append(source.number)

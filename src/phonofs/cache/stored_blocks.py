@@ -1,7 +1,8 @@
 """The blocks of one object that are on disk: writing, reading and losing them.
 
-Used by its cache entry only. A block is on disk whole, with its CRC in the index; the object's
-row is there before its file. What the disk refuses is noted by the backend, never raised.
+Used by the object's cache entry only. Only whole blocks are on disk, with their CRCs in the index.
+The object's row is written before its file. The backend notes failures of the disk; they are never
+raised.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,22 +15,22 @@ from phonofs.cache.index import Identity
 from phonofs.ranges import Ranges
 
 CHECK_NOW = 8
-"""Blocks of an earlier run checked on the event loop, the most the kernel asks for at once: their
-CRCs take 60 µs, a hop to a thread 110."""
+"""Blocks of an earlier run checked on the event loop: the largest read of the kernel. Their CRCs
+take 60 µs, a hop to a thread 110 µs."""
 
 
 class StoredBlocks:
-    """What is on disk of one object.
+    """The blocks of one object that are on disk.
 
     size        length of the object in bytes
-    runs        the blocks on disk, as intervals; not to be changed by others
+    runs        the blocks on disk, as intervals; only this class changes them
     has_file    whether there is a file
     row_open    whether the index knows that bytes are being written
-    unreadable  the file cannot be opened now: this run does without it, a later one may not
+    unreadable  the file cannot be opened now: this run does not use it, a later one may
 
     ``lost(first, last)`` is called for blocks that turned out to be wrong or missing.
-    Invariants: every block in ``runs`` has a checksum; ``_checked`` ⊆ ``runs``: those were
-    written or checked while the file was open.
+    Invariants: every block in ``runs`` has a checksum; ``_checked`` ⊆ ``runs``: the blocks that
+    were written or checked while the file was open.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class StoredBlocks:
         charge: int | None,
         checksums: BlockChecksums,
     ) -> None:
-        """``charge``: bytes that an earlier run left on disk, None if it left nothing."""
+        """``charge``: bytes charged for the file of an earlier run, None if there is none."""
         self.identity = identity
         self.size = size
         self.runs = Ranges(checksums.known)
@@ -61,12 +62,12 @@ class StoredBlocks:
 
     @property
     def total_bytes(self) -> int:
-        """How many bytes of the object are on disk."""
+        """Bytes of the object that are on disk."""
         return sum(stop - start for start, stop in (bytes_of(*run, self.size) for run in self.runs))
 
     @property
     def charged(self) -> int:
-        """What they take of the budget."""
+        """Bytes charged to the budget."""
         return self._allocation.bytes
 
     @property
@@ -76,17 +77,17 @@ class StoredBlocks:
 
     @property
     def indices(self) -> list[int]:
-        """The blocks on disk, one by one."""
+        """The index of each block on disk."""
         return [index for run in self.runs for index in range(*run)]
 
     def packed(self) -> tuple[bytes, bytes]:
-        """The runs and their checksums as the index has them."""
+        """Return the runs and their checksums in the form stored in the index."""
         return self._checksums.pack(self.runs)
 
     # Writing
 
     def write(self, first: int, blocks: memoryview) -> bool:
-        """Put whole blocks on disk; False if the disk does not take them."""
+        """Write whole blocks to disk; return False if the disk does not accept them."""
         last = first + len(crcs := crcs_of(blocks))
         if not (self._open_for_writing() and self.charge(first, last)):
             return False
@@ -106,15 +107,18 @@ class StoredBlocks:
         self.runs.add(first, first + len(crcs))
 
     def made(self) -> None:
-        """Its file was made by somebody else, after its row was declared; it is closed."""
+        """Note that write-behind declared the row, and created and closed the file."""
         self.has_file = self.row_open = True
 
     def row_saved(self) -> None:
-        """The row is final: it is declared again before more is written."""
+        """Note that the row is final: it must be declared again before more is written."""
         self.row_open = False
 
     def _open_for_writing(self) -> bool:
-        """Have the file open and its row declared: the row first, so that a kill finds it."""
+        """Declare the row, then open the file; return whether the file can be written.
+
+        The row comes first, so that the next run knows of the file after a kill.
+        """
         if self.row_open and self._file is not None:
             return self._file.writable
         if not self._backend.accepts(self.size):
@@ -128,7 +132,7 @@ class StoredBlocks:
         return self.open() is not None and self._file is not None and self._file.writable
 
     def charge(self, first: int, last: int) -> bool:
-        """Reserve the pages that these blocks take and that are not charged yet."""
+        """Charge for the uncharged pages of these blocks; return False if they do not fit."""
         span = self._pages_of(first, last)
         cost = sum(stop - start for start, stop in self._pages.missing(*span))
         if cost and not self._allocation.grow(cost):
@@ -148,7 +152,7 @@ class StoredBlocks:
     # Reading
 
     def view_nowait(self, first: int, last: int, offset: int, stop: int) -> View | None:
-        """Return the bytes ``[offset, stop)`` of these blocks, or None if that would wait."""
+        """Return the bytes ``[offset, stop)`` of these blocks; None if that would wait or fail."""
         file = self.open()
         if file is None:
             return None
@@ -167,26 +171,26 @@ class StoredBlocks:
         return data[offset - start : stop - start]
 
     def crc(self, index: int) -> int:
-        """The checksum of one block."""
+        """Return the checksum of one block."""
         return self._checksums.get(index, index + 1)[0]
 
     def is_checked(self, index: int) -> bool:
-        """Whether a block was written or checked while the file was open."""
+        """Return whether a block was written or checked while the file was open."""
         return self._checked.covers(index, index + 1)
 
     def checked(self, index: int) -> None:
-        """A block was found right."""
+        """Note that a block passed its check."""
         if self.runs.covers(index, index + 1):
             self._checked.add(index, index + 1)
 
     def distrust(self, index: int) -> None:
-        """Have a block checked again before it is given out."""
+        """Make sure that a block is checked again before it is read."""
         self._checked.remove(index, index + 1)
 
     # The file
 
     def open(self) -> BlockFile | None:
-        """Open the file if it is closed; None if that fails: then its bytes are not here."""
+        """Return the open file; None if it cannot be opened: then its blocks are not present."""
         if self._file is not None or not self.has_file:
             return self._file
         try:
@@ -215,7 +219,7 @@ class StoredBlocks:
     def close(self) -> None:
         """Close the file; its blocks are checked again when it is opened again."""
         self.row_open = False
-        self._checked = Ranges()  # somebody may touch the file meanwhile
+        self._checked = Ranges()  # another process may change the file meanwhile
         file, self._file = self._file, None
         if file is not None and self._users:
             self._retired.append(file)
@@ -223,26 +227,26 @@ class StoredBlocks:
             file.close()
 
     def gone(self) -> None:
-        """The file is not there any more, and nothing is charged for it."""
+        """Note that the file no longer exists, and release its charge."""
         self.close()
         self.release_space()
         self.has_file = False
 
     def release_space(self) -> None:
-        """Nothing is on disk, so nothing is charged."""
+        """Release the charge: nothing is on disk."""
         self._allocation.release()
         self._pages = Ranges()
 
     # Losing
 
     def drop(self, first: int, last: int) -> None:
-        """Forget blocks; their space stays charged until it is written again or cut."""
+        """Forget blocks; their space stays charged until the file is cut or removed."""
         self.runs.remove(first, last)
         self._checked.remove(first, last)
         self._checksums.forget(first, last)
 
     def cut(self, size: int, blocks: int) -> None:
-        """The object has another length: cut the file behind its first ``blocks`` blocks."""
+        """Set the new length of the object, and cut the file after its first ``blocks`` blocks."""
         self.size = size
         if self._file is None:
             return

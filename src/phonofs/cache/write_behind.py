@@ -1,10 +1,10 @@
-"""Small new objects wait in memory for a moment and go to disk many at a time.
+"""Small new objects wait in memory for a moment and are written to disk many at a time.
 
-Making a file costs ten times as much as filling it with 50 KB, and a row a transaction: while a
-folder of small files was read, that was a third of all the work, done between two reads. So the
-file of a small new object is made by the maintenance task: the rows first, then the files in a
-thread, then what the rows say of them. A kill before that costs a fetch. What the disk does not
-take stays in memory.
+Creating a file costs ten times as much as writing 50 KB to it, and a row costs a transaction.
+While a directory of small files was read, that was a third of all the work, done between two
+reads. So the maintenance task creates the files of small new objects: first it declares the rows,
+then it writes the files in a thread, then it completes the rows. After a kill before that, the
+objects are fetched again. Objects that the disk does not accept stay in memory.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,27 +18,28 @@ from phonofs.cache.entry import CacheEntry
 from phonofs.cache.filestore import FileStore
 
 LARGEST = 256 << 10
-"""Bytes of the largest object that waits: to write more takes longer than to make its file."""
+"""Bytes of the largest object that waits: to write more takes longer than to create a file."""
 
 CAPACITY_BYTES = 24 << 20
 CAPACITY_FILES = 1000
-"""What may wait at once; past it files are made immediately. Flushing a full buffer at unmount
+"""How much may wait at once; beyond it files are created immediately. Flushing this much at unmount
 takes about 0.5 s."""
 
 FLUSH_BYTES = 16 << 20
 FLUSH_FILES = 600
-"""When a flush no longer waits for more: there is capacity left for what comes meanwhile."""
+"""Beyond this a flush starts without further delay; the rest of the capacity is for objects that
+come meanwhile."""
 
 FLUSH_DELAY_S = 2.0
-"""How long the first waits for others, unless there are many: making files beside a reader slows
-it by a twentieth, by a tenth if it writes itself (``cp -r``); a folder of 300 is read by then."""
+"""How long the first object waits for others, unless there are many. Creating files slows a reader
+by a twentieth, or by a tenth if it also writes (``cp -r``); a directory of 300 is read by then."""
 
 
 @dataclass(slots=True)
 class FlushJob:
-    """One file to make: the whole blocks of an entry as they were when the flush began.
+    """One file to create from the whole blocks of an entry, as they were when the flush began.
 
-    ``error`` is why the file is not there.
+    ``error`` is the reason why the file could not be created.
     """
 
     entry: CacheEntry
@@ -49,15 +50,15 @@ class FlushJob:
 
     @property
     def current(self) -> bool:
-        """Whether the entry still has what the file was made of."""
+        """Whether the entry still has the bytes that were written to the file."""
         return self.entry.deferred and self.entry.generation == self.generation
 
 
 @dataclass(slots=True)
 class WriteBehind:
-    """Owns who waits, how much that is, and who is ready to be flushed.
+    """Owns the entries that wait, their total size, and those that are ready to be flushed.
 
-    running  whether there is a task that flushes; without it nothing is admitted
+    running  whether a task flushes; without one nothing is admitted
     """
 
     running: bool = False
@@ -69,7 +70,7 @@ class WriteBehind:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Admit entries: there is a task that flushes them."""
+        """Admit entries while the context is open: the caller flushes them."""
         self.running = True
         try:
             yield
@@ -77,7 +78,7 @@ class WriteBehind:
             self.running = False
 
     def admit(self, entry: CacheEntry) -> bool:
-        """Have the file of a new entry made later; False if it has to be made at once."""
+        """Defer the file of a new entry; return False if it must be created at once."""
         size, count = self._bytes + entry.size, len(self._waiting) + 1
         full = size > CAPACITY_BYTES or count > CAPACITY_FILES
         if not self.running or full or entry.size > LARGEST:
@@ -90,17 +91,17 @@ class WriteBehind:
         return True
 
     def mark_ready(self, entry: CacheEntry) -> None:
-        """The entry is complete and checked, or nobody uses it any more: it can be flushed."""
+        """Note that the entry can be flushed: it is complete and checked, or was released."""
         self._ready[entry.identity.key] = entry
         self._some.set()
 
     def discard(self, entry: CacheEntry) -> None:
-        """The entry does not wait any more."""
+        """Forget the entry: it no longer waits."""
         self._bytes -= self._waiting.pop(entry.identity.key, 0)
         self._ready.pop(entry.identity.key, None)
 
     async def wait(self) -> None:
-        """Wait until something is ready, and then until there is much of it, or long enough."""
+        """Wait until an entry is ready, and then for more, at most FLUSH_DELAY_S."""
         await self._some.wait()
         with trio.move_on_after(FLUSH_DELAY_S):
             await self._many.wait()
@@ -113,7 +114,7 @@ class WriteBehind:
 
 
 def begin(backend: Backend, entries: Iterable[CacheEntry]) -> list[FlushJob]:
-    """Reserve the space and declare the rows, which are there before the files."""
+    """Reserve the space and declare the rows, before the files are created."""
     jobs = []
     for entry in entries:
         blocks = entry.flush_data() if entry.deferred else []
@@ -130,7 +131,7 @@ def begin(backend: Backend, entries: Iterable[CacheEntry]) -> list[FlushJob]:
 
 
 def write_files(files: FileStore, jobs: Sequence[FlushJob]) -> None:
-    """Make the files; in a thread."""
+    """Create the files; call it in a thread."""
     for job in jobs:
         try:
             file = files.create(job.entry.identity.key)
@@ -145,7 +146,7 @@ def write_files(files: FileStore, jobs: Sequence[FlushJob]) -> None:
 
 
 def finish(backend: Backend, jobs: Sequence[FlushJob]) -> None:
-    """Have the entries know their files; a file that is not wanted any more is removed."""
+    """Tell the entries about their files; remove files that are no longer wanted."""
     for job in jobs:
         if job.done and job.current:
             job.entry.flushed(job.blocks)
