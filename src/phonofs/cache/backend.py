@@ -213,13 +213,13 @@ class Backend:
         return self.disk is not None and self.breaker.on and size <= self.budget.cap
 
     def query(self, question: Callable[[Index], T]) -> T | None:
-        """Return the index's answer, or None if the query fails: a failure of the disk."""
+        """Return the index's answer; None if that fails, which counts as a failure of the disk."""
         answers: list[T] = []
         self.tell(lambda index: answers.append(question(index)))
         return answers[0] if answers else None
 
     def tell(self, change: Callable[[Index], object]) -> bool:
-        """Change the index; return False if that fails: a failure of the disk."""
+        """Change the index; return False if that fails, which counts as a failure of the disk."""
         if self.disk is None:
             return False
         try:

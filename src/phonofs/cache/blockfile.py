@@ -19,7 +19,7 @@ VIEW_FROM = 1 << 15
 """Bytes; shorter reads are copied, which takes a microsecond or two."""
 
 DECRYPT_NOW = 2
-"""Blocks decrypted on the event loop: 256 KiB take some 100 µs, as long as a hop to a thread."""
+"""Blocks decrypted on the event loop: 256 KiB take about 100 µs, as long as a hop to a thread."""
 
 View = bytes | memoryview
 """Bytes that were read. A memoryview is valid only until the next read."""

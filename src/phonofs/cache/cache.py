@@ -262,7 +262,7 @@ class Cache:
             self._settle(entry)
 
     async def flush(self) -> None:
-        """Make the files of small new entries that are ready, many at a time, in a thread."""
+        """Create the files of small new entries that are ready, many at a time, in a thread."""
         entries = self.write_behind.take_ready()
         jobs = write_behind.begin(self.backend, entries)
         disk = self.backend.disk
@@ -282,7 +282,7 @@ class Cache:
         write_behind.finish(self.backend, jobs)
         self.save(job.entry for job in jobs)
         for entry in entries:
-            if entry.deferred and entry.present:  # it has other bytes than when the flush began
+            if entry.deferred and entry.present:  # its bytes changed after the flush began
                 self.write_behind.mark_ready(entry)
                 continue
             self.write_behind.discard(entry)
@@ -300,7 +300,7 @@ class Cache:
         """
         backend, disk = self.backend, self.backend.disk
         if disk is not None and disk.trash_bytes >= backend.budget.cap:
-            backend.wake.set()  # no eviction makes space, but emptying the trash does
+            backend.wake.set()  # eviction frees no space, but emptying the trash does
             return 0
         freed = self.set_aside.evict(n) if self.set_aside is not None else 0
         if disk is not None:

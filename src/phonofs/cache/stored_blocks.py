@@ -240,7 +240,7 @@ class StoredBlocks:
     # Losing
 
     def drop(self, first: int, last: int) -> None:
-        """Forget blocks; their space stays charged until the file is cut or removed."""
+        """Forget blocks; their pages stay charged until the file is cut or removed."""
         self.runs.remove(first, last)
         self._checked.remove(first, last)
         self._checksums.forget(first, last)

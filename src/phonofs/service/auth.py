@@ -1,7 +1,7 @@
-"""The token: fetched, renewed ahead of its expiry, and given to whoever waits for it.
+"""Fetches the access token, renews it before it expires, and hands it to requests.
 
-Used by the client; its task runs in the nursery of the composition root, so that no caller's
-end cancels a refresh that others wait for. The token lives in memory only.
+Used by the client. Its task runs in the nursery of the composition root, so that a caller that is
+cancelled does not cancel a refresh that others wait for. The token is kept in memory only.
 """
 
 import logging
@@ -28,31 +28,33 @@ from phonofs.service.session import Transport
 log = logging.getLogger(__name__)
 
 RENEW_AT = (0.80, 0.88)
-"""Share of a token's life after which it is renewed: a little differently in every mount."""
+"""Fraction of a token's life after which it is renewed; random, so that mounts differ."""
 
 LEAST_INTERVAL_S = 1.0
-"""Never oftener, whatever the answers say: too eager a renewal would loop for ever."""
+"""Least time between two tries, whatever the responses say, so that renewals never spin."""
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 15.0
-"""Pauses while the service cannot be reached: it is tried for as long as the mount lives."""
+"""Pauses while the service cannot be reached; tries go on for as long as the mount lives."""
 
 SHORT_LIFE_S = 60.0
-"""A token that lives no longer is renewed ahead only if somebody asked for it."""
+"""A token whose life is not longer than this is renewed ahead only if it was used."""
 
 SHORT_REJECTION_PAUSE_S = 2.0
-"""Pauses up to this are waited for: tokens may be revoked twice in a moment."""
+"""If the pause between renewals is not longer than this, a rejected token is always renewed: tokens
+may be revoked twice within a moment."""
 
 LONGEST_REJECTION_PAUSE_S = 300.0
-"""A fresh token may be refused for minutes while a new key is being replicated, or for ever: then
-the pause before the next one doubles up to this, and the one there is goes on being tried."""
+"""The service may refuse a fresh token for minutes while a new key is being replicated, or for
+ever. Then the pause before the next renewal doubles up to this, and the current token stays in
+use."""
 
 DEAD_KEY_PAUSE_S = 30.0
 LONGEST_DEAD_KEY_PAUSE_S = 300.0
-"""Pauses while key and secret are refused; they are read again before every try."""
+"""Pauses while the service refuses key and secret; they are read again before every try."""
 
 CREDENTIALS_S = 60.0
-"""A locked keyring asks its owner, who may be away."""
+"""Timeout for reading key and secret: a locked keyring asks its owner, who may be away."""
 
 LARGEST_ANSWER = 1 << 16
 
@@ -61,12 +63,13 @@ Credentials = tuple[str, Secret]
 
 
 class TokenProvider:
-    """Has the token.
+    """Provides the access token.
 
-    Owns the token, its generation (one more with every token fetched), and why there is none.
-    Invariants: only :meth:`run` fetches, so there is at most one refresh at a time; ``_error`` is
-    set only while the last try failed; whoever waits is woken by every outcome of a try; while
-    the service has asked for a pause, nobody waits for it to end.
+    Owns the token, its generation (incremented with every token fetched), and the error if there
+    is no token.
+    Invariants: only :meth:`run` fetches, so at most one refresh runs at a time; ``_error`` is set
+    only if the last try failed; every outcome of a try wakes all waiters; during a pause that the
+    service asked for, nothing waits for the pause to end.
     """
 
     def __init__(
@@ -75,8 +78,9 @@ class TokenProvider:
         api_url: str,
         credentials: Callable[[], Awaitable[Credentials]],
     ) -> None:
-        """``credentials`` is asked before every try; it may wait, and raise UsageError,
-        WrongAccount and ServiceError.
+        """``credentials`` is called before every try.
+
+        It may wait, and may raise UsageError, WrongAccount and ServiceError.
         """
         self._transport = transport
         self._url = api_url.rstrip("/") + oauth.TOKEN_PATH
@@ -100,7 +104,7 @@ class TokenProvider:
         self._rejected = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep a token for as long as the task lives. Never ends by itself, never fails."""
+        """Keep a valid token until cancelled. Never returns, never fails."""
         task_status.started()
         while True:
             await self._until_due()
@@ -113,10 +117,9 @@ class TokenProvider:
                 self._changed = trio.Event()
 
     async def token(self) -> Token:
-        """The valid token; waits for the first one, and for the refresh that is under way.
+        """Return a valid token; wait for the first one, or for a refresh that is running.
 
-        Raises CredentialsRefused or Unavailable where the last try failed and no try is under
-        way.
+        Raises CredentialsRefused or Unavailable if the last try failed and no try is running.
         """
         self._used = True
         while True:
@@ -131,16 +134,16 @@ class TokenProvider:
             await self._changed.wait()
 
     def current(self) -> Token | None:
-        """The token, if it is valid now."""
+        """Return the token if it is valid now, else None."""
         if self._token is not None and trio.current_time() < self._token.until:
             return self._token
         return None
 
     def reject(self, token: Token) -> None:
-        """The service answered 401 to ``token``: renew it, unless that has just been of no use.
+        """Renew ``token``, to which the service answered 401, unless a renewal just did not help.
 
-        Of many who say so of one token, the first counts. It also covers what no deadline can:
-        a token that ran out while the machine was suspended.
+        Only the first rejection of a token counts. Rejections also cover a case that no deadline
+        can: a token that expired while the machine was suspended.
         """
         if self._token is None or token.generation != self._token.generation:
             return
@@ -158,14 +161,17 @@ class TokenProvider:
         self._wanted.set()
 
     def retry_now(self) -> None:
-        """Read the credentials again and try, without waiting for our own pause to end (SIGHUP)."""
+        """Read the credentials again and try at once (SIGHUP).
+
+        This ends our own pause, but not one that the service asked for.
+        """
         self._rejection_pause_s = 0.0
         self._wanted.set()
 
     def statistics(self) -> dict[str, Any]:
-        """``valid``, ``life_s`` left, ``fetched``, ``rejected``, ``failures`` in a row, ``error``.
+        """Return whether the token is valid, its life left in seconds, counts, and the error.
 
-        The token itself is never in it.
+        ``failures`` counts failures in a row. The token itself is never included.
         """
         token = self.current()
         left_s = token.until - trio.current_time() if token is not None else 0.0
@@ -179,9 +185,9 @@ class TokenProvider:
         }
 
     async def _until_due(self) -> None:
-        """Wait until it is time for the next try, or somebody wants it.
+        """Wait until the next try is due or wanted.
 
-        A second at least, and as long as the service asked for.
+        Waits at least LEAST_INTERVAL_S after the last try, and as long as the service asked for.
         """
         with trio.move_on_at(self._renew_at):
             await self._wanted.wait()
@@ -258,7 +264,7 @@ class TokenProvider:
 
 
 def _again(error: ServiceError) -> ServiceError:
-    """A fresh copy of an error, since a raised one gathers the tracebacks of all who raised it."""
+    """Return a copy of an error, because an error collects a traceback each time it is raised."""
     if isinstance(error, Unavailable):
         return type(error)(str(error), error.retry_after_s)
     return type(error)(str(error))

@@ -1,7 +1,7 @@
-"""When to try again, and after which pause. Pure: time and chance are handed in.
+"""Decides when to retry and after which pause. Pure: the caller passes time and random numbers.
 
-``stamina`` was not taken: its deadline runs on the system's clock, so that a test with a clock
-of its own could not hold it to one; and the pause the service asks for is one of all requests.
+``stamina`` is not used: its deadline runs on the system's clock, so a test with its own clock could
+not control it; and a pause that the service asks for applies to all requests.
 """
 
 import re
@@ -14,40 +14,41 @@ from phonofs.errors import Unavailable, Untrusted
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 8.0
 LONGEST_ASKED_S = 600.0
-"""A ``Retry-After`` beyond ten minutes is taken for a mistake, and cut to this."""
+"""A ``Retry-After`` above ten minutes is considered a mistake and cut to this."""
 
 
 def transient(status: int) -> bool:
-    """Whether a status says nothing about the object, only about now."""
+    """Return whether a status is temporary: it says nothing about the object itself."""
     return status in (408, 425, 429) or status >= 500
 
 
 def retryable(error: BaseException) -> bool:
-    """Whether the same request may succeed later."""
+    """Return whether the same request may succeed later."""
     return isinstance(error, Unavailable) and not isinstance(error, Untrusted)
 
 
 def pause_s(attempt: int, chance: float, asked_s: float | None = None) -> float:
-    """The pause in seconds after failure number ``attempt`` (from 0), never below ``asked_s``.
+    """Return the pause in seconds after failure number ``attempt`` (from 0), at least ``asked_s``.
 
-    Doubles up to 8 s; ``chance`` (0…1) takes up to half of it away, so that many who failed
-    together do not come back together.
+    The pause doubles up to 8 s. ``chance`` (0…1) shortens it by up to half, so that requests that
+    failed together are not retried together.
     """
     longest = min(FIRST_PAUSE_S * 2.0 ** min(attempt, 16), LONGEST_PAUSE_S)
     return max(longest * (1 - chance / 2), asked_s or 0.0)
 
 
 def pause_for(error: BaseException, attempt: int, chance: float) -> float:
-    """The pause after ``error``: what the service asked for, and at least :func:`pause_s`."""
+    """Return the pause in seconds after ``error``, at least the one that the service asked for."""
     asked_s = error.retry_after_s if isinstance(error, Unavailable) else None
     return pause_s(attempt, chance, asked_s)
 
 
 def retry_after_s(value: str | None, date: str | None, now_s: float) -> float | None:
-    """Seconds to wait that a ``Retry-After`` header asks for; None where it says nothing.
+    """Return the seconds that a ``Retry-After`` header asks to wait; None if it cannot be read.
 
-    ``value`` is a number of seconds or an HTTP date (RFC 9110, 10.2.3); a date is compared with
-    the answer's own ``Date``, else with ``now_s`` (epoch seconds), since our clock may be off.
+    ``value`` is a number of seconds or an HTTP date (RFC 9110, 10.2.3). A date is compared with
+    the response's own ``Date``, because our clock may be wrong, or else with ``now_s`` (epoch
+    seconds).
     """
     text = (value or "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text, re.ASCII):
@@ -61,7 +62,7 @@ def retry_after_s(value: str | None, date: str | None, now_s: float) -> float | 
 
 
 def http_date_s(text: str) -> float | None:
-    """Epoch seconds of an HTTP date, or None where it is none."""
+    """Return the epoch seconds of an HTTP date, or None if it is not one."""
     try:
         moment = parsedate_to_datetime(text)
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
@@ -70,9 +71,9 @@ def http_date_s(text: str) -> float | None:
 
 
 def asked_pause_s(status: int, headers: Mapping[str, str], now_s: float) -> float | None:
-    """Return the pause that a response asks for before the next try; ``now_s`` in epoch seconds.
+    """Return the seconds that a response asks to wait before a retry; ``now_s`` in epoch seconds.
 
-    With a 429 it applies to all requests to the origin, with other statuses to this one.
+    The pause of a 429 applies to all requests to the origin, that of other statuses to this one.
     """
     if not transient(status):
         return None

@@ -1,7 +1,7 @@
-"""The chunked transfer coding (RFC 9112, 7.1), decoded at a small and bounded cost a chunk. Pure.
+"""Decodes the chunked transfer coding (RFC 9112, 7.1) at a small, bounded cost per chunk. Pure.
 
-h11 takes 15 us for each chunk, however small; a body of one byte a chunk would keep the event
-loop busy for seconds.
+h11 takes 15 us for each chunk, however small; a body with one byte per chunk would block the event
+loop for seconds.
 """
 
 import re
@@ -9,21 +9,21 @@ import re
 Data = bytes | memoryview
 
 LONGEST_LINE = 4096
-"""Bytes of the line before a chunk, its extensions included."""
+"""Bytes of the line before a chunk, including its extensions."""
 
 LARGEST_TRAILER = 1 << 14
 """Bytes of the header lines after the last chunk; they are read and dropped."""
 
 CHUNKS_AT_ONCE = 2000
-"""Decoded before others get their turn: about 2 ms."""
+"""Chunks decoded before other tasks run: about 2 ms."""
 
 PIECE_BYTES = 1 << 16
-"""Chunks are put together until they have so many bytes."""
+"""Chunks are joined until they have this many bytes."""
 
 SMALL_CHUNK = 16
 MOST_SMALL_CHUNKS = 1 << 18
-"""So many chunks may come at any length (a third of a second of work), and one more for every 16
-bytes: servers that flush after each word stay far below it."""
+"""This many chunks may have any length (a third of a second of work), and one more is allowed for
+every 16 bytes received. Servers that flush after each word stay far below it."""
 
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
 _LATER_LINE = re.compile(rb"\r\n" + _LINE.pattern)
@@ -31,16 +31,16 @@ _TRAILER_END = re.compile(rb"(?:\A|\n)\r?\n")
 
 
 class ChunkedError(Exception):
-    """What came is not the chunked coding."""
+    """The received bytes are not valid chunked coding."""
 
 
 class ChunkedDecoder:
-    """Decodes one body from the bytes as they come in.
+    """Decodes one body from the bytes as they arrive.
 
     ended     the last chunk and its trailer were read
-    wasteful  there are too many chunks for so few bytes: it is not worth going on
-    leftover  bytes that came after the end
-    Owns the bytes that were fed and are not decoded yet. A piece may be a view of what was fed.
+    wasteful  there are too many chunks for so few bytes: the caller should stop
+    leftover  bytes that came after the end of the body
+    Owns the bytes that were fed and are not decoded yet. A piece may be a view of a fed buffer.
     """
 
     def __init__(self) -> None:
@@ -56,15 +56,15 @@ class ChunkedDecoder:
 
     @property
     def wasteful(self) -> bool:
-        """Whether the chunks are so small that decoding them costs more than it may."""
+        """Whether the chunks are so small that decoding them costs too much."""
         return self._chunks > MOST_SMALL_CHUNKS + self._received // SMALL_CHUNK
 
     def feed(self, data: Data) -> None:
-        """Take in what was received; only after :meth:`decode` has returned nothing."""
+        """Add received bytes; call it only after :meth:`decode` returned no bytes."""
         self._data = b"".join((self._data, data)) if self._data else data
 
     def decode(self) -> Data:
-        """The next bytes of the body; empty if more must be fed first, or at the end.
+        """Return the next bytes of the body; empty if more must be fed first, or at the end.
 
         Raises ChunkedError.
         """
@@ -82,11 +82,11 @@ class ChunkedDecoder:
             self._left -= len(piece)
         self._received += size
         if not pieces:
-            self._data, self._at = bytes(self._data[self._at :]), 0  # the view will not hold
+            self._data, self._at = bytes(self._data[self._at :]), 0  # the view may become invalid
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _next_chunk(self) -> bool:
-        """Read the line before a chunk; False if it is not all here, or there is no other."""
+        """Read the line before a chunk; return False if it is incomplete or no chunk follows."""
         if self.ended or (self._trailer and not self._read_trailer()):
             return False
         match = self._line.match(self._data, self._at)
@@ -114,7 +114,7 @@ class ChunkedDecoder:
         return False
 
     def _check_incomplete(self, most_bytes: int) -> None:
-        """Raise ChunkedError if what is here cannot be the beginning of a line that goes on."""
+        """Raise ChunkedError if the undecoded bytes cannot be the beginning of a valid line."""
         rest = bytes(self._data[self._at : self._at + most_bytes + 1])
         whole = not self._trailer and b"\n" in rest[2 if self._line is _LATER_LINE else 0 :]
         if whole or len(rest) > most_bytes:

@@ -1,7 +1,7 @@
-"""A search as the service's filter language, FIQL. Pure.
+"""Writes a search in FIQL, the filter language of the service. Pure.
 
-The service's dialect: ``==  !=  =gt=  =ge=  =lt=  =le=``, ``;`` is AND, ``,`` is OR, parentheses;
-times are UTC epoch milliseconds (developer guide, "Searching for objects").
+The service's dialect has ``==  !=  =gt=  =ge=  =lt=  =le=``, ``;`` for AND, ``,`` for OR, and
+parentheses; times are UTC epoch milliseconds (developer guide, "Searching for objects").
 """
 
 import re
@@ -12,13 +12,14 @@ from phonofs.model import Query
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
 EVERYTHING = "createdTime=ge=0"
-"""The filter that leaves nothing out, where none is asked for."""
+"""The filter for a query without conditions: it matches every object."""
 
 
 def fiql(query: Query) -> str:
-    """The filter for ``query``; bounds are half open, as in :class:`~phonofs.model.Query`.
+    """Return the filter for ``query``.
 
-    Raises ValueError for a type or state that could not be told from the language itself.
+    Its intervals are half-open, as in :class:`~phonofs.model.Query`. Raises
+    ValueError if a type or state holds characters that could be read as FIQL syntax.
     """
     terms = [
         *_bound("createdTime=ge=", query.created_from_ms),

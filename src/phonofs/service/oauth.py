@@ -1,6 +1,6 @@
-"""The token request and its answer (OAuth 2.0 client credentials, the vendor's dialect). Pure.
+"""The token request and its response (OAuth 2.0 client credentials, the vendor's dialect). Pure.
 
-All numbers of the answer are texts; ``token_type`` is ``BearerToken`` although the header says
+All numbers in the response are strings; ``token_type`` is ``BearerToken`` although the header says
 ``Bearer`` (developer guide, "Authentication").
 """
 
@@ -17,26 +17,27 @@ TOKEN_PATH = "/oauth/v2/token"  # noqa: S105 (a path)
 BODY = b"grant_type=client_credentials"
 
 ASSUMED_LIFE_S = 600
-"""Where the answer does not say, or says less than a second, in which nothing could be asked; a
-third of the shortest life the documents show (1799 s). One that is dead before is met with a 401.
+"""Life of a token if the response gives none, or less than a second, too short for any request. It
+is a third of the shortest life in the vendor's documents (1799 s). If the token expires earlier,
+the service answers 401.
 """
 
 LONGEST_LIFE_S = 86_400
-"""A day: a token is renewed at least that often, whatever the answer says."""
+"""A day: a token is renewed at least this often, whatever the response says."""
 
 _TOKEN = re.compile(r"[!-~]{1,16384}")
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What the token endpoint gave: the token, and its life in seconds from the answer on."""
+    """The token that the token endpoint granted, and its life in seconds from the response on."""
 
     token: str = field(repr=False)
     life_s: float
 
 
 def headers(key: str, secret: Secret) -> dict[str, str]:
-    """The headers of the token request: HTTP Basic, key as the user and secret as the password."""
+    """Return the headers of the token request: HTTP Basic, with key as user, secret as password."""
     pair = base64.b64encode(f"{key}:{secret.reveal()}".encode()).decode()
     return {
         "Authorization": f"Basic {pair}",
@@ -46,10 +47,10 @@ def headers(key: str, secret: Secret) -> dict[str, str]:
 
 
 def parse_grant(body: bytes) -> Grant:
-    """The token in a 200 answer.
+    """Return the token in a response with status 200.
 
-    Raises Malformed when there is none, CredentialsRefused when the key lacks the product
-    *Call Recordings & Storage* (``api_product_list``), the commonest mistake in setting one up.
+    Raises Malformed if there is none. Raises CredentialsRefused if the key lacks the product
+    *Call Recordings & Storage* (``api_product_list``), the most common mistake in setting up a key.
     """
     answer = decode(body, "a token")
     if not isinstance(answer, dict):
@@ -66,7 +67,7 @@ def parse_grant(body: bytes) -> Grant:
 
 
 def refusal(status: int) -> CredentialsRefused | None:
-    """The error when the status of a token answer says that key and secret are not accepted."""
+    """Return the error if the status means that key and secret are not accepted, else None."""
     if status not in (400, 401, 403):
         return None
     return CredentialsRefused(
@@ -84,7 +85,7 @@ def _life_s(value: object) -> float:
 
 
 def _may_use_storage(answer: dict[str, Any]) -> bool:
-    """Whether one of the key's products is storage; yes where the answer lists none."""
+    """Return whether the key's products include storage; True if the response lists none."""
     lists = [answer.get("api_product_list_json"), answer.get("api_product_list")]
     known = [str(products) for products in lists if products is not None]
     return not known or any("storage" in products.lower() for products in known)

@@ -1,4 +1,4 @@
-"""Which proxy the environment names for a URL (``https_proxy``, ``all_proxy``, ``no_proxy``)."""
+"""Finds the proxy for a URL in the environment (``https_proxy``, ``all_proxy``, ``no_proxy``)."""
 
 import urllib.request
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from phonofs.service.url_policy import Origin
 
 
 def environment_proxies() -> dict[str, str]:
-    """The proxies the environment names, by scheme, with ``no`` for the exceptions."""
+    """Return the proxies in the environment by scheme; ``no`` holds the exceptions."""
     return urllib.request.getproxies()
 
 
 def proxy_for(origin: Origin, proxies: Mapping[str, str]) -> str | None:
-    """The proxy's URL for a server; None where it is reached directly, as loopback always is."""
+    """Return the URL of the proxy for a server; None if it is reached directly, like loopback."""
     if not proxies or is_loopback(origin.host):
         return None
     if _is_excepted(f"{origin.host}:{origin.port}", proxies.get("no", "")):
@@ -26,14 +26,17 @@ def proxy_for(origin: Origin, proxies: Mapping[str, str]) -> str | None:
 
 
 def through(host: str, proxy: str | None) -> str:
-    """The host for a sentence, with the proxy on the way to it; never with its password."""
+    """Return the host for a message, with the proxy if there is one; never with its password."""
     if proxy is None:
         return host
     return f"{host} (by way of the proxy {urlsplit(proxy).hostname or 'in the environment'})"
 
 
 def _is_excepted(place: str, exceptions: str) -> bool:
-    """Whether ``no_proxy`` names ``host:port``: a host, a domain (and all below it), or ``*``."""
+    """Return whether ``no_proxy`` covers ``host:port``.
+
+    Its entries are hosts, domains (which include their subdomains), or ``*``.
+    """
     host = place.rpartition(":")[0]
     for word in exceptions.lower().replace(",", " ").split():
         name = word.lstrip("*").lstrip(".")

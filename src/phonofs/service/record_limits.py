@@ -1,41 +1,44 @@
-"""What a record of the service may hold at most; what lies beyond is set aside or cut. Pure."""
+"""Limits for records of the service; records beyond them are set aside, long texts cut. Pure."""
 
 from datetime import UTC, datetime
 
 LARGEST_OBJECT = 1 << 40
-"""1 TiB: far above any recording, far below what overflows in a file system."""
+"""1 TiB: far larger than any recording, far below the sizes that overflow in a file system."""
 
 LARGEST_RECORD = 1 << 18
-"""256 KiB of JSON; the vendor's examples have 1 to 3 KB."""
+"""256 KiB of JSON; the vendor's examples have 1 to 3 KB each."""
 
 USUAL_RECORD = 1 << 14
-"""16 KiB: what the records of a page may have on average, five times the largest example."""
+"""16 KiB: the limit for the average record of a page, five times the largest example."""
 
 MOST_VALUES = 50_000
-"""Values (commas and brackets) of a record: more than LARGEST_RECORD usefully holds."""
+"""Values (commas and brackets) in a record: more than a record of LARGEST_RECORD bytes needs."""
 
 USUAL_VALUES = 200
-"""Values that the records of a page may have on average; the examples have up to 105."""
+"""Values that the records of a page may have on average; the vendor's examples have up to 105."""
 
 MOST_RECORDS = 2000
-"""Records of a page: twice the largest ``page_size``, for a service that gives more than asked."""
+"""Records in a page: twice the largest ``page_size``, in case the service sends more than asked."""
 
 MOST_TAGS = 1000
 LONGEST_TEXT = 4096
-"""Characters of a name or tag; a longer one is cut, the source keeps it."""
+"""Characters in a name or tag; longer ones are cut, but stay whole in the source of the record."""
 
 
 USUAL_PAGE = 100
-"""Records that a page may have whatever was asked for: a service may not look at ``limit``."""
+"""Records that a page may have whatever was asked for: the service may ignore ``limit``."""
 
 
 def largest_page(limit: int) -> int:
-    """Bytes that the answer to a search for ``limit`` records may have: one may be large."""
+    """Return the limit in bytes for the response to a search for ``limit`` records.
+
+    One record may have LARGEST_RECORD bytes.
+    """
     return LARGEST_RECORD + max(limit, USUAL_PAGE) * USUAL_RECORD
 
 
 def most_values(limit: int) -> int:
-    """Values that it may have; one record may have many."""
+    """Return the limit in values for the same response; one record may have MOST_VALUES."""
     return MOST_VALUES + max(limit, USUAL_PAGE) * USUAL_VALUES
 
 

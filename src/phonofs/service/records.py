@@ -1,8 +1,8 @@
-"""Records and pages of the service, read liberally; one odd record never costs its page.
+"""Parses records and pages of the service leniently; one bad record never costs its page.
 
-Pure. The vendor's documents disagree about shapes (a page as an object or an array of them,
-``storedBytes`` as a number or a text); all are taken. What a file needs and cannot be read
-(id, size, creation time) sets that one record aside; all else is mended.
+Pure. The vendor's documents disagree about shapes (a page is an object or an array of objects,
+``storedBytes`` is a number or a string); all of them are accepted. If a field that a file needs
+(id, size, creation time) cannot be read, that one record is set aside; other fields are repaired.
 """
 
 import re
@@ -51,7 +51,7 @@ _CHECKSUM = re.compile(r"[0-9a-f]{32}(-[1-9]\d{0,4})?")
 
 
 class _PageShape(msgspec.Struct):
-    """A page as the guides show it; the records stay text, so that each keeps its own."""
+    """A page as the guides show it; records stay undecoded, so that each keeps its source text."""
 
     content: list[msgspec.Raw]
     lastPage: Any = None
@@ -60,11 +60,11 @@ class _PageShape(msgspec.Struct):
 
 
 class _Odd(ValueError):
-    """Why one record cannot be used."""
+    """The reason why one record cannot be used."""
 
 
 def parse_page(body: bytes, region: str) -> Page:
-    """The page in the answer to a search. Raises Malformed when it holds no page at all."""
+    """Return the page in the response to a search. Raises Malformed if it is not a page."""
     try:
         shape = msgspec.json.decode(body, type=_PageShape)
     except (msgspec.MsgspecError, RecursionError):
@@ -74,7 +74,7 @@ def parse_page(body: bytes, region: str) -> Page:
 
 
 def parse_record(body: bytes, region: str) -> Record:
-    """The record in the answer for one object, also as a list of one. Raises Malformed."""
+    """Return the record in the response for one object, or in a list of one. Raises Malformed."""
     record = plain_record(body, region)
     if record is not None:
         return record
@@ -88,9 +88,9 @@ def parse_record(body: bytes, region: str) -> Record:
 
 
 def time_ms(value: object) -> int | None:
-    """UTC epoch ms of an ISO 8601 time (without a zone: UTC) or of epoch ms; None if neither.
+    """Return epoch ms from an ISO 8601 time (UTC if it has no zone) or epoch ms; None if neither.
 
-    Records carry ISO times without a zone, in UTC; filters and tags carry epoch milliseconds.
+    Records hold ISO times without a zone, in UTC; filters and tags hold epoch milliseconds.
     """
     number = integer(value)
     if number is None and isinstance(value, str) and (match := _TIME.fullmatch(value.strip())):
@@ -99,7 +99,7 @@ def time_ms(value: object) -> int | None:
 
 
 def integer(value: object) -> int | None:
-    """The whole number that a number or a text stands for, else None."""
+    """Return the integer that a number or a string represents, else None."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
@@ -111,14 +111,14 @@ def integer(value: object) -> int | None:
 
 
 def truth(value: object) -> bool | None:
-    """What a boolean or the text of one says, else None."""
+    """Return the boolean that a boolean or a string represents, else None."""
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.strip().lower())
     return value if isinstance(value, bool) else None
 
 
 def valid_id(value: str) -> bool:
-    """Whether an id can stand in a path of the service: printable ASCII without separators."""
+    """Return whether an id can be part of a URL path: printable ASCII without separators."""
     return bool(_ID.fullmatch(value)) and not _ID_FORBIDS & set(value) and value not in (".", "..")
 
 
@@ -147,7 +147,7 @@ def _check_count(found: Sequence[Any]) -> None:
 
 
 def _page(found: Iterable[Any], region: str, shape: _PageShape) -> Page:
-    """``found``: the text of each record, or its value where the text had to be mended."""
+    """``found``: the source text of each record, or its value if the text had to be repaired."""
     records, rejected, count = [], [], 0
     for each in found:
         count += 1
@@ -211,7 +211,7 @@ def _record(value: Any, source: bytes | None, region: str) -> Record:
 
 
 def _state(value: object) -> str:
-    """The state; a search gives AVAILABLE objects by default, so that is what silence means."""
+    """Return the state; AVAILABLE if there is none, the state a search returns by default."""
     return State.AVAILABLE if value is None else _text(value).strip().upper()
 
 
@@ -242,8 +242,11 @@ def _text(value: object) -> str:
 def _iso_ms(
     day: str, minute: str, second: str | None, fraction: str | None, zone: str | None
 ) -> int | None:
-    """A leap second (``23:59:60``) is the first one of the next minute, as POSIX counts; and
-    ``24:00`` is the end of the day (ISO 8601)."""
+    """Return epoch ms, or None if the time does not exist.
+
+    A leap second (``23:59:60``) is the first second of the next minute, as in POSIX time;
+    ``24:00`` is the end of the day (ISO 8601).
+    """
     zone = "+00:00" if zone in (None, "Z", "z", "UTC", "GMT") else zone
     seconds = int(second or 0)
     days = 1 if minute == "24:00" and not seconds else 0
@@ -263,7 +266,7 @@ def _counted(value: object) -> int | None:
 
 
 def _read(body: bytes, what: str) -> tuple[Any, bytes | None]:
-    """A value and its own text; None for the text where it had to be mended."""
+    """Return a value and its source text; None for the text if it had to be repaired."""
     try:
         return msgspec.json.decode(body), body
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""The one TLS context: the system's trust store, TLS 1.2 and up, no way to turn it off."""
+"""The TLS context of all connections: system trust store, TLS 1.2 or later, always verified."""
 
 import os
 import ssl
@@ -7,14 +7,15 @@ import truststore
 
 
 def trusting() -> ssl.SSLContext:
-    """A context that verifies against the certificates this system trusts.
+    """Return a context that verifies against the certificates this system trusts.
 
-    OpenSSL's own locations (and ``SSL_CERT_FILE``, ``SSL_CERT_DIR``) where they hold any,
-    since such a context loads them once; else those ``truststore`` knows of distributions.
+    It uses OpenSSL's own locations (and ``SSL_CERT_FILE``, ``SSL_CERT_DIR``) if they hold any
+    certificates, because such a context loads them only once; otherwise it uses the locations of
+    distributions that ``truststore`` knows.
     """
     context = ssl.create_default_context() if _openssl_has_store() else _distribution_store()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])  # some gateways take HTTP/2 for granted otherwise
+    context.set_alpn_protocols(["http/1.1"])  # without it some gateways assume HTTP/2
     return context
 
 

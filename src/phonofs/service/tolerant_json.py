@@ -1,8 +1,8 @@
-"""JSON as the service and the gateways before it write it: decoded strictly, else leniently.
+"""Decodes JSON from the service and its gateways: strictly first, and leniently if that fails.
 
-Pure. ``msgspec`` refuses a whole document for one unpaired surrogate escape, where ``json``
-accepts it; a document that only ``json`` understands is mended, so that what comes out can
-always be encoded again.
+Pure. ``msgspec`` refuses a whole document because of one unpaired surrogate escape, but ``json``
+accepts it. A document that only ``json`` accepts is repaired, so that the decoded value can always
+be encoded again.
 """
 
 import json
@@ -14,27 +14,27 @@ import msgspec
 from phonofs.errors import Malformed, TooLarge
 
 LONGEST_INTEGER = 30
-"""Digits; more than any number of the service has, and no work to speak of."""
+"""Digits; more than any number of the service has, and still cheap to decode."""
 
 
 LENIENT_COST = 3
-"""How much longer a value takes that is decoded leniently: up to 0.7 us."""
+"""How many times longer it takes to decode a value leniently: up to 0.7 us."""
 
 LIGHT = 1 << 18
-"""Bytes of a document that can be decoded strictly whatever it holds: 10 ms, 10 MB."""
+"""Documents of up to this many bytes are decoded strictly whatever they hold: 10 ms, 10 MB."""
 
 KEPT = 1 << 16
 """Bytes kept of a document that is too large."""
 
 
 def weigh(body: bytes, most_values: int, what: str) -> None:
-    """Raise TooLarge for a document with too many values or levels, before it is decoded.
+    """Raise TooLarge if a document has too many values or levels, before it is decoded.
 
-    Decoding takes time and memory by the value: 60 MB of ``{},{}`` take a minute and gigabytes.
-    Commas and brackets within texts count too, so ``most_values`` must be generous.
+    Decoding takes time and memory for each value: 60 MB of ``{},{}`` take a minute and gigabytes.
+    Commas and brackets within strings count too, so ``most_values`` must be generous.
     """
     try:
-        msgspec.json.decode(body, type=msgspec.Raw)  # only finds its end: 0.06 ms a page
+        msgspec.json.decode(body, type=msgspec.Raw)  # only finds its end: 0.06 ms per page
     except RecursionError:
         raise TooLarge(f"the answer for {what} is nested too deeply", body[:KEPT]) from None
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -48,9 +48,9 @@ def weigh(body: bytes, most_values: int, what: str) -> None:
 
 
 def decode(body: bytes, what: str) -> Any:
-    """The value ``body`` stands for, of lists, dicts, texts, finite numbers, booleans and None.
+    """Return the value of ``body``: lists, dicts, strings, finite numbers, booleans and None.
 
-    Raises Malformed, naming ``what``, when it is no JSON at all.
+    Raises Malformed, which names ``what``, if it is not JSON at all.
     """
     try:
         return msgspec.json.decode(body)
@@ -59,7 +59,7 @@ def decode(body: bytes, what: str) -> Any:
 
 
 def decode_leniently(body: bytes, what: str) -> Any:
-    """As :func:`decode`, by way of ``json``: unpaired surrogates become U+FFFD, NaN None."""
+    """Do the same as :func:`decode` with ``json``; unpaired surrogates become U+FFFD, NaN None."""
     try:
         text = body.decode("utf-8-sig", "replace")
         loaded = json.loads(text, parse_int=_integer, parse_float=_float, parse_constant=_none)
@@ -69,9 +69,9 @@ def decode_leniently(body: bytes, what: str) -> Any:
 
 
 def mend(value: Any) -> Any:
-    """Make every text in ``value`` encodable, in place; returns it.
+    """Make every string in ``value`` encodable, in place; return the value.
 
-    Without recursion, which would end at half the depth that ``json`` reads.
+    Recursion is not used, because it would end at half the depth that ``json`` reads.
     """
     root = [value]
     left: list[list[Any] | dict[str, Any]] = [root]
@@ -93,14 +93,14 @@ def _mended(item: Any) -> Any:
 
 
 def mend_text(text: str) -> str:
-    """``text`` with U+FFFD in place of each unpaired surrogate."""
+    """Return ``text`` with U+FFFD in place of each unpaired surrogate."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def excerpt(body: bytes) -> str:
-    """What kind of thing an answer is, without quoting what may be personal or secret."""
+    """Return what kind of document a body is, without quoting personal or secret content."""
     start = body[:200].lstrip().lower()
     if not start:
         return "it is empty"

@@ -1,10 +1,10 @@
-"""Where requests may go: the service's own origin, and what its answers point to. Pure.
+"""Decides where requests may go: the service's own origin, and URLs in its responses. Pure.
 
-A URL in an answer (a redirect, a presigned URL) is input. It must be https; it may hold no user,
-and must not lead from a public service into this machine or its network. Names are checked here
-as texts, and once more by each address they turn out to have (:meth:`UrlPolicy.check_address`)
-before a connection to it is begun, so that a name that resolves to a private address does not get
-by, and nobody scans the network inside by redirects.
+A URL in a response (a redirect, a presigned URL) is untrusted input. It must be https, must not
+hold a user name, and must not lead from a public service to this machine or its network. Host names
+are checked here as text. Each address that a name resolves to is checked again
+(:meth:`UrlPolicy.check_address`) before a connection to it is opened, so that a name cannot resolve
+to a private address, and redirects cannot be used to scan the internal network.
 """
 
 import ipaddress
@@ -21,8 +21,8 @@ MOST_HOPS = 5
 _PORTS = {"http": 80, "https": 443}
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*{_LABEL}\.?", re.ASCII)
-"""A name of the DNS (RFC 1035, 2.3.4: a label has at most 63 characters), and with underscores,
-which buckets may have."""
+"""A DNS name (RFC 1035, 2.3.4: a label has at most 63 characters); underscores are allowed because
+buckets may have them."""
 
 _NUMBER = re.compile(r"(0x[0-9a-f]*|\d+)", re.ASCII)
 
@@ -38,10 +38,10 @@ _EMBEDDING = [
         ("::/96", 12),  # IPv4-compatible (RFC 4291, 2.5.5.1)
     )
 ]
-"""Where an IPv6 address leads to an IPv4 address, and where in it that one stands."""
+"""IPv6 networks whose addresses embed an IPv4 address, and the offset in bytes where it starts."""
 
 _ISATAP = re.compile(rb".{8}[\x00\x02]\x00\x5e\xfe.{4}", re.DOTALL)
-"""Under any prefix (RFC 5214, 6.1); the last four bytes are the IPv4 address."""
+"""ISATAP, under any prefix (RFC 5214, 6.1); the last four bytes are the IPv4 address."""
 
 _NOT_PUBLIC = [
     ipaddress.ip_network(network)
@@ -52,11 +52,11 @@ _NOT_PUBLIC = [
         "5f00::/16",  # SRv6 (RFC 9602)
     )
 ]
-"""Addresses of other uses that :mod:`ipaddress` takes for public ones, in this or that version."""
+"""Special-purpose networks that some versions of :mod:`ipaddress` consider public."""
 
 
 class Origin(NamedTuple):
-    """Scheme, host (lower case) and port: what a secret or a connection belongs to."""
+    """Scheme, host (lower case) and port, to which a secret or a connection belongs."""
 
     scheme: str
     host: str
@@ -64,7 +64,7 @@ class Origin(NamedTuple):
 
 
 def origin_of(url: str) -> Origin:
-    """The origin of an http(s) URL. Raises ValueError where it has none."""
+    """Return the origin of an http(s) URL. Raises ValueError if it has none."""
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError("not an http or https URL with a host")
@@ -72,13 +72,13 @@ def origin_of(url: str) -> Origin:
 
 
 class UrlPolicy:
-    """What may be asked for: ``api_url`` with the token, other places without.
+    """Decides which URLs may be requested: those of ``api_url`` with the token, others without.
 
-    ``api`` is the origin of ``api_url``, the only one that ever gets the token.
+    ``api`` is the origin of ``api_url``, the only one that ever receives the token.
     """
 
     def __init__(self, api_url: str) -> None:
-        """Raises UsageError unless ``api_url`` is https, or http towards loopback."""
+        """Raise UsageError unless ``api_url`` is https, or http to a loopback address."""
         try:
             self.api = origin_of(api_url)
         except ValueError:
@@ -90,9 +90,9 @@ class UrlPolicy:
         self._private = address is not None and address.is_private
 
     def target(self, url: str, base: str = "") -> str:
-        """The URL an answer points to, absolute; relative ones start from ``base``.
+        """Return the absolute URL that a response points to; relative ones are joined to ``base``.
 
-        Raises Malformed, never quoting the URL's query, where it is not to be followed.
+        Raises Malformed if it must not be followed; the message never quotes the URL's query.
         """
         if len(url) > LONGEST_URL or not re.fullmatch(r"[!-~]+", url):
             raise Malformed("the service points to something that is not a URL")
@@ -108,7 +108,7 @@ class UrlPolicy:
         return absolute
 
     def check_address(self, text: str) -> None:
-        """Raises Malformed where a server outside the service's origin has such an address."""
+        """Raise Malformed if a server outside the service's origin must not have this address."""
         address = _address(text)
         if address is None or self._local:
             return
@@ -130,7 +130,10 @@ class UrlPolicy:
 
 
 def _address(host: str) -> _Address | None:
-    """The address a text is, with one that an IPv6 address embeds taken out."""
+    """Return the IP address in ``host``, None if it is a name.
+
+    If an IPv6 address embeds an IPv4 address, returns the latter.
+    """
     try:
         address: _Address = ipaddress.ip_address(host.split("%")[0])
     except ValueError:
@@ -153,5 +156,8 @@ def _is_public(address: _Address) -> bool:
 
 
 def _looks_like_number(host: str) -> bool:
-    """``127.1``, ``0x7f.1`` and ``2130706433`` are addresses to resolvers, though not to us."""
+    """Return whether a resolver may read the name as an address.
+
+    Examples are ``127.1``, ``0x7f.1`` and ``2130706433``; :mod:`ipaddress` does not accept them.
+    """
     return bool(_NUMBER.fullmatch(host.rstrip(".").rsplit(".", 1)[-1]))
