@@ -86,9 +86,10 @@ def command(
 
 
 def source_profile(source: str) -> str:
-    """The profile of a mount source: ``work``, ``phonofs#work``; ``none`` is the default one.
+    """Return the profile of a mount source, such as ``work`` or ``phonofs#work``.
 
-    Where a folder of that name is in the working folder, mount(8) makes a path of it.
+    ``none`` is the default profile. If the working directory contains a directory called like
+    the source, mount(8) passes its path, so only the last part counts.
     """
     name = source.removeprefix("phonofs#").rpartition("/")[2]
     return DEFAULT_PROFILE if name in ("", "none", "phonofs") else name

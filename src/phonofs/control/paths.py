@@ -13,7 +13,7 @@ def control_path(profile: str) -> Path:
 
 
 def runtime_directory() -> Path:
-    """Return phonofs' directory in systemd's or the user's runtime directory, else in /tmp."""
+    """Return our directory in the runtime directory of systemd or the user, else below TMPDIR."""
     of_unit = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd.exec(5): a list
     given = of_unit or os.environ.get("XDG_RUNTIME_DIR")
     if given:

@@ -37,7 +37,7 @@ _MARK_BYTES = 17
 
 _PLAIN_ID = re.compile(rf"[0-9A-Za-z][0-9A-Za-z-]{{0,{_ID_BYTES - 1}}}")
 _NUMBER = re.compile(r"[+(]?[0-9][0-9 ()./-]*")
-_FIRST_MS, _LAST_MS = 86_400_000, 253_370_764_800_000  # 1970-01-02 and 9999-01-01: any zone fits
+_FIRST_MS, _LAST_MS = 86_400_000, 253_370_764_800_000  # 1970-01-02, 9999-01-01: fit in any zone
 
 
 def _first(tags: dict[str, str], *keys: str) -> str:
