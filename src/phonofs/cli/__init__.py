@@ -1,6 +1,7 @@
-"""The commands: one module each, which parses, calls one thing below, and prints.
+"""The commands: each has a module, which parses arguments, calls a lower layer and prints.
 
-A command's module is imported when it is asked for, so that ``--help`` and ``umount`` start fast.
+The module of a command is imported only if the command is run, so that ``--help`` and ``umount``
+start fast.
 """
 
 import importlib
@@ -20,7 +21,7 @@ from phonofs.process.daemonize import open_standard_streams, reset_signals
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Where a command is: module and attribute, and its one line of help."""
+    """The module of a command, and its help in one line."""
 
     module: str
     help: str
@@ -47,14 +48,14 @@ COMMANDS: Mapping[str, Command] = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module only when that command is used."""
+    """A group that imports the module of a command only if the command is run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names that are shown, in the order of the table."""
+        """Return the names of the commands that are not hidden, in the order of the table."""
         return [name for name, command in COMMANDS.items() if not command.hidden]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, from ``phonofs.cli.<module>.command``."""
+        """Return the command ``phonofs.cli.<module>.command``; None if there is none."""
         found = COMMANDS.get(cmd_name)
         if found is None:
             return None
@@ -65,14 +66,14 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click has it, but an unknown name gets the nearest right one."""
+        """Resolve as click does, but raise UsageError with the nearest name for an unknown one."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             hint = nearest(args[0], self.list_commands(ctx))
             raise UsageError(f"there is no command {args[0]!r}{hint or '; see `phonofs --help`'}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list in ``--help``, from the table: nothing is imported for it."""
+        """Write the list for ``--help`` from the table, without importing the commands."""
         with formatter.section("Commands"):
             names = self.list_commands(ctx)
             formatter.write_dl([(name, COMMANDS[name].help) for name in names])
@@ -85,9 +86,9 @@ def group() -> None:
 
 
 def main() -> None:
-    """The program ``phonofs``."""
+    """Run the program ``phonofs``."""
     arguments = sys.argv[1:]
-    # A command says what went wrong in one sentence; a mount turns its log on itself.
+    # A command reports an error in one sentence; a mount sets its log level itself.
     logging.getLogger("phonofs").setLevel(logging.CRITICAL)
     if _called_by_mount(arguments):
         arguments = ["mount-helper", *arguments]
@@ -95,10 +96,10 @@ def main() -> None:
 
 
 def _called_by_mount(arguments: Sequence[str]) -> bool:
-    """Whether mount.fuse3(8) started us: ``phonofs PROFILE /MOUNTPOINT -o …``, no command.
+    """Return whether mount.fuse3(8) started us: ``phonofs PROFILE /MOUNTPOINT -o …``, no command.
 
-    It always passes options, ``dev,suid`` at least (mount.fuse.c of libfuse). A device that was
-    opened for us is nothing a command could be meant for: there the profile may be named as one.
+    It always passes options, at least ``dev,suid`` (mount.fuse.c of libfuse). No command takes a
+    ``/dev/fd/N`` path, so with one, the profile may have the name of a command.
     """
     match arguments:
         case [first, path, "-o", _, *_] if path.startswith("/dev/fd/"):
@@ -109,7 +110,7 @@ def _called_by_mount(arguments: Sequence[str]) -> bool:
 
 
 def run(command: click.Command, name: str, arguments: Sequence[str]) -> int:
-    """The exit status of a command; errors become one sentence on stderr."""
+    """Run a command and return its exit status; print an error as one sentence on stderr."""
     open_standard_streams()
     reset_signals()
     try:
@@ -131,7 +132,7 @@ def run(command: click.Command, name: str, arguments: Sequence[str]) -> int:
 
 
 def _sentence(error: click.ClickException) -> str:
-    """What click says, as one line that ends with where to read on."""
+    """Return click's message as one line that ends with a pointer to the help."""
     said = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "phonofs"

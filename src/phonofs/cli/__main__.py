@@ -1,4 +1,4 @@
-"""``python -m phonofs.cli``."""
+"""Runs ``python -m phonofs.cli``."""
 
 from phonofs.cli import main
 

@@ -1,4 +1,4 @@
-"""A command's own way to the service, without a mount: credentials, client, one piece of work."""
+"""Connects a command to the service without a mount."""
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,14 +17,14 @@ from phonofs.service.client import Client
 from phonofs.service.session import Transport
 
 PATIENCE_S = 20.0
-"""How long somebody at a terminal is kept waiting for an answer, retries included."""
+"""How long a user at a terminal waits for a response at most, retries included."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The service, asked with one key."""
+    """A connection to the service with one key."""
 
     transport: Transport
     client: Client
@@ -32,7 +32,7 @@ class Account:
 
 
 def places(settings: Settings) -> CredentialSources:
-    """Where this profile's key and secret are looked for, the keyring aside."""
+    """Return where to look for the profile's key and secret, apart from the keyring."""
     return CredentialSources(
         own_folder(os.environ),
         os.environ,
@@ -43,12 +43,12 @@ def places(settings: Settings) -> CredentialSources:
 
 
 def credentials_of(settings: Settings) -> Credentials:
-    """Key and secret of a profile; UsageError with the remedy where there are none."""
+    """Return the key and secret of a profile. Raises UsageError with the remedy if not found."""
     return find(settings.profile, places(settings))
 
 
 def ask(settings: Settings, credentials: Credentials, work: Callable[[Account], Awaitable[T]]) -> T:
-    """Run ``work`` with a connected account; its result. Raises PhonofsError."""
+    """Run ``work`` with a connected account; return its result. Raises PhonofsError."""
 
     async def main() -> T:
         async with _connected(settings, credentials) as account:

@@ -1,6 +1,6 @@
 """``phonofs cache``: shows, checks or empties the cache of a profile that is not mounted.
 
-A mounted cache is locked by its mount; ``phonofs status`` shows it.
+A running mount locks its cache; ``phonofs status`` shows that cache.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ def command(action: str, profile: str, options: Sequence[str], listed: bool) -> 
 
 
 def _clear(accounts: Accounts, mine: Account | None, others: Sequence[Account]) -> int:
-    """Remove all content by what lies in the folder: it needs no index, no key and no size."""
+    """Remove all content files of the directory; needs no index, no key and no cache size."""
     removed = Removed()
     try:
         if mine is not None:
@@ -77,7 +77,7 @@ def _clear(accounts: Accounts, mine: Account | None, others: Sequence[Account]) 
 
 
 def _whose(account: Account) -> str:
-    """An account as a person may know it."""
+    """Return a description of an account that the user may recognise."""
     customers = ", ".join(map(printable, account.customers[:3])) or "an account without a name"
     return f"{customers} ({account.api_url})" if account.api_url else customers
 
@@ -95,8 +95,9 @@ def _accounts(profile: str, options: Sequence[str]) -> Iterator[tuple[Settings, 
 
 
 def _account(accounts: Accounts, settings: Settings) -> Account | None:
-    """The account of the profile's key; without a key, or where no key is known, the one used
-    last. None if the key belongs to none of the accounts here, or nobody can tell to which.
+    """Return the account of the profile's key, or None if no account has it or it is ambiguous.
+
+    If the profile has no key, or the cache knows no keys, return the account used last.
     """
     last = next(iter(accounts.all()), None)
     if not accounts.keys:

@@ -1,4 +1,4 @@
-"""What ``doctor`` looks at. Each check gives a text, or raises the error with its remedy."""
+"""The checks of ``doctor``. Each returns a text, or raises an error that tells the remedy."""
 
 import hashlib
 import os
@@ -29,11 +29,11 @@ from phonofs.service.messages import Request
 from phonofs.units import format_count, format_duration, format_size
 
 CLOCK_TOLERANCE_S = 60.0
-"""The clock matters to certificates and to what people see; a minute harms neither."""
+"""The clock affects certificates and the times shown; a minute harms neither."""
 SAMPLE = 100
-"""The newest records, of which contents are tried: one, and one small one of each type."""
+"""How many of the newest records are fetched; content is tried of one, and of one per type."""
 SMALL = 4 << 20
-"""Bytes of a content that is fetched to see whether it has its checksum."""
+"""Bytes of the largest content that is downloaded to compare its checksum."""
 
 WAYS = {
     "range": "content by ranges",
@@ -45,7 +45,7 @@ WAYS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; ``error`` is None where all is well."""
+    """The result of one check; ``error`` is None if everything is fine."""
 
     name: str
     text: str
@@ -53,7 +53,7 @@ class Finding:
 
 
 def attempt(name: str, check: Callable[[], str]) -> Finding:
-    """The finding of a check that does not wait for the network."""
+    """Run a check that does not wait for the network; return its finding."""
     try:
         return Finding(name, check())
     except PhonofsError as error:
@@ -61,13 +61,13 @@ def attempt(name: str, check: Callable[[], str]) -> Finding:
 
 
 def check_machine() -> Iterator[Finding]:
-    """What any mount needs of this machine."""
+    """Check what every mount needs from this machine."""
     yield attempt("FUSE", _fuse_device)
     yield attempt("fusermount3", _fusermount)
 
 
 def check_settings(settings: Settings) -> Iterator[Finding]:
-    """What this profile's settings need of this machine."""
+    """Check what the settings of this profile need from this machine."""
     yield attempt("other users", lambda: _allow_other(settings))
     yield attempt("cache folder", lambda: _cache_folder(settings))
 
@@ -119,7 +119,7 @@ def _cache_folder(settings: Settings) -> str:
 
 
 async def check_service(settings: Settings, account: Account) -> AsyncIterator[Finding]:
-    """What the service says, from the network up to the bytes of one object a region."""
+    """Check the service, from the network to the bytes of one object per region."""
     try:
         yield Finding("clock", await _clock(settings, account))
     except ServiceError as error:
@@ -172,7 +172,7 @@ async def _clock(settings: Settings, account: Account) -> str:
 async def _region(
     settings: Settings, account: Account, region: str
 ) -> tuple[Finding, list[Record]]:
-    """How content is given there, and the records that were looked at."""
+    """Return how a region delivers content, and the records that were fetched."""
     name = f"region {region}"
     try:
         page = await account.client.search(
@@ -194,7 +194,7 @@ async def _region(
 
 
 async def _checksums(settings: Settings, account: Account, sample: Sequence[Record]) -> Finding:
-    """Which setting of ``verify`` fits, from one small content of each type."""
+    """Find the right setting of ``verify`` from one small content of each type."""
     name = "checksums"
     right: list[str] = []
     differing: list[str] = []
@@ -220,7 +220,7 @@ async def _checksums(settings: Settings, account: Account, sample: Sequence[Reco
 
 
 def _one_of_each_type(sample: Sequence[Record]) -> list[Record]:
-    """The smallest of each type that can be checked, in the order of their types."""
+    """Return the smallest checkable record of each type, sorted by type."""
     found: dict[str, Record] = {}
     for record in sample:
         checkable = expected(record.checksum) is not None and record.state == State.AVAILABLE
@@ -234,7 +234,7 @@ def _size(record: Record) -> int:
 
 
 async def _has_its_checksum(account: Account, record: Record) -> bool:
-    """Whether a content has its checksum. Raises Corrupt where two fetches of it differ."""
+    """Return whether a content has its checksum. Raises Corrupt if two downloads of it differ."""
     want = expected(record.checksum)
     first, length = await _digest(account, record)
     if want is None or want.matches(first):
@@ -245,7 +245,7 @@ async def _has_its_checksum(account: Account, record: Record) -> bool:
 
 
 async def _digest(account: Account, record: Record) -> tuple[bytes, int]:
-    """The MD5 and the length of a whole content."""
+    """Return the MD5 and the length in bytes of a whole content."""
     digest, length = hashlib.md5(usedforsecurity=False), 0
     async with account.client.whole_content(record) as body:
         async for chunk in body:
@@ -255,9 +255,10 @@ async def _digest(account: Account, record: Record) -> tuple[bytes, int]:
 
 
 async def _count(settings: Settings, account: Account, region: str) -> int | None:
-    """How many objects of a region a mount shows, of any date; None if the service does not say.
+    """Return how many objects of a region a mount shows, of any date; None if not known.
 
-    ``total`` counts pages for some and records for others: with one record a page it is the same.
+    ``total`` counts pages or records, depending on the service; with one record per page, the two
+    are equal.
     """
     scope = Scope(settings.types, settings.archived)
     shown = Query(types=scope.types, states=scope.states)
@@ -268,7 +269,7 @@ async def _count(settings: Settings, account: Account, region: str) -> int | Non
 
 
 async def _first_byte(account: Account, record: Record) -> None:
-    """Get it, at the second try if need be: only then a reader goes another way, too."""
+    """Read the first byte; try twice, because the client changes its method after a failure."""
     try:
         await _first_byte_at_once(account, record)
     except Unavailable:

@@ -1,7 +1,7 @@
-"""Child processes of a command that ends with them: forked, told to stop, waited for.
+"""Forks child processes of a command, stops them and waits for them.
 
-A child has a session of its own, so that Ctrl-C reaches the parent alone, which stops its
-children in order; and it gets SIGTERM when the parent dies, whatever of.
+A child has its own session, so that Ctrl-C reaches only the parent, which stops its children in
+order. A child gets SIGTERM if the parent dies for any reason.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 
 class Child:
-    """A running child. Owns its pid and pidfd; ``status`` is its exit status once it ended."""
+    """A running child. Owns its pid and pidfd; ``status`` is its exit status after it ended."""
 
     def __init__(self, pid: int, said: str) -> None:
         self.pid = pid
@@ -34,13 +34,13 @@ class Child:
         self._process = os.pidfd_open(pid)
 
     def wait(self, timeout_s: float | None = None) -> int | None:
-        """Its exit status once it ends; None where it has not by then."""
+        """Wait until it ends; return its exit status, or None after ``timeout_s``."""
         if self.status is None and self._ends_within(timeout_s):
             self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self.status
 
     def stop(self) -> None:
-        """End it: politely, then not."""
+        """End it with SIGTERM, and with SIGKILL after ``STOP_S``."""
         if self.wait(0) is None:
             signal.pidfd_send_signal(self._process, signal.SIGTERM)
             if self.wait(STOP_S) is None:
@@ -55,7 +55,7 @@ class Child:
 
 
 class ChildFailed(PhonofsError):
-    """A child ended before it was ready; it has said why itself."""
+    """A child ended before it was ready; it has already reported why."""
 
     def __init__(self, status: int) -> None:
         super().__init__("a child process ended early")
@@ -64,9 +64,9 @@ class ChildFailed(PhonofsError):
 
 @contextmanager
 def running(work: Callable[[Say], None]) -> Iterator[Child]:
-    """Run ``work`` in a child while the block runs; starts once it has said something.
+    """Run ``work`` in a child during the block, which starts after ``work`` has called ``say``.
 
-    Call it before any thread or event loop exists. Raises ChildFailed.
+    Call it before any thread or event loop exists. Raises ChildFailed if the child ends earlier.
     """
     child = _fork(work)
     try:
@@ -95,7 +95,7 @@ def _be_child(work: Callable[[Say], None], write_end: int, parent: int) -> NoRet
     try:
         os.setsid()
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the signal was asked for
+        if os.getppid() != parent:  # the parent died before prctl was called
             os._exit(0)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)

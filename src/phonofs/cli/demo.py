@@ -1,6 +1,6 @@
-"""``phonofs demo``: the same mount over a made-up account, served by a stand-in on loopback.
+"""``phonofs demo``: mounts a made-up account, which a stand-in for the service serves on loopback.
 
-Two children, the stand-in and the mount; this process waits, and takes both down in order.
+The stand-in and the mount are child processes; this process waits and stops both in order.
 """
 
 import os
@@ -31,16 +31,16 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class DemoCommand(click.Command):
-    """A command whose help ends with tables of what its options take."""
+    """A command whose help ends with tables of the values of its options."""
 
     tables: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
         ("What --set takes", tuple(described_options())),
         ("What a rule of a fault plan can say after fail", tuple(described_failures())),
     )
-    """The title and the rows of each table; the manual has them too."""
+    """The title and the rows of each table; the manual contains them too."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The tables."""
+        """Write the tables."""
         for title, rows in self.tables:
             with formatter.section(title):
                 formatter.write_dl(rows)
@@ -81,12 +81,12 @@ def command(
         raise UsageError("name an empty or new folder to mount on: `phonofs demo calls`")
     try:
         return _demo(mountpoint, options, stand_in, hints=not fault)
-    except ChildFailed as error:  # it has said why itself
+    except ChildFailed as error:  # the child has already reported why
         return error.exit_status
 
 
 class StandIn:
-    """The stand-in for the service, to be run in a process of its own."""
+    """The stand-in for the service, which runs in its own process."""
 
     def __init__(self, options: Options, plan: Plan, port: int) -> None:
         self.options = options
@@ -94,7 +94,7 @@ class StandIn:
         self.port = port
 
     def run(self, say: Say) -> None:
-        """Serve until ended; says its URL once it can be reached."""
+        """Serve until stopped; call ``say`` with the URL when it can be reached."""
 
         async def main() -> None:
             now = datetime.now(UTC)
@@ -120,7 +120,7 @@ def _serve_only(stand_in: StandIn) -> int:
     try:
         stand_in.run(say)
     except* KeyboardInterrupt:
-        pass  # trio raises it within a group
+        pass  # trio raises it in an exception group
     return 0
 
 
@@ -131,7 +131,7 @@ def _demo(mountpoint: str, options: Sequence[str], stand_in: StandIn, *, hints: 
         stack.enter_context(_folder(mountpoint))
         private = stack.enter_context(tempfile.TemporaryDirectory(prefix="phonofs-demo-"))
         settings = demo_settings(service.said, Path(private), options, stand_in.options)
-        if mounted_type(absolute(mountpoint)) is None:  # else it is not ours, and refused
+        if mounted_type(absolute(mountpoint)) is None:  # else it is not ours: mounting will fail
             stack.callback(_clear, mountpoint)
         mount = stack.enter_context(running(lambda say: serve_logged(settings, mountpoint, say)))
         click.echo(what_to_try(mountpoint, example(Path(mountpoint)) if hints else None))
@@ -139,7 +139,7 @@ def _demo(mountpoint: str, options: Sequence[str], stand_in: StandIn, *, hints: 
 
 
 def demo_settings(url: str, folder: Path, options: Sequence[str], stand_in: Options) -> Settings:
-    """The settings of a demo mount: nothing of the user's own but what ``-o`` says."""
+    """Return the settings of a demo mount: of the user's settings, only ``-o`` is used."""
     layers = [
         Layer(
             Source.FILE,
@@ -159,7 +159,7 @@ def demo_settings(url: str, folder: Path, options: Sequence[str], stand_in: Opti
 
 
 def _until_stopped(mount: Child, mountpoint: str) -> int:
-    """Wait for Ctrl-C or for the mount to end by itself; the exit status."""
+    """Wait for Ctrl-C or for the mount to end by itself; return the exit status."""
     try:
         status = mount.wait()
     except KeyboardInterrupt:
@@ -170,9 +170,9 @@ def _until_stopped(mount: Child, mountpoint: str) -> int:
 
 @contextmanager
 def _stopping_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP (the terminal was closed) end the demo as Ctrl-C does.
+    """Make SIGTERM and SIGHUP (the terminal was closed) end the demo as Ctrl-C does.
 
-    SIGINT is named too because a shell has it ignored in what it starts in the background.
+    Also handles SIGINT, because a shell makes its background processes ignore it.
     """
 
     def stop(number: int, frame: object) -> None:
@@ -188,7 +188,7 @@ def _stopping_on_signals() -> Iterator[None]:
 
 @contextmanager
 def _folder(mountpoint: str) -> Iterator[None]:
-    """The mount point; made where it is missing, and then removed again."""
+    """Make the mount point if it is missing, and then remove it after the block."""
     try:
         os.mkdir(mountpoint)
     except FileExistsError:
@@ -204,14 +204,14 @@ def _folder(mountpoint: str) -> Iterator[None]:
 
 
 def _clear(mountpoint: str) -> None:
-    """What a killed mount left behind; a clean one left nothing. Others' mounts are not touched."""
+    """Unmount what a killed mount left behind; do not touch other mounts."""
     mounted = mounted_at(mountpoint)
     if mounted is not None and mounted.source == f"{SOURCE}{PROFILE}":
         abandon(mountpoint)
 
 
 def example(root: Path) -> tuple[Path, str] | None:
-    """The newest day's folder that holds a recording, and that recording's name."""
+    """Return the newest day directory with a recording, and the recording's name."""
     with suppress(OSError):
         for day in sorted(root.glob("*/*/*"), reverse=True)[:3]:
             sounds = sorted(name for name in os.listdir(day) if name.endswith(".mp3"))
@@ -221,7 +221,7 @@ def example(root: Path) -> tuple[Path, str] | None:
 
 
 def what_to_try(mountpoint: str, found: tuple[Path, str] | None) -> str:
-    """Where it is mounted, and three lines on what to try."""
+    """Return a text with the mount point and three commands to try."""
     day, sound = found or (Path(mountpoint) / "YYYY" / "YYYY-MM" / "YYYY-MM-DD", "….mp3")
     return (
         f"A made-up account is mounted on {mountpoint}; Ctrl-C unmounts it. In another terminal:\n"

@@ -1,4 +1,4 @@
-"""``phonofs doctor``: checks all that a mount needs, and says what to do."""
+"""``phonofs doctor``: checks everything that a mount needs, and says what to do."""
 
 from collections.abc import Iterable
 
@@ -50,7 +50,7 @@ def _ask_service(settings: Settings, credentials: Credentials) -> list[Finding]:
 
 
 def show(findings: Iterable[Finding]) -> list[Finding]:
-    """Print each as it comes: a line that says well, or what is wrong and what to do."""
+    """Print a line for each finding as it arrives: ok, or what is wrong and what to do."""
     shown = []
     for finding in findings:
         mark = click.style("ok  ", fg="green") if finding.error is None else "FAIL"
@@ -61,5 +61,5 @@ def show(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def status_of(findings: Iterable[Finding]) -> int:
-    """0 where all is well, else the exit status of the first thing that is not."""
+    """Return 0 if everything is fine, else the exit status of the first failed check."""
     return next((finding.error.exit_status for finding in findings if finding.error), 0)

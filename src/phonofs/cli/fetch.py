@@ -1,4 +1,4 @@
-"""``phonofs fetch``: brings files or whole days into the cache, by reading them."""
+"""``phonofs fetch``: brings files or whole days into the cache by reading them."""
 
 import errno
 import os
@@ -26,12 +26,12 @@ from phonofs.errors import CredentialsRefused, PhonofsError, Unavailable, UsageE
 from phonofs.units import format_count, format_size, printable
 
 PIECE = 1 << 20
-"""Bytes a read: what the kernel reads ahead at most, so that larger ones gain nothing."""
+"""Bytes per read: the most that the kernel reads ahead, so larger reads gain nothing."""
 
 
 @dataclass
 class Outcome:
-    """What became of each file. Owned by the thread that prints."""
+    """The results of the files. Owned by the thread that prints."""
 
     done: int = 0
     failed: list[tuple[Path, OSError]] = field(default_factory=list)
@@ -68,7 +68,7 @@ def command(paths: Sequence[str], dry_run: bool, jobs: int) -> int:
         outcome = _fetch_all(wanted, missing, jobs)
     except KeyboardInterrupt:
         click.echo("\nstopped; the next run goes on from here", err=True)
-        # Not by returning: Python would wait for threads that wait for the service.
+        # Do not return: Python would wait for threads that wait for the service.
         os._exit(EXIT_INTERRUPTED)
     return _report(outcome, len(wanted))
 
@@ -83,7 +83,7 @@ def _plan(
 
 
 def _check_free_space(point: str, missing: int) -> None:
-    """Refuse what the cache cannot hold: reading it would push out what was just fetched."""
+    """Raise UsageError if the cache is too small: new content would evict what was just fetched."""
     cache = status_of(point).get("cache")
     cap = cache.get("cap_bytes") if isinstance(cache, dict) else None
     if isinstance(cap, int) and missing > cap:
@@ -131,7 +131,7 @@ def _top_up(
     advance: Callable[[int], None],
     stop: threading.Event,
 ) -> bool:
-    """Start as many as may run side by side; whether any is running."""
+    """Start reading until ``jobs`` files are being read; return whether any is."""
     while len(running) < jobs:
         file = next(queue, None)
         if file is None:
@@ -141,7 +141,7 @@ def _top_up(
 
 
 def _read_whole(file: Chosen, advance: Callable[[int], None], stop: threading.Event) -> None:
-    """Read the file to nowhere; the mount keeps what passes by. Raises OSError."""
+    """Read the file and discard the bytes; the mount caches them. Raises OSError."""
     descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         offset = 0
@@ -150,7 +150,7 @@ def _read_whole(file: Chosen, advance: Callable[[int], None], stop: threading.Ev
             if not size:
                 return
             offset += size
-            # What was cached already is read too, but does not count as progress.
+            # Bytes that were already cached are read too, but do not count as progress.
             advance(min(size, max(offset - file.cached, 0)))
     finally:
         os.close(descriptor)
@@ -168,12 +168,12 @@ def _note(outcome: Outcome, file: Chosen, future: Future[None]) -> None:
 
 
 def _kept(file: Chosen) -> bool:
-    """Whether the cache has the file now; it does not when the disk is as full as it may be."""
+    """Return whether the cache has the file now; it does not if it has no room left."""
     try:
         cached = int(os.getxattr(file.path, "user.phonofs.cached"))
         return cached >= os.stat(file.path).st_size
     except OSError:
-        return True  # gone meanwhile: no sign of a full disk
+        return True  # the file has disappeared, which does not mean that the cache is full
 
 
 def _report(outcome: Outcome, wanted: int) -> int:
@@ -190,7 +190,7 @@ def _failures(failed: Sequence[tuple[Path, OSError]]) -> str:
 
 
 def _status(failed: Sequence[tuple[Path, OSError]]) -> int:
-    """The exit status of the gravest failure."""
+    """Return the exit status of the most severe failure."""
     kinds = {error.errno for _, error in failed}
     if errno.EIO in kinds:
         return Unavailable.exit_status

@@ -1,6 +1,6 @@
-"""Which processes keep a mount from going: found in /proc (proc(5)), without touching the mount.
+"""Finds the processes that use a mount, in /proc (proc(5)), without touching the mount.
 
-What one may not look at (processes of other users, for others than root) is not found.
+Does not find processes that this user may not inspect: those of other users, unless it is root.
 """
 
 import os
@@ -17,7 +17,7 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process, as its ``comm`` names it."""
+    """A process, with its name from ``comm``."""
 
     pid: int
     name: str
@@ -27,18 +27,18 @@ class Process:
 
 
 def users_of(point: str, device: str) -> list[Process]:
-    """The processes with a working folder, an open file or a mapping in the mount at ``point``.
+    """Return the processes with a working directory, an open file or a mapping in a mount.
 
-    ``device`` is that of the mount, ``MAJOR:MINOR``.
+    ``point`` is its mount point, ``device`` its device as ``MAJOR:MINOR``.
     """
     return [_named(process) for process in _processes() if _uses(process, point, device)]
 
 
 def copies_of(device: str) -> list[Process]:
-    """One process of each mount name space, other than ours, that has the mount.
+    """Return one process of each other mount namespace that contains the mount.
 
-    A copy lives in a name space that was made while the mount was there: a container, a unit of
-    systemd with a file system of its own.
+    A namespace created while the mount exists gets a copy of it: for example that of a container,
+    or of a systemd unit with its own view of the file system.
     """
     seen = {_name_space(PROC / "self")}
     found = []
@@ -90,7 +90,7 @@ def _uses(process: Path, point: str, device: str) -> bool:
 
 def _paths(process: Path) -> Iterator[str]:
     links = [process / name for name in ("cwd", "root")]
-    with suppress(OSError):  # ended meanwhile, or another user's
+    with suppress(OSError):  # the process has ended, or belongs to another user
         links += [process / "fd" / name for name in os.listdir(process / "fd")]
     for link in links:
         try:
@@ -100,7 +100,7 @@ def _paths(process: Path) -> Iterator[str]:
 
 
 def _mapped_devices(process: Path) -> set[str]:
-    """The devices of its mapped files, as mountinfo writes them: maps has them in hexadecimal."""
+    """Return the devices of a process's mapped files in decimal, as in mountinfo; maps has hex."""
     try:
         lines = (process / "maps").read_bytes().decode("ascii", "replace").split("\n")
     except OSError:

@@ -1,4 +1,4 @@
-"""``phonofs login``: asks for key and secret, tries them, and keeps them."""
+"""``phonofs login``: asks for key and secret, tries them, and stores them."""
 
 import sys
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def command(profile: str, options: tuple[str, ...]) -> int:
 def _check_it_will_be_used(
     settings: Settings, credentials: Credentials, options: Sequence[str]
 ) -> None:
-    """Refuse what a mount would not use, with the place of what it would use instead."""
+    """Raise UsageError if a mount would use other credentials, and name their place."""
     try:
         check_nothing_else_is_used(places(settings), credentials)
     except UsageError as error:
@@ -43,7 +43,7 @@ def _check_it_will_be_used(
 
 
 def asked() -> Credentials:
-    """Key and secret, from the person or from the input. Raises UsageError."""
+    """Read key and secret from the terminal or standard input. Raises UsageError."""
     key, secret = _line("API key"), _line("Secret")
     if not key or not secret:
         raise UsageError("both a key and a secret are needed; nothing was changed")
@@ -57,6 +57,6 @@ def _line(what: str) -> str:
 
 
 async def _try(account: Account) -> list[str]:
-    """A token is granted, and the storage answers with it."""
+    """Get a token and use it to ask for the regions; return them."""
     await account.keeper.token()
     return await account.client.regions()

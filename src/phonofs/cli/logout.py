@@ -1,4 +1,4 @@
-"""``phonofs logout``: forgets the key and the secret that ``phonofs login`` kept."""
+"""``phonofs logout``: deletes the key and the secret that ``phonofs login`` stored."""
 
 import os
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def command(context: click.Context, profile: str, options: Sequence[str], clear:
     The cache stays, unless --clear is given. A key or secret in the configuration or the
     environment stays as well; where it stands is printed.
     """
-    removed = forget(profile, own_folder(os.environ))  # before a configuration that may be wrong
+    removed = forget(profile, own_folder(os.environ))  # first: the configuration may be invalid
     if removed:
         click.echo(f"The key and the secret of {profile} are removed from {' and '.join(removed)}.")
     else:

@@ -1,4 +1,4 @@
-"""``phonofs mount``: settings, then the mount, in the background unless told otherwise."""
+"""``phonofs mount``: reads the settings and mounts, in the background by default."""
 
 import os
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from phonofs.process.hardening import keep_secrets_in_memory
 
 
 def _option_list() -> str:
-    """The options for ``--help``, from the one table."""
+    """Return the list of options for ``--help``, made from the table of options."""
     lines = [
         f"  {option.name:<17} {option.help}"
         + (f" [{option.shown_default}]" if option.shown_default else "")
@@ -43,7 +43,7 @@ def command(words: Sequence[str], options: Sequence[str], foreground: bool) -> i
 
 
 def profile_and_path(words: Sequence[str]) -> tuple[str, str]:
-    """``[PROFILE] MOUNTPOINT`` taken apart."""
+    """Return profile and mount point from the arguments ``[PROFILE] MOUNTPOINT``."""
     if len(words) > 2:
         raise UsageError(f"{words[2]!r} is one word too many; see `phonofs mount --help`")
     profile = words[0] if len(words) == 2 else DEFAULT_PROFILE
@@ -51,7 +51,7 @@ def profile_and_path(words: Sequence[str]) -> tuple[str, str]:
 
 
 def start(settings: Settings, mountpoint: str, *, foreground: bool) -> int:
-    """Mount; the exit status. In the background it is that of the parent process."""
+    """Mount; return the exit status. In the background, the parent process returns it."""
     keep: list[int] = []
     descriptor = device_fd(mountpoint)
     if descriptor is not None:
@@ -70,7 +70,7 @@ def start(settings: Settings, mountpoint: str, *, foreground: bool) -> int:
 def serve_logged(
     settings: Settings, mountpoint: str, ready: Ready, *, background: bool = False
 ) -> None:
-    """Set the log up, then mount and serve until the end; see ``mount.serve``."""
+    """Set up the log, then mount and serve until unmounted; see ``mount.serve``."""
     keep_secrets_in_memory()
     os.environ.pop(BY_NAME["secret"].variable, None)  # fusermount3 would inherit it
     release = logs.set_up(settings.log_level, settings.log_file, background=background)
@@ -79,7 +79,8 @@ def serve_logged(
         release()
         ready(note)
 
-    # A background process leaves this folder; a link is its target from here on.
+    # A background process changes its directory, so the path must be absolute; links are resolved
+    # once, here.
     serve(MountPlan(settings, absolute(mountpoint), say_ready))
 
 

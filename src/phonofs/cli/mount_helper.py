@@ -1,8 +1,8 @@
-"""``mount.phonofs``: what mount(8) runs for ``mount -t phonofs`` and lines of fstab.
+"""``mount.phonofs``: mount(8) runs it for ``mount -t phonofs`` and lines of fstab.
 
-``mount.phonofs PROFILE MOUNTPOINT [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPT,…]``, as mount(8)
-says under "External helpers". mount.fuse3(8) calls ``phonofs PROFILE MOUNTPOINT -o …`` the same
-way, with a mount point ``/dev/fd/N`` when it has opened the device for us.
+``mount.phonofs PROFILE MOUNTPOINT [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPT,…]``, as documented in
+mount(8) under "External helpers". mount.fuse3(8) runs ``phonofs PROFILE MOUNTPOINT -o …``
+likewise; the mount point is ``/dev/fd/N`` if it has opened the device for us.
 """
 
 import re
@@ -21,23 +21,23 @@ from phonofs.errors import MountFailed, PhonofsError, UsageError
 from phonofs.fuse.mountinfo import absolute, device_fd, mounted_at
 
 IGNORED = frozenset({
-    # what mount(8) and fstab say to every file system; a phonofs mount is ro,nosuid,nodev,noexec
+    # options of mount(8) and fstab for any file system; a phonofs mount is ro,nosuid,nodev,noexec
     "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync",
     "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime",
     "nostrictatime", "lazytime", "nolazytime", "iversion", "noiversion", "mand", "nomand",
     "silent", "loud", "defaults", "remount", "symfollow", "nosymfollow",
-    # what init and mount(8) keep for themselves
+    # options that only init and mount(8) use
     "auto", "noauto", "nofail", "fail", "_netdev", "_rnetdev", "user", "nouser", "users", "nousers",
     "owner", "noowner", "group", "nogroup", "comment", "helper", "uhelper",
-    # what the kernel itself writes into /proc/mounts (fs/fuse/inode.c), where lines are copied from
+    # options that the kernel writes to /proc/mounts (fs/fuse/inode.c), from where users copy lines
     "user_id", "group_id", "rootmode", "fd", "blksize", "max_read", "seclabel",
-    # what FUSE has always, or what mount.fuse3(8) acted upon
+    # options that FUSE always sets, or that mount.fuse3(8) has handled
     "default_permissions", "drop_privileges", "setuid", "fsname", "nonempty", "blkdev",
 })  # fmt: skip
-"""Mount options that are taken and mean nothing to us, as sshfs and rclone have it."""
+"""Mount options that are accepted and ignored, as sshfs and rclone do."""
 
 FOREGROUND = "foreground"
-"""Ours alone: stay in the foreground, for a unit of systemd that runs mount.fuse3(8) itself."""
+"""An option of ours: stay in the foreground, for a systemd unit that runs mount.fuse3(8)."""
 
 _IGNORED_PREFIX = re.compile(r"(x-|X-|context|fscontext|defcontext|rootcontext|verity\.)")
 
@@ -86,16 +86,17 @@ def command(
 
 
 def source_profile(source: str) -> str:
-    """The profile of a mount source: ``work``, ``phonofs#work``; ``none`` is the default one.
+    """Return the profile of a mount source, such as ``work`` or ``phonofs#work``.
 
-    Where a folder of that name is in the working folder, mount(8) makes a path of it.
+    ``none`` is the default profile. If the working directory contains a directory called like
+    the source, mount(8) passes its path, so only the last part counts.
     """
     name = source.removeprefix("phonofs#").rpartition("/")[2]
     return DEFAULT_PROFILE if name in ("", "none", "phonofs") else name
 
 
 def is_mounted(profile: str, mountpoint: str) -> bool:
-    """Whether this very profile is mounted there, and answers. Raises as ``status_of`` does."""
+    """Return whether this profile is mounted there. Raises the errors of ``status_of``."""
     if device_fd(mountpoint) is not None:
         return False
     mounted = mounted_at(mountpoint)
@@ -105,7 +106,7 @@ def is_mounted(profile: str, mountpoint: str) -> bool:
 
 
 def say_what_waits(mountpoint: str, given: Mapping[str, object], settings: Settings) -> None:
-    """Name the options of ours that the running mount has otherwise."""
+    """Print which of the given phonofs options differ from those of the running mount."""
     named = [name for name in given if name in BY_NAME]
     if not named:
         return
@@ -113,7 +114,7 @@ def say_what_waits(mountpoint: str, given: Mapping[str, object], settings: Setti
         running = ask(absolute(mountpoint), {"command": "options"})
         wanted = as_texts(settings)
         named = [name for name in named if running.get(name) != wanted.get(name)]
-    except PhonofsError:  # it takes no commands: whether they differ cannot be told
+    except PhonofsError:  # it takes no commands, so the options cannot be compared
         pass
     if named:
         click.echo(
@@ -122,7 +123,7 @@ def say_what_waits(mountpoint: str, given: Mapping[str, object], settings: Setti
 
 
 def flattened(options: Iterable[str]) -> dict[str, object]:
-    """The options of all ``-o`` texts, the last one of each name."""
+    """Return the options of all ``-o`` texts; for each name, the last one counts."""
     given: dict[str, object] = {}
     for text in options:
         given |= split_options(text)
@@ -130,19 +131,19 @@ def flattened(options: Iterable[str]) -> dict[str, object]:
 
 
 def check_handed_over(options: Mapping[str, object]) -> None:
-    """Refuse a mount that mount.fuse3(8) has made without the kernel's permission checks.
+    """Raise UsageError if mount.fuse3(8) has mounted without the kernel's permission checks.
 
-    They are set by whoever mounts, which was not us; without them anybody may read every file,
-    whatever its mode says. For one user alone the kernel lets nobody else in.
+    The process that mounts sets them, and that was not us. Without them, any user may read every
+    file, whatever its mode. Without ``allow_other``, the kernel lets no other user in anyway.
     """
     if "allow_other" in options and "default_permissions" not in options:
         raise UsageError("allow_other needs default_permissions beside it: add it to the options")
 
 
 def ours(options: Iterable[str], *, sloppy: bool) -> str:
-    """The options that are ours, as one ``-o`` text again; the rest of mount(8)'s are left out.
+    """Return the phonofs options as one ``-o`` text, without the other options of mount(8).
 
-    With ``sloppy`` unknown ones are left out too; otherwise they stay in, to be refused.
+    With ``sloppy``, unknown options are left out too; otherwise they stay and are rejected later.
     """
     given = flattened(options)
     return ",".join(_spelled(given, name) for name in given if _stays(name, sloppy=sloppy))
@@ -160,7 +161,7 @@ def _spelled(options: Mapping[str, object], name: str) -> str:
 
 
 def main() -> None:
-    """The program ``mount.phonofs``."""
+    """Run the program ``mount.phonofs``."""
     arguments = sys.argv[1:]
-    # mount(8) puts the flags behind the operands and may join them: -sv; click takes both.
+    # mount(8) puts flags after the operands and may join them (-sv); click accepts both.
     sys.exit(run(command, "mount.phonofs", arguments))

@@ -5,11 +5,11 @@ import sys
 from phonofs.errors import PhonofsError
 
 EXIT_USAGE = 1
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 def report(error: BaseException) -> int:
-    """Print one sentence on stderr, but for Ctrl-C; return the exit status."""
+    """Print one sentence on stderr, except for Ctrl-C; return the exit status."""
     if isinstance(error, PhonofsError):
         print(f"phonofs: {error}", file=sys.stderr)
         return error.exit_status

@@ -1,4 +1,4 @@
-"""``phonofs restore``: has a mount ask for archived objects back."""
+"""``phonofs restore``: requests the restore of archived objects through a mount."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,9 +14,9 @@ from phonofs.units import format_count, printable
 
 NOT_RESTORED = "the service restores no object {}: it may be there already"
 MANY = 10
-"""More than so many are only asked for once a person has agreed."""
+"""The user must confirm the restore of more objects than this."""
 BATCH = 100
-"""Ids in one request to the mount, whose line is bounded."""
+"""Ids in one request to the mount, which limits the length of a request."""
 
 
 @click.command("restore")
@@ -50,7 +50,7 @@ def command(paths: Sequence[str], days: int, yes: bool, options: Sequence[str]) 
 
 
 def _by_mount(point: str, files: Sequence[Chosen], days: int) -> list[str]:
-    """Have the mount ask for them; what went wrong with single ones."""
+    """Request the restores through the mount; return the failures of single objects."""
     failures: list[str] = []
     for region, ids in _batches(files):
         request = {"command": "restore", "region": region, "ids": ids, "days": days}
@@ -67,7 +67,7 @@ def _batches(files: Sequence[Chosen]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _by_key(point: str, files: Sequence[Chosen], days: int, options: Sequence[str]) -> list[str]:
-    """Ask for them with the key of the mount's profile; what went wrong with single ones."""
+    """Request the restores with the profile's key; return the failures of single objects."""
     settings = load(_profile(point), options)
 
     async def work(account: Account) -> list[str]:

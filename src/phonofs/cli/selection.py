@@ -1,4 +1,4 @@
-"""Which files of a mount a command means: files, folders and globs, as named on its line."""
+"""Finds the files of a mount that a command line names as files, directories and globs."""
 
 import glob
 import os
@@ -13,9 +13,9 @@ from phonofs.fuse.mountinfo import mount_of
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """One file of a mount, as its attributes say. ``cached`` and ``size`` in bytes.
+    """One file of a mount, read from its attributes. ``cached`` and ``size`` are in bytes.
 
-    ``unsized``: its size is 0 by the record, and its checksum is not that of nothing.
+    ``unsized``: its record says that its size is 0, but its checksum is not that of no bytes.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class Chosen:
 
 
 def one_mount(paths: Iterable[str]) -> str:
-    """The mount point all paths lie in. Raises UsageError where it is not one."""
+    """Return the mount point that contains all paths. Raises UsageError if there are several."""
     points = {mount_of(path).point for path in paths}
     if len(points) != 1:
         raise UsageError(f"name paths of one mount at a time, not of {', '.join(sorted(points))}")
@@ -41,7 +41,7 @@ def one_mount(paths: Iterable[str]) -> str:
 
 
 def chosen(paths: Iterable[str]) -> Iterator[Chosen]:
-    """The files, in order, each once. Raises UsageError for a path that is not there."""
+    """Yield the files, in order, each once. Raises UsageError for a path that does not exist."""
     seen: set[Path] = set()
     for text in paths:
         for path in _expanded(text):

@@ -1,4 +1,4 @@
-"""Reading the layers of the configuration: files, environment, ``-o``; and the system's values."""
+"""Reads the layers of the configuration: files, environment, ``-o``; and the system's values."""
 
 import os
 import re
@@ -30,8 +30,8 @@ PREFIX = "PHONOFS_"
 NO_OPTION = re.compile(
     r"PHONOFS_CHANGE|PHONOFS_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_\w+)?)"
 )
-"""Variables that are not meant for us: what ``watch`` tells its command, and what Kubernetes puts
-into every pod of a name space with a service called phonofs or phonofs-SOMETHING."""
+"""Variables that are not options: the one that ``watch`` sets for its command, and those that
+Kubernetes sets in each pod of a namespace with a service called phonofs or phonofs-SOMETHING."""
 ZONE_LINK = Path("/etc/localtime")
 ZONE_FILE = Path("/etc/timezone")
 ZONE_FOLDER = "/zoneinfo/"
@@ -42,9 +42,9 @@ VARIABLES = frozenset(option.variable for option in OPTIONS)
 def load(
     profile: str, options: Sequence[str] = (), *, environment: Mapping[str, str] | None = None
 ) -> Settings:
-    """The settings of a profile: both files, the environment, then ``-o`` texts in order.
+    """Return the settings of a profile: both files, the environment, then ``-o`` texts in order.
 
-    Raises UsageError.
+    Later ones override earlier ones. Raises UsageError.
     """
     environ = os.environ if environment is None else environment
     check_profile(profile)
@@ -53,7 +53,7 @@ def load(
 
 
 def places_of(profile: str, names: Sequence[str], options: Sequence[str] = ()) -> list[str]:
-    """Where each of these options is given, the last place of each: it is the one that counts."""
+    """Return where these options are given; for each, the last place, which is the one used."""
     found: dict[str, str] = {}
     for layer in _layers(profile, options, os.environ, home_of(os.environ)):
         found |= {name: layer.place(name) for name in names if name in layer.values}
@@ -61,7 +61,7 @@ def places_of(profile: str, names: Sequence[str], options: Sequence[str] = ()) -
 
 
 def user_file(environ: Mapping[str, str], home: Path) -> Path:
-    """The user's own configuration file."""
+    """Return the path of the user's configuration file."""
     return own_folder(environ, home) / "config.toml"
 
 
@@ -88,7 +88,7 @@ def _is_no_option(name: str) -> bool:
 
 
 def _tables(path: Path) -> dict[str, dict[str, object]]:
-    """The file's tables by name; none where there is no file."""
+    """Return the tables of a file by name; none if there is no file."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -115,7 +115,7 @@ def _tables(path: Path) -> dict[str, dict[str, object]]:
 
 
 def split_options(text: str) -> dict[str, object]:
-    r"""``a=1,b,c=x\,y`` as names and values; a name alone is true."""
+    r"""Split ``a=1,b,c=x\,y`` into names and values; a name without a value is True."""
     options: dict[str, object] = {}
     for part in re.findall(r"(?:\\.|[^,\\]|\\$)+", text):
         name, equals, value = re.sub(r"\\(.)", r"\1", part).partition("=")
@@ -124,7 +124,7 @@ def split_options(text: str) -> dict[str, object]:
 
 
 def surroundings(environ: Mapping[str, str]) -> SystemDefaults:
-    """What the system says where an option was not given."""
+    """Return the system's values for options that were not given."""
     home = home_of(environ)
     tz = environ.get("TZ")
     return SystemDefaults(
@@ -142,11 +142,11 @@ def system_zone(
     file: Path = ZONE_FILE,
     offset_s: Callable[[float], int] | None = None,
 ) -> str:
-    """The IANA name of the system's time zone; empty where it cannot be told.
+    """Return the IANA name of the system's time zone, or '' if it cannot be determined.
 
-    ``tz`` is the variable TZ, which wins as it does in the C library. What is found has to agree
-    with the C library's own offset from UTC (``offset_s`` of an epoch time) in summer and winter:
-    TZ may be a rule without a name, and the link a copy of a file.
+    ``tz`` is the variable TZ, which takes precedence as in the C library. The zone found must
+    agree with the C library's offset from UTC (``offset_s`` of an epoch time) in summer and
+    winter: TZ may be a rule without a name, and the link may be a copy of a file.
     """
     clock = offset_s or _local_offset_s
     candidates = [_name_of(tz.removeprefix(":")), _name_of(os.path.realpath(link))]
@@ -157,7 +157,7 @@ def system_zone(
 
 
 def _name_of(text: str) -> str:
-    """A zone's name: TZ may be one, or the path of its file, as the link is."""
+    """Return a zone's name; TZ may be a name or the path of a file, the link is always a path."""
     return text.split(ZONE_FOLDER, 1)[1] if ZONE_FOLDER in text else text.removeprefix("/")
 
 

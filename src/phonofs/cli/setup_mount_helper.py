@@ -1,4 +1,4 @@
-"""``phonofs setup-mount-helper``: puts mount.phonofs where mount(8) looks for it."""
+"""``phonofs setup-mount-helper``: links mount.phonofs into the directory that mount(8) searches."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def command() -> int:
 
 
 def helper() -> Path:
-    """The mount.phonofs that belongs to this installation."""
+    """Return the path of the mount.phonofs of this installation."""
     beside = Path(sys.executable).parent / PROGRAM
     found = str(beside) if beside.exists() else shutil.which(PROGRAM)
     if found is None:
@@ -34,7 +34,7 @@ def helper() -> Path:
 
 
 def set_up(link: Path, target: Path) -> Path:
-    """Make the link, or renew it; anything else of that name stays, and is said."""
+    """Make or replace the link; return its target. Raises UsageError if another file is there."""
     if link.exists() and not link.is_symlink():
         if link.samefile(target):
             return target

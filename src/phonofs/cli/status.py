@@ -1,4 +1,4 @@
-"""``phonofs status``: how a running mount is doing, for people and for programs."""
+"""``phonofs status``: shows the status of a running mount, for people and for programs."""
 
 import sys
 import time

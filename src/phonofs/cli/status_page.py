@@ -1,4 +1,4 @@
-"""What ``phonofs status`` shows: a dozen lines for people, or every gauge.
+"""Formats what ``phonofs status`` shows: a dozen lines for people, or every gauge.
 
 Pure functions of the status document (``status.py``) and of the time. Used by ``cli/status.py``.
 """
@@ -24,8 +24,8 @@ def overview(
     """Return the rows of the short form.
 
     ``now_s`` is the wall clock in epoch seconds. With ``before``, an earlier status of the same
-    mount, the traffic is shown as a rate and the hit rate is that of the time between. ``bar``
-    holds the characters of the used and the free space of the cache.
+    mount, the traffic is shown as a rate, and the hit rate covers the time since then. ``bar``
+    contains the characters for the used and the free space of the cache.
     """
     rows = [
         ("mounted", _mounted(status)),
@@ -90,7 +90,7 @@ def _known(status: Status) -> str:
 
 
 def _changes(status: Status, now_s: float) -> str:
-    """When the region that was asked for its changes longest ago was, and which ones fail."""
+    """Return when the region polled longest ago was polled, and which regions fail."""
     followed = _found(status, "catalogue", "followed") or {}
     polls = [_at(region, "polled_at") for region in followed.values()]
     if not polls or min(polls) <= 0:
@@ -175,7 +175,7 @@ def _ago(seconds: float) -> str:
 
 
 def _gained(status: Status, before: Status | None, *path: str) -> float:
-    """By how much a counter grew since ``before``; without that, since the mount began."""
+    """Return how much a counter grew since ``before``, or since the mount started if None."""
     return _at(status, *path) - _at(before, *path)
 
 

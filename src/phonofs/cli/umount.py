@@ -1,4 +1,4 @@
-"""``phonofs umount``: takes a mount down, also a dead one, and waits for its process."""
+"""``phonofs umount``: unmounts, even if the process has died, and waits for the process."""
 
 import os
 import select
@@ -12,9 +12,9 @@ from phonofs.errors import MountFailed
 from phonofs.fuse.mountinfo import Mounted, mounted_at, mounts, unmount
 
 WAIT_S = 5.0
-"""A clean stop takes no longer; see the contract of ``umount``."""
+"""A clean stop takes at most this long; see the contract of ``umount``."""
 NAMED = 5
-"""So many processes are named; a person ends no more of them by hand."""
+"""The most processes to name; nobody ends more of them by hand."""
 
 
 @click.command("umount")
@@ -37,7 +37,7 @@ def take_down(mountpoint: str, *, lazy: bool = False) -> None:
     if not mounted.is_phonofs:
         raise MountFailed(f"{mountpoint} is not a phonofs mount but {mounted.kind}")
     pid = server_pid(mounted.point)
-    users = users_of(mounted.point, mounted.device) if lazy else []  # they have no path later
+    users = users_of(mounted.point, mounted.device) if lazy else []  # later their paths are gone
     try:
         unmount(mounted.point, lazy=lazy)
     except MountFailed as error:
@@ -47,7 +47,7 @@ def take_down(mountpoint: str, *, lazy: bool = False) -> None:
 
 
 def _busy(mounted: Mounted, error: MountFailed) -> str:
-    """Why it could not be unmounted: who uses it, where that is the reason and can be seen."""
+    """Return why it could not be unmounted; if it is busy, name the processes that use it."""
     if "busy" not in str(error):
         return str(error)
     users = users_of(mounted.point, mounted.device)
@@ -72,10 +72,10 @@ def _listed(processes: Sequence[Process]) -> str:
 
 
 def _wait_for_end(mounted: Mounted, pid: int, users: Sequence[Process]) -> None:
-    """Until the process is gone, or ``WAIT_S``; that it lives on is said, and no failure."""
+    """Wait until the process has ended, at most ``WAIT_S``; print a note if it has not."""
     try:
         process = os.pidfd_open(pid)
-    except OSError:  # gone already
+    except OSError:  # it has already ended
         return
     try:
         poll = select.poll()

@@ -1,4 +1,4 @@
-"""``phonofs watch``: a JSON line for each object that appears, changes or goes, as it does."""
+"""``phonofs watch``: prints a JSON line for each object when it appears, changes or disappears."""
 
 import json
 import os
@@ -44,9 +44,9 @@ def _lines(answers: BinaryIO) -> Iterator[str]:
 
 
 def _run(words: list[str], line: str, point: str) -> None:
-    """Run the command once; that it fails is said, and no reason to stop.
+    """Run the command once; report if it fails, and go on.
 
-    An event without a path is of no file: joined to the mount point it would be the whole mount.
+    Skips an event without a path: joined to the mount point, it would name the whole mount.
     """
     event = json.loads(line)
     below = str(event.get("path") or "").lstrip("/")
@@ -79,6 +79,6 @@ def _of_no_file(event: dict[str, object]) -> str:
 
 
 def _environment(change: str) -> dict[str, str]:
-    """That of the command: ours, but for a secret, and with the kind of the change."""
+    """Return the command's environment: ours without the secret, plus the kind of change."""
     kept = {name: text for name, text in os.environ.items() if name != SECRET}
     return {**kept, "PHONOFS_CHANGE": change}

@@ -16,7 +16,7 @@ from phonofs.config.settings import (
 from phonofs.config.values import Secret, is_loopback, nearest
 
 DEFAULT_PROFILE = "default"
-"""The profile that is meant when none is named; its table also holds for all others."""
+"""The profile used if none is named; its table also applies to every other profile."""
 
 __all__ = [
     "BY_NAME",

@@ -1,7 +1,4 @@
-"""The one table of options, from which help, manual pages and documentation are made.
-
-Pure.
-"""
+"""The table of all options; help, manual pages and documentation are generated from it. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +9,7 @@ TEMPLATE_FIELDS = ("time", "type", "direction", "name", "party", "id8", "id")
 
 
 class Kind(StrEnum):
-    """What a value is, in the words the manual uses for it."""
+    """The kind of a value, in the words that the manual uses for it."""
 
     TEXT = "text"
     SECRET = "secret"  # noqa: S105 (the name of a kind)
@@ -35,11 +32,12 @@ class Kind(StrEnum):
 class Option:
     """One option.
 
-    name     the one name it has in TOML, ``-o`` and (upper case, prefixed) the environment
-    kind     how its text is read
-    default  as one would write it; empty: there is none, or ``default_note`` says what is taken
-    help     its meaning, one line
-    choices  the words a CHOICE knows; least and most bound a NUMBER, SIZE or DURATION
+    name     its name in TOML, ``-o`` and (in upper case, with a prefix) the environment
+    kind     the kind of its value
+    default  in the form a user would write; if empty, ``default_note`` may say what is used
+    help     its meaning, in one line
+    choices  the values that a CHOICE accepts
+    least, most  the bounds of a NUMBER, SIZE or DURATION
     """
 
     name: str
@@ -53,17 +51,17 @@ class Option:
 
     @property
     def secret(self) -> bool:
-        """Whether its value must not be shown, nor be given on a command line."""
+        """Whether its value must be neither shown nor given on a command line."""
         return self.kind is Kind.SECRET
 
     @property
     def variable(self) -> str:
-        """Its name in the environment."""
+        """The name of its environment variable."""
         return f"PHONOFS_{self.name.upper()}"
 
     @property
     def shown_default(self) -> str:
-        """The default as the manual shows it."""
+        """The default in the form that the manual shows."""
         return self.default_note or self.default
 
 

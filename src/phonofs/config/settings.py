@@ -1,6 +1,6 @@
-"""The settings of one mount, merged from layers of raw values.
+"""Merges the settings of one mount from layers of raw values.
 
-Pure: files, the environment and the system's own values are read by the edge and handed in.
+Pure: ``cli/settings.py`` reads the files, the environment and the system's values.
 """
 
 import re
@@ -17,7 +17,7 @@ from phonofs.errors import UsageError
 
 
 class Source(Enum):
-    """Where a layer's values come from; it decides how a place is named and text is split."""
+    """Where a layer's values come from; error messages name the place accordingly."""
 
     SYSTEM = "system"
     FILE = "file"
@@ -27,14 +27,14 @@ class Source(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Raw values by option name, and where they stand (for a file: its path and table)."""
+    """Raw values by option name, and their place (for a file, its path and table)."""
 
     source: Source
     values: Mapping[str, object] = field(repr=False)
     where: str = ""
 
     def place(self, name: str) -> str:
-        """The place of one value, for a message."""
+        """Return the place of one value, for a message."""
         name = name if re.fullmatch(r"[\w.-]+", name, re.ASCII) else repr(name)
         if self.source is Source.ENVIRONMENT:
             return f"the variable PHONOFS_{name.upper()}"
@@ -45,9 +45,9 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class SystemDefaults:
-    """What stands in for options that were not given, read from the system by the edge.
+    """The system's values for options that were not given.
 
-    ``timezone`` is empty where the system's cannot be told.
+    ``timezone`` is empty if the system's time zone cannot be determined.
     """
 
     timezone: str
@@ -59,10 +59,10 @@ class SystemDefaults:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All options of one mount, read and checked. Durations in seconds, sizes in bytes.
+    """All options of one mount, parsed and checked. Durations in seconds, sizes in bytes.
 
-    ``archived`` is True where archived objects are shown; ``regions`` is empty where the
-    service is to be asked, ``types`` where all are shown.
+    ``archived`` is True if archived objects are shown. ``regions`` is empty if the service is
+    to be asked for them; ``types`` is empty if all types are shown.
     """
 
     profile: str
@@ -97,10 +97,10 @@ class Settings:
 
 
 def merge(layers: Sequence[Layer], profile: str, surroundings: SystemDefaults) -> Settings:
-    """The settings that result when later layers win.
+    """Merge the layers; later ones override earlier ones.
 
-    Raises UsageError, naming the place, for an unknown name or a value that can't be read;
-    also for one that a later layer would have hidden.
+    Raises UsageError, which names the place, for an unknown option or a value that cannot be
+    parsed, even if a later layer overrides it.
     """
     check_profile(profile)
     values: dict[str, Any] = {option.name: _default(option) for option in OPTIONS}
@@ -123,14 +123,14 @@ def merge(layers: Sequence[Layer], profile: str, surroundings: SystemDefaults) -
 
 
 def as_texts(settings: Settings) -> dict[str, str]:
-    """Each option's value as a text to compare with; without the secret."""
+    """Return the value of each option but the secret as a text, for comparisons."""
     return {
         option.name: str(getattr(settings, option.name)) for option in OPTIONS if not option.secret
     }
 
 
 def check_profile(name: str) -> str:
-    """The name itself; UsageError where it could not be a table's and a folder's name."""
+    """Return the name. Raises UsageError if it is not fit for a table and a directory."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", name):
         raise UsageError(
             f"{name!r} cannot name a profile: letters, digits, '.', '_' and '-' only, "

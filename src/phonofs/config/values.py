@@ -1,7 +1,7 @@
-"""One value of each kind: read from text, or from what TOML made of it, and checked.
+"""Parses and checks the value of an option, given as a text or as a TOML value.
 
-Pure. A reader takes (option, raw) and gives the value, or raises ValueError whose message says
-what would do; the caller adds where the value stands.
+Pure. A reader takes (option, raw) and returns the value. It raises ValueError, whose message says
+what would be accepted; the caller adds the place of the value.
 """
 
 import hmac
@@ -20,7 +20,7 @@ from phonofs.units import parse_duration, parse_size
 
 
 class Secret:
-    """A text that never shows itself: only ``reveal()`` gives it."""
+    """A text that is never printed or serialised; only ``reveal()`` returns it."""
 
     __slots__ = ("_text",)
 
@@ -28,7 +28,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself, for the one place that sends it."""
+        """Return the text, for the code that sends or stores it."""
         return self._text
 
     def __repr__(self) -> str:
@@ -49,7 +49,7 @@ class Secret:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean X?`` where something close is known, else an empty text."""
+    """Return ``; did you mean X?`` if a known word is similar, else ''."""
     close = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -86,14 +86,14 @@ def _url(option: Option, raw: object) -> str:
         raise ValueError("it must look like https://HOST")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("it may hold no user, query or fragment")
-    _ = parts.port  # raises ValueError where it is no number
+    _ = parts.port  # raises ValueError if it is not a number
     if parts.scheme == "http" and not is_loopback(host):
         raise ValueError("plain http would show the secret to others: use https")
     return text
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address of a URL is this very machine."""
+    """Return whether a host name or an address in a URL is a loopback address."""
     if host.lower() == "localhost":
         return True
     try:
@@ -159,7 +159,7 @@ def _number(option: Option, raw: object) -> int:
 
 
 def _mode(option: Option, raw: object) -> int:
-    # A bare 222 in TOML is decimal; it is refused rather than guessed at.
+    # An unquoted 222 in TOML is decimal; it is refused, because it may be meant as octal.
     if not isinstance(raw, str) or not re.fullmatch(r"0?[0-7]{1,3}", raw.strip()):
         raise ValueError('it is written in octal, in quotes: "0222"')
     return int(raw, 8)

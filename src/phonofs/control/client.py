@@ -1,4 +1,7 @@
-"""Asking a running mount about itself, through its root's extended attribute."""
+"""Reads the status of a running mount and sends it commands.
+
+The status is an extended attribute of the root; commands go through the control socket.
+"""
 
 import errno
 import json
@@ -14,18 +17,18 @@ from phonofs.errors import MountFailed, PhonofsError, Refused, Unavailable, Usag
 STATUS_ATTRIBUTE = "user.phonofs.status"  # of the root
 
 PATIENCE_S = 2.0
-"""The root answers from memory; a mount that takes longer is stuck."""
+"""How long to wait for the status. The root answers from memory; a slower mount is stuck."""
 
 
 class NoCommands(UsageError):
-    """The mount has no control socket, at least now."""
+    """The mount has no control socket, at least at the moment."""
 
 
 def status_text(mountpoint: str, patience_s: float = PATIENCE_S) -> bytes:
-    """The status JSON of a mount, as it gives it.
+    """Return the status JSON of a mount, unparsed.
 
-    Asked in a thread, because a call into a mount whose process is stopped cannot be broken off.
-    Raises MountFailed for a dead mount, Unavailable for one that does not answer.
+    Reads it in a thread, because a system call into a mount whose process is stopped cannot be
+    interrupted. Raises MountFailed for a dead mount, Unavailable if it does not answer.
     """
     answers: queue.SimpleQueue[bytes | OSError] = queue.SimpleQueue()
 
@@ -46,13 +49,13 @@ def status_text(mountpoint: str, patience_s: float = PATIENCE_S) -> bytes:
 
 
 def status_of(mountpoint: str, patience_s: float = PATIENCE_S) -> dict[str, object]:
-    """The status of a mount, read. Raises as ``status_text`` does."""
+    """Return the parsed status of a mount. Raises the same errors as ``status_text``."""
     status = json.loads(status_text(mountpoint, patience_s))
     return status if isinstance(status, dict) else {}
 
 
 def server_pid(mountpoint: str) -> int | None:
-    """The process that serves a mount; None where it is dead or does not say."""
+    """Return the pid of the process that serves a mount; None if it is dead or does not say."""
     try:
         pid = status_of(mountpoint, patience_s=1.0).get("pid")
     except PhonofsError:
@@ -61,10 +64,10 @@ def server_pid(mountpoint: str) -> int | None:
 
 
 def connect(mountpoint: str, request: Mapping[str, object]) -> BinaryIO:
-    """The answers, a JSON line each, of a mount to a command (``control/server.py``).
+    """Send a command to a mount; return its answers, one JSON line each (``control/server.py``).
 
-    Raises UsageError where it takes none from us (NoCommands where it takes none at all), and as
-    ``status_of`` does.
+    Raises UsageError if the mount takes no commands from this user, NoCommands if it takes none
+    from anybody, and the errors of ``status_of``.
     """
     status = status_of(mountpoint)
     path, shared = status.get("control"), status.get("control_shared")
@@ -96,13 +99,13 @@ def _sent(path: str, request: Mapping[str, object]) -> BinaryIO:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(path)
         connection.sendall(json.dumps(request).encode() + b"\n")
-        return connection.makefile("rb")  # which keeps it open
+        return connection.makefile("rb")  # the file keeps the connection open
 
 
 def command(mountpoint: str, request: Mapping[str, object]) -> Mapping[str, object]:
-    """Have a mount do something; its answer.
+    """Send a command to a mount; return its answer.
 
-    Raises what it answered where it does not: UsageError, or what the service made of it.
+    If the answer is an error, raises UsageError, or Refused or Unavailable if the service failed.
     """
     with connect(mountpoint, request) as answers:
         answer = json.loads(answers.readline() or b"{}")

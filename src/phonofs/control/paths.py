@@ -1,4 +1,4 @@
-"""Where control sockets go."""
+"""Paths of control sockets."""
 
 import os
 import secrets
@@ -8,12 +8,12 @@ from pathlib import Path
 
 def control_path(profile: str) -> Path:
     """Return a path for the control socket of this process; two mounts never share one."""
-    # A socket's path has 107 bytes, and a profile's name up to 64.
+    # The path of a socket has at most 107 bytes; a profile name can have 64.
     return runtime_directory() / f"{profile[:32]}-{os.getpid()}-{secrets.token_hex(4)}.sock"
 
 
 def runtime_directory() -> Path:
-    """Return systemd's or the user's runtime directory, or else one of our own."""
+    """Return our directory in the runtime directory of systemd or the user, else below TMPDIR."""
     of_unit = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd.exec(5): a list
     given = of_unit or os.environ.get("XDG_RUNTIME_DIR")
     if given:

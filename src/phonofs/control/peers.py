@@ -1,7 +1,7 @@
-"""Who is on the other side of a unix socket, and what the permission bits of files let them do.
+"""Tells which user is the peer of a unix socket, and what permission bits allow that user.
 
-Used by ``control/server.py`` (who asks) and ``app.py`` (may they). Access control lists are not
-looked at: if one gives more than the bits, the answer is no.
+Used by ``control/server.py`` (which user asks) and ``app.py`` (whether that user may). Ignores
+access control lists: if a list allows more than the bits, the answer is still no.
 """
 
 import os
@@ -14,23 +14,23 @@ from typing import NamedTuple
 import trio
 
 SO_PEERGROUPS = 59  # asm-generic/socket.h; Python has no name for it
-GROUPS_MAX = 256  # Python's getsockopt takes 1,024 bytes; of more groups none counts
+GROUPS_MAX = 256  # Python's getsockopt takes 1,024 bytes; with more groups, none counts
 
 
 class Peer(NamedTuple):
-    """A user, as the kernel knows the process that connected (unix(7))."""
+    """The user of the process that connected, as the kernel reports it (unix(7))."""
 
     uid: int
     groups: frozenset[int]
 
     @property
     def is_owner(self) -> bool:
-        """Whether it is the user this process runs as, or root."""
+        """Whether the peer is the user that this process runs as, or root."""
         return self.uid in (os.getuid(), 0)
 
 
 def peer_of(sock: trio.socket.SocketType) -> Peer:
-    """The peer of a connected unix socket, with its group and its supplementary ones."""
+    """Return the peer of a connected unix socket, with its group and supplementary groups."""
     said = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _pid, uid, gid = struct.unpack("3i", said)
     try:
@@ -41,7 +41,7 @@ def peer_of(sock: trio.socket.SocketType) -> Peer:
 
 
 def may(peer: Peer, wanted: int, mode: int, uid: int, gid: int) -> bool:
-    """Whether the bits of a file or folder grant ``wanted`` (of ``rwx``: 4, 2, 1) to a peer."""
+    """Return whether permission bits grant ``wanted`` (``rwx``: 4, 2, 1) to a peer."""
     if peer.uid == 0:
         return True
     if peer.uid == uid:
@@ -52,7 +52,7 @@ def may(peer: Peer, wanted: int, mode: int, uid: int, gid: int) -> bool:
 
 
 def may_reach(peer: Peer, path: Path) -> bool:
-    """Whether a peer may search every folder above ``path``, which itself is not touched."""
+    """Return whether a peer may search all directories above ``path``; never touches ``path``."""
     for folder in path.parents:
         try:
             found = os.stat(folder)
@@ -64,10 +64,11 @@ def may_reach(peer: Peer, path: Path) -> bool:
 
 
 def may_read(peer: Peer, mountpoint: str, umask: int, uid: int, gid: int) -> bool:
-    """Whether a peer could read the files of a mount: by the folders above, and by their mode.
+    """Return whether a peer may read the files of a mount.
 
-    A mount that was handed over may not know its path (``/dev/fd/N``); then by mode alone. May
-    touch the disk.
+    Checks the mode of the files and the directories above the mount point. A mount that was
+    handed over may not know its path (``/dev/fd/N``); then only the mode is checked. May touch
+    the disk.
     """
     readable = may(peer, 4, 0o444 & ~umask, uid, gid)
     listable = may(peer, 5, 0o555 & ~umask, uid, gid)

@@ -1,12 +1,12 @@
-"""Commands to a running mount over a unix socket: JSON lines.
+"""Takes commands for a running mount over a unix socket, as JSON lines.
 
-A request is one object, ``{"command": NAME, …}``; ``options``, ``log_level`` and ``restore``
-are answered with one line, ``watch`` with a line for each change until the other
-side hangs up. The socket lies 0600 in a 0700 folder of the runtime directory and is for the
-mount's owner and root. Where other users may use the mount (``allow_other``), a second socket
-without a file takes ``restore`` from whoever may read the files; the kernel says who asks.
+A request is one object, ``{"command": NAME, …}``. ``options``, ``log_level`` and ``restore``
+are answered with one line, ``watch`` with a line for each change until the client hangs up. The
+socket has mode 0600 in a 0700 directory below the runtime directory, for the mount's owner and
+root. If other users may use the mount (``allow_other``), a second socket without a file takes
+``restore`` from users who may read the files; the kernel tells which user asks.
 
-A mount serves on without a socket: where none can be made, or its folder went (systemd removes
+A mount works without a socket. If none can be made, or its directory was removed (systemd removes
 the runtime directory at logout), ``trouble`` says so, and it is tried again every ``CHECK_S``.
 """
 
@@ -34,32 +34,32 @@ log = logging.getLogger(__name__)
 
 REQUEST_MAX = 65536  # bytes; a thousand ids
 REQUEST_S = 10.0
-"""What a client gets to send its request; all of ours send it at once."""
+"""How long a client may take to send its request; our own clients send it at once."""
 SHARED_CLIENTS = 8
-"""Requests of other users handled at a time; more are sent away, so that they hold nothing up."""
+"""Requests of other users handled at a time; more are rejected, so that they delay nothing."""
 CHECK_S = 2.0
-"""How soon a socket that was removed is there again; a look costs one lstat."""
+"""How often to check that the socket still exists, and to retry making it; costs one lstat."""
 BACKLOG = 10_000
-"""Changes kept for a watcher that reads slowly; more are dropped and counted."""
+"""Changes queued for a watcher that reads slowly; more are dropped and counted."""
 
 Event = dict[str, object]
 
 
 class Broadcast:
-    """Passes events on to all that listen. Owns the set of listeners."""
+    """Sends events to all listeners. Owns the set of listeners."""
 
     def __init__(self) -> None:
         self._listeners: set[_Listener] = set()
 
     def send(self, events: Sequence[Event]) -> None:
-        """Pass events on; never waits."""
+        """Send events to all listeners; never waits."""
         for listener in self._listeners:
             for event in events:
                 listener.offer(event)
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[trio.MemoryReceiveChannel[Event]]:
-        """The events from now on."""
+        """Yield a channel that receives the events from now on."""
         listener = _Listener()
         self._listeners.add(listener)
         try:
@@ -89,11 +89,11 @@ async def _no_restore(region: str, id: str, days: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What other users may ask for, where the mount is not for its owner alone.
+    """Decides what other users may ask for, if the mount is not for its owner alone.
 
-    may_read  whether a peer may read the files of the mount; it may touch the disk, so it is
+    may_read  return whether a peer may read the files of the mount; may touch the disk, so it is
               called in a thread
-    shows     whether an object (region, id) is a file of the mount
+    shows     return whether an object (region, id) is a file of the mount
     """
 
     may_read: Callable[[Peer], bool]
@@ -103,10 +103,10 @@ class Shared:
 class Control:
     """Answers requests. Owns the socket file while it serves.
 
-    path     where the socket lies, None while there is none
-    trouble  why there is none, or ''
+    path     the path of the socket; None while there is none
+    trouble  why there is no socket, or ''
     shared   the name of the socket for other users, with ``@`` for the NUL of an abstract name
-             (unix(7)); None where they may not use the mount
+             (unix(7)); None if they may not use the mount
     """
 
     def __init__(
@@ -120,10 +120,10 @@ class Control:
         asked: Callable[[str, Sequence[str]], None] = lambda region, ids: None,
         shared: Shared | None = None,
     ) -> None:
-        """``path`` is where the socket is wanted.
+        """Set up; ``path`` is the preferred path of the socket.
 
-        ``restore(region, id, days)`` asks for an object, ``asked(region, ids)`` is then told of
-        all that were asked for.
+        ``restore(region, id, days)`` requests the restore of an object; afterwards
+        ``asked(region, ids)`` is called with all objects whose restore was requested.
         """
         self._wanted = path
         self._set_level = set_level
@@ -138,7 +138,7 @@ class Control:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
-        async with trio.open_nursery() as clients:  # a watcher outlives the loss of the file
+        async with trio.open_nursery() as clients:  # watchers stay when the socket file is lost
             if self.shared is not None:
                 clients.start_soon(self._serve_others, self.shared)
             opened = self._open()
@@ -232,7 +232,7 @@ class Control:
         return {"log_level": level}
 
     async def _restore_all(self, stream: trio.SocketStream, peer: Peer, asked: Event) -> None:
-        """Ask for each object back; a client that hangs up ends it."""
+        """Request the restore of each object; stop if the client hangs up."""
         region, ids, days = (asked.get(name) for name in ("region", "ids", "days"))
         if not (isinstance(region, str) and isinstance(ids, list) and isinstance(days, int)):
             await _send(stream, {"error": "restore needs a region, ids and days"})
@@ -246,7 +246,7 @@ class Control:
             nursery.cancel_scope.cancel()
 
     async def _restored(self, region: str, ids: Sequence[str], days: int) -> Event:
-        """How many were asked for, and what went wrong: with one object, or with them all."""
+        """Return how many restores were requested, and the failures of single objects or of all."""
         done: list[str] = []
         failures: list[str] = []
         try:
@@ -256,12 +256,12 @@ class Control:
                     done.append(id)
                 except Gone as error:
                     failures.append(str(error))
-                except (Archived, Malformed):  # the state it has by now is not known here yet
+                except (Archived, Malformed):  # its state has changed, and we do not know yet
                     failures.append(f"the service restores no object {id}: it may be there already")
         except PhonofsError as error:
             answer: Event = {"error": str(error), "exit_status": error.exit_status}
             return answer | {"restored": len(done)}
-        finally:  # also of those before a hang-up
+        finally:  # also report those requested before the client hung up
             if done:
                 self._asked(region, done)
         return {"restored": len(done), "failures": failures}
@@ -282,7 +282,7 @@ class Control:
 def _decoded(request: bytes) -> Event:
     try:
         return msgspec.json.decode(request, type=dict[str, object])
-    except (msgspec.DecodeError, RecursionError):  # the second where it is nested too deep
+    except (msgspec.DecodeError, RecursionError):  # RecursionError if it is nested too deeply
         return {}
 
 
@@ -309,14 +309,14 @@ async def _receive_line(stream: trio.SocketStream) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A listening socket and its file, whose identity (device, inode) tells it from another's."""
+    """A listening socket and its file, which is recognised by ``identity`` (device, inode)."""
 
     sock: socket.socket
     path: Path
     identity: tuple[int, int]
 
     def is_there(self) -> bool:
-        """Whether the file is there still, and is ours."""
+        """Return whether the file still exists and is ours."""
         try:
             found = self.path.lstat()
         except OSError:
@@ -324,12 +324,12 @@ class _Opened:
         return (found.st_dev, found.st_ino) == self.identity
 
     async def lost(self) -> None:
-        """Wait until the file is gone; inotify would not tell of a folder mounted over it."""
-        while self.is_there():  # noqa: ASYNC110 - what removes it tells nobody
+        """Wait until the file is gone; inotify would not report a mount over its directory."""
+        while self.is_there():  # noqa: ASYNC110 - nothing tells us of the removal
             await trio.sleep(CHECK_S)
 
     def remove(self) -> None:
-        """Remove the file, and its folder with the last socket in it."""
+        """Remove the file, and its directory if it is empty then."""
         with suppress(OSError):
             if self.is_there():
                 self.path.unlink()
@@ -337,9 +337,9 @@ class _Opened:
 
 
 def _opened(wanted: Path) -> _Opened:
-    """A listening socket, 0600, at ``wanted``, else in a new folder below TMPDIR.
+    """Return a listening socket, mode 0600, at ``wanted``, else in a new directory below TMPDIR.
 
-    Clients learn from the mount itself where it is. Raises UsageError where neither works.
+    Clients learn its path from the status of the mount. Raises UsageError if neither works.
     """
     try:
         return _bound(wanted)
@@ -367,13 +367,13 @@ def _bound(path: Path) -> _Opened:
         with suppress(FileNotFoundError):
             path.unlink()
         sock.bind(str(path))
-        path.chmod(0o600)  # nobody else is in the folder; a umask would be one of all threads
+        path.chmod(0o600)  # the directory is private; umask would affect all threads
         sock.listen(16)
         found = path.lstat()
     except UsageError:
         sock.close()
         raise
-    except OSError as error:  # a path that is too long for a socket has no strerror
+    except OSError as error:  # the error for a path too long for a socket has no strerror
         sock.close()
         why = error.strerror or error
         raise UsageError(f"the control socket {path} cannot be made: {why}") from None
@@ -381,14 +381,14 @@ def _bound(path: Path) -> _Opened:
 
 
 def _check_own(folder: Path) -> None:
-    """Refuse a folder that somebody else made in a place open to all."""
+    """Raise UsageError if the directory is not private, e.g. made by another user in /tmp."""
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise UsageError(f"{folder} is not a folder of yours alone; remove it or `chmod 700` it")
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove the sockets of processes that were killed: nobody listens there any more."""
+    """Remove the sockets of killed processes, which refuse connections."""
     for path in folder.glob("*.sock"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
             try:

@@ -1,1 +1,1 @@
-"""What a process needs around its work: background, log, service manager, supervised tasks."""
+"""The environment of a process: background, log, service manager, supervised tasks."""

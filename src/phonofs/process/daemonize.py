@@ -1,7 +1,7 @@
-"""Goes to the background, before there is an event loop or a thread.
+"""Moves a process to the background, before it has an event loop or a thread.
 
-The parent waits on a pipe until the child says that the mount answers, so that ``mount``
-returns 0 only then, and with the child's one sentence and status otherwise.
+The parent waits on a pipe until the child says that the mount answers. Only then does ``mount``
+return 0; otherwise the child prints its error, and the parent returns the child's exit status.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from contextlib import suppress
 from phonofs.errors import PhonofsError
 
 Ready = Callable[[str], None]
-"""Called once with a note for the person who waits (may be empty): the mount answers."""
+"""Called once when the mount answers, with a message for the user or ''."""
 
 
 STREAMS = (0, 1, 2)
@@ -23,16 +23,16 @@ STREAMS = (0, 1, 2)
 
 
 def open_standard_streams() -> None:
-    """Open /dev/null for each standard stream that is closed, as daemons start their children.
+    """Open /dev/null for each standard stream that is closed, as it is if a daemon starts us.
 
-    Otherwise the next file that is opened takes its number: a socket, or the catalogue, which
-    then gets what a library or a child process writes to its standard error.
+    Otherwise the next open file, such as a socket or the catalogue, gets the number of the stream,
+    and a library or a child process that writes to its standard error writes into that file.
     """
     for stream in STREAMS:
         try:
             os.fstat(stream)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this stream's
             os.set_inheritable(stream, True)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
@@ -40,17 +40,17 @@ def open_standard_streams() -> None:
 
 
 def reset_signals() -> None:
-    """Undo what a caller may have left behind: blocked signals, and SIGCHLD ignored.
+    """Unblock signals that the caller may have blocked, and stop ignoring SIGCHLD.
 
-    A mount would never hear of SIGTERM. While SIGCHLD is ignored the kernel keeps no exit status
-    (wait(2)), which :mod:`subprocess` takes for success.
+    A mount with SIGTERM blocked could not be stopped. While SIGCHLD is ignored, the kernel keeps
+    no exit status (wait(2)), and :mod:`subprocess` reports success.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def above_streams(descriptor: int) -> int:
-    """Move a descriptor that has the number of a standard stream; the number it has then."""
+    """Move a descriptor away from the numbers of the standard streams; return its new number."""
     if descriptor not in STREAMS:
         return descriptor
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, max(STREAMS) + 1)
@@ -65,13 +65,13 @@ def detach(
     report: Callable[[BaseException], int],
     keep: Collection[int] = (),
 ) -> int:
-    """Run ``work`` in a child of its own session; return the exit status for the parent.
+    """Run ``work`` in a child with its own session; return the exit status for the parent.
 
     ``report`` prints the error that ended the work and returns its exit status.
 
-    The child has none of the descriptors that the caller left open but the standard streams and
-    those in ``keep``: a lock or a pipe ends with the command, not with the mount. In the child
-    this never returns. Call it before any thread or event loop exists.
+    Of the caller's open descriptors, the child keeps only the standard streams and those in
+    ``keep``, so that a lock or a pipe ends with the command, not with the mount. Never returns
+    in the child. Call it before any thread or event loop exists.
     """
     open_standard_streams()
     read_end, write_end = os.pipe()
@@ -93,18 +93,18 @@ def detach(
 def _close_all_but(kept: Collection[int]) -> None:
     for descriptor in map(int, os.listdir("/proc/self/fd")):
         if descriptor not in kept:
-            with suppress(OSError):  # the one that the list was read from
+            with suppress(OSError):  # the descriptor that listdir used is already closed
                 os.close(descriptor)
 
 
 def _be_child(
     work: Callable[[Ready], None], write_end: int, report: Callable[[BaseException], int]
 ) -> None:
-    """The child's life; ends the process.
+    """Run ``work`` in the child, then end the process.
 
-    It leaves the caller's process group only once it is mounted: autofs lets none but the group
-    of systemd, which mount(8) and its helpers are in, through to a mount point that is being
-    automounted; any other would wait there for itself.
+    The child leaves the caller's process group only after mounting. While autofs mounts a mount
+    point, it lets only the process group of systemd access it, to which mount(8) and its helpers
+    belong; a process of another group would wait for its own mount.
     """
 
     def ready(note: str) -> None:
@@ -127,7 +127,7 @@ def _be_child(
 
 
 def _let_go_of_terminal() -> None:
-    """Standard streams to /dev/null: a closed terminal must not end a later log line."""
+    """Redirect the standard streams to /dev/null: a terminal may close before a later log line."""
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for stream in STREAMS:

@@ -1,4 +1,4 @@
-"""Keeps the secrets of this process in its memory."""
+"""Prevents the secrets of this process from leaving its memory."""
 
 import ctypes
 import resource
@@ -7,9 +7,9 @@ PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
 def keep_secrets_in_memory() -> None:
-    """Allow no core dump, and no other process of the user to read the memory of this one.
+    """Forbid core dumps, and forbid the user's other processes to read this one's memory.
 
-    prctl(2): a process that is not dumpable cannot be traced, and its /proc files are root's.
+    A process that is not dumpable cannot be traced, and root owns its /proc files (prctl(2)).
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -1,7 +1,7 @@
-"""Where the log goes and what it may hold: one line a fact, no secret, no control character.
+"""Sets up the log: where it goes, without secrets and control characters.
 
-Used by the composition root and the commands. Levels are journal priorities where systemd
-reads the stream (sd-daemon(3)); a mount in the background without a terminal writes to syslog.
+Used by ``app.py`` and the commands. If systemd reads the stream, levels are written as journal
+priorities (sd-daemon(3)). A mount in the background writes to syslog.
 """
 
 import logging
@@ -18,10 +18,10 @@ from phonofs.trusted_path import check_trusted
 
 SYSLOG = Path("/dev/log")
 HELD_LINES = 1000
-"""Kept while a mount starts; more are written at once."""
+"""The most lines held back while a mount starts; more lines cause all to be written."""
 
 LINES_PER_S = 50.0
-"""More than a person reads; a storm of failures must not fill the journal."""
+"""More than a person can read; a burst of failures must not fill the journal."""
 
 _REDACTIONS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]+"), r"\1 [redacted]"),
@@ -35,7 +35,7 @@ _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ER
 
 
 def redact(text: str) -> str:
-    """``text`` without tokens, queries of URLs and secrets, control characters escaped."""
+    """Return ``text`` without tokens, URL queries and secrets, and with control chars escaped."""
     for pattern, replacement in _REDACTIONS:
         text = pattern.sub(replacement, text)
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
@@ -49,7 +49,7 @@ class RedactingFormatter(logging.Formatter):
         self._priorities = priorities
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line; under systemd each of its lines carries the priority."""
+        """Return the log text; under systemd, each of its lines starts with the priority."""
         text = redact(super().format(record))
         if not self._priorities:
             return text
@@ -58,7 +58,7 @@ class RedactingFormatter(logging.Formatter):
 
 
 class RateLimit(logging.Filter):
-    """A token bucket of one second's lines; what was dropped is counted on the next line.
+    """A token bucket with one second's worth of lines; the next line counts the dropped ones.
 
     Owns the bucket: ``0 <= _tokens <= LINES_PER_S``.
     """
@@ -70,7 +70,7 @@ class RateLimit(logging.Filter):
         self._dropped = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line may be written."""
+        """Return whether the line may be written."""
         now = time.monotonic()
         self._tokens = min(LINES_PER_S, self._tokens + (now - self._last) * LINES_PER_S)
         self._last = now
@@ -86,13 +86,13 @@ class RateLimit(logging.Filter):
 
 
 def set_up(level: str, file: Path | None, *, background: bool = False) -> Callable[[], None]:
-    """Send phonofs' log to ``file``, else to stderr, else (in the background) to syslog.
+    """Send the log to ``file`` if given, else in the background to syslog, else to stderr.
 
-    What goes to stderr is held back until the returned function is called: a command that
-    fails before that says one sentence, not the log's as well. Raises UsageError when the file
-    can't be written.
+    Lines for stderr are held back until the returned function is called, so that a command that
+    fails before prints only its error, not also the log. Raises UsageError if the file cannot be
+    written.
     """
-    logging.raiseExceptions = False  # a line that a full disk does not take is left out
+    logging.raiseExceptions = False  # a line that cannot be written (disk full) is dropped
     handler = _handler(file, background=background)
     handler.addFilter(RateLimit())
     held = _Held(handler)
@@ -109,15 +109,15 @@ def set_up(level: str, file: Path | None, *, background: bool = False) -> Callab
 
 
 class _Held(logging.Handler):
-    """Keeps lines for a handler until they are released, or more than ``HELD_LINES`` are."""
+    """Holds lines back from a handler until they are released or exceed ``HELD_LINES``."""
 
     def __init__(self, handler: logging.Handler) -> None:
-        super().__init__(handler.level)  # what is released is not compared with it again
+        super().__init__(handler.level)  # released lines are not compared with the level again
         self._handler = handler
         self._lines: list[logging.LogRecord] | None = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line, or pass it on."""
+        """Hold a line back, or pass it on after the release."""
         if self._lines is None:
             self._handler.handle(record)
             return
@@ -126,7 +126,7 @@ class _Held(logging.Handler):
             self.write_out()
 
     def write_out(self) -> None:
-        """Write what was kept; from now on lines go straight through."""
+        """Write the lines held back; pass later lines on at once."""
         lines, self._lines = self._lines or [], None
         for record in lines:
             self._handler.handle(record)
@@ -140,7 +140,7 @@ def _use(handler: logging.Handler) -> None:
 
 
 def set_level(level: str) -> None:
-    """Change how much phonofs says: debug, info, warning or error."""
+    """Set the log level of phonofs: debug, info, warning or error."""
     logging.getLogger("phonofs").setLevel(level.upper())
 
 
@@ -163,6 +163,6 @@ def _handler(file: Path | None, *, background: bool) -> logging.Handler:
         handler = logging.StreamHandler(sys.stderr)
         layout = "%(name)s: %(message)s" if journal else "phonofs: %(levelname)s: %(message)s"
         handler.setFormatter(RedactingFormatter(layout, priorities=journal))
-        if background and not journal:  # the terminal of a command that is about to succeed
+        if background and not journal:  # the terminal of a command that will return soon
             handler.setLevel(logging.WARNING)
     return handler

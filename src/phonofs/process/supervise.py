@@ -1,6 +1,6 @@
-"""Background tasks that may fail without taking the mount down.
+"""Restarts background tasks that fail, so that they do not take the mount down.
 
-Used by the composition root. Knows names and coroutines only.
+Used by ``app.py`` and ``mount.py``. Knows nothing of a task but its name and its coroutine.
 """
 
 import logging
@@ -14,11 +14,11 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 CALM_S = 300.0
-"""A task that ran this long was well: its next failure starts with the first pause again."""
+"""After a task has run this long, its next failure is followed by the first pause again."""
 
 
 class Task(Protocol):
-    """A background task; it says ``task_status.started()`` when it can be relied on."""
+    """A background task; it calls ``task_status.started()`` when it is ready."""
 
     def __call__(self, *, task_status: trio.TaskStatus[None]) -> Awaitable[None]:
         """Run until cancelled."""
@@ -27,9 +27,9 @@ class Task(Protocol):
 async def keep_running(
     name: str, task: Task, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Run ``task``; when it fails, log it and start it again after a growing pause.
+    """Run ``task``; if it fails, log the error and restart it after a pause, longer each time.
 
-    Returns when the task does. A failure before its first start is the caller's to see.
+    Returns when the task returns. Raises the error of a task that fails before it first started.
     """
     pause_s = FIRST_PAUSE_S
     status = _Once(task_status)
@@ -50,14 +50,14 @@ async def keep_running(
 
 
 class _Once:
-    """Passes ``started`` on the first time only; trio refuses a second one."""
+    """Passes on only the first ``started`` call; trio rejects a second one."""
 
     def __init__(self, inner: trio.TaskStatus[None]) -> None:
         self._inner = inner
         self.said = False
 
     def started(self, value: None = None) -> None:
-        """The task can be relied on."""
+        """Report that the task is ready."""
         if not self.said:
             self.said = True
             self._inner.started(value)

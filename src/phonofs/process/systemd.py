@@ -1,8 +1,8 @@
-"""What a service manager wants to know of a running mount: that it answers, and how it is.
+"""Tells systemd that a running mount answers, and its condition.
 
-The watchdog is fed only after the tree has answered through the kernel, so that a mount which
-is stuck anywhere on that way is restarted. Used by the composition root; protocols of
-sd_notify(3) and sd_watchdog_enabled(3).
+The watchdog is notified only after the tree has answered through the kernel, so that a mount
+that is stuck anywhere on that path is restarted. Used by ``mount.py``; the protocols are those
+of sd_notify(3) and sd_watchdog_enabled(3).
 """
 
 import errno
@@ -16,13 +16,13 @@ import trio
 log = logging.getLogger(__name__)
 
 LOOK_S = 2.0
-"""How often the condition is looked at: from memory, and told only when it changed."""
+"""How often the condition is checked. It comes from memory and is sent only if it changed."""
 
 Tell = Callable[[str], object]
 
 
 def notify(state: str) -> bool:
-    """Tell systemd, e.g. ``READY=1`` (sd_notify(3)); return whether it was sent."""
+    """Send a state such as ``READY=1`` to systemd (sd_notify(3)); return whether it was sent."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return False
@@ -37,14 +37,14 @@ def notify(state: str) -> bool:
 
 
 def listening() -> bool:
-    """Return whether somebody takes notifications."""
+    """Return whether a service manager receives notifications."""
     return bool(os.environ.get("NOTIFY_SOCKET"))
 
 
 def watchdog_interval_s() -> float | None:
-    """How often this process must report, in seconds; None where nobody waits for it.
+    """Return how often this process must notify the watchdog, in seconds; None if there is none.
 
-    The process that systemd knows is this one, or the shell that mount.fuse3(8) starts it with.
+    systemd watches this process, or its parent: the shell through which mount.fuse3(8) starts it.
     """
     wanted = os.environ.get("WATCHDOG_USEC", "")
     waited_for = os.environ.get("WATCHDOG_PID", str(os.getpid()))
@@ -54,9 +54,10 @@ def watchdog_interval_s() -> float | None:
 
 
 def ask_tree(mountpoint: str) -> bool:
-    """Ask the mount for its root, in a thread; whether it answered.
+    """Read the root of the mount; return whether it answered. Call it in a thread.
 
-    An error is an answer too (the service may be away), unless it says that nobody serves it.
+    An error is an answer too (the service may be unreachable), unless it says that no process
+    serves the mount.
     """
     try:
         os.statvfs(mountpoint)
@@ -67,10 +68,10 @@ def ask_tree(mountpoint: str) -> bool:
 
 
 class Watchdog:
-    """Asks the tree at half the interval and reports when it answered.
+    """Asks the tree twice per interval and notifies systemd each time it has answered.
 
-    Owns the one thread that asks: while that is stuck no other is started, nothing is reported,
-    and systemd ends the mount.
+    Owns the only thread that asks. While that thread is stuck, no other is started, systemd is
+    not notified, and so it ends the mount.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Watchdog:
         self._one = trio.CapacityLimiter(1)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Report until cancelled; the first time at once."""
+        """Notify the watchdog until cancelled, the first time at once."""
         task_status.started()
         while True:
             due = trio.current_time() + self._pause_s
@@ -106,7 +107,7 @@ class Watchdog:
 
 
 class StatusLine:
-    """Tells the condition of the mount as ``STATUS=`` whenever it changes. Owns the last one."""
+    """Sends the condition of the mount as ``STATUS=`` when it changes. Owns the last one sent."""
 
     def __init__(self, condition: Callable[[], str], *, tell: Tell = notify) -> None:
         self._condition = condition
@@ -114,7 +115,7 @@ class StatusLine:
         self._told = ""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Tell until cancelled."""
+        """Send changes until cancelled."""
         task_status.started()
         while True:
             now = " ".join(self._condition().split())  # a line break would end the field

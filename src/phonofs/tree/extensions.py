@@ -1,8 +1,8 @@
-"""Which extension a file gets. Pure.
+"""Chooses the extension of a file name. Pure.
 
-Desktops look into a file (and so download it) where the name leaves its type in doubt, so the
-extension must agree with ``mimeType``. The table is our own: the system's differs from machine
-to machine, and a name must not.
+Desktops read (and so download) a file if its name does not tell its type, so the extension must
+agree with ``mimeType``. The table is our own: the system's table differs between machines, and
+file names must not.
 """
 
 from functools import lru_cache
@@ -58,22 +58,22 @@ _BY_MIME: dict[str, tuple[str, ...]] = {
 }
 
 UNKNOWN = "bin"
-"""The extension where neither the name nor the type says one; every file has an extension."""
+"""The extension if neither the name nor the type gives one; every file has an extension."""
 
 LONGEST = 8
-"""Bytes of the longest extension that is taken from a name; longer ones are no extensions."""
+"""Bytes of the longest extension taken from a name; anything longer is not an extension."""
 
 
 @lru_cache(maxsize=256)
 def _plausible(mime_type: str) -> tuple[str, ...] | None:
-    """The extensions of a type, the usual one first; None for an unknown one."""
+    """Return the extensions of a type, the usual one first; None for an unknown type."""
     return _BY_MIME.get(mime_type.partition(";")[0].strip().lower())
 
 
 def _written(object_name: str) -> str:
-    """The extension an ``objectName`` ends in, lower case; empty where it has none.
+    """Return the extension of an ``objectName`` in lower case, or '' if it has none.
 
-    Without a letter it is no extension: names end in ``.2`` of a version or a number.
+    An extension must contain a letter: ``.2`` at the end of a name is a version or a number.
     """
     _, dot, tail = object_name[-LONGEST - 2 :].rstrip().rpartition(".")
     fits = dot and len(tail) <= LONGEST and tail.isascii() and tail.isalnum()
@@ -81,14 +81,14 @@ def _written(object_name: str) -> str:
 
 
 def extension(mime_type: str, object_name: str) -> str:
-    """The extension, without the dot, lower case, never empty.
+    """Return the extension in lower case, without the dot; it is never empty.
 
-    That of ``object_name`` where it is plausible for ``mime_type``, else that of ``mime_type``;
-    for a type that is unknown here, what the name says, else ``bin``.
+    The extension of ``object_name`` is used if it is plausible for ``mime_type``, else the usual
+    one of ``mime_type``. For a type unknown here, the name's extension is used, else ``bin``.
     """
     plausible = _plausible(mime_type)
     if plausible is not None and object_name.endswith(f".{plausible[0]}"):
-        return plausible[0]  # nearly always
+        return plausible[0]  # the usual case
     written = _written(object_name)
     if plausible is None:
         return written or UNKNOWN

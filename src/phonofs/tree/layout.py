@@ -1,9 +1,8 @@
-"""How time is divided into folders, and the permanent inode number of each. Pure.
+"""Divides time into directories and gives each its permanent inode number. Pure.
 
-A day is the stretch between two midnights of a time zone: 24 hours, 23 or 25 where the clocks
-change, none where a zone skipped it. Days are complete and disjoint; they follow one another
-without a gap, also where a clock goes back across midnight: a day begins the first time its
-midnight strikes.
+A day is the time between two midnights of a time zone: 24 hours, 23 or 25 if the clocks change,
+none if the zone skipped that day. Days do not overlap and leave no gaps. If the clocks go back
+across midnight, the day begins at the first of the two midnights.
 """
 
 import hashlib
@@ -11,34 +10,37 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
 ROOT = 1
-"""FUSE's number for the root of a mount."""
+"""FUSE's inode number of the root of a mount."""
 
 FIRST_OBJECT_INO = 1 << 31
-"""Objects are numbered from here; folders lie below, so that the two never meet."""
+"""The first inode number of an object; directories have lower ones, so the two never collide."""
 
 MAX_REGIONS = 255
-"""As many as the folder numbers have room for; the service has about six."""
+"""The most regions that the inode numbers have room for; the service has about six."""
 
 FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(9998, 12, 31)
-"""The days there are folders for; what lies outside is put into the nearest."""
+"""The first and the last day with a directory; objects outside go into the nearest one."""
 
 _WEEK_S = 7 * 86_400
-"""Two changes of a zone are further apart: the shortest are the months of Ramadan in Morocco."""
+"""Less than the time between two offset changes of any zone.
+
+The closest are those around Ramadan in Morocco, a month apart.
+"""
 
 _RULES_FROM_S = int(datetime(1995, 1, 1, tzinfo=UTC).timestamp())
 _RULES_UNTIL_S = int(datetime(2040, 1, 1, tzinfo=UTC).timestamp())
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CACHED_DAYS = 20_000
-"""Midnights remembered by a calendar: 50 years, 1 MB."""
+"""The most midnights that a calendar caches: 50 years, 1 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder of the tree: a region (no year), a year, a month or a day.
+    """A directory of the tree: a region (no year), a year, a month or a day.
 
     region  index of the region in the order of first sight, from 0
-    year, month, day  0 where the folder is above that level
+    year, month, day  0 if the directory is above that level
     """
 
     region: int
@@ -48,12 +50,12 @@ class Folder:
 
     @property
     def ino(self) -> int:
-        """Its inode number: region, year, month and day side by side (below 2**31)."""
+        """The inode number: region, year, month and day in one integer below 2**31."""
         return (self.region + 1) << 23 | self.year << 9 | self.month << 5 | self.day
 
     @property
     def parent(self) -> "Folder | None":
-        """The folder above, None above a region."""
+        """The parent directory; None for a region."""
         if self.day:
             return Folder(self.region, self.year, self.month)
         if self.month:
@@ -62,7 +64,7 @@ class Folder:
 
     @property
     def name(self) -> str:
-        """``2024``, ``2024-09``, ``2024-09-17``: it stands alone. Empty for a region."""
+        """The full date, such as ``2024``, ``2024-09`` or ``2024-09-17``; '' for a region."""
         if self.day:
             return f"{self.year:04d}-{self.month:02d}-{self.day:02d}"
         if self.month:
@@ -71,12 +73,12 @@ class Folder:
 
     @property
     def first_day(self) -> date:
-        """Its first day."""
+        """The first day in this directory."""
         return date(self.year or FIRST_DAY.year, self.month or 1, self.day or 1)
 
     @property
     def stop_day(self) -> date:
-        """The first day after it."""
+        """The first day after this directory."""
         if self.day:
             return self.first_day + timedelta(days=1)
         if self.month == 12 or not self.month:
@@ -84,7 +86,7 @@ class Folder:
         return date(self.year, self.month + 1, 1)
 
     def at(self, day: date) -> "Folder":
-        """The folder one level below this one that holds ``day`` (a day folder: itself)."""
+        """Return the child directory that contains ``day``; a day directory returns itself."""
         if not self.year:
             return Folder(self.region, day.year)
         if not self.month:
@@ -93,12 +95,12 @@ class Folder:
 
 
 def is_folder(ino: int) -> bool:
-    """Whether ``ino`` belongs to a folder (the root among them) and not to an object."""
+    """Return whether ``ino`` belongs to a directory (or the root) and not to an object."""
     return ino < FIRST_OBJECT_INO
 
 
 def folder(ino: int) -> Folder | None:
-    """The folder of an inode number; None for the root, an object's, or one that never was."""
+    """Return the directory with an inode number; None for the root, an object or a wrong one."""
     region, year = (ino >> 23) - 1, ino >> 9 & 0x3FFF
     month, day = ino >> 5 & 0xF, ino & 0x1F
     if not (0 <= region < MAX_REGIONS and ino < FIRST_OBJECT_INO):
@@ -117,7 +119,7 @@ def _exists(made: Folder) -> bool:
 
 
 def named(parent: Folder, name: str) -> Folder | None:
-    """The folder called ``name`` in ``parent``; None where the name is no such folder's."""
+    """Return the directory called ``name`` in ``parent``; None if there can be none."""
     if parent.day or len(name) != (4, 7, 10)[bool(parent.year) + bool(parent.month)]:
         return None
     numbers = name.split("-")
@@ -128,15 +130,15 @@ def named(parent: Folder, name: str) -> Folder | None:
 
 
 def day_folder(region: int, day: date) -> Folder:
-    """The folder of a day."""
+    """Return the directory of a day."""
     return Folder(region, day.year, day.month, day.day)
 
 
 def rules_of(zone: tzinfo) -> str:
-    """A hash of when a zone's offset changes, and to what: its name stays when its rules do not.
+    """Return a hash of a zone's offset changes: a zone can change its rules but keep its name.
 
-    Of the years in which recordings can have been made, and of the next few, for which rules
-    are announced long before: 5 ms.
+    Covers 1995 to 2040: the years in which recordings can have been made, and the next few, whose
+    rules are announced long before. Takes 5 ms.
     """
     digest = hashlib.blake2b(digest_size=8)
     last_s = _RULES_FROM_S
@@ -160,10 +162,10 @@ def _offset_s(zone: tzinfo, instant_s: int) -> int:
 
 
 class Calendar:
-    """The days of one time zone, as instants.
+    """Converts between the days of one time zone and instants.
 
-    Owns a cache of midnights (date to UTC epoch ms) of bounded size, and the last day found:
-    records come sorted, so the next one is mostly of the same day.
+    Owns a bounded cache of midnights (date to UTC epoch ms), and the last day found: records
+    arrive sorted, so the next one is usually of the same day.
     """
 
     def __init__(self, zone: tzinfo) -> None:
@@ -172,7 +174,7 @@ class Calendar:
         self._last = (0, 0, FIRST_DAY)
 
     def start_ms(self, day: date) -> int:
-        """When ``day`` begins, in UTC epoch ms; its end is the start of the next one."""
+        """Return the start of ``day`` in UTC epoch ms; it ends when the next day starts."""
         found = self._starts.get(day)
         if found is None:
             if len(self._starts) >= _CACHED_DAYS:
@@ -181,12 +183,12 @@ class Calendar:
         return found
 
     def _midnight(self, day: date) -> int:
-        """The first instant whose local date is ``day`` or later, but for clocks gone back."""
+        """Return the first midnight of ``day``, or the first instant after it if it was skipped."""
         naive = datetime(day.year, day.month, day.day, tzinfo=self.zone)
         first, second = sorted(self._instant_s(naive.replace(fold=fold)) for fold in (0, 1))
         if self._date_of(first) >= day:
             return first * 1000
-        while first + 1 < second:  # midnight was skipped: the clock was put forward across it
+        while first + 1 < second:  # midnight was skipped: the clock went forward across it
             middle = (first + second) // 2
             first, second = (first, middle) if self._date_of(middle) >= day else (middle, second)
         return second * 1000
@@ -199,7 +201,7 @@ class Calendar:
         return (_EPOCH + timedelta(seconds=instant_s)).astimezone(self.zone).date()
 
     def day_of(self, created_ms: int) -> date:
-        """The day an instant (UTC epoch ms) belongs to; total."""
+        """Return the day of an instant (UTC epoch ms); works for any instant."""
         start, stop, day = self._last
         if start <= created_ms < stop:
             return day
@@ -217,13 +219,13 @@ class Calendar:
         return min(max(local, FIRST_DAY), LAST_DAY)
 
     def span_ms(self, of: Folder) -> tuple[int, int]:
-        """``[start, stop)`` of a year, month or day in UTC epoch ms; a region's is all time."""
+        """Return ``[start, stop)`` of a directory in UTC epoch ms; a region spans all time."""
         if not of.year:
             return 0, self.start_ms(LAST_DAY)
         return self.start_ms(of.first_day), self.start_ms(of.stop_day)
 
     def parts(self, of: Folder, start_ms: int, stop_ms: int) -> list[Folder]:
-        """The folders one level below ``of`` that ``[start_ms, stop_ms)`` touches, in order."""
+        """Return the children of ``of`` that overlap ``[start_ms, stop_ms)``, in order."""
         first, stop = self.span_ms(of)
         start_ms, stop_ms = max(start_ms, first), min(stop_ms, stop)
         if of.day or start_ms >= stop_ms:

@@ -1,8 +1,8 @@
-"""The file name of an object. Pure.
+"""Makes the file name of an object. Pure.
 
-A name depends on its object alone (and on the template and the time zone), so it is the same in
-every mount; never on its neighbours or on the order of arrival. Should two names of one folder
-still be equal, the catalogue asks for the next ``variant`` of one of them.
+A name depends only on the object, the template and the time zone, never on other objects or on
+the order of arrival, so it is the same in every mount. If two names in a directory are equal,
+the catalogue asks for the next ``variant`` of one of them.
 """
 
 import hashlib
@@ -21,27 +21,27 @@ from phonofs.tree.sanitize import clean, cut, is_device, visible
 
 DEFAULT_TEMPLATE = "{time}_{type}_{direction}_{name}_{party}_{id8}"
 MAX_BYTES = 255
-"""The longest name Linux takes (NAME_MAX), in bytes of UTF-8."""
+"""The longest name that Linux accepts (NAME_MAX), in bytes of UTF-8."""
 
 _ID_BYTES = 64
-"""An identifier up to this long is used as it is, if it is plain; UUIDs have 36."""
+"""The longest id that is used unchanged, if it matches ``_PLAIN_ID``; UUIDs have 36 bytes."""
 
 _LONGEST_VALUE = 512
-"""Characters of a tag that are looked at; more would not fit into a name anyway."""
+"""Characters of a tag that are used; more would not fit into a name anyway."""
 
 _LONGEST_CHARACTER = 4
-"""Bytes of UTF-8."""
+"""Bytes of the longest character in UTF-8."""
 
 _MARK_BYTES = 17
-"""What the last variant adds: ``_`` and 16 hex digits."""
+"""Bytes that the last variant adds: ``_`` and 16 hex digits."""
 
 _PLAIN_ID = re.compile(rf"[0-9A-Za-z][0-9A-Za-z-]{{0,{_ID_BYTES - 1}}}")
 _NUMBER = re.compile(r"[+(]?[0-9][0-9 ()./-]*")
-_FIRST_MS, _LAST_MS = 86_400_000, 253_370_764_800_000  # 1970-01-02 and 9999-01-01: any zone fits
+_FIRST_MS, _LAST_MS = 86_400_000, 253_370_764_800_000  # 1970-01-02, 9999-01-01: fit in any zone
 
 
 def _first(tags: dict[str, str], *keys: str) -> str:
-    """The first of these tags that holds more than spaces."""
+    """Return the value of the first of these tags that is not blank, or ''."""
     for key in keys:
         if key in tags and (value := tags[key].strip()):
             return value
@@ -49,7 +49,7 @@ def _first(tags: dict[str, str], *keys: str) -> str:
 
 
 def _start_ms(record: Record) -> int:
-    """When the call began: the tag ``startTime`` (epoch ms) if it is plausible, else creation."""
+    """Return the call's start: the tag ``startTime`` (epoch ms) if plausible, else the creation."""
     text = record.tags.get("startTime", "").strip()
     if text.isdecimal() and len(text) < 16 and _FIRST_MS <= (start_ms := int(text)) < _LAST_MS:
         return start_ms
@@ -74,9 +74,9 @@ def _time(record: Record, zone: tzinfo) -> str:
     return _HOURS_MINUTES[second // 60] + _TWO[second % 60]
 
 
-@lru_cache(maxsize=256)  # records come sorted by time
+@lru_cache(maxsize=256)  # records arrive sorted by time
 def _offset_s(zone: tzinfo, hour: int) -> int | None:
-    """What to add to UTC in that hour since 1970; None where the clock is changed in it."""
+    """Return the UTC offset in that hour since 1970; None if it changes within the hour."""
     ends = hour * _HOUR_S, hour * _HOUR_S + _HOUR_S - 1
     first, last = (datetime.fromtimestamp(end, zone).utcoffset() for end in ends)
     return int(first.total_seconds()) if first is not None and first == last else None
@@ -90,7 +90,7 @@ _SIDES = {"INBOUND": ("callerId", "callerName"), "OUTBOUND": ("calleeId", "calle
 
 
 def _party(record: Record, _: tzinfo) -> str:
-    """The other side's number, else its name; ``address`` is either."""
+    """Return the other party's number, else its name; ``address`` can be either."""
     tags = record.tags
     address = tags.get("address", "").strip()
     direction = tags.get("direction", "")
@@ -106,7 +106,7 @@ def _hash(record: Record, digits: int) -> str:
 
 
 def _whole_id(record: Record, _: tzinfo) -> str:
-    """The id; where it is not fit for a name, a hash of it, so that none is like another's."""
+    """Return the id, or a hash if the id does not fit into a name, so that names stay distinct."""
     return record.id if _PLAIN_ID.fullmatch(record.id) else _hash(record, 32)
 
 
@@ -134,7 +134,7 @@ _FIELDS: dict[str, _Source] = {
     "id": _whole_id,
 }
 FIELDS = tuple(_FIELDS)
-"""What a template may name."""
+"""The fields that a template may contain."""
 
 _IDS = frozenset({"id", "id8"})
 
@@ -153,9 +153,9 @@ class Template:
 
     parts          (separator before, field) in order
     tail           the text after the last field
-    frame          all of it for ``%``, for the usual case that no field is empty
-    sources        what gives the value of each part
-    whole_sources  the same with the whole id in place of ``id8``
+    frame          the template as a ``%`` format, for the usual case that no field is empty
+    sources        for each part, the function that returns its value
+    whole_sources  like ``sources``, with the whole id in place of ``id8``
     """
 
     parts: tuple[tuple[str, str], ...]
@@ -166,7 +166,7 @@ class Template:
 
     @classmethod
     def of(cls, parts: Sequence[tuple[str, str]], tail: str) -> "Template":
-        """The same, with what follows from it."""
+        """Return a template with the attributes that follow from its parts and tail."""
         names = [name for _, name in parts]
         frame = "".join(before.replace("%", "%%") + "%s" for before, _ in parts)
         return cls(
@@ -179,7 +179,7 @@ class Template:
 
     @classmethod
     def parse(cls, text: str) -> "Template":
-        """Raises :class:`UsageError` with the remedy for a template that makes no good names."""
+        """Parse and check a template. Raises :class:`UsageError` with the remedy if it is bad."""
         try:
             pieces = list(string.Formatter().parse(text))
         except ValueError as error:
@@ -211,7 +211,7 @@ def _template(text: str) -> Template:
 
 
 def _values(record: Record, template: Template, zone: tzinfo, variant: int) -> list[str]:
-    """The cleaned value of each part; from the first variant on, ``id8`` is the whole id."""
+    """Return the cleaned value of each part; from variant 1 on, ``id8`` is the whole id."""
     values = []
     for source in template.whole_sources if variant else template.sources:
         text = source(record, zone)
@@ -222,7 +222,7 @@ def _values(record: Record, template: Template, zone: tzinfo, variant: int) -> l
 
 
 def _join(template: Template, values: list[str]) -> str:
-    """An empty field goes together with the separator before it, a leading one with that after."""
+    """Join the values; an empty one drops the separator before it, a leading one that after it."""
     if "" not in values:
         text = template.frame % tuple(values)
         return text if text.isascii() else visible(text)
@@ -236,9 +236,9 @@ def _join(template: Template, values: list[str]) -> str:
 
 
 def _shorten(template: Template, values: list[str], room: int) -> str:
-    """Join, with the longest field other than an id cut until ``room`` bytes are enough.
+    """Join the values and cut the longest field, never an id, until ``room`` bytes are enough.
 
-    No cut takes more than half, so that two long fields share the loss.
+    One cut removes at most half of a field, so that two long fields share the loss.
     """
     stem = _join(template, values)
     if len(stem) * _LONGEST_CHARACTER <= room:
@@ -256,11 +256,11 @@ def _shorten(template: Template, values: list[str], room: int) -> str:
 
 
 def file_name(record: Record, template: str, zone: tzinfo, variant: int = 0) -> str:
-    """The name of ``record``'s file: total, deterministic, at most 255 bytes, NFC.
+    """Return the file name of any record: deterministic, at most 255 bytes, NFC.
 
-    ``variant`` 0 is the name as the template says; 1 carries the whole id instead of its first 8
-    characters; 2 and more add a hash besides. Different objects never share variant 2.
-    Raises :class:`UsageError` for a template that :meth:`Template.parse` does not take.
+    ``variant`` 0 is the name as the template says; 1 has the whole id instead of its first 8
+    characters; 2 and above also have a hash. Two objects never have the same variant 2.
+    Raises :class:`UsageError` for a template that :meth:`Template.parse` rejects.
     """
     parsed = _template(template)
     ending = "." + extension(record.mime_type, record.object_name)

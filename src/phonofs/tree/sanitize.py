@@ -1,7 +1,7 @@
-"""Text that others wrote, made safe for a file name. Pure.
+"""Makes untrusted text safe for a file name. Pure.
 
-A caller's display name is an attacker's input. What comes out of :func:`clean` neither leaves
-its folder, nor drives a terminal, nor hides what it says, nor means something to Samba.
+An attacker can choose a caller's display name. A result of :func:`clean` cannot leave its
+directory, control a terminal, hide characters or have a special meaning for Samba.
 """
 
 import re
@@ -10,7 +10,7 @@ from functools import lru_cache
 
 _WORD = r"[0-9A-Za-z+@,=&'()!#$%^{}\[\]~`;_]+"
 _PLAIN = re.compile(f"{_WORD}(?:[-.]{_WORD})*")
-"""What needs no cleaning: most values, so most of the time is saved here."""
+"""Text that needs no cleaning. Most values match, so this saves most of the time."""
 
 _INVISIBLE = frozenset(
     [
@@ -20,19 +20,19 @@ _INVISIBLE = frozenset(
         *range(0xE0000, 0xE1000),
     ]
 )
-"""Characters that take no room or no ink but are not of category Cf (Default_Ignorable)."""
+"""Invisible characters that are not of category Cf (Default_Ignorable)."""
 
 _RESERVED = frozenset('/\\<>:"|?*')
-"""The path separator, and what Windows (so Samba) reserves."""
+"""The path separator, and the characters that Windows (so Samba) reserves."""
 
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³])\s*(?:\.|\Z)", re.IGNORECASE)
-"""Names that Windows takes for devices, whatever extension follows."""
+"""Names that Windows treats as devices, whatever extension follows."""
 
 _DEVICES_BEGIN = "cpanlCPANL"
-"""What their names begin with: of most files nothing else is looked at."""
+"""The first letters of device names; most names fail this cheap test."""
 
 _BREAKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")
-"""Control characters that part words."""
+"""Control characters that separate words."""
 
 _DASHES = re.compile(r"-{2,}")
 _EDGES = "-. "
@@ -49,18 +49,19 @@ def _replacement(character: str) -> str:
 
 
 def visible(text: str) -> str:
-    """``text`` in NFC, without what is not to be seen; spaces and reserved ones as ``-``."""
+    """Return ``text`` in NFC; spaces and reserved characters become ``-``, invisible ones go."""
     if text.isascii():
         return "".join(map(_replacement, text))
     text = unicodedata.normalize("NFC", text)
     return unicodedata.normalize("NFC", "".join(map(_replacement, text)))
 
 
-@lru_cache(maxsize=4096)  # types, agents and directions come again and again
+@lru_cache(maxsize=4096)  # types, agents and directions repeat
 def clean(text: str) -> str:
-    """One field of a name: visible, spaces to ``-`` (one for a run), no edge of ``-`` or ``.``.
+    """Return one field of a name: visible, one ``-`` for a run of spaces, no ``-`` or ``.`` ends.
 
-    Total and idempotent; may be empty. ``+`` is kept, numbers begin with it.
+    Accepts any text and is idempotent; the result may be empty. ``+`` is kept, because phone
+    numbers begin with it.
     """
     if _PLAIN.fullmatch(text):
         return text
@@ -68,10 +69,10 @@ def clean(text: str) -> str:
 
 
 def cut(text: str, size: int) -> str:
-    """The longest beginning of ``text`` of at most ``size`` bytes that ends at a code point."""
+    """Return the longest prefix of ``text`` of at most ``size`` bytes, cut at a code point."""
     return text.encode()[: max(size, 0)].decode(errors="ignore").rstrip(_EDGES)
 
 
 def is_device(name: str) -> bool:
-    """Whether Windows would take ``name`` for a device, as ``con.mp3``."""
+    """Return whether Windows would treat ``name`` as a device, such as ``con.mp3``."""
     return name[:1] in _DEVICES_BEGIN and _DEVICE.match(name) is not None
