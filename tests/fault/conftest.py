@@ -1,4 +1,4 @@
-"""What all fault tests need."""
+"""Fixtures for all fault tests."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ __all__ = ["kernel"]
 
 @pytest.fixture(autouse=True)
 def own_runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Control sockets and configuration in a place of the test's own."""
+    """Put the control sockets and the configuration into directories of the test."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)

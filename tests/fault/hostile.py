@@ -1,6 +1,6 @@
-"""A server that sends whatever a test says, in a thread of its own, with or without TLS.
+"""A server in a thread that sends whatever a test says, with or without TLS.
 
-What it costs is not charged to the thread of the test, whose CPU time :class:`Stretches` measures.
+:class:`Stretches` measures the CPU time of the test's thread, so the server's is not counted.
 """
 
 import contextlib
@@ -15,13 +15,13 @@ from typing import Any
 import trio
 
 Answer = Callable[[Any, bytes, int], bool]
-"""Gets the socket, the request and its number; whether the connection goes on."""
+"""Takes the socket, the request and its number; returns whether to keep the connection."""
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
 class HostileServer:
-    """Answers each request by ``answer``; ``requests`` are the heads, ``connections`` counted."""
+    """Answers each request by ``answer``; keeps the request heads and counts the connections."""
 
     def __init__(self, answer: Answer, context: ssl.SSLContext | None) -> None:
         self._answer = answer
@@ -76,7 +76,7 @@ class HostileServer:
 
 
 def _request(sock: socket.socket) -> bytes | None:
-    """One request, with a body where it says how long that is."""
+    """Read one request, with its body if the head states the length."""
     head = b""
     while b"\r\n\r\n" not in head:
         data = sock.recv(65536)
@@ -102,14 +102,14 @@ def hostile(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[H
 
 
 def sent_with_its_end(sock: socket.socket, data: bytes) -> bool:
-    """Send it so that the end of the connection comes with the last bytes, and no farewell."""
+    """Send the data so that the end of the connection arrives with the last bytes."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
     sock.sendall(data)
     return False
 
 
 class Stretches(trio.abc.Instrument):
-    """The longest time of its CPU that the event loop worked between two looks at its sockets."""
+    """Measures the longest CPU time that the event loop spent between two polls of its sockets."""
 
     def __init__(self) -> None:
         self.longest_s = 0.0
@@ -117,11 +117,11 @@ class Stretches(trio.abc.Instrument):
         self._since_s = time.thread_time()
 
     def after_io_wait(self, timeout: float) -> None:
-        """The loop goes on."""
+        """Begin a stretch: the loop has polled its sockets."""
         self._since_s = time.thread_time()
 
     def before_io_wait(self, timeout: float) -> None:
-        """The loop looks at its sockets again."""
+        """End the stretch: the loop is about to poll its sockets."""
         stretch_s = time.thread_time() - self._since_s
         self.spent_s += stretch_s
         self.longest_s = max(self.longest_s, stretch_s)
@@ -129,7 +129,7 @@ class Stretches(trio.abc.Instrument):
 
 @contextlib.contextmanager
 def stretches() -> Iterator[Stretches]:
-    """Measure this event loop; the garbage of other tests is not charged to it."""
+    """Measure this event loop, without the cost of collecting other tests' garbage."""
     gc.collect()
     gc.freeze()
     instrument = Stretches()
@@ -137,6 +137,6 @@ def stretches() -> Iterator[Stretches]:
     try:
         yield instrument
     finally:
-        instrument.before_io_wait(0)  # the present one counts too
+        instrument.before_io_wait(0)  # end the current stretch, so that it counts
         trio.lowlevel.remove_instrument(instrument)
         gc.unfreeze()

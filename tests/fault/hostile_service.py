@@ -1,7 +1,7 @@
-"""The stand-in behind a server that sends one kind of answer as a hostile service would.
+"""The fake service behind a server that sends one kind of answer as a hostile service would.
 
-What is asked is answered rightly, but for one kind of request, whose answer an *attack* makes:
-bytes without an end, a great many small ones, or a great many that say little.
+It answers all requests correctly, except one kind, whose answer is made by an *attack*: bytes
+without end, very many small pieces, or very many bytes that mean little.
 """
 
 import gzip
@@ -24,99 +24,99 @@ from tests.support.mounts import START_S
 
 Endpoint = Literal["token", "regions", "search", "record", "presign", "content", "restore"]
 Attack = Callable[[bytes, bytes], Iterator[bytes]]
-"""Makes what is sent, given the head (without a length) and the body of the good answer."""
+"""Yields what to send, given the head (without a length) and the body of the correct answer."""
 
 PACKET = 64 * 1024
-"""Small pieces are sent together: the reader is to have the work, not the sender."""
+"""Small pieces are sent together, so that they cost the client work and not the sender."""
 DRIP_S = 0.05
 LARGE = 60_000_000
-"""Bytes: some hundred times the largest page a client asks for."""
+"""Bytes; about a hundred times the largest page that a client asks for."""
 
 
 def chunks_of_a_byte(head: bytes, body: bytes) -> Iterator[bytes]:
-    """The good answer, in crumbs."""
+    """Send the correct answer in chunks of one byte."""
     yield head + b"Transfer-Encoding: chunked\r\n\r\n"
     yield from (b"1\r\n%c\r\n" % byte for byte in body)
     yield b"0\r\n\r\n"
 
 
 def empty_chunk_extensions(head: bytes, body: bytes) -> Iterator[bytes]:
-    """One chunk whose head does not end."""
+    """Send one chunk whose head does not end."""
     yield head + b"Transfer-Encoding: chunked\r\n\r\n1"
     yield from itertools.repeat(b";a")
 
 
 def trailers(head: bytes, body: bytes) -> Iterator[bytes]:
-    """The whole body, and then header fields without an end."""
+    """Send the whole body, then header fields without end."""
     yield head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(body), body)
     yield from itertools.repeat(b"x: y\r\n")
 
 
 def interim_100(head: bytes, body: bytes) -> Iterator[bytes]:
-    """``100 Continue`` without an end."""
+    """Send ``100 Continue`` without end."""
     return itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def interim_103(head: bytes, body: bytes) -> Iterator[bytes]:
-    """``103 Early Hints`` without an end, each with a header field."""
+    """Send ``103 Early Hints`` without end, each with a header field."""
     return itertools.repeat(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n")
 
 
 def header_lines(head: bytes, body: bytes) -> Iterator[bytes]:
-    """Header fields without an end."""
+    """Send header fields without end."""
     yield head
     yield from itertools.repeat(b"x: y\r\n")
 
 
 def header_line(head: bytes, body: bytes) -> Iterator[bytes]:
-    """One header field without an end."""
+    """Send one header field that does not end."""
     yield head + b"x: "
     yield from itertools.repeat(b"y")
 
 
 def status_line(head: bytes, body: bytes) -> Iterator[bytes]:
-    """A status line without an end."""
+    """Send a status line that does not end."""
     yield b"HTTP/1.1 200 "
     yield from itertools.repeat(b"O")
 
 
 def empty_lines(head: bytes, body: bytes) -> Iterator[bytes]:
-    """No answer: line ends without an end."""
+    """Send empty lines without end in place of an answer."""
     return itertools.repeat(b"\r\n")
 
 
 def longer_than_stated(head: bytes, body: bytes) -> Iterator[bytes]:
-    """A good answer, and bytes behind it without an end."""
+    """Send the correct answer, then more bytes without end."""
     yield head + b"Content-Length: %d\r\n\r\n" % len(body) + body
     yield from itertools.repeat(b"0,")
 
 
 def large(head: bytes, body: bytes) -> Iterator[bytes]:
-    """A body of very many bytes, with its length."""
+    """Send a very large body with its length."""
     yield head + b"Content-Length: %d\r\n\r\n" % LARGE
     yield from itertools.repeat(b" " * PACKET, LARGE // PACKET)
 
 
 def endless(head: bytes, body: bytes) -> Iterator[bytes]:
-    """A body without an end or a length."""
+    """Send a body without end and without a length."""
     yield head + b"Connection: close\r\n\r\n["
     yield from itertools.repeat(b"0,")
 
 
 def endless_chunks(head: bytes, body: bytes) -> Iterator[bytes]:
-    """A body in fair chunks, without an end."""
+    """Send a body without end, in chunks of ordinary size."""
     yield head + b"Transfer-Encoding: chunked\r\n\r\n"
     yield from itertools.repeat(b"1000\r\n" + b"[]" * 0x800 + b"\r\n")
 
 
 def compressed(head: bytes, body: bytes) -> Iterator[bytes]:
-    """60 kB that are 60 MB once they are unpacked."""
+    """Send 60 kB that decompress to 60 MB."""
     packed = gzip.compress(b"[" + b"0," * (LARGE // 2) + b"0]")
     yield head + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed
 
 
 def drip(head: bytes, body: bytes) -> Iterator[bytes]:
-    """A byte now and then: each within the time-out, the whole never."""
+    """Send a byte now and then: each arrives within the timeout, the whole answer never does."""
     yield head + b"Content-Length: %d\r\n\r\n" % len(body)
     for byte in itertools.cycle(body):
         yield b"%c" % byte
@@ -141,11 +141,11 @@ IN_JSON: Mapping[str, dict[str, object]] = {
     "tags": {"of": "tags", "items": 1_000_000},
     "nested": {"of": "nested", "items": 100_000},
 }
-"""Bombs of a fault plan; ``few`` fit into what a page of honest records may have."""
+"""Bombs of a fault plan; ``few`` stay within the limits for a page of ordinary records."""
 
 
 class HostileService:
-    """The server, in a thread. ``fired`` counts the answers that an attack made."""
+    """The server in a thread. ``fired`` counts the answers made by an attack."""
 
     def __init__(self, account: Account, options: Options) -> None:
         self.service = Service(account, options)
@@ -160,7 +160,7 @@ class HostileService:
         return self.service.url
 
     def attack(self, endpoint: Endpoint, name: str) -> None:
-        """Answer this endpoint so from now on."""
+        """Answer this endpoint with an attack from now on."""
         self.fired = 0
         self._endpoint, self._attack = endpoint, ON_THE_WIRE.get(name)
         if self._attack is None:
@@ -168,7 +168,7 @@ class HostileService:
             self.service.faults = Faults(plan([rule]))
 
     def behave(self) -> None:
-        """Answer rightly again."""
+        """Answer correctly again."""
         self._endpoint = self._attack = None
         self.service.faults = Faults()
 
@@ -190,7 +190,7 @@ class HostileService:
             await trio.serve_listeners(self._connection, [listener])
 
     async def _connection(self, stream: trio.SocketStream) -> None:
-        """One request and its answer; then the connection ends."""
+        """Answer one request, then close the connection."""
         async with stream, trio.open_nursery() as nursery:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 request = await _request(stream)
@@ -241,7 +241,7 @@ async def _send(stream: trio.SocketStream, pieces: Iterator[bytes], *, slowly: b
 
 
 def _batches(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The pieces, many of them in one."""
+    """Yield the pieces, joined into larger ones."""
     while batch := b"".join(_upto(pieces)):
         yield batch
 
@@ -256,7 +256,7 @@ def _upto(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 async def _until_gone(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
-    """End an answer whose client has closed the connection."""
+    """Cancel an answer if the client closes the connection."""
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         while await stream.receive_some():
             pass
@@ -265,7 +265,7 @@ async def _until_gone(stream: trio.SocketStream, scope: trio.CancelScope) -> Non
 
 @contextmanager
 def hostile(account: Account, options: Options) -> Iterator[HostileService]:
-    """A service that can turn hostile, while the block runs."""
+    """Run a service that can turn hostile, until the block ends."""
     made = HostileService(account, options)
     made.start()
     try:

@@ -1,7 +1,7 @@
-"""phonofs in a process whose event loop is watched: how long one task held it, in CPU time.
+"""Runs phonofs and measures the longest CPU time for which one task held the event loop.
 
 ``python -m tests.fault.measured REPORT COMMAND…`` runs a command of phonofs; the test maps the
-file REPORT and reads it (or sets it back) while the process runs. ``COMMAND`` may be ``record
+file REPORT and reads it (or resets it) while the process runs. ``COMMAND`` may be ``record
 URL ID``, since no command asks for a single record.
 """
 
@@ -23,7 +23,7 @@ _LONGEST, _BASE, _WHERE = 0, 8, 16
 
 
 class Report:
-    """What a measured process has to say. Shared memory: of the process and of the test."""
+    """The measurements of a process, in memory that it shares with the test."""
 
     def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
@@ -31,19 +31,19 @@ class Report:
 
     @classmethod
     def create(cls, path: Path) -> "Report":
-        """A report of nothing so far."""
+        """Create an empty report."""
         path.write_bytes(bytes(SIZE))
         return cls(path)
 
     @property
     def longest_s(self) -> float:
-        """The longest step of a task, in seconds of the thread's CPU."""
+        """The longest step of a task, in seconds of the thread's CPU time."""
         longest: float = unpack_from("d", self._memory, _LONGEST)[0]
         return longest
 
     @property
     def where(self) -> str:
-        """The task of that step."""
+        """The task that took the longest step."""
         return bytes(self._memory[_WHERE:]).rstrip(b"\0").decode()
 
     @property
@@ -53,19 +53,19 @@ class Report:
         return base
 
     def begin(self, base_bytes: int) -> None:
-        """Measure from here on."""
+        """Start measuring."""
         pack_into("q", self._memory, _BASE, base_bytes)
         self.note(0.0, "")
 
     def note(self, longest_s: float, where: str) -> None:
-        """A new longest step."""
+        """Record a new longest step."""
         name = where.encode()[: SIZE - _WHERE]
         self._memory[_WHERE:] = name.ljust(SIZE - _WHERE, b"\0")
         pack_into("d", self._memory, _LONGEST, longest_s)
 
 
 class Longest(trio.abc.Instrument):
-    """Notes the longest step between two moments at which other tasks may run."""
+    """Records the longest time between two points at which other tasks may run."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -81,7 +81,7 @@ class Longest(trio.abc.Instrument):
 
 
 def memory_bytes(pid: int) -> int:
-    """What a process holds now: its resident memory, and its memfd files."""
+    """Return the memory of a process now: its resident memory and its memfd files."""
     fields = dict(
         line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
     )
@@ -101,7 +101,7 @@ def _memfd_bytes(pid: int) -> Iterator[int]:
 
 @contextmanager
 def _watched(report: Report) -> Iterator[None]:
-    """Every event loop begun in here is watched."""
+    """Measure every event loop started within the block."""
     run = trio.run
 
     def watched(*arguments: Any, instruments: Any = (), **options: Any) -> Any:
@@ -116,7 +116,7 @@ def _watched(report: Report) -> Iterator[None]:
 
 
 def main() -> None:
-    """Run the command, watched."""
+    """Run the command and measure it."""
     report = Report(Path(sys.argv[1]))
     sys.argv = ["phonofs", *sys.argv[2:]]
     with _watched(report):
@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def _record(url: str, id: str) -> None:
-    """Ask for one record as the rest of phonofs would."""
+    """Request one record as the rest of phonofs would."""
     from phonofs.cli.account import ask, credentials_of
     from phonofs.cli.settings import load
     from phonofs.errors import PhonofsError

@@ -1,10 +1,10 @@
-"""A network between phonofs and the stand-in that fails by a seeded plan: a TCP proxy on trio.
+"""A TCP proxy between phonofs and the fake service that fails by a seeded plan.
 
 It forwards bytes and knows just enough of HTTP/1.1 to tell one answer from the next (a request
-that comes after bytes of an answer begins another) and a head from a body. Which requests a rule
-means is said as in ``fakeservice/faults.py`` (``path``, ``nth``, ``every``, ``probability``…);
-what happens then, ``fail``, is one of FAILURES, with the parameters named there. ``fired`` counts
-what really happened: an answer may be shorter than the place where it was to fail.
+that arrives after bytes of an answer begins another) and a head from a body. A rule selects
+requests as in ``fakeservice/faults.py`` (``path``, ``nth``, ``every``, ``probability``…); its
+``fail`` is one of FAILURES, with the parameters named there. ``fired`` counts the faults that
+really happened: an answer may end before the byte at which it was to fail.
 """
 
 import contextlib
@@ -32,19 +32,19 @@ RST_ON_CLOSE = struct.pack("ii", 1, 0)
 """struct linger: on, 0 s."""
 
 FAILURES: Mapping[str, Mapping[str, Any]] = {
-    # `after`: so many bytes of the answer, its head included, pass first; all know `count`
+    # `after`: bytes of the answer, with its head, that pass first; all take `count`
     "delay": {"seconds": 0.5},
     "drip": {"bytes_per_s": 1000},
     "cut": {"after": 0},  # both connections end
     "rst": {"after": 0},
-    "hole": {"after": 0},  # nothing more comes, and nothing more is taken; the connection stays
-    "half-close": {"after": 0},  # the answer's direction ends, the other stays open
+    "hole": {"after": 0},  # no more bytes in either direction; the connection stays open
+    "half-close": {"after": 0},  # the answer's direction ends; the other stays open
     "flip": {"at": 0, "mask": 1, "part": "body"},  # this byte of the head or of the body
 }
 
 
 def plan(*rules: Mapping[str, Any], seed: int = 1) -> Faults:
-    """The rules at work; ``name`` is ``fail`` where it is not given."""
+    """Make the faults of these rules; a rule without a ``name`` is named after its ``fail``."""
     return Faults(Plan(tuple(_rule(index, rule) for index, rule in enumerate(rules)), seed))
 
 
@@ -60,10 +60,10 @@ def _rule(index: int, given: Mapping[str, Any]) -> Rule:
 
 
 class Network:
-    """The way to both origins of a stand-in.
+    """The proxy in front of both origins of a fake service.
 
-    Owns its doors (a port each), the plan and the counts: ``fired`` by a rule's name, ``open``
-    connections right now, ``accepted`` so far.
+    Owns its listeners (one port for each origin), the plan and the counts: ``fired`` by the name
+    of the rule, ``open`` connections now, connections ``accepted`` so far.
     """
 
     def __init__(self) -> None:
@@ -75,13 +75,13 @@ class Network:
         self._doors: dict[int, tuple[int, trio.CancelScope]] = {}
 
     def faults(self, *rules: Mapping[str, Any], seed: int = 1) -> None:
-        """Misbehave from the next request on; no rule: behave again. The counts begin anew."""
+        """Apply these rules from the next request on, or none; reset the counts."""
         self.decided = plan(*rules, seed=seed)
         self.fired = Counter()
 
     @asynccontextmanager
     async def before(self, service: Service) -> AsyncIterator[None]:
-        """Stand before a service that is up, until the block ends; it then names our ports."""
+        """Serve in front of a service until the block ends; its URLs have our ports."""
         async with trio.open_nursery() as self._nursery:
             service.url = await self._door_to(service.url)
             service.store_url = await self._door_to(service.store_url)
@@ -89,7 +89,7 @@ class Network:
             self._nursery.cancel_scope.cancel()
 
     async def refuse(self) -> None:
-        """Close every door and every connection: whoever knocks is refused."""
+        """Close every listener and every connection; new connections are refused."""
         for _, scope in self._doors.values():
             scope.cancel()
         for port in self._doors:
@@ -98,7 +98,7 @@ class Network:
         self.fired["refuse"] += 1
 
     async def admit(self) -> None:
-        """Open the doors again, on the same ports."""
+        """Listen again, on the same ports."""
         for port, (target, _) in list(self._doors.items()):
             await self._open(port, target)
 
@@ -130,16 +130,16 @@ class Network:
             async with client, await trio.open_tcp_stream(HOST, target) as server:
                 await Passage(self, client, server).run()
         except OSError:
-            pass  # the stand-in is away
+            pass  # the fake service is down
         finally:
             self.open -= 1
 
 
 class Passage:
-    """One connection and its twin to the stand-in.
+    """A connection of the client and the matching connection to the fake service.
 
-    Owns the answer under way: how many of its bytes have ``passed``, of its head (``None`` once
-    the body has begun) what has come, and the fault that was decided for it.
+    Owns the state of the current answer: the number of bytes passed on, the length of its head
+    once that is known, and the fault decided for it.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Passage:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def run(self) -> None:
-        """Forward until one side ends, or the fault ends it."""
+        """Forward until one side or a fault ends the connection."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._answers, nursery.cancel_scope)
@@ -217,7 +217,7 @@ class Passage:
             await trio.sleep(1 / DRIPS_A_SECOND)
 
     def _flipped(self, data: bytes, fault: Fault) -> bytes:
-        """The data with the byte in it that the fault means, if it is there."""
+        """Return the data, with the fault's byte changed if the data contains it."""
         if not self._head_bytes:
             seen = self._tail + data
             end = seen.find(b"\r\n\r\n")
@@ -240,7 +240,7 @@ class Passage:
         elif fail == "half-close":
             await self._client.send_eof()
         if fail in ("hole", "half-close"):
-            await trio.sleep_forever()  # until the client goes away
+            await trio.sleep_forever()  # until the client closes the connection
         raise _Ended
 
     def _due(self, fault: Fault) -> bool:
@@ -265,28 +265,28 @@ async def _connects(port: int) -> bool:
 
 
 class NetworkedStandIn(StandIn):
-    """A stand-in in a thread, with a network before it; ``network`` may be told to fail."""
+    """A fake service in a thread, behind a network; ``network`` can be told to fail."""
 
     def __init__(self, account: Account, options: Options | None = None) -> None:
         super().__init__(account, options)
         self.network = Network()
 
     def beside(self, service: Service) -> contextlib.AbstractAsyncContextManager[None]:
-        """The network, in the same thread."""
+        """Run the network in the service's thread."""
         return self.network.before(service)
 
     def refuse(self) -> None:
-        """As :meth:`Network.refuse`, from the test's thread."""
+        """Call :meth:`Network.refuse` from the test's thread."""
         trio.from_thread.run(self.network.refuse, trio_token=self._token)
 
     def admit(self) -> None:
-        """As :meth:`Network.admit`, from the test's thread."""
+        """Call :meth:`Network.admit` from the test's thread."""
         trio.from_thread.run(self.network.admit, trio_token=self._token)
 
 
 @contextlib.contextmanager
 def networked(account: Account, options: Options | None = None) -> Iterator[NetworkedStandIn]:
-    """A stand-in behind a network, until the block ends."""
+    """Run a fake service behind a network until the block ends."""
     stand_in = NetworkedStandIn(account, options)
     stand_in.start()
     try:
@@ -297,7 +297,7 @@ def networked(account: Account, options: Options | None = None) -> Iterator[Netw
 
 @asynccontextmanager
 async def before(service: Service) -> AsyncIterator[Network]:
-    """A network before a service that is up."""
+    """Run a network in front of a service that is up."""
     network = Network()
     async with network.before(service):
         yield network

@@ -1,8 +1,8 @@
-"""A company's proxy before the stand-in: CONNECT, its own authority in the middle, a password.
+"""A company's proxy before the fake service: CONNECT, a password, TLS interception.
 
-What goes through is decrypted and encrypted anew, as companies do that look into it: the proxy
-shows a certificate of its own authority for the host asked for. The hosts are names that nobody
-else resolves, so whatever reaches the stand-in came through here.
+The proxy decrypts the traffic and encrypts it anew, as proxies do that inspect it: it presents a
+certificate of its own authority for the requested host. No one else resolves the names of these
+hosts, so every request that reaches the fake service came through the proxy.
 """
 
 import base64
@@ -27,8 +27,8 @@ LARGEST_HEAD = 1 << 14
 class CompanyProxy:
     """The proxy.
 
-    Owns the counts: what was asked for in ``connects`` by host, ``refused`` without the password.
-    ``environment`` is what a program needs to go through it.
+    Owns the counts: ``connects`` by requested host, and ``refused`` requests without the password.
+    ``environment`` has the variables that a program needs to use the proxy.
     """
 
     def __init__(self, authority: Authority, password: str = "") -> None:
@@ -41,7 +41,7 @@ class CompanyProxy:
 
     @asynccontextmanager
     async def before(self, service: Service) -> AsyncIterator[None]:
-        """Stand before a service that is up, until the block ends; it then has public names."""
+        """Serve in front of a service until the block ends; its URLs have public names."""
         ports = {
             API: int(service.url.rpartition(":")[2]),
             STORE: int(service.store_url.rpartition(":")[2]),
@@ -105,10 +105,10 @@ class CompanyProxy:
 
 
 class ProxiedStandIn(StandIn):
-    """A stand-in in a thread, that can be reached through ``proxy`` only."""
+    """A fake service in a thread that can be reached only through ``proxy``."""
 
     proxy: CompanyProxy
 
     def beside(self, service: Service) -> contextlib.AbstractAsyncContextManager[None]:
-        """The proxy, in the same thread."""
+        """Run the proxy in the service's thread."""
         return self.proxy.before(service)

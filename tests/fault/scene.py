@@ -1,7 +1,7 @@
-"""A whole house over the stand-in in one process, without FUSE: quick, and every gauge at hand.
+"""The whole app over the fake service in one process, without FUSE: fast, with every gauge.
 
-Time runs ten times as fast as the wall clock, so that timeouts and pauses of seconds cost tenths
-of them while sockets and threads behave as they are.
+Time runs ten times as fast as the wall clock, so that timeouts and pauses of seconds take tenths
+of seconds, while sockets and threads are real.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ from tests.support.mounts import START_S
 
 RATE = 10
 PATIENCE = 5
-"""Tries of what must work, since a busy machine can be slower than the fast clock allows."""
+"""Attempts at what must work: a busy machine can be slower than the fast clock allows."""
 KERNEL = 131072
-"""Bytes that the kernel asks for at a time."""
+"""Bytes that the kernel reads at a time."""
 
 READER_GAUGES = (
     "waiters", "parts", "ahead", "ahead_queued", "streams", "handles", "lingering", "held",
@@ -53,7 +53,7 @@ def fast(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 def thinned(values: Iterable[Any], nth: int) -> list[Any]:
-    """Every n-th value for each run, the others for the long run only."""
+    """Return every n-th value for each run; the others are for the long run only."""
     return [
         value
         if number % nth == 0
@@ -65,14 +65,14 @@ def thinned(values: Iterable[Any], nth: int) -> list[Any]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], within_s: float, step_s: float) -> None:
-    """Wait for what the network or a thread does, looking every ``step_s``."""
+    """Wait until a condition on the network or a thread is true; check it every ``step_s``."""
     with trio.fail_after(within_s):
         while not await condition():  # noqa: ASYNC110 - the other side has no event for us
             await trio.sleep(step_s)
 
 
 def settings_of(url: str, folder: Path, **options: object) -> Settings:
-    """The settings of a mount of the stand-in; ``options`` as they would stand in a file."""
+    """Return the settings of a mount of the fake service; ``options`` are as in a file."""
     values = {
         "key": DEMO_KEY,
         "secret": DEMO_SECRET,
@@ -90,7 +90,7 @@ def settings_of(url: str, folder: Path, **options: object) -> Settings:
 
 
 class RecordingKernel:
-    """Keeps what the kernel is told: changes, and inodes with another size."""
+    """Records what the kernel is told: changes, and inodes whose size changed."""
 
     def __init__(self) -> None:
         self.changes: list[ObjectChange] = []
@@ -108,7 +108,7 @@ class RecordingKernel:
 
 @dataclass
 class Scene:
-    """The house, the service behind it, and its reader's eye."""
+    """The app, the service behind it, and helpers that read as the kernel does."""
 
     app: App
     service: Service
@@ -118,19 +118,19 @@ class Scene:
         return self.app.vfs
 
     def faults(self, *rules: dict[str, object], seed: int = 1) -> Faults:
-        """Misbehave from now on; no rule: behave again."""
+        """Apply these fault rules from now on, or none."""
         self.service.faults = Faults(plan({"seed": seed, "rule": list(rules)}))
         return self.service.faults
 
     async def tree(self) -> dict[str, int]:
-        """The same as :meth:`walk`, with the patience that a busy machine needs."""
+        """Call :meth:`walk` as often as a busy machine needs."""
         for _ in range(PATIENCE):
             with contextlib.suppress(Unavailable, CatalogueError):
                 return await self.walk()
         return await self.walk()
 
     async def walk(self) -> dict[str, int]:
-        """Path to inode of every file, by opening every folder."""
+        """Open every directory; return the inode of every file by its path."""
         found: dict[str, int] = {}
 
         async def walk(ino: int, above: str) -> None:
@@ -146,13 +146,13 @@ class Scene:
         return found
 
     def truth(self, ino: int) -> bytes:
-        """What the service has of a file."""
+        """Return the content of a file as the service has it."""
         record = self.app.catalogue.record(ino)
         item = self.service.account.item(record.region, record.id)
         return item.content.read(0, item.content.size)
 
     async def read(self, ino: int, step: int = KERNEL) -> bytes:
-        """A whole file as the kernel reads it."""
+        """Read a whole file as the kernel does."""
         handle = self.vfs.open(ino)
         try:
             pieces: list[bytes] = []
@@ -169,14 +169,14 @@ class Scene:
         data = self.vfs.read_now(handle, offset, size)
         if data is None:
             data = await self.vfs.read(handle, offset, size)
-            want = max(0, min(size, handle.size - offset))  # the real length may be another
+            want = max(0, min(size, handle.size - offset))  # the real length may differ
         else:
             await trio.lowlevel.checkpoint()
         assert len(data) == want, "a short read is the end of the file for everybody"
         return data
 
     def busy(self) -> dict[str, int]:
-        """What is not zero of all that has to be zero in the end."""
+        """Return the gauges that must be zero in the end and are not."""
         status = self.app.status.document()
         reader, service, cache = status["reader"], status["service"], status["cache"]
         gauges = {
@@ -189,7 +189,7 @@ class Scene:
         return {name: count for name, count in gauges.items() if count}
 
     async def settled(self, within_s: float = 60) -> None:
-        """Wait until every gauge is back to zero."""
+        """Wait until every gauge is zero again."""
         with trio.move_on_after(within_s):
             while self.busy():  # noqa: ASYNC110 - gauges have no event
                 await trio.sleep(0.2)
@@ -197,7 +197,7 @@ class Scene:
 
 
 async def outcome(scene: Scene, ino: int, deadline_s: float, step: int = KERNEL) -> str:
-    """'right', or the name of the error; never wrong, and each read ends in time."""
+    """Read a file; return 'right' or the error's name. Fail if bytes are wrong or late."""
     handle = scene.vfs.open(ino)
     got = bytearray()
     try:
@@ -220,7 +220,7 @@ async def outcome(scene: Scene, ino: int, deadline_s: float, step: int = KERNEL)
 
 
 async def all_of(scene: Scene, inodes: Iterable[int], deadline_s: float) -> dict[int, str]:
-    """How reading each file ended, read side by side."""
+    """Read the files concurrently; return the outcome of each."""
     ends: dict[int, str] = {}
 
     async def one(ino: int) -> None:
@@ -233,7 +233,7 @@ async def all_of(scene: Scene, inodes: Iterable[int], deadline_s: float) -> dict
 
 
 async def in_the_end_right(scene: Scene, inodes: Iterable[int], deadline_s: float) -> None:
-    """When the service behaves again, everything can be read, soon."""
+    """End the faults and check that all files can be read soon."""
     scene.faults()
 
     async def all_right() -> bool:
@@ -258,7 +258,7 @@ async def living(
     kernel: Kernel | None = None,
     **options: object,
 ) -> AsyncIterator[Scene]:
-    """A house that runs until the block ends; then all its gauges are zero."""
+    """Run the app until the block ends; then check that all its gauges are zero."""
     settings = settings_of(service.url, folder, **options)
     async with open_app(settings, str(folder / "m"), kernel) as app, trio.open_nursery() as nursery:
         with trio.fail_after(START_S * RATE):

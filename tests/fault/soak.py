@@ -84,12 +84,12 @@ RULES = [
 
 
 KEPT = 24
-"""Descriptors more than before that are no leak: idle connections."""
+"""Additional descriptors that are no leak: idle connections."""
 
 
 @dataclass
 class Outcome:
-    """What the readers saw, and how the process looked from time to time, before and after."""
+    """The readers' results, and samples of the process before, during and after the run."""
 
     readers: int = 0
     reads: int = 0
@@ -106,7 +106,7 @@ class Outcome:
     left: dict[str, int] = field(default_factory=dict)
 
     def faults(self) -> list[str]:
-        """What is not as it should be, in words."""
+        """Return a sentence for each thing that went wrong."""
         found = []
         if self.wrong:
             found.append(f"{self.wrong} reads gave wrong bytes")
@@ -114,7 +114,7 @@ class Outcome:
             found.append(f"{self.reads} reads went well, and failed: {self.errors}")
         if any(self.left.values()):
             found.append(f"not back to zero: {self.left}")
-        if grows(self.descriptors, self.readers):  # each may hold a file open, or none
+        if grows(self.descriptors, self.readers):  # each reader may have a file open, or none
             found.append(f"descriptors grow: {self.descriptors}")
         if self.descriptors_after > self.descriptors_before + KEPT:
             found.append(f"descriptors left: {self.descriptors_after}")
@@ -128,7 +128,7 @@ class Outcome:
 
 
 def grows(samples: list[int], slack: int) -> bool:
-    """Whether the second half stands above the first by more than ``slack``."""
+    """Whether the second half is above the first by more than ``slack``."""
     half = len(samples) // 2
     return half > 1 and max(samples[half:]) > max(samples[1:half] or [0]) + slack
 
@@ -147,7 +147,7 @@ def account(objects: int) -> Account:
 
 
 def plan_of(mount: Mount, stand_in: StandIn, seconds: float, readers: int) -> str:
-    """What the process with the readers is told: path, size, and where the ramp begins."""
+    """Return what the readers' process needs: path, size and first value of each ramp."""
     by_name = {item.id: item for item in stand_in.service.account}
     listed = []
     for path in files(mount.point):
@@ -158,7 +158,7 @@ def plan_of(mount: Mount, stand_in: StandIn, seconds: float, readers: int) -> st
 
 
 def soak(folder: Path, seconds: float, readers: int, objects: int) -> Outcome:
-    """Run it; the mount is made and taken down."""
+    """Mount, run the load, and unmount."""
     made = account(objects)
     size = sum(item.content.size for item in made)
     with (
@@ -181,7 +181,7 @@ def soak(folder: Path, seconds: float, readers: int, objects: int) -> Outcome:
         end = time.monotonic() + 30
         until(lambda: quiet(mount) or time.monotonic() > end, within_s=40)
         outcome.left = gauges(mount)
-        lingering = status(mount)["cache"]["open"]  # a while after their files were closed
+        lingering = status(mount)["cache"]["open"]  # some time after their files were closed
         outcome.descriptors_after = fds_of(mount.process.pid) - 2 * lingering  # disk and memory
         outcome.log_lines = len(mount.log_text().splitlines())
         if "Traceback" in mount.log_text():
@@ -190,7 +190,7 @@ def soak(folder: Path, seconds: float, readers: int, objects: int) -> Outcome:
 
 
 def beside(folder: Path, day: Path, seconds: float):
-    """A storm of stat over a day, where there is a tool for it."""
+    """Run a storm of stat over a day's directory if stress-ng is installed."""
     if shutil.which("stress-ng") is None:
         return contextlib.nullcontext()
     temporary = folder / "temporary"
@@ -199,7 +199,7 @@ def beside(folder: Path, day: Path, seconds: float):
 
 
 def read_at_random(plan: str, mount: Mount, outcome: Outcome, seconds: float) -> dict[str, object]:
-    """The readers, in a process of their own; what they counted."""
+    """Run the readers in a separate process; return their counts."""
     process = subprocess.Popen(
         [sys.executable, "-S", "-c", READERS],
         stdin=subprocess.PIPE,
@@ -218,7 +218,7 @@ def read_at_random(plan: str, mount: Mount, outcome: Outcome, seconds: float) ->
 
 
 def watch(process: subprocess.Popen[str], pid: int, outcome: Outcome, seconds: float) -> None:
-    """Take a sample from time to time until the readers are done."""
+    """Take samples at intervals until the readers are done."""
     while True:
         try:
             process.wait(max(0.5, seconds / 20))

@@ -1,4 +1,4 @@
-"""stress-ng over a mount: storms of stat, and of names that come and go in an overlay over it."""
+"""Runs stress-ng on a mount: storms of stat, and of name changes in an overlay over the mount."""
 
 import contextlib
 import re
@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 NAMES = ("dentry", "dir", "filename", "link", "rename", "touch", "symlink", "access", "chdir")
-"""Stressors that make names and ask for them all the time."""
+"""Stressors that create names and look them up all the time."""
 
 
 class Storm:
-    """One stress-ng, begun; :meth:`operations` waits for its end."""
+    """A running stress-ng; :meth:`operations` waits for its end."""
 
     def __init__(self, temporary: Path, seconds: float, *words: object) -> None:
         command = ["stress-ng", "--metrics-brief", "--temp-path", temporary, *words]
@@ -27,7 +27,7 @@ class Storm:
         )
 
     def operations(self, within_s: float = 60) -> dict[str, int]:
-        """What each stressor did; AssertionError where one failed."""
+        """Return the operations of each stressor. Raises AssertionError if one failed."""
         said, _ = self.process.communicate(timeout=within_s)
         assert self.process.returncode == 0, said
         return {
@@ -51,7 +51,7 @@ def storm(temporary: Path, seconds: float, *words: object) -> Iterator[Storm]:
 
 
 def stats(folder: Path, workers: int) -> tuple[object, ...]:
-    """Ask for the attributes of each file of a folder, all the time."""
+    """Read the attributes of each file of a directory all the time."""
     return ("--fstat", workers, "--fstat-dir", folder)
 
 
@@ -61,7 +61,7 @@ def names() -> tuple[object, ...]:
 
 @contextlib.contextmanager
 def overlaid(lower: Path, folder: Path) -> Iterator[Path]:
-    """A folder of the mount with a layer of memory on it that can be written."""
+    """Make a directory of the mount writable by an overlay in memory."""
     layers, merged = folder / "layers", folder / "merged"
     layers.mkdir()
     merged.mkdir()

@@ -65,7 +65,7 @@ def wall(monkeypatch):
 
 
 def served(account, there, **options):
-    """A stand-in that goes by a clock of its own."""
+    """A fake service with its own clock."""
     return serve(Service(account, Options(**options), now_ms=lambda: there.now_ms))
 
 

@@ -1,4 +1,4 @@
-"""What the fault tests share on real mounts: waiting readers, gauges, the kernel's own counters."""
+"""Helpers for fault tests on real mounts: blocked readers, gauges, the kernel's counters."""
 
 import contextlib
 import json
@@ -38,7 +38,7 @@ print(json.dumps(ends), flush=True)
 
 
 class Readers:
-    """One process with a thread a read; ``ends()`` has (bytes or -errno, seconds) of each."""
+    """A process with a thread for each read; ``ends()`` gives each (bytes or -errno, seconds)."""
 
     def __init__(self, reads: Iterable[tuple[Path, int, int]]) -> None:
         self.process = subprocess.Popen(
@@ -73,12 +73,12 @@ def reading(reads: Iterable[tuple[Path, int, int]]) -> Iterator[Readers]:
 
 
 def status(mount: Mount) -> dict:
-    """The gauges as a user gets them: through the mount itself."""
+    """Read the gauges as a user does, through the mount."""
     return json.loads(os.getxattr(mount.point, "user.phonofs.status"))
 
 
 def gauges(mount: Mount) -> dict[str, int]:
-    """Everything that has to be zero when nobody wants anything."""
+    """Return everything that must be zero when nothing is being read."""
     now = status(mount)
     slots = now["service"]["slots"]
     return {
@@ -98,7 +98,7 @@ def quiet(mount: Mount) -> bool:
 
 
 class Kernel:
-    """fusectl, mounted at a place of our own: the kernel's own view of a connection."""
+    """fusectl, mounted in a directory of the test: the kernel's view of a connection."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -108,7 +108,7 @@ class Kernel:
 
     @staticmethod
     def waiting(connection: Path) -> int:
-        """Requests in flight; 0 too where the connection is gone."""
+        """Return the number of requests in flight; 0 if the connection is gone."""
         try:
             return int((connection / "waiting").read_text())
         except FileNotFoundError:
@@ -131,7 +131,7 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
 
 
 def in_state(letter: str, pids: Iterable[int]) -> list[int]:
-    """Those of the processes that are in a state of proc(5), D say; any thread counts."""
+    """Return the processes with a thread in this state of proc(5), for example D."""
     found = []
     for pid in pids:
         for task in Path(f"/proc/{pid}/task").glob("*/stat"):
@@ -142,7 +142,7 @@ def in_state(letter: str, pids: Iterable[int]) -> list[int]:
 
 
 def needs(*programs: str) -> None:
-    """Skip the test, with the reason, where a program lacks."""
+    """Skip the test, with the reason, if a program is missing."""
     for program in programs:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
@@ -153,6 +153,6 @@ def fds_of(pid: int) -> int:
 
 
 def rss_of(pid: int) -> int:
-    """Bytes of memory that are the process's own."""
+    """Return the resident memory of a process in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

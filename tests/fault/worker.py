@@ -1,8 +1,8 @@
-"""A house without FUSE that reads at random for ever, to be killed: ``URL FOLDER SEED``.
+"""The app without FUSE, reading at random until it is killed: ``URL FOLDER SEED``.
 
 Its cache holds a third of the account, so that it fills and evicts all the time; every few reads
-it looks for changes and lists folders. Prints a line when it has read its first file. A wrong
-byte ends it with 3.
+it polls for changes and lists directories. It prints a line when it has read its first file. If a
+byte is wrong, it exits with status 3.
 """
 
 import random

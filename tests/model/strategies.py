@@ -1,4 +1,4 @@
-"""What Hypothesis chooses from: objects of a tiny alphabet, what happens to them, faults."""
+"""What Hypothesis chooses from: objects with names of a tiny alphabet, steps, and faults."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +13,12 @@ HOUR_MS = 3_600_000
 IDS = [f"{'same' * 2}-{n}" for n in range(4)] + ["otherone-1", "otherone-2"]
 SIZES = [0, 1, 4096, 131_072, 131_073, 300_000, 700_001]
 ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/New_York"]
-START_MS = NOW_MS - 80 * HOUR_MS  # the clocks of Europe change on the 31st of March, within
+START_MS = NOW_MS - 80 * HOUR_MS  # in the range, Europe's clocks change on 31 March
 
 
 @dataclass(frozen=True)
 class Born:
-    """An object: everything collides with everything."""
+    """An object; its fields have few values, so that objects collide."""
 
     id: str
     hours: int
@@ -53,7 +53,7 @@ def born(regions: tuple[str, ...]) -> st.SearchStrategy[Born]:
     )
 
 
-# what happens
+# the steps of a story
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Add:
 
 @dataclass(frozen=True)
 class Alter:
-    """The state, the name, or the content (``size``) of the n-th object."""
+    """Change the state, the name, or the content (``size``) of the n-th object."""
 
     n: int
     fields: dict[str, Any]
@@ -71,14 +71,14 @@ class Alter:
 
 @dataclass(frozen=True)
 class List:
-    """Open folders from the root down, the n-th of each."""
+    """Open directories from the root down, the n-th of each."""
 
     picks: list[int]
 
 
 @dataclass(frozen=True)
 class Read:
-    """Read of the n-th file that is shown: all of it, or a part."""
+    """Read the n-th file that is shown, all of it or a part."""
 
     n: int
     at: float = -1.0
@@ -103,7 +103,7 @@ class ReadHeld:
 
 @dataclass(frozen=True)
 class Drop:
-    """Close the n-th of those."""
+    """Close the n-th file that is kept open."""
 
     n: int
 
@@ -115,7 +115,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Break:
-    """The service misbehaves from now on; no rule: it behaves again."""
+    """The service applies these fault rules from now on, or none."""
 
     rules: list[dict[str, Any]]
 
@@ -127,7 +127,7 @@ class Remount:
 
 @dataclass(frozen=True)
 class Settle:
-    """All is well again for a while: the tree is the reference, every byte is right."""
+    """No faults for a while; then the tree equals the reference, and every byte is right."""
 
 
 N = st.integers(0, 11)
@@ -167,7 +167,7 @@ HOW = st.one_of(
     st.just({"fail": "revoke"}),
     st.just({"fail": "expired"}),
 )
-FALSE = st.one_of(  # faults that only a checksum finds: what is read in part may be false
+FALSE = st.one_of(  # only the checksum finds these faults, so a partial read may return wrong bytes
     st.fixed_dictionaries({"fail": st.just("flip"), "at": st.sampled_from([0, 131_072, 299_999])}),
     st.just({"fail": "short"}),
     st.just({"fail": "long"}),
@@ -178,7 +178,7 @@ KINDS = st.sampled_from([["content", "store"], ["search"], ["content", "search",
 
 @st.composite
 def rule(draw: st.DrawFn, how: st.SearchStrategy[dict[str, Any]] = HOW) -> dict[str, Any]:
-    """One rule of a fault plan."""
+    """Draw one rule of a fault plan."""
     made = dict(draw(how))
     kind = draw(KINDS)
     if kind is not None:

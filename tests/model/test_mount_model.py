@@ -1,6 +1,6 @@
 """The same against a real mount: what the kernel shows is the reference, after every change.
 
-The stand-in runs in a thread of the test; a change of the account is seen within two polls.
+The fake service runs in a thread of the test; phonofs shows a change within two polls.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""A whole house without FUSE under a fake clock, and the reference it is compared with.
+"""The whole app without FUSE under a fake clock, and the reference it is compared with.
 
-The stand-in answers in process; threads are run inline, so that a run depends on nothing but
-what Hypothesis chose. :class:`Kernel` stands for the kernel's caches: what it was told once it
-believes until phonofs tells it otherwise.
+The fake service answers in the same process and threads run inline, so that a run depends only on
+what Hypothesis chose. :class:`Kernel` models the kernel's caches: it keeps what it was told until
+phonofs invalidates it.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ Key = tuple[str, str]
 
 
 class InProcess(httpx.AsyncBaseTransport):
-    """The stand-in as httpx sees a network."""
+    """An httpx transport that calls the fake service directly."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -88,7 +88,7 @@ class _Body(httpx.AsyncByteStream):
 
 
 class Kernel:
-    """What the kernel keeps: names, attributes and pages, each until it is told to forget it."""
+    """The kernel's caches: names, attributes and pages, each kept until it is invalidated."""
 
     def __init__(self) -> None:
         self.names: dict[tuple[int, str], int] = {}
@@ -96,7 +96,7 @@ class Kernel:
         self.pages: dict[int, dict[int, bytes]] = {}
 
     def tell(self, changes: ChangeSet) -> None:
-        """As ``fuse/invalidation.py`` passes it on."""
+        """Take the changes as ``fuse/invalidation.py`` passes them on."""
         for ino, names in changes.directories.items():
             self.attributes.pop(ino, None)
             for name in names:
@@ -110,23 +110,23 @@ class Kernel:
                 self.attributes.pop(change.ino, None)
 
     def tell_size(self, ino: int) -> None:
-        """As ``fuse/invalidation.py`` passes it on; the kernel drops the pages itself."""
+        """Take a new size as ``fuse/invalidation.py`` passes it on; the kernel drops the pages."""
         self.attributes.pop(ino, None)
         self.pages.pop(ino, None)
 
     def forget(self, entries: Sequence[tuple[int, str]]) -> None:
-        """As ``fuse/invalidation.py`` passes it on; here nothing is open for long."""
+        """Forget an inode as ``fuse/invalidation.py`` requests; here no file is open for long."""
         for entry in entries:
             self.names.pop(entry, None)
 
     def saw(self, parent: int, entry: Entry) -> None:
-        """What a readdirplus or a lookup leaves behind."""
+        """Cache what a readdirplus or a lookup returned."""
         self.names[parent, entry.name] = entry.ino
         self.attributes[entry.ino] = entry
 
 
 class Faulty(logging.Handler):
-    """Keeps what must never be logged: a traceback, which is a fault of ours."""
+    """Collects log records with a traceback: these are errors in phonofs."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -139,7 +139,7 @@ class Faulty(logging.Handler):
 
 @dataclass(frozen=True)
 class Look:
-    """How the account is mounted."""
+    """The options of a mount."""
 
     timezone: str = "UTC"
     cache_size: int = 1_200_000
@@ -148,7 +148,7 @@ class Look:
 
     @property
     def states(self) -> tuple[str, ...]:
-        """The states that are shown."""
+        """The object states that are shown."""
         return ("AVAILABLE", "ARCHIVED") if self.archived else ("AVAILABLE",)
 
     def settings(self, folder: Path) -> Settings:
@@ -173,7 +173,7 @@ class Look:
 
 
 class World:
-    """The account, its service, and the house that is mounted now."""
+    """The account, its service, and the app that is mounted now."""
 
     def __init__(self, folder: Path, account: Account, options: Options) -> None:
         self.folder = folder
@@ -185,7 +185,7 @@ class World:
         self.app: App
 
     def now_ms(self) -> int:
-        """The service's clock, and ours."""
+        """Return the time of the fake clock, for the service and for phonofs."""
         return NOW_MS + int(trio.current_time() * 1000)
 
     def misbehave(self, rules: Sequence[dict[str, Any]]) -> None:
@@ -193,7 +193,7 @@ class World:
 
     @asynccontextmanager
     async def mounted(self, look: Look) -> AsyncIterator[App]:
-        """The house of a mount; the kernel starts with nothing. No socket, no thread."""
+        """Run the app as for a mount, without sockets and threads, with empty kernel caches."""
         self.look, self.kernel = look, Kernel()
         way = partial(Transport, http=InProcess(self.service))
         with patch("phonofs.app.Transport", way):
@@ -210,14 +210,14 @@ class World:
     # what is shown
 
     async def listing(self, ino: int = ROOT) -> list[Entry]:
-        """One folder as the kernel gets it."""
+        """List one directory as the kernel does."""
         entries = list((await self.app.vfs.open_folder(ino)).entries)
         for entry in entries:
             self.kernel.saw(ino, entry)
         return entries
 
     async def tree(self, *, settled: bool = False) -> dict[str, Entry]:
-        """Every file, by its path; folders are walked. ``settled``: none of them is empty."""
+        """Return every file by its path, by a walk. ``settled``: fail if a directory is empty."""
         found: dict[str, Entry] = {}
         waiting = [("", ROOT)]
         while waiting:
@@ -234,25 +234,25 @@ class World:
         return found
 
     def key(self, ino: int) -> Key:
-        """Which object a file is, as its extended attributes say."""
+        """Return the object of a file from its extended attributes."""
         attribute = self.app.vfs.attribute
         region, id = (attribute(ino, f"user.phonofs.{name}") for name in ("region", "id"))
         return region.decode(), id.decode()
 
     def folder_of(self, key: Key) -> str:
-        """The folder an object is in."""
+        """Return the directory that contains an object."""
         item = self.account.item(*key)
         assert item is not None
         return folder_of(self.account, item, ZoneInfo(self.look.timezone))
 
     def plain(self, key: Key) -> bytes:
-        """The bytes of an object as they are now."""
+        """Return the current content of an object."""
         item = self.account.item(*key)
         assert item is not None
         return item.content.read(0, item.content.size)
 
     def check_kernel(self) -> None:
-        """Whatever the kernel still believes is so."""
+        """Check that everything in the kernel's caches is true."""
         catalogue = self.app.catalogue
         for (parent, name), ino in self.kernel.names.items():
             entry = catalogue.lookup(parent, name)
@@ -266,7 +266,7 @@ class World:
 
 
 def reference(account: Account, look: Look) -> dict[str, Key]:
-    """Path to object of all that is shown, from nothing but the object list."""
+    """Compute the path of every object that is shown, from the object list alone."""
     zone = ZoneInfo(look.timezone)
     shown = [item for item in account if item.state in look.states]
     groups: dict[tuple[str, str], list[Item]] = {}
@@ -283,14 +283,14 @@ def reference(account: Account, look: Look) -> dict[str, Key]:
 
 
 def folder_of(account: Account, item: Item, zone: ZoneInfo) -> str:
-    """The day of an object."""
+    """Return the directory of an object's day."""
     day = datetime.fromtimestamp(item.created_ms // 1000, zone)
     above = f"{item.region}/" if len(account.regions) > 1 else ""
     return f"{above}{day:%Y}/{day:%Y-%m}/{day:%Y-%m-%d}"
 
 
 def name_of(item: Item, zone: ZoneInfo, rank: int) -> str:
-    """The name that the pure function gives; its own tests say that it is the right one."""
+    """Return the name from the pure function; that has its own tests."""
     record = parse_record(json.dumps(item.record()).encode(), item.region)
     return file_name(record, TEMPLATE, zone, rank) if rank else file_name(record, TEMPLATE, zone)
 
@@ -305,7 +305,7 @@ async def _inline(work: Callable[..., Any], *args: Any, **_: Any) -> Any:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """No thread, no clock but trio's, no chance but Hypothesis's."""
+    """Use no threads, only trio's clock, and only Hypothesis's random choices."""
 
     def now_ns() -> int:
         return (NOW_MS + int(trio.current_time() * 1000)) * 1_000_000
@@ -324,7 +324,7 @@ def _alone() -> Iterator[None]:
 
 
 def run(main: Callable[..., Any], *args: Any) -> None:
-    """Run an async function in such a world; a fault of ours in the log fails it."""
+    """Run an async function in such a world; fail if a traceback is logged."""
     random.seed(1)
     faulty = Faulty()
     logger = logging.getLogger("phonofs")

@@ -1,4 +1,4 @@
-"""Accounts for tests: flat ones of one day, and what the fake service has of an object."""
+"""Accounts for tests, with objects of one day, and the content of an object."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ NOON_MS = int(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp() * 1000)
 
 
 def flat(*sizes: int, created_ms: int = NOON_MS, **fields: object) -> Account:
-    """An account of one day, an object a size: ids ``0000…``, a minute between them."""
+    """Make an account of one day with an object for each size: ids ``0000…``, a minute apart."""
     return Account(
         flat_item(f"{index:08d}", size, created_ms + 60_000 * index, **fields)
         for index, size in enumerate(sizes)
@@ -17,7 +17,7 @@ def flat(*sizes: int, created_ms: int = NOON_MS, **fields: object) -> Account:
 
 
 def content_of(service: Service, id: str, region: str = "us-east") -> bytes:
-    """What the stand-in serves of an object."""
+    """Return the content of an object as the fake service serves it."""
     item = service.account.item(region, id)
     assert item is not None
     return b"".join(item.content.pieces(0, item.content.size))

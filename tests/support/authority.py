@@ -1,4 +1,4 @@
-"""A certificate authority for tests, as a company has one of its own."""
+"""A certificate authority for tests, like a company's own."""
 
 import datetime
 import ipaddress
@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass
 class Authority:
-    """Its certificate is in ``file``; :meth:`server` makes one for a server."""
+    """The authority; its certificate is in ``file``. :meth:`server` makes one for a server."""
 
     folder: Path
 
@@ -26,7 +26,7 @@ class Authority:
         self.file.write_bytes(own.public_bytes(serialization.Encoding.PEM))
 
     def server(self, *names: str, days: int = 1) -> ssl.SSLContext:
-        """The context of a server with a certificate for these names."""
+        """Make the TLS context of a server with a certificate for these names."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         alternatives = [x509.DNSName(name) for name in names if not name[0].isdigit()]

@@ -1,4 +1,4 @@
-"""What the tests of the cache share: content that shows a byte out of place, records, a folder."""
+"""Helpers for tests of the cache: content that shows a misplaced byte, records, a directory."""
 
 import hashlib
 from pathlib import Path
@@ -12,18 +12,18 @@ PLENTY = 64 * MIB
 
 
 def ramp(size: int, seed: int = 0) -> bytes:
-    """Bytes modulo a prime: no two pages of one object are alike, nor two objects."""
+    """Make bytes modulo a prime: no two pages of an object are equal, and no two objects."""
     period = bytes((i + seed) % 251 for i in range(251))
     return (period * (size // 251 + 1))[:size]
 
 
 def md5(data: bytes) -> str:
-    """The checksum the service would give."""
+    """Return the checksum that the service would state."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def record(id: str, data: bytes = b"", *, checksum: str | None = None, size: int = -1) -> Record:
-    """A record of that content."""
+    """Make a record of this content."""
     return Record(
         id=id,
         region="us-east",
@@ -41,24 +41,24 @@ def record(id: str, data: bytes = b"", *, checksum: str | None = None, size: int
 
 
 def open_cache(folder: Path, size: int = PLENTY, min_free: int = 0) -> Cache:
-    """A cache in that folder."""
+    """Open a cache in this directory."""
     return Cache.open(folder, size_bytes=size, min_free_bytes=min_free)
 
 
 def file_of(folder: Path, wanted: Record) -> Path:
-    """Where the content of an object lies."""
+    """Return the path of an object's content."""
     name = key_of(wanted.region, wanted.id, wanted.fingerprint).hex()
     return folder / "content" / name[:2] / name[2:]
 
 
 def on_disk(folder: Path) -> int:
-    """The bytes that content takes on disk."""
+    """Return the bytes that the content takes on disk."""
     drawers = [p for p in (folder / "content").iterdir() if p.is_dir()]
     return sum(p.stat().st_blocks * 512 for drawer in drawers for p in drawer.iterdir())
 
 
 def fill(cache: Cache, wanted: Record, data: bytes) -> None:
-    """Put an object into the cache and let it go."""
+    """Put an object into the cache and release it."""
     blob = cache.blob(wanted)
     for start in range(0, len(data), BLOCK):
         blob.write(start, data[start : start + BLOCK])
@@ -66,7 +66,7 @@ def fill(cache: Cache, wanted: Record, data: bytes) -> None:
 
 
 async def stored(folder: Path, wanted: Record, data: bytes, size: int = PLENTY) -> None:
-    """A cache that was filled with one checked object, and closed."""
+    """Make a cache with one verified object, and close it."""
     cache = open_cache(folder, size)
     blob = cache.blob(wanted)
     blob.write(0, data)

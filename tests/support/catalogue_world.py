@@ -25,13 +25,13 @@ HOUR_MS = 3_600_000
 
 
 def ms(text: str) -> int:
-    """``2024-09-17`` or ``2024-09-17T09:30:12`` in UTC as epoch ms."""
+    """Convert ``2024-09-17`` or ``2024-09-17T09:30:12`` (UTC) to epoch ms."""
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings the catalogue looks at."""
+    """The settings that the catalogue reads."""
 
     timezone: str = "UTC"
     name_template: str = DEFAULT_TEMPLATE
@@ -57,7 +57,7 @@ def make(
     checksum: str = "",
     **tags: str,
 ) -> Record:
-    """A record, as the parser makes it of its JSON."""
+    """Make a record as the parser does from JSON."""
     created_ms = ms(created) if isinstance(created, str) else created
     updated_ms = ms(updated) if isinstance(updated, str) else updated
     value = {
@@ -76,13 +76,13 @@ def make(
 
 
 def uuid(number: int) -> str:
-    """A short way to many different ids."""
+    """Return the id for a number; different numbers give different ids."""
     return f"{number:08x}-0000-4000-8000-000000000000"
 
 
 @dataclass
 class FakeService:
-    """Objects of regions, searched as the service does. Counts what is asked."""
+    """Objects of regions, searched as the service does. Counts the searches."""
 
     records: dict[tuple[str, str], Record] = field(default_factory=dict)
     latency_s: float = LATENCY_S
@@ -170,19 +170,19 @@ class FakeService:
         return parse_page(body, region)
 
     def count(self) -> int:
-        """How many questions since the last time."""
+        """Return the number of searches since the last call."""
         asked, self.asked = len(self.asked), []
         return asked
 
 
 class Told(list[ObjectChange]):
-    """The changes of objects that a lister or follower reported, and those of directories."""
+    """The changes of objects and of directories that a lister or follower reported."""
 
     def __init__(self) -> None:
         self.directories: dict[int, set[str]] = {}
 
     def take(self, changes: ChangeSet) -> None:
-        """In the place of ``on_changes``."""
+        """Record changes; used as ``on_changes``."""
         self.extend(changes.objects)
         for ino, names in changes.directories.items():
             self.directories.setdefault(ino, set()).update(names)
@@ -198,7 +198,7 @@ class World:
     changes: Told
 
     async def ls(self, path: str = "") -> list[str]:
-        """What ``ls`` shows: opens each folder on the way, as the kernel does."""
+        """List a directory as ``ls`` does; opens each directory on the way, as the kernel does."""
         return [entry.name for entry in self.catalogue.children(await self.open(path))]
 
     async def open(self, path: str = "") -> int:
@@ -217,7 +217,7 @@ class World:
 
 
 def tree(catalogue: Catalogue, ino: int = ROOT) -> dict[str, object]:
-    """Everything shown, as nested dicts."""
+    """Return everything that is shown as nested dicts."""
     return {
         entry.name: tree(catalogue, entry.ino) if entry.folder else entry.ino
         for entry in catalogue.children(ino)
@@ -225,7 +225,7 @@ def tree(catalogue: Catalogue, ino: int = ROOT) -> dict[str, object]:
 
 
 def files(catalogue: Catalogue, ino: int = ROOT) -> list[str]:
-    """The path of every file."""
+    """Return the path of every file."""
     found: list[str] = []
     for entry in catalogue.children(ino):
         found += files(catalogue, entry.ino) if entry.folder else [catalogue.path(entry.ino)]
@@ -235,7 +235,7 @@ def files(catalogue: Catalogue, ino: int = ROOT) -> list[str]:
 def opened(
     path: Path, settings: Settings | None = None, *, now: str = "2024-09-20", **changes: object
 ) -> Catalogue:
-    """A catalogue at ``path``; one region unless it knows better."""
+    """Open a catalogue at ``path``, with one region unless it has stored others."""
     settings = replace(settings or Settings(), **changes)  # type: ignore[arg-type]
     catalogue = Catalogue.open(path / "catalogue.sqlite", settings, now_ms=lambda: ms(now))
     if not catalogue.regions():
@@ -253,7 +253,7 @@ async def world(
     regions: Iterable[str] = ("us-east",),
     **settings: object,
 ) -> AsyncIterator[World]:
-    """A world that runs its lister."""
+    """Make a world and run its lister."""
     service = service or FakeService()
     service.put(*records)
     made = Settings(**settings)  # type: ignore[arg-type]
@@ -271,7 +271,7 @@ async def world(
 
 
 def check(catalogue: Catalogue) -> None:
-    """The invariants between folders, objects and lookups."""
+    """Check the invariants between directories, objects and lookups."""
     objects = size = 0
     inos: Counter[int] = Counter()
     stack = [ROOT]

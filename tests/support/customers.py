@@ -1,4 +1,4 @@
-"""Two customers of one service: each key sees the objects of its own customer alone."""
+"""Two customers of one service: each key sees only the objects of its own customer."""
 
 import base64
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ ROTATED_KEY = "rotated-key"
 
 
 def objects_of(customer: str, mark: str, *sizes: int, region: str = "us-east") -> Account:
-    """Objects ``{mark}0000``, ``{mark}0001`` … of a customer, a minute between them."""
+    """Make objects ``{mark}0000``, ``{mark}0001`` … of a customer, a minute apart."""
     return Account(
         flat_item(
             f"{mark}{index:04d}",
@@ -32,7 +32,7 @@ def objects_of(customer: str, mark: str, *sizes: int, region: str = "us-east") -
 
 
 class SeveralCustomers(Service):
-    """One origin, a service for each key. ``by_key`` may be changed while it runs.
+    """One origin with a service for each key. ``by_key`` may be changed while it runs.
 
     ``asked`` counts the requests by key.
     """
@@ -45,7 +45,7 @@ class SeveralCustomers(Service):
         }
 
     async def answer(self, request: Request) -> Answer:
-        """That of the service of the key, or of the token's key."""
+        """Answer by the service of the key, or of the token's key."""
         for service in self.by_key.values():
             service.url, service.store_url = self.url, self.store_url
         chosen = self._chosen(request)
@@ -66,7 +66,7 @@ class SeveralCustomers(Service):
 
 
 class Customers(StandIn):
-    """The same as a stand-in that runs in a thread."""
+    """The services of several customers, in a thread."""
 
     def __init__(self, accounts: dict[str, Account]) -> None:
         super().__init__(next(iter(accounts.values())))
@@ -75,7 +75,7 @@ class Customers(StandIn):
 
 @contextmanager
 def customers(accounts: dict[str, Account]) -> Iterator[Customers]:
-    """A running service that knows these keys."""
+    """Run a service that accepts these keys."""
     stand_in = Customers(accounts)
     stand_in.start()
     try:

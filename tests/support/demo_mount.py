@@ -1,4 +1,4 @@
-"""The made-up account under a real mount."""
+"""The sample account under a real mount."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.support.mounts import Mount, StandIn
 
 @dataclass
 class Demo:
-    """The made-up account, mounted, and the same bytes in a plain folder."""
+    """The sample account, mounted, and the same bytes in an ordinary directory."""
 
     mount: Mount
     stand_in: StandIn
@@ -23,5 +23,5 @@ class Demo:
         return self.stand_in.service
 
     def one(self, pattern: str) -> Path:
-        """The newest file whose name matches (the oldest ones are archived)."""
+        """Return the newest file whose name matches (the oldest ones are archived)."""
         return max(self.point.rglob(pattern), key=lambda path: (path.parent.name, path.name))

@@ -1,4 +1,4 @@
-"""Asks the stand-in in process, without sockets."""
+"""Sends requests to the fake service in the same process, without sockets."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ NOW_MS = 1_800_000_000_000
 
 
 class Caller:
-    """A client of one stand-in that holds a token once :meth:`log_in` was called."""
+    """A client of one fake service; it has a token once :meth:`log_in` was called."""
 
     def __init__(self, account: Account, faults: str = "", **options: Any) -> None:
         plan = Faults(load(faults)) if faults else None
@@ -27,7 +27,7 @@ class Caller:
     async def send(
         self, method: str, url: str, body: bytes = b"", bearer: bool = True, **headers: str
     ) -> Answer:
-        """The answer; ``url`` is a path below the region, an absolute path or a whole URL."""
+        """Return the answer; ``url`` is a path below the region, an absolute path or a full URL."""
         parts = urlsplit(url)
         origin = "store" if url.startswith(self.service.store_url) else "api"
         path = parts.path if parts.path.startswith("/") else f"/storage/us-east/v3/{parts.path}"
@@ -38,7 +38,7 @@ class Caller:
         return await self.service.answer(Request(method, path, query, named, body, origin))
 
     async def get(self, url: str, **query: Any) -> Any:
-        """The decoded JSON of a GET that must give 200."""
+        """Send a GET that must be answered 200; return the decoded JSON."""
         answer = await self.send("GET", f"{url}?{urlencode(query)}" if query else url)
         assert answer.status == 200, await body_of(answer)
         return json.loads(await body_of(answer))
@@ -61,17 +61,17 @@ class Caller:
 
 
 async def body_of(answer: Answer) -> bytes:
-    """The whole body of an answer."""
+    """Return the whole body of an answer."""
     return b"".join([bytes(piece) async for piece in answer.pieces()])
 
 
 async def logged_in(account: Account, faults: str = "", **options: Any) -> Caller:
-    """A caller with a token."""
+    """Return a caller with a token."""
     caller = Caller(account, faults, **options)
     await caller.log_in()
     return caller
 
 
 def few(count: int = 5, size: int = 1000) -> Account:
-    """An account of objects ``o0``, ``o1``, …, a second apart."""
+    """Make an account of objects ``o0``, ``o1``, …, a second apart."""
     return Account(flat_item(f"o{at}", size + at, BORN_MS + at * 1000) for at in range(count))

@@ -1,4 +1,4 @@
-"""A lister and a follower over the real client, and a search API behind it that may misbehave."""
+"""A lister and a follower over the real client and a search API that may misbehave."""
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -21,12 +21,12 @@ Page = dict[str, Any]
 
 
 def nothing_wrong(search: "Search") -> httpx.Response | None:
-    """Answer every search as it should be answered."""
+    """Answer every search correctly."""
 
 
 @dataclass
 class Search:
-    """One search as it was asked for: ``filter`` holds the bounds by field, epoch ms."""
+    """One search request; ``filter`` has the bounds for each field, epoch ms."""
 
     key: int
     limit: int
@@ -39,11 +39,11 @@ class Search:
 class SearchApi:
     """``GET /objects`` of one region over HTTP.
 
-    window     the largest ``pageKey + limit``; beyond it the answer is ``beyond``
+    window     the largest ``pageKey + limit``; a search beyond it is answered ``beyond``
     most       the largest page: a larger ``limit`` is refused with 400
-    given      the largest page that is given, whatever is asked for
-    total      what a page says in ``total``: a function of the number found and the limit
-    ends       what a page says in ``lastPage``: a function of the truth
+    given      the largest page that is returned, whatever ``limit`` says
+    total      ``total`` of a page: a function of the number found and the limit
+    ends       ``lastPage`` of a page: a function of the correct value
     misbehave  may answer a search in another way
     page       may change a page
     """
@@ -79,7 +79,7 @@ class SearchApi:
         if self.window is not None and search.key + search.limit > self.window:
             if self.beyond is not None:
                 return self.beyond()
-            found = self.found(search)[: self.window]  # the rest is not there, without a word
+            found = self.found(search)[: self.window]  # the rest is left out silently
         else:
             found = self.found(search)
         return self.answer(search, found)
@@ -116,7 +116,7 @@ class SearchApi:
         return found
 
     def count(self) -> int:
-        """How many searches since the last time."""
+        """Return the number of searches since the last call."""
         count, self.searches = len(self.searches), []
         return count
 
@@ -135,7 +135,7 @@ def _search(request: httpx.Request) -> Search:
 
 @dataclass
 class Listing(World):
-    """A world whose service is behind HTTP, with a follower that is run by hand."""
+    """A world whose service is behind HTTP; the test runs the follower itself."""
 
     api: SearchApi
     follower: Follower
@@ -150,7 +150,7 @@ async def listing(
     now: str = "2024-12-01",
     **options: Any,
 ) -> AsyncIterator[Listing]:
-    """A lister over the client over ``api``."""
+    """Make a lister over the client over ``api``."""
     api.put(*records)
     settings = Settings(**options)
     catalogue = opened(path, settings, now=now)

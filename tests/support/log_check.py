@@ -4,7 +4,7 @@ import logging
 
 
 class LogCheck(logging.Handler):
-    """Keeps the warnings of phonofs; those that hold an expected word are let pass."""
+    """Collects the warnings of phonofs, except those that contain an expected word."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -12,13 +12,13 @@ class LogCheck(logging.Handler):
         self.seen: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one line."""
+        """Record one line."""
         self.seen.append(f"{record.levelname} {record.name}: {record.getMessage()}")
 
     def expect(self, *words: str) -> None:
-        """Let lines that hold one of these words pass; ``''`` lets everything pass."""
+        """Accept lines that contain one of these words; ``''`` accepts every line."""
         self.expected.extend(words)
 
     def unexpected(self) -> list[str]:
-        """The lines nobody expected."""
+        """Return the lines that were not expected."""
         return [line for line in self.seen if not any(word in line for word in self.expected)]

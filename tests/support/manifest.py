@@ -1,11 +1,11 @@
-"""Reads the YAML that contrib/ ships: mappings, lists and scalars, one a line. No more of YAML."""
+"""Reads the YAML that contrib/ ships: mappings, lists and scalars, one a line, no more."""
 
 import json
 from typing import Any
 
 
 def parse(text: str) -> Any:
-    """The document; scalars are texts, but for what is JSON too (numbers, true, lists)."""
+    """Parse the document; scalars are texts, unless they are valid JSON (numbers, true, lists)."""
     lines = [
         (len(line) - len(line.lstrip()), line.strip())
         for line in text.splitlines()
@@ -17,7 +17,7 @@ def parse(text: str) -> Any:
 
 
 def _block(lines: list[tuple[int, str]], indent: int) -> tuple[Any, list[tuple[int, str]]]:
-    """The value that begins with the first line, and the lines after it."""
+    """Return the value that begins with the first line, and the lines after it."""
     made: Any = [] if lines[0][1].startswith("- ") else {}
     while lines and lines[0][0] == indent:
         words = lines[0][1]

@@ -1,7 +1,7 @@
-"""Real mounts for tests: the stand-in in a thread of the test, phonofs as a process of its own.
+"""Real mounts for tests: the fake service in a thread, phonofs as a separate process.
 
-Used by ``tests/mount`` and ``tests/fault``. Everything started is ended by its pid, and every
-mount is taken down, also when a test fails.
+Used by ``tests/mount`` and ``tests/fault``. Every process is ended by its pid and every mount is
+unmounted, even if a test fails.
 """
 
 import contextlib
@@ -27,9 +27,9 @@ START_S = 20.0
 
 
 class StandIn:
-    """The stand-in in a thread; ``service`` may be looked at and changed while it runs.
+    """The fake service in a thread; ``service`` may be read and changed while it runs.
 
-    ``port`` stays the same over ``stop`` and ``start``, as a service that was away comes back.
+    ``port`` stays the same after ``stop`` and ``start``, as for a service that comes back.
     """
 
     def __init__(self, account: Account, options: Options | None = None) -> None:
@@ -59,11 +59,11 @@ class StandIn:
                     await trio.sleep_forever()
 
     def beside(self, service: Service) -> contextlib.AbstractAsyncContextManager[None]:
-        """What else is to be there while the service is: nothing, but for others to say."""
+        """Return a context to enter while the service runs; subclasses override it."""
         return contextlib.nullcontext()
 
     def faults(self, *rules: dict[str, object]) -> Faults:
-        """Misbehave from now on; no rule: behave again. What is given counts what fired."""
+        """Apply these fault rules from now on, or none; the return value counts what fired."""
         self.service.faults = Faults(load(json.dumps({"rule": list(rules)})))
         return self.service.faults
 
@@ -78,7 +78,7 @@ class StandIn:
 class Mount:
     """One phonofs process and its mount point.
 
-    ``under`` is what the process is started by, ``program`` what Python runs.
+    ``under`` is the command before Python (a wrapper), ``program`` are Python's arguments.
     """
 
     def __init__(self, url: str, point: Path, cache: Path, **options: str) -> None:
@@ -117,7 +117,7 @@ class Mount:
         return self
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """End the process by a signal; its exit status."""
+        """End the process by a signal; return its exit status."""
         assert self.process is not None
         self.process.send_signal(number)
         status = self.process.wait(START_S)
@@ -135,7 +135,7 @@ class Mount:
 
 
 def until(condition: Callable[[], bool], within_s: float = START_S) -> None:
-    """Wait for something another process does, looking every 10 ms."""
+    """Wait for something that another process does; check every 10 ms."""
     end = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -154,7 +154,7 @@ def standing(account: Account, options: Options | None = None) -> Iterator[Stand
 
 @contextlib.contextmanager
 def mounted(url: str, folder: Path, **options: str) -> Iterator[Mount]:
-    """A mount at ``folder/m`` with its cache at ``folder/cache``."""
+    """Mount at ``folder/m``, with the cache at ``folder/cache``."""
     mount = Mount(url, folder / "m", folder / "cache", **options)
     try:
         yield mount.start()
@@ -163,5 +163,5 @@ def mounted(url: str, folder: Path, **options: str) -> Iterator[Mount]:
 
 
 def files(point: Path) -> list[Path]:
-    """All files below a mount point, sorted."""
+    """Return all files below a mount point, sorted."""
     return sorted(path for path in point.rglob("*") if path.is_file())

@@ -22,7 +22,7 @@ LATENCY = 0.05
 
 
 def plain(start: int, stop: int) -> bytes:
-    """The true content of every object: a ramp modulo a prime."""
+    """Return the true content of an object: a ramp modulo a prime."""
     at, count = start % 251, stop - start
     if count <= MIB:
         return PATTERN[at : at + count]
@@ -31,14 +31,14 @@ def plain(start: int, stop: int) -> bytes:
 
 @cache
 def checksum_of(size: int) -> str:
-    """The MD5 of the true content, where it is not too long to compute."""
+    """Return the MD5 of the true content, or '' if hashing would take too long."""
     return hashlib.md5(plain(0, size)).hexdigest() if size <= 48 * MIB else ""
 
 
 def record(
     size: int, name: str = "a", *, checksum: str | None = None, kind: str = "callrecording"
 ) -> Record:
-    """A record of the true content."""
+    """Make a record of the true content."""
     if checksum is None:
         checksum = checksum_of(size)
     return Record(
@@ -65,8 +65,9 @@ class FakeBody:
 class Fault:
     """What one request does wrong.
 
-    silent  the answer does not say how long it or the whole is; framed, whether its end shows
-    short   so many bytes of the end of the part are left out, and the answer says so
+    silent  the answer states neither its length nor the total size
+    framed  whether the client can recognise the end of the body
+    short   bytes left out at the end of the range, as the answer states
     """
 
     error: Exception | None = None
@@ -83,7 +84,7 @@ class Fault:
 
 @dataclass
 class Asked:
-    """One request, as the service saw it."""
+    """One request as the service saw it."""
 
     id: str
     start: int
@@ -98,7 +99,7 @@ def no_fault(asked: Asked, number: int) -> Fault | None:
 
 
 class FakeChunks:
-    """The chunks of one body, at the rate of the service, with the fault of the request."""
+    """The chunks of one body, at the service's rate and with the request's fault."""
 
     def __init__(
         self, service: "FakeService", asked: Asked, start: int, stop: int, fault: Fault
@@ -129,7 +130,7 @@ class FakeChunks:
 
 @dataclass
 class FakeService:
-    """Gives the true content, or what the faults make of it."""
+    """Serves the true content, changed by the faults."""
 
     latency_s: float = LATENCY
     rate: float = 40_000_000
@@ -204,23 +205,23 @@ class FakeService:
 
     @asynccontextmanager
     async def whole_content(self, record: Record, *, urgent: bool) -> AsyncIterator[FakeBody]:
-        """The same without a range, in every way."""
+        """Request the whole content, without a range."""
         self.looks += 1
         async with self._content(record, 0, None, urgent, "stream") as body:
             yield body
 
     def sent(self, name: str | None = None) -> int:
-        """Bytes sent, of one object or of all."""
+        """Return the bytes sent of one object, or of all."""
         return sum(asked.sent for asked in self.asked if name in (None, asked.id))
 
 
 def _memory(size: int) -> mmap.mmap:
-    """Memory that costs nothing until it is written to."""
+    """Return memory that takes no space until it is written to."""
     return mmap.mmap(-1, max(1, size))
 
 
 class FakeBlob:
-    """Bytes of one object in memory."""
+    """The cache entry of one object, in memory."""
 
     def __init__(self, record: Record, in_memory: bool) -> None:
         self.record = record
@@ -304,7 +305,7 @@ class FakeBlob:
 
 
 class FakeCache:
-    """Keeps every blob for good; on disk unless told otherwise."""
+    """A cache that never evicts; its entries count as on disk unless told otherwise."""
 
     def __init__(self, in_memory: bool = False, slow: bool = False) -> None:
         self.in_memory = in_memory
@@ -332,7 +333,7 @@ class FakeCache:
 
 @dataclass
 class World:
-    """A reader over the fakes, and what it called back."""
+    """A reader over the fakes, and the callbacks it made."""
 
     service: FakeService
     cache: FakeCache
@@ -343,7 +344,7 @@ class World:
     wrong: list[int] = field(default_factory=list)
 
     async def restart(self) -> None:
-        """Run the reader, again where it was stopped."""
+        """Run the reader, also after it was stopped."""
         self.scope = trio.CancelScope()
         assert self.nursery is not None
         await self.nursery.start(self._run)
@@ -357,14 +358,14 @@ class World:
         self.scope.cancel()
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """As the file system does: at once where that is possible."""
+        """Read as the file system does: without waiting if possible."""
         data = self.reader.read_now(handle, offset, size)
         return await self.reader.read(handle, offset, size) if data is None else data
 
     async def read_on(
         self, handle: Handle, start: int = 0, stop: int | None = None, step: int = 128 * KIB
     ) -> None:
-        """Read in sequence as the kernel asks, and compare."""
+        """Read in sequence as the kernel does, and compare."""
         while start < (handle.size if stop is None else stop):
             data = await self.read(handle, start, step)
             assert data == plain(start, start + len(data))
@@ -372,12 +373,12 @@ class World:
             start += len(data)
 
     async def read_blindly(self, handle: Handle, step: int = 128 * KIB) -> None:
-        """Read all in sequence, whatever comes."""
+        """Read everything in sequence, without comparing."""
         for offset in range(0, handle.size, step):
             await self.read(handle, offset, step)
 
     async def settle(self) -> None:
-        """Wait until whatever still runs is over, and see that nothing is held."""
+        """Wait until everything in progress has ended, and check that nothing is held."""
         await trio.sleep(40)
         gauges = self.reader.statistics()
         names = ("waiters", "parts", "streams", "handles", "lingering", "ahead", "ahead_queued",
@@ -398,7 +399,7 @@ async def world(
     files: Iterable[tuple[int, Record]] = (),
     siblings: Callable[..., Sequence[tuple[int, Record]]] | None = None,
 ) -> AsyncIterator[World]:
-    """A running reader; at the end nothing may be held."""
+    """Run a reader; check at the end that nothing is held."""
     service = service or FakeService()
     cache = FakeCache(in_memory, slow)
     listed = list(files)

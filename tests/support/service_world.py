@@ -1,6 +1,6 @@
-"""A little service for the tests of the client: answers from a handler, by way of MockTransport.
+"""A small service for tests of the client; a handler answers through MockTransport.
 
-Content is a ramp modulo a prime, so that any byte out of place shows.
+Content is a ramp modulo a prime, so that a test notices a misplaced byte.
 """
 
 import json
@@ -23,12 +23,12 @@ STORE = "https://store.example.net"
 
 
 def ramp(size: int) -> bytes:
-    """``size`` bytes in which no two windows near each other are alike."""
+    """Return ``size`` bytes in which no two nearby windows are equal."""
     return (bytes(range(251)) * (size // 251 + 1))[:size]
 
 
 def record(id: str = "one", size: int = 1000, **changes: Any) -> Record:
-    """A record of the region ``uk``."""
+    """Make a record of the region ``uk``."""
     fields: dict[str, Any] = {
         "id": id,
         "region": "uk",
@@ -47,7 +47,7 @@ def record(id: str = "one", size: int = 1000, **changes: Any) -> Record:
 
 
 def record_json(id: str = "one", /, **changes: Any) -> dict[str, Any]:
-    """A record as the service shows it."""
+    """Return a record as the service sends it."""
     return {
         "id": id,
         "type": "callrecording",
@@ -64,7 +64,7 @@ def record_json(id: str = "one", /, **changes: Any) -> dict[str, Any]:
 
 
 class Service:
-    """One object ``one`` of 1000 bytes, given in one of the ways; every request is kept."""
+    """Serves one object ``one`` of 1000 bytes by one delivery method; records every request."""
 
     def __init__(self, way: str = "range", size: int = 1000) -> None:
         self.way = way
@@ -74,14 +74,14 @@ class Service:
         self.tokens = 0
         self.valid: set[str] = set()
         self.requests: list[httpx.Request] = []
-        self.answers: list[Any] = []  # taken before anything else: a Response, or a callable
+        self.answers: list[Any] = []  # used before any other answer: a Response, or a callable
         self.records: list[dict[str, Any]] = []
         self.urls = 0
         self.refused_urls: set[str] = set()
         self.token_delay_s = 0.0
 
     def paths(self, part: str = "") -> list[str]:
-        """The targets asked for that hold ``part``."""
+        """Return the requested targets that contain ``part``."""
         return [str(r.url) for r in self.requests if part in str(r.url)]
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -137,7 +137,7 @@ class Service:
         return self.bytes(request, ranges=True)
 
     def bytes(self, request: httpx.Request, *, ranges: bool) -> httpx.Response:
-        """The content, or the part of it that is asked for."""
+        """Answer with the content, or with the requested range."""
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
         headers = {"ETag": self.etag}
         condition = request.headers.get("if-range")
@@ -152,7 +152,7 @@ class Service:
 
 
 class Connected:
-    """A client of a service, its keeper and its transport."""
+    """A client of a service, its token provider and its transport."""
 
     def __init__(self, transport: Transport, keeper: TokenProvider, client: Client) -> None:
         self.transport = transport
@@ -160,14 +160,14 @@ class Connected:
         self.client = client
 
     async def read(self, start: int = 0, stop: int | None = None, **how: Any) -> bytes:
-        """The bytes that a request for ``[start, stop)`` of the object gives."""
+        """Return the bytes that a request for ``[start, stop)`` of the object yields."""
         async with self.client.content(record(), start, stop, **how) as body:
             data = b"".join([bytes(chunk) async for chunk in body])
             return data[start - body.start :]
 
 
 async def credentials() -> tuple[str, Secret]:
-    """A key and a secret."""
+    """Return a key and a secret."""
     return "key", Secret("s3cret-canary")
 
 
@@ -175,7 +175,7 @@ async def credentials() -> tuple[str, Secret]:
 async def connected(
     handler: Any, *, api_url: str = API, timeout_s: float = 30.0, **options: Any
 ) -> AsyncIterator[Connected]:
-    """A client whose requests ``handler`` answers."""
+    """Make a client whose requests ``handler`` answers."""
     mock = httpx.MockTransport(handler)
     slots = options.pop("max_connections", 16)
     read = options.pop("credentials", credentials)
@@ -189,7 +189,7 @@ async def connected(
 
 
 class CancelAt(trio.abc.Instrument):
-    """Cancels a scope when a task makes its n-th step, so that every checkpoint gets its turn."""
+    """Cancels a scope at a task's n-th step, so that a test can cancel at every checkpoint."""
 
     def __init__(self, task: trio.lowlevel.Task, step: int, scope: trio.CancelScope) -> None:
         self.task, self.left, self.scope = task, step, scope
@@ -203,7 +203,7 @@ class CancelAt(trio.abc.Instrument):
 
 
 async def cancelled_at(step: int, work: Any) -> bool:
-    """Run ``work()`` and cancel it at its n-th step; whether there was such a step."""
+    """Run ``work()`` and cancel it at its n-th step; return whether it had that step."""
     with trio.CancelScope() as scope:
         instrument = CancelAt(trio.lowlevel.current_task(), step, scope)
         trio.lowlevel.add_instrument(instrument)

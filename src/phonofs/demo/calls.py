@@ -1,6 +1,6 @@
-"""From a call to its objects: recording, transcripts, notes, survey, sentiment, summary. Pure.
+"""Makes the objects of a call: recording, transcripts, notes, survey, summary and others. Pure.
 
-Names and tags are those of the vendor's published examples; they are in ``data/sample.toml``.
+Names and tags follow the vendor's published examples; they are in ``data/sample.toml``.
 """
 
 import json
@@ -17,17 +17,18 @@ from phonofs.fakeservice.account import Item
 from phonofs.fakeservice.content import Content, text
 
 COMMENT_MS = 4_000
-"""What a caller says to a survey's question; its record has no duration."""
+"""Length of a caller's answer to a survey question; its record states no duration."""
 JSON = "application/json"
 COMPANY = "12025550100"
-"""The company's number, as tags have it."""
+"""The company's number, as it appears in tags."""
 
 
 @dataclass(frozen=True)
 class CallFacts:
-    """One call. ``contact``: of the contact centre, else an extension's own; ``id`` is ``callId``.
+    """One call; ``id`` is its ``callId``.
 
-    ``duration_ms`` is a multiple of an MP3's frame. ``seed`` decides what is left to chance.
+    ``contact`` is true for a call of the contact centre, false for a call of an extension.
+    ``duration_ms`` is a multiple of an MP3 frame. ``seed`` determines the random ids.
     """
 
     id: str
@@ -44,12 +45,12 @@ class CallFacts:
     seed: str
 
     def new_id(self, label: str) -> str:
-        """The id of one of the call's objects: always the same for the same call and label."""
+        """Return the id of one of the call's objects; it follows from seed, call and label."""
         bits = random.Random(f"{self.seed}:{self.id}:{label}").getrandbits(128)  # noqa: S311
         return str(uuid.UUID(int=bits, version=4))
 
     def attributes(self) -> dict[str, Any]:
-        """What the names and tags of its objects may use."""
+        """Return the values that the names and tags of its objects may refer to."""
         outward, number = self.direction == "OUTBOUND", self.number.lstrip("+")
         return {
             **vars(self),
@@ -68,22 +69,22 @@ class CallFacts:
 
     @property
     def start(self) -> datetime:
-        """When it began, UTC."""
+        """When the call began, UTC."""
         return datetime.fromtimestamp(self.start_ms / 1000, UTC)
 
     @property
     def end_ms(self) -> int:
-        """When it was over."""
+        """When the call ended, UTC epoch milliseconds."""
         return self.start_ms + self.duration_ms
 
     @property
     def seconds(self) -> int:
-        """How long it took in whole seconds, at least 1."""
+        """The duration of the call in whole seconds, at least 1."""
         return max(1, self.duration_ms // 1000)
 
 
 def _item(call: CallFacts, type: str, content: Content, of: Item | None = None) -> Item:
-    """An object of the call as the sample describes its type, made from ``of``."""
+    """Make an object of the call, derived from ``of``, as the sample data describes its type."""
     sample = OBJECTS[type]
     alike = OBJECTS.get(sample.get("like", ""), {})
     tags = {**alike.get("tags", {}), **sample.get("tags", {})}
@@ -101,7 +102,7 @@ def _item(call: CallFacts, type: str, content: Content, of: Item | None = None) 
 
 
 def _made(call: CallFacts, label: str, delay_s: int, **fields: Any) -> Item:
-    """An object made ``delay_s`` seconds after the call (whole seconds, as records have them)."""
+    """Make an object created ``delay_s`` seconds after the call; records have whole seconds."""
     created_ms = (call.end_ms // 1000 + delay_s) * 1000
     return Item(
         id=call.new_id(label),
@@ -115,30 +116,30 @@ def _made(call: CallFacts, label: str, delay_s: int, **fields: Any) -> Item:
 
 
 def work_recording(call: CallFacts) -> Item:
-    """``callrecording``: one side of the company, mono."""
+    """Make a ``callrecording``, mono."""
     content = mp3(call.id, call.agent.name, call.duration_ms, stereo=False)
     return _item(call, "callrecording", content)
 
 
 def contact_recording(call: CallFacts) -> Item:
-    """``callcenterrecording``: stereo, its checksum that of an upload in one part."""
+    """Make a ``callcenterrecording``: stereo, its checksum as after a multipart upload."""
     content = mp3(call.id, call.agent.name, call.duration_ms, stereo=True)
     return replace(_item(call, "callcenterrecording", content), multipart_bytes=5 * 1024 * 1024)
 
 
 def screen_recording(call: CallFacts) -> Item:
-    """``screenrecording``: as long as the call, in whole seconds."""
+    """Make a ``screenrecording`` as long as the call, in whole seconds."""
     return _item(call, "screenrecording", mp4(call.id, call.seconds))
 
 
 def voicemail(call: CallFacts) -> Item:
-    """``voicemail`` of an extension, or ``callcentervoicemail`` of a queue."""
+    """Make a ``voicemail`` for an extension, or a ``callcentervoicemail`` for a queue."""
     content = mp3(call.id, call.party, call.duration_ms, stereo=False)
     return _item(call, "callcentervoicemail" if call.contact else "voicemail", content)
 
 
 def meeting(call: CallFacts) -> Item:
-    """``meeting``: a recorded conference."""
+    """Make a ``meeting``: a recorded conference."""
     return _item(call, "meeting", mp4(call.id, call.seconds))
 
 
@@ -149,9 +150,9 @@ def transcript(
     said: Sequence[str] = (),
     delay_s: int = 75,
 ) -> Item:
-    """``transcription`` of a recording; of a Work call one for each side (``speaker``).
+    """Make the ``transcription`` of a recording; a Work call has one for each ``speaker``.
 
-    ``said``: in place of the call's own turns.
+    ``said`` replaces the lines of the call's topic.
     """
     duration_ms = int(of.tags.get("duration", COMMENT_MS))
     turns = _turns(said or call.topic.lines, duration_ms, speaker)
@@ -205,13 +206,13 @@ def _json(value: Any) -> Content:
 
 
 def notes(call: CallFacts) -> Item:
-    """``agentnotes``: text, with an extension of its own."""
+    """Make ``agentnotes``: a text whose file name has its own extension."""
     written = f"{call.topic.notes}\n{call.agent.name}, {call.start:%d %B %Y}, {call.id}\n"
     return _item(call, "agentnotes", text(written))
 
 
 def survey(call: CallFacts) -> Item:
-    """``postcallsurvey``: its name has no extension."""
+    """Make a ``postcallsurvey``; its name has no extension."""
     score = 1 + round((call.topic.mood + 1) * 2)
     answers = [
         {"question": "How satisfied are you with the call?", "answer": score},
@@ -222,12 +223,12 @@ def survey(call: CallFacts) -> Item:
 
 
 def voice_comment(call: CallFacts) -> Item:
-    """``voicecommentrecording``: what the caller said to a survey's question, a WAV."""
+    """Make a ``voicecommentrecording``: the caller's answer to a survey question, as WAV."""
     return _item(call, "voicecommentrecording", wav(f"{call.id}-q1", COMMENT_MS))
 
 
 def sentiment(call: CallFacts) -> Item:
-    """``sentimentScore`` of the transcript."""
+    """Make the ``sentimentScore`` of the transcript."""
     mood = call.topic.mood
     scores = [
         {"turn": at, "score": round(mood * (at + 1) / len(call.topic.lines), 3)}
@@ -238,13 +239,13 @@ def sentiment(call: CallFacts) -> Item:
 
 
 def summary(call: CallFacts, of: Item) -> Item:
-    """``summary`` of the transcript ``of``."""
+    """Make the ``summary`` of the transcript ``of``."""
     content = _json({"callId": call.id, "topic": call.topic.name, "summary": call.topic.summary})
     return _item(call, "summary", content, of)
 
 
 def rare(call: CallFacts) -> Iterator[Item]:
-    """One of each type that few accounts have and no document describes."""
+    """Yield one object of each type that few accounts have and no document describes."""
     peaks = [abs(at % 40 - 20) for at in range(200)]
     for type, value in {
         "calladditionalfields": {"crmId": call.id, "reason": call.topic.name},

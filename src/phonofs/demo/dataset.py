@@ -1,8 +1,9 @@
-"""The made-up account: sixty days of calls up to today. Pure, the same for a seed and a day.
+"""Generates the sample account: sixty days of calls up to today. Pure.
 
-Three to four hundred objects of every type the service has, most of them belonging to a call
-with others; some archived, some that are not shown at all, a day of awkward names, a day with
-objects at the edges of midnight.
+The same seed and day always give the same account. It has three to four hundred objects, of every
+type the service has; most share their call with others. Some objects are archived, and some are
+in states that are not listed. One day has awkward names, another has objects created around
+midnight.
 """
 
 import random
@@ -19,7 +20,7 @@ from phonofs.fakeservice.content import text
 
 DAYS = 60
 ARCHIVED_AFTER = 45
-"""Days after which recordings go to cold storage, most of them."""
+"""Days after which most recordings are archived."""
 AWKWARD_DAYS_AGO = 3
 MIDNIGHT_DAYS_AGO = 10
 RARE_DAYS_AGO = 12
@@ -34,9 +35,9 @@ def demo_account(
     until_ms: int | None = None,
     customer_id: str = CUSTOMER,
 ) -> Account:
-    """The account as it is on ``today`` (UTC). ``until_ms``: leave out what was made later.
+    """Return the account as it is on ``today`` (UTC), without objects created after ``until_ms``.
 
-    With more than one region the calls are spread over them.
+    If there is more than one region, the calls are spread over them.
     """
     items = Dataset(today, seed, regions).items()
     return Account(
@@ -50,7 +51,10 @@ def demo_account(
 
 
 class Dataset:
-    """One account in the making. Owns the chances taken so far: order matters."""
+    """Generates the objects of one account.
+
+    Owns the random generator; its state depends on the order of the calls to it.
+    """
 
     def __init__(self, today: date, seed: int, regions: tuple[str, ...]) -> None:
         self._today = today
@@ -59,7 +63,7 @@ class Dataset:
         self._chance = random.Random(f"phonofs-demo:{seed}")  # noqa: S311
 
     def items(self) -> Iterator[Item]:
-        """All objects, oldest day first."""
+        """Yield all objects, oldest day first, then the hidden and the rare ones."""
         for ago in reversed(range(DAYS)):
             day = self._today - timedelta(days=ago)
             for item in self._day(day, ago):
@@ -86,7 +90,7 @@ class Dataset:
     def _call(
         self, day: date, second: int, *, contact: bool | None = None, party: str | None = None
     ) -> CallFacts:
-        """A call that begins at this second of the day (UTC)."""
+        """Make a call that begins at this second of the day (UTC)."""
         chance = self._chance
         start = datetime.combine(day, time(), UTC) + timedelta(seconds=second)
         start_ms = int(start.timestamp() * 1000) + chance.randrange(1000)
@@ -144,7 +148,7 @@ class Dataset:
         yield calls.transcript(call, message, "", (self._chance.choice(VOICEMAILS),))
 
     def _awkward(self, day: date) -> Iterator[Item]:
-        """A day whose callers have every name that a file name must not have."""
+        """Yield a day of calls whose parties have names that are awkward in a file name."""
         for at, party in enumerate(AWKWARD):
             call = self._call(day, 7 * 3600 + at * 300, contact=bool(at % 2), party=party)
             call = replace(call, duration_ms=whole_frames_ms(5_000 + at * 360), direction="INBOUND")
@@ -154,7 +158,7 @@ class Dataset:
         yield from self._twins(self._call(day, 12 * 3600, contact=False, party="Twin"))
 
     def _twins(self, call: CallFacts) -> Iterator[Item]:
-        """Two objects alike in all that a name is made of, and one of a type nobody knows."""
+        """Yield two objects whose file names would be equal, and one of an unknown type."""
         first = calls.work_recording(call)
         yield first
         other = calls.work_recording(replace(call, agent=AGENTS[0], id=f"{call.id}0"))
@@ -165,7 +169,7 @@ class Dataset:
         )  # fmt: skip
 
     def _midnight(self, day: date) -> Iterator[Item]:
-        """Objects made in the last and first seconds of the day, UTC."""
+        """Yield objects created in the first and last seconds of a day and next to it, UTC."""
         begin_ms = int(datetime.combine(day, time(), UTC).timestamp() * 1000)
         for at_ms in (-1000, 0, 1000, 86_399_000, 86_400_000):
             call = self._call(day, 0, contact=False, party="Night Shift")
@@ -177,12 +181,12 @@ class Dataset:
             yield replace(made, created_ms=moved_ms, updated_ms=moved_ms, tags=tags)
 
     def _aged(self, item: Item, ago: int) -> Item:
-        """What is old lies in cold storage, unless it is a text."""
+        """Return the object, archived if it is an old recording; a quarter stay available."""
         old = ago >= ARCHIVED_AFTER and item.type.endswith("recording")
         return replace(item, state="ARCHIVED") if old and item.id[0] in "0123456789ab" else item
 
     def _hidden(self) -> Iterator[Item]:
-        """Objects in states that nobody lists."""
+        """Yield objects in states that phonofs does not list."""
         day = self._today - timedelta(days=20)
         for at, state in enumerate(("PENDING", "REVOKED", "DELETED", "FAILED", "QUARANTINED")):
             call = self._call(day, 15 * 3600 + at * 600, contact=True)

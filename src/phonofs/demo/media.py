@@ -1,7 +1,7 @@
-"""Recordings of any length that players play: MP3, WAV and MP4, made of the clips in ``data``.
+"""Makes playable recordings of any length (MP3, WAV, MP4) from the clips in ``data``.
 
 The length is exact: an MP3 has whole frames of 36 ms, a WAV whole samples, an MP4 one picture
-a second. Each carries the id of its object, so no two are alike.
+a second. Each recording contains the title it is given, so that two objects differ.
 
 The clips were made with ffmpeg 5.1: ``mono.mp3`` and ``stereo.mp3`` are 28 frames (MPEG-2 Layer
 III, 16 kHz, 16 and 24 kbit/s; libmp3lame with ``-reservoir 0 -write_xing 0``, so that any frame
@@ -18,7 +18,7 @@ from phonofs.fakeservice.content import Content, Loop
 FRAME_MS = 36
 """576 samples at 16 kHz."""
 KEY_EVERY = 8
-"""Every eighth picture of the clip can be decoded without the others."""
+"""Every eighth picture of the clip is a key frame."""
 
 
 def _clip(name: str) -> bytes:
@@ -36,15 +36,15 @@ _PICTURES = Loop(_SCREEN[-sum(_SIZES) :])
 
 
 def whole_frames_ms(duration_ms: int) -> int:
-    """The nearest duration that an MP3 here can have; ffmpeg refuses one of less than 10 frames."""
+    """Round a duration to whole MP3 frames, at least 10: ffmpeg refuses an MP3 with fewer."""
     return max(10, round(duration_ms / FRAME_MS)) * FRAME_MS
 
 
 def mp3(title: str, artist: str, duration_ms: int, *, stereo: bool) -> Content:
-    """An MP3 of exactly this length (a multiple of ``FRAME_MS``): 2 or 3 kB a second."""
+    """Make an MP3 of exactly this length (a multiple of ``FRAME_MS``), 2 or 3 kB a second."""
     loop, frame_bytes, side_bytes = (_STEREO, 108, 17) if stereo else (_MONO, 72, 9)
     frames = duration_ms // FRAME_MS
-    # A frame of silence that says how many frames and bytes follow (the Xing convention).
+    # A silent frame states the number of frames and bytes that follow (the Xing convention).
     info = b"Info" + struct.pack(">III", 3, frames, (frames + 1) * frame_bytes)
     silence = (loop.unit[:4] + bytes(side_bytes) + info).ljust(frame_bytes, b"\0")
     head = _id3(TIT2=title, TPE1=artist) + silence
@@ -52,7 +52,7 @@ def mp3(title: str, artist: str, duration_ms: int, *, stereo: bool) -> Content:
 
 
 def _id3(**fields: str) -> bytes:
-    """An ID3v2.4 tag; texts in UTF-8 (encoding 3)."""
+    """Make an ID3v2.4 tag; its texts are in UTF-8 (encoding 3)."""
     body = b""
     for name, value in fields.items():
         text = b"\x03" + value.replace("\0", " ").encode("utf-8", "replace")
@@ -65,7 +65,7 @@ def _syncsafe(number: int) -> bytes:
 
 
 def wav(title: str, duration_ms: int) -> Content:
-    """A WAV of exactly this length: 16 kB a second."""
+    """Make a WAV of exactly this length, 16 kB a second."""
     data_bytes = duration_ms * 8 * 2
     name = title.encode("utf-8", "replace") + b"\0"
     name += b"\0" * (len(name) % 2)
@@ -76,9 +76,10 @@ def wav(title: str, duration_ms: int) -> Content:
 
 
 def mp4(title: str, seconds: int) -> Content:
-    """An MP4 of exactly this many seconds (at least 1): 130 bytes a second.
+    """Make an MP4 of exactly this many seconds (at least 1), 130 bytes a second.
 
-    The clip's description up to its tables, then tables for so many pictures (ISO/IEC 14496-12).
+    It has the clip's boxes up to the sample tables, then new tables for the repeated pictures
+    (ISO/IEC 14496-12).
     """
     sizes = list(islice(cycle(_SIZES), seconds))
     keys = range(1, seconds + 1, KEY_EVERY)
@@ -86,7 +87,7 @@ def mp4(title: str, seconds: int) -> Content:
     tables += _table(b"stsc", 1, 1, seconds, 1) + _table(b"stsz", 0, seconds, *sizes)
     tables_bytes = len(tables) + len(_table(b"stco", 1, 0))
     moov = bytearray(_SCREEN[_MOOV:_TABLES])
-    for box in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):  # they end where the tables end
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):  # each of them contains the tables
         at = moov.index(box) - 4
         struct.pack_into(">I", moov, at, len(moov) - at + tables_bytes)
     for box, at in ((b"mvhd", 20), (b"tkhd", 24), (b"mdhd", 20)):

@@ -1,6 +1,6 @@
-"""Who works and calls in the sample account, what they say, and what their objects look like.
+"""The agents, callers, conversations and object templates of the sample account.
 
-All of it is data, in ``data/sample.toml``.
+All of them are read from ``data/sample.toml``.
 """
 
 import tomllib
@@ -19,18 +19,18 @@ class Agent:
 
     @property
     def email(self) -> str:
-        """The address made of the name."""
+        """The email address, derived from the name."""
         return f"{self.name.lower().replace(' ', '.')}@example.com"
 
     @property
     def user_id(self) -> str:
-        """The id of the user, 22 characters at most."""
+        """The user id, at most 22 characters."""
         return f"ag{self.name.lower().replace(' ', '')}UserId"[:22]
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What a call is about: lines (agent first, then in turn), and what is written of it."""
+    """A conversation: the spoken lines (agent first, then in turn), notes, summary and mood."""
 
     name: str
     lines: Sequence[str]
@@ -48,4 +48,4 @@ AWKWARD: Sequence[str] = [*_SAMPLE["awkward"], "half a \ud83d emoji"]  # TOML ha
 VOICEMAILS: Sequence[str] = _SAMPLE["voicemails"]
 COMMENTS: Sequence[str] = _SAMPLE["comments"]
 OBJECTS: Mapping[str, Mapping[str, Any]] = _SAMPLE["objects"]
-"""For each type its ``name``, ``mime_type``, ``delay_s``, ``label``, ``like`` and ``tags``."""
+"""For each type, its ``name``, ``mime_type``, ``delay_s``, ``label``, ``like`` and ``tags``."""

@@ -1,6 +1,6 @@
-"""An account: the objects that the stand-in serves, and what can happen to them.
+"""An account: the objects that the fake service serves, and how they can change.
 
-There is no clock here: the caller gives the time of a change (``now_ms``, UTC epoch milliseconds).
+Nothing here reads a clock: the caller passes the time of a change (``now_ms``, UTC epoch ms).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,16 +14,16 @@ from phonofs.fakeservice.fiql import Expression, Fields, Value, matches
 Json = dict[str, Any]
 
 CUSTOMER = "0012J00002DemoCoQAA"
-"""The customer of every object that names none."""
+"""The customer of an object for which no other is given."""
 
 
 @dataclass(frozen=True)
 class Item:
     """One object: its record and its content.
 
-    ``checksum`` None means that of the content: its MD5, or with ``multipart_bytes`` that of an
-    upload in parts of so many bytes. ``size`` None means the content's. ``extra`` is laid over the
-    record as it is sent, to make odd ones.
+    If ``checksum`` is None, the record has the content's MD5, or, if ``multipart_bytes`` is set,
+    the checksum of an upload in parts of that size. If ``size`` is None, the record has the
+    content's size. ``extra`` replaces fields of the record, to make malformed ones.
     """
 
     id: str
@@ -46,7 +46,7 @@ class Item:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self) -> Json:
-        """The record as the service sends it."""
+        """Return the record as the service sends it."""
         return {
             "id": self.id,
             "type": self.type,
@@ -68,7 +68,7 @@ class Item:
 
     @property
     def sum(self) -> str:
-        """The checksum as the record has it; computed on first use."""
+        """The checksum in the record; computed on first use."""
         if self.checksum is not None:
             return self.checksum
         return (
@@ -83,9 +83,9 @@ class Item:
         return f'"{self.sum or f"{self.content.size}-{self.content.phase}"}"'
 
     def fields(self) -> Fields:
-        """What filters and sorting see: tags, and the record's fields over them.
+        """Return the values for filters and sorting: the tags, overridden by the record's fields.
 
-        ``name`` and ``size`` are the guide's words for ``objectName`` and ``storedBytes``.
+        The service's guide calls ``objectName`` ``name`` and ``storedBytes`` ``size``.
         """
         stored = self.content.size if self.size is None else self.size
         return {
@@ -107,13 +107,13 @@ class Item:
 
 
 def iso(time_ms: int) -> str:
-    """A time as records have it: ISO 8601, no zone, UTC, whole seconds."""
+    """Format a time as in records: ISO 8601, no zone, UTC, whole seconds."""
     return datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """By which field or tag a search is ordered. Equal ones stay in the order they came."""
+    """The field or tag by which a search is sorted. The sort is stable."""
 
     field: str = "createdTime"
     descending: bool = False
@@ -122,8 +122,8 @@ class Sort:
 class Account:
     """An account whose objects are all in memory.
 
-    Owns the objects. Invariant: ``_found`` holds results for the objects as they are now; every
-    change empties it.
+    Owns the objects. Invariant: ``_found`` caches search results of the current objects; every
+    change clears it.
     """
 
     def __init__(self, items: Iterable[Item] = (), regions: Iterable[str] = ()) -> None:
@@ -142,21 +142,21 @@ class Account:
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """The regions named on creation, then those of the objects, in the order they came."""
+        """The regions given on creation, then those of the objects, in the order of addition."""
         return tuple(self._regions)
 
     def search(
         self, region: str, query: Expression, sort: Sort, offset: int, limit: int
     ) -> tuple[list[Json], int]:
-        """Up to ``limit`` records from ``offset`` on, and how many there are in all."""
+        """Return up to ``limit`` records from ``offset`` on, and the number of all that match."""
         found = self.matching(region, query, sort)
         return [item.record() for item in found[offset : offset + limit]], len(found)
 
     def matching(self, region: str, query: Expression, sort: Sort) -> list[Item]:
-        """All objects of a region that match, in order."""
+        """Return all objects of a region that match, sorted."""
         key = (region, query, sort)
         if key not in self._found:
-            if len(self._found) >= 64:  # results of pages asked for side by side, no more
+            if len(self._found) >= 64:  # enough for the pages of concurrent searches
                 self._found.clear()
             self._found[key] = self._find(region, query, sort)
         return self._found[key]
@@ -173,11 +173,11 @@ class Account:
         return [self._items[key] for key in hits]
 
     def item(self, region: str, id: str) -> Item | None:
-        """The object with its record and content."""
+        """Return the object, or None if it does not exist."""
         return self._items.get((region, id))
 
     def put(self, item: Item) -> None:
-        """Add an object, or take this one in place of the one with its id."""
+        """Add an object, or replace the one with the same region and id."""
         key = (item.region, item.id)
         self._items[key] = item
         self._fields[key] = item.fields()
@@ -187,9 +187,9 @@ class Account:
 
 
 def change(account: Account, region: str, id: str, now_ms: int, **fields: Any) -> bool:
-    """Change fields of an :class:`Item` and its ``updatedTime``; False where there is none.
+    """Change fields of an :class:`Item` and its ``updatedTime``; return False if it does not exist.
 
-    ``change(account, region, id, now_ms, state="REVOKED")`` revokes, and so on.
+    For example, ``change(account, region, id, now_ms, state="REVOKED")`` revokes the object.
     """
     item = account.item(region, id)
     if item is None:
@@ -199,7 +199,7 @@ def change(account: Account, region: str, id: str, now_ms: int, **fields: Any) -
 
 
 def sort_key(value: Value) -> tuple[int, float, str]:
-    """Missing values first, numbers by size, then texts."""
+    """Return a key that sorts missing values first, then numbers by size, then texts."""
     if value is None:
         return 0, 0, ""
     if isinstance(value, int):
@@ -209,9 +209,9 @@ def sort_key(value: Value) -> tuple[int, float, str]:
 
 
 def flat_item(id: str, size: int, created_ms: int, **fields: Any) -> Item:
-    """A test object: content a ramp modulo a prime that starts elsewhere for every id.
+    """Make a test object; its content is a ramp modulo a prime, starting at a value set by the id.
 
-    ``fields`` are those of :class:`Item`.
+    ``fields`` override fields of :class:`Item`.
     """
     given: dict[str, Any] = {
         "type": "callrecording",

@@ -1,17 +1,17 @@
-"""Endpoints that the real service lacks: look at the stand-in and change its objects.
+"""Endpoints that the real service lacks: they inspect the fake service and change its objects.
 
 ``GET /-/counters``, ``POST /-/clear``, ``GET /-/faults`` (met and fired), and these that take JSON:
 
-``POST /-/faults``   a new fault plan in place of the old one
-``POST /-/options``  choices of :mod:`.options`, e.g. ``{"key": "b", "secret": "b"}``
-``POST /-/add``      ``{"id": …, "created_ms": …}``: an object, or another one in place of it
-``POST /-/change``   ``{"region": …, "id": …}``: fields of an object, and ``updatedTime``
+``POST /-/faults``   replaces the fault plan
+``POST /-/options``  changes fields of :mod:`.options`, e.g. ``{"key": "b", "secret": "b"}``
+``POST /-/add``      ``{"id": …, "created_ms": …}``: adds an object, or replaces it
+``POST /-/change``   ``{"region": …, "id": …}``: changes fields of an object, and ``updatedTime``
 
-``add`` and ``change`` take the fields of :class:`.account.Item`, or the words of a
-record for them (``customerId``, ``createdTime``, ``tags``, …), and for the content ``size`` in
-bytes with a ``seed`` (other seeds give other bytes), or ``text``. ``storedBytes`` is what the
-record says where that is not the content's size. Without ``region`` an object is added to
-``us-east``. No token: the stand-in listens on loopback only.
+``add`` and ``change`` take the fields of :class:`.account.Item`, also by their names in a record
+(``customerId``, ``createdTime``, ``tags``, …). The content is given as ``text``, or as ``size`` in
+bytes with a ``seed`` (another seed gives other bytes). ``storedBytes`` sets the size stated in the
+record if it is to differ from the content's. Without ``region``, an object is added to
+``us-east``. No token is needed, because the fake service listens on loopback only.
 """
 
 import json
@@ -38,7 +38,7 @@ _FIELDS = {
     "bucketId": "bucket_id",
     "storedBytes": "size",
 }
-"""The words of a record, and the fields of an Item that they stand for."""
+"""The field of an Item for each field name of a record."""
 
 
 class AdminApi:
@@ -48,7 +48,7 @@ class AdminApi:
         self._state = state
 
     def answer(self, call: Call) -> Answer:
-        """Answer the request; 400 if it makes no sense."""
+        """Answer the request; with 400 if it is invalid."""
         state = self._state
         match call.request.method, call.id:
             case "GET", "counters":
@@ -104,7 +104,7 @@ class AdminApi:
 
 
 def _content(asked: dict[str, Any]) -> Content | None:
-    """Take out what was asked for of the content: the content, or None if nothing was."""
+    """Remove the content parameters; return the content, or None if they name none."""
     written, size = asked.pop("text", None), asked.pop("size", None)
     seed = asked.pop("seed", asked["id"])
     if written is not None:
@@ -113,7 +113,7 @@ def _content(asked: dict[str, Any]) -> Content | None:
 
 
 def _fields(asked: dict[str, Any]) -> dict[str, Any]:
-    """Fields of an Item, named as they are or as in a record."""
+    """Return fields of an Item; they may be named as in Item or as in a record."""
     named = {_FIELDS.get(name, name): value for name, value in asked.items()}
     for name in ("created_ms", "updated_ms"):
         if isinstance(named.get(name), str):
@@ -124,5 +124,5 @@ def _fields(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _epoch_ms(time: str) -> int:
-    """A time as records have it, in UTC, as epoch milliseconds."""
+    """Convert a time as in records (UTC) to epoch milliseconds."""
     return int(datetime.fromisoformat(time).replace(tzinfo=UTC).timestamp() * 1000)

@@ -1,8 +1,8 @@
-"""Content that is computed, not kept: a head, then a loop of bytes, to a given size.
+"""Content that is computed, not stored: a head, then a loop of bytes, up to a given size.
 
-Pure. Every object of the stand-in has one: a recording is a tag and a clip that repeats, a note
-is a head alone, a test object is a ramp modulo a prime. Any part of it can be had without the
-parts before it, so an object of a gigabyte costs no memory.
+Pure. Every object of the fake service has one: a recording is a tag and a repeated clip, a note
+is a head only, a test object is a ramp modulo a prime. Any part can be computed without the parts
+before it, so an object of a gigabyte costs no memory.
 """
 
 import hashlib
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 CHUNK = 256 * 1024
-"""Bytes in one piece of a body: large enough that the system call is not what costs."""
+"""Bytes in one piece of a body: large enough that system calls do not dominate the cost."""
 
 
 @dataclass(frozen=True)
 class Loop:
-    """Bytes that repeat for ever. ``unit`` is one turn; empty gives nothing."""
+    """``unit``, repeated without end. An empty unit has no bytes."""
 
     unit: bytes
 
@@ -26,7 +26,7 @@ class Loop:
         return memoryview(self.unit * (CHUNK // len(self.unit) + 2))
 
     def piece(self, start: int, size: int) -> memoryview:
-        """Up to ``size`` (at most ``CHUNK``) bytes from ``start`` on, without a copy."""
+        """Return up to ``size`` (at most ``CHUNK``) bytes from ``start`` on, without a copy."""
         phase = start % len(self.unit)
         return self._tile[phase : phase + min(size, CHUNK)]
 
@@ -40,7 +40,7 @@ NOTHING = Loop(b"")
 class Content:
     """The bytes of one object: ``head``, then ``loop`` from its offset ``phase``; ``size`` in all.
 
-    Where ``loop`` is empty, ``size`` is the head's length.
+    If ``loop`` is empty, ``size`` is the head's length.
     """
 
     head: bytes
@@ -49,7 +49,7 @@ class Content:
     phase: int = 0
 
     def pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
-        """The bytes ``[start, stop)`` in order, in pieces of at most ``CHUNK`` bytes."""
+        """Yield the bytes ``[start, stop)`` in order, in pieces of at most ``CHUNK`` bytes."""
         stop = min(stop, self.size)
         while start < stop:
             if start < len(self.head):
@@ -61,19 +61,19 @@ class Content:
             start += len(piece)
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes ``[start, stop)``, cut at the size."""
+        """Return the bytes ``[start, stop)``, cut at the size."""
         return b"".join(self.pieces(max(start, 0), stop))
 
     @cached_property
     def md5(self) -> str:
-        """MD5 of the whole as 32 hex digits, computed on first use."""
+        """MD5 of the whole content as 32 hex digits, computed on first use."""
         digest = hashlib.md5(usedforsecurity=False)
         for piece in self.pieces(0, self.size):
             digest.update(piece)
         return digest.hexdigest()
 
     def multipart(self, part: int) -> str:
-        """The checksum of an upload in parts of ``part`` bytes: MD5 of the MD5s, ``-N``.
+        """Return the checksum of an upload in parts of ``part`` bytes: MD5 of the MD5s, ``-N``.
 
         Source: Amazon S3's ETag of a multipart upload.
         """
@@ -89,18 +89,18 @@ class Content:
 
 
 def text(value: str) -> Content:
-    """Content that is this text in UTF-8."""
+    """Return content that is this text in UTF-8."""
     return plain(value.encode())
 
 
 def plain(value: bytes) -> Content:
-    """Content that is exactly these bytes."""
+    """Return content that is exactly these bytes."""
     return Content(value, NOTHING, len(value))
 
 
 def ramp(seed: str, size: int) -> Content:
-    """Content whose byte at ``i`` is ``(i + k) % 251``, where ``k`` follows from ``seed``.
+    """Return content whose byte at ``i`` is ``(i + k) % 251``; ``seed`` determines ``k``.
 
-    Any byte out of place shows, whether it comes from another offset or another object.
+    So a test notices a byte that comes from another offset or another object.
     """
     return Content(b"", RAMP, size, phase=zlib.crc32(seed.encode("utf-8", "replace")) % PRIME)

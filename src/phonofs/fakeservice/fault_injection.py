@@ -184,7 +184,7 @@ def _bomb_text(of: str, items: int) -> str:
     if of == "nested":
         return "[" * items + "]" * items
     unit = _UNITS.get(of, '{"key":"t","value":""}')
-    inner = f"{unit}," * items + ("NaN" if of == "arrays" else "")  # NaN is no JSON
+    inner = f"{unit}," * items + ("NaN" if of == "arrays" else "")  # NaN is not valid JSON
     return f"[{inner.rstrip(',')}]"
 
 

@@ -1,6 +1,6 @@
 """The fault plan: which requests fail, and how. Data, not code; pure.
 
-A plan is TOML or JSON: a ``seed`` and a list ``rule``. Each rule says which requests it means and
+A plan is TOML or JSON: a ``seed`` and a list ``rule``. Each rule says which requests it selects and
 what happens to them::
 
     seed = 7
@@ -11,12 +11,12 @@ what happens to them::
     status = 503
     retry_after = 1
 
-Which requests (all that are given must hold): ``kind``, ``path`` and ``id`` (globs), ``region``,
-``nth`` (a number or a list, counted among the requests the rule means, from 1), ``every``
-(each n-th), ``skip`` (not the first n), ``from_s`` / ``until_s`` (seconds since the start),
-``probability`` (0 to 1, from the seed), ``count`` (at most so often). The first rule that fires
-decides. What happens is ``fail``, one of FAILURES, with the parameters named there;
-``phonofs demo --help`` lists them.
+These keys select requests; a request must satisfy all that are given: ``kind``, ``path`` and ``id``
+(globs), ``region``, ``nth`` (a number or a list, counted from 1 among the requests that match the
+rule), ``every`` (each n-th), ``skip`` (not the first n), ``from_s`` / ``until_s`` (seconds since
+the first request), ``probability`` (0 to 1, from the seed), ``count`` (fires at most n times). The
+first rule that fires decides. ``fail`` says what happens: one of FAILURES, with the parameters
+named there; ``phonofs demo --help`` lists them.
 """
 
 import json
@@ -38,9 +38,9 @@ KINDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What can happen to a request: what that is, and its parameters with their defaults.
+    """Something that can happen to a request: its description, its parameters and their defaults.
 
-    A default of ``...`` marks a parameter that must be given.
+    A default of ``...`` marks a required parameter.
     """
 
     help: str
@@ -115,11 +115,11 @@ FAILURES: Mapping[str, Failure] = {
     "expired": _failure("a presigned URL that is dead from birth"),
     "revoke": _failure("all tokens die, also this request's; it goes on"),
 }
-"""What a rule can say after ``fail``. ``--help`` and the manual read this table."""
+"""The values of ``fail``. ``--help`` and the manual are made from this table."""
 
 
 def described_failures() -> Iterator[tuple[str, str]]:
-    """Each failure with its parameters and their defaults, and what it is."""
+    """Yield each failure with its parameters and their defaults, and its description."""
     for name, failure in FAILURES.items():
         given = [
             each if default is ... else f"{each}={json.dumps(default)}"
@@ -146,7 +146,7 @@ _SELECTORS: Mapping[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a rule looks at of a request. ``at_s``: seconds since the server started."""
+    """What a rule sees of a request. ``at_s`` is in seconds since the first request."""
 
     kind: str
     path: str
@@ -157,7 +157,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is to happen to one request: ``fail`` of FAILURES, with all its parameters."""
+    """What happens to one request: ``fail`` is one of FAILURES, with all its parameters."""
 
     fail: str
     parameters: Mapping[str, Any]
@@ -169,7 +169,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule of the plan. ``index`` is its place, from 0."""
+    """One rule of the plan. ``index`` is its position, from 0."""
 
     name: str
     index: int
@@ -177,7 +177,7 @@ class Rule:
     fault: Fault
 
     def matches(self, asked: Asked) -> bool:
-        """Whether the rule is about this kind of request, at this time."""
+        """Whether the rule selects this request, regardless of counts and chance."""
         select = self.select
         return (
             asked.kind in select.get("kind", KINDS)
@@ -200,7 +200,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked fault plan; ``source`` is what it was made of, to be shown or kept."""
+    """A validated fault plan; ``source`` is the decoded text it was made from."""
 
     rules: tuple[Rule, ...] = ()
     seed: int = 0
@@ -208,7 +208,7 @@ class Plan:
 
 
 class Faults:
-    """A plan at work: decides, and counts how often each rule fired.
+    """Applies a plan: decides for each request, and counts how often each rule fired.
 
     Owns the counts. Invariant: ``fired[name] <= met[name]``; both have every rule's name.
     """
@@ -223,7 +223,7 @@ class Faults:
         ]
 
     def decide(self, asked: Asked) -> Fault | None:
-        """What is to happen to this request. Every rule that means it counts it."""
+        """Return what happens to this request, or None. Every rule that matches it counts it."""
         chosen = None
         for rule in self.plan.rules:
             if rule.matches(asked) and self._fires(rule) and chosen is None:
@@ -239,7 +239,7 @@ class Faults:
 
 
 def load(text: str) -> Plan:
-    """The plan in ``text``: a path to a file, or TOML or JSON itself. Raises UsageError."""
+    """Read the plan in ``text``: a path to a file, or TOML or JSON itself. Raises UsageError."""
     if "\n" not in text and "=" not in text and not text.lstrip().startswith(("{", "[")):
         try:
             text = Path(text).read_text(encoding="utf-8")
@@ -309,7 +309,7 @@ def _is_amount(value: Any) -> bool:
 
 
 def _are_headers(fields: Any) -> bool:
-    """Whether these can be sent as header fields; null removes one."""
+    """Whether these can be sent as header fields; null removes a field."""
     if not isinstance(fields, dict) or not all(map(_HEADER.fullmatch, fields)):
         return False
     values = [value for value in fields.values() if value is not None]
@@ -329,7 +329,7 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("after", "by", "at", "mask", "number"), _whole(-1, (1 << 62) - 1)),
     **dict.fromkeys(("seconds", "bytes_per_s"), _is_amount),
 }
-"""What a parameter can be; one that is not here is a text."""
+"""Checks a parameter's value; a parameter without a check is a text."""
 
 
 def _fits(value: Any, name: str, fail: str) -> bool:
@@ -354,7 +354,7 @@ def _select(
 
 
 def _settled(where: str, select: dict[str, Any]) -> Mapping[str, Any]:
-    """Lists where one value was given, and the values checked against each other."""
+    """Turn single values into lists, and check the values. Raises UsageError."""
     for name in ("kind", "nth"):
         if name in select and not isinstance(select[name], list):
             select[name] = [select[name]]

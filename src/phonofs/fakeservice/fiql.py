@@ -14,9 +14,9 @@ from typing import Any
 
 TIME_FIELDS = frozenset({"createdTime", "updatedTime"})
 MAX_LENGTH = 16_000
-"""Characters in a filter; longer ones would not fit into a request line either."""
+"""Characters in a filter; a longer filter would not fit into a request line either."""
 MAX_DEPTH = 50
-"""Nested parentheses: far more than a person writes, far less than Python's own stack."""
+"""Nested parentheses: far more than anyone writes, far fewer than Python's stack allows."""
 
 _TOKEN = re.compile(r"[;,()]|[^;,()]+")
 _COMPARISON = re.compile(r"(?P<field>[\w.:-]+)(?P<operator>==|!=|=gt=|=ge=|=lt=|=le=)(?P<value>.+)")
@@ -28,7 +28,7 @@ Fields = Mapping[str, Value]
 
 
 class FilterError(Exception):
-    """The filter cannot be understood; the message says where."""
+    """The filter cannot be parsed; the message says why."""
 
 
 class TimeError(FilterError):
@@ -46,14 +46,14 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """All of the parts hold; of no parts, true."""
+    """True if all parts are true, or if there are none."""
 
     parts: tuple["Expression", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """At least one of the parts holds; of no parts, false."""
+    """True if at least one part is true; false if there are none."""
 
     parts: tuple["Expression", ...]
 
@@ -63,7 +63,7 @@ TRUE = And(())
 
 
 def parse(text: str) -> Expression:
-    """The meaning of a filter. Raises FilterError; an empty text is one too."""
+    """Parse a filter. Raises FilterError, also if the text is empty."""
     if len(text) > MAX_LENGTH:
         raise FilterError(f"the filter is longer than {MAX_LENGTH} characters")
     parser = _Parser(_TOKEN.findall(text))
@@ -74,7 +74,7 @@ def parse(text: str) -> Expression:
 
 
 class _Parser:
-    """Recursive descent over the tokens. Invariant: ``_at`` is the next token not yet used."""
+    """Recursive descent over the tokens. Invariant: ``_at`` is the index of the next token."""
 
     def __init__(self, tokens: list[str]) -> None:
         self._tokens = tokens
@@ -120,7 +120,7 @@ class _Parser:
         return inner
 
     def _set(self, field: str, operator: str) -> Expression:
-        """``=in=`` is one of several equalities, ``=out=`` none of them."""
+        """Parse a list: ``=in=`` is true if one value is equal, ``=out=`` if none is."""
         if self.take() != "(":
             raise FilterError(f"={operator}= takes a list in parentheses")
         values = [self._value()]
@@ -148,14 +148,14 @@ def _comparison(token: str) -> Comparison:
 
 
 def _checked(comparison: Comparison) -> Comparison:
-    """The comparison, unless a time is not compared with a number. Raises TimeError."""
+    """Return the comparison. Raises TimeError if a time is not compared with a number."""
     if comparison.field in TIME_FIELDS and not re.fullmatch(r"-?[0-9]{1,18}", comparison.value):
         raise TimeError(f"{comparison.field} is compared with epoch milliseconds")
     return comparison
 
 
 def matches(expression: Expression, fields: Fields) -> bool:
-    """Whether an object with these fields and tags is among what the filter asks for."""
+    """Whether an object with these fields and tags matches the filter."""
     match expression:
         case And(parts):
             return all(matches(part, fields) for part in parts)
@@ -183,7 +183,7 @@ def _compare(actual: Value, operator: str, wanted: str) -> bool:
 
 
 def _comparable(actual: str | int, wanted: str) -> tuple[float | str, float | str]:
-    """Both as numbers where both are numbers, else both as text."""
+    """Return both values as numbers if both are numbers, else both as texts."""
     if isinstance(actual, int) and _NUMBER.fullmatch(wanted):
         return actual, float(wanted) if "." in wanted else int(wanted)
     if _NUMBER.fullmatch(wanted) and _NUMBER.fullmatch(str(actual)):
@@ -192,7 +192,7 @@ def _comparable(actual: str | int, wanted: str) -> tuple[float | str, float | st
 
 
 def names(expression: Expression) -> frozenset[str]:
-    """The fields and tags that the filter speaks of."""
+    """Return the fields and tags that the filter refers to."""
     if isinstance(expression, Comparison):
         return frozenset({expression.field})
     return frozenset().union(*(names(part) for part in expression.parts))

@@ -1,7 +1,7 @@
-"""HTTP/1.1 on a trio stream: h11 reads the request, the answer is written as it is.
+"""HTTP/1.1 on a trio stream: h11 parses the requests; the answers are written without it.
 
 h11 would refuse to write most of what a fault plan asks for (a body longer or shorter than its
-Content-Length, an end in the middle), so it only reads. Bodies go out in pieces of 256 KiB.
+Content-Length, an end in the middle), so it only reads. Bodies are sent in pieces of 256 KiB.
 """
 
 import socket
@@ -18,10 +18,10 @@ from phonofs.fakeservice.request_log import Counters
 from phonofs.fakeservice.responses import Answer, Dropped, Request, refusal
 
 MAX_BODY = 1024 * 1024
-"""Bytes of a request's body; the largest is an object with its text, added below ``/-/``."""
+"""Bytes of a request's body; the largest is an object with its text, sent to ``/-/add``."""
 RECEIVE = 64 * 1024
 LINGER_RESET = b"\x01\x00\x00\x00\x00\x00\x00\x00"
-"""struct linger: on, 0 s; closing then sends RST."""
+"""struct linger: on, 0 s. With it, closing the socket sends RST."""
 
 After = Literal["next", "close", "reset"]
 Respond = Callable[[Request], Awaitable[Answer]]
@@ -30,7 +30,7 @@ Respond = Callable[[Request], Awaitable[Answer]]
 async def serve_connection(
     stream: trio.SocketStream, origin: str, respond: Respond, counters: Counters
 ) -> None:
-    """Answer the requests that come on one connection, one after another, until it ends."""
+    """Answer the requests of one connection, one after another, until it ends."""
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     early = b""
     async with stream:
@@ -51,8 +51,8 @@ async def serve_connection(
 async def _receive(
     stream: trio.SocketStream, origin: str, early: bytes
 ) -> tuple[Request, bytes] | None:
-    """The next request and what came after it; None at the end of the connection."""
-    # A fresh parser for each request: h11 wants to have written the answer before it goes on.
+    """Return the next request and the bytes after it, or None at the end of the connection."""
+    # Each request gets a new parser: h11 parses the next only after it has written an answer.
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=128 * 1024)
     if early:
         parser.receive_data(early)
@@ -98,7 +98,7 @@ def _request(head: h11.Request, body: bytes, origin: str) -> Request:
 async def _exchange(
     stream: trio.SocketStream, request: Request, respond: Respond, counters: Counters
 ) -> After:
-    """Answer one request; what is to become of the connection then."""
+    """Answer one request; return what to do with the connection afterwards."""
     outcome: After = "close"
     counters.enter()
     try:
@@ -129,7 +129,7 @@ async def _answer(stream: trio.SocketStream, request: Request, respond: Respond)
 
 
 async def _until_gone(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
-    """End an answer (a stalled one, say) whose client has closed the connection."""
+    """Cancel an answer (a stalled one, for example) if the client closes the connection."""
     await trio.lowlevel.wait_readable(stream.socket)
     try:
         gone = not await stream.socket.recv(1, socket.MSG_PEEK)
@@ -145,7 +145,7 @@ async def _send(stream: trio.SocketStream, answer: Answer, goes_on: bool) -> Non
     async with aclosing(answer.pieces()) as pieces:
         async for plain in pieces:
             piece = _chunked(plain, chunk) if chunk else plain
-            if head and len(piece) <= RECEIVE:  # in one packet with the head, not two
+            if head and len(piece) <= RECEIVE:  # head and body in one packet
                 await stream.send_all(head + piece)
             else:
                 if head:
@@ -158,14 +158,14 @@ async def _send(stream: trio.SocketStream, answer: Answer, goes_on: bool) -> Non
 
 
 def _chunked(piece: bytes | memoryview, most: int) -> bytes:
-    """The piece in chunks (RFC 9112, 7.1) of at most so many bytes."""
+    """Encode the piece in chunks (RFC 9112, 7.1) of at most ``most`` bytes."""
     whole = bytes(piece)
     parts = (whole[at : at + most] for at in range(0, len(whole), most))
     return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
 
 
 async def _send_interim(stream: trio.SocketStream, status: int, number: int) -> None:
-    """So many interim answers, 1000 in a packet; -1: until the client goes."""
+    """Send ``number`` interim answers, 1000 at a time; if it is -1, until the client closes."""
     one = f"HTTP/1.1 {status} {_reason(status)}\r\n\r\n".encode()
     while number:
         count = 1000 if number < 0 else min(number, 1000)

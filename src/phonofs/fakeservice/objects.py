@@ -1,4 +1,4 @@
-"""Search, records, content and restore, as the service documents them."""
+"""Answers searches and requests for records, content and restores, as the service documents."""
 
 import json
 import re
@@ -31,13 +31,13 @@ class _Wrong(Exception):
 
 
 class Objects:
-    """The part of the service that knows objects. Keeps no state of its own."""
+    """Answers the requests for objects. Keeps no state of its own."""
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     def search(self, call: Call) -> Answer:
-        """``GET /objects``: one page."""
+        """Answer ``GET /objects`` with one page."""
         query = call.request.query
         try:
             offset, limit = self._page(query)
@@ -63,9 +63,9 @@ class Objects:
         return offset, limit
 
     def _page_of(self, records: list[Json], matching: int, offset: int, limit: int) -> Any:
-        """The page of these records, of ``matching`` in all.
+        """Return a page with these records, out of ``matching`` in all.
 
-        The next ``pageKey`` is a whole ``limit`` further, on the last page too.
+        Its ``pageKey`` is ``offset + limit``, on the last page too.
         """
         options = self._state.options
         page: Json = {
@@ -86,26 +86,26 @@ class Objects:
         return record
 
     def _item(self, call: Call) -> Item | None:
-        """The object, unless it was purged: of that nothing is known any more."""
+        """Return the object, or None if it does not exist or was deleted."""
         item = self._state.account.item(call.region, call.id)
         return None if item is None or item.state == "DELETED" else item
 
     def record(self, call: Call) -> Answer:
-        """``GET /objects/{id}``."""
+        """Answer ``GET /objects/{id}``."""
         item = self._item(call)
         if item is None:
             return refusal(404, "no such object")
         return of_json(200, self._shown(item.record()))
 
     def metadata(self, call: Call) -> Answer:
-        """``GET /objects/{id}/metadata``: the record as a download."""
+        """Answer ``GET /objects/{id}/metadata``: the record as a download."""
         answer = self.record(call)
         if answer.status == 200:
             answer.headers["Content-Disposition"] = 'attachment; filename="metadata.json"'
         return answer
 
     def content(self, call: Call) -> Answer:
-        """``GET /objects/{id}/content``: bytes, a presigned URL, or a redirect to one."""
+        """Answer ``GET /objects/{id}/content``: bytes, a presigned URL, or a redirect to one."""
         method, item = self._state.options.content, self._item(call)
         refused = _unreadable(item)
         if call.request.query.get("presignUrl", "false").lower() not in ("true", "false"):
@@ -143,7 +143,7 @@ class Objects:
                 return of_bytes(200, url.encode(), "text/plain")
 
     def bytes_of(self, call: Call, *, ranges: bool) -> Answer:
-        """The object's bytes: 200, or 206 and 416 where ranges are honoured."""
+        """Answer with the object's bytes: 200, or 206 or 416 if ``ranges`` are honoured."""
         item = self._item(call)
         refused = _unreadable(item)
         if refused is not None or item is None:
@@ -174,7 +174,7 @@ class Objects:
         return Answer(200, headers, item.content, 0, item.content.size, sent=sent)
 
     def restore(self, call: Call) -> Answer:
-        """``POST /objects/{id}/restore``."""
+        """Answer ``POST /objects/{id}/restore``."""
         item = self._item(call)
         if not self._state.options.editable:
             return refusal(403, "this key may not restore")
@@ -190,7 +190,7 @@ class Objects:
 
 
 def _expression(text: str) -> Expression:
-    """The filter; only AVAILABLE objects unless it speaks of states."""
+    """Parse the filter; unless it refers to ``objectState``, only AVAILABLE objects match."""
     if not text:
         return _AVAILABLE
     expression = parse(text)
@@ -214,7 +214,7 @@ def _number(query: Any, name: str, default: int) -> int:
 
 
 def _unreadable(item: Item | None) -> Answer | None:
-    """Why there is no content to be had, if so."""
+    """Return the refusal if the object's content cannot be read, else None."""
     if item is None or item.state in ("REVOKED", "PENDING", "FAILED"):
         return refusal(404, "no such content")
     if item.state != "AVAILABLE":
@@ -223,7 +223,7 @@ def _unreadable(item: Item | None) -> Answer | None:
 
 
 def _range(call: Call, item: Item, etag: str) -> tuple[int, int] | None:
-    """The bytes asked for, cut at the size; None for all. More than one range: all."""
+    """Return the requested range, cut at the size; None (all bytes) if it is not a single range."""
     found = _RANGE.fullmatch(call.request.headers.get("range", "").strip())
     condition = call.request.headers.get("if-range", "")
     if found is None or (condition and condition != etag):
@@ -245,7 +245,7 @@ def _beyond(item: Item) -> Answer:
 
 
 def _restore_days(body: bytes) -> int | None:
-    """For how many days an object is wanted back: 7 unless told; None for what makes no sense."""
+    """Return the days for which to restore an object, by default 7; None if the body is invalid."""
     if not body.strip():
         return 7
     try:

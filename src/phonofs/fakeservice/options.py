@@ -1,7 +1,7 @@
-"""How the stand-in answers where the service's documents leave a choice, and its limits.
+"""How the fake service answers if the service's documents leave a choice, and its limits.
 
-Pure. One dataclass; ``phonofs demo --set NAME=VALUE``, ``POST /-/options`` and the tests use the
-same names. What each of them does is said here once, for ``--help`` and the manual too.
+Pure. ``phonofs demo --set NAME=VALUE``, ``POST /-/options`` and the tests use the names of one
+dataclass. Each option is described once, here; ``--help`` and the manual are made from it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,15 +18,15 @@ DELIVERY_METHODS = ("range", "presign", "redirect", "stream")
 
 
 def _option(default: Any, help: str) -> Any:
-    """A field of Options: its default, and what it means in one sentence."""
+    """Make a field of Options with its default and its meaning in one sentence."""
     return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The choices; the defaults are what the service does as far as that is known.
+    """The options; the defaults are what the real service does, as far as that is known.
 
-    What each means is in its ``help``. Names end with their unit.
+    The meaning of each is in its ``help``. Names end with their unit.
     """
 
     content: Literal["range", "presign", "redirect", "stream"] = _option(
@@ -85,7 +85,7 @@ _FIELDS: Mapping[str, Field[Any]] = {each.name: each for each in fields(Options)
 
 
 def described_options() -> Iterator[tuple[str, str]]:
-    """Each option as ``NAME=VALUE`` with the values it takes, and what it means."""
+    """Yield each option as ``NAME=VALUE`` with the values it takes, and its meaning."""
     for name, each in _FIELDS.items():
         values = "|".join(_choices(each)) or ("TEXT" if each.type is str else "NUMBER")
         default = str(each.default).lower() if isinstance(each.default, bool) else each.default
@@ -93,7 +93,7 @@ def described_options() -> Iterator[tuple[str, str]]:
 
 
 def options_from(settings: Iterable[str]) -> Options:
-    """Options from texts ``NAME=VALUE``. Raises UsageError naming the one that is wrong."""
+    """Parse options from texts ``NAME=VALUE``. Raises UsageError naming the one that is wrong."""
     given: dict[str, str] = {}
     for setting in settings:
         name, sign, value = setting.partition("=")
@@ -104,7 +104,7 @@ def options_from(settings: Iterable[str]) -> Options:
 
 
 def changed_options(options: Options, choices: Mapping[str, object]) -> Options:
-    """The options with some of them chosen anew, from texts or values. Raises UsageError."""
+    """Return the options with some of them changed, from texts or values. Raises UsageError."""
     made: dict[str, Any] = {}
     for name, value in choices.items():
         if name not in _FIELDS:
@@ -130,5 +130,5 @@ def _value(option: Field[Any], value: str) -> object:
 
 
 def _choices(option: Field[Any]) -> tuple[str, ...]:
-    """The values an option can have; empty where any of its kind will do."""
+    """Return the values an option can have; empty if any value of its type is allowed."""
     return ("true", "false") if option.type is bool else get_args(option.type)

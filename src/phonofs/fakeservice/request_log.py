@@ -1,4 +1,4 @@
-"""What the stand-in counted, so that a test can assert what was asked of the service."""
+"""Counts the requests and the bytes sent, so that a test can assert what phonofs requested."""
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from phonofs.ranges import Ranges
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request as it arrived. ``headers`` are all of them, names in lower case."""
+    """One request as it arrived. ``headers`` has all header fields, names in lower case."""
 
     origin: str
     kind: str
@@ -22,7 +22,7 @@ class Seen:
 
 @dataclass(slots=True)
 class Sent:
-    """What went out of one object: which bytes, and how many of them more than once."""
+    """What was sent of one object: the ranges, the number of bytes, the number of requests."""
 
     ranges: Ranges = field(default_factory=Ranges)
     bytes: int = 0
@@ -30,25 +30,25 @@ class Sent:
 
     @property
     def twice(self) -> int:
-        """Bytes that were sent again."""
+        """The number of bytes sent again after they had been sent once."""
         return self.bytes - self.ranges.total()
 
     def add(self, start: int, stop: int) -> None:
-        """The bytes ``[start, stop)`` went out."""
+        """Record that the bytes ``[start, stop)`` were sent."""
         self.ranges.add(start, stop)
         self.bytes += stop - start
 
 
 @dataclass(slots=True)
 class Counters:
-    """Owned by the service; tests only read (or call :meth:`clear`).
+    """What the service counts. Owned by the service; tests only read it, or :meth:`clear` it.
 
     requests   by kind
     statuses   answers by status
     sent       by (region, id)
     bytes      content bytes sent in all
     tokens     tokens issued
-    active     requests being answered now; ``most_active`` the most there ever were
+    active     requests being answered now; ``most_active`` is the highest number so far
     seen       the last 20,000 requests
     """
 
@@ -62,34 +62,34 @@ class Counters:
     seen: deque[Seen] = field(default_factory=lambda: deque(maxlen=20_000))
 
     def add(self, request: Seen) -> None:
-        """A request has arrived."""
+        """Record a request that has arrived."""
         self.requests[request.kind] += 1
         self.seen.append(request)
 
     def of(self, region: str, id: str) -> Sent:
-        """What went out of one object."""
+        """Return what was sent of one object."""
         return self.sent.setdefault((region, id), Sent())
 
     def add_sent(self, region: str, id: str, start: int, stop: int) -> None:
-        """Bytes of an object went out."""
+        """Record that bytes of an object were sent."""
         self.of(region, id).add(start, stop)
         self.bytes += stop - start
 
     def enter(self) -> None:
-        """A request begins."""
+        """Count a request that begins."""
         self.active += 1
         self.most_active = max(self.most_active, self.active)
 
     def leave(self) -> None:
-        """A request is over, its body sent or not."""
+        """Count a request that has ended, whether or not its body was sent."""
         self.active -= 1
 
     def bearers(self, origin: str) -> int:
-        """How many of the seen requests brought an Authorization header to this origin."""
+        """Count the recorded requests to this origin that had an Authorization header."""
         return sum(1 for each in self.seen if each.origin == origin and _carries(each))
 
     def clear(self) -> None:
-        """Count from zero; requests under way stay active."""
+        """Reset all counts; requests in progress stay active."""
         self.requests.clear()
         self.statuses.clear()
         self.sent.clear()
@@ -98,7 +98,7 @@ class Counters:
         self.most_active = self.active
 
     def as_json(self) -> dict[str, Any]:
-        """The numbers for ``/-/counters``; objects as ``region/id``."""
+        """Return the counts for ``/-/counters``; objects are named ``region/id``."""
         return {
             "requests": dict(self.requests),
             "statuses": {str(status): count for status, count in self.statuses.items()},

@@ -1,7 +1,7 @@
-"""A request, an answer, and how the answer's body goes out. No sockets, no HTTP syntax.
+"""A request, an answer, and how the answer's body is sent. No sockets, no HTTP syntax.
 
-The body leaves as an asynchronous stream of pieces, so that a test in process and the wire see
-the same faults at the same byte.
+The body is an asynchronous stream of pieces, so that a client in the same process and a client of
+the HTTP server see the same faults at the same byte.
 """
 
 import json
@@ -17,7 +17,7 @@ End = Literal["", "close", "reset", "stall"]
 
 
 class Dropped(Exception):
-    """The connection is to end here, broken; ``reset``: with RST instead of FIN."""
+    """The connection must be closed now; with RST instead of FIN if ``reset`` is true."""
 
     def __init__(self, reset: bool) -> None:
         super().__init__("the stand-in dropped the connection, as its fault plan says")
@@ -26,7 +26,7 @@ class Dropped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. ``headers`` have lower-case names; of a repeated parameter the first counts."""
+    """One request. ``headers`` has lower-case names; ``query`` the first value of each name."""
 
     method: str
     path: str
@@ -38,17 +38,17 @@ class Request:
 
 @dataclass(slots=True)
 class Delivery:
-    """How a body is sent, if not simply from start to end.
+    """How a body is sent, if not completely and at full speed.
 
     before        what happens in place of the whole answer
-    after         bytes of the body until ``end`` happens
+    after         bytes of the body before ``end`` happens
     end           what happens then
-    bytes_per_s   speed; 0: as fast as it goes
-    overrun       bytes beyond the Content-Length
+    bytes_per_s   speed; 0: unlimited
+    overrun       bytes sent beyond the Content-Length
     unframed      no Content-Length: the end of the connection ends the body
-    chunk_bytes   no Content-Length: chunks of so many bytes; 0: not so
-    interim       status and number (-1: without an end) of interim answers that come first
-    flip          offset in the object, and the mask that byte is xor-ed with
+    chunk_bytes   no Content-Length: chunks of this many bytes; 0: not chunked
+    interim       status and number (-1: without end) of interim answers sent first
+    flip          offset of a byte in the object, and the mask it is xor-ed with
     """
 
     before: End = ""
@@ -66,7 +66,7 @@ class Delivery:
 class Answer:
     """One answer: the bytes ``[start, stop)`` of ``content``, after ``status`` and ``headers``.
 
-    ``sent`` is told of each piece of an object's content that went out: (start, stop).
+    ``sent`` is called with (start, stop) for each piece of an object's content that was sent.
     """
 
     status: int
@@ -84,12 +84,12 @@ class Answer:
 
     @property
     def whole(self) -> bool:
-        """Whether the body will be as long as it says, so that the connection can go on."""
+        """Whether the body will have the stated length, so that the connection can be reused."""
         delivery = self.delivery
         return not (delivery.end or delivery.overrun or delivery.unframed)
 
     async def begin(self) -> None:
-        """What comes before the status line: nothing, or the end. Raises Dropped."""
+        """Apply the fault before the status line, if there is one. Raises Dropped."""
         await _end(self.delivery.before)
 
     async def pieces(self) -> AsyncGenerator[bytes | memoryview, None]:
@@ -109,7 +109,7 @@ class Answer:
         await _end(delivery.end)
 
     def _cut(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
-        """Pieces small enough that a slow body drips ten times a second."""
+        """Yield the pieces, small enough that a slow body sends about ten a second."""
         rate = self.delivery.bytes_per_s
         if not rate:
             yield from self.content.pieces(start, stop)
@@ -139,17 +139,17 @@ async def _end(how: End) -> None:
 
 
 def of_bytes(status: int, body: bytes, content_type: str, **headers: str) -> Answer:
-    """An answer whose body is at hand. ``headers``: ``retry_after`` becomes ``Retry-After``."""
+    """Make an answer with this body. In ``headers``, ``retry_after`` becomes ``Retry-After``."""
     named = {name.replace("_", "-").title(): value for name, value in headers.items()}
     content = plain(body)
     return Answer(status, {"Content-Type": content_type, **named}, content, 0, content.size)
 
 
 def of_json(status: int, value: Any, **headers: str) -> Answer:
-    """An answer in JSON. Unpaired surrogates stay escapes, as a careless service sends them."""
+    """Make an answer in JSON. Unpaired surrogates are sent as escapes, as by a careless service."""
     return of_bytes(status, json.dumps(value).encode(), "application/json", **headers)
 
 
 def refusal(status: int, message: str, **headers: str) -> Answer:
-    """An error in JSON. The service does not document its error bodies; this is ours."""
+    """Make an error in JSON. The service does not document its error bodies; this form is ours."""
     return of_json(status, {"errorCode": status, "message": message}, **headers)

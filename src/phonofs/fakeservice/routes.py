@@ -1,4 +1,4 @@
-"""From a request to what it asks for: kind, handler, region, id. Pure."""
+"""Finds the kind, handler, region and id of a request. Pure."""
 
 import re
 from dataclasses import dataclass, replace
@@ -9,12 +9,12 @@ from phonofs.fakeservice.responses import Answer, Request, refusal
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request understood.
+    """A request with its route.
 
     kind      for counters and fault plans, see :data:`phonofs.fakeservice.faults.KINDS`
     handler   which part of the service answers
     region, id   from the path
-    refused   the answer where the path is unknown (404) or the method is not allowed (405)
+    refused   the answer if the path is unknown (404) or the method is not allowed (405)
     """
 
     request: Request
@@ -26,16 +26,16 @@ class Call:
 
     @property
     def asked_offset(self) -> str:
-        """The ``pageKey`` that was asked for."""
+        """The requested ``pageKey``."""
         return self.request.query.get("pageKey", "0")
 
     def with_query(self, **changes: str) -> "Call":
-        """The same call with other query parameters."""
+        """Return the call with changed query parameters."""
         query = {**self.request.query, **changes}
         return replace(self, request=replace(self.request, query=query))
 
     def without(self, header: str) -> "Call":
-        """The same call as if it had come without this header."""
+        """Return the call without this header."""
         kept = {name: value for name, value in self.request.headers.items() if name != header}
         return replace(self, request=replace(self.request, headers=kept))
 
@@ -61,7 +61,7 @@ def _expression(path: str) -> str:
 
 
 BUCKET = "cloud-storage-service.s3.us-west-2.amazonaws.com"
-"""A part of the path of a presigned URL on the API's own host, as the only published one has it."""
+"""Part of the path of a presigned URL on the API's own host, from the only published example."""
 
 API = _table(
     ("POST", "/oauth/v2/token", "token", "token"),
@@ -86,7 +86,7 @@ STORE = _table(("GET", "/store/{region}/objects/{id}", "store", "store"))
 
 
 def route(request: Request) -> Call:
-    """What the request asks for. An unknown path or method is a call already refused."""
+    """Return the call for a request; with ``refused`` set if the path or method is unknown."""
     found = [
         (each, match)
         for each in (API if request.origin == "api" else STORE)
@@ -111,5 +111,5 @@ def _call(request: Request, found: _Route, match: re.Match[str]) -> Call:
 
 
 def wants_presigned(request: Request) -> bool:
-    """Whether ``presignUrl=true`` was asked for."""
+    """Whether the request has ``presignUrl=true``."""
     return request.query.get("presignUrl", "").lower() == "true"

@@ -16,9 +16,9 @@ BACKLOG = 512
 
 @asynccontextmanager
 async def serve(service: Service, *, port: int = 0, store_port: int = 0) -> AsyncIterator[Service]:
-    """Serve on loopback until the block ends; port 0 takes any free one.
+    """Serve on loopback until the block ends; port 0 takes any free port.
 
-    Gives the service, whose ``url`` and ``store_url`` are set. Raises UsageError if a port is
+    Yields the service, whose ``url`` and ``store_url`` are set. Raises UsageError if a port is
     taken.
     """
     api, store = await _listen(port), await _listen(store_port)

@@ -1,9 +1,9 @@
 """The fake 8x8 Cloud Storage Service, without sockets: a request in, an answer out.
 
-It demands what the service demands and refuses what the service refuses; it never deletes.
-Two origins: ``api``, and ``store``, where presigned URLs lead. Bulk downloads and buckets are not
-here: phonofs uses neither. Below ``/-/`` the api origin shows its counters and takes faults and
-changes, by hand or from another process.
+It requires what the real service requires and refuses what that refuses; it never deletes. It has
+two origins: ``api``, and ``store`` for presigned URLs. It has no bulk downloads and no buckets,
+because phonofs uses neither. Below ``/-/``, the api origin shows the counters and accepts fault
+plans and changes.
 """
 
 import time
@@ -26,7 +26,7 @@ KNOWN_REGIONS = ("us-west", "us-east", "uk", "ap", "ca", "eu")
 
 
 class Service(State):
-    """The answers to requests, over the state of one account. The server and the tests use it."""
+    """Answers requests from the state of one account. The server and the tests use it."""
 
     def __init__(
         self,

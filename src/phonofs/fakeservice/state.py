@@ -14,14 +14,14 @@ from phonofs.fakeservice.tokens import Signer, Tokens
 
 
 class State:
-    """One account and how it is served.
+    """One account and how the fake service serves it.
 
     Owns the tokens, the counters and the objects being restored. The account belongs to the
     caller, who may change it at any time.
 
-    account, options, faults   what is served, how, and what goes wrong
-    counters      what was asked and sent
-    tokens        the tokens that are alive
+    account, options, faults   what is served, how, and which requests fail
+    counters      counts of the requests and of the bytes sent
+    tokens        the valid tokens
     url, store_url   the origins of the API and of presigned URLs, set by :meth:`listen_at`
     now_ms        the time as UTC epoch milliseconds
     """
@@ -49,7 +49,7 @@ class State:
         return now_s - self._began_s
 
     def listen_at(self, url: str, store_url: str) -> None:
-        """Set the two origins; before the first request."""
+        """Set the two origins. To be called before the first request."""
         self.url, self.store_url = url, store_url
 
     def misbehave(self, faults: Faults) -> None:
@@ -68,14 +68,14 @@ class State:
     def presigned(self, path: str, life_s: float | None = None) -> str:
         """Return a URL of a path below ``/store`` or ``/storage``, on the origin that has it.
 
-        It is valid for ``life_s`` seconds, by default as long as the options say.
+        It is valid for ``life_s`` seconds; the default is in the options.
         """
         life_s = self.options.presign_life_s if life_s is None else life_s
         origin = self.store_url if path.startswith("/store/") else self.url
         return origin + self._signer.sign(path, self.now_ms() + int(life_s * 1000), life_s)
 
     def restore(self, region: str, id: str) -> None:
-        """Begin to restore an archived object; it is available after ``restore_s``."""
+        """Begin to restore an archived object; it becomes available after ``restore_s``."""
         due_s = trio.current_time() + self.options.restore_s
         self._restoring.setdefault((region, id), due_s)
         self.finish_restores()
@@ -88,7 +88,7 @@ class State:
             change(self.account, region, id, self.now_ms(), state="AVAILABLE")
 
     def accepts_token(self, request: Request) -> bool:
-        """Whether the request carries a token that is alive."""
+        """Whether the request has a valid token."""
         return self.tokens.accepts(request, trio.current_time())
 
     def accepts_signature(self, request: Request) -> bool:

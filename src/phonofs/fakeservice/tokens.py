@@ -1,4 +1,4 @@
-"""Bearer tokens and presigned URLs: issuing and checking. Pure; whoever calls gives the time."""
+"""Issues and checks bearer tokens and presigned URLs. Pure; the caller passes the time."""
 
 import base64
 import binascii
@@ -14,14 +14,14 @@ from phonofs.fakeservice.responses import Answer, Request, of_json
 
 
 class Tokens:
-    """The tokens alive. Owns them; invariant: each has the second it dies at (``now_s`` scale)."""
+    """The issued tokens. Owns them and the second each expires at (on the clock of ``now_s``)."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._dies_s: dict[str, float] = {}
 
     def answer(self, request: Request, now_s: float, wall_ms: int) -> tuple[Answer, bool]:
-        """The answer to a token request, and whether a token was issued."""
+        """Return the answer to a token request, and whether a token was issued."""
         if not self._is_client(request.headers.get("authorization", "")):
             return of_json(401, {"error": "invalid_client", "ErrorCode": "invalid_client"}), False
         if _form(request).get("grant_type") != "client_credentials":
@@ -59,23 +59,23 @@ class Tokens:
         }
 
     def accepts(self, request: Request, now_s: float) -> bool:
-        """Whether the request carries a token that is alive."""
+        """Whether the request has a valid token."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and self._dies_s.get(token.strip(), now_s) > now_s
 
     def follow(self, options: Options) -> None:
-        """Issue by these options from now on. With another key or secret all tokens die."""
+        """Use these options from now on. If the key or secret changes, revoke all tokens."""
         before, self._options = self._options, options
         if (before.key, before.secret) != (options.key, options.secret):
             self.revoke()
 
     def revoke(self) -> None:
-        """All tokens die at once."""
+        """Revoke all tokens."""
         self._dies_s.clear()
 
 
 def _token() -> str:
-    """As long as a real one, and in three parts as a JSON Web Token; it says nothing."""
+    """Make a token as long as a real one, in three parts like a JSON Web Token, of random bytes."""
     parts = (secrets.token_bytes(24), secrets.token_bytes(390), secrets.token_bytes(256))
     return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
 
@@ -88,13 +88,13 @@ def _form(request: Request) -> Mapping[str, str]:
 
 
 class Signer:
-    """Presigned URLs: a path, when it dies, and a signature of both."""
+    """Signs presigned URLs: a path, the time it expires, and a signature of both."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
 
     def sign(self, path: str, dies_ms: int, life_s: float) -> str:
-        """Path and query of a URL that is good until ``dies_ms`` (UTC epoch)."""
+        """Return path and query of a URL that is valid until ``dies_ms`` (UTC epoch)."""
         query = {
             "response-content-disposition": "attachment",
             "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
@@ -107,7 +107,7 @@ class Signer:
         return f"{path}?{urlencode(query)}"
 
     def accepts(self, request: Request, now_ms: int) -> bool:
-        """Whether path and query are as they were signed, and not past their time."""
+        """Whether path and expiry are as they were signed, and the URL has not expired."""
         dies = request.query.get("dies", "")
         signature = request.query.get("X-Amz-Signature", "")
         right = hmac.compare_digest(
