@@ -1,4 +1,4 @@
-"""``python -m phonofs``."""
+"""Runs the command line for ``python -m phonofs``."""
 
 from phonofs.cli import main
 

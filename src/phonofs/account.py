@@ -1,10 +1,10 @@
-"""Chooses the account that a mount shows, before anything in the cache folder is opened.
+"""Chooses the account that a mount shows, before anything in the cache directory is opened.
 
-Used by the composition root and by ``phonofs cache``. An API key does not name its account, so the
-first mount with a key asks the service for the ``customerId`` of the records that the key can see,
-unless the cache folder is empty. The answer is kept with a hash of the key, so that later mounts
-need not ask. The key is read again while the mount runs: :class:`Admission` then makes sure that a
-key of another account gets nothing of the mounted one.
+Used by ``app.py`` and by ``phonofs cache``. An API key does not name its account, so the first
+mount with a key asks the service for the ``customerId`` of the records that the key can see,
+unless the cache directory is empty. The answer is stored with a hash of the key, so that later
+mounts need not ask. The key is read again while the mount runs: :class:`Admission` then makes sure
+that a key of another account is not given data of the mounted one.
 """
 
 import copy
@@ -31,7 +31,7 @@ PATIENCE_S = 20.0
 """The longest that a mount waits for the service to say which account a new key belongs to."""
 
 FEW, MANY = 1, 100
-"""Records asked for in each region: one says whose it is, unless it cannot be read."""
+"""Records requested in each region. One names its customer; if it is malformed, more are needed."""
 
 Learn = Callable[[Credentials], Awaitable[frozenset[str]]]
 """Asks the service for the customers whose records a key can see."""
@@ -41,8 +41,8 @@ Learn = Callable[[Credentials], Awaitable[frozenset[str]]]
 class Chosen:
     """The account of a mount.
 
-    note    a sentence for the person who waits, '' for none
-    hashed  the hash of the key that it was chosen by
+    note    a message for the user, '' for none
+    hashed  the hash of the key by which the account was chosen
     """
 
     account: Account
@@ -53,9 +53,9 @@ class Chosen:
 async def customers_of(
     transport: Transport, settings: Settings, credentials: Credentials
 ) -> frozenset[str]:
-    """The ``customerId`` of a record in each region that a key can see; empty without records.
+    """Return the ``customerId`` values of one or more records in each region that a key can see.
 
-    Raises ServiceError; Unavailable after ``PATIENCE_S``.
+    Empty if it can see no records. Raises ServiceError; Unavailable after ``PATIENCE_S``.
     """
 
     async def known() -> Credentials:
@@ -74,7 +74,7 @@ async def customers_of(
                 for region in settings.regions or await client.regions():
                     seen |= await _customers_in(client, region)
                 failed = None
-            except PhonofsError as error:  # not out of the nursery, which would make a group of it
+            except PhonofsError as error:  # raised later: the nursery would wrap it in a group
                 failed = error
         nursery.cancel_scope.cancel()
     if failed is not None:
@@ -93,11 +93,11 @@ async def _customers_in(client: Client, region: str) -> set[str]:
 async def choose(
     accounts: Accounts, settings: Settings, credentials: Credentials, learn: Learn
 ) -> Chosen:
-    """The account that belongs to a key. Raises what ``learn`` does if the service is asked.
+    """Return the account that a key belongs to. Raises the errors of ``learn``.
 
-    For a key that is not known (see :func:`known`) the service is asked, unless the folder is
-    empty. If the key shows the customers of an account that lies in the folder, it is a new key of
-    that account. Otherwise, or if the key has no records, it gets an account of its own.
+    If the key is not known (see :func:`known`), ``learn`` asks the service, unless the cache
+    directory is empty. If the key can see the customers of an account in the cache directory, it
+    is a new key of that account. Otherwise, or if it can see no records, a new account is added.
     """
     hashed = key_hash(settings.api_url, credentials.key)
     account = await trio.to_thread.run_sync(known, accounts, settings, hashed)
@@ -114,10 +114,10 @@ async def choose(
 
 
 def known(accounts: Accounts, settings: Settings, hashed: str) -> Account | None:
-    """The account that a key was seen to belong to, or None; opens its catalogue if it has to.
+    """Return the account that a key was seen to belong to, or None.
 
-    None too if the account has several keys and, by now, several customers: then nobody can tell
-    which of the keys may see all of them.
+    Also None if the account has several keys and, by now, several customers: then it is unknown
+    which of the keys may see all of them. Opens the catalogue to count the customers.
     """
     account = accounts.of_key(hashed)
     if account is not None and len(accounts.keys_of(account)) > 1:
@@ -126,9 +126,9 @@ def known(accounts: Accounts, settings: Settings, hashed: str) -> Account | None
 
 
 def _matching(accounts: Accounts, settings: Settings, customers: frozenset[str]) -> Account | None:
-    """The account that has these customers, of those that lie here; in a thread.
+    """Return the account in the cache directory that has these customers. Runs in a thread.
 
-    One that never had an object, as after a mount with a mistyped key, is removed on the way.
+    Removes accounts that never had an object, as left by a mount with a mistyped key.
     """
     url = settings.api_url.rstrip("/")
     found = None
@@ -139,7 +139,7 @@ def _matching(accounts: Accounts, settings: Settings, customers: frozenset[str])
         catalogue = Catalogue.open(path, settings)
         try:
             seen, empty = catalogue.customers, catalogue.is_empty()
-            empty = empty and not catalogue.only_in_memory  # where the disk may hold more
+            empty = empty and not catalogue.only_in_memory  # the disk may hold more
         finally:
             catalogue.close()
         if empty and not accounts.has_content(account):
@@ -150,7 +150,7 @@ def _matching(accounts: Accounts, settings: Settings, customers: frozenset[str])
 
 
 def _customers(accounts: Accounts, settings: Settings, account: Account) -> frozenset[str]:
-    """The customers whose objects the catalogue of an account holds; in a thread."""
+    """Return the customers whose objects an account's catalogue holds. Runs in a thread."""
     path = accounts.home(account) / CATALOGUE
     if not path.exists():
         return frozenset()
@@ -162,7 +162,7 @@ def _customers(accounts: Accounts, settings: Settings, account: Account) -> froz
 
 
 def _said(accounts: Accounts, account: Account) -> str:
-    """What to say about the data of other accounts, '' if there is none; in a thread."""
+    """Return a message about the data of other accounts, '' if there is none. Runs in a thread."""
     size = sum(accounts.size(one) for one in accounts.all() if one is not account)
     if not size:
         return ""
@@ -175,10 +175,10 @@ def _said(accounts: Accounts, account: Account) -> str:
 class Admission:
     """Makes sure that only keys of one account are used while a mount runs.
 
-    Owns which key was let in last, which one was found to be another account's, and why the
-    present key is refused (``refusal``), None while it is not. A mount that was refused is not
-    ended: an empty mount point would look like a deletion to whoever mirrors it. It answers
-    nothing instead, until it gets a key of its account again.
+    Owns the hash of the key admitted last, the hash of a key found to belong to another account,
+    and the reason why the present key is refused (``refusal``; None if it is not). A refused mount
+    is not ended: to a program that mirrors it, an empty mount point would look like a deletion.
+    Instead every operation fails until a key of the account is used again.
     """
 
     def __init__(
@@ -190,7 +190,9 @@ class Admission:
         customers: Callable[[], frozenset[str]],
         on_refusal: Callable[[PhonofsError | None], None] = lambda refusal: None,
     ) -> None:
-        """``customers`` are those of the account; ``on_refusal`` is told when that changes."""
+        """``customers`` returns the account's customers; ``on_refusal`` is called with the new
+        refusal when it changes.
+        """
         self._accounts = accounts
         self._account = chosen.account
         self._hashed = chosen.hashed
@@ -204,11 +206,11 @@ class Admission:
     def check(self) -> None:
         """Raise the error with which everything is refused, if there is one."""
         if self.refusal is not None:
-            raise copy.copy(self.refusal)  # a raised error gathers the tracebacks of all raises
+            raise copy.copy(self.refusal)  # one object would gather the tracebacks of all raises
 
     async def admit(self, credentials: Credentials) -> None:
-        """Let a key be used. Raises WrongAccount if it is another account's, and ServiceError if
-        that cannot be told: then it must not be used, and nothing is served.
+        """Admit a key. Raises WrongAccount if it belongs to another account, and ServiceError if
+        its account cannot be found out: then it must not be used, and nothing is served.
         """
         hashed = key_hash(self._api_url, credentials.key)
         if not (self._is_known(hashed) or await self._is_learned(hashed, credentials)):
@@ -222,14 +224,17 @@ class Admission:
         self._refuse(None)
 
     def _is_known(self, hashed: str) -> bool:
-        """Whether the key was seen to belong to the account; see :func:`known`."""
+        """Return whether the key was seen to belong to the account; see :func:`known`."""
         seen = self._accounts.of_key(hashed)
         if seen is None or seen.id != self._account.id:
             return False
         return hashed == self._hashed or len(self._customers()) <= 1
 
     async def _is_learned(self, hashed: str, credentials: Credentials) -> bool:
-        """Whether the service says that the key belongs to the account. Raises ServiceError."""
+        """Return whether the service shows that the key belongs to the account.
+
+        Raises ServiceError.
+        """
         seen = self._accounts.of_key(hashed)
         if hashed == self._another or (seen is not None and seen.id != self._account.id):
             return False
@@ -246,7 +251,7 @@ class Admission:
         if customers and customers == self._customers():
             self._accounts.admit(hashed, self._account)
             return True
-        if customers:  # else it may have records later
+        if customers:  # a key without records may have some later
             self._another = hashed
         return False
 

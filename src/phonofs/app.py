@@ -2,8 +2,8 @@
 
 Used by ``mount.py``, and by tests that need the whole tree without a mount. ``open_app`` opens
 what is on disk and the connection to the service. The caller runs :meth:`App.tasks` in its
-nursery, then calls :meth:`App.connect`, which gets the token and the regions, or goes on from
-the catalogue if the service is away.
+nursery, then calls :meth:`App.connect`, which gets the token and the regions, or continues with
+the catalogue if the service is unavailable.
 """
 
 import logging
@@ -56,7 +56,8 @@ DELIVERY_METHODS = "ways"
 CHECKPOINT_LOOK_S = 2.0
 CHECKPOINT_BYTES = 16 << 20
 CHECKPOINT_S = 60.0
-"""When the catalogue's log is checkpointed: a listed day of 10,000 objects writes 20 to 30 MB."""
+"""The catalogue's log is checkpointed beyond that many bytes, and at the latest after that time:
+a listed day of 10,000 objects writes 20 to 30 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +92,15 @@ class App:
         return [(name, task) for name, task in tasks if task is not None]
 
     async def start_tasks(self, nursery: trio.Nursery) -> None:
-        """Start the background tasks, which :meth:`connect` needs. Raises what they begin with."""
+        """Start the background tasks, which :meth:`connect` needs. Raises errors of their start."""
         for name, task in self.tasks():
             await nursery.start(keep_running, name, task)
 
     async def connect(self) -> str:
-        """Get a token and the regions; return a message for the user, '' if all is well.
+        """Get a token and the regions; return a message for the user, '' if everything is fine.
 
-        If the service is away and the catalogue is known, it goes on offline and says so. Raises
-        CredentialsRefused, Unavailable, Malformed.
+        If the service is unavailable but the catalogue has regions, continue offline and report
+        that in the message. Raises CredentialsRefused, Unavailable, Malformed.
         """
         offline, shown = "", list(self.settings.regions)
         try:
@@ -126,7 +127,7 @@ class App:
             self.catalogue.remember(
                 DELIVERY_METHODS, msgspec.json.encode(self.client.delivery_methods).decode()
             )
-        except CatalogueError as error:  # the disk fails: no reason to end with an error
+        except CatalogueError as error:  # a failing disk is no reason to end with an error
             log.warning("what was learned of the service could not be saved: %s", error)
 
 
@@ -150,7 +151,7 @@ TASKS: dict[str, Callable[[App], Task | None]] = {
 async def _after_connect(
     app: App, task: Task, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Run a task that needs to know the regions."""
+    """Run a task that needs the regions, after they are known."""
     task_status.started()
     await app.connected.wait()
     await task(task_status=trio.TASK_STATUS_IGNORED)
@@ -166,7 +167,7 @@ async def _maintain(
 async def _checkpoint(
     catalogue: Catalogue, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Checkpoint the catalogue now and then: in a thread, since that syncs the disk."""
+    """Checkpoint the catalogue repeatedly, in a thread because that syncs the disk."""
     task_status.started()
     rested_s = 0.0
     while True:
@@ -185,10 +186,10 @@ async def _checkpoint(
 async def open_app(
     settings: Settings, mountpoint: str, kernel: Kernel | None = None
 ) -> AsyncIterator[App]:
-    """Find out which account it is, then open its cache and its catalogue; close them in reverse.
+    """Choose the account, then open its cache and its catalogue; close them in reverse order.
 
-    The service is asked only if the cache folder may hold another account's data. ``kernel`` is
-    told of changes, None if nothing is mounted.
+    The service is asked only if the cache directory may hold another account's data. ``kernel``
+    is told of changes; None if nothing is mounted.
     """
     key = await trio.to_thread.run_sync(cache_key, settings.profile, settings.cache_encrypt)
     async with AsyncExitStack() as stack:
@@ -324,7 +325,7 @@ def _control(
     catalogue: Catalogue,
     client: Client,
 ) -> Control:
-    """Build the control socket; it takes commands from others only if they may use the mount."""
+    """Build the control socket. Other users may send commands only if they may use the mount."""
 
     async def restore(region: str, id: str, days: int) -> None:
         admission.check()
@@ -350,13 +351,13 @@ def _control(
 def _metrics(address: str | None, status: Status) -> "Metrics | None":
     if address is None:
         return None
-    from phonofs.metrics import Metrics  # a mount without them starts 20 ms sooner
+    from phonofs.metrics import Metrics  # without this import a mount starts 20 ms sooner
 
     return Metrics(address, status.document)
 
 
 def _delivery_methods(note: str | None) -> dict[str, str]:
-    """Return what an earlier mount found out; nothing if the note cannot be read."""
+    """Return the delivery methods that an earlier mount saved; none if they cannot be parsed."""
     try:
         return msgspec.json.decode(note or "{}", type=dict[str, str])
     except msgspec.DecodeError:
@@ -364,8 +365,9 @@ def _delivery_methods(note: str | None) -> dict[str, str]:
 
 
 async def _admitted_credentials(settings: Settings, admission: Admission) -> tuple[str, Any]:
-    """Return key and secret as they are stored now, if they are the account's. Raises UsageError,
-    WrongAccount, ServiceError.
+    """Return key and secret as they are stored now, if they belong to the account.
+
+    Raises UsageError, WrongAccount, ServiceError.
     """
     found = await _find_credentials(settings)
     await admission.admit(found)

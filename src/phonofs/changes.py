@@ -1,7 +1,7 @@
-"""What happens when the account changed, or when the cache finds out more about a content.
+"""Passes on changes of the account, and what this process finds out about contents.
 
 Used by ``app.py``, which connects these methods to the services that report the changes. The
-catalogue knows a change before anybody else is told. All methods are synchronous and quick.
+catalogue has a change before anything else is told. All methods are synchronous and quick.
 """
 
 import logging
@@ -23,14 +23,14 @@ from phonofs.tree.layout import ROOT
 log = logging.getLogger(__name__)
 
 RESTORES = "restores"
-"""The catalogue's key for the archived objects that are waited for."""
+"""The catalogue's key for the pending restores of archived objects."""
 
 
 class Kernel(Protocol):
     """Keeps names, attributes and pages until told (:class:`phonofs.fuse.invalidation`)."""
 
     def tell(self, changes: ChangeSet) -> None:
-        """Invalidate what these changes made wrong."""
+        """Invalidate what these changes made stale."""
 
     def tell_size(self, ino: int) -> None:
         """Invalidate the size of a file."""
@@ -53,7 +53,7 @@ class NoKernel:
 
 
 class KernelUpdates:
-    """Tells the kernel what this process found out, as opposed to what the service reported."""
+    """Tells the kernel what this process found out itself, not what the service reported."""
 
     def __init__(self, catalogue: Catalogue, kernel: Kernel) -> None:
         self._catalogue = catalogue
@@ -72,7 +72,7 @@ class KernelUpdates:
         """Invalidate the whole tree: the key in use became, or ceased to be, another account's."""
         try:
             names = [entry.name for entry in self._catalogue.children(ROOT)]
-        except CatalogueError as error:  # the disk fails; open files are invalidated all the same
+        except CatalogueError as error:  # a failing disk; open files are still invalidated
             log.warning("the kernel is not told of the names at the root: %s", error)
             names = []
         self._kernel.forget([(ROOT, name) for name in names])
@@ -81,7 +81,7 @@ class KernelUpdates:
 class AccountChanges:
     """Passes on what the service reported. Owns the restores that are pending.
 
-    Everybody is told in this order: the reader and the cache, the kernel, watching clients.
+    A change goes to the reader and the cache first, then to the kernel, then to watching clients.
     """
 
     def __init__(

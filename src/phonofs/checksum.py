@@ -1,6 +1,6 @@
-"""What a checksum in a record demands of the content. Pure.
+"""Checks content against the checksum in its record. Pure.
 
-Used by the cache, which hashes content, and by the reader, which decides what may be given out.
+Used by the cache, which hashes content, and by the reader, which decides what may be served.
 """
 
 import hashlib
@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass, field
 
 USUAL_PARTS_MIB = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128)
-"""Part sizes of uploads to object stores: the least that S3 takes and its tools' defaults (5, 8,
-15, 16), those of other clients, and round ones."""
+"""Part sizes of uploads to object stores: the smallest that S3 accepts and the defaults of its
+tools (5, 8, 15, 16), the defaults of other clients, and round numbers."""
 
 _PLAIN = re.compile(r"[0-9a-f]{32}")
 _PARTS = re.compile(r"([0-9a-f]{32})-(\d+)")
@@ -17,18 +17,18 @@ _PARTS = re.compile(r"([0-9a-f]{32})-(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a checksum demands of the MD5 of the content.
+    """The MD5 that a checksum demands.
 
     md5    the MD5 as hex digits
-    parts  0 for the MD5 of the content; 1 for a multipart ETag of one part, the MD5 of its
-           binary MD5 (which is how S3 makes them)
+    parts  0 if it is the MD5 of the content; 1 if the checksum is a multipart ETag of one part,
+           which S3 computes as the MD5 of the content's binary MD5
     """
 
     md5: str
     parts: int
 
     def matches(self, digest: bytes) -> bool:
-        """Whether content whose binary MD5 is ``digest`` has this checksum."""
+        """Return whether content whose binary MD5 is ``digest`` has this checksum."""
         if self.parts:
             digest = hashlib.md5(digest, usedforsecurity=False).digest()
         return digest.hex() == self.md5
@@ -37,8 +37,8 @@ class Expected:
 def expected(checksum: str) -> Expected | None:
     """Return what ``checksum`` demands; None if only the length can be checked.
 
-    That is so for multipart ETags of more than one part, because the size of a part is not
-    given, and for an empty or unknown form.
+    None for a multipart ETag of more than one part, because it does not give the size of the
+    parts, and for an empty or unknown checksum.
     """
     text = checksum.strip().strip('"').lower()
     if _PLAIN.fullmatch(text):
@@ -50,16 +50,16 @@ def expected(checksum: str) -> Expected | None:
 
 
 def of_nothing(checksum: str) -> bool:
-    """Whether it is the checksum of a content without a byte."""
+    """Return whether it is the checksum of empty content."""
     want = expected(checksum)
     return want is not None and want.matches(_md5().digest())
 
 
 def multipart_sizes(checksum: str, size: int) -> list[int]:
-    """How large the parts of an upload of ``size`` bytes may have been, by its multipart ETag.
+    """Return the possible part sizes, in bytes, of an upload of ``size`` bytes, by its ETag.
 
-    Those sizes that are usual and give as many parts as it says, and the even split. Empty if
-    it is no such ETag of more than one part.
+    These are the usual sizes and the even split, if they give as many parts as the ETag says.
+    Empty unless ``checksum`` is a multipart ETag of more than one part.
     """
     parts = _PARTS.fullmatch(checksum.strip().strip('"').lower())
     count = int(parts[2]) if parts and len(parts[2]) <= 5 else 0
@@ -76,7 +76,9 @@ def _md5() -> "hashlib._Hash":
 
 @dataclass(slots=True)
 class PartsHash:
-    """The multipart ETag of content in parts of ``size`` bytes: MD5 of the MD5s (Amazon S3)."""
+    """Computes the multipart ETag of content in parts of ``size`` bytes, as Amazon S3 does: the
+    MD5 of the MD5s of the parts.
+    """
 
     size: int
     filled: int = 0
@@ -84,7 +86,7 @@ class PartsHash:
     digests: list[bytes] = field(default_factory=list)
 
     def update(self, data: memoryview) -> None:
-        """The next bytes."""
+        """Hash the next bytes."""
         while len(data):
             piece = data[: self.size - self.filled]
             self.md5.update(piece)
@@ -95,7 +97,7 @@ class PartsHash:
                 self.filled, self.md5 = 0, _md5()
 
     def matches(self, checksum: str) -> bool:
-        """Whether what was hashed has this checksum."""
+        """Return whether the hashed content has this checksum."""
         digests = [*self.digests, *([self.md5.digest()] if self.filled else [])]
         whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
         return f"{whole}-{len(digests)}" == checksum.strip().strip('"').lower()

@@ -1,10 +1,10 @@
-"""Where key and secret are found, and where ``login`` leaves them.
+"""Finds the key and the secret of an account, and stores them for ``login``.
 
-Used by the composition root and the commands. In order: systemd's credentials, ``secret_file``
-and the file that ``login`` writes, the keyring, then what the environment or the configuration
-say. A key that is configured chooses: a secret counts only for the key it was kept with. Files
-are quick; a keyring may wait for its owner to unlock it, so :func:`find` belongs in a thread where
-the event loop runs.
+Used by ``app.py`` and the commands. The sources are, in order: systemd's credentials,
+``secret_file`` and the file that ``login`` writes, the keyring, then the environment or the
+configuration. If a key is configured, only a secret that was stored with that key is used. Files
+are quick, but a keyring may wait for its owner to unlock it. So if an event loop runs, call
+:func:`find` in a thread.
 """
 
 import os
@@ -29,7 +29,7 @@ except ImportError:  # the extra phonofs[keyring] is not installed
 
 LARGEST_FILE = 1 << 16
 SERVICE = "phonofs"
-"""What our entries in the keyring go by."""
+"""The service name of our entries in the keyring."""
 
 CACHE_KEY, CACHE_KEY_BYTES = "key", 32
 
@@ -45,8 +45,8 @@ class Credentials(NamedTuple):
 class CredentialSources:
     """Where to look, besides the keyring.
 
-    folder       phonofs' configuration folder; ``login`` writes below it
-    environment  of the process, for ``CREDENTIALS_DIRECTORY``
+    folder       phonofs' configuration directory; ``login`` writes below it
+    environment  the process environment, for ``CREDENTIALS_DIRECTORY``
     key, secret, secret_file  as configured, ``PHONOFS_KEY`` and ``PHONOFS_SECRET`` included
     """
 
@@ -58,7 +58,7 @@ class CredentialSources:
 
 
 def home_of(environment: Mapping[str, str]) -> Path:
-    """The user's home folder: HOME, else what the system has."""
+    """Return the user's home directory: HOME, else the one in the user database."""
     try:
         return Path(environment.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:
@@ -66,23 +66,23 @@ def home_of(environment: Mapping[str, str]) -> Path:
 
 
 def xdg_folder(environment: Mapping[str, str], name: str, otherwise: Path) -> Path:
-    """A folder of the XDG base directory specification: a relative path is to be ignored."""
+    """Return an XDG base directory; as its specification demands, a relative path is ignored."""
     path = Path(environment.get(name) or otherwise)
     return path if path.is_absolute() else otherwise
 
 
 def own_folder(environment: Mapping[str, str], home: Path | None = None) -> Path:
-    """phonofs' configuration folder, the same for every command and mount of a user."""
+    """Return phonofs' configuration directory, which all commands and mounts of a user share."""
     above = (home or home_of(environment)) / ".config"
     return xdg_folder(environment, "XDG_CONFIG_HOME", above) / "phonofs"
 
 
 def find(profile: str, places: CredentialSources) -> Credentials:
-    """Key and secret of a profile. May wait for a keyring.
+    """Return key and secret of a profile. May wait for a keyring.
 
-    Both come from one source, or from two of the configuration: a secret that ``login`` keeps goes
-    with the key it was kept with, and one that is configured with the key that is. Raises
-    UsageError, with the remedy, where one is missing or a file is open to others.
+    A secret that ``login`` stored is used only with the key it was stored with, and a configured
+    secret only with the configured key. Raises UsageError, with the remedy, if the key or the
+    secret is missing or if others can read a file.
     """
     check_profile(profile)
     configured = _configured(places)
@@ -113,14 +113,16 @@ def find(profile: str, places: CredentialSources) -> Credentials:
 
 
 class Configured(NamedTuple):
-    """What comes before anything that ``login`` keeps: systemd's credentials and secret_file."""
+    """The configured key, and a secret that overrides what ``login`` stored: from systemd's
+    credentials or ``secret_file``.
+    """
 
     key: str | None
     secret: Secret | None
 
 
 def check_nothing_else_is_used(places: CredentialSources, credentials: Credentials) -> None:
-    """Raise UsageError where a mount would go on with others than these, were they kept."""
+    """Raise UsageError if a mount would use other credentials even after these were stored."""
     configured = _configured(places)
     if configured.key not in (None, credentials.key):
         raise UsageError(
@@ -135,9 +137,9 @@ def check_nothing_else_is_used(places: CredentialSources, credentials: Credentia
 
 
 def forget(profile: str, folder: Path) -> list[str]:
-    """Remove what ``login`` kept of a profile, from the keyring and from its file; say where.
+    """Remove what ``login`` stored for a profile, from the keyring and from its file.
 
-    Raises UsageError where something that is there cannot be removed.
+    Return the places it was removed from. Raises UsageError if something cannot be removed.
     """
     check_profile(profile)
     path = stored_file(folder, profile)
@@ -172,14 +174,14 @@ def _pair_of_keyring(profile: str, places: CredentialSources) -> Credentials:
 
 
 def stored_file(folder: Path, profile: str) -> Path:
-    """The file ``login`` writes where there is no keyring: the key, a line break, the secret."""
+    """Return the file that ``login`` writes without a keyring: key, line break, secret."""
     return folder / "credentials" / profile
 
 
 def store(profile: str, credentials: Credentials, folder: Path) -> str:
-    """Keep key and secret in the keyring, else in a file of mode 0600; say where.
+    """Store key and secret in the keyring, or else in a file of mode 0600; return the place.
 
-    Raises UsageError where neither works.
+    Raises UsageError if neither works.
     """
     check_profile(profile)
     if _into_keyring(profile, credentials):
@@ -187,7 +189,7 @@ def store(profile: str, credentials: Credentials, folder: Path) -> str:
         return "the keyring"
     path = stored_file(folder, profile)
     try:
-        # mkdir(parents=True) would give the upper ones the rights that the umask leaves.
+        # mkdir(parents=True) would create the parents with the default mode, not with 0700.
         for missing in reversed([each for each in path.parents if not each.exists()]):
             missing.mkdir(mode=0o700, exist_ok=True)
         _write(path, f"{credentials.key}\n{credentials.secret.reveal()}\n".encode())
@@ -197,10 +199,10 @@ def store(profile: str, credentials: Credentials, folder: Path) -> str:
 
 
 def read_private(path: Path) -> bytes | None:
-    """The bytes of a file that nobody else can read; None where it does not exist.
+    """Return the bytes of a file that nobody else can read, or None if it does not exist.
 
-    Not through a link. Raises UsageError where it is not a regular file of ours or root's, or
-    where others have any right to it or may replace it, with the command that mends it.
+    Raises UsageError, with the remedy, if it is a symbolic link or not a regular file, if it does
+    not belong to this user or root, or if others have any permission on it or may replace it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -255,10 +257,11 @@ def _from_file(path: Path) -> Credentials | None:
 
 
 def _from_systemd(environment: Mapping[str, str]) -> tuple[str | None, Secret | None]:
-    """systemd.exec(5), LoadCredential: files in a folder that only the unit can read.
+    """Return key and secret that systemd passed to the unit (LoadCredential in systemd.exec(5)).
 
-    The folder is systemd's and of mode 0500, its files 0400 (or 0440 with an ACL for the
-    user of the unit, which shows as group rights): what it put there is taken as it is.
+    They are files in a directory that only the unit can read. systemd owns the directory and
+    gives it mode 0500, the files 0400 (or 0440 with an ACL for the unit's user, which shows as
+    group permissions). So only the permissions of others are checked. Raises UsageError.
     """
     folder = environment.get("CREDENTIALS_DIRECTORY")
     if not folder:
@@ -284,10 +287,10 @@ def _systemd_text(path: Path) -> str | None:
 
 
 def cache_key(profile: str, how: str) -> bytes | None:
-    """The key that content on disk is encrypted with: None for ``off``. May wait for a keyring.
+    """Return the key that encrypts content on disk; None for ``off``. May wait for a keyring.
 
-    ``session`` makes one that nobody keeps; ``keyring`` one that is made once and kept there.
-    Raises UsageError where there is no keyring that keeps it.
+    ``session`` makes a new key that is not stored; ``keyring`` makes a key once and stores it in
+    the keyring. Raises UsageError if there is no keyring that stores it.
     """
     check_profile(profile)
     if how != "keyring":
@@ -329,7 +332,7 @@ def _ask_keyring(service: str, name: str) -> str | None:
         return None
     try:
         found = keyring.get_password(service, name)
-    except (keyring.errors.KeyringError, RuntimeError):  # none here, or its owner said no
+    except (keyring.errors.KeyringError, RuntimeError):  # no keyring, or its owner refused
         return None
     return found if isinstance(found, str) else None
 
@@ -339,7 +342,7 @@ def _into_keyring(profile: str, credentials: Credentials) -> bool:
         return False
     try:
         before = keyring.get_password(SERVICE, profile)
-        if before not in (None, credentials.key):  # the secret of another key is not left behind
+        if before not in (None, credentials.key):  # leave no secret of another key
             with suppress(keyring.errors.KeyringError):
                 keyring.delete_password(f"{SERVICE}:{profile}", before)
         keyring.set_password(f"{SERVICE}:{profile}", credentials.key, credentials.secret.reveal())
@@ -350,7 +353,7 @@ def _into_keyring(profile: str, credentials: Credentials) -> bool:
 
 
 def _forget_in_keyring(profile: str) -> bool:
-    """Whether something was there, and is removed."""
+    """Remove the entries of a profile; return whether there were any. Raises UsageError."""
     if keyring is None:
         return False
     try:
@@ -360,7 +363,7 @@ def _forget_in_keyring(profile: str) -> bool:
         with suppress(keyring.errors.KeyringError):  # its secret may be gone already
             keyring.delete_password(f"{SERVICE}:{profile}", key)
         keyring.delete_password(SERVICE, profile)
-    except RuntimeError:  # there is none here
+    except RuntimeError:  # there is no keyring
         return False
     except keyring.errors.KeyringError as error:
         raise UsageError(f"the keyring cannot be changed: {error}; unlock it") from None
@@ -368,14 +371,14 @@ def _forget_in_keyring(profile: str) -> bool:
 
 
 def forget_cache_key(profile: str) -> None:
-    """Throw away the keyring's key of an encrypted cache: what is left of it is never read."""
+    """Delete the keyring's key of an encrypted cache: nobody can read what is left of the cache."""
     if keyring is not None:
         with suppress(keyring.errors.KeyringError, RuntimeError):
             keyring.delete_password(f"{SERVICE}:{check_profile(profile)}:cache", CACHE_KEY)
 
 
 def _write(path: Path, content: bytes) -> None:
-    """A new file of mode 0600 in the place of the old one, whatever the umask."""
+    """Replace a file by a new one of mode 0600, whatever the umask. Raises OSError."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     _remove(new)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

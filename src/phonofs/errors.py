@@ -1,4 +1,4 @@
-"""What can go wrong, in one tree. Every room raises these; the edges translate them.
+"""All errors, in one tree. Every package raises these; ``cli`` and ``fuse`` translate them.
 
 ::
 
@@ -7,31 +7,31 @@
     ├── MountFailed          the mount could not be made              exit 32
     ├── CatalogueError       the catalogue cannot be read or written  exit 1, EIO
     ├── WrongAccount         the key is another account's             exit 2, EACCES
-    ├── ServiceError         what the service, or the way to it, did
-    │   ├── CredentialsRefused   the token endpoint says no           exit 2, EACCES
-    │   │   └── CredentialsUnreadable  there is no key or secret to ask with  exit 1, EACCES
+    ├── ServiceError         a failure of the service or on the way to it
+    │   ├── CredentialsRefused   the token endpoint refused them      exit 2, EACCES
+    │   │   └── CredentialsUnreadable  key or secret cannot be read   exit 1, EACCES
     │   ├── Unavailable          unreachable, throttled, 5xx, late    exit 3, EIO
     │   │   └── Untrusted        its certificate cannot be verified   exit 3, EIO
-    │   ├── UnknownAccount       nobody can tell whose a new key is   exit 3, EIO
+    │   ├── UnknownAccount       the account of a new key is unknown  exit 3, EIO
     │   ├── Refused              401 after a fresh token, 403         exit 2, EACCES
-    │   ├── Gone                 the object is no more                ESTALE
-    │   ├── Changed              other content than when it was opened ESTALE
+    │   ├── Gone                 the object does not exist any more   ESTALE
+    │   ├── Changed              other content than at open           ESTALE
     │   ├── Archived             in cold storage, not readable        ENODATA
-    │   ├── Malformed            an answer that cannot be used        EIO
-    │   │   ├── OffsetRefused    a search goes on no further          EIO
-    │   │   └── TooLarge         an answer larger than it may be      EIO
+    │   ├── Malformed            a response that cannot be used       EIO
+    │   │   ├── OffsetRefused    a search refused beyond an offset    EIO
+    │   │   └── TooLarge         a response larger than allowed       EIO
     │   └── Corrupt              wrong length or checksum, twice      EIO
     └── TreeError            what the tree does not have or allow
         ├── NoSuchName                                                ENOENT
-        │   └── StaleInode           what had this number is gone     ESTALE
+        │   └── StaleInode           the inode no longer exists       ESTALE
         ├── NotAFolder                                                ENOTDIR
         ├── IsAFolder                                                 EISDIR
         ├── NoSuchAttribute                                           ENODATA
         ├── ReadOnlyTree                                              EROFS
         └── Interrupted          the caller has a signal pending      EINTR
 
-The message of each is one sentence for a person: it names the thing and, where there is one,
-the remedy. It never holds a secret, a token or the query of a URL.
+Each message is one sentence for the user: it names the subject and, if there is one, the remedy.
+It never contains a secret, a token or the query of a URL.
 """
 
 from typing import TypeVar
@@ -40,7 +40,7 @@ _Error = TypeVar("_Error", bound=BaseException)
 
 
 class PhonofsError(Exception):
-    """The root of the tree; ``exit_status`` is what a command that fails of it returns."""
+    """The root of the tree; ``exit_status`` is the status of a command that fails with it."""
 
     exit_status = 1
 
@@ -50,25 +50,25 @@ class UsageError(PhonofsError):
 
 
 class MountFailed(PhonofsError):
-    """The mount could not be made, or not be taken down (exit status as mount(8))."""
+    """A mount could not be made or unmounted (exit status as in mount(8))."""
 
     exit_status = 32
 
 
 class CatalogueError(PhonofsError):
-    """The catalogue on this machine cannot be read or written: its disk or its file, never the
-    service.
+    """The catalogue on this machine cannot be read or written. The cause is its disk or its file,
+    never the service.
     """
 
 
 class WrongAccount(PhonofsError):
-    """The API key belongs to another account than the one that is mounted."""
+    """The API key does not belong to the mounted account."""
 
     exit_status = 2
 
 
 class ServiceError(PhonofsError):
-    """What the service, or the way to it, did."""
+    """A failure of the service, or on the way to it."""
 
     exit_status = 3
 
@@ -82,14 +82,15 @@ class CredentialsRefused(ServiceError):
 class CredentialsUnreadable(CredentialsRefused):
     """The key or the secret cannot be read: a locked keyring, a file that others can read.
 
-    What mends it is wrong configuration; what it means for a reader is that nothing is granted.
+    The cause is wrong configuration, so the exit status is 1; a reader gets EACCES, as if the
+    credentials were refused.
     """
 
     exit_status = 1
 
 
 class Unavailable(ServiceError):
-    """The service cannot be reached, throttles, fails, or was too slow.
+    """The service cannot be reached, throttles, fails, or is too slow.
 
     ``retry_after_s`` is the pause in seconds that the service asked for, if it did.
     """
@@ -100,27 +101,27 @@ class Unavailable(ServiceError):
 
 
 class Untrusted(Unavailable):
-    """The certificate of the service cannot be verified; trying again does not help."""
+    """The certificate of the service cannot be verified; a retry does not help."""
 
 
 class UnknownAccount(ServiceError):
-    """The API key is a new one, and the service does not say whose it is."""
+    """The API key is a new one, and the service does not tell which account it belongs to."""
 
 
 class Refused(ServiceError):
-    """The service does not allow it: 403, or 401 even with a fresh token."""
+    """The service refuses the request: 403, or 401 even with a fresh token."""
 
     exit_status = 2
 
 
 class Gone(ServiceError):
-    """The service answered that the object does not exist (any more)."""
+    """The service answered that the object does not exist, or does not exist any more."""
 
 
 class Changed(ServiceError):
     """The object has other content than when it was opened.
 
-    ``by_etag``: only its ETag says so.
+    ``by_etag`` is true if only its ETag shows that.
     """
 
     def __init__(self, message: str, *, by_etag: bool = False) -> None:
@@ -129,11 +130,11 @@ class Changed(ServiceError):
 
 
 class Archived(ServiceError):
-    """The object lies in cold storage and must be restored before it can be read."""
+    """The object is in cold storage and must be restored before it can be read."""
 
 
 class Malformed(ServiceError):
-    """The service answered with something that cannot be used."""
+    """The service sent a response that cannot be used."""
 
 
 class OffsetRefused(Malformed):
@@ -141,9 +142,9 @@ class OffsetRefused(Malformed):
 
 
 class TooLarge(Malformed):
-    """An answer is larger, holds more values or is nested deeper than it may be.
+    """A response is larger, has more values or is nested deeper than allowed.
 
-    ``start`` is how it begins (at most 64 KiB).
+    ``start`` is its beginning (at most 64 KiB).
     """
 
     def __init__(self, message: str, start: bytes = b"") -> None:
@@ -152,7 +153,7 @@ class TooLarge(Malformed):
 
 
 class Corrupt(ServiceError):
-    """The content has the wrong length or checksum, also after a second fetch."""
+    """The content has the wrong length or checksum, even after a second download."""
 
 
 class TreeError(PhonofsError):
@@ -160,23 +161,23 @@ class TreeError(PhonofsError):
 
 
 class NoSuchName(TreeError):
-    """There is no such file or folder."""
+    """There is no such file or directory."""
 
 
 class StaleInode(NoSuchName):
-    """What had this inode number is not in the tree any more.
+    """The inode with this number is not in the tree any more.
 
-    ESTALE and not ENOENT: the kernel asks so on behalf of a file that is open, whose reader is
-    to learn that it is gone; where a path led here it looks the name up again, and gets ENOENT.
+    The errno is ESTALE, not ENOENT. If the file is open, its reader must learn that the file is
+    gone. If the kernel came here by a path, it looks the name up again and then gets ENOENT.
     """
 
 
 class NotAFolder(TreeError):
-    """A folder was asked for, and it is a file."""
+    """An operation on a directory was requested, but the inode is a file."""
 
 
 class IsAFolder(TreeError):
-    """A file was asked for, and it is a folder."""
+    """An operation on a file was requested, but the inode is a directory."""
 
 
 class NoSuchAttribute(TreeError):
@@ -184,17 +185,18 @@ class NoSuchAttribute(TreeError):
 
 
 class ReadOnlyTree(TreeError):
-    """Something that would change the tree."""
+    """An operation would change the tree, which is read-only."""
 
 
 class Interrupted(TreeError):
-    """The caller has a signal pending, so it is not kept waiting."""
+    """The caller has a signal pending, so its wait was ended."""
 
 
 def forget_frames(error: _Error) -> _Error:
-    """The same error, to be kept: without the frames that it and its causes came through.
+    """Remove the tracebacks of an error and of its causes, so that it can be kept; return it.
 
-    Frames hold their variables, those of a request half a megabyte of received bytes.
+    The frames of a traceback keep their variables alive, for a request half a megabyte of
+    received bytes.
     """
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()

@@ -1,7 +1,7 @@
-"""Prometheus metrics of a running mount, off unless asked for (option ``metrics``).
+"""Serves Prometheus metrics of a running mount, if the option ``metrics`` is set.
 
-Names and units follow Prometheus' conventions: base units, ``_total`` for counters. They carry
-neither names of people nor URLs. Needs the extra ``phonofs[metrics]``.
+Names and units follow Prometheus' conventions: base units, ``_total`` for counters. Metrics
+contain neither names of people nor URLs. Needs the extra ``phonofs[metrics]``.
 """
 
 import logging
@@ -22,9 +22,9 @@ except ImportError:  # the extra phonofs[metrics] is not installed
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 32
-"""Those that have not asked yet; a Prometheus has one."""
+"""Connections that may be open without a request; one Prometheus server uses one."""
 CONNECTION_S = 10.0
-"""From connecting to the last byte of the answer; Prometheus' own timeout."""
+"""Limit from the connection to the last byte of the response, like Prometheus' own timeout."""
 HEAD_MAX = 16384  # bytes of a request
 
 Status = Mapping[str, Any]
@@ -42,7 +42,7 @@ GAUGES = {
     "open_files": ("Files open.", "fuse.open_files"),
     "waiting_operations": ("File operations that wait for the service.", "fuse.waiting"),
 }
-"""Metric name (after ``phonofs_``) to its help and its place in the status."""
+"""Metric names (without ``phonofs_``), each with its help and its path in the status."""
 
 COUNTERS = {
     "received_bytes": ("Bytes received from the service.", "service.received_bytes"),
@@ -60,7 +60,7 @@ LABELLED = {
 
 
 def value_at(status: Status, place: str) -> Any:
-    """The value at a dotted place of the status; None where there is none."""
+    """Return the value at a dotted path in the status, or None if there is none."""
     value: Any = status
     for word in place.split("."):
         value = value.get(word) if isinstance(value, Mapping) else None
@@ -68,13 +68,13 @@ def value_at(status: Status, place: str) -> Any:
 
 
 class Collector:
-    """Makes the metrics anew at each scrape from the status. Keeps nothing."""
+    """Builds the metrics from the status at each scrape. Keeps none of them."""
 
     def __init__(self, status: Callable[[], Status]) -> None:
         self._status = status
 
     def collect(self) -> Iterator[Any]:
-        """All metric families."""
+        """Yield all metric families."""
         status = self._status()
         for kind, table in ((core.GaugeMetricFamily, GAUGES), (core.CounterMetricFamily, COUNTERS)):
             for name, (text, place) in table.items():
@@ -91,8 +91,8 @@ class Collector:
 class Metrics:
     """Serves the metrics over HTTP, on the event loop. Owns the connections while it runs.
 
-    Bounded, since the port may be open to a network: a request is small and comes soon, and of too
-    many connections the one that has said nothing for longest goes.
+    The port may be open to a network, so the size and the time of a request and the number of
+    connections without a request are limited. Beyond that number the oldest of them is closed.
     """
 
     def __init__(self, address: str, status: Callable[[], Status]) -> None:
@@ -103,10 +103,10 @@ class Metrics:
         self._host, self._port = host.strip("[]") or "127.0.0.1", int(port)
         self._registry = prometheus.CollectorRegistry()
         self._registry.register(_Described(Collector(status)))
-        self._waiting: list[trio.CancelScope] = []  # who has not asked yet, oldest first
+        self._waiting: list[trio.CancelScope] = []  # connections without a request, oldest first
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled. Raises UsageError where the address can't be used."""
+        """Serve until cancelled. Raises UsageError if the address cannot be used."""
         try:
             listeners = await trio.open_tcp_listeners(self._port, host=self._host)
         except OSError as error:
@@ -129,7 +129,7 @@ class Metrics:
             log.exception("a request for metrics failed")
 
     async def _head(self, stream: trio.SocketStream) -> bytes:
-        """The head of the request; empty where none came, or it was pushed out."""
+        """Receive the head of the request; empty if none came, or the connection was dropped."""
         while len(self._waiting) >= CONNECTIONS:
             self._waiting.pop(0).cancel()
         received = bytearray()
@@ -161,15 +161,15 @@ class Metrics:
 
 
 class _Described:
-    """A collector that is not asked at registration, when there is no status yet."""
+    """A collector that is not called at registration, because there is no status yet."""
 
     def __init__(self, inner: Collector) -> None:
         self._inner = inner
 
     def describe(self) -> list[Any]:
-        """Nothing: metrics are made at each scrape."""
+        """Return nothing: the metrics are built at each scrape."""
         return []
 
     def collect(self) -> Iterator[Any]:
-        """All metric families."""
+        """Return all metric families."""
         return self._inner.collect()

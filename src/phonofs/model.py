@@ -1,4 +1,4 @@
-"""The words every room shares: a record of the service, a search, a page of answers.
+"""The data types that all packages share: a record of the service, a search, a page of results.
 
 Pure data. All times are UTC epoch milliseconds (``_ms``); all sizes and offsets are bytes.
 """
@@ -10,7 +10,7 @@ import msgspec
 
 
 class State(StrEnum):
-    """The object states the service names; any other is treated as not readable."""
+    """The object states that the service documents; any other is treated as not readable."""
 
     AVAILABLE = "AVAILABLE"
     ARCHIVED = "ARCHIVED"
@@ -24,11 +24,11 @@ LISTED_STATES = frozenset({State.AVAILABLE, State.ARCHIVED})
 """The states of objects that have a file in the tree."""
 
 WITHDRAWN_STATES = frozenset({State.REVOKED, State.DELETED})
-"""The states that say: the service took the object away; its cached bytes go too."""
+"""The states in which the service has withdrawn the object; its cached bytes are deleted too."""
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One object of the service, as its record says.
+    """One object of the service, as its record describes it.
 
     id          the service's identifier, unique in its region
     region      the region it was found in
@@ -37,12 +37,12 @@ class Record(msgspec.Struct, frozen=True):
     object_name free text, not unique, not safe as a name
     size        ``storedBytes``, at least 0
     created_ms  ``createdTime``
-    updated_ms  ``updatedTime`` (``createdTime`` where it is missing)
+    updated_ms  ``updatedTime`` (``createdTime`` if that is missing)
     state       one of :class:`State`, or a word unknown to us
     checksum    MD5 as 32 hex digits, or an S3 multipart ETag ``…-N``, or empty; lower case
     tags        key to value; of a repeated key the last value counts
-    source      the record's own JSON text, as it came (mended where it was not valid JSON)
-    customer    ``customerId``, whose object it is; empty where the record does not say
+    source      the record's own JSON text, as received (repaired if it was not valid JSON)
+    customer    ``customerId``, the owner of the object; empty if the record has none
     """
 
     id: str
@@ -61,9 +61,9 @@ class Record(msgspec.Struct, frozen=True):
 
     @property
     def fingerprint(self) -> str:
-        """What stands for the content: equal fingerprints mean equal bytes.
+        """Identifies the content: equal fingerprints mean equal bytes.
 
-        The checksum where there is one; else size and change time, the best that is known.
+        It is the checksum if there is one, or else size and update time, the best substitute.
         """
         return self.checksum or f"{self.size}-{self.updated_ms}"
 
@@ -72,9 +72,9 @@ class Record(msgspec.Struct, frozen=True):
 class Query:
     """A search: which objects of one region, in which order.
 
-    Bounds are half open: ``created_from_ms <= created < created_until_ms``; ``None`` is open. The
-    same holds for ``updated``.
-    ``types`` empty means all; ``states`` empty means what the service gives by default.
+    Bounds are half open: ``created_from_ms <= created < created_until_ms``, and likewise for
+    ``updated``; ``None`` means no bound. Empty ``types`` means all types; empty ``states`` means
+    those that the service returns by default.
     """
 
     created_from_ms: int | None = None
@@ -89,14 +89,14 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer to a search.
+    """One page of the results of a search.
 
-    records    those that could be understood, in the order given
-    count      how many records the page held, also those set aside
+    records    the records that could be parsed, in the order received
+    count      how many records the page had, including the rejected ones
     last       whether the service says this is the last page
     next_key   the ``pageKey`` of the next request, an offset
-    total      how many there are in all, where the service says so
-    rejected   one sentence for each record that was set aside
+    total      how many results there are in all; None if the service does not say
+    rejected   one sentence for each record that was rejected
     """
 
     records: list[Record]
@@ -108,7 +108,7 @@ class Page:
 
     @property
     def ids(self) -> list[str]:
-        """Of the records."""
+        """The ids of the records."""
         return [record.id for record in self.records]
 
     @property

@@ -1,7 +1,7 @@
-"""Mounts one account: the app, the FUSE session, one nursery, signals, the order of shutdown.
+"""Mounts one account: starts the app and the FUSE session, handles signals, and shuts down.
 
-One mount a process (pyfuse3's session is a global of its own). ``serve`` blocks until the mount
-ends and raises PhonofsError when it could not be made.
+A process has one mount, because pyfuse3's session is a global. ``serve`` blocks until the mount
+ends, and raises PhonofsError if the mount could not be made.
 """
 
 import gc
@@ -42,19 +42,21 @@ from phonofs.process.systemd import StatusLine, Watchdog, listening, notify, wat
 log = logging.getLogger(__name__)
 
 MAX_TASKS = 4096
-"""Requests handled at a time: waiting reads must never stop an ls."""
+"""Requests handled at a time: waiting reads must never block an ls."""
 
 GRACE_S = 1.0
-"""What handlers in flight get at a clean stop, of the 5 s that it may take in all."""
+"""How long a clean stop waits for the handlers in flight. A stop may take 5 s in all."""
 
 COLLECT_AFTER = 50_000
-"""Objects made before the garbage collector looks for cycles among them, of which there are few:
-at Python's own 700 it took a third of the time of reading a page of records."""
+"""New objects after which the garbage collector runs. There are few cycles to find, and with
+Python's default of 700 it took a third of the time of reading a page of records."""
 
 
 @dataclass(frozen=True, slots=True)
 class MountPlan:
-    """What to mount where; ``ready`` is called once, with a note, when the tree can be read."""
+    """What to mount where. ``ready`` is called once, when the tree can be read, with a message for
+    the user, or ''.
+    """
 
     settings: Settings
     mountpoint: str
@@ -62,7 +64,7 @@ class MountPlan:
 
 
 def serve(plan: MountPlan) -> None:
-    """Mount and serve until unmounted or told to stop."""
+    """Mount and serve until the mount is unmounted or told to stop. Raises PhonofsError."""
     check(plan.mountpoint)
     if device_fd(plan.mountpoint) is None and plan.settings.allow_other:
         check_others_allowed()
@@ -70,7 +72,7 @@ def serve(plan: MountPlan) -> None:
     if plan.settings.log_file is not None:
         paths["the log file"] = plan.settings.log_file
     check_outside(plan.mountpoint, paths)
-    gc.freeze()  # what was imported stays
+    gc.freeze()  # imported objects are never garbage
     gc.set_threshold(COLLECT_AFTER)
     try:
         trio.run(_serve, plan)
@@ -111,10 +113,10 @@ async def _live(plan: MountPlan, life: "_Life") -> None:
 
 
 async def _announce(plan: MountPlan, note: str) -> None:
-    """Wait until the mount answers, then say so."""
+    """Wait until the mount answers, then report it to the user, systemd and the log."""
     point = shown(plan.mountpoint)
     if device_fd(point) is None:
-        with suppress(PermissionError):  # handed over, and below a folder that is not ours
+        with suppress(PermissionError):  # we may not enter a directory above it
             await trio.to_thread.run_sync(os.statvfs, point, abandon_on_cancel=True)
             await trio.to_thread.run_sync(raise_read_ahead, point, abandon_on_cancel=True)
     if not await trio.to_thread.run_sync(raise_background, plan.mountpoint, abandon_on_cancel=True):
@@ -125,7 +127,7 @@ async def _announce(plan: MountPlan, note: str) -> None:
 
 
 def _for_systemd(plan: MountPlan, app: App) -> list[tuple[str, Task]]:
-    """The tasks that only a service manager wants."""
+    """Return the tasks that only a service manager needs."""
     tasks: list[tuple[str, Task]] = []
     if listening():
         tasks.append(("the status line", StatusLine(app.status.condition).run))
@@ -137,7 +139,9 @@ def _for_systemd(plan: MountPlan, app: App) -> list[tuple[str, Task]]:
 
 @dataclass(slots=True)
 class _Life:
-    """What a signal acts on: ``scope`` is all of it, the others are there once they are made."""
+    """What signals act on. ``scope`` cancels everything; ``app`` and ``session`` are None until
+    they exist.
+    """
 
     scope: trio.CancelScope
     app: App | None = None
@@ -145,21 +149,21 @@ class _Life:
     stopped_by: int | None = None
 
     def begin(self, app: App) -> None:
-        """Note the services of the account: from now on SIGHUP has its credentials read again."""
+        """Set the app, whose credentials SIGHUP reads again."""
         self.app = app
 
     def mount(self, session: "_Session") -> None:
-        """Note the session that signals end."""
+        """Set the session that signals end."""
         self.session = session
 
     def stop(self, number: int) -> None:
-        """End it at once on a signal: it is still starting, or the signal came twice."""
+        """End everything at once on a signal: during the start, or at the second signal."""
         if self.session is None or not self.session.serving:
             self.stopped_by = number
         self.scope.cancel()
 
     def raise_if_stopped(self, mountpoint: str) -> None:
-        """Raise KeyboardInterrupt or MountFailed if a signal came before it was mounted."""
+        """Raise KeyboardInterrupt or MountFailed if a signal came before the mount was made."""
         if self.stopped_by == signal.SIGINT:
             raise KeyboardInterrupt
         if self.stopped_by is not None:
@@ -168,7 +172,7 @@ class _Life:
 
 
 async def _obey(signals: AsyncIterator[int], life: _Life) -> None:
-    """SIGTERM and SIGINT end the mount, SIGHUP has the credentials read again."""
+    """End the mount on SIGTERM and SIGINT; read the credentials again on SIGHUP."""
     async for number in signals:
         session = life.session
         if number == signal.SIGHUP:
@@ -179,15 +183,15 @@ async def _obey(signals: AsyncIterator[int], life: _Life) -> None:
             log.info("stopping on %s", signal.Signals(number).name)
             notify("STOPPING=1")
             session.asked.set()
-        else:  # still starting, or in a hurry
+        else:  # still starting, or the second signal
             life.stop(number)
 
 
 class _Session:
     """The FUSE session. Owns the scope around pyfuse3's loop and how it ended.
 
-    _mount      the mount in the kernel's table; None before it is made, and where it was handed
-                over: whoever made that one takes it down
+    _mount      the mount in the kernel's table; None before it is made, or if another process
+                made it and passed it on: that process unmounts it
     """
 
     def __init__(self, plan: MountPlan, operations: Operations) -> None:
@@ -203,7 +207,10 @@ class _Session:
 
     @asynccontextmanager
     async def mounted(self, nursery: trio.Nursery) -> AsyncIterator[None]:
-        """The mount, served while the block runs, and taken down after it unless it crashed."""
+        """Mount, serve while the block runs, then unmount, unless the session crashed.
+
+        Raises MountFailed.
+        """
         try:
             pyfuse3.init(self._operations, self._plan.mountpoint, _options(self._plan.settings))
         except RuntimeError as error:
@@ -223,22 +230,22 @@ class _Session:
             try:
                 self._take_down()
             finally:
-                pyfuse3.close(unmount=False)  # it would go by the path
+                pyfuse3.close(unmount=False)  # its own unmount would go by the path
         if self._crash is not None:
             raise MountFailed(f"the mount on {self._plan.mountpoint} broke: {self._crash}")
 
     async def over(self) -> None:
-        """Wait until somebody unmounts it, asks for its end, or it breaks."""
+        """Wait until the mount is unmounted, is asked to stop, or breaks."""
         async with trio.open_nursery() as nursery:
             for event in (self.asked, self._ended):
                 nursery.start_soon(_cancel_when, event, nursery.cancel_scope)
 
     async def _loop(self) -> None:
-        """pyfuse3's main loop, kept from taking the nursery with it."""
+        """Run pyfuse3's main loop; keep its errors from cancelling the nursery."""
         try:
             with self._scope:
                 await pyfuse3.main(max_tasks=MAX_TASKS)
-            self._unmounted = not self.asked.is_set()  # the kernel has ended it
+            self._unmounted = not self.asked.is_set()  # the kernel ended the loop
             if self._unmounted and self._mount is not None and is_mounted(self._mount):
                 self._crash = MountFailed("the kernel aborted the connection")
         except Exception as error:
@@ -248,7 +255,9 @@ class _Session:
             self._ended.set()
 
     def _take_down(self) -> None:
-        """Unmount what is still there, but for a crash: that leaves it broken, not empty."""
+        """Unmount if still mounted. After a crash the mount stays, so that it looks broken and
+        not empty.
+        """
         if self._crash is None and self._mount is not None and not self._unmounted:
             try:
                 take_down(self._mount)
@@ -258,7 +267,7 @@ class _Session:
                 raise failed from None
 
     async def _stop(self) -> None:
-        """End the loop: a grace period for the handlers in flight, then cancel them."""
+        """End the loop: give the handlers in flight a grace period, then cancel them."""
         if not self._ended.is_set():
             self.asked.set()
             pyfuse3.terminate()
@@ -274,7 +283,7 @@ async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
 
 
 def _options(settings: Settings) -> set[str]:
-    """The mount options, as the kernel and fusermount3 know them."""
+    """Return the mount options, as the kernel and fusermount3 know them."""
     options = {
         "ro",
         "nosuid",

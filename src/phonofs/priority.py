@@ -10,7 +10,7 @@ from collections.abc import Callable
 class Priority:
     """True if a reader waits for the request. It may become true later, and then stays so.
 
-    Owns the one callback to be told of that, and the priorities derived from this one.
+    Owns the one callback that is called then, and the priorities derived from this one.
     """
 
     __slots__ = ("_callback", "_derived", "_urgent")

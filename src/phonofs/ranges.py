@@ -1,6 +1,6 @@
 """A set of integers kept as disjoint half-open intervals: bytes of an object, spans of time.
 
-Pure. Used by the cache (which bytes are there), the reader (which are on their way) and the
+Pure. Used by the cache (which bytes are present), the reader (which are being downloaded) and the
 catalogue (which spans of creation time were listed).
 """
 
@@ -39,11 +39,11 @@ class Ranges:
         return f"Ranges({list(self)!r})"
 
     def total(self) -> int:
-        """How many integers are in the set."""
+        """Return how many integers are in the set."""
         return sum(self._stops) - sum(self._starts)
 
     def add(self, start: int, stop: int) -> None:
-        """Put ``[start, stop)`` in; an empty interval changes nothing."""
+        """Add ``[start, stop)``; an empty interval changes nothing."""
         if start >= stop:
             return
         first = bisect_left(self._stops, start)  # the first interval that reaches start
@@ -55,7 +55,7 @@ class Ranges:
         self._stops[first:last] = [stop]
 
     def remove(self, start: int, stop: int) -> None:
-        """Take ``[start, stop)`` out."""
+        """Remove ``[start, stop)``; an empty interval changes nothing."""
         if start >= stop:
             return
         first = bisect_right(self._stops, start)
@@ -68,16 +68,16 @@ class Ranges:
         self._stops[first:last] = [b for _, b in keep]
 
     def covers(self, start: int, stop: int) -> bool:
-        """Whether all of ``[start, stop)`` is in the set (true of an empty interval)."""
+        """Return whether all of ``[start, stop)`` is in the set (true for an empty interval)."""
         return start >= stop or self.stop_of(start) >= stop
 
     def stop_of(self, start: int) -> int:
-        """The end of the run that holds ``start``; ``start`` itself where none does."""
+        """Return the end of the interval that contains ``start``, or ``start`` if none does."""
         index = bisect_right(self._starts, start) - 1
         return max(start, self._stops[index]) if index >= 0 else start
 
     def missing(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """The parts of ``[start, stop)`` that are not in the set, in order."""
+        """Return the parts of ``[start, stop)`` that are not in the set, in order."""
         gaps = []
         index = bisect_right(self._stops, start)
         while start < stop:

@@ -18,15 +18,15 @@ from phonofs.service.client import Client
 log = logging.getLogger(__name__)
 
 START_S = 3.0
-"""How long a mount that knows its regions waits to hear of new ones."""
+"""How long a mount that already knows its regions waits for the service to name them."""
 
 INTERVAL_S = 3600.0
 RETRY_S = 60.0
-"""Pauses while mounted, after a success and after a failure; a new region comes once in years."""
+"""Pauses between requests, after a success and after a failure; new regions are years apart."""
 
 
 class RegionWatch:
-    """Asks for the regions. Owns those that are not shown before the next mount (``to_come``)."""
+    """Asks for the regions. Owns those that are shown only after the next mount (``to_come``)."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class RegionWatch:
         self._wanted.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Ask for the regions now and then until cancelled."""
+        """Ask for the regions after each pause, until cancelled."""
         task_status.started()
         pause_s = INTERVAL_S if self._token.current() else RETRY_S
         while True:
@@ -82,7 +82,7 @@ class RegionWatch:
                 pause_s = RETRY_S
 
     def message(self) -> str:
-        """Return what to say about regions that are not shown yet, '' if there are none."""
+        """Return a message about regions that are not shown yet, '' if there are none."""
         if not self.to_come:
             return ""
         names = ", ".join(self.to_come)
@@ -91,7 +91,7 @@ class RegionWatch:
         return f"{which} shown after the next mount, {then}"
 
     def _show_new(self, found: Sequence[str]) -> None:
-        """Show new regions, unless that would move the years of the only one so far."""
+        """Show new regions, unless only one is shown: then its year directories would move."""
         shown = self._catalogue.regions()
         new = [region for region in found if region not in shown]
         if len(shown) == 1:

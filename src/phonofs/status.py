@@ -108,5 +108,5 @@ class Status:
 
 
 def _since_boot_s() -> float:
-    """Return a clock that nobody sets, and that goes on during a suspend."""
+    """Return seconds since boot: the clock cannot be set, and it includes time in suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

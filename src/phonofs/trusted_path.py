@@ -1,8 +1,9 @@
-"""Whether nobody but root and this user can change a file, or put another one in its place.
+"""Checks that only root and this user can change a file or replace it by another one.
 
-Used for what decides where a secret is sent or a log is written: configuration files, files with
-a secret, the log. Every folder and link on the way counts, since who may rename one of them
-replaces the file. A folder with the sticky bit is fine: in it nobody removes what is another's.
+Used for files that decide where a secret is sent or a log is written: configuration files, files
+with a secret, the log. Every directory and link on the path is checked, since anybody who may
+rename one of them can replace the file. A directory with the sticky bit is fine: there nobody can
+remove the files of others.
 """
 
 import grp
@@ -14,17 +15,17 @@ from pathlib import Path
 
 from phonofs.errors import UsageError
 
-LINKS_MAX = 40  # as the kernel: path_resolution(7)
+LINKS_MAX = 40  # the kernel's limit: path_resolution(7)
 UID_MAP = Path("/proc/self/uid_map")
 OVERFLOW_UID = Path("/proc/sys/kernel/overflowuid")
 
 
 def check_trusted(path: Path, what: str, *, groups: bool = True) -> None:
-    """Raise UsageError, with the remedy, where someone else could change or replace ``path``.
+    """Raise UsageError, with the remedy, if someone else could change or replace ``path``.
 
-    ``what`` is what the message calls it. Without ``groups`` those in a group that may write count
-    as trusted: /var/log is one of syslog's on some systems. What does not exist is fine as far as
-    it goes.
+    ``what`` is the name of the file in the message. Without ``groups``, members of a group that
+    may write are trusted: on some systems /var/log is writable by the group syslog. If the file
+    does not exist, only the existing part of the path is checked.
     """
     for place, status in _way(path):
         if stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode):
@@ -34,9 +35,12 @@ def check_trusted(path: Path, what: str, *, groups: bool = True) -> None:
 
 
 def check_file(path: Path, what: str, status: os.stat_result, *, groups: bool = True) -> None:
-    """The file itself, as ``fstat`` shows it: its owner, and who may write to it."""
+    """Check the file itself by its ``fstat``: its owner, and who may write to it.
+
+    Raises UsageError, with the remedy.
+    """
     if not stat.S_ISREG(status.st_mode):
-        return  # a device or a pipe; a folder is refused by whoever opens it
+        return  # a device or a pipe; opening a directory fails anyway
     if not is_trusted(status.st_uid):
         raise UsageError(
             f"{what} {path} is refused: it belongs to another user (uid {status.st_uid}); "
@@ -64,7 +68,7 @@ def _check_way(path: Path, what: str, place: Path, status: os.stat_result, group
 
 
 def _way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Each folder and link that leads to the file, then the file, as far as they exist."""
+    """Yield each directory and link that leads to the file, then the file, if they exist."""
     names = _names(os.path.join(os.getcwd(), path))
     found, links = Path("/"), 0
     yield found, os.stat(found)
@@ -89,18 +93,21 @@ def _way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _names(path: str) -> list[str]:
-    """The parts of a path, the first one last."""
+    """Return the parts of a path in reverse order."""
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 
 def is_trusted(uid: int) -> bool:
-    """Whether it is root or this user, as far as a user name space lets that be told."""
+    """Return whether a user is root or this user, as far as a user name space shows that."""
     return uid in (0, os.geteuid()) or uid == _nobody()
 
 
 def _nobody() -> int | None:
-    """Whom the kernel shows for owners that a user name space has no number for, the real root
-    among them (user_namespaces(7)): there it cannot be told who they are. None outside of one."""
+    """Return the user id that stands for all owners without a number in this user name space.
+
+    The real root is one of them, so these owners cannot be told apart (user_namespaces(7)). None
+    outside a user name space.
+    """
     try:
         mapped = UID_MAP.read_text().split()
         return None if mapped[2] == "4294967295" else int(OVERFLOW_UID.read_text())
@@ -115,7 +122,10 @@ def _others_may_write(status: os.stat_result, groups: bool) -> bool:
 
 
 def _is_private(gid: int) -> bool:
-    """Whether a group is this user's own alone, or root's: a umask of 002 goes with it."""
+    """Return whether a group is this user's own or root's and has no other members.
+
+    Systems with such groups use a umask of 002.
+    """
     try:
         group = grp.getgrgid(gid)
         user = pwd.getpwuid(os.geteuid())

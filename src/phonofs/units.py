@@ -1,6 +1,6 @@
-"""Sizes and durations as people write and read them.
+"""Parses and formats sizes and durations as people write and read them.
 
-Pure. Used by the configuration and by what the commands print.
+Pure. Used by the configuration and by the output of commands.
 """
 
 import math
@@ -14,16 +14,16 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 LARGEST_SIZE = 2**63 - 1
-"""What a signed 64-bit offset can hold; no file system goes further."""
+"""The largest signed 64-bit offset, which no file system exceeds."""
 
 LONGEST_DURATION_S = 366 * 86400.0
-"""A year: anything longer is a slip of the pen, and some clocks overflow on it."""
+"""A year: anything longer is a typing error, and some clocks overflow on it."""
 
 
 def parse_size(text: str) -> int:
-    """Bytes of ``10G``, ``512 MiB``, ``1.5T``, ``2GB`` or a plain number.
+    """Return the bytes of ``10G``, ``512 MiB``, ``1.5T``, ``2GB`` or a plain number.
 
-    A bare letter and ``KiB`` count in 1024s, ``KB`` in 1000s. Raises ValueError.
+    A single letter and ``KiB`` mean powers of 1024, ``KB`` powers of 1000. Raises ValueError.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
@@ -37,7 +37,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of ``60s``, ``5m``, ``1.5h``, ``2d``, ``500ms`` or a plain number.
+    """Return the seconds of ``60s``, ``5m``, ``1.5h``, ``2d``, ``500ms`` or a plain number.
 
     Raises ValueError.
     """
@@ -52,7 +52,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_size(size_bytes: float) -> str:
-    """``1.4 GiB``, ``312 KiB``, ``17 B``: three digits at most say enough to a person."""
+    """Format a size like ``1.4 GiB``, ``312 KiB``, ``17 B``: at most three digits."""
     size = float(size_bytes)
     step = 0
     while size >= 1000 and step < len(_UNITS) - 1:
@@ -63,12 +63,12 @@ def format_size(size_bytes: float) -> str:
 
 
 def format_count(number: int, noun: str) -> str:
-    """``1 file``, ``0 files``, ``1,500 files``; the plural is the noun and an s."""
+    """Format a count like ``1 file``, ``0 files``, ``1,500 files``; the plural adds an s."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def format_duration(seconds: float) -> str:
-    """``0.4 s``, ``45 s``, ``3 min 20 s``, ``2 h 05 min``, ``3 d 4 h``."""
+    """Format a duration like ``0.4 s``, ``45 s``, ``3 min 20 s``, ``2 h 05 min``, ``3 d 4 h``."""
     if not math.isfinite(seconds):
         return "unknown"
     if seconds < 9.95:
@@ -84,5 +84,5 @@ def format_duration(seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without anything that would drive a terminal."""
+    """Return the text with ``?`` for each character that is not printable, as in escape codes."""
     return "".join(char if char.isprintable() else "?" for char in text)

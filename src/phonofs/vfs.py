@@ -1,10 +1,10 @@
 """The file system without FUSE: names, attributes, listings, extended attributes, bytes.
 
-Used by ``fuse/`` (which converts and translates errors, nothing else) and by tests. Runs on one
-event loop; every plain method is a critical section and answers from the catalogue or memory;
-only ``async`` methods may wait, and for nothing but the bytes or the listing they were asked for.
+Used by ``fuse/``, which only converts values and translates errors, and by tests. Runs on one
+event loop. Plain methods never wait: they are critical sections and answer from the catalogue or
+memory. Only ``async`` methods may wait, and only for the bytes or the listing of their call.
 
-Errors are those of :mod:`phonofs.errors`.
+Raises the errors of :mod:`phonofs.errors`.
 """
 
 import json
@@ -39,36 +39,36 @@ ATTRIBUTE_NAME_MAX = 255  # bytes; XATTR_NAME_MAX of linux/limits.h
 ATTRIBUTE_SIZE_MAX = 65536  # bytes; XATTR_SIZE_MAX of linux/limits.h
 
 LISTED_MAX = 3584
-"""Bytes for all attributes that are listed: ext4 has 4 KiB for those of a file, and whoever copies
-them adds some of its own (overlayfs, rsync --fake-super)."""
+"""Bytes for all listed attributes of a file. ext4 has 4 KiB for them, and programs that copy them
+add attributes of their own (overlayfs, rsync --fake-super)."""
 
 
 class Listing(Protocol):
-    """Brings a folder's contents into the catalogue (``discovery/lister.py``)."""
+    """Brings the contents of a directory into the catalogue (``discovery/lister.py``)."""
 
     def needs(self, ino: int) -> bool:
-        """Whether the service must be asked before this folder can be shown."""
+        """Return whether the service must be asked before this directory can be shown."""
 
     async def list(self, ino: int) -> None:
-        """Ask the service; all callers for one folder share one listing."""
+        """Ask the service; all callers for one directory share one listing."""
 
     async def find(self, ino: int, name: str) -> None:
-        """Ask the service for what is called ``name`` in a folder."""
+        """Ask the service for the entry ``name`` of a directory."""
 
     def opened(self, ino: int) -> None:
-        """Somebody opens a folder."""
+        """Note that a directory is being opened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What ``statfs`` says: the known objects and their bytes."""
+    """What ``statfs`` reports: the known objects and their bytes."""
 
     objects: int
     size: int
 
 
 class FolderHandle:
-    """An opened folder: the listing taken when it was opened, so that cookies never shift."""
+    """An open directory, with the listing taken at opendir, so that offsets in it never shift."""
 
     __slots__ = ("entries", "ino")
 
@@ -78,7 +78,7 @@ class FolderHandle:
 
 
 class Vfs:
-    """The tree over a catalogue, a lister and a reader. Owns nothing but the wiring."""
+    """Joins a catalogue, a lister and a reader to a file system. Owns no state of its own."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Vfs:
         status: Callable[[], dict[str, object]],
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """``check`` raises the error that everything but the root is answered with, if any."""
+        """``check`` raises the error with which everything but the root is refused, if any."""
         self._catalogue = catalogue
         self._lister = lister
         self._reader = reader
@@ -99,13 +99,16 @@ class Vfs:
         self._check = check
 
     def check(self) -> None:
-        """Raise the error that everything is answered with, if there is one."""
+        """Raise the error with which everything is refused, if there is one."""
         self._check()
 
     # names and attributes
 
     async def lookup(self, parent: int, name: str) -> Entry:
-        """The entry ``name`` of a folder; asks the service only where it was never listed."""
+        """Return the entry ``name`` of a directory. Raises NoSuchName.
+
+        Asks the service only if the entry is not known and the directory needs a listing.
+        """
         self.check()
         entry = self._catalogue.lookup(parent, name)
         if entry is None and not name.startswith(".") and self._lister.needs(parent):
@@ -117,7 +120,7 @@ class Vfs:
         return entry
 
     def entry(self, ino: int) -> Entry:
-        """The attributes of a file or folder."""
+        """Return the attributes of a file or directory. Raises StaleInode."""
         if ino != ROOT:
             self.check()
         entry = self._catalogue.entry(ino)
@@ -126,7 +129,7 @@ class Vfs:
         return entry
 
     def parent(self, ino: int) -> Entry:
-        """The folder that holds ``ino``; the root is its own."""
+        """Return the directory that contains ``ino``; the root is its own parent."""
         return self.entry(self._catalogue.parent(ino))
 
     def usage(self) -> Usage:
@@ -137,16 +140,16 @@ class Vfs:
             return Usage(0, 0)
         return Usage(*self._catalogue.totals())
 
-    # folders
+    # directories
 
     def needs_listing(self, ino: int) -> bool:
-        """Whether opening this folder will ask the service."""
+        """Return whether opening this directory will ask the service."""
         return self._lister.needs(ino)
 
     async def open_folder(self, ino: int, *, pid: int = 0) -> FolderHandle:
-        """List a folder, asking the service first where that is needed.
+        """List a directory; ask the service first if that is needed. Raises NotAFolder.
 
-        ``pid`` is the process that lists, 0 where it isn't known.
+        ``pid`` is the process that lists, 0 if it is not known.
         """
         self.check()
         if not self.entry(ino).folder:
@@ -164,10 +167,10 @@ class Vfs:
     # files
 
     def open(self, ino: int, *, pid: int = 0) -> Handle:
-        """Open a file for reading; archived objects fail at once.
+        """Open a file for reading. Raises Archived, IsAFolder, StaleInode.
 
-        ``pid`` is the process that opens, 0 where it isn't known: who reads one file of a
-        folder after another finds the next ones on their way.
+        ``pid`` is the process that opens the file, 0 if it is not known. If it reads the files of
+        a directory in order, the next files are downloaded ahead.
         """
         self.check()
         if is_folder(ino) and self.entry(ino).folder:
@@ -184,37 +187,40 @@ class Vfs:
         return self._reader.open(record, ino, pid=pid)
 
     def read_now(self, handle: Handle, offset: int, size: int) -> bytes | None:
-        """Bytes that can be had without waiting, else None. See :meth:`read`."""
+        """Return the bytes if that is possible without waiting, else None. See :meth:`read`."""
         self.check()
         return self._reader.read_now(handle, offset, size)
 
     def lend_now(self, handle: Handle, offset: int, size: int) -> bytes | memoryview | None:
-        """The same without a copy where there are many: to be used up before anything else."""
+        """Like :meth:`read_now`, but large reads return a borrowed buffer instead of a copy.
+
+        The buffer must be used before any other task runs.
+        """
         self.check()
         return self._reader.lend_now(handle, offset, size)
 
     def peek(self, handle: Handle, offset: int, size: int) -> bytes | None:
-        """Checked bytes that are there, not counted as read; None where one would wait."""
+        """Return verified bytes if they are cached, else None. They do not count as read."""
         self.check()
         return self._reader.peek(handle, offset, size)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Exactly ``min(size, file size - offset)`` bytes, or an error."""
+        """Return exactly ``min(size, file size - offset)`` bytes, or raise an error."""
         self.check()
         data = await self._reader.read(handle, offset, size)
         self.check()
         return data
 
     def release(self, handle: Handle) -> None:
-        """Close a file. What is on its way for nobody else ends soon after."""
+        """Close a file. Downloads that no other handle needs end soon after."""
         self._reader.release(handle)
 
     # extended attributes
 
     def attribute(self, ino: int, name: str) -> bytes:
-        """The value of one extended attribute, computed for this one alone.
+        """Return the value of one extended attribute; compute no other.
 
-        Raises NoSuchAttribute, also where the value is longer than the kernel takes.
+        Raises NoSuchAttribute, also if the value is longer than the kernel accepts.
         """
         value = self._value(ino, name)
         if value is None or len(value) > ATTRIBUTE_SIZE_MAX:
@@ -222,11 +228,11 @@ class Vfs:
         return value
 
     def attributes(self, ino: int) -> list[str]:
-        """The names of the extended attributes that a copy or a backup may keep.
+        """Return the names of the extended attributes that a copy or a backup may keep.
 
-        None that moves while the record does not (``cached``, ``status``), none that says once
-        more what the others do (``json``, ``path``), and only so many of the tags that all of
-        them fit into ``LISTED_MAX``. The others are there for who asks by name.
+        Left out are attributes that change while the record does not (``cached``, ``status``),
+        attributes that repeat others (``json``, ``path``), and tags that do not fit into
+        ``LISTED_MAX``. All of these can still be read by name.
         """
         if self.entry(ino).folder:
             return []
@@ -265,10 +271,10 @@ class Vfs:
 
 
 def as_json(document: dict[str, object]) -> bytes:
-    """A status as JSON.
+    """Return a status as JSON.
 
-    A path that is not UTF-8 holds lone surrogates, which msgspec refuses. JSON's escape for them
-    (``\\udcff``) gives the same path back to whoever reads it with Python.
+    A path that is not UTF-8 contains lone surrogates, which msgspec refuses. JSON's escape for
+    them (``\\udcff``) gives Python programs that read it the original path.
     """
     try:
         return msgspec.json.encode(document)
@@ -293,7 +299,7 @@ _OF_RECORD: Mapping[str, Callable[[Record], str]] = {
 
 
 def _is_name(name: str) -> bool:
-    """Whether an attribute can be called so; a tag that cannot is left to the JSON."""
+    """Return whether this can be an attribute's name; other tags are only in the JSON."""
     try:
         return "\0" not in name and len(name.encode()) <= ATTRIBUTE_NAME_MAX
     except UnicodeEncodeError:
@@ -301,14 +307,14 @@ def _is_name(name: str) -> bool:
 
 
 def _kept_bytes(name: str, value: bytes) -> int:
-    """What ext4 needs to keep an attribute: its entry, and name and value filled up to 4 bytes.
+    """Return the bytes of an attribute in ext4: its entry, and name and value padded to 4 bytes.
 
-    fs/ext4/xattr.h: EXT4_XATTR_LEN and EXT4_XATTR_SIZE. It does not keep the prefix ``user.``,
-    which is a margin here.
+    Source: EXT4_XATTR_LEN and EXT4_XATTR_SIZE in fs/ext4/xattr.h. ext4 does not store the prefix
+    ``user.``; it is counted here as a margin.
     """
     return 16 + -(-len(name.encode(*_LENIENT)) // 4) * 4 + -(-len(value) // 4) * 4
 
 
 def _iso(epoch_ms: int) -> str:
-    """UTC, to the second, with the zone said: ``2022-11-01T21:22:22Z``."""
+    """Return a time in UTC, to the second: ``2022-11-01T21:22:22Z``."""
     return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,1 +1,1 @@
-"""The edge towards the kernel: converts, calls the vfs, translates errors. Nothing else."""
+"""The adapter between the kernel and the vfs: it converts, calls the vfs and translates errors."""

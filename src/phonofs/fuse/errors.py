@@ -1,4 +1,4 @@
-"""Translates errors at the edge: one table from our errors to errno, and a guard for handlers.
+"""Translates our errors to errno: one table, and a decorator that guards the handlers.
 
 Only FUSEError (and trio's Cancelled) may leave a handler; any other exception ends
 ``pyfuse3.main`` and with it the whole mount.
@@ -69,7 +69,7 @@ TABLE: dict[type[PhonofsError], ErrnoRule] = {
     CredentialsUnreadable: ErrnoRule(errno.EACCES, logging.WARNING),
     Refused: ErrnoRule(errno.EACCES, logging.WARNING),
     CatalogueError: ErrnoRule(errno.EIO, logging.ERROR),
-    WrongAccount: ErrnoRule(errno.EACCES, logging.DEBUG),  # said once, where it is found out
+    WrongAccount: ErrnoRule(errno.EACCES, logging.DEBUG),  # account.py logs it once
     UnknownAccount: ErrnoRule(errno.EIO, logging.DEBUG),
     Gone: ErrnoRule(errno.ESTALE, logging.WARNING),
     Changed: ErrnoRule(errno.ESTALE, logging.WARNING),
@@ -82,11 +82,11 @@ TABLE: dict[type[PhonofsError], ErrnoRule] = {
 }
 
 FAULT = ErrnoRule(errno.EIO, logging.ERROR)
-"""Any other exception is a bug: EIO, and the log gets the traceback."""
+"""The rule for any other exception, which is a bug: EIO, and a traceback in the log."""
 
 
 def errno_for(error: BaseException) -> ErrnoRule:
-    """Return the rule for an error; the nearest base class in the table counts."""
+    """Return the rule for an error, which is that of its nearest base class in the table."""
     for kind in type(error).__mro__:
         if kind in TABLE:
             return TABLE[kind]
@@ -94,13 +94,13 @@ def errno_for(error: BaseException) -> ErrnoRule:
 
 
 class ErrorStats:
-    """Counts what handlers answered, and logs it. Owned by Operations.
+    """Counts and logs the errors that handlers answer. Owned by Operations.
 
     errnos         how often each errno was answered, by name
-    last_error     the last answer that was worth a warning, '' before the first
+    last_error     the last error of level WARNING or above, '' before the first
     last_error_at  when that was (epoch seconds), None before the first
     outage         the present outage of the service
-    shortage       the present shortage of memory
+    shortage       the reserve that is given up if memory is short
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class ErrorStats:
         self.shortage = MemoryReserve()
 
     def answer(self, operation: str, error: BaseException) -> FUSEError:
-        """Log and count ``error``; the FUSEError to raise for it."""
+        """Log and count ``error``; return the FUSEError to raise for it."""
         if isinstance(error, MemoryError):
             self.shortage.begun()
             log.error("%s failed for want of memory", operation)
@@ -130,7 +130,7 @@ class ErrorStats:
         return self._count(outcome.errno, noted)
 
     def worked(self) -> None:
-        """Something that needed the service went well."""
+        """Note that an operation that needed the service succeeded."""
         line = self.outage.worked()
         if line is not None:
             log.warning("%s", line)
@@ -143,7 +143,7 @@ class ErrorStats:
 
 
 class Guarded(Protocol):
-    """What a guarded class has."""
+    """The attribute that a class with guarded handlers must have."""
 
     ledger: ErrorStats
 
@@ -156,7 +156,7 @@ R = TypeVar("R")
 def guarded(
     handler: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
-    """Let FUSEError and Cancelled pass; all else becomes an errno by the one table."""
+    """Let FUSEError and Cancelled pass; translate any other exception to an errno by ``TABLE``."""
     operation = handler.__name__
 
     @functools.wraps(handler)
@@ -165,7 +165,7 @@ def guarded(
             return await handler(self, *args, **kwargs)
         except (FUSEError, trio.Cancelled):
             raise
-        except Exception as error:  # noqa: BLE001 - the very purpose
+        except Exception as error:  # noqa: BLE001 - the purpose of the guard
             cause = unwrap(error)
             if isinstance(cause, FUSEError):
                 raise cause from None
@@ -175,15 +175,15 @@ def guarded(
 
 
 def _answered(ledger: ErrorStats, operation: str, error: BaseException) -> FUSEError:
-    """The answer, also where there is no memory to log or count it."""
+    """Return the FUSEError for ``error``, even if there is no memory to log or count it."""
     try:
         return ledger.answer(operation, error)
-    except Exception:  # noqa: BLE001 - whatever else left here would end the mount
+    except Exception:  # noqa: BLE001 - an exception that leaves here ends the mount
         return FUSEError(FAULT.errno)
 
 
 def refused(operation: str) -> Any:
-    """A handler that answers EROFS: everything that would change the tree."""
+    """Return a handler that answers EROFS, for a request that would change the tree."""
 
     async def handler(self: Guarded, *args: object, **kwargs: object) -> Any:
         self.ledger.errnos["EROFS"] += 1

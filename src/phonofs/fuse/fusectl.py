@@ -1,11 +1,11 @@
-"""How many reads of one mount the kernel hands over at a time.
+"""Raises the number of reads that the kernel sends at a time to one mount.
 
-The kernel calls the reads of its read-ahead, which are nearly all, background requests, and hands
-over ``max_background`` of them, 12 unless the file system says otherwise in its answer to
-FUSE_INIT (fs/fuse/inode.c), which pyfuse3 does not let us. With twelve reads that wait, every
-other one would queue in the kernel, where no deadline of ours counts: 200 stalled reads took
-108 s instead of 6. The number can be set afterwards in fusectl (fs/fuse/control.c), by root or by
-the user whose mount it is.
+Nearly all reads come from the kernel's read-ahead, and the kernel treats those as background
+requests. It sends at most ``max_background`` of them at a time: 12, unless the file system's
+reply to FUSE_INIT says otherwise (fs/fuse/inode.c), which pyfuse3 does not support. If twelve
+reads wait, all others queue in the kernel, where our deadlines do not apply: 200 stalled reads
+took 108 s instead of 6. Root, or the user who made the mount, can set the number afterwards in
+fusectl (fs/fuse/control.c).
 """
 
 import ctypes
@@ -19,10 +19,12 @@ from phonofs.fuse.mountinfo import device_fd
 CONNECTIONS = "/sys/fs/fuse/connections"
 
 MOST = 3072
-"""Three quarters of the requests that are handled at a time: reads never stop an ls."""
+"""Background requests at a time: three quarters of ``MAX_TASKS`` in mount.py, so that waiting
+reads never block an ls."""
 
 CONGESTED = MOST * 3 // 4
-"""Beyond it the kernel reads no further ahead; three quarters is its own default."""
+"""Background requests beyond which the kernel stops read-ahead: three quarters of the most, like
+the kernel's default."""
 
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on all architectures (Linux 5.2)
 _CREATE = 6  # FSCONFIG_CMD_CREATE, linux/mount.h
@@ -30,7 +32,7 @@ _CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 
 
 def raise_background(mountpoint: str) -> bool:
-    """Have the kernel hand over ``MOST`` reads at a time; whether it lets us.
+    """Let the kernel send ``MOST`` reads at a time; return whether that was possible.
 
     Call it in a thread while the mount is served: it needs the mount's device number.
     """
@@ -45,11 +47,14 @@ def raise_background(mountpoint: str) -> bool:
 
 
 def _connection(mountpoint: str) -> str | None:
-    """The number of the connection: the mount's minor, or what the kernel says of the device."""
+    """Return the connection's number: the minor number of the mount's device.
+
+    For ``/dev/fd/N`` the kernel tells the number if it can; else return None.
+    """
     fd = device_fd(mountpoint)
     if fd is None:
         return str(os.minor(os.stat(mountpoint).st_dev))
-    with suppress(OSError):  # Linux 6.17 and newer say it
+    with suppress(OSError):  # Linux 6.17 and newer have the field fuse_connection
         said = Path(f"/proc/self/fdinfo/{fd}").read_text()
         found = re.search(r"^fuse_connection:\s*(\d+)$", said, re.MULTILINE)
         return found[1] if found else None
@@ -67,7 +72,7 @@ def _write(folder: str, above: int | None, number: str) -> None:
 
 
 def _write_detached(number: str) -> bool:
-    """The same where nobody has mounted fusectl, as in containers: root opens it unmounted."""
+    """Set the numbers as root if fusectl is not mounted, as in containers: open it detached."""
     if os.geteuid() != 0:
         return False
     opened: list[int] = []
@@ -85,7 +90,7 @@ def _write_detached(number: str) -> bool:
 
 
 def _call(number: int, *arguments: object) -> int:
-    """A system call that the C library of Debian 12 has no name for."""
+    """Make a system call for which the C library of Debian 12 has no function. Raises OSError."""
     result: int = ctypes.CDLL(None, use_errno=True).syscall(number, *arguments)
     if result < 0:
         code = ctypes.get_errno()

@@ -1,12 +1,13 @@
-"""Who waits in a handler: gives each a deadline, and lets go of those that got a signal.
+"""Gives each waiting handler a deadline, and cancels it if its caller has a signal pending.
 
-pyfuse3 never hears of FUSE_INTERRUPT, so a caller with a handled signal, or one in lookup,
-open or readdir with any signal, would wait for our answer for ever. The kernel says in
-``/proc/PID/status`` which signals are pending for it (proc(5)); a scan looks at all that wait.
+pyfuse3 does not pass FUSE_INTERRUPT on. So a caller with a handled signal, or a caller in lookup,
+open or readdir with any signal, would wait for our answer for ever. ``/proc/PID/status`` shows
+which signals are pending for a process (proc(5)); a task scans the callers of all waiting
+handlers.
 
-Not every caller can be looked at: a file is read by others than the thread that opened it, which
-may have ended, and ``hidepid=2`` hides the processes of other users. Such a caller is *not known*,
-which is no sign that it wants out: it is left to its deadline.
+Some callers cannot be examined: the thread that opened a file may have ended while others read
+the file, and ``hidepid=2`` hides the processes of other users. Such a caller is *not known*. That
+does not mean that it wants to stop waiting, so its handlers wait until their deadline.
 """
 
 import os
@@ -20,18 +21,20 @@ import trio
 from phonofs.errors import Interrupted, Unavailable
 
 SCAN_INTERVAL_S = 0.1
-"""A person takes up to 0.1 s for at once; 200 waiting readers cost 2,000 small reads a second."""
+"""A delay of 0.1 s seems immediate to a person; 200 waiting readers cost 2,000 small reads of
+``/proc`` a second."""
 
 MARGIN_S = 0.5
-"""To be added to a deadline that the rooms below have too: they say better what was late."""
+"""To be added to a deadline that the layers below have too: their errors say what was late."""
 
 AGAIN_S = 1.0
-"""A program that repeats a call after EINTR does so as soon as its signal handler returns."""
+"""How long after EINTR a read counts as repeated: a program that repeats a call does so as soon as
+its signal handler returns."""
 
 ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
-"""Signals that ask a program to end also where it handles them.
+"""Signals that ask a program to end, even if the program handles them.
 
-A timer, SIGCHLD or SIGIO does not: programs do not expect EINTR of a file for those.
+A timer's signal, SIGCHLD and SIGIO do not: programs do not expect EINTR from a file for those.
 """
 
 NOT_FATAL = frozenset(
@@ -46,7 +49,7 @@ NOT_FATAL = frozenset(
         signal.SIGURG,
     }
 )
-"""Signals that do not end a program that leaves them to their default action, signal(7)."""
+"""Signals whose default action does not end a program (signal(7))."""
 
 
 def _mask(signals: frozenset[signal.Signals]) -> int:
@@ -58,12 +61,13 @@ _FIELDS = ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
 
 
 def wants_out(status: str) -> bool:
-    """Whether a ``/proc/PID/status`` text shows a pending signal that ends a wait.
+    """Return whether a ``/proc/PID/status`` text shows a pending signal that ends a wait.
 
-    Fatal signals do, and of those that the program handles the ones that ask it to end.
+    Fatal signals end a wait. A signal that the program handles ends it only if it is in
+    ``ENDING``.
     """
     masks = dict.fromkeys(_FIELDS, 0)
-    for line in status.split("\n"):  # a name may hold all else that ends a line
+    for line in status.split("\n"):  # not splitlines: a process name may hold other line ends
         field, _, value = line.partition(":")
         if field in masks:
             masks[field] = int(value, 16)
@@ -73,7 +77,7 @@ def wants_out(status: str) -> bool:
 
 
 def _status_of(pid: int) -> str | None:
-    """The ``/proc/PID/status`` text of a process or thread; None where it cannot be looked at."""
+    """Return ``/proc/PID/status`` of a process or thread, or None if it cannot be read."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             return file.read().decode("ascii", "replace")
@@ -82,7 +86,7 @@ def _status_of(pid: int) -> str | None:
 
 
 def _group_of(status: str) -> int:
-    """The thread group, which is the process, that a ``/proc/PID/status`` text is of."""
+    """Return the thread group, which is the process id, from a ``/proc/PID/status`` text."""
     for line in status.split("\n"):
         field, _, value = line.partition(":")
         if field == "Tgid":
@@ -94,9 +98,9 @@ class _Caller:
     """A process or thread on whose behalf handlers wait.
 
     pid    of the process or thread
-    group  the process it belongs to; None until it is looked at, and where it is not known
-    known  whether it could be looked at, None before the first time
-    waits  the cancel scopes of its handlers, and whether it may be gone while they wait
+    group  the process it belongs to; 0 until it is examined, and if it is not known
+    known  whether its status could be read; None before the first attempt
+    waits  the cancel scopes of its handlers, and whether the caller may end while they wait
     """
 
     __slots__ = ("group", "known", "pid", "waits")
@@ -108,7 +112,7 @@ class _Caller:
         self.waits: dict[trio.CancelScope, bool] = {}
 
     def look(self) -> None:
-        """Look at it, and cancel what it does not wait for any more."""
+        """Read the caller's status, and cancel its handlers if it no longer waits for them."""
         if self.known is False:
             return
         status = _status_of(self.pid)
@@ -116,7 +120,7 @@ class _Caller:
             self.known = status is not None
             self.group = _group_of(status) if status is not None else 0
         elif status is None or _group_of(status) != self.group:
-            status = _status_of(self.group)  # only the thread has ended, as those of pools do
+            status = _status_of(self.group)  # perhaps only the thread has ended (thread pools)
             if status is None:
                 self._gone()
         if status is not None and wants_out(status):
@@ -124,11 +128,11 @@ class _Caller:
                 scope.cancel()
 
     def _gone(self) -> None:
-        """The process has ended: cancel the reads that may have outlived their reader.
+        """Cancel the reads that may have outlived their reader, because the process has ended.
 
-        If another process has its descriptor and waits for such a read, the kernel asks once more
-        (filemap_read in mm/filemap.c reads what its read-ahead did not bring). The caller of that
-        read is not known.
+        If another process shares the file descriptor and waits for such a read, the kernel sends
+        the read again (filemap_read in mm/filemap.c reads what its read-ahead did not bring). The
+        caller of that second read is not known.
         """
         self.known = False
         for scope, may_be_gone in self.waits.items():
@@ -138,7 +142,11 @@ class _Caller:
 
 @dataclass(frozen=True, slots=True)
 class _Try:
-    """A read that ended with EINTR: ``[start, stop)``, first tried at ``since_s``."""
+    """A read of ``[start, stop)`` that ended with EINTR.
+
+    since_s        when it was first tried (trio's clock)
+    fresh_until_s  until when an overlapping read counts as its repetition (trio's clock)
+    """
 
     start: int
     stop: int
@@ -150,8 +158,9 @@ class InterruptibleRequests:
     """The handlers that wait, each with its caller and its cancel scope.
 
     Invariant: a scope is among its caller's ``waits`` exactly while its ``waiting`` block runs,
-    and a caller is in ``_callers`` exactly while it has waits. ``_tries`` are the reads that ended
-    with EINTR a moment ago, by the number of the open file; those that are older go with the next.
+    and a caller is in ``_by_pid`` exactly while it has waits. ``_tries`` holds the reads that
+    ended with EINTR less than ``AGAIN_S`` ago, by the number of the open file; older ones are
+    dropped when the next one is added.
     """
 
     def __init__(self, deadline_s: float) -> None:
@@ -164,9 +173,9 @@ class InterruptibleRequests:
 
     @contextmanager
     def waiting(self, pid: int) -> Iterator[None]:
-        """Around what may wait while the calling process or thread ``pid`` (0: not known) does.
+        """Run a block that may wait on behalf of the process or thread ``pid`` (0: not known).
 
-        Raises Interrupted when the caller got a signal, Unavailable at the deadline.
+        Raises Interrupted if the caller has a signal pending, Unavailable at the deadline.
         """
         with self._waiting(pid, trio.current_time(), may_be_gone=False):
             yield
@@ -175,11 +184,12 @@ class InterruptibleRequests:
     def reading(
         self, pid: int, file: int, start: int, stop: int, *, direct: bool = False
     ) -> Iterator[None]:
-        """Around a read of ``[start, stop)`` of the open file number ``file``, opened by ``pid``.
+        """Run a block that reads ``[start, stop)`` of open file number ``file``, opened by ``pid``.
 
-        The deadline counts from the first try if the read is repeated after EINTR, as Python does
-        (PEP 475). A read of the kernel's read-ahead may outlive its reader; one that passes the
-        page cache by (``direct``) does not. Raises as ``waiting`` does.
+        If the read is repeated after EINTR, as Python does (PEP 475), the deadline counts from
+        the first try. A read of the kernel's read-ahead may outlive its reader; a read that
+        bypasses the page cache (``direct``) does not. Raises Interrupted and Unavailable like
+        :meth:`waiting`.
         """
         since_s = self._first_try(file, start, stop, trio.current_time())
         try:
@@ -192,7 +202,7 @@ class InterruptibleRequests:
             raise
 
     def _first_try(self, file: int, start: int, stop: int, now: float) -> float:
-        """When a read was tried first: now, unless it ended with EINTR a moment ago."""
+        """Return when a read was first tried: ``now``, unless it has just ended with EINTR."""
         return min(
             (
                 one.since_s
@@ -215,7 +225,7 @@ class InterruptibleRequests:
             caller = self._by_pid[pid] = _Caller(pid)
         if pid in (0, os.getpid()):
             caller.known = False
-        elif may_be_gone and caller.known is None:  # after this it may be gone at any time
+        elif may_be_gone and caller.known is None:  # from now on the caller may end at any time
             caller.look()
         with trio.CancelScope() as scope:
             scope.deadline = since_s + self._deadline_s
@@ -232,7 +242,7 @@ class InterruptibleRequests:
             raise Interrupted("the caller has a signal pending")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """The task that scans; never ends."""
+        """Scan the callers until cancelled."""
         task_status.started()
         while True:
             await trio.sleep(SCAN_INTERVAL_S)

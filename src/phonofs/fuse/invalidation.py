@@ -1,7 +1,8 @@
-"""Tells the kernel what changed, so that it may keep all else for long.
+"""Tells the kernel what changed, so that it may cache everything else for long.
 
-A notification can wait for a request in flight on the same folder or pages, which only the
-event loop can answer: so all of them are made in a thread, never from a handler or the loop.
+A notification can wait for a request in flight on the same directory or pages, which only the
+event loop can answer. So all notifications are sent from a thread, never from a handler or the
+event loop.
 """
 
 import errno
@@ -20,10 +21,10 @@ from phonofs.catalogue.catalogue import ChangeSet
 log = logging.getLogger(__name__)
 
 MOST_STORED = 4 << 20
-"""Bytes waiting to be stored; what comes on top is refused, and read when it is asked for."""
+"""Bytes that may wait to be stored. More are refused; the kernel reads them when it needs them."""
 
 MOST_AT_ONCE = 32
-"""Notifications handed to a thread together."""
+"""Notifications that one call into a thread sends."""
 
 
 class Stored(NamedTuple):
@@ -34,7 +35,7 @@ class Stored(NamedTuple):
     data: bytes
 
     def pass_on(self) -> None:
-        """In a thread."""
+        """Send the notification. To be called in a thread."""
         with _on_its_own():
             pyfuse3.notify_store(cast(Any, self.ino), self.offset, self.data)
 
@@ -45,18 +46,18 @@ class TreeChanged(NamedTuple):
     changes: ChangeSet
 
     def pass_on(self) -> None:
-        """In a thread."""
+        """Send the notifications. To be called in a thread."""
         _pass_on(self.changes)
 
 
 class Forgotten(NamedTuple):
-    """Names and inodes of which the kernel keeps nothing."""
+    """Names and inodes of which the kernel must drop everything."""
 
     entries: Sequence[tuple[int, str]]
     inodes: Collection[int]
 
     def pass_on(self) -> None:
-        """In a thread."""
+        """Send the notifications. To be called in a thread."""
         for parent, name in self.entries:
             _invalidate_entry(parent, name)
         for ino in self.inodes:
@@ -67,13 +68,13 @@ _Work = Stored | TreeChanged | Forgotten
 
 
 class KernelCache:
-    """A queue of changes and pages, and the task that passes them on. Owns the queue.
+    """A queue of changes and pages, and the task that sends them to the kernel. Owns the queue.
 
-    Invariant: they reach the kernel in the order they came, so that pages of a content given
-    before a change are forgotten with it. ``_bytes`` is what waits to be stored, ``_open`` counts
-    the handles of each inode. New sizes have
-    a queue of their own: a read waits until the kernel knows (``_untold``), and to forget pages
-    may itself wait for a read.
+    Invariant: they reach the kernel in the order in which they were queued, so that a change
+    also drops the pages that were stored before it. ``_bytes`` counts the bytes that wait to be
+    stored, ``_open`` the handles of each inode. New sizes have a queue of their own
+    (``_untold``): reads wait until the kernel was told them, while dropping pages may itself
+    wait for a read.
     """
 
     def __init__(self) -> None:
@@ -85,42 +86,42 @@ class KernelCache:
         self._send, self._receive = trio.open_memory_channel[_Work](math.inf)
 
     def tell(self, changes: ChangeSet) -> None:
-        """Queue changes; returns at once."""
+        """Queue changes; return at once."""
         if changes:
             self._send.send_nowait(TreeChanged(changes))
 
     def opened(self, ino: int) -> None:
-        """Note that a file or folder was opened: the kernel may have pages of it in use."""
+        """Note that a file or directory was opened: the kernel may have pages of it in use."""
         self._open[ino] += 1
 
     def released(self, ino: int) -> None:
-        """Note that a file or folder was released."""
+        """Note that a file or directory was released."""
         self._open[ino] -= 1
         if self._open[ino] <= 0:
             del self._open[ino]
 
     def forget(self, entries: Sequence[tuple[int, str]]) -> None:
-        """Have the kernel drop names with all that is below them, and attributes and pages of
-        what is open; returns at once.
+        """Let the kernel drop names with everything below them, and the attributes and pages of
+        everything that is open; return at once.
         """
         self._send.send_nowait(Forgotten(entries, list(self._open)))
 
     def tell_size(self, ino: int) -> None:
-        """Queue that a file has another size: its attributes are forgotten, its pages are not.
+        """Queue a new size of a file: the kernel drops the attributes, but not the pages.
 
-        The kernel drops the pages itself once it learns a size that it did not expect.
+        The kernel drops the pages itself when it learns a size that it did not expect.
         """
         if ino not in self._untold:
             self._untold[ino] = trio.Event()
             self._sizes_in.send_nowait(ino)
 
     async def told(self, ino: int) -> None:
-        """Wait until the kernel was told of every new size of this file so far."""
+        """Wait until the kernel was told every size of this file that was queued so far."""
         while (event := self._untold.get(ino, self._being_told.get(ino))) is not None:
             await event.wait()
 
     def store(self, ino: int, offset: int, data: bytes) -> bool:
-        """Queue bytes of a file for the kernel's page cache; False where it is behind."""
+        """Queue bytes of a file for the page cache; return False if too many are waiting."""
         if self._bytes >= MOST_STORED:
             return False
         self._bytes += len(data)
@@ -128,7 +129,7 @@ class KernelCache:
         return True
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """The task that passes them on; never ends."""
+        """Send what is queued, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_sizes)
             task_status.started()
@@ -136,7 +137,7 @@ class KernelCache:
 
     async def _tell_sizes(self) -> None:
         async for ino in self._sizes:
-            event = self._being_told[ino] = self._untold.pop(ino)  # a newer one is told once more
+            event = self._being_told[ino] = self._untold.pop(ino)  # a newer size is sent again
             try:
                 await trio.to_thread.run_sync(_forget_size, ino, abandon_on_cancel=True)
             finally:
@@ -146,7 +147,7 @@ class KernelCache:
     async def _work(self) -> None:
         async for work in self._receive:
             batch = [work]
-            with suppress(trio.WouldBlock):  # a hop to a thread costs more than most of this
+            with suppress(trio.WouldBlock):  # a call into a thread costs more than most of these
                 while len(batch) < MOST_AT_ONCE:
                     batch.append(self._receive.receive_nowait())
             try:
@@ -156,7 +157,7 @@ class KernelCache:
 
 
 def _forget_size(ino: int) -> None:
-    """In a thread."""
+    """Let the kernel drop the attributes of a file. To be called in a thread."""
     with _on_its_own():
         _invalidate_inode(ino, attr_only=True)
 
@@ -181,12 +182,12 @@ def _pass_on(changes: ChangeSet) -> None:
 
 
 NOTHING_TO_FORGET = frozenset({errno.ENOENT, errno.ENOSYS, errno.ENOTCONN, errno.EBADF})
-"""The kernel does not know the name or inode; or, before INIT and after the end, nothing."""
+"""The kernel does not know the name or inode, or there is no connection (yet or any more)."""
 
 
 def _invalidate_entry(parent: int, name: str) -> None:
     with _on_its_own():
-        # UTF-8, as readdir has it, whatever encoding the locale has for file names
+        # UTF-8 like in readdir, whatever encoding the locale sets for file names
         pyfuse3.invalidate_entry(cast(Any, parent), cast(Any, name.encode()))
 
 
@@ -197,7 +198,7 @@ def _invalidate_inode(ino: int, *, attr_only: bool) -> None:
 
 @contextmanager
 def _on_its_own() -> Iterator[None]:
-    """Around one notification: whatever it fails of, the others must reach the kernel."""
+    """Log any error of one notification, because the others must still reach the kernel."""
     try:
         yield
     except OSError as error:

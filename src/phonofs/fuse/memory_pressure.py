@@ -1,8 +1,9 @@
-"""Has the mount outlast a want of memory: a reserve, and pyfuse3's workers begun again.
+"""Keeps the mount alive if memory is short: a reserve, and workers of pyfuse3 that start again.
 
-A worker that gets no buffer for the next request, 1 MiB, raises ENOMEM, and that would end the
-loop, every handler in flight and the mount. Nothing was taken from the kernel then, so it begins
-again a little later (pyfuse3 3.5, ``_session_loop``; libfuse 3.14, fuse_session_receive_buf_int).
+If a worker cannot allocate the buffer for the next request (1 MiB), it raises ENOMEM. That would
+end the loop, every handler in flight and the mount. The worker has not taken a request from the
+kernel then, so it can start again a little later (pyfuse3 3.5, ``_session_loop``; libfuse 3.14,
+fuse_session_receive_buf_int).
 """
 
 import contextlib
@@ -16,18 +17,19 @@ import pyfuse3
 import trio
 
 RESERVE_BYTES = 32 << 20
-"""Address space alone, no page of it is ever touched. It has to do for what is under way: 16
-connections of 1 MiB, a block for each read, a thread's stack or two of 8 MiB."""
+"""Address space only: no page of it is ever touched. It must suffice for what is in progress: 16
+connections of 1 MiB, a block for each read, one or two thread stacks of 8 MiB."""
 
 PAUSE_S = 0.5
-"""Every try in vain leaves one more worker waiting, a few KB: it must not be many a second."""
+"""Pause before a worker starts again. Each failed attempt leaves one more worker waiting, which
+takes a few KB, so there must not be many a second."""
 
 Loop = Callable[..., Awaitable[None]]
 
 
 class MemoryReserve:
-    """Owns the reserve: given up at the first sign of a shortage, so that what is under way ends
-    well; while it is gone, workers begin one at a time.
+    """Owns the reserve. It is given up at the first sign of a shortage, so that the handlers in
+    flight can finish. While it is given up, workers start one at a time.
     """
 
     def __init__(self) -> None:
@@ -36,13 +38,13 @@ class MemoryReserve:
         self._refill()
 
     def begun(self) -> None:
-        """Something got no memory."""
+        """Give up the reserve, because an allocation failed."""
         if self._reserve is not None:
             self._reserve.close()
             self._reserve = None
 
     def _refill(self) -> bool:
-        """Whether the reserve is there, or could be had again, with as much to spare."""
+        """Take the reserve again if as much stays free beside it; return whether it is there."""
         if self._reserve is None:
             with contextlib.suppress(OSError, MemoryError):
                 mmap.mmap(-1, 2 * RESERVE_BYTES).close()
@@ -50,7 +52,7 @@ class MemoryReserve:
         return self._reserve is not None
 
     def outlasting(self, loop: Loop) -> Loop:
-        """The same worker, begun again where there was no memory."""
+        """Return a worker that starts ``loop`` again if that fails for lack of memory."""
 
         @functools.wraps(loop)
         async def worker(*args: Any) -> None:
@@ -69,7 +71,7 @@ class MemoryReserve:
 
 
 def outlast(shortage: MemoryReserve) -> None:
-    """Have the workers of this process do so; another pyfuse3 may not have them by that name."""
+    """Make pyfuse3's workers outlast a shortage, if this pyfuse3 has them under that name."""
     loop = getattr(pyfuse3, "_session_loop", None)
     if loop is not None:
         pyfuse3._session_loop = shortage.outlasting(loop)  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
-"""The mount table, and mount points: fit to mount on, mounted, dead, how to take one down.
+"""Reads the mount table, checks mount points and unmounts.
 
-Nothing here touches a mount that this very process serves: that would deadlock.
+Nothing here accesses a mount that this process serves: that would deadlock.
 """
 
 import ctypes
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 MOUNTS = Path("/proc/self/mountinfo")
 FUSE_DEVICE = Path("/dev/fuse")
-SOURCE = "phonofs#"  # and the profile: what the mount table shows as the source
-READ_AHEAD_KB = 1024  # 2.2 times the throughput of the kernel's 128, measured with one reader
+SOURCE = "phonofs#"  # followed by the profile: the source in the mount table
+READ_AHEAD_KB = 1024  # 2.2 times the throughput of the default of 128, measured with one reader
 
-PATIENCE_S = 5.0  # what is mounted somewhere gets to answer, a network file system among them
-LINKS_MAX = 40  # as the kernel: path_resolution(7)
+PATIENCE_S = 5.0  # how long an existing mount, such as a network file system, may take to answer
+LINKS_MAX = 40  # the kernel's limit: path_resolution(7)
 FUSE_CONF = Path("/etc/fuse.conf")
 MNT_DETACH = 2  # linux/fs.h, as of umount2(2)
 
@@ -36,16 +36,16 @@ _DEVICE_FD = re.compile(r"/dev/fd/(\d+)")
 
 
 def device_fd(mountpoint: str) -> int | None:
-    """N of ``/dev/fd/N``, an opened ``/dev/fuse`` that mount(8) hands over; else None."""
+    """Return N of ``/dev/fd/N``, an open ``/dev/fuse`` that mount(8) passes on; else None."""
     match = _DEVICE_FD.fullmatch(mountpoint)
     return int(match[1]) if match else None
 
 
 def shown(mountpoint: str) -> str:
-    """The path people see: of ``/dev/fd/N`` that of the mount behind it, where the kernel says.
+    """Return the path to show to people: for ``/dev/fd/N``, the mount point behind it.
 
-    Newer kernels (6.18 does) name the connection in ``/proc/self/fdinfo``, and its number is the
-    minor number of the mount's device. Otherwise ``/dev/fd/N`` stays what it is.
+    Newer kernels (6.18 is one) show the connection in ``/proc/self/fdinfo``, and its number is the
+    minor number of the mount's device. On other kernels ``/dev/fd/N`` is returned as it is.
     """
     descriptor = device_fd(mountpoint)
     if descriptor is None:
@@ -64,12 +64,15 @@ def _mount_of_device(device: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """One mount: where, of which file system type, and its source (``phonofs#PROFILE``).
+    """One mount.
 
-    ``device`` is ``MAJOR:MINOR`` of its file system, the same for every copy of the mount in
-    whatever name space; ``number`` and ``parent`` are the kernel's
-    numbers of this mount and of the one it lies in: these stay when a folder above is renamed.
-    ``owner`` is the user who made a FUSE mount, None for other file systems.
+    point   the mount point
+    kind    the file system type
+    source  ``phonofs#PROFILE`` for our mounts
+    device  ``MAJOR:MINOR`` of the file system; equal for all copies of the mount in all name spaces
+    number  the kernel's number of this mount; stays if a directory above is renamed
+    parent  the kernel's number of the mount that contains this one; stays too
+    owner   the user who made a FUSE mount; None for other file systems
     """
 
     point: str
@@ -82,25 +85,25 @@ class Mounted:
 
     @property
     def is_phonofs(self) -> bool:
-        """Whether it is one of ours.
+        """Whether it is a phonofs mount, by its source or its type.
 
-        The type may be another, by the option ``subtype``; the source is, where mount.fuse3(8)
-        made the mount and handed it over.
+        The type differs if the option ``subtype`` is set; the source differs if mount.fuse3(8)
+        made the mount and passed it on.
         """
         named = self.source.startswith(SOURCE) or self.kind == "fuse.phonofs"
         return named and self.kind.startswith("fuse.")
 
 
 def mounts(table: Path = MOUNTS) -> list[Mounted]:
-    """All mounts of this process' name space, in the order they were made (proc(5)).
+    """Return all mounts of this process' name space, in the order they were made (proc(5)).
 
-    But for automount points: one that waits to be mounted on counts as no mount.
+    Automount points are left out: nothing is mounted on them yet.
     """
     return list(_read(os.fsdecode(table.read_bytes())))
 
 
 def _read(table: str) -> Iterator[Mounted]:
-    for line in filter(None, table.split("\n")):  # a path may hold all else that ends a line
+    for line in filter(None, table.split("\n")):  # a path may hold other line ends
         left, _, right = line.partition(" - ")
         kind, source, options, *_ = [*right.split(" "), "", "", ""]
         if kind != "autofs":
@@ -128,7 +131,7 @@ def _unescape(field: str) -> str:
 
 
 def mounted_at(path: str, table: Path = MOUNTS) -> Mounted | None:
-    """The topmost mount exactly at ``path``, else None. Does not touch the mount itself."""
+    """Return the topmost mount exactly at ``path``, else None. Does not access the mount."""
     point = absolute(path, table)
     found = [mount for mount in mounts(table) if mount.point == point]
     return found[-1] if found else None
@@ -160,16 +163,16 @@ def the_only_mount(table: Path = MOUNTS) -> Mounted:
 
 
 def mounted_type(path: str) -> str | None:
-    """The file system type of the topmost mount exactly at ``path``, else None."""
+    """Return the file system type of the topmost mount exactly at ``path``, else None."""
     found = mounted_at(path)
     return found.kind if found else None
 
 
 def absolute(path: str, table: Path = MOUNTS) -> str:
-    """The path with all links resolved, the last part's too; ``/dev/fd/N`` stays itself.
+    """Return the path with all links resolved, including the last part; keep ``/dev/fd/N``.
 
-    Nothing at or below a phonofs mount is touched, which would wait for its process: a mount
-    point is never a link, and there are none in the tree.
+    Nothing at or below a phonofs mount is accessed, because that would wait for its process. A
+    mount point is never a link, and the tree contains none.
     """
     if device_fd(path) is not None:
         return path
@@ -193,7 +196,7 @@ def absolute(path: str, table: Path = MOUNTS) -> str:
 
 
 def _names(path: str) -> list[str]:
-    """The parts of a path, the first one last."""
+    """Return the parts of a path in reverse order."""
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 
@@ -209,7 +212,7 @@ def _link_target(path: str) -> str | None:
 
 
 def check(mountpoint: str) -> None:
-    """Raise MountFailed, with the reason and the remedy, where it can't be mounted on."""
+    """Raise MountFailed, with the reason and the remedy, if nothing can be mounted there."""
     if device_fd(mountpoint) is not None:
         return
     path = absolute(mountpoint)
@@ -238,10 +241,11 @@ def check(mountpoint: str) -> None:
 
 
 def _status_of_mounted(path: str) -> os.stat_result:
-    """The status of a mount that answers; TimeoutError of one that does not.
+    """Return the status of a mount. Raises TimeoutError if it does not answer, and OSError.
 
-    Asked in a thread, since a call into a mount whose process is stopped cannot be broken off.
-    statvfs, too: stat alone is answered from the kernel's cache, also for the dead.
+    A thread makes the calls, since a call into a mount whose process is stopped cannot be
+    cancelled. It calls statvfs too, because the kernel answers stat from its cache even if the
+    process has died.
     """
     answers: queue.SimpleQueue[os.stat_result | OSError] = queue.SimpleQueue()
 
@@ -290,10 +294,10 @@ def check_device() -> None:
 
 
 def check_others_allowed() -> None:
-    """Raise MountFailed where a user other than root may not let other users in.
+    """Raise MountFailed if only root may give other users access to a mount.
 
-    ``/etc/fuse.conf`` is read as libfuse reads it (fusermount.c, read_conf): a comment may stand
-    behind words, and a last line without its line end does not count.
+    ``/etc/fuse.conf`` is read as libfuse reads it (fusermount.c, read_conf): a comment may follow
+    a setting, and a last line without a line end is ignored.
     """
     if os.geteuid() == 0:
         return
@@ -315,7 +319,7 @@ def check_others_allowed() -> None:
 
 
 def check_outside(mountpoint: str, paths: dict[str, Path]) -> None:
-    """Refuse files of ours inside our own mount: using them would deadlock."""
+    """Raise MountFailed if a file of ours lies inside our mount: using it would deadlock."""
     root = Path(shown(mountpoint))
     for what, path in paths.items():
         if Path(os.path.realpath(path)).is_relative_to(root):
@@ -323,7 +327,7 @@ def check_outside(mountpoint: str, paths: dict[str, Path]) -> None:
 
 
 def raise_read_ahead(mountpoint: str) -> bool:
-    """Let the kernel ask further ahead, where we may (root); whether it worked.
+    """Raise the kernel's read-ahead, which only root may do; return whether that worked.
 
     Call it in a thread while the mount is served: it needs the mount's device number.
     """
@@ -337,7 +341,7 @@ def raise_read_ahead(mountpoint: str) -> bool:
 
 
 def unmount(mountpoint: str, *, lazy: bool = False) -> None:
-    """Take a FUSE mount down, also one whose process has died. Raises MountFailed."""
+    """Unmount a FUSE mount, even if its process has died. Raises MountFailed."""
     path = absolute(mountpoint)
     program = shutil.which("fusermount3") or shutil.which("fusermount")
     command = ["umount"] if os.geteuid() == 0 or program is None else [program, "-u"]
@@ -354,9 +358,9 @@ def unmount(mountpoint: str, *, lazy: bool = False) -> None:
 
 
 def just_mounted(mountpoint: str) -> Mounted | None:
-    """The mount that this process has just made at a path.
+    """Return the mount that this process has just made at a path.
 
-    None if it was handed over, and if it cannot be told from others.
+    None if another process made it and passed it on, or if it cannot be identified.
     """
     if device_fd(mountpoint) is not None:
         return None
@@ -369,15 +373,15 @@ def just_mounted(mountpoint: str) -> Mounted | None:
 
 
 def is_mounted(ours: Mounted) -> bool:
-    """Whether the file system of a mount is mounted, here or at another place."""
+    """Return whether the file system of a mount is mounted, at its mount point or elsewhere."""
     return any(_same(mount, ours) for mount in mounts())
 
 
 def _same(one: Mounted, other: Mounted) -> bool:
-    """Whether two mounts are of one file system.
+    """Return whether two mounts belong to one file system.
 
-    The kernel gives the device number of a file system that has ended to the next one. So kind
-    and source must be the same too.
+    The kernel reuses the device number of a file system that has ended. So kind and source must
+    be equal too.
     """
     return (one.device, one.kind, one.source) == (other.device, other.kind, other.source)
 
@@ -385,14 +389,14 @@ def _same(one: Mounted, other: Mounted) -> bool:
 def take_down(ours: Mounted) -> None:
     """Detach the mount that this process has made, wherever it is now, and nothing else.
 
-    Not by its path: others may have mounted over it, or in its place, or have renamed a folder
-    above it. To be called while the kernel still has the connection: afterwards its numbers may be
-    another's. Raises MountFailed where it cannot be detached without what is theirs.
+    The path does not identify it: others may have mounted over it or in its place, or renamed a
+    directory above it. Call this while the kernel still has the connection: afterwards another
+    mount may have its numbers. Raises MountFailed if detaching it would detach another mount too.
     """
     table = mounts()
     same = (one for one in table if one.number == ours.number and _same(one, ours))
     now = next(same, None)
-    if now is None:  # somebody has unmounted it
+    if now is None:  # it was unmounted already
         return
     inside = next((one for one in table if one.parent == now.number), None)
     if inside is not None:
@@ -412,9 +416,10 @@ def _covered(ours: Mounted, other: Mounted) -> MountFailed:
 
 @contextmanager
 def _opened(point: str) -> Iterator[tuple[int, int]]:
-    """A descriptor of what lies at a path, and the number of its mount.
+    """Open a path; give the file descriptor and the number of its mount.
 
-    O_PATH asks the kernel alone, so that it may be a mount of our own: fs/namei.c, do_o_path.
+    O_PATH sends no request to the file system, so the path may be in a mount of our own
+    (fs/namei.c, do_o_path). Raises MountFailed.
     """
     try:
         descriptor = os.open(point, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -429,7 +434,7 @@ def _opened(point: str) -> Iterator[tuple[int, int]]:
 
 
 def _detach(ours: Mounted, descriptor: int) -> None:
-    """Detach a mount: root does it by the descriptor of its root, others by fusermount3."""
+    """Detach a mount: as root by the descriptor of its root directory, else with fusermount3."""
     if os.geteuid() != 0:
         unmount(ours.point, lazy=True)
         return
@@ -440,6 +445,6 @@ def _detach(ours: Mounted, descriptor: int) -> None:
 
 
 def abandon(mountpoint: str) -> None:
-    """After an abort: detach what is left, quietly."""
+    """Detach what is left of a mount after an abort; ignore errors."""
     with suppress(MountFailed):
         unmount(mountpoint, lazy=True)

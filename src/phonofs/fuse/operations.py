@@ -1,8 +1,8 @@
-"""pyfuse3's handlers over the vfs: convert, call, guard.
+"""The handlers that pyfuse3 calls: they convert arguments and results, and call the vfs.
 
-Everything the kernel may keep it keeps long (``keep_cache``, timeouts of an hour), because what
-changes is told to it (``notify.py``). Inode numbers come from the catalogue, so ``forget`` has
-nothing to do.
+The kernel may cache names, attributes and pages for long (``keep_cache``, timeouts of an hour),
+because :mod:`phonofs.fuse.invalidation` tells it about every change. Inode numbers come from the
+catalogue, so ``forget`` has nothing to do.
 """
 
 import errno
@@ -31,34 +31,34 @@ from phonofs.vfs import FolderHandle, Vfs
 log = logging.getLogger(__name__)
 
 KEPT_S = 3600.0
-"""How long the kernel may keep names and attributes; it is told when they change."""
+"""How long the kernel may cache names and attributes; it is told when they change."""
 
 SECTOR = 512  # bytes; the unit of st_blocks (stat(2)), whatever the file system's block size
 FRAGMENT = 4096  # bytes; the unit of statfs here: a page
 
 TELLING_S = 5.0
-"""How long a read waits for the kernel to be told a size; a read that it cannot be told is EIO."""
+"""How long an open or a read waits until the kernel was told a new size; after that it is EIO."""
 
 
 class Kernel(Protocol):
-    """Who tells the kernel what changed (:class:`phonofs.fuse.invalidation.KernelCache`)."""
+    """Tells the kernel what changed (:class:`phonofs.fuse.invalidation.KernelCache`)."""
 
     def store(self, ino: int, offset: int, data: bytes) -> bool:
-        """Bytes for its page cache; False where it has enough to do."""
+        """Queue bytes for the page cache; return False if the queue is full."""
 
     async def told(self, ino: int) -> None:
-        """Wait until it was told of every new size of a file."""
+        """Wait until the kernel was told every new size of a file."""
 
     def opened(self, ino: int) -> None:
-        """Note that a file or folder was opened."""
+        """Note that a file or directory was opened."""
 
     def released(self, ino: int) -> None:
-        """Note that a file or folder was released."""
+        """Note that a file or directory was released."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Whom files and folders belong to, and the permission bits taken away."""
+    """The owner of all files and directories, and the permission bits to clear."""
 
     uid: int
     gid: int
@@ -66,11 +66,12 @@ class Ownership:
 
 
 class OpenFile:
-    """A handle, and the process that opened it: ``read`` is not told who asks.
+    """A handle, and the process that opened it: FUSE does not tell ``read`` which process reads.
 
-    around   what the kernel was given around little reads, from the second one on
-    believed the size that the kernel may still believe: that of the moment it was opened
-    direct   its reads pass the page cache by, so that a short answer is just short
+    believed      the size that the kernel may still believe: the size when the file was opened
+    direct        whether reads bypass the page cache (O_DIRECT), so that no page is zero-filled
+    prefill       the blocks around small reads that the kernel was given, from the second read on
+    reads_little  whether there was a small read already
     """
 
     __slots__ = ("believed", "direct", "handle", "ino", "pid", "prefill", "reads_little")
@@ -124,7 +125,7 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def lookup(self, parent_inode: int, name: bytes, ctx: Any) -> EntryAttributes:
-        """An entry by name; waits at most for the listing of a folder never listed."""
+        """Return an entry by name; wait only if the service must be asked for it."""
         if name == b".":
             return self._attributes(self._vfs.entry(parent_inode))
         if name == b"..":
@@ -135,15 +136,15 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def getattr(self, inode: int, ctx: Any) -> EntryAttributes:
-        """Attributes, from the catalogue."""
+        """Return the attributes, from the catalogue."""
         return self._attributes(self._vfs.entry(inode))
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """Nothing to do: inodes are the catalogue's."""
+        """Do nothing: the catalogue keeps the inodes."""
 
     @guarded
     async def statfs(self, ctx: Any) -> StatvfsData:
-        """Known objects and bytes, from memory: a full, read-only file system."""
+        """Return the known objects and bytes, from memory, as a file system without free space."""
         usage = self._vfs.usage()
         data = StatvfsData()
         data.f_bsize = data.f_frsize = FRAGMENT
@@ -154,11 +155,11 @@ class Operations(pyfuse3.Operations):
         data.f_namemax = 255
         return data
 
-    # folders
+    # directories
 
     @guarded
     async def opendir(self, inode: int, ctx: Any) -> int:
-        """Take the listing; the one place where a listing is asked of the service."""
+        """Take the listing, from the service if needed. No other handler asks for a listing."""
         asked = self._vfs.needs_listing(inode)
         with self._interruptible.waiting(ctx.pid):
             folder = await self._vfs.open_folder(inode, pid=ctx.pid)
@@ -171,7 +172,7 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def readdir(self, fh: int, start_id: int, token: Any) -> None:
-        """Entries from ``start_id`` on: an index into the listing taken at opendir."""
+        """Return entries from ``start_id`` on, an index into the listing taken at opendir."""
         self._vfs.check()
         entries = self._folders[fh].entries
         attributes, folder = self._blank(), None
@@ -187,7 +188,7 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def releasedir(self, fh: int) -> None:
-        """Forget the listing."""
+        """Drop the listing."""
         folder = self._folders.pop(fh, None)
         if folder is not None:
             self._kernel.released(folder.ino)
@@ -196,10 +197,11 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def open(self, inode: int, flags: int, ctx: Any) -> FileInfo:
-        """Open for reading; waits for nothing but a length that is in doubt, or not told yet.
+        """Open for reading; wait only if the size is in doubt or the kernel was not told it yet.
 
-        Many programs go by the size that the open file has, and never read one of 0 bytes. The
-        cache may know another length than the record, which the kernel hears of only now.
+        Many programs rely on the size of the open file, and never read a file of 0 bytes. If the
+        cache knows another length than the record says, the kernel must learn it before the open
+        returns. Raises EROFS for any access but reading.
         """
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise FUSEError(errno.EROFS)
@@ -220,14 +222,14 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        """Bytes from the page cache at once, others when they are there.
+        """Return bytes at once if they are cached, or else wait for them.
 
-        What is lent is given to the kernel before anybody else gets a turn: pyfuse3 replies as
-        soon as this returns (``fuse_read_async`` in its handlers.pxi).
+        A borrowed buffer is safe here, because pyfuse3 replies as soon as this returns, before
+        any other task runs (``fuse_read_async`` in its handlers.pxi).
         """
         file = self._files[fh]
         if size <= LITTLE:
-            if file.reads_little:  # before the bytes themselves: to give more is to lend too
+            if file.reads_little:  # before lend_now: the prefill borrows a buffer, too
                 self._prefill_page_cache(file, off)
             file.reads_little = True
         data = self._vfs.lend_now(file.handle, off, size)
@@ -235,20 +237,21 @@ class Operations(pyfuse3.Operations):
             data = await self._wait_for(fh, file, off, size)
         if file.handle.told != file.believed:
             data = await self._after_the_size(file, off, size, bytes(data))
-        return cast(bytes, data)  # any buffer will do
+        return cast(bytes, data)  # pyfuse3 takes any buffer
 
     async def _after_the_size(self, file: OpenFile, off: int, size: int, data: bytes) -> bytes:
-        """The same bytes once the kernel knows the size, which is another than it believed.
+        """Return ``data`` after the kernel was told the size, which differs from what it believed.
 
-        Where it believes a larger size, it fills what a short answer leaves out with zeros, for
-        whoever reads it just now. It takes the size from a short answer itself (fuse_short_read
-        in fs/fuse/file.c), but not from one to a request older than what it was told since. So
-        the first short answer to the page with the end is an error: the kernel asks for that page
-        once more before it tells anybody (filemap_update_page in mm/filemap.c), and then believes
-        what it gets. Beyond the end there is nothing to give: to say so would set the size there.
+        If the kernel believes a larger size, it fills the rest of a short answer with zeros, and
+        the present reader gets them. The kernel takes the new size from a short answer
+        (fuse_short_read in fs/fuse/file.c), but not if the request is older than the latest
+        invalidation. So the first short answer for the page that holds the end is EIO: the kernel
+        requests that page again before it reports an error (filemap_update_page in mm/filemap.c),
+        and then accepts the short answer. A read beyond the end is always EIO, because an empty
+        answer would set the size to the offset of the read.
         """
         await self._tell_size(file.ino)
-        if file.direct:  # no page is filled up, but the next read ends at the size it believes
+        if file.direct:  # no page is zero-filled; the kernel ends the next read at its own size
             file.believed = file.handle.told
             return data
         end = off + len(data)
@@ -264,7 +267,7 @@ class Operations(pyfuse3.Operations):
         return data
 
     async def _tell_size(self, ino: int) -> None:
-        """Wait until the kernel knows that the size is another; EIO where it does not hear."""
+        """Wait until the kernel was told the size. Raises EIO after ``TELLING_S``."""
         with trio.move_on_after(TELLING_S) as scope:
             await self._kernel.told(ino)
         if scope.cancelled_caught:
@@ -272,7 +275,7 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.EIO)
 
     async def _wait_for(self, fh: int, file: OpenFile, off: int, size: int) -> bytes:
-        """Bytes that are not there yet; what has just failed is not waited for once more."""
+        """Wait for bytes that are not cached; raise at once if the same bytes have just failed."""
         self._recent_errors.check(file.ino, off, off + size, trio.current_time())
         try:
             with self._interruptible.reading(file.pid, fh, off, off + size, direct=file.direct):
@@ -284,7 +287,7 @@ class Operations(pyfuse3.Operations):
         return data
 
     def _prefill_page_cache(self, file: OpenFile, off: int) -> None:
-        """The blocks around for the kernel's page cache, where they are there."""
+        """Put the blocks around a small read into the kernel's page cache, if they are cached."""
         now = trio.current_time()
         prefill = file.prefill
         if prefill is None:
@@ -299,7 +302,7 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def release(self, fh: int) -> None:
-        """Close."""
+        """Close a file."""
         file = self._files.pop(fh, None)
         if file is not None:
             self._kernel.released(file.ino)
@@ -309,10 +312,10 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
-        """One attribute; ENODATA where there is none.
+        """Return the value of one attribute. Raises ENODATA if there is none.
 
-        Other name spaces (``security.*``, the ACLs) are not supported, which ``ls -l`` remembers
-        of a file system and asks once, not for each of 10,000 files.
+        Other name spaces (``security.*``, the ACLs) get EOPNOTSUPP. ``ls -l`` remembers that for
+        the file system, so that it asks once and not for each of 10,000 files.
         """
         if not name.startswith(b"user."):
             raise FUSEError(errno.EOPNOTSUPP)
@@ -321,10 +324,10 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def listxattr(self, inode: int, ctx: Any) -> list[bytes]:
-        """The names of the attributes that a copy may keep."""
+        """Return the names of the attributes that a copy may keep."""
         return [name.encode("utf-8", "replace") for name in self._vfs.attributes(inode)]
 
-    # what would change the tree (the kernel refuses most of it itself on a read-only mount)
+    # requests that would change the tree (the kernel refuses most of them on a read-only mount)
 
     setattr = refused("setattr")
     mknod = refused("mknod")
@@ -351,14 +354,14 @@ class Operations(pyfuse3.Operations):
         attributes = EntryAttributes()
         attributes.st_uid = self._ownership.uid
         attributes.st_gid = self._ownership.gid
-        attributes.st_blksize = BLOCK  # what the kernel asks for at once
+        attributes.st_blksize = BLOCK  # the size of the kernel's sequential requests
         attributes.entry_timeout = attributes.attr_timeout = KEPT_S
         return attributes
 
     def _set_kind(self, attributes: EntryAttributes, folder: bool) -> None:
         kind = stat.S_IFDIR | 0o555 if folder else stat.S_IFREG | 0o444
         attributes.st_mode = cast(Any, kind & ~self._ownership.umask)
-        attributes.st_nlink = 1  # of a folder: not counted; 2 would say that it holds no folder
+        attributes.st_nlink = 1  # of a directory: not counted; 2 would mean no subdirectories
 
     @staticmethod
     def _fill(attributes: EntryAttributes, entry: Entry) -> None:
@@ -370,7 +373,7 @@ class Operations(pyfuse3.Operations):
 
 
 def _text(name: bytes) -> str:
-    """A name as the catalogue has it; one that is not UTF-8 is in no folder."""
+    """Decode a name. Raises NoSuchName if it is not UTF-8, since no entry has such a name."""
     try:
         return name.decode()
     except UnicodeDecodeError:

@@ -13,7 +13,7 @@ class OutageLog:
         self._failures = 0
 
     def failed(self, error: Unavailable) -> str | None:
-        """Count an operation that failed because the service is away."""
+        """Count an operation that failed because the service is unavailable."""
         self._failures += 1
         if self._failures > 1:
             return None
@@ -28,5 +28,5 @@ class OutageLog:
 
     @property
     def failures(self) -> int:
-        """Return how many operations failed in the present outage, 0 if there is none."""
+        """How many operations failed in the present outage, 0 if there is none."""
         return self._failures

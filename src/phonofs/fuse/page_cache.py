@@ -1,23 +1,24 @@
-"""What is given to the kernel around what a random reader asks for. Pure.
+"""Chooses the blocks to put into the kernel's page cache around small random reads. Pure.
 
-A random reader gets a request for every 4 KiB, at some 100 µs each. The block around what it
-asked for costs as much again, once, and then the kernel answers for it by itself. Whoever reads
-little once (a small file, a header) is no random reader; of whom goes on, the blocks grow.
+A random reader causes a request for every 4 KiB, which takes some 100 µs. Storing the block
+around it costs as much again, once; after that the kernel serves reads of that block itself. A
+single small read (a small file, a header) is not a random reader and gets no block. For a reader
+that goes on, the stored ranges grow.
 """
 
-BLOCK = 131072  # bytes; what the kernel asks for at once where it sees a sequence
-LITTLE = 32768  # bytes; a read of more is part of a sequence
-GROWS = 32  # so many gifts of one length, and the next ones are twice as long
+BLOCK = 131072  # bytes; the size of the kernel's requests when it reads a sequence
+LITTLE = 32768  # bytes; a larger read is part of a sequence
+GROWS = 32  # stores of one length, after which the length is doubled
 MOST_DOUBLINGS = 3  # to 1 MiB, the most that is read at once without a thread
 AGAIN_S = 1.0
-"""A block that is asked for so long after it was given has left the page cache."""
+"""If a block is requested this long after it was stored, it has left the page cache."""
 
-MOST = 8192  # blocks remembered before those given longer ago are forgotten: 1 GiB
+MOST = 8192  # blocks remembered (1 GiB); at the limit, those older than AGAIN_S are dropped
 
 
 class PageCachePrefill:
-    """The blocks of one file that the kernel was given, and when; its page cache is the file's,
-    whoever has it open. Owned by those that have it open."""
+    """The blocks of one file that were stored in the page cache, and when. All handles of the file
+    share it and own it, because the page cache belongs to the inode."""
 
     __slots__ = ("__weakref__", "_gifts", "_given")
 
@@ -26,8 +27,8 @@ class PageCachePrefill:
         self._gifts = 0
 
     def wanted(self, offset: int, now: float) -> range | None:
-        """The blocks to give for a little read at ``offset``, that one among them; None where it
-        was given a moment ago. ``now`` in seconds, monotonic."""
+        """Return the blocks to store for a small read at ``offset``, including its own block; None
+        if that was stored less than ``AGAIN_S`` ago. ``now`` in seconds, monotonic."""
         block = offset // BLOCK
         if self._has(block, now):
             return None
@@ -41,7 +42,7 @@ class PageCachePrefill:
         return range(start, stop)
 
     def gave(self, blocks: range, now: float) -> None:
-        """They are on their way to the kernel."""
+        """Record that these blocks were queued for the kernel."""
         if len(self._given) >= MOST:
             self._given = {at: since for at, since in self._given.items() if now - since < AGAIN_S}
         self._given.update(dict.fromkeys(blocks, now))

@@ -1,29 +1,30 @@
-"""What could not be read just now, so that the kernel's second try is not a second deadline.
+"""Remembers reads that have just failed, so that the kernel's retry does not wait a second time.
 
-Pure. Where a read of the page cache's read-ahead fails, the kernel asks once more for the page
-that the caller needs (filemap_read in mm/filemap.c), and each reader of that page does so after
-the other. All of them have waited for the first answer, and get it.
+Pure. If a read of the kernel's read-ahead fails, the kernel requests the page that the caller
+needs once more (filemap_read in mm/filemap.c), and it does so for each reader of that page, one
+after the other. All of them have waited for the first answer, so they get the same error.
 """
 
 from phonofs.errors import Unavailable
 
 FRESH_S = 1.0
-"""The kernel asks again at once, but with 200 readers the last of them asks 0.3 s later."""
+"""How long an error is repeated. The kernel retries at once, but with 200 readers the last retry
+comes 0.3 s later."""
 
 
 class RecentErrors:
-    """Reads that failed for want of the service, by inode. Owns them until they are not fresh."""
+    """Reads that failed because the service is unavailable, by inode. Owns them for ``FRESH_S``."""
 
     def __init__(self) -> None:
         self._failed: dict[int, list[tuple[float, int, int, Unavailable]]] = {}
 
     def note(self, ino: int, start: int, stop: int, error: Unavailable, now: float) -> None:
-        """``[start, stop)`` of a file could not be read; ``now`` in seconds, monotonic."""
+        """Record a failed read of ``[start, stop)`` of a file; ``now`` in seconds, monotonic."""
         self._forget(now)
         self._failed.setdefault(ino, []).append((now + FRESH_S, start, stop, error))
 
     def check(self, ino: int, start: int, stop: int, now: float) -> None:
-        """Raise the error again where bytes of this read have just failed."""
+        """Raise the error again if a read of any of these bytes has just failed."""
         if not self._failed:
             return
         for until, first, last, error in self._failed.get(ino, ()):
