@@ -1,5 +1,5 @@
-"""What is known of the account, in SQLite: objects, directories, what was listed. Synchronous.
+"""What is known about the account, in SQLite: objects, directories, listed spans. Synchronous.
 
-``catalogue`` is the store that all others use; it knows no service. ``discovery`` fills it and
-keeps it up to date.
+Other packages use ``catalogue.Catalogue``, which never calls the service. ``discovery`` fills it
+and keeps it up to date.
 """

@@ -1,10 +1,11 @@
-"""The catalogue: everything known of the account, on disk, as a tree.
+"""The catalogue: everything known about the account, on disk, as a tree.
 
-Used by the file system (names, attributes, listings, records), the lister and the follower (what
-the service says). Threading: :meth:`Catalogue.open` may run in a thread; everything else is
-called on the event loop, is short (a lookup 10 µs, a page of 100 records 3 to 5 ms) and never
-awaits, so that each call is a critical section. Invariants that rely on this: names are unique
-in a day, the counts of folders agree with the objects, numbers are given out once.
+The file system reads names, attributes, listings and records from it; the lister and the follower
+write what the service returns. Threading: :meth:`Catalogue.open` and :meth:`Catalogue.checkpoint`
+may run in a thread. Everything else is called on the event loop, is short (a lookup 10 µs, a page
+of 100 records 3 to 5 ms) and never awaits, so each call is a critical section. Three invariants
+rely on this: names are unique in a day, the counts of directories agree with the objects, and an
+inode number is assigned only once.
 """
 
 import logging
@@ -48,7 +49,7 @@ from phonofs.tree.sanitize import clean
 log = logging.getLogger(__name__)
 
 MOST_CUSTOMERS = 1000
-"""That are noted of one account; with more, its rotated key is not recognised."""
+"""Customers noted per account; if there are more, a rotated key is not recognised."""
 
 __all__ = [
     "CHANGED",
@@ -64,16 +65,16 @@ __all__ = [
 
 
 MOST_UNCHECKED = 20_000
-"""Records of one listing that are kept on any disk, 40 MB: twice a large day."""
+"""Records of one listing that are stored however full the disk is: 40 MB, twice a large day."""
 
 
 class Catalogue:
-    """The known account. Owns the database and the totals; its tables belong to its parts.
+    """The stored tree of the account. Owns the database and the totals; its parts own the tables.
 
     progress  how far each region is known
 
-    Invariant: memory (regions, spans, totals, next number) agrees with the file after each call,
-    also one that failed.
+    Invariant: the copies in memory (regions, spans, totals, next inode number) agree with the
+    file after each call, even one that failed.
     """
 
     def __init__(self, database: Database, view: View, now_ms: Callable[[], int]) -> None:
@@ -102,12 +103,12 @@ class Catalogue:
         settings: Shown,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> "Catalogue":
-        """Open or make the catalogue at ``path``; may run in a thread.
+        """Open or create the catalogue at ``path``; may run in a thread.
 
-        With another ``timezone``, ``name_template``, ``types``, ``since`` or ``archived`` than
-        last time, days and names are computed anew from the stored records (a minute for a
-        million). Raises UsageError for a bad template, or a file in use or not writable. A
-        file that is damaged or has another schema is set aside and built anew.
+        If ``timezone``, ``name_template``, ``types``, ``since`` or ``archived`` changed since
+        last time, recompute days and names from the stored records (a minute for a million).
+        Raises UsageError if the template is bad, or if the file is in use or not writable. A
+        file that is damaged or has another schema is set aside and rebuilt.
         """
         view = View.of(settings)
         database = Database(path)
@@ -123,26 +124,28 @@ class Catalogue:
 
     @property
     def only_in_memory(self) -> str:
-        """Why nothing is written to the file, as a sentence; empty where it is."""
+        """Why nothing is written to the file, as a sentence; empty if the file is written."""
         return self._database.only_in_memory
 
     def log_bytes(self) -> int:
-        """How much was written and is still to be brought into the file."""
+        """Return the size of the write-ahead log, in bytes."""
         return self._database.log_bytes()
 
     def checkpoint(self) -> None:
-        """Bring it into the file; the one method that is for a thread of its own, while the
-        event loop goes on. Raises CatalogueError.
+        """Copy the write-ahead log into the file. Raises CatalogueError.
+
+        This is the only method to be called in a thread while the event loop runs.
         """
         self._database.checkpoint()
 
     def check_free_space(
         self, records: int, min_free_bytes: int, what: str, most: int = MOST_UNCHECKED
     ) -> None:
-        """Raise CatalogueError if so many records of ``what`` are too many for the disk.
+        """Raise CatalogueError if the disk is too full for this many records of ``what``.
 
-        ``most`` are kept however full it is: a full disk takes no folder away. More of them,
-        perhaps without an end, only while ``min_free_bytes`` are left.
+        Up to ``most`` records are stored however full the disk is, so that a full disk does not
+        make directories unreadable. More of them (a listing may be endless) are stored only while
+        ``min_free_bytes`` are free.
         """
         if records <= most:
             return
@@ -157,11 +160,11 @@ class Catalogue:
             )
 
     def close(self) -> None:
-        """Let the file go; nothing may be called after."""
+        """Close the file. Nothing may be called afterwards."""
         self._database.close()
 
     def _view_again(self) -> None:
-        """Compute days and names anew where the file was made for another view."""
+        """Recompute days and names if the file was written for another view."""
         view = msgspec.json.decode(msgspec.json.encode(self._regions.view))
         if self.recall("view") == view:
             return
@@ -175,7 +178,7 @@ class Catalogue:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """A transaction; one that fails leaves memory as the file is."""
+        """Run a transaction; if it fails, reload the copies in memory from the file."""
         try:
             with self._database.transaction():
                 yield
@@ -193,7 +196,7 @@ class Catalogue:
         self._customers = frozenset(map(str, self.recall("customers", ())))
 
     def _note_customers(self, seen: Iterable[str]) -> None:
-        """Objects of these customers are in the catalogue. Call within a transaction, or alone."""
+        """Note customers whose objects are in the catalogue. A transaction is optional."""
         new = (set(seen) - self._customers - {""}) if len(self._customers) < MOST_CUSTOMERS else ()
         if new:
             self._customers = self._customers.union(new)
@@ -202,23 +205,23 @@ class Catalogue:
     # the tree
 
     def entry(self, ino: int) -> Entry | None:
-        """What there is under an inode number."""
+        """Return the entry with an inode number; None if there is none."""
         return self._folders.entry(ino) if is_folder(ino) else self._rows.entry(ino)
 
     def lookup(self, parent_ino: int, name: str) -> Entry | None:
-        """What is called ``name`` in a folder."""
+        """Return the entry called ``name`` in a directory; None if there is none."""
         found = folder(parent_ino)
         if found is not None and found.day:
             return self._rows.lookup(parent_ino, name)
         return self._folders.lookup(parent_ino, name)
 
     def children(self, ino: int) -> Sequence[Entry]:
-        """What is in a folder, sorted by name; not to be changed."""
+        """Return the entries of a directory, sorted by name. Callers must not change the result."""
         found = folder(ino)
         return self._rows.children(ino) if found and found.day else self._folders.children(ino)
 
     def parent(self, ino: int) -> int:
-        """The folder that holds ``ino``; the root is its own. Raises NoSuchName."""
+        """Return the directory that holds ``ino``; the root holds itself. Raises NoSuchName."""
         if ino == ROOT:
             return ROOT
         found = folder(ino)
@@ -230,7 +233,7 @@ class Catalogue:
         return row.parent
 
     def path(self, ino: int) -> str:
-        """The path below the mount point, without a leading slash. Raises NoSuchName."""
+        """Return the path below the mount point, without a leading slash. Raises NoSuchName."""
         if ino == ROOT:
             return ""
         found = folder(ino)
@@ -243,8 +246,10 @@ class Catalogue:
         return f"{above}/{name}" if above else name
 
     def record(self, ino: int) -> Record:
-        """The record of an object that is shown. Raises NoSuchName; Malformed if it is
-        damaged."""
+        """Return the record of an object that is shown.
+
+        Raises NoSuchName if it is not shown, Malformed if the stored record is damaged.
+        """
         row = self._rows.row(ino)
         if row is None or row.parent is None:
             raise NoSuchName(f"inode {ino} is not in the tree")
@@ -258,31 +263,31 @@ class Catalogue:
         return record
 
     def _list_again(self, row: Row) -> None:
-        """The record of an object is damaged: its day is listed at the next opening."""
+        """Have the day of an object with a damaged record listed when it is next opened."""
         log.warning("object %s in the catalogue is damaged; its day is listed again", row.id)
         day = self.calendar.day_of(row.created_ms)
         self._objects.expect(row)
         self._coverage.unmark(row.region, *self.calendar.span_ms(day_folder(row.region, day)))
 
     def find(self, region: str, id: str) -> int | None:
-        """The inode number of an object by the service's identifier, if it is shown."""
+        """Return the inode number of the object with this ``id``; None if it is not shown."""
         index = self._regions.known_region(region)
         row = self._rows.find(index, id) if index is not None else None
         return row.ino if row and row.parent is not None else None
 
     def siblings(self, ino: int, n: int, *, by_inode: bool = False) -> list[tuple[int, Record]]:
-        """The next readable objects of its day, in the order of inode numbers or of names."""
+        """Return the next readable objects of its day, in the order of inode numbers or names."""
         row = self._rows.row(ino)
         if row is None or row.parent is None:
             return []
         return self._rows.after(row, n, by_inode=by_inode)
 
     def is_empty(self) -> bool:
-        """Whether it never had an object, shown or not."""
+        """Return whether the catalogue never had an object, shown or not."""
         return self._database.row("SELECT 1 FROM object LIMIT 1") is None
 
     def totals(self) -> tuple[int, int]:
-        """How many objects are known and their bytes, from memory."""
+        """Return the number of objects in the regions shown and their bytes, from memory."""
         return self._totals
 
     # what the service says
@@ -290,14 +295,15 @@ class Catalogue:
     def apply(
         self, records: Sequence[Record], *, listed: bool = False, watermark: int | None = None
     ) -> ChangeSet:
-        """Take in records in any order, also again and late; return what that changed.
+        """Apply records, in any order, even repeated or late ones; return what that changed.
 
-        New objects were created, unless the records are ``listed``: those were there before, and
-        only the directories that changed are returned. Of records that a poll from ``watermark``
-        on brought, a new object counts as created, as changed or as there before by its times.
+        New objects count as created. If the records are ``listed``, new objects existed before,
+        and only the directories that changed are returned. If the records come from a poll that
+        began at ``watermark``, a new object counts as created, changed or existing before,
+        depending on its times.
 
-        The newer ``updatedTime`` wins; what is withdrawn, or in a state that is not listed,
-        leaves the tree. Raises CatalogueError if the disk fails: then nothing is taken in.
+        The newer ``updatedTime`` wins. An object that is withdrawn, or in a state that is not
+        listed, leaves the tree. Raises CatalogueError if the disk fails: then nothing is applied.
         """
 
         def kind_of(record: Record) -> str:
@@ -312,15 +318,16 @@ class Catalogue:
         return batch.changes
 
     def _kind_of(self, record: Record, watermark: int) -> str:
-        """What happened to a new object that a poll brought: "" if it is only known late."""
+        """Return the kind of change of a new object of a poll; "" if it existed before."""
         spans = self.progress.listed(record.region)
         if record.created_ms >= watermark or spans.covers(record.created_ms, record.created_ms + 1):
             return CREATED
         return CHANGED if record.updated_ms >= watermark else ""
 
     def take(self, pages: Sequence[PreparedPage]) -> ChangeSet:
-        """Take in prepared pages, except their first records, like ``listed`` records in
-        :meth:`apply`.
+        """Apply prepared pages, except their first records; return what that changed.
+
+        They are treated like ``listed`` records in :meth:`apply`.
         """
         batch = ChangeCollector(listed=True)
         with self._writing():
@@ -335,9 +342,9 @@ class Catalogue:
         return batch.changes
 
     def known_objects(self, region: str, start_ms: int, end_ms: int) -> dict[int, int]:
-        """What is shown of ``[start_ms, end_ms)``: inode number to ``updatedTime``.
+        """Map the inode number of each object shown created in the span to its ``updatedTime``.
 
-        Taken before a listing and given to :meth:`reconcile` after it.
+        Call it before a listing, and pass the result to :meth:`reconcile` afterwards.
         """
         return {
             row.ino: row.updated_ms
@@ -349,17 +356,18 @@ class Catalogue:
     def reconcile(
         self, before: Mapping[int, int], seen_ids: Collection[str], listed_at: int
     ) -> ChangeSet:
-        """A complete listing of one region had the objects ``seen_ids`` and no others.
+        """Remove the objects that a complete listing did not have; return what that changed.
 
-        What was known before it (:meth:`known_objects`), was not seen and did not change while
-        it ran is gone; ``listed_at`` (epoch ms) is when it ended.
+        The listing had the objects ``seen_ids`` and no others, and ended at ``listed_at`` (epoch
+        ms). An object is removed if it was known ``before`` the listing (:meth:`known_objects`),
+        was not seen by it, and did not change while it ran.
         """
         batch = ChangeCollector()
         with self._writing():
             for row in self._rows.numbered([*before]):
                 unchanged = row.parent and row.updated_ms == before[row.ino]
                 if unchanged and row.id not in seen_ids:
-                    now = self._rows.row(row.ino)  # the one before may have left it its name
+                    now = self._rows.row(row.ino)  # the drop before may have renamed it
                     if now is not None:
                         self._objects.drop(now, listed_at, batch)
             self._settle(batch)
@@ -374,7 +382,7 @@ class Catalogue:
         return self._folders.days_within(index, first, last)
 
     def set_size(self, ino: int, size: int) -> ChangeSet:
-        """Note the real length of an object's content, in bytes, if its record is wrong."""
+        """Store the real length of an object's content, in bytes, if its record is wrong."""
         row = self._rows.row(ino)
         if row is None or row.size == size:
             return ChangeSet()
@@ -389,7 +397,7 @@ class Catalogue:
         return self.touched(ino)
 
     def touched(self, ino: int) -> ChangeSet:
-        """Return the change to report if the bytes given of an object so far are not its bytes."""
+        """Return the change to report if the bytes served of an object so far were wrong."""
         row = self._rows.row(ino)
         if row is None or row.parent is None or row.name is None:
             return ChangeSet()
@@ -398,7 +406,7 @@ class Catalogue:
         return ChangeSet([change])
 
     def _settle(self, batch: ChangeCollector) -> None:
-        """Bring the directories up to date, and complete the changes with paths and directories."""
+        """Update the directories, and add paths and directories to the changes."""
         changes = batch.changes
         above = {ino: self.path(ino) for ino in {one.parent_ino for one in changes.objects} if ino}
         for change in changes.objects:
@@ -417,57 +425,57 @@ class Catalogue:
 
     @property
     def view(self) -> View:
-        """What is shown."""
+        """Which objects are shown, and how."""
         return self._regions.view
 
     @property
     def since_ms(self) -> int:
-        """Nothing created before is shown or asked for; 0 for no bound."""
+        """Nothing created before this time is shown or requested (epoch ms); 0 for no bound."""
         return self._regions.since_ms
 
     def known(self, above: Folder) -> set[Folder]:
-        """The folders directly below one that are known to hold something."""
+        """Return the directories directly below ``above`` that are known to hold something."""
         return self._folders.known(above)
 
     def shown_folder(self, ino: int) -> Folder | None:
-        """The region, year, month or day of an inode number; None for a root above regions."""
+        """Return the region, year, month or day with this number; None for a root above regions."""
         return self._folders.single if ino == ROOT else folder(ino)
 
     @property
     def customers(self) -> frozenset[str]:
-        """The ``customerId`` of every record that was ever taken in."""
+        """The ``customerId`` of every record ever applied, but no new one after MOST_CUSTOMERS."""
         return self._customers
 
     # notes
 
     def remember(self, key: str, value: Any) -> None:
-        """Keep a note: anything JSON can say."""
+        """Store a note: any JSON value."""
         self._notes.put(key, value)
 
     def recall(self, key: str, otherwise: Any = None) -> Any:
-        """A note; ``otherwise`` if there is none."""
+        """Return a note; ``otherwise`` if there is none."""
         return self._notes.get(key, otherwise)
 
     def regions(self) -> list[str]:
-        """The regions shown, as last set; empty if they were never known."""
+        """Return the regions shown, as last set; empty if they were never set."""
         return list(self.recall("regions", []))
 
     def discovered(self) -> list[str]:
-        """The regions that the service named, as last noted; those shown where it never did."""
+        """Return the regions that the service last named, or those shown if it never named any."""
         return list(self.recall("discovered") or self.regions())
 
     def discover(self, names: Sequence[str]) -> list[str]:
-        """Note the regions that the service names; those to show.
+        """Note the regions that the service names; return the regions to show.
 
-        A known one that it does not name any more is shown for as long as it holds objects: that
-        they are gone is for a listing to say.
+        A known region that the service no longer names is shown while it holds objects: only a
+        listing can tell that they are gone.
         """
         kept = [name for name in self.discovered() if name not in names and self._holds(name)]
         found = [*names, *kept]
         if self.recall("discovered") != found:
             try:
                 self.remember("discovered", found)
-            except CatalogueError as error:  # the disk fails: they are asked for again
+            except CatalogueError as error:  # the disk fails: the regions will be requested again
                 log.warning("the regions are not noted: %s", error)
         return found
 
@@ -476,7 +484,7 @@ class Catalogue:
         return index is not None and self._folders.count(Folder(index)) > 0
 
     def begin(self, names: Sequence[str]) -> None:
-        """As :meth:`set_regions`; goes on in memory if the disk fails. For the start of a mount."""
+        """Set the regions when a mount starts; if the disk fails, continue in memory."""
         try:
             self.set_regions(names)
         except CatalogueError as error:
@@ -484,7 +492,7 @@ class Catalogue:
             self.set_regions(names)
 
     def set_regions(self, names: Sequence[str]) -> None:
-        """The regions to show. Raises Malformed for a name that cannot be a folder's."""
+        """Set the regions to show. Raises Malformed if a name cannot be that of a directory."""
         for name in names:
             if not name or clean(name) != name or name.isdecimal():
                 raise Malformed(f"{name!r} is not a region.")
@@ -496,7 +504,7 @@ class Catalogue:
         self._show()
 
     def region_of(self, of: Folder) -> str:
-        """The region a folder belongs to."""
+        """Return the name of the region that a directory belongs to."""
         return self._regions.region_name(of.region)
 
     def _show(self) -> None:

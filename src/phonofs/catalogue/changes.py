@@ -1,4 +1,4 @@
-"""Collects what one transaction of the catalogue does, while it runs. Pure."""
+"""Collects the changes of one transaction of the catalogue. Pure."""
 
 from collections.abc import Callable
 
@@ -8,17 +8,17 @@ from phonofs.model import Record
 
 
 def created(record: Record) -> str:
-    """The kind of change that a new object is, unless somebody knows better."""
+    """Return the kind of change of a new object: the default of ``kind_of``."""
     return CREATED
 
 
 class ChangeCollector:
-    """What one transaction does: changes in order, and what they mean for each day.
+    """The changes of one transaction in order, and their effect on the counts of each day.
 
-    kind_of  says what kind of change an object is that appears; "" if nothing happened to it, as
-             it was there before and is known only now
-    listed   whether no object that appears is reported, not even by its name: of a listing, only
-             the directories matter
+    kind_of  returns the kind of change of an object that appears; "" if nothing happened to it:
+             it existed before and is known only now
+    listed   whether objects that appear are not reported, not even by name: in a listing, only
+             the changed directories matter
     """
 
     def __init__(self, kind_of: Callable[[Record], str] = created, *, listed: bool = False) -> None:
@@ -28,11 +28,11 @@ class ChangeCollector:
         self.deltas: dict[int, DirectoryDelta] = {}
 
     def tell(self, change: ObjectChange) -> None:
-        """An object changed or went."""
+        """Add the change of an object."""
         self.changes.objects.append(change)
 
     def appeared(self, ino: int, parent: int, name: str, record: Record) -> None:
-        """An object is shown that was not."""
+        """Add an object that is now shown and was not before."""
         if self.listed:
             return
         kind = self.kind_of(record)
@@ -42,7 +42,7 @@ class ChangeCollector:
             self.changes.add_directories({parent: (name,)})
 
     def count(self, parent: int, objects: int, size: int, when_ms: int, *, moved: bool) -> None:
-        """Objects and bytes more or less in a day; ``moved`` if a name came, went or changed."""
+        """Add to the objects and bytes of a day; ``moved`` if a name came, went or changed."""
         delta = self.deltas.setdefault(parent, DirectoryDelta())
         delta.objects += objects
         delta.size += size

@@ -1,10 +1,10 @@
-"""Which spans of creation time were listed, and how far each region is followed.
+"""Which spans of creation time were listed, and up to when each region's changes are known.
 
-Kept as spans of UTC ms, not as days, so that another time zone needs nothing listed again; and
-for each scope apart, since what was listed of some types says nothing about the others.
+Stored as spans of UTC ms, not as days, so that nothing has to be listed again for another time
+zone; and separately for each scope, since a listing of some types says nothing about others.
 """
 
-# ruff: noqa: S608 - what is put into SQL texts here are constants, never values
+# ruff: noqa: S608 - only constants are put into SQL texts here, never values
 
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.types import Scope
@@ -15,9 +15,9 @@ class Coverage:
     """Owns the tables ``scope``, ``listed`` and ``watermark``, their copy in memory, and the
     column ``region.newest_ms``.
 
-    Invariants: ``listed`` holds a moment only if all objects of the scope created then, as far
-    as the service showed them at that time, are in the catalogue; objects created before the
-    watermark and in ``listed`` are known by their changes up to the watermark.
+    Invariants: ``listed`` contains a moment only if the catalogue has all objects of the scope
+    created then, as far as the service showed them at the time of the listing. For objects
+    created before the watermark and in ``listed``, all changes up to the watermark are known.
     """
 
     def __init__(self, database: Database, scope: Scope) -> None:
@@ -26,7 +26,7 @@ class Coverage:
         self.load()
 
     def load(self) -> None:
-        """Take everything from the file, as at the start and after a failed transaction."""
+        """Read everything from the file, at the start and after a failed transaction."""
         self._id = self._find(self._scope)
         self._listed: dict[int, Ranges] = {}
         sql = "SELECT region, start_ms, stop_ms FROM listed WHERE scope = ?"
@@ -47,7 +47,7 @@ class Coverage:
         return int(row[0])
 
     def _inherit(self, scope: Scope, new: int) -> None:
-        """A narrower scope begins with what was listed and followed of a wider one."""
+        """Copy the spans and watermarks of a wider scope to a new, narrower one."""
         sql = (
             "SELECT id, types, archived FROM scope LEFT JOIN watermark ON scope = id"
             " WHERE id <> ? GROUP BY id ORDER BY max(coalesce(updated_ms, 0)) DESC, id"
@@ -63,18 +63,18 @@ class Coverage:
                 return
 
     def listed(self, region: int) -> Ranges:
-        """The spans listed of a region (do not change it)."""
+        """Return the listed spans of a region. Callers must not change the result."""
         return self._listed.setdefault(region, Ranges())
 
     def mark(self, region: int, start_ms: int, stop_ms: int) -> None:
-        """``[start_ms, stop_ms)`` was listed. Call within a transaction."""
+        """Mark ``[start_ms, stop_ms)`` as listed. Call within a transaction."""
         spans = self.listed(region)
         if not spans.covers(start_ms, stop_ms):
             spans.add(start_ms, stop_ms)
             self._write(region)
 
     def unmark(self, region: int, start_ms: int, stop_ms: int) -> None:
-        """``[start_ms, stop_ms)`` has to be listed again. Call within a transaction."""
+        """Have ``[start_ms, stop_ms)`` listed again. Call within a transaction."""
         self.listed(region).remove(start_ms, stop_ms)
         self._write(region)
 
@@ -87,25 +87,25 @@ class Coverage:
         )
 
     def forget(self, region: int) -> None:
-        """Nothing of a region counts as listed. Call within a transaction."""
+        """Mark nothing of a region as listed. Call within a transaction."""
         self._listed.pop(region, None)
         self._write(region)
 
     def watermark(self, region: int) -> int | None:
-        """The ``updatedTime`` (epoch ms) up to which changes are known; None if never asked."""
+        """Return the ``updatedTime`` (epoch ms) up to which changes are known, or None."""
         return self._watermarks.get(region)
 
     def set_watermark(self, region: int, updated_ms: int) -> None:
-        """Changes are known up to here. Call within a transaction."""
+        """Store up to which ``updatedTime`` changes are known. Call within a transaction."""
         sql = "INSERT OR REPLACE INTO watermark (scope, region, updated_ms) VALUES (?, ?, ?)"
         self._database.run(sql, self._id, region, updated_ms)
         self._watermarks[region] = updated_ms
 
     def newest_ms(self, region: int) -> int:
-        """The newest plausible ``updatedTime`` ever seen, whatever the scope; 0 for none."""
+        """Return the newest plausible ``updatedTime`` ever seen in any scope; 0 for none."""
         return int(self._database.row("SELECT newest_ms FROM region WHERE idx = ?", region)[0])
 
     def note_newest(self, region: int, updated_ms: int) -> None:
-        """An ``updatedTime`` was seen. Call within a transaction."""
+        """Store an ``updatedTime`` if it is the newest. Call within a transaction."""
         sql = "UPDATE region SET newest_ms = ? WHERE idx = ? AND newest_ms < ?"
         self._database.run(sql, updated_ms, region, updated_ms)

@@ -1,6 +1,6 @@
-"""The SQLite file under the catalogue: opened, checked, made if there is none.
+"""The SQLite file of the catalogue: opens and checks it, or creates it.
 
-Threading: opened on any thread, then used on the event loop only, one call at a time. Nothing is
+Threading: opened in any thread, then used on the event loop only, one call at a time. Nothing is
 awaited between BEGIN and COMMIT, so that no other task sees half of a transaction.
 """
 
@@ -24,17 +24,17 @@ from phonofs.errors import CatalogueError, UsageError
 log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x70686F6E
-"""``phon`` in the header of the file: another program's database is not taken for ours."""
+"""``phon`` in the file header, so that another program's database is not taken for ours."""
 
 WHOLE_CHECK_BYTES = 32 << 20
-"""Up to this size the file is checked through at every opening (40 ms); above it, when it was
-found faulty in use: a gigabyte takes seconds, and the tree must be there at once."""
+"""A file up to this size is checked completely whenever it is opened (40 ms). A larger one is
+checked only if it was found damaged in use: a gigabyte takes seconds, and a mount must not wait."""
 
 MOST_VALUES = 900
-"""In one statement: an SQLite before 3.32 takes 999."""
+"""The most values in one statement: SQLite before 3.32 allows 999."""
 
 LARGEST_IN_MEMORY = 512 << 20
-"""A catalogue of half a million objects; a larger one is not read into memory."""
+"""A larger file is not read into memory; this is half a million objects."""
 
 _DISK = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO})
 _DISK_SQLITE = frozenset(
@@ -42,17 +42,17 @@ _DISK_SQLITE = frozenset(
         sqlite3.SQLITE_READONLY,
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CANTOPEN,  # the file could be opened before: its log cannot be made
+        sqlite3.SQLITE_CANTOPEN,  # the file was opened before, so its log cannot be created
     }
 )
 
-_IN_MEMORY_FOLDER = "/dev/shm"  # noqa: S108 - a folder of our own is made in it, 0700
+_IN_MEMORY_FOLDER = "/dev/shm"  # noqa: S108 - our own directory in it is 0700
 
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class _Unusable(Exception):
-    """The file is damaged, or has another schema; the message completes "the catalogue X …"."""
+    """The file is damaged or has another schema; the message completes "the catalogue X …"."""
 
 
 class _NoDisk(Exception):
@@ -60,19 +60,19 @@ class _NoDisk(Exception):
 
 
 class Database:
-    """The connection. Owns it, the transaction in progress and the mark of a faulty file.
+    """The connection. Owns it, the transaction in progress and the mark of a damaged file.
 
-    only_in_memory  why nothing is written to the file, as a sentence; empty where it is
+    only_in_memory  why nothing is written to the file, as a sentence; empty if it is written
 
-    A commit writes to the log alone and never syncs. :meth:`checkpoint` brings the log into the
-    file; it is for a thread. The file is locked with ``flock`` as long as it is open.
+    A commit only writes to the write-ahead log and never syncs. :meth:`checkpoint` copies the log
+    into the file, in a thread. The file is locked with ``flock`` while it is open.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or make ``path``; a file that is damaged or has another schema is set aside.
+        """Open or create ``path``; a file that is damaged or has another schema is set aside.
 
-        Raises UsageError for a file in use by another process, one of another program, or a
-        folder that cannot be written.
+        Raises UsageError if another process uses the file, if it belongs to another program, or
+        if the directory cannot be written.
         """
         self.path = path
         self._suspect = path.with_name(path.name + ".suspect")
@@ -99,9 +99,9 @@ class Database:
             return self._opened()
 
     def leave_disk(self, error: Exception) -> None:
-        """Go on in memory, where the disk took what :func:`_probe` writes and no more.
+        """Continue in memory, if the disk fails after :func:`_probe` succeeded.
 
-        Raises CatalogueError where there is no memory for it.
+        Raises CatalogueError if there is not enough memory.
         """
         content = b""
         with suppress(sqlite3.Error, MemoryError):
@@ -118,7 +118,7 @@ class Database:
         log.warning("%s", self.only_in_memory)
 
     def _in_memory(self, kept: bytes) -> sqlite3.Connection:
-        """A catalogue in memory, of what the file holds where that is whole."""
+        """Return a database in memory with the content ``kept``, or empty if that is damaged."""
         for content in (kept, b""):
             connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             try:
@@ -137,7 +137,7 @@ class Database:
         raise CatalogueError(f"there is no memory for the catalogue {self.path}.")
 
     def _content(self) -> bytes:
-        """The database as one file that needs no log beside it; empty where that cannot be had."""
+        """Return the database as one file that needs no log; empty if it cannot be read."""
         log_file = self.path.with_name(self.path.name + "-wal")
         try:
             if not 0 < self.path.stat().st_size <= LARGEST_IN_MEMORY:
@@ -182,13 +182,13 @@ class Database:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection, whole: bool) -> None:
-        """Settings, then the checks."""
+        """Configure the connection, then check the file."""
         for pragma in (
             "journal_mode = WAL",
             "synchronous = NORMAL",
             "wal_autocheckpoint = 0",  # it syncs, so the event loop must not do it
             "cache_size = -16384",
-            "secure_delete = ON",  # what is withdrawn must not stay readable in a free page
+            "secure_delete = ON",  # withdrawn records must not stay readable in free pages
         ):
             connection.execute(f"PRAGMA {pragma}")
         if _number(connection, "application_id") not in (0, APPLICATION_ID):
@@ -210,45 +210,45 @@ class Database:
         with suppress(FileNotFoundError):
             self._suspect.unlink()
         for older in self.path.parent.glob(f"{self.path.name}.damaged-*"):
-            older.unlink(missing_ok=True)  # names and numbers of people: one is enough to look into
+            older.unlink(missing_ok=True)  # it has personal data: keep one file, for diagnosis
         os.replace(self.path, aside)
         return aside
 
     @property
     def state(self) -> int | None:
-        """A number that is another one whenever a row has changed; None within a transaction."""
+        """A number that differs whenever a row has changed; None within a transaction."""
         return None if self._connection.in_transaction else self._connection.total_changes
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
-        """All rows of a query. Raises CatalogueError where the disk fails."""
+        """Return all rows of a query. Raises CatalogueError if the disk fails."""
         try:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
     def row(self, sql: str, *values: Any) -> Any:
-        """The first row of a query, or None."""
+        """Return the first row of a query, or None. Raises as :meth:`rows` does."""
         try:
             return self._connection.execute(sql, values).fetchone()
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
     def run(self, sql: str, *values: Any) -> None:
-        """One statement."""
+        """Run one statement. Raises as :meth:`rows` does."""
         self.row(sql, *values)
 
     def run_many(self, sql: str, values: Iterable[Any]) -> int:
-        """One statement for each of many rows of values; how many rows were changed."""
+        """Run one statement for each of many rows of values; return how many rows it changed."""
         try:
             return self._connection.executemany(sql, values).rowcount
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
     def insert(self, into: str, rows: Sequence[tuple[Any, ...]], otherwise: str = "") -> int:
-        """Insert many rows; how many were. ``into``: the table and its columns in brackets.
+        """Insert rows; return how many were inserted.
 
-        Many go with one statement: twice as fast as one by one, where each counts the numbers of
-        AUTOINCREMENT anew.
+        ``into`` is the table with its columns in parentheses. One statement inserts many rows:
+        twice as fast as one by one, where each updates the counter of AUTOINCREMENT.
         """
         if not rows:
             return 0
@@ -270,7 +270,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing of what is written in the block. Nothing may be awaited in it."""
+        """Write everything in the block or nothing. Nothing may be awaited in it."""
         self.run("BEGIN IMMEDIATE")
         try:
             yield
@@ -282,7 +282,7 @@ class Database:
             raise
 
     def _failed(self, error: sqlite3.Error) -> Exception:
-        """What to raise; a damaged file is marked, so that the next opening looks at it."""
+        """Return the error to raise; mark a damaged file, so that the next opening checks it."""
         if _code(error) in _DAMAGE:
             with suppress(OSError):
                 self._suspect.touch(mode=0o600)
@@ -292,7 +292,7 @@ class Database:
         return CatalogueError(_sentence(self.path, error))
 
     def log_bytes(self) -> int:
-        """How much there is for :meth:`checkpoint` to do."""
+        """Return the size of the write-ahead log, in bytes; 0 in memory."""
         if self.only_in_memory:
             return 0
         with suppress(OSError):
@@ -300,9 +300,9 @@ class Database:
         return 0
 
     def checkpoint(self) -> None:
-        """Bring the log into the file, beside whatever the event loop does; for a thread.
+        """Copy the log into the file; call it in a thread, while the event loop runs.
 
-        Raises CatalogueError where the disk fails.
+        Raises CatalogueError if the disk fails.
         """
         if self.only_in_memory:
             return
@@ -316,13 +316,13 @@ class Database:
             raise self._failed(error) from error
 
     def close(self) -> None:
-        """Write everything to the file and let it go."""
+        """Write everything to the file, close it and unlock it."""
         _close(self._connection)
         self._unlock()
 
     def _unlock(self) -> None:
-        """Only after SQLite closed the file: to close another descriptor of it gives up the
-        locks that SQLite has (fcntl(2)).
+        """Unlock the file. Call it only after SQLite closed the file: closing any descriptor of
+        it releases the locks that SQLite holds (fcntl(2)).
         """
         if self._lock >= 0:
             os.close(self._lock)
@@ -337,18 +337,18 @@ def _check_whole(connection: sqlite3.Connection) -> None:
 
 
 def _probe(connection: sqlite3.Connection) -> None:
-    """Write what is there already: a disk that takes nothing must be known before it is needed."""
+    """Write a value that the file already has, to find out now whether the disk can be written."""
     version = _number(connection, "user_version")
     connection.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {version}; COMMIT;")
 
 
 def _without_log(content: bytes) -> bytes:
-    """Bytes 18 and 19 say that there is a log (SQLite's file format, 1.3.3); memory has none."""
+    """Clear the mark of a log, bytes 18 and 19 (SQLite's file format, 1.3.3); memory has none."""
     return content[:18] + b"\1\1" + content[20:] if content else b""
 
 
 def _merged(path: Path, log_file: Path) -> bytes:
-    """A database with what is in its log only; made in memory, since the disk takes nothing."""
+    """Return a database merged with its log; done in memory, since the disk cannot be written."""
     with tempfile.TemporaryDirectory(prefix="phonofs-", dir=_IN_MEMORY_FOLDER) as folder:
         copy = Path(folder, path.name)
         shutil.copyfile(path, copy)
@@ -366,9 +366,10 @@ def _exists(path: Path) -> bool:
 
 
 def _make_private(path: Path) -> int:
-    """0600 in a 0700 folder, whatever the umask; SQLite's side files take the same mode.
+    """Create the file with mode 0600 in a 0700 directory, whatever the umask, and lock it.
 
-    A descriptor that holds the lock of the file. UsageError where another process has it.
+    SQLite gives its other files the same mode. Returns a descriptor that holds the lock. Raises
+    UsageError if another process holds it.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -386,7 +387,7 @@ def _make_private(path: Path) -> int:
 
 
 def _make_schema(connection: sqlite3.Connection) -> None:
-    """Fill a new file. Raises _Unusable if the file has the schema of another version."""
+    """Create the schema in a new file. Raises _Unusable if the file has another version of it."""
     version = _number(connection, "user_version")
     if version == 0:
         connection.executescript(
@@ -413,5 +414,5 @@ def _sentence(path: Path, error: sqlite3.Error) -> str:
 
 def _close(connection: sqlite3.Connection | None) -> None:
     if connection is not None:
-        with suppress(sqlite3.Error):  # what is in its log is brought in by the next mount
+        with suppress(sqlite3.Error):  # the next mount copies the rest of the log
             connection.close()

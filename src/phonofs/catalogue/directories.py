@@ -1,7 +1,7 @@
-"""The folders of the tree that hold something, and how much; part of the catalogue.
+"""The directories that hold objects, with their counts and mtimes. Part of the catalogue.
 
-A folder is there while it holds an object. Its mtime moves when a name in it comes, goes or
-changes, and never goes back: to the newest change seen in it, or a millisecond on.
+A directory exists while it holds an object. Its mtime moves when a name in it comes, goes or
+changes: to the newest change seen in it, or by one millisecond, so that it never goes back.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from phonofs.tree.layout import ROOT, Folder, folder, named
 
 @dataclass(slots=True)
 class DirectoryDelta:
-    """What one transaction did to a day: objects and bytes more or less, whether names moved."""
+    """What one transaction changed in a day: its objects, bytes, newest time, and any names."""
 
     objects: int = 0
     size: int = 0
@@ -22,10 +22,10 @@ class DirectoryDelta:
 
 
 class Directories:
-    """Owns the table ``directory`` and which regions are shown.
+    """Owns the table ``directory`` and the list of regions shown.
 
-    Invariants: a row's counts are the sums over the rows below it, a day's over its objects;
-    a folder that was emptied keeps its row (and mtime) with 0 objects.
+    Invariants: the counts of a row are the sums over the rows below it, those of a day over its
+    objects; a directory that was emptied keeps its row (and mtime) with 0 objects.
     """
 
     def __init__(self, database: Database, made_ms: int) -> None:
@@ -34,25 +34,25 @@ class Directories:
         self._regions: dict[int, str] = {}
 
     def show(self, regions: dict[int, str]) -> None:
-        """The regions there are: index to name, in the order shown."""
+        """Set the regions to show: index to name, in the order shown."""
         self._regions = regions
 
     @property
     def single(self) -> Folder | None:
-        """The only region, whose years stand at the root; None if there are several or none."""
+        """The only region, whose years are shown at the root; None if there are several or none."""
         return Folder(next(iter(self._regions))) if len(self._regions) == 1 else None
 
     def shown_parent(self, of: Folder) -> int:
-        """The inode number of the folder that ``of`` is seen in."""
+        """Return the inode number of the directory that ``of`` is shown in."""
         above = of.parent
         return ROOT if above is None or above == self.single else above.ino
 
     def shown_name(self, of: Folder) -> str:
-        """Its name; that of a region is the service's word."""
+        """Return the name of a directory; a region has the service's name."""
         return of.name or self._regions.get(of.region, "")
 
     def entry(self, ino: int) -> Entry | None:
-        """A folder that is there: the root, a region if there are several, or one not empty."""
+        """Return the root, a region if there are several, or a directory that is not empty."""
         if ino == ROOT:
             return _entry(ROOT, "", self._root_mtime())
         found = folder(ino)
@@ -71,7 +71,7 @@ class Directories:
         return row[0] if row else self._made_ms
 
     def lookup(self, parent: int, name: str) -> Entry | None:
-        """The folder called ``name`` in ``parent`` (the root, a region, a year, a month)."""
+        """Return the directory called ``name`` in ``parent``: the root, a region, year or month."""
         above = self._above(parent)
         if above is None:
             for index, region in self._regions.items():
@@ -82,12 +82,12 @@ class Directories:
         return self.entry(found.ino) if found else None
 
     def _above(self, parent: int) -> Folder | None:
-        """The folder whose parts are seen in ``parent``; the only region is seen as the root."""
+        """Return the directory whose parts ``parent`` shows: for the root, the only region."""
         found = self.single if parent == ROOT else folder(parent)
         return None if parent != ROOT and found == self.single else found
 
     def children(self, parent: int) -> list[Entry]:
-        """The folders in ``parent``, sorted by name."""
+        """Return the directories in ``parent``, sorted by name."""
         above = self._above(parent)
         if above is None:
             inos = [Folder(index).ino for index in self._regions] if parent == ROOT else []
@@ -96,7 +96,7 @@ class Directories:
         return [_entry(made.ino, made.name, mtime) for made, mtime in self._below(above)]
 
     def known(self, above: Folder) -> set[Folder]:
-        """The folders directly below ``above`` that hold something."""
+        """Return the directories directly below ``above`` that hold something."""
         return {made for made, _ in self._below(above)}
 
     def _below(self, above: Folder) -> list[tuple[Folder, int]]:
@@ -107,25 +107,25 @@ class Directories:
         return [(made, mtime) for made, mtime in found if made]
 
     def count(self, of: Folder) -> int:
-        """How many objects a folder holds, shown or not."""
+        """Return how many objects a directory holds, whether its region is shown or not."""
         row = self._database.row("SELECT objects FROM directory WHERE ino = ?", of.ino)
         return int(row[0]) if row else 0
 
     def days_within(self, region: int, first: Folder, last: Folder) -> list[int]:
-        """The inode numbers of the days that hold something, ``first`` to ``last``."""
+        """Return the inode numbers of the days, ``first`` to ``last``, that hold something."""
         sql = "SELECT ino FROM directory WHERE ino BETWEEN ? AND ? AND objects > 0 AND ino & 31"
         return [ino for (ino,) in self._database.rows(sql, first.ino, last.ino)]
 
     def totals(self) -> tuple[int, int]:
-        """Objects and bytes of the regions shown."""
+        """Return the number of objects, and their bytes, in the regions shown."""
         sql = "SELECT objects, bytes FROM directory WHERE ino = ?"
         rows = [self._database.row(sql, Folder(index).ino) for index in self._regions]
         return sum(row[0] for row in rows if row), sum(row[1] for row in rows if row)
 
     def settle(self, deltas: dict[int, DirectoryDelta]) -> dict[int, set[str]]:
-        """Put what happened to days into the counts and mtimes, all the way up.
+        """Apply the changes of days to the counts and mtimes of all directories above them.
 
-        Returns the directories whose mtime moved, with the names of directories that came or went.
+        Return the directories whose mtime moved, with the names of directories that came or went.
         """
         moved: dict[int, set[str]] = {}
         for ino, delta in deltas.items():
@@ -153,7 +153,7 @@ class Directories:
             self._adjust(of.parent, DirectoryDelta(delta.objects, delta.size, moved, born), moves)
 
     def recount(self) -> None:
-        """Count everything anew from the objects, as after a change of the view."""
+        """Recompute all counts from the objects, after a change of the view."""
         kept = dict(self._database.rows("SELECT ino, mtime_ms FROM directory"))
         self._database.run("DELETE FROM directory")
         counted = self._database.rows(

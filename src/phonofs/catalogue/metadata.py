@@ -1,4 +1,4 @@
-"""Notes of other rooms, kept with the catalogue: anything JSON can say."""
+"""Notes of other packages, stored with the catalogue: any JSON value."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ class Metadata:
         self._database = database
 
     def put(self, key: str, value: Any) -> None:
-        """Keep a note in place of an earlier one."""
+        """Store a note in place of an earlier one."""
         sql = "INSERT OR REPLACE INTO metadata (key, value) VALUES (?, ?)"
         self._database.run(sql, key, msgspec.json.encode(value).decode())
 
     def get(self, key: str, otherwise: Any = None) -> Any:
-        """A note; ``otherwise`` if there is none."""
+        """Return a note; ``otherwise`` if there is none."""
         row = self._database.row("SELECT value FROM metadata WHERE key = ?", key)
         return msgspec.json.decode(row[0]) if row else otherwise

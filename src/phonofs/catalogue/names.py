@@ -1,6 +1,6 @@
-"""Who of the objects of a day has which name; part of the catalogue."""
+"""Assigns the names of the objects of a day. Part of the catalogue."""
 
-# ruff: noqa: S608 - what is put into SQL texts here are constants, never values
+# ruff: noqa: S608 - only constants are put into SQL texts here, never values
 
 from phonofs.catalogue.changes import ChangeCollector
 from phonofs.catalogue.database import Database
@@ -13,8 +13,8 @@ from phonofs.model import Record
 class Names:
     """Owns the columns ``name`` and ``rank``.
 
-    Invariants: ``(parent, name)`` is unique; of the objects of a day whose plain names are equal
-    the one created first has it (rank 0), the others a longer one (rank 1 or more).
+    Invariants: ``(parent, name)`` is unique. Of the objects of a day with the same plain name,
+    the one created first has it (rank 0), and the others have a longer one (rank 1 or more).
     """
 
     def __init__(self, database: Database, regions: Regions, rows: CatalogueQueries) -> None:
@@ -25,7 +25,7 @@ class Names:
     def free_name(
         self, record: Record, parent: int, ino: int, batch: ChangeCollector
     ) -> tuple[str, int]:
-        """Its name in a day, and which variant; a later object gives way to an earlier one."""
+        """Return a free name in a day and its rank; an object created later gives up its name."""
         name = self._regions.name(record, 0)
         holder = self._rows.holder(parent, name)
         if holder is None or holder.ino == ino:
@@ -36,7 +36,7 @@ class Names:
         return self.longer_name(record, parent, ino)
 
     def longer_name(self, record: Record, parent: int, ino: int, but: str = "") -> tuple[str, int]:
-        """The first longer name that is free, other than ``but``, and which variant it is."""
+        """Return the first free longer name, other than ``but``, and its rank."""
         for rank in range(1, 1000):
             name = self._regions.name(record, rank)
             holder = self._rows.holder(parent, name)
@@ -45,7 +45,7 @@ class Names:
         raise AssertionError("a name with a hash of the id is free")
 
     def lengthen(self, row: Row) -> None:
-        """Give an object, whose plain name another one has, a longer one."""
+        """Give a longer name to an object whose plain name another one has."""
         record = self._rows.record(row)
         assert record is not None
         assert row.parent is not None
@@ -53,7 +53,7 @@ class Names:
         self._rename(row, name, rank)
 
     def _give_way(self, holder: Row, ino: int, name: str, batch: ChangeCollector) -> None:
-        """``holder`` had the plain name that now goes to ``ino``."""
+        """Give ``holder`` a longer name, since its plain name goes to ``ino``."""
         record = self._rows.record(holder)
         assert record is not None, "what is shown has a source"
         assert holder.parent is not None
@@ -75,13 +75,13 @@ class Names:
         self._database.run(sql, name, rank, row.ino)
 
     def vacate(self, row: Row, batch: ChangeCollector) -> None:
-        """Take an object out of its day; who waited for its plain name gets it."""
+        """Remove an object from its day; pass its plain name on to the next object."""
         sql = "UPDATE object SET parent = NULL, name = NULL, rank = 0 WHERE ino = ?"
         self._database.run(sql, row.ino)
         self.pass_on_name(row, batch)
 
     def pass_on_name(self, row: Row, batch: ChangeCollector) -> None:
-        """The plain name ``row`` had goes to the first of those that would have it."""
+        """Give the plain name of ``row`` to the first created of the objects that wait for it."""
         if (
             row.parent is None
             or row.rank

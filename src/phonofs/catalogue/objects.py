@@ -1,4 +1,4 @@
-"""The objects of the catalogue as they are told: new, changed, gone; part of the catalogue."""
+"""Writes the objects of the catalogue: adds, updates and removes them. Part of the catalogue."""
 
 import hashlib
 import zlib
@@ -19,7 +19,7 @@ from phonofs.model import LISTED_STATES, WITHDRAWN_STATES, Record
 from phonofs.service.records import parse_record
 
 MISSING = "MISSING"
-"""Our own state of an object that a complete listing did not have; the service has no such."""
+"""Our own state of an object that a complete listing did not have; not a state of the service."""
 
 _INTO = f"object ({FIRST_COLUMNS})"
 
@@ -27,8 +27,8 @@ _INTO = f"object ({FIRST_COLUMNS})"
 class Objects:
     """Owns the table ``object`` and the next inode number.
 
-    Invariants: a number is given out once; a row with a parent has a source. Names are those of
-    ``Names``. Every write happens in a transaction of the catalogue.
+    Invariants: an inode number is assigned only once; a row with a parent has a stored record.
+    ``Names`` assigns the names. Every write happens in a transaction of the catalogue.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Objects:
         self._next_ino: int = database.row(sql)[0] + 1
 
     def recover(self) -> None:
-        """After a transaction that failed: the number given out last is the file's again."""
+        """Reload the next inode number from the file, after a failed transaction."""
         sql = "SELECT seq FROM sqlite_sequence WHERE name = 'object'"
         self._next_ino = self._database.row(sql)[0] + 1
 
     def put(self, records: Iterable[Record], batch: ChangeCollector) -> None:
-        """Take in records, each unless something as new or newer is known."""
+        """Apply each record, unless the catalogue has it, or a newer one of its object."""
         by_region: dict[str, list[Record]] = {}
         for record in records:
             by_region.setdefault(record.region, []).append(record)
@@ -67,9 +67,9 @@ class Objects:
                 self._put(record, region, known, batch)
 
     def take(self, prepared: PreparedPage, region: int, batch: ChangeCollector) -> list[Record]:
-        """Add the objects of a page but its first one; return the records of those not added.
+        """Add the objects of a page except its first; return the records of those not added.
 
-        Those are known, or their plain name is another's.
+        An object is not added if it is known, or if another object has its plain name.
         """
         first, count = self._next_ino, len(prepared.names)
         self._next_ino += count
@@ -98,7 +98,7 @@ class Objects:
     def _keep_batches(
         self, prepared: PreparedPage, first: int, new: Collection[int]
     ) -> list[Record]:
-        """Keep the texts of the new ones; returns the records of the others."""
+        """Store the texts of the new objects; return the records of the others."""
         others: list[bytes] = []
         for count, record_batch in prepared.batches:
             gone = [at for at in range(count) if first + at not in new]
@@ -114,7 +114,7 @@ class Objects:
     def _put(
         self, record: Record, region: int, known: dict[str, Row], batch: ChangeCollector
     ) -> None:
-        """Take in one record; ``known`` has the rows that were not taken in anew so far."""
+        """Apply one record; ``known`` has the rows that this batch has not yet updated."""
         crc = zlib.crc32(record.source)
         row = known.get(record.id)
         if row is not None and _outdated(row, record, crc):
@@ -129,9 +129,10 @@ class Objects:
     def _add_plain(
         self, records: Sequence[Record], region: int, batch: ChangeCollector
     ) -> list[Record]:
-        """Add at once the new objects whose plain names are free: nearly all there are.
+        """Add the new objects whose plain names are free (nearly all), in a few statements.
 
-        Returns the others, in order: not shown, of an equal name, or twice among ``records``.
+        Return the other records, in order: those not shown, those whose name is taken, and the
+        later ones of an object that is several times among ``records``.
         """
         plain: dict[int, dict[str, Record]] = {}
         ids: set[str] = set()
@@ -139,7 +140,7 @@ class Objects:
             parent = self._regions.parent(record, region)
             if parent is not None and record.id not in ids:
                 plain.setdefault(parent, {}).setdefault(self._regions.name(record, 0), record)
-            ids.add(record.id)  # what comes of it later is taken in after it
+            ids.add(record.id)  # a later record of this object is applied after this one
         added: set[int] = set()
         for parent, names in plain.items():
             for name in self._rows.taken(parent, [*names]):
@@ -224,7 +225,7 @@ class Objects:
         name: str | None,
         batch: ChangeCollector,
     ) -> None:
-        """The change that an update means for the tree, and for the days."""
+        """Add to the batch what an update changes in the tree and in the counts of days."""
         if parent is None or name is None:
             if row.parent is not None or record.state in WITHDRAWN_STATES:
                 self._went(row, record, batch)
@@ -251,7 +252,7 @@ class Objects:
             batch.count(parent, -1, -row.size, moved_ms, moved=True)
 
     def drop(self, row: Row, when_ms: int, batch: ChangeCollector) -> None:
-        """Take an object out that a complete listing, at ``when_ms``, did not have."""
+        """Remove an object that a complete listing, at ``when_ms``, did not have."""
         record = self._rows.readable(row)
         self._names.vacate(row, batch)
         sql = "UPDATE object SET state = ?, crc = 0, content = ? WHERE ino = ?"
@@ -261,17 +262,17 @@ class Objects:
             self._went(row, record, batch, when_ms)
 
     def resize(self, row: Row, size: int, batch: ChangeCollector) -> None:
-        """The real length of an object's content, where it is not what its record says."""
+        """Store the real length of an object's content, if its record states another one."""
         self._database.run("UPDATE object SET size = ? WHERE ino = ?", size, row.ino)
         if row.parent is not None:
             batch.count(row.parent, 0, size - row.size, 0, moved=False)
 
     def expect(self, row: Row) -> None:
-        """Take the record of a row anew when it is told next, whatever was kept of it."""
+        """Have the next record of an object applied, whatever is stored of it now."""
         self._database.run("UPDATE object SET crc = 0 WHERE ino = ?", row.ino)
 
     def _keep_source(self, ino: int, record: Record) -> None:
-        """What is withdrawn is not kept."""
+        """Store the record of an object; remove it if the object is withdrawn."""
         if record.state in LISTED_STATES:
             self._records.replace(ino, record.source)
         else:
@@ -279,10 +280,10 @@ class Objects:
 
 
 def _outdated(row: Row, record: Record, crc: int) -> bool:
-    """Whether ``record`` says nothing new.
+    """Return whether ``record`` has nothing new.
 
-    Of two with the same ``updatedTime`` (it has whole seconds) the one that comes later counts,
-    but what was withdrawn stays so: a page that was on its way may still show it.
+    Of two records with the same ``updatedTime`` (which has whole seconds) the one received later
+    wins. But a withdrawn object stays withdrawn: a page requested earlier may still show it.
     """
     if record.updated_ms != row.updated_ms:
         return record.updated_ms < row.updated_ms
@@ -290,10 +291,11 @@ def _outdated(row: Row, record: Record, crc: int) -> bool:
 
 
 def _was_found_out(old: Record, new: Record) -> bool:
-    """Whether the size was found out by reading and still counts.
+    """Return whether the size of ``old`` was found by reading and is still valid.
 
-    It does while the service promises the same bytes. A size that the last record said does not,
-    once the next one says otherwise: 0 is filled in later. ``old`` has the size known by now.
+    It is valid while the service states the same checksum. A size that the last record stated is
+    no longer valid if the new record states another one: the service may say 0 first and fill in
+    the size later. ``old`` has the size known now.
     """
     if not new.checksum or old.checksum != new.checksum:
         return False
@@ -301,6 +303,6 @@ def _was_found_out(old: Record, new: Record) -> bool:
 
 
 def _content_of(record: Record) -> int:
-    """A hash of the fingerprint of the content, never 0."""
+    """Return a hash of the fingerprint of the content, never 0."""
     digest = hashlib.blake2b(record.fingerprint.encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big") or 1

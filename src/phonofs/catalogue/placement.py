@@ -1,4 +1,4 @@
-"""Where and under which name a record is shown. Pure, so that any process can find it out."""
+"""Computes in which day and under which name a record is shown. Pure: works in any process."""
 
 from zoneinfo import ZoneInfo
 
@@ -9,13 +9,13 @@ from phonofs.tree.naming import Template, file_name
 
 
 class Placement:
-    """The view with what follows from it.
+    """The view and what is derived from it.
 
     ``_last_day`` is the day found last: start and stop (epoch ms), region, inode number.
     """
 
     def __init__(self, view: View) -> None:
-        """Raises UsageError for a template that cannot be used."""
+        """Raises UsageError if the template is invalid."""
         Template.parse(view.template)
         self.view = view
         self.calendar = Calendar(ZoneInfo(view.timezone))
@@ -25,7 +25,7 @@ class Placement:
         self._last_day = (0, 0, 0, 0)
 
     def parent(self, record: Record, region: int) -> int | None:
-        """The inode number of the day a record is shown in; None if it is not shown."""
+        """Return the inode number of the day a record is shown in; None if it is not shown."""
         types = self._types
         if (
             record.created_ms < self.since_ms
@@ -36,7 +36,7 @@ class Placement:
         return self._day(record.created_ms, region)
 
     def _day(self, created_ms: int, region: int) -> int:
-        """The inode number of a day; records come sorted, so it is mostly that of the last."""
+        """Return the inode number of a day, mostly that of the last call: records come sorted."""
         start_ms, stop_ms, of_region, ino = self._last_day
         if of_region != region or not start_ms <= created_ms < stop_ms:
             day = day_folder(region, self.calendar.day_of(created_ms))
@@ -45,5 +45,5 @@ class Placement:
         return ino
 
     def name(self, record: Record, variant: int) -> str:
-        """Its file name."""
+        """Return the file name of a record; ``variant`` 0 is its plain name."""
         return file_name(record, self.view.template, self.calendar.zone, variant)

@@ -1,4 +1,4 @@
-"""Prepares a page of a search for the catalogue: parses, places, names and compresses it. Pure.
+"""Prepares a search page for the catalogue: parses, places, names and compresses it. Pure.
 
 A listing of 10,000 objects spends most of its time on this, and none of it needs the catalogue:
 ``discovery.page_worker`` does it in another process.
@@ -15,23 +15,23 @@ from phonofs.model import Record
 from phonofs.service.records import parse_page
 
 FEWEST = 16
-"""Records of a page that are worth the trouble."""
+"""A page with fewer records is not worth preparing."""
 
 
 class PreparedPage(msgspec.Struct, array_like=True, gc=False):
     """A page whose records are all shown, usable and of different objects.
 
-    Columns, so that SQLite can have them:
+    The values are in columns, ready for SQLite:
 
-    region   the service's word
+    region   the service's name
     ids      of all records, in the order given
     count, last, total  as in ``model.Page``
     newest_ms  the latest ``updatedTime``
     customers  whose objects they are, each once
     head     the text of the first record: pages overlap by one, so it may be known
-    parents, names, sizes, created, updated, states, crcs  of all the others
-    days     of those: inode number of the day, how many, bytes, the latest time (epoch ms)
-    batches  their texts, packed, with how many each has
+    parents, names, sizes, created, updated, states, crcs  of all the other records
+    days     of each of their days: inode number, objects, bytes, the latest time (epoch ms)
+    batches  their texts, packed, each with the number of texts
     """
 
     region: str
@@ -58,21 +58,21 @@ class PreparedPage(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def created_span_ms(self) -> tuple[int, int] | None:
-        """The first and the last time of creation, but for the head; None if not in that order."""
+        """The first and last time of creation, without the head; None if not in that order."""
         ordered = self.created == sorted(self.created)
         return (self.created[0], self.created[-1]) if self.created and ordered else None
 
 
 def prepare(body: bytes, region: str, index: int, placing: Placement) -> PreparedPage | None:
-    """Prepare the answer to a search; None if it needs more care than this.
+    """Prepare the body of a search response; return None if the page is not a simple one.
 
-    ``index`` is the region's in inode numbers. Raises Malformed as ``parse_page`` does.
+    ``index`` is the region's index in inode numbers. Raises Malformed as ``parse_page`` does.
     """
     page = parse_page(body, region)
     records = page.records
     ids = [record.id for record in records]
     if page.rejected or len(records) < FEWEST or len(set(ids)) < len(ids):
-        return None  # of two of the same object the later one counts
+        return None  # of two records of one object the later one counts
     others = records[1:]
     parents = [placing.parent(record, index) for record in others]
     shown = [parent for parent in parents if parent is not None]

@@ -1,6 +1,6 @@
-"""The rows of the objects as they are read; part of the catalogue."""
+"""Reads the rows of objects. Part of the catalogue."""
 
-# ruff: noqa: S608 - what is put into SQL texts here are constants, never values
+# ruff: noqa: S608 - only constants are put into SQL texts here, never values
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,23 +18,23 @@ from phonofs.model import Record, State
 from phonofs.service.records import parse_record
 
 FIRST_COLUMNS = "ino, region, id, parent, name, rank, size, created_ms, updated_ms, state, crc"
-"""Those that a new object has; the others have their defaults."""
+"""The columns set for a new object; the others have their defaults."""
 
 COLUMNS = f"{FIRST_COLUMNS}, replaced, content"
 _ENTRY = "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, state"
 
 _AT_ONCE = 500
-"""Values in one question; SQLite takes no more than 999 everywhere."""
+"""Values in one query: some versions of SQLite allow only 999."""
 
 _CLOSE = 5000
-"""Inode numbers that are looked through for the next of a day: half a millisecond."""
+"""Inode numbers searched for the next objects of a day: half a millisecond."""
 
 
 _Value = TypeVar("_Value")
 
 
 class Damaged(Exception):
-    """What the catalogue kept of a record is not what was put there."""
+    """The stored text of a record is damaged or missing."""
 
 
 class Row(NamedTuple):
@@ -56,22 +56,23 @@ class Row(NamedTuple):
 
     @property
     def order(self) -> tuple[int, str]:
-        """Who of several has the plain name: the one created first."""
+        """The sort key that decides which of several objects has the plain name: the first."""
         return self.created_ms, self.id
 
 
 READ = 128
-"""Records kept as they were read: a reader of many files has each looked up as the one that comes
-next, and again when it is opened."""
+"""Parsed records kept in memory: if many files are read in sequence, each record is needed first
+for prefetching and again when its file is opened."""
 
 LARGEST_KEPT = 20_000
-"""Entries of a day that are kept after it was read, 0.3 KB each."""
+"""The most entries of a day kept in memory after it was read, 0.3 KB each."""
 
 
 class CatalogueQueries:
-    """Reads the table ``object``, which ``Objects`` writes. Owns the records read last, each with
-    its row: it counts for that very row, whose checksum is the record's; and the day read last:
-    it counts until a row changes.
+    """Reads the table ``object``, which ``Objects`` writes.
+
+    Owns two caches. The records read last, each with its row: a record is valid only for exactly
+    that row, which has its checksum. The entries of the day read last: valid until a row changes.
     """
 
     def __init__(self, database: Database, regions: Regions, records: RecordStore) -> None:
@@ -82,21 +83,22 @@ class CatalogueQueries:
         self._day: tuple[int, int, Sequence[Entry]] | None = None
 
     def entry(self, ino: int) -> Entry | None:
-        """An object that is shown."""
+        """Return the entry of an object that is shown, or None."""
         sql = f"SELECT {_ENTRY} FROM object WHERE ino = ? AND parent IS NOT NULL"
         row = self._database.row(sql, ino)
         return _entry(*row) if row else None
 
     def lookup(self, parent: int, name: str) -> Entry | None:
-        """The object called ``name`` in a day."""
+        """Return the entry called ``name`` in a day, or None."""
         sql = f"SELECT {_ENTRY} FROM object WHERE parent = ? AND name = ?"
         row = self._database.row(sql, parent, name)
         return _entry(*row) if row else None
 
     def children(self, parent: int) -> Sequence[Entry]:
-        """The objects of a day, sorted by name; not to be changed.
+        """Return the entries of a day, sorted by name. Callers must not change the result.
 
-        ``ls -l`` comes after ``ls``, and ``grep -r`` opens a folder twice.
+        The last day is cached: ``ls -l`` often follows ``ls``, and ``grep -r`` opens a directory
+        twice.
         """
         state = self._database.state
         if self._day is not None and self._day[:2] == (parent, state):
@@ -109,12 +111,12 @@ class CatalogueQueries:
         return entries
 
     def row(self, ino: int) -> Row | None:
-        """The row of an object, shown or not."""
+        """Return the row of an object, shown or not; None if there is none."""
         found = self._database.row(f"SELECT {COLUMNS} FROM object WHERE ino = ?", ino)
         return Row(*found) if found else None
 
     def numbered(self, inos: Sequence[int]) -> list[Row]:
-        """The rows of these objects, shown or not, as they are now."""
+        """Return the current rows of these objects, shown or not."""
         found: list[Row] = []
         for some in _some(inos):
             sql = f"SELECT {COLUMNS} FROM object WHERE ino IN ({_marks(some)})"
@@ -122,13 +124,13 @@ class CatalogueQueries:
         return found
 
     def find(self, region: int, id: str) -> Row | None:
-        """The row of an object by the service's identifier."""
+        """Return the row of an object by the service's identifier, or None."""
         sql = f"SELECT {COLUMNS} FROM object WHERE region = ? AND id = ?"
         found = self._database.row(sql, region, id)
         return Row(*found) if found else None
 
     def known(self, region: int, ids: Sequence[str]) -> dict[str, Row]:
-        """The rows of those identifiers that are known, by identifier."""
+        """Return the rows of the known ones of these identifiers, by identifier."""
         found: dict[str, Row] = {}
         for some in _some(ids):
             sql = f"SELECT {COLUMNS} FROM object WHERE region = ? AND id IN ({_marks(some)})"
@@ -137,7 +139,7 @@ class CatalogueQueries:
         return found
 
     def taken(self, parent: int, names: Sequence[str]) -> set[str]:
-        """Those names that somebody has in a day."""
+        """Return those of ``names`` that are taken in a day."""
         found: set[str] = set()
         for some in _some(names):
             sql = f"SELECT name FROM object WHERE parent = ? AND name IN ({_marks(some)})"
@@ -145,13 +147,13 @@ class CatalogueQueries:
         return found
 
     def of_day(self, parent: int) -> list[Row]:
-        """The rows of a day."""
+        """Return the rows of a day."""
         sql = f"SELECT {COLUMNS} FROM object WHERE parent = ?"
         return [Row(*row) for row in self._database.rows(sql, parent)]
 
     def after(self, row: Row, count: int, *, by_inode: bool) -> list[tuple[int, Record]]:
-        """The next readable objects of a day; by inode only among those that came close by."""
-        if by_inode:  # by the rowid: the index of names would have to be sorted each time
+        """Return the next readable objects of a day; by inode, only among nearby numbers."""
+        if by_inode:  # use the rowid: the index of names would need a sort each time
             where = "ino > ? AND ino <= ? AND +parent = ? AND state = ? ORDER BY ino"
             values: tuple[int | str | None, ...] = (row.ino, row.ino + _CLOSE, row.parent)
         else:
@@ -163,9 +165,9 @@ class CatalogueQueries:
         return [(ino, record) for ino, record in pairs if record]
 
     def record(self, row: Row) -> Record | None:
-        """The record of a row, with the size as it is known by now; None where none is kept.
+        """Return the record of a row, with the size known now; None if none is stored.
 
-        Raises Damaged when what is kept is not what was put there.
+        Raises Damaged if the stored text is damaged or missing, Malformed if it cannot be parsed.
         """
         kept = self._read.get(row.ino)
         if kept is not None and kept[0] == row:
@@ -183,7 +185,7 @@ class CatalogueQueries:
         return record
 
     def readable(self, row: Row) -> Record | None:
-        """The record of a row where it is kept and whole; what replaces it needs no more."""
+        """Return the record of a row, or None if it is missing or damaged."""
         try:
             return self.record(row)
         except (Damaged, Malformed):
@@ -196,7 +198,7 @@ class CatalogueQueries:
         return msgspec.structs.replace(record, size=row.size, state=row.state)
 
     def holder(self, parent: int, name: str) -> Row | None:
-        """Who has a name in a day."""
+        """Return the row of the object that has a name in a day, or None."""
         sql = f"SELECT {COLUMNS} FROM object WHERE parent = ? AND name = ?"
         found = self._database.row(sql, parent, name)
         return Row(*found) if found else None

@@ -1,8 +1,6 @@
-"""Computes days and names anew from the stored records, when a catalogue is opened with another
-view.
-"""
+"""Recomputes days and names from the stored records, if a catalogue is opened with another view."""
 
-# ruff: noqa: S608 - what is put into SQL texts here are constants, never values
+# ruff: noqa: S608 - only constants are put into SQL texts here, never values
 
 from collections.abc import Iterator
 
@@ -14,17 +12,17 @@ from phonofs.catalogue.regions import Regions
 from phonofs.errors import Malformed
 
 _CHUNK = 5000
-"""Rows at a time: 10 MB of records in memory."""
+"""Rows processed at a time: 10 MB of records in memory."""
 
 
 def rebuild(
     database: Database, regions: Regions, rows: CatalogueQueries, names: Names, folders: Directories
 ) -> list[Row]:
-    """Place and name every object by the view of ``regions``; within a transaction.
+    """Place and name every object by the view of ``regions``. Call within a transaction.
 
-    Nothing is asked of the service. The names are set without their index, which is built when
-    all are there; those that are equal are then told apart. Returns the objects whose records
-    are damaged: they are not shown any more.
+    The service is not asked. First all plain names are set without their unique index, then equal
+    names are made different, then the index is built. Returns the objects whose records are
+    damaged: they are no longer shown.
     """
     damaged: list[Row] = []
     database.run("DROP INDEX object_name")
@@ -58,7 +56,7 @@ def _placed(
     except Damaged:
         damaged.append(row)
         return None, None, row.ino
-    except Malformed:  # what was usable once is set aside by now, as it would be in a listing
+    except Malformed:  # no longer accepted, just as in a listing
         return None, None, row.ino
     parent = regions.parent(record, row.region) if record is not None else None
     if record is None or parent is None:
@@ -67,7 +65,7 @@ def _placed(
 
 
 def _tell_apart(database: Database, names: Names) -> None:
-    """Of those with the same name the one created first keeps it."""
+    """Give longer names to all objects with equal names except the one created first."""
     database.run("CREATE INDEX object_equal ON object (parent, name)")
     groups = database.rows(
         "SELECT parent, name FROM object WHERE parent IS NOT NULL"

@@ -1,8 +1,8 @@
-"""The JSON of a record, packed for the catalogue. Pure.
+"""Compresses the JSON of a record for the catalogue. Pure.
 
 Deflate with a dictionary of what all records have in common: 1.3 KB become 200 to 350 bytes in
-20 µs, so that a million records are 300 MB instead of 1.3 GB. The dictionary is part of the file
-format: it is never changed, only another one added under another mark.
+20 µs, so that a million records take 300 MB instead of 1.3 GB. The dictionary is part of the file
+format: it must never change; a new one needs a new mark.
 """
 
 import zlib
@@ -31,20 +31,20 @@ _WORDS = (
 )
 
 _WINDOW = -12
-"""4 KiB, more than dictionary and record have in common; raw, the CRC is kept in the row."""
+"""4 KiB, enough for the dictionary and a record; raw deflate, since the row has the CRC."""
 
 _EMPTY = zlib.compressobj(1, zlib.DEFLATED, _WINDOW, 5, zlib.Z_DEFAULT_STRATEGY, _WORDS.encode())
 _MARK = b"\x01"
 
 
 def pack(text: bytes) -> bytes:
-    """``text`` packed; the first byte says how."""
+    """Return ``text`` compressed; the first byte marks the method."""
     deflate = _EMPTY.copy()
     return _MARK + deflate.compress(text) + deflate.flush()
 
 
 def unpack(packed: bytes) -> bytes:
-    """The text again. Raises ValueError for what :func:`pack` did not make."""
+    """Return the text. Raises ValueError if :func:`pack` did not make ``packed``."""
     if packed[:1] != _MARK:
         raise ValueError("packed in an unknown way")
     try:

@@ -1,9 +1,9 @@
-"""The JSON of the records, as it came; part of the catalogue.
+"""Stores the JSON of the records as received. Part of the catalogue.
 
-A record that comes alone is compressed alone. Records that come by the page are compressed
-together, in a *batch*: a fifth of the time and of the space (3 µs and 50 to 100 bytes a record),
-so that a day of 10,000 opens in time. A record that is replaced or withdrawn is blanked in its
-batch, so that nothing of it stays readable.
+A record received alone is compressed alone. The records of a page are compressed together, in a
+*batch*: that takes a fifth of the time and of the space (3 µs and 50 to 100 bytes per record), so
+that a day of 10,000 objects opens in time. A record that is replaced or withdrawn is blanked in
+its batch, so that nothing of it stays readable.
 """
 
 import struct
@@ -70,7 +70,7 @@ class RecordStore:
         self._read: _RecordBatch | None = None
 
     def recover(self) -> None:
-        """Forget what a failed transaction did."""
+        """Discard the state of a failed transaction."""
         self._replaced.clear()
         self._read = None
 

@@ -1,4 +1,4 @@
-"""What of the account is shown, and the numbers of its regions; part of the catalogue."""
+"""What is shown of the account, and the indexes of its regions. Part of the catalogue."""
 
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.placement import Placement
@@ -10,12 +10,12 @@ from phonofs.tree.layout import MAX_REGIONS
 class Regions(Placement):
     """Owns the table ``region``.
 
-    Invariant: a region's index is given when it is first seen and never changes, so that the
-    inode numbers of its folders never do.
+    Invariant: a region gets its index when it is first seen and keeps it, so that the inode
+    numbers of its directories never change.
     """
 
     def __init__(self, database: Database, view: View) -> None:
-        """Raises UsageError for a template that cannot be used."""
+        """Raises UsageError if the template is invalid."""
         super().__init__(view)
         self._database = database
         self._index: dict[str, int] = {}
@@ -23,17 +23,20 @@ class Regions(Placement):
         self.load()
 
     def load(self) -> None:
-        """Take the regions as the file has them."""
+        """Read the regions from the file."""
         rows = self._database.rows("SELECT name, idx FROM region")
         self._index = dict(rows)
         self._names = {index: name for name, index in rows}
 
     def region_name(self, index: int) -> str:
-        """The service's word for a region."""
+        """Return the service's name of a region."""
         return self._names[index]
 
     def region_index(self, name: str) -> int:
-        """The index of a region; a new one gets the next. Call within a transaction."""
+        """Return the index of a region; a new region gets the next one. Call within a transaction.
+
+        Raises Malformed if there are too many regions.
+        """
         found = self._index.get(name)
         if found is None:
             found = len(self._index)
@@ -45,5 +48,5 @@ class Regions(Placement):
         return found
 
     def known_region(self, name: str) -> int | None:
-        """The index of a region that was seen."""
+        """Return the index of a region; None if it was never seen."""
         return self._index.get(name)

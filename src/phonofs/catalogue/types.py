@@ -1,4 +1,4 @@
-"""The words of the catalogue: an entry of a folder, a change of the tree, the view shown."""
+"""The types of the catalogue: a directory entry, a change of the tree, the view shown."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ CREATED, CHANGED, REMOVED = "created", "changed", "removed"
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A file or folder as ``readdir`` and ``stat`` show it. Times are UTC epoch ms, size bytes."""
+    """A file or directory for ``readdir`` and ``stat``. Times are UTC epoch ms, size bytes."""
 
     ino: int
     name: str
@@ -31,11 +31,11 @@ class ObjectChange(msgspec.Struct, gc=False):
 
     kind      ``created``, ``changed`` or ``removed``
     ino       its inode number
-    parent_ino, name  where it is; of a removed one where it was (0 and empty if nowhere)
-    record    its record; of a removed one the newest there is
-    content   whether its bytes are others than before (of a new one: false)
-    entries   (directory, name) of each name of its own that came, went or moved
-    path      below the mount point, of a removed one as it was; empty if it had none
+    parent_ino, name  where it is; if it was removed, where it was (0 and empty if nowhere)
+    record    its record; if it was removed, the newest record there is
+    content   whether its bytes differ from before (false for a new object)
+    entries   (directory, name) of each of its names that came, went or moved
+    path      below the mount point; if it was removed, its last path, or empty if it had none
     """
 
     kind: str
@@ -65,39 +65,39 @@ class ChangeSet:
         return bool(self.objects or self.directories)
 
     def add_directories(self, directories: Mapping[int, Iterable[str]]) -> None:
-        """Add what changed in directories."""
+        """Add changed directories, with the names that came or went in each."""
         for ino, names in directories.items():
             self.directories.setdefault(ino, set()).update(names)
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which objects are asked for: of these types (all, if none is named), archived ones or not."""
+    """Which objects are requested: of which types (all if empty), and whether archived ones too."""
 
     types: tuple[str, ...] = ()
     archived: bool = True
 
     @property
     def states(self) -> tuple[str, ...]:
-        """The states a listing asks for."""
+        """The states that a listing requests."""
         shown = sorted(LISTED_STATES) if self.archived else [State.AVAILABLE]
         return tuple(str(state) for state in shown)
 
     def within(self, other: "Scope") -> bool:
-        """Whether all that this scope asks for, the other one asks for too."""
+        """Return whether the other scope includes everything in this one."""
         types = not other.types or (bool(self.types) and set(self.types) <= set(other.types))
         return types and (other.archived or not self.archived)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What of the account is shown, and how.
+    """What is shown of the account, and how.
 
-    timezone  IANA name, whose days the folders are
-    template  file names (``tree.naming``)
+    timezone  IANA name of the zone that defines the days
+    template  of file names (``tree.naming``)
     since     the oldest day shown, None for all
-    scope     which objects
-    rules     stands for the zone's offsets, which an update of the system may change
+    scope     which objects are shown
+    rules     identifies the zone's offsets, which an update of the system may change
     """
 
     timezone: str
@@ -108,7 +108,7 @@ class View:
 
     @classmethod
     def of(cls, settings: "Shown") -> "View":
-        """The view that the settings ask for."""
+        """Return the view that the settings define."""
         scope = Scope(tuple(sorted(set(settings.types))), settings.archived)
         rules = rules_of(ZoneInfo(settings.timezone))
         return cls(settings.timezone, settings.name_template, settings.since, scope, rules)
@@ -123,7 +123,7 @@ class Shown(Protocol):
 
     @property
     def name_template(self) -> str:
-        """Of file names."""
+        """Template of file names."""
 
     @property
     def types(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""How many objects a day may hold, so that as many pages are asked for at once. Pure.
+"""Estimates how many objects a day holds, so that its pages can be requested at once. Pure.
 
-A guess: too low costs a round trip, too high some empty answers.
+An estimate that is too low costs a round trip; one that is too high costs some empty pages.
 """
 
 from collections import OrderedDict, deque
@@ -10,23 +10,23 @@ from phonofs.tree.layout import Folder
 DAY_MS = 86_400_000
 
 REMEMBERED = 1000
-"""Days of which the service said how many objects they have; a walk soon asks for them."""
+"""Days whose totals are remembered. A program that walks through a month soon lists them."""
 
 
 FIRST = 400
-"""Of a day of which nothing is known: four usual pages at once, three of them empty at worst,
-instead of a round trip more where it is larger than one."""
+"""The estimate for a day of which nothing is known: four usual pages at once. At worst three of
+them are empty; but a day larger than one page saves a round trip."""
 
 UNEVEN = 2
-"""How much larger than the average a day may well be: nights and weekends have next to nothing."""
+"""How many times the average a day may have: nights and weekends have next to nothing."""
 
 LAST = 3
-"""Days listed lately that the next one is compared with: after a weekend comes a Monday."""
+"""Recently listed days used to estimate the next one: after a weekend comes a Monday."""
 
 
 class DaySizeEstimator:
-    """Owns what the service said of days, and of each region the last days, the average and the
-    total.
+    """Owns the totals that the service gave for days; and for each region the sizes of the last
+    days listed, the average size of a day, and the total.
     """
 
     def __init__(self) -> None:
@@ -36,30 +36,30 @@ class DaySizeEstimator:
         self._total: dict[int, int] = {}
 
     def said(self, part: Folder, total: int | None) -> None:
-        """The service says how many objects a part has."""
+        """Note the number of objects that the service gives for a part."""
         if part.day and total is not None:
             self._said[part.ino] = total
             if len(self._said) > REMEMBERED:
                 self._said.popitem(last=False)
 
     def spread(self, region: int, first_ms: int, last_ms: int, total: int | None) -> None:
-        """Of a region: when its first and its last object were created, and how many it has."""
+        """Note when the first and the last object of a region were created, and its total."""
         if total is not None:
             self._total[region] = total
             self._average[region] = total // ((last_ms - first_ms) // DAY_MS + 1)
 
     def listed(self, day: Folder, count: int) -> None:
-        """A day was listed: the next one is probably like it."""
+        """Note the size of a day that was listed: the next one is probably similar."""
         self._said.pop(day.ino, None)
         self._last.setdefault(day.region, deque(maxlen=LAST)).append(count)
 
     def known(self, day: Folder) -> int:
-        """What is said of it, or was so of the days before; 0 for nothing."""
+        """Return the service's total for a day, else the largest recent day; 0 if neither."""
         last = self._last.get(day.region)
         return self._said.get(day.ino, max(last) if last else 0)
 
     def expected(self, day: Folder) -> int:
-        """The best guess, rather too high than too low."""
+        """Return the best estimate, rather too high than too low."""
         if day.ino in self._said or self._last.get(day.region):
             return self.known(day)
         likely = max(FIRST, UNEVEN * self._average.get(day.region, 0))

@@ -1,8 +1,9 @@
-"""Keeps the catalogue up to date: asks each region for what changed since the last time.
+"""Keeps the catalogue up to date: polls each region for what changed since the last poll.
 
-The watermark is the newest ``updatedTime`` seen, in the service's own time, never ours. Each
-poll goes back a little behind it, since records come late and share a second; what is known
-already changes nothing. It asks for all states by name: what was withdrawn must leave the tree.
+The watermark is the newest ``updatedTime`` seen, by the service's clock, never ours. Each poll
+starts a little before it, since records may appear late and several share a second; a record that
+is already known changes nothing. A poll names all states, so that withdrawn objects leave the
+tree.
 """
 
 import logging
@@ -31,17 +32,18 @@ from phonofs.model import Page, Query, Record, State
 log = logging.getLogger(__name__)
 
 RETRY_S = 30.0
-"""While the service is away it is asked this often, or every ``poll_interval`` if that is less."""
+"""The time between polls while the service fails, or ``poll_interval`` if that is shorter."""
 
 
 MOST_ODD_PAGES = 20
-"""Newest pages without a single usable record before a region cannot be followed."""
+"""A region cannot be followed if this many of its newest pages have no usable record."""
 
 MOST_TAKEN = 100_000
-"""Changes in one run that are kept on any disk, 200 MB: some months of a large account."""
+"""Changes of one run that are stored however full the disk is: 200 MB, some months of a large
+account."""
 
 MOST_PAGES = 20_000
-"""Pages of one second before the service is taken to be endless."""
+"""The changes of one second are taken to be endless after this many pages."""
 
 
 class Polled(Protocol):
@@ -49,22 +51,24 @@ class Polled(Protocol):
 
     @property
     def poll_interval(self) -> float:
-        """Seconds between two polls, 0 for none."""
+        """Seconds between two polls; 0 for no polls."""
 
     @property
     def page_size(self) -> int:
-        """Records a search page."""
+        """Records per search page."""
 
     @property
     def cache_min_free(self) -> int:
-        """Bytes of the disk that are always left."""
+        """Bytes to leave free on the disk."""
 
 
 class Follower:
-    """Owns how many changes were taken in, and the polls of each region: how many worked, when
-    the last one did, when the watermark moved last and when a poll looked back two days (trio's
-    time), since when none works; and of a region whose first page held one second only, from when
-    on what is new happened in this run.
+    """Polls every region.
+
+    Owns the number of changes applied, and for each region: how many polls succeeded and when the
+    last one did; when the watermark last moved and when a poll last looked back two days (trio's
+    clock); since when polls fail; and, if all changes of the first page were in one second, from
+    when on a new object counts as created in this run.
     """
 
     def __init__(
@@ -75,7 +79,7 @@ class Follower:
         on_changes: Callable[[ChangeSet], None] = lambda changes: None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
-        """``on_changes`` is told what changed, once it is in the catalogue."""
+        """``on_changes`` is called with the changes, once they are in the catalogue."""
         self._service = service
         self._catalogue = catalogue
         self._interval_s = settings.poll_interval
@@ -93,7 +97,7 @@ class Follower:
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Follow every region until cancelled; at once, then every ``poll_interval``."""
+        """Poll every region at once, then every ``poll_interval``, until cancelled."""
         async with trio.open_nursery() as self._nursery:
             for region in self._catalogue.regions():
                 self.follow(region)
@@ -101,10 +105,10 @@ class Follower:
             await trio.sleep_forever()
 
     def follow(self, region: str) -> None:
-        """Follow a region too, which came while :meth:`run` runs."""
+        """Follow one more region, which appeared while :meth:`run` runs."""
         if self._interval_s > 0 and self._nursery is not None:
             if self._catalogue.progress.watermark(region) is not None:
-                # What is known is shown at once; the first poll brings the rest.
+                # Show what is known at once; the first poll adds the rest.
                 self._catalogue.progress.set_following(region)
             self._nursery.start_soon(self._follow, region)
 
@@ -114,7 +118,7 @@ class Follower:
             await trio.sleep(rest_s)
 
     async def _turn(self, region: str) -> float:
-        """One poll and its outcome; how long to rest, in seconds."""
+        """Poll once and note the outcome; return the pause until the next poll, in seconds."""
         try:
             await self.poll(region)
         except (ServiceError, CatalogueError) as error:
@@ -125,7 +129,7 @@ class Follower:
         return self._interval_s
 
     async def poll(self, region: str) -> None:
-        """Ask one region for its changes and apply them. Raises ServiceError, CatalogueError."""
+        """Apply the changes of one region. Raises ServiceError, CatalogueError."""
         if self._catalogue.progress.watermark(region) is None:
             await self._begin(region)
         else:
@@ -134,11 +138,11 @@ class Follower:
         self._catalogue.progress.set_following(region)
 
     async def _begin(self, region: str) -> None:
-        """The first watermark: the newest change there is, by the service's own time.
+        """Set the first watermark to the newest change there is, by the service's clock.
 
-        Of the objects that came with it those are taken in that are known already, or new enough
-        for the next poll to have them again; the others come with their days, in order. If the
-        newest second has more than this page, what else is found of it was there before too.
+        Of the records on that page, apply those of known objects, and those new enough that the
+        next poll returns them again; the others are stored when their days are listed, in order.
+        If the newest second fills more than this page, its other objects existed before as well.
         """
         query = Query(
             types=self._catalogue.view.scope.types,
@@ -168,7 +172,7 @@ class Follower:
         self._tell(self._catalogue.apply(wanted, listed=True))
 
     async def _catch_up(self, region: str) -> None:
-        """Everything that changed since the watermark, page by page, each applied at once."""
+        """Apply everything that changed since the watermark, each page as it arrives."""
         progress = self._catalogue.progress
         watermark = progress.watermark(region) or 0
         now = trio.current_time()
@@ -195,7 +199,7 @@ class Follower:
             self._moved[region] = trio.current_time()
 
     def _query(self, from_ms: int, until_ms: int | None = None, **how: Any) -> Query:
-        """A search for what changed in a span of time, in any state."""
+        """Return a search for what changed in a span of time, in any state."""
         return Query(
             updated_from_ms=from_ms,
             updated_until_ms=until_ms,
@@ -207,11 +211,11 @@ class Follower:
     async def _pass(
         self, region: str, from_ms: int, watermark: int, refused: OffsetRefused
     ) -> None:
-        """Take in what changed in a second in which more did than the service pages through.
+        """Apply the changes of one second that has more of them than the service pages through.
 
-        In the order of creation each page begins where the last one ended, not at an offset. If
-        too many were created in one second too, no page shows them all: then every day of the
-        region has to be listed again before it is shown.
+        Ordered by creation, each page begins at the time where the last one ended, not at an
+        offset. If too many objects were also created in one second, no search shows them all:
+        then every day of the region has to be listed again before it is shown.
         """
         created_ms, key = 0, 0
         try:
@@ -234,13 +238,13 @@ class Follower:
             log.warning(
                 "all days of %s are listed again at their next opening: %s", region, refused
             )
-            # From behind that second on, so that the rest of this poll does not prove it.
+            # Begin after that second, so that the rest of this poll does not mark it as listed.
             progress = self._catalogue.progress
             known_ms = progress.watermark(region) or watermark
             progress.begin_following(region, max(known_ms, after(from_ms)))
 
     def _take_in(self, region: str, records: Sequence[Record], watermark: int) -> None:
-        """Take changes into the catalogue, and report them."""
+        """Apply changes to the catalogue and report them. Raises CatalogueError."""
         what = f"what changed in {region}"
         self._catalogue.check_free_space(self._taken, self._min_free, what, MOST_TAKEN)
         since_ms = max(watermark, self._began_ms.get(region, 0))
@@ -255,7 +259,7 @@ class Follower:
     # outages
 
     def _failed(self, region: str, error: PhonofsError) -> None:
-        """Said once an outage, with the reason."""
+        """Note a failed poll; log the reason once per outage."""
         since_s, count, _ = self._failing.get(region, (trio.current_time(), 0, error))
         self._failing[region] = since_s, count + 1, error
         if not count:
@@ -271,12 +275,12 @@ class Follower:
             )
 
     def local_trouble(self) -> CatalogueError | None:
-        """Why changes that came cannot be noted, if that is so."""
+        """Return why received changes cannot be stored; None if they can."""
         errors = (error for _, _, error in self._failing.values())
         return next((error for error in errors if isinstance(error, CatalogueError)), None)
 
     def statistics(self) -> dict[str, object]:
-        """Of each region: the watermark (epoch ms), the last poll that worked, tries in vain."""
+        """Return for each region the watermark (epoch ms), last successful poll and failures."""
         return {
             "followed": {
                 region: {
@@ -290,7 +294,7 @@ class Follower:
 
 
 def _check_end(page: Page, key: int, region: str) -> None:
-    """Raise OffsetRefused if changes end where a search window may, and ``total`` says more."""
+    """Raise OffsetRefused if the pages end at a possible offset limit, but ``total`` is higher."""
     reached = key + page.count
     ends = page.last or not page.count
     if ends and reached >= LEAST_WINDOW and (page.total or 0) > reached:

@@ -1,4 +1,4 @@
-"""What the catalogue asks of the service, which ``css.client.Client`` is, and how."""
+"""What discovery needs from the service (``service.client.Client``) and from the settings."""
 
 from typing import Protocol
 
@@ -18,7 +18,7 @@ class Service(Protocol):
         *,
         urgent: bool | Priority = True,
     ) -> Page:
-        """The page that begins at offset ``page_key``. Raises ServiceError."""
+        """Return the page that begins at offset ``page_key``. Raises ServiceError."""
 
     async def search_text(
         self,
@@ -29,10 +29,10 @@ class Service(Protocol):
         *,
         urgent: bool | Priority = True,
     ) -> bytes:
-        """The same, not read yet."""
+        """Return the unparsed body of that page. Raises ServiceError."""
 
     def read_page(self, body: bytes, region: str) -> Page:
-        """The page in the answer to a search. Raises Malformed."""
+        """Parse the body of a search response into a page. Raises Malformed."""
 
 
 class Paged(Protocol):
@@ -40,16 +40,16 @@ class Paged(Protocol):
 
     @property
     def page_size(self) -> int:
-        """Records a search page."""
+        """Records per search page."""
 
     @property
     def max_connections(self) -> int:
-        """To the service, all in all."""
+        """The most connections to the service."""
 
     @property
     def cache_min_free(self) -> int:
-        """Bytes of the disk that are always left."""
+        """Bytes to leave free on the disk."""
 
     @property
     def read_deadline(self) -> float:
-        """Seconds that anybody waits at most."""
+        """The longest time that a caller waits, in seconds."""

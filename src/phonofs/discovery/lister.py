@@ -1,8 +1,9 @@
-"""Brings the contents of a folder into the catalogue when somebody opens it.
+"""Brings the contents of a directory into the catalogue when somebody opens it.
 
-A day is listed whole, its pages side by side; of a year or month it is only found out which
-parts hold anything, by searches for one record. Each folder has one listing at a time, which
-belongs to the lister: callers wait for it, and go without ending it.
+A day is listed completely, with several pages requested at a time. For a year or a month, the
+lister only finds out which parts hold anything, by searches for one record. Each directory has at
+most one listing at a time. The lister owns it: a caller waits for it, and may leave without
+ending it.
 """
 
 import math
@@ -31,37 +32,41 @@ from phonofs.priority import Priority
 from phonofs.tree.layout import ROOT, Folder, named
 
 SIDE_BY_SIDE = 14
-"""Searches of one listing in flight: two of the usual 16 connections stay free for readers."""
+"""Concurrent searches of one listing: two of the usual 16 connections stay free for readers."""
 
 REFRESH_S = 0.7
-"""How long the opening of a known folder waits for news before it shows what is known."""
+"""How long opening a known directory waits for changes before it shows what is known."""
 
 PAUSE_S = 5.0
-"""A folder that was looked at this short a while ago is not looked at again."""
+"""A directory that was checked less than this long ago is not checked again."""
 
 MOST_FOUND = 2000
-"""Objects that a day may have to be listed when its name is looked up: 20 questions, fewer than
-to find out what its month has."""
+"""A day with at most this many objects is listed when its name is looked up. That takes 20
+searches, fewer than finding out which days its month has."""
 
 MOST_AHEAD = 20_000
-"""Objects of a day that is listed before somebody opens it, since the days before were."""
+"""A day with at most this many objects is listed ahead, if the days before it were opened."""
 
 TOGETHER_S = 10.0
-"""A listing asked for this short a while before the follower began counts as one asked for after:
+"""A listing that began at most this long before the follower counts as one that began after it:
 the follower's next poll goes back further than that (``poll.OVERLAP_MS``)."""
 
 MOST_RECORDS = 1_000_000
-"""Records of one day before the service is taken to be endless: 100 times a large day."""
+"""A listing of one day with more records is taken to be endless: 100 times a large day."""
 
 MOST_ODD_PAGES = 20
-"""Pages without a single usable record before a part is given up."""
+"""A search gives up after this many pages without a single usable record."""
 
 _Value = TypeVar("_Value")
 _One = tuple[Record | None, int | None]
 
 
 class _Edge(NamedTuple):
-    """Up to when a listing can speak, if it is followed (epoch ms), and when it was asked for."""
+    """The limit of what a listing can know, and when the listing began.
+
+    ms       epoch ms; None if nobody follows the region's changes
+    asked_s  trio's clock
+    """
 
     ms: int | None
     asked_s: float
@@ -71,10 +76,10 @@ class _Edge(NamedTuple):
 class _Listing:
     """A day that is being listed.
 
-    known     it was listed before, so what is new in it was created since
+    known     whether it was listed before, so that any new object in it was created since
     open      spans of creation time that are still to be listed, in order (UTC ms)
-    seen      ids of all records that came
-    rejected  how many could not be understood
+    seen      ids of all records received
+    rejected  how many records could not be parsed
     """
 
     of: Folder
@@ -85,13 +90,13 @@ class _Listing:
     rejected: int = 0
 
     def add(self, passes: ListingConsistency) -> None:
-        """Add what the passes over one span saw."""
+        """Add the results of the passes over one span."""
         self.seen |= passes.seen
         self.rejected += passes.rejected
 
 
 class Lister:
-    """Owns the listings on their way, when each folder was last looked at, and guesses of sizes."""
+    """Owns the running listings, when each directory was last checked, and the size estimates."""
 
     def __init__(
         self,
@@ -102,7 +107,7 @@ class Lister:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         page_worker: PageWorker | None = None,
     ) -> None:
-        """``on_changes`` is told what a listing changed of what was known before."""
+        """``on_changes`` is called with what a listing changed in the catalogue."""
         self._service = service
         self._catalogue = catalogue
         self._page_size = settings.page_size
@@ -118,11 +123,11 @@ class Lister:
         self._page_worker = page_worker or PageWorker(catalogue.view)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold the listings until cancelled."""
+        """Run the listings until cancelled."""
         await self._single_flight.run(task_status=task_status)
 
     def needs(self, ino: int) -> bool:
-        """Whether the service must be asked before a folder can be shown."""
+        """Return whether the service must be asked before a directory can be shown."""
         of = self._catalogue.shown_folder(ino)
         if of is None:
             return False
@@ -133,7 +138,7 @@ class Lister:
         return rested and ino not in self._single_flight and knowledge.stale(of)
 
     def opened(self, ino: int) -> None:
-        """Somebody opens a folder: where one day after the other is opened, list the next one."""
+        """Note that a directory is opened; if days are opened in sequence, list the next one."""
         day = self._catalogue.shown_folder(ino)
         if day is None or day.parent is None or not day.day:
             return
@@ -149,7 +154,7 @@ class Lister:
                 self._start(after.ino, after, urgent=False)
 
     def begin(self) -> None:
-        """Look at what each region has where that was never done: it is what is opened first."""
+        """Start listing each region that was never listed: regions are what users open first."""
         regions = [entry.ino for entry in self._catalogue.children(ROOT) if entry.folder]
         for ino in [ROOT] if self._catalogue.shown_folder(ROOT) else regions:
             of = self._catalogue.shown_folder(ino)
@@ -161,11 +166,12 @@ class Lister:
                 self._start(ino, of)
 
     async def list(self, ino: int) -> None:
-        """Ask the service for a folder; all callers for one folder share one listing.
+        """List a directory; all callers for one directory share one listing.
 
-        Of a folder that can be shown it only waits a moment for news. Raises ServiceError when a
-        folder that was never listed could not be, or not in time: half of it is not shown. A
-        listing that takes longer goes on, for the next one who asks.
+        If the directory can already be shown, wait only briefly (``REFRESH_S``) for changes.
+        Raises ServiceError if a directory that was never listed cannot be listed, or not in time:
+        a partial listing is never shown. A listing that takes longer continues, for the next
+        caller.
         """
         of = self._catalogue.shown_folder(ino)
         if of is None:
@@ -179,10 +185,11 @@ class Lister:
             await call.over.wait()
 
     async def find(self, ino: int, name: str) -> None:
-        """Ask the service for what is called ``name`` in a folder that may be listed no further.
+        """Ask the service for ``name`` in a directory, without listing the whole directory.
 
-        Of a year or a month that is one small question instead of one for each of its parts; of a
-        day its listing, which is what follows, unless it is large. Raises as :meth:`list`.
+        In a year or a month this takes one small search instead of one for each part. If the name
+        is that of a day, list that day unless it is large, since it is probably opened next.
+        Raises as :meth:`list` does.
         """
         of = self._catalogue.shown_folder(ino)
         knowledge = self._knowledge(of) if of is not None and not of.day else None
@@ -191,7 +198,7 @@ class Lister:
             return
         part = named(of, name)
         if part is None:
-            return  # a folder of folders has nothing else
+            return  # a directory of directories holds nothing else
         if knowledge.whole(of):
             await self.list(ino)
         elif part not in knowledge.unsettled(of):
@@ -203,7 +210,7 @@ class Lister:
             await call.wait(self._deadline_s)
 
     def statistics(self) -> dict[str, object]:
-        """Listings on their way."""
+        """Return the number of running listings."""
         return {"listings": len(self._single_flight)}
 
     def _start(self, ino: int, of: Folder, *, urgent: bool = True) -> SharedCall:
@@ -234,7 +241,7 @@ class Lister:
         )
 
     def _query(self, of: Folder, start_ms: int, stop_ms: int, *, descending: bool = False) -> Query:
-        """A search for what was created in a stretch; all time is asked for without bounds."""
+        """Return a search for what was created in a span; the span of all time gets no bounds."""
         scope = self._catalogue.view.scope
         _, end_ms = self._catalogue.calendar.span_ms(Folder(of.region))
         return Query(
@@ -246,17 +253,18 @@ class Lister:
         )
 
     def _edge_before(self, of: Folder) -> _Edge:
-        """Up to when a listing that begins now can speak, if the follower brings the rest."""
+        """Return the limit of what a listing that begins now can know, if it is followed."""
         region = self._catalogue.region_of(of)
         progress = self._catalogue.progress
         edge_ms = progress.edge_ms(region) if progress.following(region) else None
         return _Edge(edge_ms, trio.current_time())
 
     def _mark(self, of: Folder, start_ms: int, stop_ms: int, edge: _Edge) -> None:
-        """Call a stretch listed, as far as the listing speaks: to its edge if it is followed,
-        else to the newest change it showed.
+        """Mark a span as listed, up to the listing's edge if the region is followed, else up to
+        the newest change seen.
 
-        Not if the follower began long after it: it would take changes for known that are not.
+        Mark nothing if the follower began long after the listing: some changes in between would
+        count as known and would be missed.
         """
         region, edge_ms = self._catalogue.region_of(of), edge.ms
         progress = self._catalogue.progress
@@ -269,12 +277,12 @@ class Lister:
     # years and months
 
     async def _list_parts(self, of: Folder) -> None:
-        """Find out which parts of a folder hold anything."""
+        """Find out which parts of a directory hold anything."""
         region = self._catalogue.region_of(of)
         followed = self._catalogue.progress.watermark(region) is not None
         await self._bound(of)
         if self._catalogue.progress.watermark(region) is not None and not followed:
-            await self._bound(of)  # the follower began: what was found before counts no more
+            await self._bound(of)  # the follower began, which discards what was found before
         knowledge = self._knowledge(of)
         parts = knowledge.unsettled(of)
         if not knowledge.following:
@@ -282,7 +290,7 @@ class Lister:
         await self._each(partial(self._probe, of), parts)
 
     async def _bound(self, of: Folder) -> None:
-        """Where more than two parts are open, ask for the ends: two questions spare many."""
+        """If more than two parts are unsettled, search for both ends: two searches save many."""
         knowledge = self._knowledge(of)
         parts = knowledge.unsettled(of)
         if knowledge.edge_ms is None:
@@ -292,9 +300,9 @@ class Lister:
             await self._find_ends(of, start_ms, stop_ms)
 
     async def _find_ends(self, of: Folder, start_ms: int, stop_ms: int) -> None:
-        """The earliest and the newest object of a stretch; outside of them there is nothing.
+        """Find the first and the last object of a span; outside of them there is nothing.
 
-        The stretch is not cut at the edge: what was created there is asked for too.
+        The span is not cut at the edge: the search includes what was created after it.
         """
         region, edge = self._catalogue.region_of(of), self._edge_before(of)
         ends: dict[bool, _One] = {}
@@ -314,7 +322,7 @@ class Lister:
             self._mark(of, last.created_ms + 1, stop_ms, edge)
 
     async def _probe(self, of: Folder, part: Folder) -> None:
-        """Whether a part holds anything; what was found is kept."""
+        """Find out whether a part holds anything, and store the record found."""
         edge = self._edge_before(of)
         span = self._knowledge(of).span(part)
         found, total = await self._one(self._catalogue.region_of(of), self._query(of, *span))
@@ -325,9 +333,10 @@ class Lister:
             self._mark(of, *span, edge)
 
     async def _one(self, region: str, query: Query) -> _One:
-        """The first record of a search that can be used, and how many there are in all, if known.
+        """Return the first usable record of a search, and the total number of records, if known.
 
-        A page that calls itself the last one is not believed if its total says that there is more.
+        A page marked as the last is not believed if its total says that there are more records.
+        Raises ServiceError, also if no record can be parsed.
         """
         key, limit = 0, 1
         for _ in range(MOST_ODD_PAGES):
@@ -342,7 +351,7 @@ class Lister:
     # days
 
     async def _list_day(self, of: Folder, urgent: Priority) -> None:
-        """List a day until it adds up; only then is anything taken out or called listed."""
+        """List a day until the passes are consistent, then remove objects and mark it listed."""
         region = self._catalogue.region_of(of)
         known = self._knowledge(of).whole(of)
         start_ms, stop_ms = self._knowledge(of).span(of)
@@ -353,16 +362,16 @@ class Lister:
             span = listing.open.pop(0)
             listing.open[:0] = await self._list_span(listing, span)
         self._sizes.listed(of, len(listing.seen))
-        if not listing.rejected:  # what could not be understood cannot be called gone
+        if not listing.rejected:  # a record that cannot be parsed may be of any known object
             self._tell(self._catalogue.reconcile(before, listing.seen, self._now_ms()))
         self._mark(of, start_ms, stop_ms, edge)
 
     async def _list_span(self, listing: _Listing, span: Span) -> Sequence[Span]:
-        """List what was created in a span; returns the spans that have to be listed after it.
+        """List what was created in a span; return the spans that have to be listed after it.
 
-        A search may end before its end: beyond some offset the service refuses, or shows nothing.
-        The search goes on from the last time of creation that was reached, until nothing tells
-        that there is more.
+        A search may end early: beyond some offset the service refuses to answer, or shows
+        nothing. The listing then continues from the last time of creation reached, until nothing
+        indicates that there is more.
         """
         paging, complete = await self._passes(listing, span)
         if not complete and not paging.refused:
@@ -374,7 +383,7 @@ class Lister:
         last_ms = paging.last_created_ms
         if not complete or (last_ms is None and paging.large and paging.denied):
             middle_ms = (start_ms + stop_ms) // 2
-            if stop_ms - start_ms > SECOND_MS:  # else no order can be relied on: it is too many
+            if stop_ms - start_ms > SECOND_MS:  # else there are too many in one second
                 return [(start_ms, middle_ms), (middle_ms, stop_ms)]
         elif last_ms is not None and last_ms > start_ms:
             return [(last_ms, stop_ms)]
@@ -386,7 +395,7 @@ class Lister:
         return []
 
     async def _passes(self, listing: _Listing, span: Span) -> tuple[OffsetPager, bool]:
-        """Go through the pages of a span until they add up; the last pass, and whether it does."""
+        """Repeat passes over a span until consistent; return the last one and whether it is."""
         of, passes = listing.of, ListingConsistency()
         first = not listing.seen
 
@@ -410,13 +419,13 @@ class Lister:
                 return paging, paging.adds_up if paging.refused else passes.complete
 
     def _check_free_space(self, of: Folder, count: int) -> None:
-        """Raise an error for a listing that is endless, or too large for the disk."""
+        """Raise Malformed if a listing is endless, CatalogueError if the disk is too full."""
         if count > MOST_RECORDS:
             raise Malformed(f"{of.name} cannot be listed: it has more than {MOST_RECORDS} objects")
         self._catalogue.check_free_space(count, self._min_free, of.name)
 
     def _take_in(self, records: Sequence[Record], *, known: bool) -> None:
-        """Into the catalogue; of a folder seen for the first time, nothing was created."""
+        """Apply records to the catalogue; in a directory listed for the first time, none is new."""
         if records:
             self._tell(self._catalogue.apply(records, listed=not known))
 
@@ -427,7 +436,7 @@ class Lister:
     async def _each(
         self, ask: Callable[[_Value], Awaitable[None]], values: Iterable[_Value]
     ) -> None:
-        """Do something for each value, side by side."""
+        """Call ``ask`` for each value, several at a time."""
         slots = trio.CapacityLimiter(self._slots)
 
         async def one(value: _Value) -> None:
@@ -440,7 +449,7 @@ class Lister:
 
 
 def _may_be_ends(first: Record, last: Record, total: int | None) -> bool:
-    """Whether a service that says ``total`` may have ordered its answers as it was asked to."""
+    """Return whether ``first`` and ``last`` can be the ends of ``total`` records in order."""
     if first.id == last.id:
         return total == 1
     return first.created_ms <= last.created_ms

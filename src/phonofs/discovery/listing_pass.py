@@ -1,7 +1,7 @@
-"""All pages of a search once, side by side, each taken into the catalogue when it is there.
+"""Requests all pages of a search once, several at a time, and applies each as it arrives.
 
-The pages of a directory that is listed for the first time are prepared beforehand
-(``page_worker``); all others are taken in record by record.
+If a directory is listed for the first time, its pages are prepared before they are stored
+(``page_worker``); otherwise they are applied record by record.
 """
 
 import math
@@ -25,21 +25,23 @@ from phonofs.priority import Priority
 from phonofs.service.records import parse_record
 
 AT_ONCE = 5
-"""Pages taken in together: a fifth less work than one by one, and 15 ms in which nobody else is
-served, 7 where they were made ready."""
+"""Pages applied together. That takes a fifth less time than one by one, but blocks the event loop
+for 15 ms, or 7 ms if the pages are prepared."""
 
 _Value = TypeVar("_Value")
 
 _Come = tuple[int, Page | PreparedPage]
-"""A page that came, with its ``pageKey``."""
+"""A page received, with its ``pageKey``."""
 
 _Answered = tuple[int, Page | PreparedPage | None]
-"""As above; None for a page that the service refused."""
+"""The answer to a ``pageKey``: a page, or None if the service refused the offset."""
 
 
 class ListingPass:
-    """One pass over a listing. Owns what is to be told of folders at its end, and the heads of its
-    prepared pages that were not taken in so far, with the last records.
+    """One pass over a listing.
+
+    Owns the changes of directories, which are reported at its end; the first records of prepared
+    pages, which are applied at its end; and the checksums of their last records.
     """
 
     def __init__(
@@ -54,9 +56,9 @@ class ListingPass:
         urgent: Priority,
         check: Callable[[int], None] = lambda count: None,
     ) -> None:
-        """``known``: the folder was listed before, so what is new in it was created since.
-        ``first``: nothing of this listing was taken in so far. ``check`` is told how many records
-        came before they are taken in, and may raise ServiceError to end it.
+        """``known``: the directory was listed before, so any new object was created since.
+        ``first``: nothing of this listing was applied so far. ``check`` is called with the number
+        of records received before they are applied, and may raise an error to end the pass.
         """
         self._service = service
         self._catalogue = catalogue
@@ -71,7 +73,7 @@ class ListingPass:
         self._lasts: dict[str, int] = {}
 
     async def run(self, region: tuple[str, int], query: Query, paging: OffsetPager) -> None:
-        """Ask until the pass is done; ``region``: the service's word and the index."""
+        """Request pages until the pass is done; ``region`` is the service's name and the index."""
         send, receive = trio.open_memory_channel[_Answered](math.inf)
 
         async def page(key: int, limit: int) -> None:
@@ -115,10 +117,10 @@ class ListingPass:
         )
 
     async def _take_in(self, come: list[_Come]) -> None:
-        """Some at once; before that, whoever waits has a turn: also the next questions.
+        """Apply pages, a few at a time; other tasks run in between, also the next searches.
 
-        In order, as far as they came so: ``cp -r`` goes by inode numbers, and finds the next
-        files ahead where that is the order of names too.
+        Apply them in the order of offsets as far as possible: ``cp -r`` copies in the order of
+        inode numbers, and prefetching works if that is the order of names too.
         """
         come.sort(key=itemgetter(0))
         for _, group in groupby(come, lambda one: isinstance(one[1], PreparedPage)):
@@ -141,13 +143,13 @@ class ListingPass:
             self._note(self._catalogue.take([prepared for _, prepared in pages]))
 
     def _take_heads(self, region: str) -> None:
-        """Take in the first records of pages, except those that were the last of another page."""
+        """Apply the first record of each page, unless it was the last record of another page."""
         lasts = self._lasts
         texts = [text for id, text in self._heads.items() if lasts.get(id) != zlib.crc32(text)]
         self._take_records([parse_record(text, region) for text in texts])
 
     def _take_records(self, records: Sequence[Record]) -> None:
-        """Into the catalogue; of a folder seen for the first time, nothing was created."""
+        """Apply records to the catalogue; in a directory listed for the first time, none is new."""
         if records:
             self._note(self._catalogue.apply(records, listed=not self._known))
 
@@ -173,7 +175,7 @@ def _start(
 
 
 async def _landed(pages: trio.MemoryReceiveChannel[_Value]) -> list[_Value]:
-    """All that is there, at least one."""
+    """Wait for at least one answer, and return all that have arrived."""
     landed = [await pages.receive()]
     with suppress(trio.WouldBlock):
         while True:

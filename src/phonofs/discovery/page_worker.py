@@ -1,9 +1,9 @@
-"""Has pages made ready, by a process of their own where that pays.
+"""Prepares pages for the catalogue, in a separate process if that is worthwhile.
 
-Python runs on one processor; a walk through a year, or a day of 10,000, is work for two. The
-process is begun when much is to come and ended when there was nothing for a while. Where there
-is none (yet, any more, or only one processor), a page is made ready here: slower, never
-otherwise.
+Python runs on one processor; a walk through a year, or a day of 10,000 objects, has work for two.
+The process is started when many records are expected, and stopped when it was idle for a while.
+If there is no process (not started yet, stopped, or only one processor), the page is prepared
+here: more slowly, with the same result.
 """
 
 import fcntl
@@ -27,40 +27,40 @@ from phonofs.discovery.page_worker_main import LENGTH, Job, message
 log = logging.getLogger(__name__)
 
 MANY = 500
-"""Records to come that are worth a process: it takes 150 ms to begin, and 24 MB."""
+"""Expected records that justify a process, which takes 150 ms to start and 24 MB of memory."""
 
 IDLE_S = 20.0
-"""How long it stays when there is nothing to do."""
+"""The process is stopped after being idle for this long."""
 
 PATIENCE_S = 15.0
-"""How long a page may take; then it is stuck: a page takes 3 ms, and 30 may be before it."""
+"""The process counts as stuck after this time: a page takes 3 ms, and 30 may be before it."""
 
 REST_S = 60.0
-"""After it broke, it is not begun again for so long."""
+"""After the process failed, it is not started again for this long."""
 
 LARGEST = 1 << 20
-"""Bytes of a page that it is given: ten times the usual page."""
+"""The most bytes of a page that the process is given: ten times the usual page."""
 
 _PIPE_BYTES = 1 << 20
 
 
 class PageWorker:
-    """Makes pages ready here."""
+    """Prepares pages in this process."""
 
     def __init__(self, view: View) -> None:
         self._view = view
         self._placing = Placement(view)
 
     def expect(self, records: int) -> None:
-        """So many records are about to come."""
+        """Note that this many records are expected."""
 
     async def prepared(self, body: bytes, region: str, index: int) -> PreparedPage | None:
-        """See :func:`prepared_page.prepare`; raises what it does."""
+        """Prepare a page; arguments, result and errors as in :func:`prepared_page.prepare`."""
         return prepare(body, region, index, self._placing)
 
 
 class _Wait:
-    """A page that somebody waits for. Over without an answer: the process broke."""
+    """A page that a task waits for. If it is over but not answered, the process failed."""
 
     def __init__(self) -> None:
         self.over = trio.Event()
@@ -69,7 +69,7 @@ class _Wait:
 
 
 class HelpedPageWorker(PageWorker):
-    """Owns the process while there is one, and the pages that it has not answered, in order."""
+    """Prepares pages in a second process. Owns the process and the unanswered pages, in order."""
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
@@ -82,12 +82,12 @@ class HelpedPageWorker(PageWorker):
         self.pid: int | None = None
 
     def expect(self, records: int) -> None:
-        """Begin the process, if that many are worth it and it can be had."""
+        """Start the process if this many records justify it and it did not fail lately."""
         if records >= MANY and self.pid is None and trio.current_time() >= self._not_before_s:
             self._wanted.set()
 
     async def prepared(self, body: bytes, region: str, index: int) -> PreparedPage | None:
-        """As above, by the process if it is there."""
+        """Prepare a page, in the process if it runs, else here."""
         if self._jobs is not None and len(body) <= LARGEST:
             wait = _Wait()
             self._waiting.append(wait)
@@ -102,7 +102,7 @@ class HelpedPageWorker(PageWorker):
         return await super().prepared(body, region, index)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Have the process whenever it is wanted, until cancelled."""
+        """Run the process whenever it is wanted, until cancelled."""
         task_status.started()
         while sys.executable and len(os.sched_getaffinity(0)) > 1:
             await self._wanted.wait()
@@ -117,7 +117,7 @@ class HelpedPageWorker(PageWorker):
                 self._ended()
 
     def _ended(self) -> None:
-        """Whoever waits does it alone."""
+        """Reset the state; the tasks that wait prepare their pages here."""
         self._wanted = trio.Event()
         self._jobs = self._scope = self.pid = None
         self._idle = trio.CancelScope()
@@ -125,8 +125,8 @@ class HelpedPageWorker(PageWorker):
             self._waiting.popleft().over.set()
 
     async def _have(self) -> None:
-        """The process from its beginning to its end."""
-        self._not_before_s = trio.current_time() + REST_S  # unless it ends well
+        """Start the process, exchange messages until it is idle, and kill it."""
+        self._not_before_s = trio.current_time() + REST_S  # reset below if it does not fail
         process = await trio.lowlevel.open_process(
             [sys.executable, "-P", "-m", "phonofs.discovery.page_worker_main"],
             stdin=subprocess.PIPE,
@@ -167,7 +167,7 @@ class HelpedPageWorker(PageWorker):
     async def _read(
         self, stream: trio.abc.ReceiveStream, jobs: trio.MemorySendChannel[bytes]
     ) -> None:
-        """Give each answer to who waits for it; the first one says that the process is ready."""
+        """Give each answer to the task that waits for it; the first says the process is ready."""
         decoder = msgspec.msgpack.Decoder(PreparedPage | None)
         buffer = bytearray()
         while True:
@@ -193,13 +193,13 @@ async def _write(stream: trio.abc.SendStream, jobs: trio.MemoryReceiveChannel[by
 
 
 def _stop(buffer: bytearray) -> int:
-    """Where the message ends that begins a buffer."""
+    """Return the offset where the first message of a buffer ends."""
     size: int = LENGTH.unpack_from(buffer)[0]
     return LENGTH.size + size
 
 
 def _widen(process: trio.Process) -> None:
-    """Have whole pages fit into the pipes; an ordinary user may have only so many such."""
+    """Enlarge the pipes to hold whole pages, unless the user's limit for pipes is reached."""
     for stream in (process.stdin, process.stdout):
         if isinstance(stream, trio.lowlevel.FdStream):
             with suppress(OSError):
@@ -207,5 +207,5 @@ def _widen(process: trio.Process) -> None:
 
 
 def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a process needs that is told nothing of the account: no key, no secret."""
+    """Return the environment without our settings: the process gets no key and no secret."""
     return {name: value for name, value in environment.items() if "PHONOFS" not in name}

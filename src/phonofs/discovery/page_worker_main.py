@@ -1,9 +1,9 @@
-"""The process that prepares pages beside the mount.
+"""The process that prepares pages for the mount.
 
 Started as ``python -m phonofs.discovery.page_worker_main``.
 
-It is told the view, then given pages on standard input, and answers each on standard output, in
-order, until the input ends. It has no secrets, opens no files and asks nobody.
+It receives the view and then pages on standard input, and answers each page on standard output, in
+order, until the input ends. It has no secrets, opens no files and uses no network.
 
 A message is its length (4 bytes, big endian) and that many bytes of MessagePack.
 """
@@ -24,7 +24,7 @@ from phonofs.errors import Malformed
 LENGTH = struct.Struct(">I")
 
 COLLECT_AFTER = 50_000
-"""As in the mount: a page leaves hardly any cycle."""
+"""The threshold of the garbage collector, as in the mount: a page leaves hardly any cycle."""
 
 
 class Job(msgspec.Struct, array_like=True, gc=False):
@@ -36,13 +36,13 @@ class Job(msgspec.Struct, array_like=True, gc=False):
 
 
 def message(value: object) -> bytes:
-    """A value as it goes over the pipe."""
+    """Encode a value as a message for the pipe."""
     packed = msgspec.msgpack.encode(value)
     return LENGTH.pack(len(packed)) + packed
 
 
 def _received(stream: BinaryIO) -> bytes | None:
-    """The next message, without its length; None at the end."""
+    """Return the next message, without its length; None at the end of the input."""
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None
@@ -55,11 +55,11 @@ def _answer(job: Job, placing: Placement) -> PreparedPage | None:
     try:
         return prepare(job.body, job.region, job.index, placing)
     except Malformed:
-        return None  # the mount reads it again, and says so
+        return None  # the mount parses it again, and reports the error
 
 
 def main(given: BinaryIO, out: BinaryIO) -> None:
-    """Answer until there is nothing more; first of all an empty answer: it is ready."""
+    """Answer pages until the input ends; the first answer is empty and means "ready"."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # for the mount, not for this
         signal.signal(number, signal.SIG_IGN)
     gc.freeze()

@@ -1,12 +1,12 @@
-"""Which pages of a listing to ask for next, side by side, when nobody knows how many there are.
+"""Decides which pages of a listing to request next, several at a time, with the number unknown.
 
-Pure. ``pageKey`` is an offset into a set that may change while it is paged through, so that a
-record can be skipped or come twice. Pages therefore overlap by one record: where two neighbours
-do not agree on it, something moved between them. What adds up at the end is complete, unless
-something the service says denies it (:attr:`OffsetPager.doubted`).
+Pure. ``pageKey`` is an offset into a set that may change during a listing, so a record can be
+skipped or received twice. Pages therefore overlap by one record: if two neighbours disagree on it,
+something moved between them. A pass that is consistent at its end is complete, unless something in
+the service's answers contradicts that (:attr:`OffsetPager.doubted`).
 
-``total`` is documented as the number of pages, is the number of records in practice, may be
-absent or anything else. It is believed where it agrees with what came.
+``total`` is documented as the number of pages. In practice it is the number of records, but it may
+be absent or anything else. It is believed only if it agrees with what was received.
 """
 
 from collections.abc import Sequence
@@ -16,33 +16,33 @@ from phonofs.errors import Malformed
 from phonofs.ranges import Ranges
 
 MOST_PASSES = 5
-"""How often a listing is made before it is given up because it never adds up."""
+"""A listing is given up after this many passes without a consistent result."""
 
 _MOST_RECORDS = 1_000_000
-"""Offsets beyond this are an endless service, not a listing: 100 times a large day."""
+"""A listing that passes this offset is taken to be endless: 100 times a large day."""
 
 LEAST_WINDOW = 1000
-"""Services that page through a part of what was found only, page through so many at least."""
+"""A service that limits how far a search can be paged allows at least this many records."""
 
 _MOST_BARREN = 20
-"""Pages without a single usable record before a listing is given up."""
+"""A listing is given up after more than this many pages without a single usable record."""
 
 _SHORT_PAGES = 3
-"""So many pages shorter than asked for, and no full one, before shorter ones are asked for."""
+"""After this many pages shorter than requested, and no full one, shorter ones are requested."""
 
 _FRUITLESS = 8
-"""Pages without a new record before the service is taken to repeat itself."""
+"""After this many pages without a new record, the service is taken to repeat itself."""
 
 _OVERLAPS_FROM = 10
-"""Smaller pages do not overlap: it would cost more than a tenth."""
+"""Pages of fewer records do not overlap: that would cost more than a tenth of each."""
 
 
 class Listed(Protocol):
-    """What came of a page (``model.Page``, ``catalogue.prepared_page.PreparedPage``)."""
+    """A page received (``model.Page`` or ``catalogue.prepared_page.PreparedPage``)."""
 
     @property
     def ids(self) -> Sequence[str]:
-        """Of the records that can be used, in the order given."""
+        """The ids of the usable records, in the order given."""
 
     @property
     def count(self) -> int:
@@ -54,7 +54,7 @@ class Listed(Protocol):
 
     @property
     def total(self) -> int | None:
-        """How many there are in all, if the service says so."""
+        """The service's ``total``, if it gives one."""
 
     @property
     def created_span_ms(self) -> tuple[int, int] | None:
@@ -62,16 +62,17 @@ class Listed(Protocol):
 
 
 class OffsetPager:
-    """One pass over a listing. Owns what was asked, what came, and what it adds up to.
+    """One pass over a listing. Owns what was requested and received, and the conclusions.
 
-    Invariant: ``_covered`` and ``_flying`` hold no offset beyond the furthest one asked; a pass
-    is done when nothing is in flight, no offset before the end is missing, and the end was seen.
+    Invariant: ``_covered`` and ``_flying`` hold no offset beyond the furthest one requested; a
+    pass is done when no request is in flight, no offset before the end is missing, and the end
+    was seen.
     """
 
     def __init__(self, limit: int, side_by_side: int, expected: int = 0) -> None:
-        """``limit`` records a page; at most ``side_by_side`` pages in flight.
+        """``limit`` records per page; at most ``side_by_side`` requests in flight.
 
-        ``expected`` is a guess at how many records there are: so many are asked for at once.
+        ``expected`` is an estimate of the number of records: that many are requested at once.
         """
         self.seen: set[str] = set()
         self.rejected = 0
@@ -100,12 +101,12 @@ class OffsetPager:
 
     @property
     def size(self) -> int:
-        """The number of records, when the pass is done."""
+        """The number of records, once the pass is done."""
         return self._top
 
     @property
     def expected(self) -> int:
-        """How many records there seem to be; 0 while nothing is known."""
+        """The probable number of records; 0 while nothing is known."""
         if not self._total:
             return 0
         if self._total >= self._top:
@@ -114,7 +115,7 @@ class OffsetPager:
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing left to ask."""
+        """Whether there is nothing left to request."""
         return not self._flying and (
             self._ended or (self._refused_at is not None and self._next_key() is None)
         )
@@ -125,13 +126,13 @@ class OffsetPager:
 
     @property
     def refused(self) -> bool:
-        """Whether the service refused to go on before the end was seen."""
+        """Whether the service refused an offset before the end was seen."""
         return self._refused_at is not None and not self._ended
 
     @property
     def adds_up(self) -> bool:
-        """Whether a pass that is done saw every record up to where it ended: no page moved, none
-        came twice, none was empty before the end.
+        """Whether a pass that is done is consistent: it saw every record before its end, none
+        moved, none was received twice, and no page before the end was empty.
         """
         whole = self._reached >= self._top and len(self.seen) + self.rejected >= self._top
         shrank = self._beyond is not None and self._beyond < self._top
@@ -140,40 +141,40 @@ class OffsetPager:
 
     @property
     def _reached(self) -> int:
-        """The offset before which all came."""
+        """The offset before which everything was received."""
         return self._covered.stop_of(0)
 
     @property
     def _agrees(self) -> bool:
-        """Whether a total that the service gave is the number of records, or of pages."""
+        """Whether a ``total`` of the service is the number of records, or of pages."""
         pages = {-(-self._top // limit) for limit in (self._limit, *self._totals)}
         totals = {total for totals in self._totals.values() for total in totals}
         return self._top in totals or not pages.isdisjoint(totals)
 
     @property
     def denied(self) -> bool:
-        """Whether the service says that there is more than came: it refused to go on, or has
-        another total."""
+        """Whether the service contradicts that everything was received: it refused an offset, or
+        its ``total`` differs."""
         return self.refused or (bool(self._total) and not self._agrees)
 
     @property
     def doubted(self) -> bool:
-        """Whether there may be more behind the end of a pass that is done.
+        """Whether there may be more records after the end of a pass that is done.
 
-        That is so if it is denied, or if nothing but the last page tells the end of a listing
-        that is as long as a search window may be.
+        That is so if the service contradicts the end (``denied``), or if the listing is as long
+        as the service may page at all and no ``total`` confirms its end.
         """
         return self.denied or (self.large and not self._agrees)
 
     @property
     def large(self) -> bool:
-        """Whether so many came that the rest may lie outside of the service's search window."""
+        """Whether so many records were received that the service may refuse to page further."""
         return self.refused or self._reached >= LEAST_WINDOW
 
     @property
     def last_created_ms(self) -> int | None:
-        """The time of creation of the last record before which all came, or None if the service
-        does not give them in that order."""
+        """The creation time (epoch ms) of the last record before the first gap; None if the
+        service does not order the records by it."""
         newest_ms = -1
         for key, (_, span) in sorted(self._spans.items()):
             if key >= self._reached:
@@ -184,12 +185,12 @@ class OffsetPager:
         return newest_ms if newest_ms >= 0 else None
 
     def refuse(self, key: int) -> None:
-        """The service refuses the page that was asked for at ``key``: what is before it counts."""
+        """Note that the service refused the page at ``key``; only offsets before it remain."""
         self._flying.pop(key)
         self._refused_at = key if self._refused_at is None else min(key, self._refused_at)
 
     def ask(self) -> list[tuple[int, int]]:
-        """The pages to ask for now: (``pageKey``, ``limit``); they count as in flight."""
+        """Return the pages to request now, as (``pageKey``, ``limit``); count them as in flight."""
         asks: list[tuple[int, int]] = []
         while len(self._flying) < self._allowed():
             key = self._next_key()
@@ -200,7 +201,9 @@ class OffsetPager:
         return asks
 
     def _allowed(self) -> int:
-        """1, 2, 4, 8 … in flight while the end is unknown; all at once when it is known."""
+        """Return the number of requests allowed in flight: all if the end is known, else more with
+        each page received.
+        """
         known = self.expected > 0 and self._pages > 0
         return self._side_by_side if known else min(self._ramp + self._pages, self._side_by_side)
 
@@ -225,24 +228,25 @@ class OffsetPager:
         return None if refused or (past_total and self._flying) else key
 
     def _before(self, offset: int) -> int:
-        """Where a page begins that overlaps what lies before ``offset`` by one record.
+        """Return where a page begins that overlaps the records before ``offset`` by one.
 
-        Not if such a page brought nothing but that record: then the next one must tell the end.
+        Return ``offset`` if such a page had only that one record: a page without an overlap then
+        shows whether the listing ends there.
         """
         overlaps = self._limit >= _OVERLAPS_FROM and offset not in self._stalled
         return max(offset - 1, 0) if overlaps else offset
 
     def feed(self, key: int, page: Listed) -> None:
-        """Take in the page that was asked for at ``key``.
+        """Note the page received for ``key``.
 
-        Raises Malformed when the service repeats itself or never ends.
+        Raises Malformed if the service repeats its pages or the listing is endless.
         """
         limit = self._flying.pop(key)
         stop = key + page.count
         self._pages += 1
         self._note_total(page, limit)
         if not page.count and page.total and page.total > key and key not in self._emptied:
-            self._emptied.add(key)  # it says that there is something here: asked once more
+            self._emptied.add(key)  # its total says there is more: request it again
             return
         further = not self._covered.covers(key, stop)
         if page.count and not further:
@@ -261,14 +265,14 @@ class OffsetPager:
             self._total = page.total
 
     def _note_size(self, page: Listed, limit: int) -> None:
-        """Ask for smaller pages where the service never gives as many as asked for."""
+        """Request smaller pages if the service never returns as many records as requested."""
         self._largest = max(self._largest, page.count)
         self._short += page.count < limit and page.count > 0 and not page.last
         if self._short >= _SHORT_PAGES and self._largest < self._limit:
             self._limit = self._largest
 
     def _note_end(self, key: int, stop: int, page: Listed) -> None:
-        """The end is where a last page stops, unless another one reached further."""
+        """Note the end: where a page marked as last stops, unless another reached further."""
         if page.count == 0:
             self._beyond = key if self._beyond is None else min(self._beyond, key)
         if page.count and stop > self._top:
@@ -279,7 +283,7 @@ class OffsetPager:
         self._closed = self._closed or ends_here or nothing_after
 
     def _compare_edges(self, key: int, ids: Sequence[str], count: int) -> None:
-        """The first and the last record of each page against those of its neighbours."""
+        """Compare the first and the last record of each page with those of its neighbours."""
         if not ids or len(ids) != count:
             return
         for offset, id in ((key, ids[0]), (key + count - 1, ids[-1])):
@@ -287,7 +291,7 @@ class OffsetPager:
                 self.shifted = True
 
     def _note_progress(self, key: int, ids: Sequence[str], count: int, further: bool) -> None:
-        """``further``: no page had all these offsets before."""
+        """Count pages without progress. ``further``: this page reached offsets not seen before."""
         before = len(self.seen) + self.rejected
         self.seen.update(ids)
         self.rejected += count - len(ids)
@@ -301,7 +305,7 @@ class OffsetPager:
 
 
 class ListingConsistency:
-    """Several passes over the same listing, until one adds up. Owns what they saw together."""
+    """Combines passes over one listing until it is complete. Owns what they saw together."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
@@ -311,7 +315,7 @@ class ListingConsistency:
         self._whole = False
 
     def feed(self, done: OffsetPager) -> None:
-        """Take in a pass that is done."""
+        """Add a pass that is done."""
         self.last = done
         self._sizes.append(done.size)
         self.rejected = max(self.rejected, done.rejected)
@@ -320,15 +324,16 @@ class ListingConsistency:
 
     @property
     def complete(self) -> bool:
-        """Whether everything was seen.
+        """Whether every record was seen.
 
-        Where the service gives records of the same second in another order each time, no pass
-        adds up by itself; but if as many were seen in all as each pass had, none is missing.
+        If the service orders records of the same second differently each time, no single pass is
+        consistent. But if all passes together saw as many records as each pass had, none is
+        missing.
         """
         steady = len(self._sizes) > 1 and len(set(self._sizes)) == 1
         return self._whole or (steady and len(self.seen) + self.rejected == self._sizes[0])
 
     @property
     def again(self) -> bool:
-        """Whether another pass is worth while."""
+        """Whether another pass is needed and allowed."""
         return not self.complete and len(self._sizes) < MOST_PASSES

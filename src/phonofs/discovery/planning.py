@@ -1,7 +1,7 @@
-"""What the catalogue knows of a folder, and what to ask next. Pure: no clock, no I/O.
+"""What the catalogue knows about a directory, and what to request next. Pure: no clock, no I/O.
 
-The catalogue can speak for a region up to an *edge*: with the follower at work that is the
-watermark (what is newer, the follower brings); without, the newest change ever seen.
+The catalogue can be complete for a region only up to an *edge*. If the follower runs, the edge is
+the watermark, and the follower adds what is newer; if not, it is the newest change ever seen.
 """
 
 from collections.abc import Callable, Collection
@@ -11,22 +11,22 @@ from phonofs.ranges import Ranges
 from phonofs.tree.layout import Calendar, Folder
 
 RECENT_MS = 48 * 3_600_000
-"""Uploads take minutes, and a service may be behind: what is younger than this is looked at
-again when nobody follows the changes."""
+"""If nobody follows the changes, what is younger than this is checked again: uploads take minutes,
+and a service may be behind."""
 
 Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class CoverageSnapshot:
-    """What is known of one region, for a decision.
+    """What is known about one region when a decision is made. Times are epoch ms.
 
     listed     spans of creation time that were listed (UTC ms)
-    edge_ms    up to when the catalogue speaks for the region; None: nothing was ever asked
-    following  whether the follower brings what is newer
+    edge_ms    the edge of the region; None if nothing was ever requested
+    following  whether the follower adds what is newer
     now_ms     our clock
-    since_ms   nothing older is asked for
-    known      the folders below one that hold something
+    since_ms   nothing created earlier is requested
+    known      returns the directories directly below one that hold something
     """
 
     calendar: Calendar
@@ -38,12 +38,12 @@ class CoverageSnapshot:
     known: Callable[[Folder], Collection[Folder]]
 
     def span(self, of: Folder) -> Span:
-        """``[start, stop)`` of a folder, without what lies before ``since``."""
+        """Return the span ``[start, stop)`` of a directory, cut at ``since``."""
         start_ms, stop_ms = self.calendar.span_ms(of)
         return max(start_ms, self.since_ms), stop_ms
 
     def whole(self, of: Folder) -> bool:
-        """Whether a folder can be shown: all of it up to the edge is known."""
+        """Return whether a directory can be shown: everything in it up to the edge is known."""
         if self.edge_ms is None:
             return False
         start_ms, stop_ms = self.span(of)
@@ -53,7 +53,7 @@ class CoverageSnapshot:
         return not self.unsettled(of)
 
     def unsettled(self, of: Folder) -> list[Folder]:
-        """The parts of a folder, up to the edge, of which it is not known if they hold anything."""
+        """Return the parts, up to the edge, that are not known to be empty or to hold anything."""
         start_ms, stop_ms = self.span(of)
         known = self.known(of)
         parts: dict[Folder, None] = {}
@@ -62,10 +62,10 @@ class CoverageSnapshot:
         return [part for part in parts if part not in known]
 
     def stale(self, of: Folder) -> bool:
-        """Whether a folder that can be shown should be looked at again first.
+        """Return whether a directory that can be shown should be checked again first.
 
-        Only where nobody follows the changes: what is younger than RECENT_MS, by our clock or by
-        the service's, and what lies behind the edge.
+        That is only so if nobody follows the changes: for what is younger than RECENT_MS, by our
+        clock or by the service's, and for what lies after the edge.
         """
         if self.following:
             return False
@@ -76,7 +76,7 @@ class CoverageSnapshot:
         return min(self.now_ms, self.edge_ms or 0) - RECENT_MS
 
     def recent(self, of: Folder) -> list[Folder]:
-        """The parts of a folder that may have got something, as nobody follows the changes."""
+        """Return the empty parts that may have got objects lately, as nobody follows changes."""
         start_ms, stop_ms = self.span(of)
         stop_ms = min(stop_ms, max(self.now_ms, self.edge_ms or 0) + 1)
         parts = self.calendar.parts(of, max(start_ms, self._recent_ms), stop_ms)

@@ -1,8 +1,8 @@
-"""How the changes of a region are asked for, page by page. Pure.
+"""Decides which pages of a region's changes to request. Pure.
 
-The set grows at its end and loses records from its middle (a changed one moves to the end), so
-offsets alone would skip some. The next page is therefore asked for from the newest time reached,
-at offset 0; only where a whole page has one and the same time, the offset goes on.
+The set of changes grows at its end and loses records from its middle (a record that changes moves
+to the end), so offsets alone would skip some. Therefore the next page is requested from the newest
+time reached, at offset 0. Only if all records of a page have the same time, the offset advances.
 """
 
 from collections.abc import Sequence
@@ -12,28 +12,28 @@ from phonofs.errors import Malformed
 from phonofs.model import Page
 
 OVERLAP_MS = 120_000
-"""How late after its ``updatedTime`` a record may be shown and still come with the next poll;
-and records share a second."""
+"""How far an ordinary poll goes back: the service may show a record this long after its
+``updatedTime``, and records share a second."""
 
 SWEEP_MS = 3_600_000
 SWEEP_EVERY = 15
-"""Each run's first poll, and every so many, look for records up to an hour late."""
+"""The first poll of a run, and every SWEEP_EVERY-th, finds records up to an hour late."""
 
 FAR_MS = 50 * SWEEP_MS
 FAR_EVERY_S = 6 * 3600.0
-"""Once in each run, and every so often, a poll looks for records up to two days late: what is
-indexed again after a failure of the service appears so. It costs a search for each page of the
+"""Once in each run, and every FAR_EVERY_S seconds, a poll finds records up to two days late, such
+as those that the service indexes again after a failure. It costs a search for each page of the
 objects that changed in two days: 1 for 100, 200 for 20,000."""
 
 _FRUITLESS = 8
-"""Pages without anything new before the service is taken to repeat itself."""
+"""After this many pages without anything new, the service is taken to repeat itself."""
 
 _REMEMBERED = 50_000
-"""Changes kept in mind to notice repetition, 8 MB: a catch-up may have millions."""
+"""Changes remembered to notice repetition, 8 MB: a catch-up may have millions."""
 
 
 class Ask(NamedTuple):
-    """The next search: from which ``updatedTime`` on, at which offset, how many."""
+    """The next search: its earliest ``updatedTime`` (epoch ms), offset, and number of records."""
 
     from_ms: int
     key: int
@@ -43,16 +43,16 @@ class Ask(NamedTuple):
 class ChangePoll:
     """One poll of a region. Owns how far it got.
 
-    reached_ms  all changes up to here have come
+    reached_ms  all changes up to this ``updatedTime`` have been received
     """
 
     def __init__(
         self, watermark_ms: int, polls: int, limit: int, quiet_s: float = 0.0, *, far: bool = False
     ) -> None:
-        """``polls``: how many there were before in this run. ``far``: look back two days.
+        """``polls``: the number of earlier polls in this run. ``far``: go back two days.
 
-        ``quiet_s``: how long the watermark has stood still. By the service's clock it is later
-        by as much, so there is less to go back; at last nothing but the watermark itself.
+        ``quiet_s``: how long the watermark has not moved. The service's clock has advanced by as
+        much since, so this poll goes back less by as much, in the end only to the watermark.
         """
         late_ms = FAR_MS if far else SWEEP_MS if polls % SWEEP_EVERY == 0 else OVERLAP_MS
         back_ms = max(late_ms - int(quiet_s * 1000), 0)
@@ -64,29 +64,29 @@ class ChangePoll:
         self._fruitless = 0
 
     def next(self) -> Ask | None:
-        """The search to make now; None when all has come."""
+        """Return the search to make now; None if everything has been received."""
         return self._ask
 
     def feed(self, page: Page, plausible_ms: int) -> None:
-        """Take in the page; times later than ``plausible_ms`` move nothing.
+        """Note the page received; times later than ``plausible_ms`` are ignored.
 
-        Raises Malformed when the service repeats itself without an end.
+        Raises Malformed if the service repeats its pages endlessly.
         """
         assert self._ask is not None
         self._note(page)
         times = [one.updated_ms for one in page.records if one.updated_ms <= plausible_ms]
         self._ordered = self._ordered and times == sorted(times)
         self._newest_ms = max([self._newest_ms, *times])
-        # A full page that calls itself the last one may not be: the next one tells, unless it is
-        # always the same.
+        # A full page that is marked as the last may not be the last: the next one tells, unless
+        # the service keeps sending the same page.
         full = page.count >= self._ask.limit and self._fruitless < _FRUITLESS
         over = page.count == 0 or (page.last and not full)
-        if over or self._ordered:  # else later pages may hold older changes
+        if over or self._ordered:  # if not ordered, later pages may hold older changes
             self.reached_ms = self._newest_ms
         self._ask = None if over else self._following(self._ask, page, times)
 
     def passed(self, until_ms: int) -> None:
-        """All that changed before ``until_ms`` was taken in some other way: go on from there."""
+        """Continue from ``until_ms``; all earlier changes were applied in some other way."""
         assert self._ask is not None
         if self._ordered:
             self.reached_ms = max(self.reached_ms, until_ms - 1)
@@ -108,5 +108,5 @@ class ChangePoll:
 
 
 def newest_plausible(times_ms: Sequence[int], plausible_ms: int) -> int:
-    """The newest of these times that can be true; the newest at all where none can."""
+    """Return the newest plausible time, or the newest time if none is plausible; 0 for no times."""
     return max([time for time in times_ms if time <= plausible_ms] or times_ms, default=0)

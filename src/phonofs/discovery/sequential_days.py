@@ -1,7 +1,7 @@
-"""Which day will be opened next, where somebody opens one after the other. Pure.
+"""Predicts which day will be opened next, if days are opened in sequence. Pure.
 
-``find``, ``rsync`` and ``du`` walk through a month day by day; the next one is listed while they
-look at this one.
+``find``, ``rsync`` and ``du`` walk through a month day by day; the next day is listed while they
+read the current one.
 """
 
 from collections import OrderedDict
@@ -10,20 +10,20 @@ from collections.abc import Collection
 from phonofs.tree.layout import Folder
 
 LATELY_S = 60.0
-"""How long ago the day before may have been opened: a walk that copies files is slow."""
+"""Longest time since the day before was opened: a program that copies files is slow."""
 
 WALKERS = 8
-"""Walks at a time that are told apart."""
+"""Days remembered, so that this many programs can walk at a time."""
 
 
 class SequentialDays:
-    """Owns the days opened lately, with when that was (seconds)."""
+    """Owns the recently opened days and when each was opened (trio's clock, seconds)."""
 
     def __init__(self) -> None:
         self._opened: OrderedDict[Folder, float] = OrderedDict()
 
     def opened(self, day: Folder, now_s: float, siblings: Collection[Folder]) -> Folder | None:
-        """A day was opened; the one of ``siblings`` that is next, if somebody walks."""
+        """Note that a day was opened; return the next of ``siblings`` if days are in sequence."""
         order = sorted(siblings, key=lambda sibling: sibling.day)
         at = order.index(day) if day in siblings else 0
         before_s = self._opened.pop(order[at - 1], None) if at else None

@@ -1,6 +1,6 @@
-"""Calls to the service that are under way, each shared by everybody who wants its answer.
+"""Shares each running call to the service among all callers that want its result.
 
-A call belongs to a task of its own: callers wait for it, and may leave without ending it.
+Each call runs in its own task: a caller waits for it, and may leave without ending it.
 """
 
 import copy
@@ -18,7 +18,7 @@ Work = Callable[[Priority], Awaitable[None]]
 
 
 class SharedCall:
-    """One call and how it ended. ``name`` says what it is about."""
+    """One call and its outcome. ``name`` says what is listed, for messages."""
 
     def __init__(self, name: str, urgent: bool) -> None:
         self.name = name
@@ -27,7 +27,7 @@ class SharedCall:
         self.error: PhonofsError | None = None
 
     async def run(self, work: Work) -> None:
-        """Do the work; whatever happens to it, the callers learn that it is over."""
+        """Do the work; set ``over`` however it ends."""
         self.error = Unavailable("the listing was given up")
         try:
             await work(self.priority)
@@ -35,14 +35,15 @@ class SharedCall:
         except* (ServiceError, CatalogueError) as group:
             self.error = _first(group)
             log.debug("listing %s failed: %s", self.name, self.error)
-        except* Exception:  # the listings of others go on
+        except* Exception:  # other listings must continue
             log.exception("listing %s failed by a fault of phonofs", self.name)
         finally:
             self.over.set()
 
     async def wait(self, most_s: float) -> None:
-        """Wait until it is over. Raises the error it ended with, or Unavailable after ``most_s``
-        seconds: then it goes on, for the next caller.
+        """Wait until the call is over. Raises the error that the call ended with.
+
+        Raises Unavailable after ``most_s`` seconds; the call then continues for the next caller.
         """
         self.priority.rise()
         with trio.move_on_after(most_s) as waiting:
@@ -54,7 +55,7 @@ class SharedCall:
 
 
 class SingleFlight:
-    """Owns the calls under way, by what they are about; one for each."""
+    """Owns the running calls, at most one for each key."""
 
     def __init__(self) -> None:
         self._calls: dict[Hashable, SharedCall] = {}
@@ -67,7 +68,7 @@ class SingleFlight:
         return len(self._calls)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold them until cancelled."""
+        """Run the calls until cancelled."""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -77,7 +78,7 @@ class SingleFlight:
             self._nursery = None
 
     def start(self, key: Hashable, name: str, work: Work, *, urgent: bool = True) -> SharedCall:
-        """Return the call about ``key``; start it if there is none. Raises Unavailable."""
+        """Return the call for ``key``; start it if there is none. Raises Unavailable."""
         call = self._calls.get(key)
         if call is not None:
             return call
@@ -86,7 +87,7 @@ class SingleFlight:
         call = SharedCall(name, urgent)
         try:
             self._nursery.start_soon(self._run, key, work, call)  # it begins to run later
-        except RuntimeError as error:  # the last one has just ended, and it with it
+        except RuntimeError as error:  # the nursery has just closed
             raise Unavailable("the lister is not running") from error
         self._calls[key] = call
         return call
@@ -99,7 +100,7 @@ class SingleFlight:
 
 
 def _first(group: BaseExceptionGroup[PhonofsError]) -> PhonofsError:
-    """The error to show for several: the first."""
+    """Return the first error of a group, to show it for all."""
     for error in group.exceptions:
         return _first(error) if isinstance(error, BaseExceptionGroup) else error
     raise AssertionError("a group is never empty")
