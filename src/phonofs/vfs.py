@@ -1,6 +1,6 @@
 """The file system without FUSE: names, attributes, listings, extended attributes, bytes.
 
-Used by ``fuse/``, which only converts values and translates errors, and by tests. Runs on one
+Used by ``fuse/``, which converts values, translates errors and fills the page cache. Runs on one
 event loop. Plain methods never wait: they are critical sections and answer from the catalogue or
 memory. Only ``async`` methods may wait, and only for the bytes or the listing of their call.
 
@@ -99,7 +99,7 @@ class Vfs:
         self._check = check
 
     def check(self) -> None:
-        """Raise the error with which everything is refused, if there is one."""
+        """Raise the error with which everything but the root is refused, if there is one."""
         self._check()
 
     # names and attributes

@@ -13,7 +13,7 @@ is, counts in ``cache_size`` and is removed first when space is needed. Nothing 
 kill at any moment leaves each account what it had. If ``accounts.json`` is missing or damaged, the
 accounts are found by what lies in the folder, and the service is asked about every key.
 
-Used by the composition root and by ``phonofs cache``. Synchronous.
+Used by ``app.py``, ``account.py`` and ``phonofs cache``. Synchronous.
 """
 
 import contextlib

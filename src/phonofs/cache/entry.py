@@ -434,7 +434,7 @@ class CacheEntry:
         await self._task.ahead()
 
     def passed(self) -> None:
-        """Note that the whole content is right; its row is to be saved."""
+        """Note that the whole content is right; the row says so, unless it was only accepted."""
         self.verified = True
         self.unverified = False
         if self.deferred:
@@ -569,7 +569,7 @@ class CacheEntry:
         self._changed(0)
 
     def not_flushed(self, *, retry: bool = False) -> None:
-        """Note that its file was not created: it stays in memory, unless ``retry`` is set."""
+        """Note that its file was not created: it stays in memory, or until the next ``retry``."""
         self._stored.release_space()
         if not retry:
             self.deferred = False

@@ -226,7 +226,7 @@ class Length:
             return
         said = f"object {record.id}: its record says {record.size} bytes, the service {size}"
         if count is None:
-            content.fail(Corrupt(f"{said}, and the whole did not say that it was all"))
+            content.fail(Corrupt(f"{said}, and the response did not show that it was complete"))
         elif count == size:
             self.counted = count
             content.length_proved()

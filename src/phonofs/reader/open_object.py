@@ -102,15 +102,18 @@ class Handle:
     # verification
 
     def give(self, start: int, stop: int) -> None:
-        """It is given bytes that are not verified."""
+        """Note that the handle is given ``[start, stop)`` before these bytes are verified."""
         self._unverified.add(start, stop)
 
     def doubt(self) -> None:
-        """What it was given is of a content that failed its check."""
+        """The content failed its check: remember what the handle was given of it."""
         self._doubted, self._unverified = self._unverified, Ranges()
 
     def judge(self, false: list[tuple[int, int]]) -> None:
-        """The content is right now, and these intervals of the one before were wrong."""
+        """The content, fetched again, is right; the intervals ``false`` of the first were not.
+
+        Sets ``wrong`` if the handle was given any of those bytes.
+        """
         if any(self._doubted.missing(a, b) != [(a, b)] for a, b in false):
             self.wrong = Corrupt(
                 f"object {self.content.record.id}: bytes given before were wrong; "
@@ -122,7 +125,7 @@ class Handle:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the known length is not proved, and something contradicts it."""
+        """Whether the length is unknown, or is contradicted by a response and not proved yet."""
         return self.content.length.unknown or self.content.length.doubtful
 
     @property
@@ -145,7 +148,7 @@ class OpenObject:
     failure   why no read can succeed any more
     trouble   why the last request failed
     etag      the version all bytes are of; '' until the service named one
-    answered  whether the service gave anything of it since it was opened
+    answered  whether any request for its bytes was answered since it was opened
     size      the length as far as it is known; ``length`` knows whether it is proved
     told      the length the file system knows: a proved one, or that of the record
     loose     downloads whose body does not say where it ends
@@ -165,7 +168,7 @@ class OpenObject:
         self.blob = blob
         self.context = context
         if not blob.verified:
-            blob.resize(record.size)  # another length was named before, and never proved
+            blob.resize(record.size)  # the cache has a length that was never proved
         self.size = self.told = blob.size
         self.etag = ""
         self.downloads: list[Download] = []
@@ -192,7 +195,7 @@ class OpenObject:
     # users
 
     def open(self, ino: int, pid: int) -> Handle:
-        """Open it once more."""
+        """Return a new handle of this content."""
         handle = Handle(self, ino, pid)
         self.handles.add(handle)
         return handle
@@ -209,7 +212,7 @@ class OpenObject:
         self._holds += 1
 
     def unhold(self) -> None:
-        """The reason to keep it is gone."""
+        """Undo one :meth:`hold`."""
         self._holds -= 1
 
     def need(self, ticket: object, start: int, stop: int) -> None:
@@ -355,7 +358,7 @@ class OpenObject:
     def start(self, start: int, stop: int, *, urgent: bool, whole: bool = False) -> Download:
         """Start a download of ``[start, stop)``."""
         download = Download(start, stop, urgent=urgent, whole=whole)
-        self.context.spawn(download.run, self, self.context)  # may refuse; it begins to run later
+        self.context.spawn(download.run, self, self.context)  # may raise Unavailable; it runs later
         self.downloads.append(download)
         self.context.background_limit.line_up(download)
         return download
@@ -522,7 +525,7 @@ class OpenObject:
             raise Malformed(f"object {self.record.id}: the service sent other bytes than asked for")
 
     def _from_there(self, download: Download, body: Body) -> None:
-        """The body begins where it should; one that begins at 0 may be the whole, unasked."""
+        """The body begins at ``head``. If that is 0, it may be the whole instead of a part."""
         if download.head > 0:
             self._ranges_seen = True
             return
@@ -570,7 +573,11 @@ class OpenObject:
         self.verification.require()
 
     def measure(self, total: int) -> None:
-        """A response states the length. Raises Changed if another response stated another one."""
+        """A response states the length.
+
+        Raises Changed if an earlier response stated another one, and Corrupt if it states 0 but
+        the checksum is not that of empty content.
+        """
         known = self.length.stated
         if known is None and self.verification.sure:
             known = self.size
@@ -578,7 +585,7 @@ class OpenObject:
             raise Changed(f"object {self.record.id} has another length than when it was opened")
         self.length.state(total)
         if total == self.size == 0 and provable(self.record) and not is_empty(self.record):
-            raise Corrupt(f"object {self.record.id} came empty, which its checksum is not that of")
+            raise Corrupt(f"object {self.record.id} came empty, but has the checksum of content")
         self.resize(total)
 
     def end_of_body(self, download: Download, body: Body, surplus: int) -> None:
@@ -600,7 +607,9 @@ class OpenObject:
         if body.framed:
             self.measure(download.head + surplus)
         elif not surplus:
-            raise Malformed(f"object {self.record.id}: the whole did not say that it was all")
+            raise Malformed(
+                f"object {self.record.id}: the response did not show that it was complete"
+            )
         elif not provable(self.record):
             self.fail(Corrupt(
                 f"object {self.record.id}: more comes than the {self.record.size} bytes of its "
@@ -608,13 +617,13 @@ class OpenObject:
             ))  # fmt: skip
 
     def resize(self, size: int) -> None:
-        """The length is stated anew: what was planned beyond it is dropped.
+        """Another length was stated: what was planned beyond it is dropped.
 
         The file system is told once the length is proved.
         """
         if size == self.size:
             return
-        log.info("object %s has %d bytes, not %d", self.record.id, size, self.size)
+        log.info("object %s is said to have %d bytes, not %d", self.record.id, size, self.size)
         self.size = size
         self.blob.resize(size)
         for download in self.downloads:

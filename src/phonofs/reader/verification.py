@@ -260,7 +260,7 @@ class ContentVerification:
             self._pass([])
 
     def _pass(self, sums: Sums) -> None:
-        """The content is right now; a handle that was given something else before gets no more."""
+        """The content was found right; a handle that was given other bytes before gets no more."""
         false = _differences(self._doubted, sums) if self._doubted else []
         self._doubted = []
         self.gated = False
@@ -341,7 +341,7 @@ class StreamingHash:
     right   the whole was hashed, and has its checksum
     behind  there is more to hash than may be hashed at once
     digest  the hash of the whole, once it is known
-    pressed the content had to give memory back, so it may never be in memory as a whole
+    ``_pressed``: the content had to give memory back, so it may never be in memory as a whole
     """
 
     def __init__(self, record: Record, blob: CacheEntry) -> None:

@@ -1,8 +1,10 @@
 """Sends requests to the service and to object stores.
 
-Used by the token provider and the client, on the event loop. Every request waits for the gate of
-its origin, holds a permit until its body is closed, and carries the token to the service's own
-origin only. ``timeout_s`` is the deadline of the response's head and of each chunk. Redirects are
+Used by the token provider and the client, on the event loop. Every request waits until its gate
+is open (a 429 closes that of its origin and kind for a time), holds a permit until its body is
+closed, and carries the token to the service's own origin only.
+
+``timeout_s`` is the deadline of the response's head and of each chunk. Redirects are
 not followed, bodies not decoded and requests not retried here. Errors are those of
 :mod:`phonofs.errors`; their messages quote no query, header or body.
 """
