@@ -46,10 +46,10 @@ def shown(catalogue: Catalogue) -> dict[str, Record]:
     return found
 
 
-def take(catalogue: Catalogue, *parcels: PreparedPage) -> None:
-    """Parcels and their heads, as a sweep takes them in."""
-    catalogue.take(parcels)
-    heads = [parse_record(one.head, one.region) for one in parcels]
+def take(catalogue: Catalogue, *pages: PreparedPage) -> None:
+    """Apply prepared pages and their heads, as a listing does."""
+    catalogue.take(pages)
+    heads = [parse_record(one.head, one.region) for one in pages]
     catalogue.apply(heads, listed=True)
 
 
