@@ -88,6 +88,10 @@ class Handle:
         """Read-ahead wanted more downloads than it may have at a time."""
         self.starved = True
 
+    def rest(self) -> None:
+        """Memory is short: nothing is read ahead until the handle reads again."""
+        self.starved = False
+
     def finish(self, stop: int) -> bool:
         """Whether a read up to ``stop`` completes the file, which was read from its first byte.
 
@@ -264,6 +268,11 @@ class OpenObject:
             return True
         return self._whole_seen and not self._ranges_seen
 
+    @property
+    def _stays_whole(self) -> bool:
+        """Whether it is so small that all of it is kept; not once it had to give memory back."""
+        return self.size <= SMALL and not self.verification.pressed
+
     def withholds(self, stop: int) -> bool:
         """Whether bytes up to ``stop`` must not be given without asking further."""
         return (
@@ -343,7 +352,7 @@ class OpenObject:
         """Start a download for what a reader waits for."""
         if self.whole_only:
             return self.start(0, self.size, urgent=True, whole=True)
-        if self.size <= SMALL:
+        if self._stays_whole:
             near = self._missing(0, start) if start <= 256 * KIB else []
             begin = near[-1][0] if near and near[-1][1] == start else start
             gaps = self._missing(begin, self.size)
@@ -402,7 +411,7 @@ class OpenObject:
 
     def _fill(self, handle: Handle, ahead: int, size: int) -> None:
         begin, end = handle.window.next, min(self.size, handle.window.next + ahead)
-        if self.size <= SMALL:
+        if self._stays_whole:
             begin, end = 0, self.size
         if self.blob.present.covers(begin, end):
             return
@@ -436,7 +445,7 @@ class OpenObject:
 
     def _keep(self) -> None:
         """Keep in memory what windows and waiting reads need; small contents stay whole."""
-        if self.size <= SMALL or not self.handles:
+        if self._stays_whole or not self.handles:
             return
         kept = Ranges(self._needs.values())
         most = self.most_ahead()
@@ -458,6 +467,8 @@ class OpenObject:
             kept = Ranges(self._needs.values())
             self.verification.keep_unhashed(kept)
             self.blob.keep(kept)
+            for handle in self.handles:
+                handle.rest()  # else each download that ends would have these bytes fetched again
         return self.blob.memory_bytes
 
     def _coming(self, offset: int, most: int) -> int:

@@ -112,6 +112,11 @@ class ContentVerification:
         """Whether the content is small enough to be verified before any byte of it is given."""
         return self._blob.size <= (SMALL if self._blob.in_memory else CHECKED_FIRST)
 
+    @property
+    def pressed(self) -> bool:
+        """Whether the content had to give memory back, so that it may never be there as a whole."""
+        return self._passing.pressed
+
     # what happens to the content
 
     def require(self) -> None:
@@ -341,13 +346,13 @@ class StreamingHash:
     right   the whole was hashed, and has its checksum
     behind  there is more to hash than may be hashed at once
     digest  the hash of the whole, once it is known
-    ``_pressed``: the content had to give memory back, so it may never be in memory as a whole
+    pressed the content had to give memory back, so it may never be in memory as a whole
     """
 
     def __init__(self, record: Record, blob: CacheEntry) -> None:
         self._blob = blob
         self._expected = expected(record.checksum)
-        self._pressed = False
+        self.pressed = False
         self.restart()
 
     def restart(self) -> None:
@@ -364,12 +369,12 @@ class StreamingHash:
 
     def press(self) -> None:
         """The content had to give memory back: hash it even if it is small."""
-        self._pressed = True
+        self.pressed = True
 
     def _wanted(self) -> bool:
         if not self._blob.in_memory or self._expected is None:
             return False
-        return self._blob.size > SMALL or self._pressed
+        return self._blob.size > SMALL or self.pressed
 
     def advance(self, *, to_the_end: bool = False) -> bool | None:
         """Hash at most ``AT_ONCE`` bytes of what is there; ``behind`` says whether there is more.

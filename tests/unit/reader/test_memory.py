@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from phonofs.cache.backend import Backend
 from phonofs.cache.cache import Cache
 from phonofs.errors import PhonofsError
 from phonofs.reader.limits import Limits
@@ -114,6 +115,27 @@ async def test_many_small_files_left_open(tmp_path):
 @pytest.mark.parametrize("size", [4 * MIB, 6 * MIB])
 async def test_many_readers_at_once_are_right(tmp_path, size):
     """Forty files side by side: little memory each, every byte right."""
+    async with without_a_disk(quick(), tmp_path) as w:
+        handles = [w.reader.open(record(size, f"f{n}"), n + 1) for n in range(40)]
+        async with trio.open_nursery() as nursery:
+            for handle in handles:
+                nursery.start_soon(w.read_on, handle)
+        assert w.service.sent() < 3 * 40 * size
+        for handle in handles:
+            w.reader.release(handle)
+
+
+async def test_what_memory_gave_back_is_fetched_for_readers_only(tmp_path, monkeypatch):
+    """While the checks of forty files take their time, nothing is fetched over and over."""
+    size = 4 * MIB
+    in_thread = Backend.in_thread
+
+    async def slow(backend, work):
+        done = await in_thread(backend, work)
+        await trio.sleep(1)
+        return done
+
+    monkeypatch.setattr(Backend, "in_thread", slow)
     async with without_a_disk(quick(), tmp_path) as w:
         handles = [w.reader.open(record(size, f"f{n}"), n + 1) for n in range(40)]
         async with trio.open_nursery() as nursery:
