@@ -28,7 +28,7 @@ from pathlib import Path
 
 from phonofs.cache.removal import DIRECTORY_FLAGS
 from phonofs.errors import UsageError
-from phonofs.trusted_path import is_trusted
+from phonofs.trusted_path import is_trusted, way_to
 
 CONTENT = "content"
 MARKER = "phonofs-cache"
@@ -107,7 +107,7 @@ def open_own(path: Path) -> int:
     with closed_on_error(folder):
         found = os.fstat(folder)
         _own(found, path)
-        _look_above(path)
+        _look_above(path, found)
         if found.st_mode & 0o077:
             _tighten(folder, path)
     return folder
@@ -165,17 +165,20 @@ def _own(found: os.stat_result, path: Path) -> None:
         )
 
 
-def _look_above(path: Path) -> None:
-    """Refuse a folder that another user could move away and replace by one of theirs.
+def _look_above(path: Path, folder: os.stat_result) -> None:
+    """Refuse a ``folder`` that another user could move away and replace by one of theirs.
 
-    A sticky folder, as /tmp is, lets others add to it but not rename what is not theirs.
+    A sticky folder, as /tmp is, lets others add to it but not rename what is not theirs. A link
+    cannot be written; it can only be replaced, by whom the folder that it lies in allows.
     """
-    for above in {*Path(os.path.abspath(path)).parents, *path.resolve().parents}:
-        found = above.stat()
+    for above, found in way_to(path):
+        if os.path.samestat(found, folder):
+            continue
+        fixed = stat.S_ISLNK(found.st_mode) or found.st_mode & stat.S_ISVTX
         why = ""
         if not is_trusted(found.st_uid):
             why = f"belongs to someone else (uid {found.st_uid})"
-        elif not found.st_mode & stat.S_ISVTX and _others_may_write(found):
+        elif not fixed and _others_may_write(found):
             why = "can be written by others"
         if why:
             raise UsageError(
@@ -185,18 +188,24 @@ def _look_above(path: Path) -> None:
 
 
 def _others_may_write(found: os.stat_result) -> bool:
-    """Whether more than its owner and root may: a group of the owner alone is no other."""
+    """Return whether anybody but this user and root may write; a group without others may.
+
+    A member of the group who is not in the list of users counts, because a directory service need
+    not list its users (``enumerate`` in sssd.conf(5)).
+    """
     if found.st_mode & stat.S_IWOTH:
         return True
     if not found.st_mode & stat.S_IWGRP or not found.st_gid:
         return False
-    members: list[str] = []
+    members: set[str] = set()
     with contextlib.suppress(KeyError):
-        members = grp.getgrgid(found.st_gid).gr_mem
-    return any(
-        (user.pw_gid == found.st_gid or user.pw_name in members) and not is_trusted(user.pw_uid)
-        for user in pwd.getpwall()
-    )
+        members.update(grp.getgrgid(found.st_gid).gr_mem)
+    users = pwd.getpwall()
+    trusted = {user.pw_name for user in users if is_trusted(user.pw_uid)}
+    with contextlib.suppress(KeyError):
+        trusted.add(pwd.getpwuid(os.geteuid()).pw_name)
+    primary = {user.pw_name for user in users if user.pw_gid == found.st_gid}
+    return not members | primary <= trusted
 
 
 def _tighten(folder: int, path: Path) -> None:

@@ -5,6 +5,7 @@ The folder is the truth: what lies in it is compared with what the cache says of
 
 import contextlib
 import errno
+import grp
 import itertools
 import os
 import re
@@ -796,6 +797,32 @@ def test_a_folder_below_somebody_elses_is_refused(tmp_path: Path):
     os.chown(above, 0, 12345)
     above.chmod(0o775)  # a group that nobody is in
     open_cache(above / "cache").close()
+
+
+def test_a_link_in_the_target_of_a_link_is_looked_at(tmp_path: Path):
+    """Who can replace it chooses the folder, although it is not in the path that is given."""
+    shared, mine = tmp_path / "shared", tmp_path / "mine"
+    shared.mkdir()
+    mine.mkdir()
+    (shared / "second").symlink_to(mine)
+    (tmp_path / "first").symlink_to(shared / "second")
+    open_cache(tmp_path / "first" / "cache").close()
+    shared.chmod(0o777)
+    with pytest.raises(UsageError, match=r"shared, which can be written by others"):
+        open_cache(tmp_path / "first" / "cache")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to any group")
+def test_a_member_of_the_group_who_is_in_no_list_of_users_counts(tmp_path: Path, monkeypatch):
+    """A directory service names the members of a group, but need not list its users."""
+    above = tmp_path / "shared"
+    above.mkdir()
+    os.chown(above, 0, 12345)
+    above.chmod(0o775)
+    members = grp.struct_group(("team", "x", 12345, ["bob"]))
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: members)
+    with pytest.raises(UsageError, match=r"shared, which can be written by others"):
+        open_cache(above / "cache")
 
 
 # A disk that cannot be written from the start
