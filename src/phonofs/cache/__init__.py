@@ -9,7 +9,8 @@ budget         the hard cap, the free space that is left, what an object takes  
 removal        removing files, counting what they take on disk
 codec          how a block lies in its file: as it is, or encrypted                    (pure)
 directory      the cache directory: whose it is, its lock, its marker
-index          SQLite: which blocks of which object are on disk, and which was used last
+index_file     the SQLite file of the index: opened, checkpointed, removed, found damaged
+index          which blocks of which object are on disk, and which was used last
 buffers        blocks that are not whole yet, or may not go to disk; bounded
 blockfile      one open file of blocks
 accounts       which accounts used the directory

@@ -35,7 +35,7 @@ from phonofs.cache.directory import (
     read_file,
     write_file,
 )
-from phonofs.cache.index import mark_of
+from phonofs.cache.index_file import key_id_of
 from phonofs.cache.removal import remove_tree, size_of
 
 log = logging.getLogger(__name__)
@@ -265,9 +265,9 @@ class Accounts:
         """Whether an account left the content of any object."""
         return any(True for _ in (self.home(account) / CONTENT).glob("??/*"))
 
-    def mark(self, account: Account) -> int:
-        """Return the mark of the cipher of its content: 0 if it has none, -1 without content."""
-        return mark_of(self.home(account) / CONTENT)
+    def key_id(self, account: Account) -> int:
+        """Return the ``key_id`` of the codec of its content: 0 for none, -1 without an index."""
+        return key_id_of(self.home(account) / CONTENT)
 
     def _paths(self, account: Account) -> list[str]:
         """Return what an account has on disk: its content, its catalogue, and the files of that.

@@ -29,7 +29,7 @@ from phonofs.cache.directory import claim, has_cache
 from phonofs.cache.entry import CacheEntry
 from phonofs.cache.filestore import Removed, empty_content
 from phonofs.cache.index import Identity, Row
-from phonofs.cache.index import remove as remove_index
+from phonofs.cache.index_file import remove as remove_index
 from phonofs.cache.set_aside import SetAside
 from phonofs.cache.write_behind import WriteBehind
 from phonofs.model import Record

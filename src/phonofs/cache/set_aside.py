@@ -32,14 +32,14 @@ class SetAside:
         """The bytes that all of them take on disk."""
         return sum(self._charged.values())
 
-    def protect(self, mark: int, *, disk: bool) -> None:
+    def protect(self, key_id: int, *, disk: bool) -> None:
         """Remove content that must not stay on disk; the log says what cannot be removed.
 
-        Without ``disk`` that is all of it. With a cipher in use (its ``mark``, 0 for none) it is
-        what was not written with that cipher.
+        Without ``disk`` that is all of it. With encryption (``key_id`` is that of the codec, 0 for
+        none) it is what was written without it or with another key.
         """
         for account in self._left:
-            if not disk or (mark and self._accounts.mark(account) not in (-1, mark)):
+            if not disk or (key_id and self._accounts.key_id(account) not in (-1, key_id)):
                 try:
                     self._accounts.drop_content(account)
                 except OSError as error:
