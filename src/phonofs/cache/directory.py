@@ -238,16 +238,8 @@ def lock_folder(folder: int, path: Path) -> int:
         return _lock(folder, path)
     except OSError:
         lock = os.open(".", DIRECTORY_FLAGS, dir_fd=folder)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise UsageError(
-            f"another phonofs is using the cache folder {path}; "
-            "unmount it, or give this one a cache_dir of its own"
-        ) from error
-    except OSError:
-        pass  # a file system without locks, which cannot be written either
+    with closed_on_error(lock), contextlib.suppress(OSError):
+        _flock(lock, path)  # a file system without locks cannot be written either
     return lock
 
 
@@ -255,19 +247,26 @@ def _lock(content: int, path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     lock = os.open("lock", flags, 0o600, dir_fd=content)
     with closed_on_error(lock):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
-            who = f" (process {holder})" if holder.isdecimal() else ""
-            raise UsageError(
-                f"another phonofs{who} is using the cache folder {path}; "
-                "unmount or end it, or give this one a cache_dir of its own"
-            ) from error
+        _flock(lock, path)
         with contextlib.suppress(OSError):  # a full disk; the process id is for messages only
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+def _flock(lock: int, path: Path) -> None:
+    """Lock an open file or directory. Raises UsageError if another process has locked it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = ""
+        with contextlib.suppress(OSError):  # a directory has no text
+            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+        who = f" (process {holder})" if holder.isdecimal() else ""
+        raise UsageError(
+            f"another phonofs{who} is using the cache folder {path}; "
+            "unmount or end it, or give this one a cache_dir of its own"
+        ) from error
 
 
 def _mark(content: int, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The janitor: what it saves, evicts ahead and tidies; and what a kill leaves."""
+"""The maintenance task: what it saves, evicts ahead and tidies; and what a kill leaves."""
 
 import errno
 import os
@@ -48,7 +48,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_it_lets_go_of_what_nobody_uses(tmp_path: Path):
-    """Released, sealed, saved, closed; without being told to hurry."""
+    """Released, saved, closed; without being told to hurry."""
     cache = open_cache(tmp_path)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(maintenance.run, cache)
