@@ -533,8 +533,8 @@ async def test_an_odd_id_does_not_turn_the_cache_off(tmp_path: Path):
 KEY, OTHER = AesGcmCodec(b"k" * 32), AesGcmCodec(b"o" * 32)
 
 
-def encrypted(folder: Path, cipher: AesGcmCodec = KEY, cap: int = 64 * MIB) -> Cache:
-    return Cache.open(folder, size_bytes=cap, min_free_bytes=0, cipher=cipher)
+def encrypted(folder: Path, codec: AesGcmCodec = KEY, cap: int = 64 * MIB) -> Cache:
+    return Cache.open(folder, size_bytes=cap, min_free_bytes=0, codec=codec)
 
 
 @pytest.fixture
