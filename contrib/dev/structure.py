@@ -35,7 +35,7 @@ RECORDS: dict[str, dict[str, str]] = {
     "cache/read_plan.py": {"outcome": "a record that a thread fills and hands back"},
     "cache/write_behind.py": {"job": "likewise"},
     "cli/fetch.py": {"outcome": "the sums of a run"},
-    "cache/index.py": {"connection": "sqlite3's, set up where it is made"},
+    "cache/index_file.py": {"connection": "sqlite3's, set up where it is made"},
     "catalogue/catalogue.py": {"change": "a record that is completed before it is handed out"},
     "catalogue/changes.py": {"delta": "a sum, kept in the collector's table"},
     "discovery/page_worker.py": {

@@ -9,7 +9,8 @@ that a key of another account is not given data of the mounted one.
 
 import copy
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import trio
@@ -133,15 +134,11 @@ def _matching(accounts: Accounts, settings: Settings, customers: frozenset[str])
     url = settings.api_url.rstrip("/")
     found = None
     for account in accounts.all():
-        path = accounts.home(account) / CATALOGUE
-        if not path.exists():
-            continue
-        catalogue = Catalogue.open(path, settings)
-        try:
-            seen, empty = catalogue.customers, catalogue.is_empty()
-            empty = empty and not catalogue.only_in_memory  # the disk may hold more
-        finally:
-            catalogue.close()
+        with _catalogue_of(accounts, settings, account) as catalogue:
+            if catalogue is None:
+                continue
+            seen = catalogue.customers
+            empty = catalogue.is_empty() and not catalogue.only_in_memory  # the disk may hold more
         if empty and not accounts.has_content(account):
             accounts.remove_or_say(account)
         elif found is None and customers and seen == customers and account.api_url in ("", url):
@@ -151,12 +148,22 @@ def _matching(accounts: Accounts, settings: Settings, customers: frozenset[str])
 
 def _customers(accounts: Accounts, settings: Settings, account: Account) -> frozenset[str]:
     """Return the customers whose objects an account's catalogue holds. Runs in a thread."""
+    with _catalogue_of(accounts, settings, account) as catalogue:
+        return catalogue.customers if catalogue is not None else frozenset()
+
+
+@contextmanager
+def _catalogue_of(
+    accounts: Accounts, settings: Settings, account: Account
+) -> Iterator[Catalogue | None]:
+    """Open the catalogue of an account; None if it has none."""
     path = accounts.home(account) / CATALOGUE
     if not path.exists():
-        return frozenset()
+        yield None
+        return
     catalogue = Catalogue.open(path, settings)
     try:
-        return catalogue.customers
+        yield catalogue
     finally:
         catalogue.close()
 

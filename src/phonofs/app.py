@@ -209,7 +209,7 @@ async def open_app(
             home,
             size_bytes=settings.cache_size,
             min_free_bytes=settings.cache_min_free,
-            cipher=AesGcmCodec(key) if key is not None else None,
+            codec=AesGcmCodec(key) if key is not None else None,
             set_aside=await trio.to_thread.run_sync(SetAside, accounts, account),
         )
         stack.callback(cache.close)

@@ -27,7 +27,7 @@ def check_trusted(path: Path, what: str, *, groups: bool = True) -> None:
     may write are trusted: on some systems /var/log is writable by the group syslog. If the file
     does not exist, only the existing part of the path is checked.
     """
-    for place, status in _way(path):
+    for place, status in way_to(path):
         if stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode):
             _check_way(path, what, place, status, groups)
         else:
@@ -67,8 +67,11 @@ def _check_way(path: Path, what: str, place: Path, status: os.stat_result, group
         )
 
 
-def _way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield each directory and link that leads to the file, then the file, if they exist."""
+def way_to(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield each directory and link that leads to ``path``, then ``path``, as far as they exist.
+
+    A link in the target of another link is one of them: who may replace it chooses the target.
+    """
     names = _names(os.path.join(os.getcwd(), path))
     found, links = Path("/"), 0
     yield found, os.stat(found)

@@ -1,18 +1,25 @@
 """A mount that begins on a disk that is full or read-only: the cache is off, not the reader."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.fault.test_disk import tmpfs
 from tests.support.accounts import content_of, flat
-from tests.support.mounts import Mount, files, standing, until
+from tests.support.mounts import (
+    Mount,
+    files,
+    mount_in_background,
+    standing,
+    status_of,
+    unmount,
+    unmounted,
+    until,
+)
 
 pytestmark = pytest.mark.fuse
 
@@ -31,29 +38,12 @@ def read_only(folder: Path) -> None:
 @pytest.fixture
 def apart(tmp_path):
     """A mount whose cache folder is a disk of 4 MiB."""
-    with tmpfs(tmp_path / "cache", "4m"), standing(flat(1000, 2000)) as stand_in:
-        mount = Mount(stand_in.url, tmp_path / "m", tmp_path / "cache")
-        mount.point.mkdir()
-        mount.stand_in = stand_in
+    with (
+        tmpfs(tmp_path / "cache", "4m"),
+        standing(flat(1000, 2000)) as stand_in,
+        unmounted(stand_in, tmp_path) as mount,
+    ):
         yield mount
-        mount.clean_up()
-
-
-def phonofs(mount: Mount, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "phonofs.cli", *words],
-        env=mount.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-    )
-
-
-def start(mount: Mount) -> str:
-    done = phonofs(mount, "mount", str(mount.point))
-    assert done.returncode == 0, (done.returncode, done.stderr)
-    return done.stderr
 
 
 def tree(mount: Mount) -> dict[str, bytes]:
@@ -74,37 +64,36 @@ def tree(mount: Mount) -> dict[str, bytes]:
 def test_what_is_known_is_shown(apart, harm, size):
     """With an intact catalogue: the same tree and bytes, with a service and without."""
     apart.environment["PHONOFS_CACHE_SIZE"] = size
-    start(apart)
+    mount_in_background(apart)
     known = tree(apart)
     assert len(known) == 2
-    assert phonofs(apart, "umount", str(apart.point)).returncode == 0
+    unmount(apart)
     harm(apart.cache)
-    said = start(apart)
+    said = mount_in_background(apart)
     assert "catalogue" in said
     assert tree(apart) == known
-    status = json.loads(os.getxattr(apart.point, "user.phonofs.status"))
-    assert status["cache"]["state"] == "off"
-    assert phonofs(apart, "umount", str(apart.point)).returncode == 0
+    assert status_of(apart)["cache"]["state"] == "off"
+    unmount(apart)
     apart.stand_in.stop()
-    said = start(apart)
+    said = mount_in_background(apart)
     assert "offline" in said
     assert [str(path.relative_to(apart.point)) for path in files(apart.point)] == [*known]
-    assert phonofs(apart, "umount", str(apart.point)).returncode == 0
+    unmount(apart)
 
 
 def test_what_a_killed_mount_knew_is_shown(apart):
     """Its catalogue is partly in the log of SQLite, which a read-only disk cannot bring in."""
-    start(apart)
+    mount_in_background(apart)
     known = tree(apart)
-    os.kill(json.loads(os.getxattr(apart.point, "user.phonofs.status"))["pid"], signal.SIGKILL)
+    os.kill(status_of(apart)["pid"], signal.SIGKILL)
     subprocess.run(["umount", "-l", apart.point], check=True)
     assert (apart.cache / "catalogue.sqlite-wal").stat().st_size
     again = ["mount", "-o", "remount,ro", apart.cache]  # once nobody has a file in it open
     until(lambda: subprocess.run(again, capture_output=True, check=False).returncode == 0)
     apart.stand_in.stop()
-    assert "offline" in start(apart)
+    assert "offline" in mount_in_background(apart)
     assert [str(path.relative_to(apart.point)) for path in files(apart.point)] == [*known]
-    assert phonofs(apart, "umount", str(apart.point)).returncode == 0
+    unmount(apart)
 
 
 @pytest.mark.promise("disk-trouble-is-not-the-readers")
@@ -112,9 +101,9 @@ def test_what_a_killed_mount_knew_is_shown(apart):
 def test_a_new_account_is_read_without_a_disk(apart, harm):
     """Nothing is known and nothing can be kept: all is listed and read all the same."""
     harm(apart.cache)
-    start(apart)
+    mount_in_background(apart)
     known = tree(apart)
     assert sorted(known.values()) == sorted(
         content_of(apart.stand_in.service, f"{n:08d}") for n in range(2)
     )
-    assert phonofs(apart, "umount", str(apart.point)).returncode == 0
+    unmount(apart)

@@ -150,9 +150,9 @@ async def test_rclone_4595_no_scan_of_the_cache_at_the_start(tmp_path):
         async with living(service, tmp_path) as scene:
             await scene.tree()
         for number in range(5_000):
-            drawer = tmp_path / "cache/content" / f"{number % 256:02x}"
-            drawer.mkdir(exist_ok=True)
-            (drawer / f"{number:030x}").touch()
+            shard = tmp_path / "cache/content" / f"{number % 256:02x}"
+            shard.mkdir(exist_ok=True)
+            (shard / f"{number:030x}").touch()
         begun = time.monotonic()
         async with living(service, tmp_path) as scene:
             assert time.monotonic() - begun < 1.5

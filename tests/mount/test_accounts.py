@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 
 import pytest
 import trio
@@ -16,7 +15,16 @@ from phonofs.fakeservice.account import flat_item
 from phonofs.fakeservice.responses import refusal
 from tests.support.accounts import NOON_MS
 from tests.support.customers import DEMO_KEY, OTHER_KEY, ROTATED_KEY, customers, objects_of
-from tests.support.mounts import Mount, files, until
+from tests.support.mounts import (
+    Mount,
+    files,
+    mount_in_background,
+    phonofs,
+    status_of,
+    unmount,
+    unmounted,
+    until,
+)
 
 pytestmark = pytest.mark.fuse
 
@@ -27,36 +35,23 @@ B = ("customer-B", "bbbb", 800, 900)
 @pytest.fixture
 def two(tmp_path):
     """Two customers, A's key and B's; the mount is not made yet, its key is A's."""
-    with customers({DEMO_KEY: objects_of(*A), OTHER_KEY: objects_of(*B)}) as stand_in:
-        mount = Mount(stand_in.url, tmp_path / "m", tmp_path / "cache")
-        mount.point.mkdir()
-        mount.stand_in = stand_in
+    accounts = {DEMO_KEY: objects_of(*A), OTHER_KEY: objects_of(*B)}
+    with customers(accounts) as stand_in, unmounted(stand_in, tmp_path) as mount:
         yield mount
-        mount.clean_up()
-
-
-def phonofs(mount: Mount, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "phonofs.cli", *words],
-        env=mount.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def start(mount: Mount, key: str = DEMO_KEY) -> str:
     """Mount with a key; what was said on standard error."""
     mount.environment["PHONOFS_KEY"] = key
-    done = phonofs(mount, "mount", str(mount.point))
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    return mount_in_background(mount)
 
 
-def stop(mount: Mount) -> None:
-    done = phonofs(mount, "umount", str(mount.point))
-    assert done.returncode == 0, done.stderr
+def look(mount: Mount, key: str = DEMO_KEY) -> dict[str, bytes]:
+    """Mount with a key, read everything and unmount; what was shown."""
+    start(mount, key)
+    seen = shown(mount)
+    unmount(mount)
+    return seen
 
 
 def shown(mount: Mount) -> dict[str, bytes]:
@@ -65,10 +60,6 @@ def shown(mount: Mount) -> dict[str, bytes]:
         os.getxattr(path, "user.phonofs.id").decode(): path.read_bytes()
         for path in files(mount.point)
     }
-
-
-def status(mount: Mount) -> dict:
-    return json.loads(os.getxattr(mount.point, "user.phonofs.status"))
 
 
 def ids(what: tuple) -> set[str]:
@@ -86,7 +77,7 @@ def test_another_customers_key_sees_nothing_of_the_first(two):
     assert start(two) == ""
     of_a = shown(two)
     assert set(of_a) == ids(A)
-    stop(two)
+    unmount(two)
     said = start(two, OTHER_KEY)
     assert "set aside" in said
     assert len(said.strip().splitlines()) == 1
@@ -94,37 +85,30 @@ def test_another_customers_key_sees_nothing_of_the_first(two):
     two.stand_in.service.by_key[OTHER_KEY].account.put(
         flat_item("bbbb0009", 10, NOON_MS + 9_000_000, extra={"customerId": "customer-B"})
     )
-    stop(two)
+    unmount(two)
     asked = requested(two, DEMO_KEY)
     assert "set aside" in start(two)
     assert shown(two) == of_a
     assert requested(two, DEMO_KEY) == asked, "what was cached came back with its key"
-    stop(two)
+    unmount(two)
 
 
 @pytest.mark.promise("tree-is-the-account")
 def test_a_rotated_key_of_the_same_customer_keeps_its_cache(two):
     """A new key for the same customer: nothing is fetched twice, nothing is set aside."""
-    start(two)
-    of_a = shown(two)
-    stop(two)
+    of_a = look(two)
     service = two.stand_in.service
-    service.by_key[ROTATED_KEY] = type(service.by_key[DEMO_KEY])(
-        service.by_key[DEMO_KEY].account,
-        type(service.by_key[DEMO_KEY].options)(key=ROTATED_KEY),
-    )
+    service.add_key(ROTATED_KEY, service.by_key[DEMO_KEY].account)
     assert start(two, ROTATED_KEY) == ""
     assert shown(two) == of_a
     assert requested(two, ROTATED_KEY) == 0
-    stop(two)
+    unmount(two)
 
 
 @pytest.mark.promise("tree-is-the-account")
 def test_an_unknown_key_while_the_service_is_away(two):
     """It is not known whose key it is: nothing is shown, exit 3; the known key is served."""
-    start(two)
-    of_a = shown(two)
-    stop(two)
+    of_a = look(two)
     two.stand_in.stop()
     two.environment |= {"PHONOFS_KEY": OTHER_KEY, "PHONOFS_READ_DEADLINE": "1s"}
     done = phonofs(two, "mount", str(two.point))
@@ -132,42 +116,36 @@ def test_an_unknown_key_while_the_service_is_away(two):
     assert not os.path.ismount(two.point)
     assert "offline" in start(two)
     assert shown(two) == of_a
-    stop(two)
+    unmount(two)
 
 
 @pytest.mark.promise("tree-is-the-account")
 def test_an_unknown_key_of_an_empty_account(two):
     """No record says whose key it is: an empty tree, and A's is untouched."""
-    start(two)
-    of_a = shown(two)
-    stop(two)
+    of_a = look(two)
     empty = objects_of("customer-B", "bbbb")
     two.stand_in.service.by_key[OTHER_KEY].account = empty
     start(two, OTHER_KEY)
     assert os.listdir(two.point) == []
-    stop(two)
+    unmount(two)
     asked = requested(two, DEMO_KEY)
     start(two)
     assert shown(two) == of_a
     assert requested(two, DEMO_KEY) == asked
-    stop(two)
+    unmount(two)
 
 
 def test_a_folder_without_its_note_is_adopted_by_its_customer_alone(two):
     """A damaged or missing note: whose the records are decides, and only when it can be asked."""
-    start(two)
-    of_a = shown(two)
-    stop(two)
+    of_a = look(two)
     two.cache.joinpath("accounts.json").write_text("{")
-    start(two, OTHER_KEY)
-    assert set(shown(two)) == ids(B)
-    stop(two)
+    assert set(look(two, OTHER_KEY)) == ids(B)
     two.cache.joinpath("accounts.json").unlink()
     asked = requested(two, DEMO_KEY)
     start(two)
     assert shown(two) == of_a
     assert requested(two, DEMO_KEY) == asked
-    stop(two)
+    unmount(two)
 
 
 @pytest.mark.promise("tree-is-the-account")
@@ -184,12 +162,8 @@ def test_a_key_that_sees_two_customers_is_not_locked_out(two):
     two.stand_in.service.by_key[DEMO_KEY].account = both
     two.stand_in.service.by_key[OTHER_KEY].account = objects_of(*A)
     for _ in range(2):
-        start(two)
-        assert set(shown(two)) == ids(A) | {"cccc0000", "cccc0001"}
-        stop(two)
-    start(two, OTHER_KEY)
-    assert set(shown(two)) == ids(A)
-    stop(two)
+        assert set(look(two)) == ids(A) | {"cccc0000", "cccc0001"}
+    assert set(look(two, OTHER_KEY)) == ids(A)
 
 
 @pytest.mark.promise("cap-is-hard")
@@ -200,18 +174,16 @@ def test_what_is_set_aside_counts_and_goes_first(two):
     two.stand_in.service.by_key[OTHER_KEY].account = objects_of(
         "customer-B", "bbbb", *[1_000_000] * 3
     )
-    start(two)
-    shown(two)
-    stop(two)
+    look(two)
     start(two, OTHER_KEY)
     of_b = shown(two)
     until(lambda: held(two) <= 4 << 20)
     asked = requested(two, OTHER_KEY)
-    stop(two)
+    unmount(two)
     start(two, OTHER_KEY)
     assert shown(two) == of_b
     assert requested(two, OTHER_KEY) == asked, "what is in use went before what is set aside"
-    stop(two)
+    unmount(two)
 
 
 def held(mount: Mount) -> int:
@@ -221,27 +193,19 @@ def held(mount: Mount) -> int:
 @pytest.mark.promise("cap-is-hard")
 def test_without_a_disk_cache_nothing_of_another_account_stays(two):
     """cache_size=0 leaves no content on disk, whoever's it was."""
-    start(two)
-    shown(two)
-    stop(two)
-    start(two, OTHER_KEY)
-    shown(two)
-    stop(two)
+    look(two)
+    look(two, OTHER_KEY)
     assert held(two)
     two.environment["PHONOFS_CACHE_SIZE"] = "0"
     start(two, OTHER_KEY)
     until(lambda: held(two) == 0)
-    stop(two)
+    unmount(two)
 
 
 def test_show_names_what_is_set_aside_and_clear_empties_it(two):
     """`cache show` tells of it without its objects; `cache clear` leaves nothing of it."""
-    start(two)
-    shown(two)
-    stop(two)
-    start(two, OTHER_KEY)
-    shown(two)
-    stop(two)
+    look(two)
+    look(two, OTHER_KEY)
     done = phonofs(two, "cache", "show", "--list")
     assert done.returncode == 0, done.stderr
     assert "set aside" in done.stdout
@@ -259,19 +223,13 @@ def test_show_names_what_is_set_aside_and_clear_empties_it(two):
 
 def test_a_kill_at_any_point_of_the_change_mixes_nothing(two):
     """Killed just after another key began: each key still sees its own."""
-    start(two)
-    of_a = shown(two)
-    stop(two)
+    of_a = look(two)
     start(two, OTHER_KEY)
     shown(two)
-    os.kill(status(two)["pid"], signal.SIGKILL)
+    os.kill(status_of(two)["pid"], signal.SIGKILL)
     subprocess.run(["umount", "-l", str(two.point)], check=False)
-    start(two)
-    assert shown(two) == of_a
-    stop(two)
-    start(two, OTHER_KEY)
-    assert set(shown(two)) == ids(B)
-    stop(two)
+    assert look(two) == of_a
+    assert set(look(two, OTHER_KEY)) == ids(B)
 
 
 # while it is mounted
@@ -309,7 +267,7 @@ def test_another_customers_key_after_a_hangup_gets_nothing(logged_in):
         until(lambda: _refused(lambda: first.stat()))
         until(lambda: _refused(lambda: os.pread(opened.fileno(), 10, 0)))
     assert os.path.ismount(logged_in.point)
-    assert "another account" in status(logged_in)["condition"]
+    assert "another account" in status_of(logged_in)["condition"]
     assert "another account" in logged_in.log_text()
     login(logged_in, DEMO_KEY)
     logged_in.process.send_signal(signal.SIGHUP)
@@ -345,37 +303,30 @@ def test_a_mistyped_key_leaves_nothing_to_set_aside(two):
     assert phonofs(two, "mount", str(two.point)).returncode == 2
     assert start(two) == ""
     assert set(shown(two)) == ids(A)
-    stop(two)
+    unmount(two)
     assert not (two.cache / "accounts").exists()
 
 
 def test_a_rotated_key_after_a_hangup_goes_on(logged_in):
     """The same customer's new key: nothing is refused."""
     service = logged_in.stand_in.service
-    service.by_key[ROTATED_KEY] = type(service.by_key[DEMO_KEY])(
-        service.by_key[DEMO_KEY].account,
-        type(service.by_key[DEMO_KEY].options)(key=ROTATED_KEY),
-    )
+    service.add_key(ROTATED_KEY, service.by_key[DEMO_KEY].account)
     of_a = shown(logged_in)
     login(logged_in, ROTATED_KEY)
     logged_in.process.send_signal(signal.SIGHUP)
     until(lambda: service.by_key[ROTATED_KEY].counters.requests["token"] > 0)
-    until(lambda: status(logged_in)["service"]["token"]["fetched"] == 2)
+    until(lambda: status_of(logged_in)["service"]["token"]["fetched"] == 2)
     assert shown(logged_in) == of_a
-    assert status(logged_in)["service"]["token"]["error"] == ""
+    assert status_of(logged_in)["service"]["token"]["error"] == ""
     assert logged_in.stop() == 0
 
 
 def test_an_old_folder_is_taken_over(two, tmp_path):
     """Its files moved to another place, as a user does: each key still has its own."""
-    start(two)
-    of_a = shown(two)
-    stop(two)
+    of_a = look(two)
     shutil.copytree(two.cache, tmp_path / "moved")
     two.environment["PHONOFS_CACHE_DIR"] = str(tmp_path / "moved")
-    start(two)
-    assert shown(two) == of_a
-    stop(two)
+    assert look(two) == of_a
 
 
 @pytest.mark.promise("tree-is-the-account")
@@ -398,7 +349,7 @@ def test_a_key_that_nobody_can_tell_about_after_a_hangup_gets_nothing(logged_in,
     login(logged_in, OTHER_KEY)
     logged_in.process.send_signal(signal.SIGHUP)
     until(lambda: _fails(lambda: os.listdir(logged_in.point)), 45)
-    assert "new one" in status(logged_in)["condition"]
+    assert "new one" in status_of(logged_in)["condition"]
     assert "Traceback" not in logged_in.log_text()
     login(logged_in, DEMO_KEY)
     logged_in.process.send_signal(signal.SIGHUP)
@@ -435,11 +386,11 @@ def test_the_log_says_of_another_accounts_key_what_is_wrong(logged_in):
     login(logged_in, OTHER_KEY)
     for tries in (1, 2):
         logged_in.process.send_signal(signal.SIGHUP)
-        until(lambda n=tries: status(logged_in)["service"]["token"]["failures"] >= n)
+        until(lambda n=tries: status_of(logged_in)["service"]["token"]["failures"] >= n)
     assert _refused(lambda: os.listdir(logged_in.point))
     assert "Traceback" not in logged_in.log_text()
     assert service.by_key[OTHER_KEY].counters.requests["token"] == 1
-    assert "another account" in status(logged_in)["service"]["token"]["error"]
+    assert "another account" in status_of(logged_in)["service"]["token"]["error"]
     assert logged_in.stop() == 0
 
 
@@ -448,23 +399,19 @@ def test_a_key_of_one_customer_does_not_see_what_a_key_of_several_brought(two):
     """Two keys were taken for those of one customer; then one of them brought another one's."""
     service = two.stand_in.service
     service.by_key[OTHER_KEY].account = objects_of(*A)
-    start(two)
-    shown(two)
-    stop(two)
+    look(two)
     assert start(two, OTHER_KEY) == ""
     service.by_key[OTHER_KEY].account.put(
         flat_item("cccc0000", 400, NOON_MS + 5_000_000, extra={"customerId": "C"})
     )
     shown(two)
-    stop(two)
+    unmount(two)
     start(two, OTHER_KEY)
     until(lambda: "cccc0000" in shown(two))
-    stop(two)
+    unmount(two)
     two.environment["PHONOFS_KEY"] = DEMO_KEY
     assert "cccc0000" not in phonofs(two, "cache", "show", "--list").stdout
-    start(two)
-    assert set(shown(two)) == ids(A)
-    stop(two)
+    assert set(look(two)) == ids(A)
 
 
 def test_a_refused_mount_takes_no_command_for_the_former_account(logged_in):
@@ -476,13 +423,13 @@ def test_a_refused_mount_takes_no_command_for_the_former_account(logged_in):
     logged_in.process.send_signal(signal.SIGHUP)
     until(lambda: _refused(lambda: os.listdir(logged_in.point)))
     assert "another account" in asked(logged_in, request)["error"]
-    assert "another account" in status(logged_in)["condition"]
+    assert "another account" in status_of(logged_in)["condition"]
     assert logged_in.stop() == 0
 
 
 def asked(mount: Mount, request: dict) -> dict:
     """The answer of the control socket."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.connect(status(mount)["control"])
+        client.connect(status_of(mount)["control"])
         client.sendall(json.dumps(request).encode() + b"\n")
         return json.loads(client.makefile().readline())

@@ -1,11 +1,8 @@
 """A mount from its beginning to its end: readiness, exit statuses, crash, outage, regions."""
 
 import errno
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -13,31 +10,25 @@ import pytest
 from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.options import Options
 from tests.support.accounts import NOON_MS, content_of, flat
-from tests.support.mounts import Mount, files, mounted, standing, until
+from tests.support.mounts import (
+    Mount,
+    files,
+    mounted,
+    phonofs,
+    standing,
+    status_of,
+    unmounted,
+    until,
+)
 
 pytestmark = pytest.mark.fuse
-
-
-def phonofs(mount: Mount, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "phonofs.cli", *words],
-        env={**mount.environment, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 @pytest.fixture
 def apart(tmp_path):
     """A mount that is not made yet, over a running stand-in."""
-    with standing(flat(1000)) as stand_in:
-        mount = Mount(stand_in.url, tmp_path / "m", tmp_path / "cache")
-        mount.point.mkdir()
-        mount.stand_in = stand_in
+    with standing(flat(1000)) as stand_in, unmounted(stand_in, tmp_path) as mount:
         yield mount
-        mount.clean_up()
 
 
 def test_mount_returns_when_the_tree_can_be_read(apart):
@@ -187,10 +178,6 @@ def test_each_region_is_a_folder_when_there_is_more_than_one(tmp_path):
                 ] * 2
                 mount.stop()
         assert stand_in.service.counters.requests["regions"] == 2
-
-
-def status_of(mount: Mount) -> dict:
-    return json.loads(os.getxattr(mount.point, "user.phonofs.status"))
 
 
 @pytest.mark.promise("tree-is-the-account")
@@ -358,5 +345,5 @@ def test_a_remount_shows_the_known_tree_without_a_question(tmp_path):
 
 
 def _followed(mount: Mount) -> bool:
-    status = json.loads(os.getxattr(mount.point, "user.phonofs.status"))
+    status = status_of(mount)
     return all(each["watermark_ms"] for each in status["catalogue"]["followed"].values())

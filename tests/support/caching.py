@@ -53,8 +53,8 @@ def file_of(folder: Path, wanted: Record) -> Path:
 
 def on_disk(folder: Path) -> int:
     """Return the bytes that the content takes on disk."""
-    drawers = [p for p in (folder / "content").iterdir() if p.is_dir()]
-    return sum(p.stat().st_blocks * 512 for drawer in drawers for p in drawer.iterdir())
+    shards = [p for p in (folder / "content").iterdir() if p.is_dir()]
+    return sum(p.stat().st_blocks * 512 for shard in shards for p in shard.iterdir())
 
 
 def fill(cache: Cache, wanted: Record, data: bytes) -> None:

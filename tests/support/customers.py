@@ -10,9 +10,9 @@ from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.fakeservice.responses import Answer, Request
 from phonofs.fakeservice.service import Service
+from tests.support.accounts import NOON_MS
 from tests.support.mounts import StandIn
 
-NOON_MS = 1_772_452_800_000  # 2026-03-02 12:00 UTC
 OTHER_KEY = "other-key"
 ROTATED_KEY = "rotated-key"
 
@@ -32,17 +32,17 @@ def objects_of(customer: str, mark: str, *sizes: int, region: str = "us-east") -
 
 
 class SeveralCustomers(Service):
-    """One origin with a service for each key. ``by_key`` may be changed while it runs.
-
-    ``asked`` counts the requests by key.
-    """
+    """One origin with a service for each key. ``by_key`` may be changed while it runs."""
 
     def __init__(self, accounts: dict[str, Account]) -> None:
         super().__init__(next(iter(accounts.values())))
-        self.by_key = {
-            key: Service(account, Options(key=key, secret=DEMO_SECRET))
-            for key, account in accounts.items()
-        }
+        self.by_key: dict[str, Service] = {}
+        for key, account in accounts.items():
+            self.add_key(key, account)
+
+    def add_key(self, key: str, account: Account) -> None:
+        """Accept another key, which sees the objects of this account."""
+        self.by_key[key] = Service(account, Options(key=key, secret=DEMO_SECRET))
 
     async def answer(self, request: Request) -> Answer:
         """Answer by the service of the key, or of the token's key."""

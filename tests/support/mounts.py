@@ -100,6 +100,7 @@ class Mount:
         self.under: tuple[str, ...] = ()
         self.program: tuple[str, ...] = ("-m", "phonofs.cli")
         self.process: subprocess.Popen[bytes] | None = None
+        self.stand_in: StandIn | None = None
 
     def start(self, wait: bool = True) -> "Mount":
         self.point.mkdir(exist_ok=True)
@@ -160,6 +161,48 @@ def mounted(url: str, folder: Path, **options: str) -> Iterator[Mount]:
         yield mount.start()
     finally:
         mount.clean_up()
+
+
+@contextlib.contextmanager
+def unmounted(stand_in: StandIn, folder: Path) -> Iterator[Mount]:
+    """Return what is to be mounted at ``folder/m``; the service is its ``stand_in``."""
+    mount = Mount(stand_in.url, folder / "m", folder / "cache")
+    mount.point.mkdir()
+    mount.stand_in = stand_in
+    try:
+        yield mount
+    finally:
+        mount.clean_up()
+
+
+def phonofs(mount: Mount, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with the environment of a mount."""
+    return subprocess.run(
+        [sys.executable, "-m", "phonofs.cli", *words],
+        env={**mount.environment, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def mount_in_background(mount: Mount) -> str:
+    """Mount as a user does; return what the command said on standard error."""
+    done = phonofs(mount, "mount", str(mount.point))
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    return done.stderr
+
+
+def unmount(mount: Mount) -> None:
+    """Unmount as a user does."""
+    done = phonofs(mount, "umount", str(mount.point))
+    assert done.returncode == 0, (done.returncode, done.stderr)
+
+
+def status_of(mount: Mount) -> dict:
+    """Return the status document, read through the mount."""
+    return json.loads(os.getxattr(mount.point, "user.phonofs.status"))
 
 
 def files(point: Path) -> list[Path]:

@@ -1,28 +1,29 @@
-"""The disk cache: the content of objects, block by block, bounded, checked, thrown away first.
+"""The disk cache: the content of objects in whole blocks with checksums, under a hard cap.
 
 Everything runs on the event loop unless its docstring says *in a thread*. From the bottom up:
 
 ============== ===========================================================================
 blocks         block arithmetic, CRCs of blocks, their packed form                     (pure)
-breaker        when a failing disk is left alone, and when it is tried again           (pure)
-budget         the hard cap, the free space that is left, what an object takes         (pure)
-removal        removing files, counting what they take on disk
-codec          how a block lies in its file: as it is, or encrypted                    (pure)
-directory      the cache directory: whose it is, its lock, its marker
-index          SQLite: which blocks of which object are on disk, and which was used last
-buffers        blocks that are not whole yet, or may not go to disk; bounded
+breaker        when a failing disk is no longer used, and when it is tried again       (pure)
+budget         the hard cap, the free space that remains, the charge of an object      (pure)
+removal        removes files, and counts what they take on disk
+codec          how a block is stored in its file: as plain bytes, or encrypted         (pure)
+directory      the cache directory: its owner, its lock, its marker
+index_file     the SQLite file of the index: opened, checkpointed, removed, found damaged
+index          which blocks of which object are on disk, and which was used last
+buffers        blocks that are not whole yet, or cannot go to disk; bounded
 blockfile      one open file of blocks
-accounts       which accounts used the directory
-filestore      the files: make, open, count, move to the trash, remove
-set_aside      what the other accounts left: counted, and removed first
+accounts       which accounts have used the directory
+filestore      the files: creates, opens, counts, moves to the trash, removes
+set_aside      what other accounts left: counted, and evicted first
 read_plan      what a thread reads and checks for an entry
 backend        the disk as the entries see it: files, index, budget, breaker
-checksum_task  the whole of an object against the checksum of its record
+checksum_task  checks a whole object against the checksum of its record
 stored_blocks  the blocks of one object that are on disk
 entry          one object: what the reader sees
 write_behind   small new objects, which go to disk many at a time
-cache          all of them: open, pin, evict, forget
-maintenance    the background task: save, flush, evict ahead, look for orphans
+cache          all objects: opens, pins, evicts, forgets
+maintenance    the background task: saves, flushes, evicts ahead, removes orphans
 fsck           checks every block, for ``phonofs cache verify``
 ============== ===========================================================================
 """

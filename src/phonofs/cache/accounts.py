@@ -1,17 +1,17 @@
-"""The accounts that used a cache folder, and where each one keeps its catalogue and its content.
+"""The accounts that have used a cache directory, and where each has its catalogue and content.
 
 ::
 
     CACHE_DIR/
-        lock                         held while a mount or a command uses the folder
+        lock                         locked while a mount or a command uses the directory
         accounts.json                which key (a hash of it) belongs to which account
-        catalogue.sqlite, content/   of the account that used the folder first
+        catalogue.sqlite, content/   of the account that used the directory first
         accounts/ID/                 catalogue and content of each other account
 
-Only its own keys open an account. What the other accounts left is *set aside*: it stays where it
-is, counts in ``cache_size`` and is removed first when space is needed. Nothing is ever moved, so a
-kill at any moment leaves each account what it had. If ``accounts.json`` is missing or damaged, the
-accounts are found by what lies in the folder, and the service is asked about every key.
+Only its own keys open an account. What other accounts left is *set aside*: it stays where it is,
+counts in ``cache_size`` and is evicted first. Nothing is ever moved, so a kill at any moment leaves
+each account what it had. If ``accounts.json`` is missing or damaged, the accounts are found by
+their files, and the service is asked about every key.
 
 Used by ``app.py``, ``account.py`` and ``phonofs cache``. Synchronous.
 """
@@ -35,7 +35,7 @@ from phonofs.cache.directory import (
     read_file,
     write_file,
 )
-from phonofs.cache.index import mark_of
+from phonofs.cache.index_file import key_id_of
 from phonofs.cache.removal import remove_tree, size_of
 
 log = logging.getLogger(__name__)
@@ -45,34 +45,34 @@ OTHERS = "accounts"
 CATALOGUE = "catalogue.sqlite"
 
 MOST_ACCOUNTS = 8
-"""Accounts kept in one folder: an agency has a profile and a folder for each customer, so that
-more than a few are left over from earlier keys."""
+"""Accounts kept in one directory. An agency has a profile, and with it a directory, for each
+customer, so that more than a few accounts come from keys no longer used."""
 
 MOST_KEYS = 1000
-"""The newest keys are remembered, up to so many: a key is rotated every few months."""
+"""Keys that are remembered, the newest ones; a key is rotated every few months."""
 
 LARGEST_NOTE = 1 << 20
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _TOP = "0" * 32
-"""The id of the account at the top of a folder if ``accounts.json`` does not name it."""
+"""The id of the account at the top of a directory if ``accounts.json`` does not name it."""
 
 
 def key_hash(api_url: str, key: str) -> str:
-    """A hash of an API key and its service: 32 hex digits that do not reveal the key."""
+    """Return a hash of an API key and its service: 32 hex digits that do not reveal the key."""
     text = f"{api_url.rstrip('/')}\0{key}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=16, person=b"phonofs key").hexdigest()
 
 
 class Account(msgspec.Struct):
-    """One account that used the folder.
+    """One account that has used the directory.
 
     id         32 hex digits
-    top        whether its files lie at the top of the folder, else below ``accounts/ID``
-    api_url    the service it is an account of; empty if that is not known
-    used       counts up with each use of the folder: the largest was used last
+    top        whether its files are at the top of the directory, or else in ``accounts/ID``
+    api_url    the service of the account; empty if unknown
+    used       increases with each use of the directory: the largest was used last
     customers  the ``customerId`` of its records when it was closed, for messages
-    bytes      what it took on disk when it was closed; -1 if it was not closed
+    bytes      bytes it took on disk when it was closed; -1 if it was not closed
     """
 
     id: str
@@ -83,17 +83,17 @@ class Account(msgspec.Struct):
     bytes: int = -1
 
     def use(self, count: int, api_url: str) -> None:
-        """Note a use of the folder, the one of that number."""
+        """Note that the account is in use; ``count`` is the number of this use."""
         self.used = count
         self.api_url = api_url
         self.bytes = -1
 
     def name(self, customers: frozenset[str]) -> None:
-        """Note whose records it has."""
+        """Note the customers of its records."""
         self.customers = sorted(customers)
 
     def measure(self, size: int) -> None:
-        """Note how many bytes it takes on disk; -1 if that is not known any more."""
+        """Note how many bytes it takes on disk; -1 if that is unknown."""
         self.bytes = size
 
 
@@ -106,11 +106,10 @@ class _Note(msgspec.Struct):
 
 
 class Accounts:
-    """The accounts of one cache folder, which is locked until :meth:`close`.
+    """The accounts of one cache directory, which is locked until :meth:`close`.
 
-    Owns ``accounts.json``. ``keys`` has the account's id by the hash of a key, oldest first.
-    If the disk cannot be written, the folder is used all the same, and ``accounts.json`` stays as
-    it is.
+    Owns ``accounts.json``. ``keys`` has the account's id by the hash of a key, oldest first. If the
+    disk cannot be written, the directory is still used, and ``accounts.json`` does not change.
     """
 
     def __init__(self, path: Path, folder_fd: int, lock_fd: int) -> None:
@@ -126,9 +125,9 @@ class Accounts:
 
     @classmethod
     def open(cls, path: Path) -> "Accounts":
-        """Make or open the folder and lock it. UsageError if it must not be used.
+        """Create or open the directory and lock it. Raises UsageError if it must not be used.
 
-        If the disk is full, read-only or failing, the folder is taken as it is.
+        If the disk is full, read-only or failing, what exists is used.
         """
         try:
             folder = open_own(path)
@@ -139,15 +138,15 @@ class Accounts:
             return cls(path, folder, lock_folder(folder, path))
 
     def close(self) -> None:
-        """Unlock and close the folder."""
+        """Unlock and close the directory."""
         for fd in self._fds:
             os.close(fd)
         self._fds = []
 
-    # which
+    # Accounts and keys
 
     def all(self) -> list[Account]:
-        """Return all accounts that left something here, the last used first."""
+        """Return all accounts, the last used first."""
         return sorted(self._accounts.values(), key=lambda one: -one.used)
 
     def of_key(self, hashed: str) -> Account | None:
@@ -164,13 +163,13 @@ class Accounts:
         return [key for key, id in self._keys.items() if id == account.id]
 
     def home(self, account: Account) -> Path:
-        """Return the folder with the catalogue and the content of an account."""
+        """Return the directory with the catalogue and the content of an account."""
         return self.path if account.top else self.path / OTHERS / account.id
 
     def add(self, hashed: str, api_url: str) -> Account:
-        """Add an account that has this key."""
+        """Add an account with this key; beyond MOST_ACCOUNTS, the least recently used go."""
         top = not any(one.top for one in self._accounts.values())
-        taken = hashed in self._accounts  # by what this key brought along with other keys
+        taken = hashed in self._accounts  # by an account that this key shared with other keys
         made = Account(os.urandom(16).hex() if taken else hashed, top, api_url.rstrip("/"))
         self._accounts[made.id] = made
         self.admit(hashed, made)
@@ -188,16 +187,16 @@ class Accounts:
         self._write()
 
     def begin(self, account: Account, api_url: str) -> bool:
-        """Note that the account is in use; return whether another one used the folder last."""
+        """Note that the account is in use; return whether another one was used last."""
         last = next(iter(self.all()), account)
         account.use(last.used + 1, api_url.rstrip("/"))
         self._write()
         return last is not account
 
     def end(self, account: Account, customers: frozenset[str], content_bytes: int | None) -> None:
-        """Note that the account is not used any more.
+        """Note that the account is no longer in use.
 
-        ``content_bytes`` is what its content takes on disk, None if that is not known.
+        ``content_bytes`` is what its content takes on disk, None if that is unknown.
         """
         account.name(customers)
         if content_bytes is not None:
@@ -205,7 +204,7 @@ class Accounts:
                 account.measure(content_bytes + sum(map(size_of, self._paths(account)[1:])))
         self._write()
 
-    # removing
+    # Removing
 
     def remove(self, account: Account) -> None:
         """Remove what an account left, and forget its keys.
@@ -217,20 +216,20 @@ class Accounts:
         self.forget(account)
 
     def remove_or_say(self, account: Account) -> None:
-        """Remove what an account left; the log says if that fails, and nothing is forgotten."""
+        """Remove what an account left; if that fails, log it and forget nothing."""
         try:
             self.remove(account)
         except OSError as error:
             log.warning("%s cannot be emptied: %s", self.home(account), error.strerror)
 
     def forget(self, account: Account) -> None:
-        """Forget an account of which nothing is left."""
+        """Forget an account that has no files any more."""
         self._accounts.pop(account.id, None)
         self._keys = {key: id for key, id in self._keys.items() if id != account.id}
         self._write()
 
     def pieces(self, account: Account) -> Iterator[int]:
-        """Remove an account file by file, its content first; yield the bytes of each.
+        """Remove an account file by file, its content first; yield the bytes of each file.
 
         Raises OSError for the first file that cannot be removed.
         """
@@ -255,24 +254,24 @@ class Accounts:
             pass
 
     def size(self, account: Account) -> int:
-        """Return the bytes that an account takes on disk; 0 if the disk does not say."""
+        """Return the bytes that an account takes on disk; 0 if they cannot be counted."""
         if account.bytes < 0:
             with contextlib.suppress(OSError):
                 account.measure(sum(map(size_of, self._paths(account))))
         return max(0, account.bytes)
 
     def has_content(self, account: Account) -> bool:
-        """Whether an account left the content of any object."""
+        """Return whether an account left the content of any object."""
         return any(True for _ in (self.home(account) / CONTENT).glob("??/*"))
 
-    def mark(self, account: Account) -> int:
-        """Return the mark of the cipher of its content: 0 if it has none, -1 without content."""
-        return mark_of(self.home(account) / CONTENT)
+    def key_id(self, account: Account) -> int:
+        """Return the ``key_id`` of the codec of its content: 0 for none, -1 without an index."""
+        return key_id_of(self.home(account) / CONTENT)
 
     def _paths(self, account: Account) -> list[str]:
-        """Return what an account has on disk: its content, its catalogue, and the files of that.
+        """Return the paths of an account's content and of all files of its catalogue.
 
-        Raises OSError if the disk does not say.
+        Raises OSError if they cannot be listed.
         """
         home = self.home(account)
         with contextlib.suppress(FileNotFoundError):
@@ -280,10 +279,10 @@ class Accounts:
             return [str(home / name) for name in (CONTENT, *names)]
         return []
 
-    # the note
+    # accounts.json
 
     def _find(self) -> None:
-        """Add the accounts that lie in the folder but are not in ``accounts.json``."""
+        """Add the accounts that have files but are not in ``accounts.json``."""
         if not any(one.top for one in self._accounts.values()):
             with contextlib.suppress(OSError):
                 if any(n == CONTENT or n.startswith(CATALOGUE) for n in os.listdir(self.path)):

@@ -20,7 +20,8 @@ from phonofs.cache.budget import DiskBudget
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.directory import Claim, claim
 from phonofs.cache.filestore import FileStore
-from phonofs.cache.index import Identity, Index, Saved, is_damage, say_damaged
+from phonofs.cache.index import Identity, Index, Saved
+from phonofs.cache.index_file import is_damage, say_damaged
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Disk:
 
     def _begin(self, cap: int) -> None:
         try:
-            same_key = self.index.mark == self.files.codec.key_id
+            same_key = self.index.key_id == self.files.codec.key_id
             used = self._used() if same_key else None
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
@@ -152,7 +153,7 @@ class Disk:
         self.index.abandon()
         fd = self.claim.content_fd
         self.index = Index.renew(fd, lambda: self.files.move_all_to_trash(spare), damaged=damaged)
-        self.index.set_mark(self.files.codec.key_id)
+        self.index.set_key_id(self.files.codec.key_id)
 
     def trashed(self, n: int) -> None:
         """Count bytes moved to the trash, or removed from it if negative."""

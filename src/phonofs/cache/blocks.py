@@ -1,7 +1,7 @@
-"""What a block is, and the CRCs of the blocks of one object. Pure.
+"""Block arithmetic, and the CRCs of the blocks of one object. Pure.
 
-The CRC is CRC-32C (Castagnoli), for which processors have an instruction: 19 GiB/s here.
-``zlib.crc32`` makes 2.5, and took a third of the time of a read from the cache.
+The CRC is CRC-32C (Castagnoli), for which processors have an instruction: 19 GiB/s.
+``zlib.crc32`` does 2.5, and took a third of the time of a read from the cache.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from phonofs.ranges import Ranges
 Data = bytes | bytearray | memoryview
 
 BLOCK = 128 * 1024
-"""Bytes of a block: what the kernel asks for at once, so that one read checks one block."""
+"""Bytes of a block: the size of a usual read of the kernel, so that one read checks one block."""
 
 PAGE = 4096
-"""Bytes the disk is charged for at least: the block size of ext4, xfs and btrfs."""
+"""The unit in which disk space is charged, in bytes: the block size of ext4, xfs and btrfs."""
 
 
 def page_floor(offset: int) -> int:
-    """Return the start of the page that ``offset`` is in."""
+    """Return the start of the page that contains ``offset``."""
     return offset - offset % PAGE
 
 
@@ -34,7 +34,7 @@ def page_ceil(offset: int) -> int:
 
 
 def block_count(size: int) -> int:
-    """Return how many blocks ``size`` bytes make; the last one may be short."""
+    """Return the number of blocks of ``size`` bytes; the last one may be short."""
     return -(-size // BLOCK)
 
 
@@ -44,7 +44,7 @@ def touched_blocks(start: int, stop: int) -> tuple[int, int]:
 
 
 def bytes_of(first: int, last: int, size: int) -> tuple[int, int]:
-    """Return the bytes of the blocks ``[first, last)`` of an object of ``size`` bytes."""
+    """Return the byte range of blocks ``[first, last)`` of an object of ``size`` bytes."""
     return first * BLOCK, min(last * BLOCK, size)
 
 
@@ -56,8 +56,8 @@ def crcs_of(data: memoryview) -> list[int]:
 class BlockChecksums:
     """The CRC-32C of the blocks of one object, as far as they are known.
 
-    Owner: the stored blocks. Invariant: ``_crcs`` is at least as long as the last block in
-    ``known``; what it has for a block that is not in ``known`` means nothing.
+    Only ``StoredBlocks`` changes it. Invariant: ``_crcs`` reaches at least to the last block in
+    ``known``; its values for blocks that are not in ``known`` mean nothing.
     """
 
     __slots__ = ("_crcs", "known")
@@ -79,7 +79,7 @@ class BlockChecksums:
         return self._crcs[first:last].tolist()
 
     def forget(self, first: int, last: int) -> None:
-        """Forget the CRCs of those blocks."""
+        """Forget the CRCs of blocks ``[first, last)``."""
         self.known.remove(first, last)
 
     def pack(self, blocks: Iterable[tuple[int, int]]) -> tuple[bytes, bytes]:
@@ -92,7 +92,7 @@ class BlockChecksums:
 
     @classmethod
     def unpack(cls, bounds: bytes, crcs: bytes) -> BlockChecksums:
-        """The reverse of :meth:`pack`; ``ValueError`` if the two do not fit together."""
+        """Reverse :meth:`pack`. Raises ValueError if the two do not fit together."""
         checksums = cls()
         flat, values = _from_bytes(bounds), _from_bytes(crcs)
         at = 0

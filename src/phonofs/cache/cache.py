@@ -29,7 +29,7 @@ from phonofs.cache.directory import claim, has_cache
 from phonofs.cache.entry import CacheEntry
 from phonofs.cache.filestore import Removed, empty_content
 from phonofs.cache.index import Identity, Row
-from phonofs.cache.index import remove as remove_index
+from phonofs.cache.index_file import remove as remove_index
 from phonofs.cache.set_aside import SetAside
 from phonofs.cache.write_behind import WriteBehind
 from phonofs.model import Record
@@ -132,22 +132,22 @@ class Cache:
         *,
         size_bytes: int,
         min_free_bytes: int,
-        cipher: AesGcmCodec | None = None,
+        codec: AesGcmCodec | None = None,
         set_aside: SetAside | None = None,
     ) -> "Cache":
         """Open the cache in ``directory``, which is created if it does not exist.
 
         Raises UsageError if the directory must not be used. If ``size_bytes`` is 0, nothing is
         kept on disk, and content that an earlier run left there is removed. If the disk fails,
-        everything stays in memory, and the log says so. If ``cipher`` is given, content is
+        everything stays in memory, and the log says so. If ``codec`` is given, content is
         encrypted on disk; content written with another key, or with none, is removed. All content
         is removed if the index is damaged or lost. ``set_aside``, the content that other accounts
         left on the same disk, counts too, and is evicted before the content of this cache.
         """
         if set_aside is not None:
-            set_aside.protect(cipher.key_id if cipher else 0, disk=bool(size_bytes))
+            set_aside.protect(codec.key_id if codec else 0, disk=bool(size_bytes))
         disk, failure = None, None
-        open_disk = partial(Disk.open, directory, size_bytes, cipher)
+        open_disk = partial(Disk.open, directory, size_bytes, codec)
         try:
             if size_bytes:
                 disk = open_disk()

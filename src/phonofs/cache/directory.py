@@ -1,18 +1,18 @@
-"""The cache folder: whose it is, who uses it, and that what we may remove is ours.
+"""The cache directory: creates, opens and locks it, and makes sure that it is ours to remove.
 
 ::
 
-    CACHE_DIR/            0700, ours alone; of several accounts see ``accounts``
-        content/          the only thing below which anything is ever removed
-            phonofs-cache the marker, with the version of the layout
-            CACHEDIR.TAG  tells backup programs to pass by (bford.info/cachedir)
-            lock          held with flock while a mount uses the cache; has its process id
+    CACHE_DIR/            mode 0700; ``accounts`` shows it with several accounts
+        content/          the content of objects
+            phonofs-cache the marker, with the version of this layout
+            CACHEDIR.TAG  tells backup programs to skip it (bford.info/cachedir)
+            lock          locked with flock while a mount uses the cache; has its process id
             index.sqlite
-            trash/        evicted files on their way out
-            3f/           256 of these, one file an object
+            trash/        evicted files that are to be removed
+            3f/           one of 256 shards, with one file per object
 
-Everything is opened relative to a descriptor and never through a link. What is wrong with the
-folder is a UsageError of one sentence with the remedy, because only the user can mend it.
+Everything is opened relative to a descriptor and never through a link. If something is wrong with
+the directory, a UsageError says so with the remedy, because only the user can repair it.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from pathlib import Path
 
 from phonofs.cache.removal import DIRECTORY_FLAGS
 from phonofs.errors import UsageError
-from phonofs.trusted_path import is_trusted
+from phonofs.trusted_path import is_trusted, way_to
 
 CONTENT = "content"
 MARKER = "phonofs-cache"
@@ -47,12 +47,12 @@ _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "fuse.s
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A cache folder that is ours until :meth:`drop`.
+    """A cache directory that is locked until :meth:`drop`.
 
-    path        the cache folder, for messages
+    path        the cache directory, for messages
     content_fd  the descriptor of ``content/``
     lock_fd     holds the lock
-    kind        the type of the file system, empty if it cannot be told
+    kind        the type of the file system, empty if it is unknown
     """
 
     path: Path
@@ -67,20 +67,20 @@ class Claim:
 
     @property
     def remote(self) -> bool:
-        """Whether it lies on another machine, where locks and SQLite are not to be trusted."""
+        """Whether it is on another machine, where locks and SQLite cannot be relied on."""
         return self.kind in _REMOTE
 
     def drop(self) -> None:
-        """Let go of the lock and the descriptors."""
+        """Release the lock and close the descriptors."""
         os.close(self.content_fd)
         os.close(self.lock_fd)
 
 
 def claim(path: Path) -> Claim:
-    """Make or open the cache folder, and lock it. UsageError if it must not be used.
+    """Create or open the cache directory, and lock it.
 
-    An OSError of the disk (full, read-only, failing) is raised as it is: the caller goes on
-    without a cache.
+    Raises UsageError if it must not be used, and OSError if the disk is full, read-only or failing:
+    then the caller continues without a cache.
     """
     folder = open_own(path)
     try:
@@ -95,19 +95,22 @@ def claim(path: Path) -> Claim:
 
 
 def has_cache(path: Path) -> bool:
-    """Whether the folder has content of ours from an earlier run."""
+    """Return whether the directory has content of an earlier run."""
     content = path / CONTENT
     return any(os.path.lexists(content / name) for name in (MARKER, "index.sqlite"))
 
 
 def open_own(path: Path) -> int:
-    """Make or open a folder that is ours alone; return its descriptor. Raises as :func:`claim`."""
+    """Create or open a directory that only this user can use; return its descriptor.
+
+    Raises as :func:`claim` does.
+    """
     _make(path)
     folder = _open_folder(path, None, path)
     with closed_on_error(folder):
         found = os.fstat(folder)
         _own(found, path)
-        _look_above(path)
+        _look_above(path, found)
         if found.st_mode & 0o077:
             _tighten(folder, path)
     return folder
@@ -115,7 +118,7 @@ def open_own(path: Path) -> int:
 
 @contextlib.contextmanager
 def closed_on_error(fd: int) -> Iterator[None]:
-    """Close the descriptor if what is done with it fails."""
+    """Close the descriptor if the block fails."""
     try:
         yield
     except BaseException:
@@ -124,7 +127,7 @@ def closed_on_error(fd: int) -> Iterator[None]:
 
 
 def _make(path: Path) -> None:
-    """Make the folder and the missing ones above it, all 0700; a umask can only narrow that."""
+    """Create the directory and its missing parents, all with mode 0700 or less, by the umask."""
     try:
         for missing in reversed([p for p in (path, *path.parents) if not os.path.lexists(p)]):
             missing.mkdir(0o700, exist_ok=True)
@@ -165,17 +168,20 @@ def _own(found: os.stat_result, path: Path) -> None:
         )
 
 
-def _look_above(path: Path) -> None:
-    """Refuse a folder that another user could move away and replace by one of theirs.
+def _look_above(path: Path, folder: os.stat_result) -> None:
+    """Refuse a ``folder`` that another user could move away and replace by one of theirs.
 
-    A sticky folder, as /tmp is, lets others add to it but not rename what is not theirs.
+    A sticky folder, as /tmp is, lets others add to it but not rename what is not theirs. A link
+    cannot be written; it can only be replaced, by whom the folder that it lies in allows.
     """
-    for above in {*Path(os.path.abspath(path)).parents, *path.resolve().parents}:
-        found = above.stat()
+    for above, found in way_to(path):
+        if os.path.samestat(found, folder):
+            continue
+        fixed = stat.S_ISLNK(found.st_mode) or found.st_mode & stat.S_ISVTX
         why = ""
         if not is_trusted(found.st_uid):
             why = f"belongs to someone else (uid {found.st_uid})"
-        elif not found.st_mode & stat.S_ISVTX and _others_may_write(found):
+        elif not fixed and _others_may_write(found):
             why = "can be written by others"
         if why:
             raise UsageError(
@@ -185,22 +191,28 @@ def _look_above(path: Path) -> None:
 
 
 def _others_may_write(found: os.stat_result) -> bool:
-    """Whether more than its owner and root may: a group of the owner alone is no other."""
+    """Return whether anybody but this user and root may write; a group without others may.
+
+    A member of the group who is not in the list of users counts, because a directory service need
+    not list its users (``enumerate`` in sssd.conf(5)).
+    """
     if found.st_mode & stat.S_IWOTH:
         return True
     if not found.st_mode & stat.S_IWGRP or not found.st_gid:
         return False
-    members: list[str] = []
+    members: set[str] = set()
     with contextlib.suppress(KeyError):
-        members = grp.getgrgid(found.st_gid).gr_mem
-    return any(
-        (user.pw_gid == found.st_gid or user.pw_name in members) and not is_trusted(user.pw_uid)
-        for user in pwd.getpwall()
-    )
+        members.update(grp.getgrgid(found.st_gid).gr_mem)
+    users = pwd.getpwall()
+    trusted = {user.pw_name for user in users if is_trusted(user.pw_uid)}
+    with contextlib.suppress(KeyError):
+        trusted.add(pwd.getpwuid(os.geteuid()).pw_name)
+    primary = {user.pw_name for user in users if user.pw_gid == found.st_gid}
+    return not members | primary <= trusted
 
 
 def _tighten(folder: int, path: Path) -> None:
-    """Take the rights of others away, but not from a folder that has another use."""
+    """Take the rights of others away, unless the directory has another use."""
     names = set(os.listdir(folder))
     if names and names.isdisjoint(_OURS):
         raise UsageError(
@@ -221,21 +233,13 @@ def _open_content(folder: int, path: Path) -> int:
 
 
 def lock_folder(folder: int, path: Path) -> int:
-    """Lock a folder by the file ``lock`` in it, or by itself if the disk takes no file."""
+    """Lock a directory by the file ``lock`` in it, or by itself if no file can be created."""
     try:
         return _lock(folder, path)
     except OSError:
         lock = os.open(".", DIRECTORY_FLAGS, dir_fd=folder)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise UsageError(
-            f"another phonofs is using the cache folder {path}; "
-            "unmount it, or give this one a cache_dir of its own"
-        ) from error
-    except OSError:
-        pass  # a file system without locks, which cannot be written either
+    with closed_on_error(lock), contextlib.suppress(OSError):
+        _flock(lock, path)  # a file system without locks cannot be written either
     return lock
 
 
@@ -243,23 +247,30 @@ def _lock(content: int, path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     lock = os.open("lock", flags, 0o600, dir_fd=content)
     with closed_on_error(lock):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
-            who = f" (process {holder})" if holder.isdecimal() else ""
-            raise UsageError(
-                f"another phonofs{who} is using the cache folder {path}; "
-                "unmount or end it, or give this one a cache_dir of its own"
-            ) from error
-        with contextlib.suppress(OSError):  # a full disk: it is for messages only
+        _flock(lock, path)
+        with contextlib.suppress(OSError):  # a full disk; the process id is for messages only
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
 
 
+def _flock(lock: int, path: Path) -> None:
+    """Lock an open file or directory. Raises UsageError if another process has locked it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = ""
+        with contextlib.suppress(OSError):  # a directory has no text
+            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+        who = f" (process {holder})" if holder.isdecimal() else ""
+        raise UsageError(
+            f"another phonofs{who} is using the cache folder {path}; "
+            "unmount or end it, or give this one a cache_dir of its own"
+        ) from error
+
+
 def _mark(content: int, path: Path) -> None:
-    """See that ``content/`` is ours and of this layout, and mark a new one."""
+    """Make sure that ``content/`` is ours and has this layout; mark a new one."""
     text = _read_marker(content)
     if text is None and set(os.listdir(content)) - _OURS_FROM_THE_START:
         raise UsageError(
@@ -271,7 +282,7 @@ def _mark(content: int, path: Path) -> None:
             f"the cache in {path / CONTENT} was made by another version of phonofs; "
             "remove it, or set cache_dir to another folder"
         )
-    if text != _MARKER_TEXT:  # none yet, or a part that a full disk or a power cut left
+    if text != _MARKER_TEXT:  # none yet, or a part of it, after a full disk or a power cut
         write_file(content, MARKER, _MARKER_TEXT.encode())
         write_file(content, "CACHEDIR.TAG", _TAG.encode())
 
@@ -286,18 +297,18 @@ def _read_marker(content: int) -> str | None:
 
 
 def read_file(folder: int, name: str, most: int) -> bytes | None:
-    """Return the first ``most`` bytes of a file in a folder of ours; None if it is no file."""
+    """Return the first ``most`` bytes of a file in a directory; None if it is not regular."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with open(os.open(name, flags, dir_fd=folder), "rb") as file:
         return file.read(most) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
 
 
 def write_file(folder: int, name: str, data: bytes) -> None:
-    """Write a file in a folder of ours, and have it on disk."""
+    """Write a file in a directory, and sync it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(name, flags, 0o600, dir_fd=folder)
     try:
-        while data:  # a disk that is nearly full takes a part, and only then says so
+        while data:  # a nearly full disk writes a part first, then fails
             data = data[os.write(file, data) :]
         os.fsync(file)
     finally:
@@ -305,7 +316,7 @@ def write_file(folder: int, name: str, data: bytes) -> None:
 
 
 def file_system_of(fd: int) -> str:
-    """The type of the file system ``fd`` lies on, from /proc/self/mountinfo (proc(5))."""
+    """Return the type of the file system of ``fd``, from /proc/self/mountinfo (proc(5))."""
     device = os.fstat(fd).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     try:

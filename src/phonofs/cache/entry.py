@@ -16,7 +16,6 @@ check of the complete object shows whether they are right.
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import trio
 
@@ -384,10 +383,6 @@ class CacheEntry:
         self.in_memory = True
         for run in list(self._stored.runs):
             self._drop(*run)
-
-    def in_use(self) -> AbstractContextManager[None]:
-        """Keep the file open while a thread uses it."""
-        return self._stored.in_use()
 
     # Checking the whole
 

@@ -1,8 +1,8 @@
-"""Makes, opens, counts and removes the files of the cache directory.
+"""Creates, opens, counts and removes the files of the cache directory.
 
-One file an object, in one of 256 shard directories below ``content/``, named after the object's
-key. What is evicted is moved to ``trash/`` first, which is quick, and removed from there in a
-thread: its bytes stay charged until then.
+Each object has one file, named after its key, in one of 256 shard directories below ``content/``.
+Evicted files are first moved to ``trash/``, which is quick, and removed from there in a thread:
+their bytes stay charged until then.
 """
 
 import contextlib
@@ -19,28 +19,29 @@ from phonofs.cache.codec import AesGcmCodec, PlainCodec
 from phonofs.cache.removal import DIRECTORY_FLAGS, bytes_on_disk, remove_below, remove_tree
 
 _NO_FILE = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
-"""What opening a link, a directory or a pipe in place of a file fails with."""
+"""The errors of opening a link, a directory or a pipe in the place of a file."""
 
 TRASH, PROBE = "trash", "probe"
 
 USUAL = 1 << 18
-"""Bytes of a usual file: to remove a large one takes the longer the more it has."""
+"""Bytes of a usual file. Removing a file takes the longer the larger it is."""
 
-_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a planted pipe must not hold us up
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # opening a planted pipe must not wait
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What was removed: how many files, and the bytes they took on disk."""
+    """The number of removed files, and the bytes that they took on disk."""
 
     files: int = 0
     bytes: int = 0
 
 
 class FileStore:
-    """The files below ``content/``: ``3f/…``, their names the hex digits of the keys.
+    """The files below ``content/``: ``3f/…``, named after the hex digits of the keys.
 
-    Borrows the directory descriptor; the claim owns and closes it.
+    Borrows the directory's descriptor; the claim owns and closes it. Methods raise OSError if the
+    disk fails.
     """
 
     def __init__(
@@ -53,16 +54,16 @@ class FileStore:
         self._scratch = page_aligned(2 * SCRATCH)
 
     def create(self, key: bytes) -> BlockFile:
-        """Return a new, empty file; one left behind under that name is emptied."""
+        """Return a new, empty file; one that was left under its name is emptied."""
         with self._shard(key, make=True) as shard:
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | _FLAGS
             fd = os.open(key.hex()[2:], flags, 0o600, dir_fd=shard)
         return self._block_file(fd, key, writable=True)
 
     def open(self, key: bytes) -> BlockFile:
-        """Return the file of an object. FileNotFoundError if it is gone or not a file.
+        """Return the file of an object; on a read-only disk it can only be read.
 
-        It is opened for reading only if the disk has turned read-only.
+        Raises FileNotFoundError if it does not exist or is not a regular file.
         """
         try:
             with self._shard(key) as shard:
@@ -72,23 +73,23 @@ class FileStore:
                 raise
             raise FileNotFoundError(error.errno, "no file") from error
         file = self._block_file(fd, key, writable=writable)
-        with contextlib.suppress(OSError):  # the kernel reads ahead better than we could ask it to
+        with contextlib.suppress(OSError):  # the kernel's own read-ahead suffices
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         return file
 
     def remove(self, key: bytes) -> None:
-        """Remove the file of an object, if it is there."""
+        """Remove the file of an object, if it exists."""
         with contextlib.suppress(FileNotFoundError), self._shard(key) as shard:
             os.unlink(key.hex()[2:], dir_fd=shard)
 
     def move_to_trash(self, key: bytes) -> None:
-        """Move the file of an object to ``trash/``: quick, which removing a large one is not."""
+        """Move the file of an object to ``trash/``, which is quick even for a large file."""
         missing = contextlib.suppress(FileNotFoundError)
         with self._directory(TRASH, make=True) as trash, missing, self._shard(key) as shard:
             os.rename(key.hex()[2:], key.hex(), src_dir_fd=shard, dst_dir_fd=trash)
 
     def move_name_to_trash(self, shard_name: str, name: str) -> int:
-        """Move what has any name in a shard to ``trash/``; return the bytes it takes on disk."""
+        """Move a file of any name in a shard to ``trash/``; return the bytes it takes on disk."""
         inside = name[len(shard_name) :]
         with self._directory(TRASH, make=True) as trash, self._directory(shard_name) as shard:
             found = os.stat(inside, dir_fd=shard, follow_symlinks=False)
@@ -96,7 +97,7 @@ class FileStore:
         return bytes_on_disk(found)
 
     def move_all_to_trash(self, spare: Collection[bytes] = ()) -> None:
-        """Move every file to ``trash/`` but those of these keys; quick, in whole directories."""
+        """Move all files to ``trash/`` except those of the ``spare`` keys; most as whole shards."""
         spared: dict[str, set[str]] = {}
         for key in spare:
             spared.setdefault(key.hex()[:2], set()).add(key.hex()[2:])
@@ -111,8 +112,9 @@ class FileStore:
                         os.rename(inside, target, src_dir_fd=shard, dst_dir_fd=trash)
 
     def empty_trash(self, most: int) -> bool:
-        """Remove up to ``most`` files from ``trash/``, or as many bytes as so many files of a usual
-        size have; return whether it is empty now. In a thread.
+        """Remove up to ``most`` files, or ``most * USUAL`` bytes, from ``trash/``.
+
+        Returns whether it is empty now. Call it in a thread.
         """
         files = size = 0
         with contextlib.suppress(FileNotFoundError), self._directory(TRASH) as trash:
@@ -123,7 +125,7 @@ class FileStore:
         return True
 
     def names(self, shard_name: str) -> dict[str, int]:
-        """Return what lies in a shard: whole hex names, and bytes on disk; in a thread."""
+        """Return the bytes on disk of each file in a shard, by hex name; call it in a thread."""
         found: dict[str, int] = {}
         with contextlib.suppress(FileNotFoundError), self._directory(shard_name) as shard:
             for name in os.listdir(shard):
@@ -133,13 +135,13 @@ class FileStore:
         return found
 
     def charged(self, key: bytes) -> int | None:
-        """Return the bytes the file takes on disk; None if there is no file."""
+        """Return the bytes that the file of an object takes on disk; None if there is no file."""
         with contextlib.suppress(FileNotFoundError), self._shard(key) as shard:
             return bytes_on_disk(os.stat(key.hex()[2:], dir_fd=shard, follow_symlinks=False))
         return None
 
     def free_bytes(self) -> int:
-        """Return what the disk has left for us; 0 if it does not say."""
+        """Return the free bytes of the file system; 0 if that cannot be read."""
         try:
             found = os.fstatvfs(self._content)
         except OSError:
@@ -147,7 +149,7 @@ class FileStore:
         return found.f_bavail * found.f_frsize
 
     def probe(self) -> None:
-        """Write a page and remove it again; OSError if the disk does not take it."""
+        """Write a page and remove it again, to find out whether the disk can be written."""
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | _FLAGS
         fd = os.open(PROBE, flags, 0o600, dir_fd=self._content)
         try:
@@ -175,7 +177,7 @@ class FileStore:
 
     @contextlib.contextmanager
     def _directory(self, name: str, *, make: bool = False) -> Iterator[int]:
-        """Open a directory below ``content/``. FileNotFoundError unless it may be made."""
+        """Open a directory below ``content/``; with ``make``, create it if it does not exist."""
         try:
             fd = os.open(name, DIRECTORY_FLAGS, dir_fd=self._content)
         except FileNotFoundError:
@@ -190,14 +192,14 @@ class FileStore:
 
 
 def is_shard(name: str) -> bool:
-    """Whether a name in ``content/`` is that of one of the 256 shard directories."""
+    """Return whether a name in ``content/`` is that of one of the 256 shard directories."""
     return len(name) == 2 and set(name) <= set("0123456789abcdef")
 
 
 def empty_content(directory: int) -> Removed:
-    """Remove the content of every object below ``content/``, whatever an index says of it.
+    """Remove the files of all objects below ``content/``, whether the index knows them or not.
 
-    OSError if something cannot be removed.
+    Raises OSError if something cannot be removed.
     """
     names = [n for n in os.listdir(directory) if is_shard(n) or n in (TRASH, PROBE)]
     sizes = [size for name in names for size in remove_tree(name, directory)]
@@ -205,7 +207,7 @@ def empty_content(directory: int) -> Removed:
 
 
 def _unique(name: str) -> str:
-    """Return a name that nothing in ``trash/`` has: no directory can be moved onto another."""
+    """Return a name that nothing in ``trash/`` has, because a directory cannot replace another."""
     return f"{name[:200]}-{os.urandom(8).hex()}"
 
 

@@ -1,66 +1,32 @@
-"""The index of the cache: which blocks of which object are on disk, and who was used last.
+"""The index of the cache: which blocks of which object are on disk, and which was used last.
 
-SQLite, WAL, one connection used on the event loop only (each call is short: a row by its key
-takes some 10 µs). ``synchronous=NORMAL``: a killed process loses nothing, a power cut may lose
-the last rows, and then their files are orphans that the maintenance task removes. A row whose
-bytes did not reach the disk is found by the CRC of every block. Nothing in a damaged index is
-trusted: it is made anew, and every file that it had a row for is removed.
+One SQLite connection, used on the event loop only: each call is short (10 µs for a row by its key).
+A killed process loses no row. A power cut may lose the last ones, because nothing syncs them; then
+their files are orphans, which the maintenance task removes. A block that did not reach the disk is
+found by its CRC. Nothing in a damaged index is trusted: a new one is made, and all files that the
+old one had rows for are removed.
 
-``object.open`` is set before a byte of an object is written and cleared when its row is
-final. So after a kill the objects whose cost is not known are found without a scan.
-``object.used`` counts up with every use: the order of eviction.
+``object.open`` is set before a byte of an object is written, and cleared when its row is final: so
+after a kill the objects with an unknown charge are found without a scan. ``object.used`` increases
+with every use: it is the order of eviction.
 """
 
 import contextlib
 import hashlib
-import logging
-import os
 import sqlite3
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
+from phonofs.cache import index_file
 from phonofs.cache.blocks import BlockChecksums
+from phonofs.cache.index_file import is_damage, say_damaged
 
-log = logging.getLogger(__name__)
-
-NAME = "index.sqlite"
-_FILES = (NAME, f"{NAME}-wal", f"{NAME}-shm", f"{NAME}-journal")
-_VERSION = 3
 KEY_BYTES = 16
-
-_SCHEMA = """
-CREATE TABLE object (
-    number INTEGER PRIMARY KEY,
-    key BLOB NOT NULL UNIQUE,
-    region TEXT NOT NULL,
-    id TEXT NOT NULL,
-    checksum TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    bytes INTEGER NOT NULL DEFAULT 0,
-    charge INTEGER NOT NULL DEFAULT 0,
-    used INTEGER NOT NULL,
-    open INTEGER NOT NULL,
-    verified INTEGER NOT NULL DEFAULT 0
-) STRICT;
-CREATE INDEX object_used ON object(used, charge);
-CREATE INDEX object_id ON object(region, id);
-CREATE INDEX object_open ON object(open) WHERE open = 1;
-CREATE TABLE blocks (
-    number INTEGER PRIMARY KEY,
-    present BLOB NOT NULL,
-    crcs BLOB NOT NULL,
-    seal BLOB NOT NULL
-) STRICT;
-CREATE TRIGGER object_gone AFTER DELETE ON object
-    BEGIN DELETE FROM blocks WHERE number = OLD.number; END;
-"""
 
 
 class Identity(NamedTuple):
-    """Which content: the key is a hash of region, id and fingerprint, and names the file."""
+    """One content: the key is a hash of region, id and fingerprint, and names the file."""
 
     key: bytes
     region: str
@@ -72,8 +38,10 @@ class Identity(NamedTuple):
 class Row:
     """What is known of one object.
 
-    size, bytes, charge   the object's length, its bytes on disk, what they cost there
-    verified              whether the whole of it had the right checksum
+    size      length of the object in bytes
+    bytes     how many of them are on disk
+    charge    bytes charged to the budget for its file
+    verified  whether the whole object had the right checksum
     """
 
     identity: Identity
@@ -84,9 +52,9 @@ class Row:
 
 
 class Saved(NamedTuple):
-    """A row to be written: ``present`` and ``crcs`` are its blocks on disk, packed.
+    """A row to write: ``present`` and ``crcs`` are its blocks on disk, packed.
 
-    ``final``: nothing more is going to be written in this run.
+    ``final``: nothing more will be written in this run.
     """
 
     row: Row
@@ -100,42 +68,21 @@ _DECLARE = (
     " VALUES(?, ?, ?, ?, ?, ?, 1) ON CONFLICT(key) DO UPDATE SET open = 1 RETURNING used"
 )
 
-_DAMAGE = frozenset(
-    {
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_FORMAT,
-        sqlite3.SQLITE_CONSTRAINT,  # no statement here breaks one in a sound index
-        sqlite3.SQLITE_MISMATCH,
-    }
-)
-
-
-def is_damage(error: Exception) -> bool:
-    """Whether the index itself is broken; the other errors (locked, full, I/O) pass by themselves.
-
-    SQLite tells of a damaged page only when that page is read, so this can come at any call.
-    """
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:  # one that is raised here
-        return type(error) is sqlite3.DatabaseError
-    return code & 0xFF in _DAMAGE
-
 
 class Index:
-    """The open index. Owner of the connection; it raises ``sqlite3.Error`` as it is.
+    """The open index. Owns the connection. All methods raise sqlite3.Error.
 
-    count     how many objects it has, once :meth:`totals` was asked
-    replaced  whether it was made in the place of a damaged one
+    count     how many objects it has, once :meth:`totals` was called
+    replaced  whether it replaced a damaged one
     """
 
     def __init__(
-        self, folder_fd: int, on_new: Callable[[], None], *, replaced: bool = False
+        self, directory_fd: int, on_new: Callable[[], None], *, replaced: bool = False
     ) -> None:
         self.count = 0
         self.replaced = replaced
         self._touched: dict[bytes, int] = {}
-        self._db = _connect(folder_fd, on_new)
+        self._db = index_file.connect(directory_fd, on_new)
         try:
             (last,) = self._db.execute("SELECT max(used) FROM object").fetchone()
         except BaseException:
@@ -144,51 +91,52 @@ class Index:
         self._used: int = last or 0
 
     @classmethod
-    def open(cls, folder_fd: int, on_new: Callable[[], None]) -> "Index":
-        """Open the index in that folder; a damaged one is removed, and an empty one made.
+    def open(cls, directory_fd: int, on_new: Callable[[], None]) -> "Index":
+        """Open the index in a directory; a damaged one is replaced by an empty one.
 
-        ``on_new`` is called before an empty one is made: it has to remove the files, of
-        which no row will tell.
+        ``on_new`` is called before an empty one is made: it has to remove the files, which will
+        have no rows.
         """
         try:
-            return cls(folder_fd, on_new)
+            return cls(directory_fd, on_new)
         except sqlite3.DatabaseError as error:
-            # A plain SQLITE_ERROR ("no such table") is damage too: the schema is read here.
-            if not is_damage(error) and _code(error) != sqlite3.SQLITE_ERROR:
+            if not is_damage(error, opening=True):
                 raise
             say_damaged(error)
-            return cls.renew(folder_fd, on_new, damaged=True)
+            return cls.renew(directory_fd, on_new, damaged=True)
 
     @classmethod
-    def renew(cls, folder_fd: int, on_new: Callable[[], None], *, damaged: bool = False) -> "Index":
-        """Remove the index and make an empty one; ``damaged``: since it was damaged."""
-        remove(folder_fd)
-        return cls(folder_fd, on_new, replaced=damaged)
+    def renew(
+        cls, directory_fd: int, on_new: Callable[[], None], *, damaged: bool = False
+    ) -> "Index":
+        """Replace the index by an empty one; ``damaged`` if that is the reason."""
+        index_file.remove(directory_fd)
+        return cls(directory_fd, on_new, replaced=damaged)
 
     @property
-    def mark(self) -> int:
-        """The mark of the cipher that its contents were written with; 0 for none."""
-        (mark,) = self._db.execute("PRAGMA application_id").fetchone()
-        return int(mark)
+    def key_id(self) -> int:
+        """The ``key_id`` of the codec that wrote the content; 0 for no encryption."""
+        (key_id,) = self._db.execute("PRAGMA application_id").fetchone()
+        return int(key_id)
 
-    def set_mark(self, mark: int) -> None:
-        """From now on contents are written with the cipher of this mark."""
-        self._db.execute(f"PRAGMA application_id = {int(mark)}")
+    def set_key_id(self, key_id: int) -> None:
+        """Record which codec writes the content from now on."""
+        self._db.execute(f"PRAGMA application_id = {int(key_id)}")
 
     def declare_all(self, objects: Iterable[tuple[Identity, int]]) -> None:
-        """Note that bytes of these objects, each with its size, are going to be on disk."""
+        """Record that bytes of these objects, each with its size, are about to be written."""
         with self._transaction():
             new = sum([self._declare(identity, size) for identity, size in objects])
         self.count += new
 
     def _declare(self, identity: Identity, size: int) -> bool:
-        """Declare one object; return whether it is new. A row that was there keeps its ``used``."""
+        """Declare one object; return whether it is new. An existing row keeps its ``used``."""
         now = self._next()
         (used,) = self._db.execute(_DECLARE, (*identity, size, now)).fetchone()
         return bool(used == now)
 
     def save(self, rows: Iterable[Saved]) -> None:
-        """Note which blocks are on disk; their bytes are there already."""
+        """Write rows whose bytes are on disk, in one transaction."""
         with self._transaction():
             new = sum([self._save(saved) for saved in rows])
         self.count += new
@@ -213,9 +161,9 @@ class Index:
         return new
 
     def load(self, key: bytes) -> tuple[Row, BlockChecksums] | None:
-        """Return what is known of an object and of its blocks; None if there is no row.
+        """Return the row of an object, and its blocks; None if there is no row.
 
-        A row that is damaged says only what is charged: none of its blocks are known.
+        Of a damaged row only the charge is used: then no blocks are known.
         """
         found = self._db.execute(
             "SELECT key, region, id, checksum, size, bytes, charge, verified, present, crcs, seal"
@@ -230,7 +178,7 @@ class Index:
         return row, BlockChecksums.unpack(present, crcs)
 
     def row(self, key: bytes) -> Row | None:
-        """Return what is known of an object, without its blocks."""
+        """Return the row of an object, without its blocks."""
         found = self._db.execute(
             "SELECT key, region, id, checksum, size, bytes, charge, verified"
             " FROM object WHERE key = ?",
@@ -239,7 +187,7 @@ class Index:
         return _row(found) if found else None
 
     def rows(self) -> Iterator[Row]:
-        """Yield every object, the least recently used first; for a person, not for a mount."""
+        """Yield every row, the least recently used first; for commands, since it is slow."""
         self.flush()
         for found in self._db.execute(
             "SELECT key, region, id, checksum, size, bytes, charge, verified"
@@ -248,13 +196,13 @@ class Index:
             yield _row(found)
 
     def keys_of(self, region: str, id: str) -> list[tuple[bytes, int]]:
-        """Return key and charge of every fingerprint of an object."""
+        """Return key and charge of every content of an object."""
         return self._charges(
             "SELECT key, charge FROM object WHERE region = ? AND id = ?", (region, id)
         )
 
     def keys_between(self, first: bytes, last: bytes) -> list[tuple[bytes, int]]:
-        """Return key and charge of the objects with ``first <= key < last``."""
+        """Return key and charge of all content with ``first <= key < last``."""
         return self._charges(
             "SELECT key, charge FROM object WHERE key >= ? AND key < ?", (first, last)
         )
@@ -278,25 +226,25 @@ class Index:
         return self._charges("SELECT key, charge FROM object WHERE open = 1")
 
     def settle(self, charges: Iterable[tuple[bytes, int]]) -> None:
-        """Note what these objects take on disk: their rows are final."""
+        """Set the charges of these objects, and make their rows final."""
         self._many(
             "UPDATE object SET open = 0, charge = ? WHERE key = ?",
             [(charge, key) for key, charge in charges],
         )
 
     def delete(self, keys: Iterable[bytes]) -> None:
-        """Forget objects."""
+        """Delete the rows of these objects."""
         gone = list(keys)
         for key in gone:
             self._touched.pop(key, None)
         self.count -= self._many("DELETE FROM object WHERE key = ?", [(key,) for key in gone])
 
     def touch(self, key: bytes) -> None:
-        """Note that the object was used; :meth:`flush` writes it down."""
+        """Note that the object was used; :meth:`flush` writes that to the file."""
         self._touched[key] = self._next()
 
     def flush(self) -> None:
-        """Write the order of use down."""
+        """Write to the file what :meth:`touch` noted."""
         if self._touched:
             touched, self._touched = self._touched, {}
             self._many(
@@ -305,9 +253,9 @@ class Index:
             )
 
     def totals(self) -> tuple[int, int]:
-        """Return how many objects there are, and what they take on disk.
+        """Return the number of objects, and the sum of their charges.
 
-        Reads one entry of an index for each.
+        Reads one entry of an SQLite index per object.
         """
         (objects, charge, least) = self._db.execute(
             "SELECT count(*), total(charge), min(charge) FROM object"
@@ -318,26 +266,25 @@ class Index:
         return objects, int(charge)
 
     def check(self) -> None:
-        """Look at every page of the index. sqlite3.DatabaseError for a damaged one."""
+        """Read every page of the file. Raises sqlite3.DatabaseError if one is damaged."""
         ((answer,),) = self._db.execute("PRAGMA integrity_check(1)").fetchall()
         if answer != "ok":
             raise sqlite3.DatabaseError(str(answer).replace("\n", ": "))
 
     def probe(self) -> None:
-        """Write something; sqlite3.Error if that fails."""
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute(f"PRAGMA user_version = {_VERSION}")
-        self._db.execute("COMMIT")
+        """Write a value that the file already has, to find out whether it can be written."""
+        with self._transaction():
+            self._db.execute(f"PRAGMA user_version = {index_file.VERSION}")
 
     def close(self) -> None:
-        """Write what is left and close."""
+        """Write the order of use, and close the file."""
         try:
             self.flush()
         finally:
             self._db.close()
 
     def abandon(self) -> None:
-        """Close a damaged index, writing nothing."""
+        """Close a damaged index without writing."""
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
 
@@ -349,7 +296,7 @@ class Index:
         return [_charge(*row) for row in self._db.execute(query, values)]
 
     def _many(self, statement: str, values: list[tuple[object, ...]]) -> int:
-        """Execute a statement with each of the values; return how many rows that changed."""
+        """Execute a statement for each of the values; return how many rows it changed."""
         if not values:
             return 0
         with self._transaction():
@@ -362,111 +309,38 @@ class Index:
             yield
             self._db.execute("COMMIT")
         except BaseException:
-            # A full disk has ended it already. The first error is the one to tell.
+            # SQLite has ended it already if the disk is full. The first error is the one to raise.
             with contextlib.suppress(sqlite3.Error):
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
             raise
 
 
-def checkpoint(folder_fd: int) -> None:
-    """Bring the log into the index; in a thread, because it syncs."""
-    connection = sqlite3.connect(_path(folder_fd), isolation_level=None, timeout=1.0)
-    try:
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-    finally:
-        connection.close()
-
-
-def say_damaged(error: Exception) -> None:
-    """Log that the index is damaged."""
-    log.warning("the index of the cache is damaged (%s); the cache starts empty", error)
-
-
-def _code(error: sqlite3.Error) -> int:
-    return int(getattr(error, "sqlite_errorcode", -1)) & 0xFF
-
-
 def _charge(key: object, charge: object) -> tuple[bytes, int]:
-    """Return key and charge of a row; sqlite3.DatabaseError if a damaged page gave other things."""
-    if not isinstance(key, bytes) or len(key) != KEY_BYTES:
-        raise sqlite3.DatabaseError("a key is not one")
-    if not isinstance(charge, int) or charge < 0:
-        raise sqlite3.DatabaseError("a charge is not a size")
-    return key, charge
+    """Return key and charge of a row.
 
-
-def mark_of(folder: Path) -> int:
-    """Return the mark of the cipher in the index of a folder that is not open; -1 if there is none.
-
-    It is SQLite's application id: four bytes at offset 68 of the file (its file format, 1.3).
+    Raises sqlite3.DatabaseError if they are not what was written: the page is damaged.
     """
-    try:
-        with (folder / NAME).open("rb") as file:
-            head = file.read(72)
-    except OSError:
-        return -1
-    return int.from_bytes(head[68:72], "big") if len(head) == 72 else -1
+    if not isinstance(key, bytes) or len(key) != KEY_BYTES:
+        raise sqlite3.DatabaseError("a key is malformed")
+    if not isinstance(charge, int) or charge < 0:
+        raise sqlite3.DatabaseError("a charge is malformed")
+    return key, charge
 
 
 def _row(found: tuple[object, ...]) -> Row:
     _, region, id, checksum, size, held, _, verified = found[:8]
     key, charge = _charge(found[0], found[6])
     if not isinstance(size, int) or not isinstance(held, int) or not 0 <= held <= size:
-        raise sqlite3.DatabaseError("a size is not one")
+        raise sqlite3.DatabaseError("a size is malformed")
     identity = Identity(key, str(region), str(id), str(checksum))
     return Row(identity, size, held, charge, bool(verified))
 
 
 def _seal(row: Row, present: bytes, crcs: bytes) -> bytes:
-    """Return a hash over what a row says, which shows whether a page of the index is damaged."""
+    """Return a hash of a row, which shows whether the row was damaged."""
     digest = hashlib.blake2b(row.identity.key, digest_size=8)
     digest.update(f"|{row.identity.checksum}|{row.size}|{int(row.verified)}|".encode())
     digest.update(present)
     digest.update(crcs)
     return digest.digest()
-
-
-def _path(folder_fd: int) -> str:
-    return f"/proc/self/fd/{folder_fd}/{NAME}"
-
-
-def _connect(folder_fd: int, on_new: Callable[[], None]) -> sqlite3.Connection:
-    _prepare(folder_fd)
-    connection = sqlite3.connect(_path(folder_fd), isolation_level=None, timeout=1.0)
-    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")  # a damaged page
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # it syncs: see checkpoint()
-        connection.execute("PRAGMA temp_store = MEMORY")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            on_new()
-            connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {_VERSION};COMMIT;")
-        elif version != _VERSION:
-            raise sqlite3.DatabaseError(f"it has version {version}, not {_VERSION}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(folder_fd: int) -> None:
-    """Make the file 0600, from which SQLite takes the mode of its others; no links, no pipes."""
-    for name in _FILES:
-        try:
-            found = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
-        except FileNotFoundError:
-            continue
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            os.unlink(name, dir_fd=folder_fd)
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    os.close(os.open(NAME, flags, 0o600, dir_fd=folder_fd))
-
-
-def remove(folder_fd: int) -> None:
-    """Remove the index; OSError if that fails."""
-    for name in _FILES:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=folder_fd)

@@ -14,7 +14,7 @@ import trio
 
 from phonofs.cache.backend import Disk
 from phonofs.cache.cache import Cache
-from phonofs.cache.index import checkpoint
+from phonofs.cache.index_file import checkpoint
 from phonofs.errors import UsageError
 
 log = logging.getLogger(__name__)

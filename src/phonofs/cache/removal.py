@@ -1,6 +1,6 @@
-"""Removing files and directories, and counting what they take on disk. No link is followed.
+"""Removes files and directories, and counts what they take on disk. Follows no links.
 
-Everything may run in a thread.
+All functions may run in a thread.
 """
 
 import os
@@ -17,9 +17,9 @@ def bytes_on_disk(status: os.stat_result) -> int:
 
 
 def size_of(name: str, directory: int | None = None) -> int:
-    """Return what a file, or all files below a directory, take on disk.
+    """Return the bytes that a file, or all files below a directory, take on disk.
 
-    What the disk does not tell counts as 0.
+    What cannot be read counts as 0.
     """
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -39,7 +39,7 @@ def size_of(name: str, directory: int | None = None) -> int:
 def remove_tree(name: str, directory: int | None = None) -> Iterator[int]:
     """Remove a file, or a directory with all that is in it; yield the bytes of each file.
 
-    What somebody else removes meanwhile is passed over. OSError for the first file or directory
+    What somebody else removes meanwhile is skipped. Raises OSError for the first file or directory
     that cannot be removed.
     """
     try:
@@ -59,6 +59,6 @@ def remove_tree(name: str, directory: int | None = None) -> Iterator[int]:
 
 
 def remove_below(directory: int) -> Iterator[int]:
-    """Remove what lies in an open directory, as :func:`remove_tree` does."""
+    """Remove everything in an open directory; yield and raise as :func:`remove_tree` does."""
     for name in os.listdir(directory):
         yield from remove_tree(name, directory)

@@ -1,4 +1,4 @@
-"""What other accounts left in the cache folder: it counts in ``cache_size``, and goes first."""
+"""What other accounts left in the cache directory: counts in ``cache_size``; evicted first."""
 
 import logging
 import threading
@@ -10,17 +10,17 @@ log = logging.getLogger(__name__)
 
 
 class SetAside:
-    """What other accounts left in the folder.
+    """The data of the accounts that are not mounted.
 
-    Owns how many bytes are still charged for each (``_charged``, by the account's id), and whose
-    files are still to be removed (``_left``). An account whose files cannot be removed stays
-    charged and is not tried again. The lock is there because :meth:`evict` may run in a thread.
+    ``_charged`` has the bytes still charged for each account, by its id. ``_left`` are the accounts
+    that can still be evicted. An account whose files cannot be removed stays charged and is not
+    tried again. The lock is needed because :meth:`evict` may run in a thread.
 
-    Invariant: ``bytes`` goes down by what :meth:`evict` returned.
+    Invariant: ``bytes`` decreases by what :meth:`evict` returns.
     """
 
     def __init__(self, accounts: Accounts, mine: Account | None) -> None:
-        """Take what the accounts other than ``mine`` left."""
+        """``mine`` is the mounted account; None if there is none."""
         self._accounts = accounts
         self._left = [one for one in accounts.all() if one is not mine]
         self._charged = {one.id: accounts.size(one) for one in self._left}
@@ -29,17 +29,17 @@ class SetAside:
 
     @property
     def bytes(self) -> int:
-        """The bytes that all of them take on disk."""
+        """The bytes charged for all of them."""
         return sum(self._charged.values())
 
-    def protect(self, mark: int, *, disk: bool) -> None:
-        """Remove content that must not stay on disk; the log says what cannot be removed.
+    def protect(self, key_id: int, *, disk: bool) -> None:
+        """Remove content that must not stay on disk; log what cannot be removed.
 
-        Without ``disk`` that is all of it. With a cipher in use (its ``mark``, 0 for none) it is
-        what was not written with that cipher.
+        Without ``disk`` that is all of it. With encryption (``key_id`` is that of the codec, 0 for
+        none) it is what was written without it or with another key.
         """
         for account in self._left:
-            if not disk or (mark and self._accounts.mark(account) not in (-1, mark)):
+            if not disk or (key_id and self._accounts.key_id(account) not in (-1, key_id)):
                 try:
                     self._accounts.drop_content(account)
                 except OSError as error:
@@ -48,9 +48,9 @@ class SetAside:
                 self._charged[account.id] = self._accounts.size(account)
 
     def evict(self, n: int) -> int:
-        """Remove at least ``n`` bytes if there are so many, the account used longest ago first.
+        """Remove at least ``n`` bytes, or all; from the least recently used account first.
 
-        Returns the bytes that no longer have to be charged for.
+        Returns the bytes that are no longer charged.
         """
         freed = 0
         while freed < n:

@@ -123,7 +123,7 @@ def _opened(settings: Settings, accounts: Accounts, account: Account | None) -> 
         accounts.home(account),
         size_bytes=settings.cache_size,
         min_free_bytes=0,
-        cipher=AesGcmCodec(key) if key is not None else None,
+        codec=AesGcmCodec(key) if key is not None else None,
     )
     try:
         state = cache.statistics()

@@ -3,6 +3,7 @@
 Nothing here reads a clock: the caller passes the time of a change (``now_ms``, UTC epoch ms).
 """
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -123,7 +124,8 @@ class Account:
     """An account whose objects are all in memory.
 
     Owns the objects. Invariant: ``_found`` caches search results of the current objects; every
-    change clears it.
+    change clears it. A test may change an account that a service in another thread searches, so
+    both hold a lock.
     """
 
     def __init__(self, items: Iterable[Item] = (), regions: Iterable[str] = ()) -> None:
@@ -131,6 +133,7 @@ class Account:
         self._fields: dict[tuple[str, str], Fields] = {}
         self._found: dict[tuple[str, Expression, Sort], list[Item]] = {}
         self._regions = list(regions)
+        self._lock = threading.Lock()
         for item in items:
             self.put(item)
 
@@ -155,11 +158,12 @@ class Account:
     def matching(self, region: str, query: Expression, sort: Sort) -> list[Item]:
         """Return all objects of a region that match, sorted."""
         key = (region, query, sort)
-        if key not in self._found:
-            if len(self._found) >= 64:  # enough for the pages of concurrent searches
-                self._found.clear()
-            self._found[key] = self._find(region, query, sort)
-        return self._found[key]
+        with self._lock:
+            if key not in self._found:
+                if len(self._found) >= 64:  # enough for the pages of concurrent searches
+                    self._found.clear()
+                self._found[key] = self._find(region, query, sort)
+            return self._found[key]
 
     def _find(self, region: str, query: Expression, sort: Sort) -> list[Item]:
         hits = [
@@ -179,11 +183,12 @@ class Account:
     def put(self, item: Item) -> None:
         """Add an object, or replace the one with the same region and id."""
         key = (item.region, item.id)
-        self._items[key] = item
-        self._fields[key] = item.fields()
-        self._found.clear()
-        if item.region not in self._regions:
-            self._regions.append(item.region)
+        with self._lock:
+            self._items[key] = item
+            self._fields[key] = item.fields()
+            self._found.clear()
+            if item.region not in self._regions:
+                self._regions.append(item.region)
 
 
 def change(account: Account, region: str, id: str, now_ms: int, **fields: Any) -> bool:

@@ -189,16 +189,16 @@ def test_a_catalogue_beside_nothing_else_is_somebodys(tmp_path: Path):
 
 
 def test_eviction_in_vain_evicts_nothing(two: Path):
-    """What a kill left in gone/ is charged as the whole cap until it is gone: nothing that is
+    """What a kill left in trash/ is charged as the whole cap until it is gone: nothing that is
     evicted meanwhile frees space.
     """
     accounts = Accounts.open(two)
     mine = account_of(accounts, "B")
     home = accounts.home(mine)
-    gone = home / "content" / "trash"
-    gone.mkdir(exist_ok=True)
+    trash = home / "content" / "trash"
+    trash.mkdir(exist_ok=True)
     for n in range(1100):
-        (gone / f"{n}").write_bytes(b"x")
+        (trash / f"{n}").write_bytes(b"x")
     aside = SetAside(accounts, mine)
     before = aside.bytes
 
@@ -210,7 +210,7 @@ def test_eviction_in_vain_evicts_nothing(two: Path):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(maintenance.run, cache)
             with trio.fail_after(5):
-                while list(gone.iterdir()):  # noqa: ASYNC110 - a folder tells nobody
+                while list(trash.iterdir()):  # noqa: ASYNC110 - a folder tells nobody
                     await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
         fill(cache, record("newer", ramp(SIZE, 9)), ramp(SIZE, 9))

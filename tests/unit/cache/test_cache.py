@@ -44,11 +44,6 @@ def there(cache: Cache) -> list[int]:
     return [n for n in range(100) if cache.cached_bytes(record_of(n))]
 
 
-async def settle(cache: Cache) -> None:
-    """What the janitor does in a round."""
-    await run_once(cache)
-
-
 def test_names_are_hashes():
     """Nothing of the service makes a path; regions, ids and fingerprints do not run together."""
     keys = {
@@ -66,7 +61,7 @@ async def test_the_least_recently_used_goes_first(tmp_path: Path):
     cache = open_cache(tmp_path, 6 * CHARGE)
     for n in range(5):
         fill(cache, record_of(n), data_of(n))
-    await settle(cache)
+    await run_once(cache)
     cache.release(cache.blob(record_of(0)))
     for n in range(5, 8):
         fill(cache, record_of(n), data_of(n))
@@ -80,7 +75,7 @@ async def test_the_order_survives_a_remount(tmp_path: Path):
     cache = open_cache(tmp_path, 40 * CHARGE)
     for n in range(5):
         fill(cache, record_of(n), data_of(n))
-    await settle(cache)
+    await run_once(cache)
     cache.release(cache.blob(record_of(0)))
     cache.close()
     cache = open_cache(tmp_path, 40 * CHARGE)
@@ -96,7 +91,7 @@ async def test_what_is_being_read_is_never_evicted(tmp_path: Path):
     first.write(0, data_of(0))
     for n in range(1, 10):
         fill(cache, record_of(n), data_of(n))
-        await settle(cache)
+        await run_once(cache)
     assert first.read_now(0, SIZE) == data_of(0)
     assert cache.evict(1 << 30) > 0
     assert there(cache) == [0]
@@ -117,7 +112,7 @@ async def test_what_finds_no_space_goes_to_memory(tmp_path: Path):
     assert on_disk(tmp_path) <= 3 * CHARGE
     for blob in blobs:
         cache.release(blob)
-    await settle(cache)
+    await run_once(cache)
     assert cache.statistics()["memory_bytes"] == 0
     cache.close()
 
@@ -141,11 +136,11 @@ async def test_one_object_has_one_blob(tmp_path: Path):
     assert a is b
     a.write(0, data_of(0))
     cache.release(a)
-    await settle(cache)
+    await run_once(cache)
     assert b.read_now(0, 5) == data_of(0)[:5]
     cache.release(b)
     c = cache.blob(record_of(0))
-    await settle(cache)
+    await run_once(cache)
     assert c.read_now(0, 5) == data_of(0)[:5]
     cache.close()
 
@@ -154,7 +149,7 @@ async def test_nothing_is_checked_twice_in_a_run(tmp_path: Path):
     """What was released and opened again is read at once."""
     cache = open_cache(tmp_path)
     fill(cache, record_of(0), data_of(0))
-    await settle(cache)
+    await run_once(cache)
     assert cache.statistics()["open"] == 0
     blob = cache.blob(record_of(0))
     assert blob.read_now(0, SIZE) == data_of(0)
@@ -169,7 +164,7 @@ async def test_descriptors_are_closed(tmp_path: Path, monkeypatch: pytest.Monkey
     opened = len(os.listdir("/proc/self/fd"))
     for n in range(20):
         fill(cache, record_of(n), data_of(n))
-        await settle(cache)
+        await run_once(cache)
     assert len(os.listdir("/proc/self/fd")) == opened + 5
     cache.close()
     assert len(os.listdir("/proc/self/fd")) == before
@@ -200,7 +195,7 @@ async def test_a_withdrawn_object_goes_with_all_its_versions(tmp_path: Path):
     cache = open_cache(tmp_path)
     for wanted, data in ((old, data_of(1)), (new, data_of(2)), (record_of(3), data_of(3))):
         fill(cache, wanted, data)
-    await settle(cache)
+    await run_once(cache)
     cache.forget("us-east", "x")
     assert cache.cached_bytes(old) == cache.cached_bytes(new) == 0
     assert not file_of(tmp_path, old).exists()
@@ -220,7 +215,7 @@ async def test_a_changed_object_loses_its_old_content_alone(tmp_path: Path):
     for wanted, data in ((old, data_of(1)), (new, data_of(2))):
         fill(cache, wanted, data)
     cache.forget("us-east", "x", but=new.fingerprint)
-    await settle(cache)
+    await run_once(cache)
     assert cache.cached_bytes(old) == 0
     assert cache.cached_bytes(new) == SIZE
     assert not file_of(tmp_path, old).exists()
@@ -246,7 +241,7 @@ async def test_a_withdrawn_object_is_gone_for_who_reads_it(tmp_path: Path):
         cache.release(blob)
         assert again.read_now(0, SIZE) == data_of(0)
         cache.release(again)
-        await settle(cache)
+        await run_once(cache)
         assert cache.statistics()["memory_bytes"] == 0
         cache.close()
 
@@ -256,7 +251,7 @@ async def test_removing_the_content_leaves_nothing(tmp_path: Path):
     cache = open_cache(tmp_path)
     for n in range(5):
         fill(cache, record_of(n), data_of(n))
-    await settle(cache)
+    await run_once(cache)
     with pytest.raises(UsageError, match="another phonofs"):
         remove_content(tmp_path)
     cache.close()
@@ -301,7 +296,7 @@ async def test_verifying_finds_what_is_wrong(tmp_path: Path):
     cache = open_cache(tmp_path)
     findings = {f.id: f.bad_bytes for f in await fsck.verify(cache)}
     assert findings == {"object-0": 0, "object-1": SIZE, "object-2": 0}
-    await settle(cache)
+    await run_once(cache)
     assert there(cache) == [0, 2]
     assert {row.identity.id: row.bytes for row in cache.entries()} == {
         "object-0": SIZE,
@@ -343,7 +338,7 @@ def test_the_disk_never_has_more_than_the_cap(tmp_path_factory, cap: int, steps)
                 blobs[n] = blob
                 blob.write(offset, data_of(n)[offset : offset + length])
             elif what == "settle":
-                await settle(cache)
+                await run_once(cache)
             elif what == "remount":
                 cache.close()
                 cache, blobs = open_cache(folder, cap), {}
@@ -398,7 +393,7 @@ async def test_what_the_disk_does_not_take_goes_to_memory(tmp_path: Path, failin
     assert await blob.read(0, SIZE) == data_of(0)
     assert await blob.check()
     cache.release(blob)
-    await settle(cache)
+    await run_once(cache)
     cache.close()
 
 
@@ -417,13 +412,13 @@ async def test_a_disk_that_fails_is_left_alone_and_tried_again(
     assert cache.statistics()["state"] == "off"
     assert cache.statistics()["reason"] == "input/output error"
     del failing["pwrite"]
-    await settle(cache)
+    await run_once(cache)
     assert cache.blob(record_of(7)).in_memory
     await trio.sleep(61)
-    await settle(cache)
+    await run_once(cache)
     assert cache.statistics()["state"] == "on"
     fill(cache, record_of(6), data_of(6))
-    await settle(cache)
+    await run_once(cache)
     assert 6 in there(cache)
     assert len([line for line in expected_log.seen if "the disk cache is" in line]) == 2
     cache.close()
@@ -447,7 +442,7 @@ async def test_what_cannot_be_removed_is_not_taken_for_free_space(tmp_path: Path
     cache = open_cache(tmp_path, 340_000)
     for n in range(3):
         fill(cache, record_of(n), data_of(n))
-        await settle(cache)
+        await run_once(cache)
     failing["unlink"] = failing["rename"] = errno.EROFS
     blob = cache.blob(record_of(4))
     blob.write(0, data_of(4))
@@ -478,7 +473,7 @@ async def test_a_folder_removed_under_us_is_survived(tmp_path: Path):
         assert await blob.read(0, SIZE) == data_of(n)
         assert await blob.check()
         cache.release(blob)
-        await settle(cache)
+        await run_once(cache)
     cache.forget("us-east", "object-0")
     cache.close()
 
@@ -488,7 +483,7 @@ async def test_a_failing_index_is_survived(tmp_path: Path, monkeypatch: pytest.M
     """Bytes are read on; nothing new goes to disk."""
     cache = open_cache(tmp_path)
     fill(cache, record_of(0), data_of(0))
-    await settle(cache)
+    await run_once(cache)
     cache.backend.disk.index.abandon()
     for n in range(5):
         blob = cache.blob(record_of(n))
@@ -536,7 +531,7 @@ async def test_a_damaged_index_means_an_empty_cache(tmp_path: Path, junk: bytes)
     cache = open_cache(tmp_path)
     assert there(cache) == []
     fill(cache, record_of(1), data_of(1))
-    await settle(cache)
+    await run_once(cache)
     await remove_orphans(cache, 0.0)
     assert there(cache) == [1]
     assert not file_of(tmp_path, record_of(0)).exists()
@@ -572,15 +567,15 @@ async def test_a_link_planted_for_the_index_is_not_followed(tmp_path: Path, name
 
 
 async def test_planted_links_in_the_place_of_content_are_not_followed(tmp_path: Path, expected_log):
-    """Neither a drawer nor a file."""
+    """Neither a shard nor a file."""
     expected_log.expect("the disk cache is", "the cache lost")
     victim = tmp_path / "victim"
     victim.mkdir()
     cache = open_cache(tmp_path / "c")
-    drawer = file_of(tmp_path / "c", record_of(0)).parent
-    drawer.symlink_to(victim)
+    shard = file_of(tmp_path / "c", record_of(0)).parent
+    shard.symlink_to(victim)
     fill(cache, record_of(0), data_of(0))
-    await settle(cache)
+    await run_once(cache)
     assert list(victim.iterdir()) == []
     cache.close()
 
@@ -623,7 +618,7 @@ async def test_without_descriptors_nothing_on_disk_is_given_up(
     assert blob.in_memory
     assert blob.read_now(0, SIZE) == data_of(0)
     cache.release(blob)
-    await settle(cache)
+    await run_once(cache)
     assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == CHARGE
     monkeypatch.undo()
     cache.close()
@@ -638,7 +633,7 @@ async def test_less_than_a_block_is_not_kept(tmp_path: Path):
     blob = cache.blob(record("large", ramp(MIB)))
     blob.write(5000, ramp(MIB)[5000:9000])
     cache.release(blob)
-    await settle(cache)
+    await run_once(cache)
     assert on_disk(tmp_path) == cache.statistics()["disk_bytes"] == 0
     assert list(cache.entries()) == []
     blob = cache.blob(record("large", ramp(MIB)))
@@ -653,14 +648,14 @@ async def test_what_is_charged_for_is_right_again_after_trouble(tmp_path: Path):
     cache = open_cache(tmp_path)
     for n in range(3):
         fill(cache, record_of(n), data_of(n))
-    await settle(cache)
+    await run_once(cache)
     blob = cache.blob(record_of(3))
     blob.write(0, data_of(3)[:50_000])
     for _ in range(3):
         cache.backend.failed(sqlite3.OperationalError("disk I/O error"))
     cache.backend.budget.recount(12345)
     await trio.sleep(61)
-    await settle(cache)
+    await run_once(cache)
     assert cache.statistics()["state"] == "on"
     assert cache.statistics()["disk_bytes"] == on_disk(tmp_path)
     cache.close()

@@ -24,12 +24,12 @@ KEY, OTHER = AesGcmCodec(b"k" * 32), AesGcmCodec(b"o" * 32)
 DATA = ramp(3 * BLOCK + 1000)
 
 
-def opened(folder: Path, cipher: AesGcmCodec | None = KEY, size: int = 64 * MIB) -> Cache:
-    return Cache.open(folder, size_bytes=size, min_free_bytes=0, cipher=cipher)
+def opened(folder: Path, codec: AesGcmCodec | None = KEY, size: int = 64 * MIB) -> Cache:
+    return Cache.open(folder, size_bytes=size, min_free_bytes=0, codec=codec)
 
 
-async def stored(folder: Path, cipher: AesGcmCodec | None = KEY, id: str = "a") -> None:
-    cache = opened(folder, cipher)
+async def stored(folder: Path, codec: AesGcmCodec | None = KEY, id: str = "a") -> None:
+    cache = opened(folder, codec)
     blob = cache.blob(record(id, DATA))
     for start in range(0, len(DATA), 60_000):  # not at the blocks' edges
         blob.write(start, DATA[start : start + 60_000])

@@ -5,6 +5,7 @@ The folder is the truth: what lies in it is compared with what the cache says of
 
 import contextlib
 import errno
+import grp
 import itertools
 import os
 import re
@@ -219,7 +220,7 @@ def test_whatever_page_is_damaged_a_size_of_0_leaves_nothing(damage: Damage):
 @pytest.mark.promise("cap-is-hard")
 @pytest.mark.parametrize("how", ["removed", "emptied", "of another program"])
 def test_a_lost_index_does_not_make_the_cap_soft(tmp_path: Path, how: str):
-    """Its files are counted until they are removed, at once or by the janitor."""
+    """Its files are counted until they are removed, at once or by the maintenance task."""
     folder = tmp_path / "cache"
     filled(folder, 200)
     for path in folder.glob("content/index.sqlite*"):
@@ -337,7 +338,7 @@ async def test_what_is_evicted_is_given_back_once(tmp_path: Path, failing: dict[
 
 @pytest.mark.promise("cap-is-hard")
 async def test_what_is_set_aside_is_given_back_once(tmp_path: Path, failing: dict[str, int]):
-    """The same for what the janitor evicts ahead."""
+    """The same for what the maintenance task evicts ahead."""
     await store(tmp_path, 40)
     cap = 40 * CHARGE
     failing["DELETE FROM object"] = 1
@@ -532,8 +533,8 @@ async def test_an_odd_id_does_not_turn_the_cache_off(tmp_path: Path):
 KEY, OTHER = AesGcmCodec(b"k" * 32), AesGcmCodec(b"o" * 32)
 
 
-def sealed(folder: Path, cipher: AesGcmCodec = KEY, cap: int = 64 * MIB) -> Cache:
-    return Cache.open(folder, size_bytes=cap, min_free_bytes=0, cipher=cipher)
+def encrypted(folder: Path, codec: AesGcmCodec = KEY, cap: int = 64 * MIB) -> Cache:
+    return Cache.open(folder, size_bytes=cap, min_free_bytes=0, codec=codec)
 
 
 @pytest.fixture
@@ -560,7 +561,7 @@ async def test_blocks_that_a_full_disk_did_not_take_are_not_there(tmp_path: Path
     """Not zeros, in this run or a later one."""
     data = ramp(20 * BLOCK)
     wanted = record("a", data)
-    cache = sealed(tmp_path)
+    cache = encrypted(tmp_path)
     blob = cache.blob(wanted)
     blob.write(19 * BLOCK, data[19 * BLOCK :])
     half = BLOCK // 2
@@ -588,7 +589,7 @@ async def test_blocks_that_a_full_disk_did_not_take_are_not_there(tmp_path: Path
         assert got == data[19 * BLOCK : 19 * BLOCK + PAGE]
         cache.release(blob)
         cache.close()
-        cache = sealed(tmp_path)
+        cache = encrypted(tmp_path)
     cache.close()
 
 
@@ -597,7 +598,7 @@ async def test_a_damaged_block_is_not_built_upon(tmp_path: Path):
     """A block of which a part is on disk is damaged, then the rest of it comes."""
     data = ramp(3 * BLOCK)
     wanted = record("a", data, checksum="")
-    cache = sealed(tmp_path)
+    cache = encrypted(tmp_path)
     blob = cache.blob(wanted)
     blob.write(BLOCK, data[BLOCK : 3 * BLOCK])
     half = BLOCK // 2
@@ -621,7 +622,7 @@ async def test_a_damaged_block_is_not_built_upon(tmp_path: Path):
         assert got in (None, data[at : at + PAGE]), at
     cache.release(blob)
     cache.close()
-    cache = sealed(tmp_path)
+    cache = encrypted(tmp_path)
     blob = cache.blob(wanted)
     for at in range(0, 3 * BLOCK, PAGE):
         got = blob.read_now(at, PAGE) or await blob.read(at, PAGE)
@@ -634,7 +635,7 @@ async def test_a_slow_disk_does_not_stop_who_writes(tmp_path: Path, monkeypatch)
     """A thread waits for the device; the event loop goes on, also with the same object."""
     data = ramp(6 * BLOCK)
     wanted = record("a", data)
-    cache = sealed(tmp_path)
+    cache = encrypted(tmp_path)
     blob = cache.blob(wanted)
     blob.write(0, data[: 4 * BLOCK])
     waiting, written = trio.Event(), trio.Event()
@@ -684,7 +685,7 @@ def _not_at_hand(real):
 def test_a_new_key_does_not_hold_the_mount_up(tmp_path: Path):
     """With ``cache_encrypt=session`` every mount has one: the files go in the background."""
     count = 3000
-    cache = sealed(tmp_path)
+    cache = encrypted(tmp_path)
     cache.close()
     index = sqlite3.connect(index_of(tmp_path))
     with index:
@@ -701,7 +702,7 @@ def test_a_new_key_does_not_hold_the_mount_up(tmp_path: Path):
     index.close()
     cap = 5000 * 4096
     calls = _counted("unlink")
-    cache = sealed(tmp_path, OTHER, cap)
+    cache = encrypted(tmp_path, OTHER, cap)
     assert calls() < count / 2, "files are removed one by one before the mount"
     assert cache.statistics()["state"] == "on"
     assert int(str(cache.statistics()["disk_bytes"])) >= on_disk(tmp_path)
@@ -796,6 +797,32 @@ def test_a_folder_below_somebody_elses_is_refused(tmp_path: Path):
     os.chown(above, 0, 12345)
     above.chmod(0o775)  # a group that nobody is in
     open_cache(above / "cache").close()
+
+
+def test_a_link_in_the_target_of_a_link_is_looked_at(tmp_path: Path):
+    """Who can replace it chooses the folder, although it is not in the path that is given."""
+    shared, mine = tmp_path / "shared", tmp_path / "mine"
+    shared.mkdir()
+    mine.mkdir()
+    (shared / "second").symlink_to(mine)
+    (tmp_path / "first").symlink_to(shared / "second")
+    open_cache(tmp_path / "first" / "cache").close()
+    shared.chmod(0o777)
+    with pytest.raises(UsageError, match=r"shared, which can be written by others"):
+        open_cache(tmp_path / "first" / "cache")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to any group")
+def test_a_member_of_the_group_who_is_in_no_list_of_users_counts(tmp_path: Path, monkeypatch):
+    """A directory service names the members of a group, but need not list its users."""
+    above = tmp_path / "shared"
+    above.mkdir()
+    os.chown(above, 0, 12345)
+    above.chmod(0o775)
+    members = grp.struct_group(("team", "x", 12345, ["bob"]))
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: members)
+    with pytest.raises(UsageError, match=r"shared, which can be written by others"):
+        open_cache(above / "cache")
 
 
 # A disk that cannot be written from the start

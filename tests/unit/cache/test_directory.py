@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from phonofs.cache import directory
-from phonofs.cache.directory import claim, file_system_of, has_cache
+from phonofs.cache.directory import claim, file_system_of, has_cache, lock_folder
 from phonofs.errors import UsageError
 
 
@@ -49,6 +49,20 @@ def test_a_second_one_says_so(tmp_path: Path):
         claim(tmp_path)
     first.drop()
     claim(tmp_path).drop()
+
+
+def test_without_a_lock_file_the_folder_itself_is_locked(tmp_path: Path):
+    """As on a disk that takes no file; a second one says so too, and leaves nothing open."""
+    (tmp_path / "lock").mkdir()  # so that no file of this name can be created
+    folder = os.open(tmp_path, os.O_RDONLY)
+    lock = lock_folder(folder, tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(UsageError, match="another phonofs is using"):
+        lock_folder(folder, tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before
+    os.close(lock)
+    os.close(lock_folder(folder, tmp_path))
+    os.close(folder)
 
 
 def test_the_lock_dies_with_its_process(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""The janitor: what it saves, evicts ahead and tidies; and what a kill leaves."""
+"""The maintenance task: what it saves, evicts ahead and tidies; and what a kill leaves."""
 
 import errno
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from phonofs.cache import maintenance
 from phonofs.cache.backend import Backend
@@ -48,7 +49,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_it_lets_go_of_what_nobody_uses(tmp_path: Path):
-    """Released, sealed, saved, closed; without being told to hurry."""
+    """Released, saved, closed; without being told to hurry."""
     cache = open_cache(tmp_path)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(maintenance.run, cache)
@@ -86,15 +87,27 @@ async def test_somebody_who_takes_it_again_meanwhile_keeps_it(tmp_path: Path):
     cache.close()
 
 
-async def test_a_file_in_use_by_a_thread_is_not_closed(tmp_path: Path):
-    """It is let go of in a later round."""
+async def test_a_file_in_use_by_a_thread_is_not_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It is closed in a later round."""
+    goes_on = trio.Event()
+
+    async def slow_thread(self, work):
+        await goes_on.wait()
+        return work()
+
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)
     blob.write(0, DATA)
-    with blob.in_use():
+    monkeypatch.setattr(Backend, "in_thread", slow_thread)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(blob.check)
+        await trio.testing.wait_all_tasks_blocked()
         cache.release(blob)
         await run_once(cache)
         assert cache.statistics()["open"] == 1
+        goes_on.set()
     await run_once(cache)
     assert cache.statistics()["open"] == 0
     cache.close()

@@ -47,7 +47,7 @@ def in_between(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
 
 @asynccontextmanager
 async def running(folder: Path, size: int = PLENTY) -> AsyncIterator[Cache]:
-    """A cache with its janitor; closed at the end."""
+    """A cache with its maintenance task; closed at the end."""
     cache = open_cache(folder, size)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(maintenance.run, cache)
@@ -266,7 +266,7 @@ async def test_at_the_end_everything_is_put_down(tmp_path: Path):
 
 @pytest.mark.parametrize("at", range(12))
 async def test_cancelled_anywhere_nothing_is_lost(tmp_path: Path, at: int):
-    """Whatever the janitor was doing when the mount ended, all is on disk and has its row."""
+    """Whatever maintenance was doing when the mount ended, all is on disk and has its row."""
     cache = open_cache(tmp_path)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(maintenance.run, cache)

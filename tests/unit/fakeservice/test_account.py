@@ -1,9 +1,12 @@
 """Accounts: their objects, and content that is not kept."""
 
 import hashlib
+import threading
 
+import pytest
 from hypothesis import given, strategies
 
+from phonofs.fakeservice import account as account_module
 from phonofs.fakeservice import fiql
 from phonofs.fakeservice.account import Account, Sort, change, flat_item, iso
 from phonofs.fakeservice.content import CHUNK, RAMP, Content, Loop, ramp
@@ -74,3 +77,22 @@ def test_missing_and_odd_values_can_be_sorted_by():
     items = [flat_item(str(at), 1, BORN_MS, tags=each) for at, each in enumerate(tags)]
     found, _ = Account(items).search("us-east", fiql.TRUE, Sort("n"), 0, 9)
     assert [each["id"] for each in found] == ["0", "2", "1", "3", "4"]
+
+
+def test_an_account_may_change_in_another_thread_while_it_is_searched(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The search has the objects of before, the next one those of after."""
+    account = Account(flat_item(f"{n}", 10, BORN_MS + n) for n in range(3))
+    change = threading.Thread(target=account.put, args=(flat_item("new", 10, BORN_MS),))
+
+    def matches(query: fiql.Expression, fields: fiql.Fields) -> bool:
+        if change.ident is None:
+            change.start()
+            change.join(0.05)
+        return fiql.matches(query, fields)
+
+    monkeypatch.setattr(account_module, "matches", matches)
+    assert account.search("us-east", fiql.TRUE, Sort(), 0, 9)[1] == 3
+    change.join()
+    assert account.search("us-east", fiql.TRUE, Sort(), 0, 9)[1] == 4

@@ -1,0 +1,152 @@
+"""The SQLite file of the index: its schema; opens, checkpoints and removes it, and tells damage.
+
+Used by :mod:`phonofs.cache.index`, and by whoever has to do with the file alone. It is opened by
+the descriptor of its directory, and never through a link.
+"""
+
+import contextlib
+import logging
+import os
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+NAME = "index.sqlite"
+_FILES = (NAME, f"{NAME}-wal", f"{NAME}-shm", f"{NAME}-journal")
+
+VERSION = 3
+_SCHEMA = """
+CREATE TABLE object (
+    number INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    region TEXT NOT NULL,
+    id TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    charge INTEGER NOT NULL DEFAULT 0,
+    used INTEGER NOT NULL,
+    open INTEGER NOT NULL,
+    verified INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX object_used ON object(used, charge);
+CREATE INDEX object_id ON object(region, id);
+CREATE INDEX object_open ON object(open) WHERE open = 1;
+CREATE TABLE blocks (
+    number INTEGER PRIMARY KEY,
+    present BLOB NOT NULL,
+    crcs BLOB NOT NULL,
+    seal BLOB NOT NULL
+) STRICT;
+CREATE TRIGGER object_gone AFTER DELETE ON object
+    BEGIN DELETE FROM blocks WHERE number = OLD.number; END;
+"""
+
+_DAMAGE = frozenset(
+    {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_FORMAT,
+        sqlite3.SQLITE_CONSTRAINT,  # no statement violates one in an intact index
+        sqlite3.SQLITE_MISMATCH,
+    }
+)
+
+
+def is_damage(error: Exception, *, opening: bool = False) -> bool:
+    """Return whether the index is damaged; all other errors (locked, full, I/O) can pass.
+
+    SQLite finds a damaged page only when it reads that page, so any call can raise this. When an
+    index is opened (``opening``), a plain SQLITE_ERROR ("no such table") is damage too: the schema
+    is read then.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # raised by this package
+        return type(error) is sqlite3.DatabaseError
+    code &= 0xFF
+    return code in _DAMAGE or (opening and code == sqlite3.SQLITE_ERROR)
+
+
+def say_damaged(error: Exception) -> None:
+    """Log that the index is damaged."""
+    log.warning("the index of the cache is damaged (%s); the cache starts empty", error)
+
+
+def connect(directory_fd: int, on_new: Callable[[], None]) -> sqlite3.Connection:
+    """Open the index in a directory, or create it.
+
+    ``on_new`` is called before the schema of a new one is created. Raises sqlite3.Error or OSError.
+    """
+    _prepare(directory_fd)
+    connection = sqlite3.connect(_path(directory_fd), isolation_level=None, timeout=1.0)
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")  # a damaged page
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # it syncs: see checkpoint()
+        connection.execute("PRAGMA temp_store = MEMORY")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            on_new()
+            connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+        elif version != VERSION:
+            raise sqlite3.DatabaseError(f"it has version {version}, not {VERSION}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def checkpoint(directory_fd: int) -> None:
+    """Copy the write-ahead log into the file; call it in a thread, because it syncs.
+
+    Raises sqlite3.Error.
+    """
+    connection = sqlite3.connect(_path(directory_fd), isolation_level=None, timeout=1.0)
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    finally:
+        connection.close()
+
+
+def remove(directory_fd: int) -> None:
+    """Remove the index. Raises OSError."""
+    for name in _FILES:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory_fd)
+
+
+def key_id_of(directory: Path) -> int:
+    """Return the ``key_id`` of the codec in an index that is not open; -1 if there is no index.
+
+    It is SQLite's application id: four bytes at offset 68 of the file (SQLite's file format, 1.3).
+    """
+    try:
+        with (directory / NAME).open("rb") as file:
+            head = file.read(72)
+    except OSError:
+        return -1
+    return int.from_bytes(head[68:72], "big") if len(head) == 72 else -1
+
+
+def _path(directory_fd: int) -> str:
+    return f"/proc/self/fd/{directory_fd}/{NAME}"
+
+
+def _prepare(directory_fd: int) -> None:
+    """Create the file with mode 0600, which SQLite gives its other files too.
+
+    Links and pipes in the place of a file are removed.
+    """
+    for name in _FILES:
+        try:
+            found = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            os.unlink(name, dir_fd=directory_fd)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.close(os.open(NAME, flags, 0o600, dir_fd=directory_fd))
