@@ -18,24 +18,14 @@ import trio
 from phonofs.app import App, open_app
 from phonofs.config import Settings
 from phonofs.errors import MountFailed, unwrap
-from phonofs.fuse.fusectl import CONNECTIONS, raise_background
 from phonofs.fuse.interrupts import MARGIN_S, InterruptibleRequests
 from phonofs.fuse.invalidation import KernelCache
+from phonofs.fuse.kernel_limits import CONNECTIONS, raise_background, raise_read_ahead
 from phonofs.fuse.memory_pressure import outlast
-from phonofs.fuse.mountinfo import (
-    SOURCE,
-    Mounted,
-    check,
-    check_others_allowed,
-    check_outside,
-    device_fd,
-    is_mounted,
-    just_mounted,
-    raise_read_ahead,
-    shown,
-    take_down,
-)
+from phonofs.fuse.mount_check import check, check_others_allowed, check_outside
+from phonofs.fuse.mountinfo import SOURCE, Mounted, device_fd, shown
 from phonofs.fuse.operations import Operations, Ownership
+from phonofs.fuse.unmount import is_mounted, just_mounted, take_down
 from phonofs.process.supervise import Task, keep_running
 from phonofs.process.systemd import StatusLine, Watchdog, listening, notify, watchdog_interval_s
 

@@ -23,7 +23,7 @@ from phonofs.errors import (
     Unavailable,
     UsageError,
 )
-from phonofs.fuse.mountinfo import FUSE_DEVICE, check_device, check_others_allowed
+from phonofs.fuse.mount_check import FUSE_DEVICE, check_device, check_others_allowed
 from phonofs.model import Query, Record, State
 from phonofs.service.messages import Request
 from phonofs.units import format_count, format_duration, format_size

@@ -9,7 +9,8 @@ import click
 from phonofs.cli.holders import Process, copies_of, users_of
 from phonofs.control.client import server_pid
 from phonofs.errors import MountFailed
-from phonofs.fuse.mountinfo import Mounted, mounted_at, mounts, unmount
+from phonofs.fuse.mountinfo import Mounted, mounted_at, mounts
+from phonofs.fuse.unmount import unmount
 
 WAIT_S = 5.0
 """A clean stop takes at most this long; see the contract of ``umount``."""
