@@ -55,6 +55,7 @@ ATTRIBUTES = (
     ("user.phonofs.tag.KEY", "each of its tags"),
     ("user.mime_type", "its media type"),
     ("user.phonofs.json", "the whole record"),
+    ("user.phonofs.path", "the path below the mount point, of folders too"),
     ("user.phonofs.status", "of the root only: what phonofs status --json prints"),
 )
 

@@ -15,6 +15,13 @@ from typing import Protocol
 
 import msgspec
 
+from phonofs.attributes import (
+    CACHED_ATTRIBUTE,
+    JSON_ATTRIBUTE,
+    PATH_ATTRIBUTE,
+    STATUS_ATTRIBUTE,
+    TAG_PREFIX,
+)
 from phonofs.catalogue.catalogue import Catalogue, Entry
 from phonofs.errors import (
     Archived,
@@ -30,11 +37,6 @@ from phonofs.reader.open_object import Handle
 from phonofs.reader.reader import Reader
 from phonofs.tree.layout import ROOT, is_folder
 
-STATUS_ATTRIBUTE = "user.phonofs.status"
-TAG_PREFIX = "user.phonofs.tag."
-JSON_ATTRIBUTE = "user.phonofs.json"
-CACHED_ATTRIBUTE = "user.phonofs.cached"
-PATH_ATTRIBUTE = "user.phonofs.path"
 ATTRIBUTE_NAME_MAX = 255  # bytes; XATTR_NAME_MAX of linux/limits.h
 ATTRIBUTE_SIZE_MAX = 65536  # bytes; XATTR_SIZE_MAX of linux/limits.h
 

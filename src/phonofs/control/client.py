@@ -10,10 +10,9 @@ import socket
 from collections.abc import Mapping
 from typing import BinaryIO
 
+from phonofs.attributes import STATUS_ATTRIBUTE
 from phonofs.bounded_call import call_within
 from phonofs.errors import MountFailed, PhonofsError, Refused, Unavailable, UsageError
-
-STATUS_ATTRIBUTE = "user.phonofs.status"  # of the root
 
 PATIENCE_S = 2.0
 """How long to wait for the status. The root answers from memory; a slower mount is stuck."""
