@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 DEFAULT_TEMPLATE = "{time}_{type}_{direction}_{name}_{party}_{id8}"
+LOG_LEVELS = ("debug", "info", "warning", "error")
 TEMPLATE_FIELDS = ("time", "type", "direction", "name", "party", "id8", "id")
 
 
@@ -141,7 +142,7 @@ OPTIONS: tuple[Option, ...] = (
         Kind.CHOICE,
         "info",
         "how much is logged",
-        choices=("debug", "info", "warning", "error"),
+        choices=LOG_LEVELS,
     ),
     Option("log_file", Kind.PATH, "", "where the log goes", "journal or stderr"),
 )

@@ -26,6 +26,7 @@ from pathlib import Path
 import msgspec
 import trio
 
+from phonofs.config import LOG_LEVELS
 from phonofs.control.peers import Peer, peer_of
 from phonofs.errors import PhonofsError, UsageError
 from phonofs.restores import NOT_RESTORED, why_not_restored
@@ -227,8 +228,8 @@ class Control:
                 await _send(stream, {"error": f"there is no command {str(unknown)[:80]!r}"})
 
     def _change_level(self, level: str) -> Event:
-        if level not in ("debug", "info", "warning", "error"):
-            return {"error": f"{level!r} is not one of debug, info, warning, error"}
+        if level not in LOG_LEVELS:
+            return {"error": f"{level!r} is not one of {', '.join(LOG_LEVELS)}"}
         self._set_level(level)
         return {"log_level": level}
 
