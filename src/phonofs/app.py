@@ -1,7 +1,7 @@
 """Builds the services of one account, and closes them in reverse.
 
 Used by ``mount.py``, and by tests that need the whole tree without a mount. ``open_app`` opens
-what is on disk and the connection to the service. The caller runs :meth:`App.tasks` in its
+what is on disk and the connection to the service. The caller starts :meth:`App.tasks` in its
 nursery, then calls :meth:`App.connect`, which gets the token and the regions, or continues with
 the catalogue if the service is unavailable.
 """
