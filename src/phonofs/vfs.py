@@ -51,8 +51,8 @@ class Listing(Protocol):
     def needs(self, ino: int) -> bool:
         """Return whether the service must be asked before this directory can be shown."""
 
-    async def list(self, ino: int) -> None:
-        """Ask the service; all callers for one directory share one listing."""
+    async def list(self, ino: int) -> bool:
+        """Ask the service, if no other caller has; return whether it has answered."""
 
     async def find(self, ino: int, name: str) -> None:
         """Ask the service for the entry ``name`` of a directory."""
@@ -69,14 +69,16 @@ class Usage:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
 class FolderHandle:
-    """An open directory, with the listing taken at opendir, so that offsets in it never shift."""
+    """An open directory, with the listing taken at opendir, so that offsets in it never shift.
 
-    __slots__ = ("entries", "ino")
+    ``answered`` says whether the service was asked for the listing, and has answered.
+    """
 
-    def __init__(self, ino: int, entries: Sequence[Entry]) -> None:
-        self.ino = ino
-        self.entries = entries
+    ino: int
+    entries: Sequence[Entry]
+    answered: bool
 
 
 class Vfs:
@@ -144,10 +146,6 @@ class Vfs:
 
     # directories
 
-    def needs_listing(self, ino: int) -> bool:
-        """Return whether opening this directory will ask the service."""
-        return self._lister.needs(ino)
-
     async def open_folder(self, ino: int, *, pid: int = 0) -> FolderHandle:
         """List a directory; ask the service first if that is needed. Raises NotAFolder.
 
@@ -158,13 +156,12 @@ class Vfs:
             raise NotAFolder(f"inode {ino} is a file")
         needs = self._lister.needs(ino)
         self._lister.opened(ino)
-        if needs:
-            await self._lister.list(ino)
-            self.check()
+        answered = needs and await self._lister.list(ino)
+        self.check()
         entries = self._catalogue.children(ino)
         if pid and entries and not entries[0].folder:
             self._reader.listed(pid, (entries[0].ino, min(entry.ino for entry in entries)))
-        return FolderHandle(ino, entries)
+        return FolderHandle(ino, entries, answered)
 
     # files
 
@@ -205,6 +202,11 @@ class Vfs:
         """Return verified bytes if they are cached, else None. They do not count as read."""
         self.check()
         return self._reader.peek(handle, offset, size)
+
+    @property
+    def reads_answered(self) -> int:
+        """How many reads have waited for the service and got their bytes."""
+        return self._reader.misses
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Return exactly ``min(size, file size - offset)`` bytes, or raise an error."""

@@ -160,10 +160,9 @@ class Operations(pyfuse3.Operations):
     @guarded
     async def opendir(self, inode: int, ctx: Any) -> int:
         """Take the listing, from the service if needed. No other handler asks for a listing."""
-        asked = self._vfs.needs_listing(inode)
         with self._interruptible.waiting(ctx.pid):
             folder = await self._vfs.open_folder(inode, pid=ctx.pid)
-        if asked:
+        if folder.answered:
             self.ledger.worked()
         number = next(self._numbers)
         self._folders[number] = folder
@@ -277,13 +276,15 @@ class Operations(pyfuse3.Operations):
     async def _wait_for(self, fh: int, file: OpenFile, off: int, size: int) -> bytes:
         """Wait for bytes that are not cached; raise at once if the same bytes have just failed."""
         self._recent_errors.check(file.ino, off, off + size, trio.current_time())
+        answered = self._vfs.reads_answered
         try:
             with self._interruptible.reading(file.pid, fh, off, off + size, direct=file.direct):
                 data = await self._vfs.read(file.handle, off, size)
         except Unavailable as error:
             self._recent_errors.note(file.ino, off, off + size, error, trio.current_time())
             raise
-        self.ledger.worked()
+        if self._vfs.reads_answered > answered:  # else the bytes were on disk
+            self.ledger.worked()
         return data
 
     def _prefill_page_cache(self, file: OpenFile, off: int) -> None:
