@@ -81,20 +81,20 @@ async def _serve(plan: MountPlan) -> None:
 
 
 async def _live(plan: MountPlan, life: "_Life") -> None:
-    notifier = KernelCache()
-    async with open_app(plan.settings, shown(plan.mountpoint), notifier) as app:
+    kernel = KernelCache()
+    async with open_app(plan.settings, shown(plan.mountpoint), kernel) as app:
         life.begin(app)
         interruptible = InterruptibleRequests(plan.settings.read_deadline + MARGIN_S)
-        operations = Operations(app.vfs, interruptible, _ownership(plan.settings), notifier)
+        operations = Operations(app.vfs, interruptible, _ownership(plan.settings), kernel)
         app.status.add("fuse", operations.statistics)
         async with trio.open_nursery() as nursery:
             session = _Session(plan, operations)
             life.mount(session)
             await app.start_tasks(nursery)
             note = await app.connect()
-            await nursery.start(keep_running, "the look at who waits", interruptible.run)
+            await nursery.start(keep_running, "the scan of waiting callers", interruptible.run)
             async with session.mounted(nursery):
-                await nursery.start(keep_running, "the kernel notifier", notifier.run)
+                await nursery.start(keep_running, "the kernel notifications", kernel.run)
                 await _announce(plan, note)
                 for name, task in _for_systemd(plan, app):
                     await nursery.start(keep_running, name, task)
@@ -209,7 +209,7 @@ class _Session:
                 "`phonofs doctor` looks for the reason"
             ) from error
         self._mount = just_mounted(self._plan.mountpoint)
-        outlast(self._operations.ledger.shortage)
+        outlast(self._operations.error_stats.reserve)
         nursery.start_soon(self._loop)
         self.serving = True
         try:

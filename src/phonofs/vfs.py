@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 import msgspec
 
@@ -23,6 +22,7 @@ from phonofs.attributes import (
     TAG_PREFIX,
 )
 from phonofs.catalogue.catalogue import Catalogue, Entry
+from phonofs.discovery.lister import Lister
 from phonofs.errors import (
     Archived,
     IsAFolder,
@@ -43,22 +43,6 @@ ATTRIBUTE_SIZE_MAX = 65536  # bytes; XATTR_SIZE_MAX of linux/limits.h
 LISTED_MAX = 3584
 """Bytes for all listed attributes of a file. ext4 has 4 KiB for them, and programs that copy them
 add attributes of their own (overlayfs, rsync --fake-super)."""
-
-
-class Listing(Protocol):
-    """Brings the contents of a directory into the catalogue (``discovery/lister.py``)."""
-
-    def needs(self, ino: int) -> bool:
-        """Return whether the service must be asked before this directory can be shown."""
-
-    async def list(self, ino: int) -> bool:
-        """Ask the service, if no other caller has; return whether it has answered."""
-
-    async def find(self, ino: int, name: str) -> None:
-        """Ask the service for the entry ``name`` of a directory."""
-
-    def opened(self, ino: int) -> None:
-        """Note that a directory is being opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +71,7 @@ class Vfs:
     def __init__(
         self,
         catalogue: Catalogue,
-        lister: Listing,
+        lister: Lister,
         reader: Reader,
         *,
         cached_bytes: Callable[[Record], int],

@@ -18,7 +18,7 @@ def handlers(vfs) -> Operations:
     """The handlers over a file system, in an outage in which one operation has failed."""
     kernel = SimpleNamespace(opened=lambda ino: None)
     operations = Operations(vfs, InterruptibleRequests(60.0), Ownership(0, 0, 0), kernel)
-    operations.ledger.answer("read", Unavailable("gone"))
+    operations.error_stats.answer("read", Unavailable("gone"))
     return operations
 
 
