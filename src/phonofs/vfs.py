@@ -169,15 +169,10 @@ class Vfs:
             )
         return self._reader.open(record, ino, pid=pid)
 
-    def read_now(self, handle: Handle, offset: int, size: int) -> bytes | None:
-        """Return the bytes if that is possible without waiting, else None. See :meth:`read`."""
-        self.check()
-        return self._reader.read_now(handle, offset, size)
-
     def lend_now(self, handle: Handle, offset: int, size: int) -> bytes | memoryview | None:
-        """Like :meth:`read_now`, but large reads return a borrowed buffer instead of a copy.
+        """Return the bytes if that is possible without waiting, else None. See :meth:`read`.
 
-        The buffer must be used before any other task runs.
+        Large reads return a borrowed buffer, which must be used before any other task runs.
         """
         self.check()
         return self._reader.lend_now(handle, offset, size)
