@@ -35,7 +35,7 @@ SAMPLE = 100
 SMALL = 4 << 20
 """Bytes of the largest content that is downloaded to compare its checksum."""
 
-WAYS = {
+METHODS = {
     "range": "content by ranges",
     "presign": "content by presigned URLs",
     "redirect": "content by redirects to presigned URLs",
@@ -187,9 +187,9 @@ async def _region(
     except PhonofsError as error:
         return Finding(name, str(error), error), []
     total = "" if count is None else f"{format_count(count, 'object')}, "
-    text = total + WAYS.get(account.client.delivery_method(region), "content works")
-    for way, reason in account.client.failed_methods(region).items():
-        text += f"; {WAYS.get(way, way)} failed: {reason}"
+    text = total + METHODS.get(account.client.delivery_method(region), "content works")
+    for method, reason in account.client.failed_methods(region).items():
+        text += f"; {METHODS.get(method, method)} failed: {reason}"
     return Finding(name, text), page.records
 
 
