@@ -33,7 +33,11 @@ ERRORS = (
     ("ENOENT", "There is no such name."),
     ("EROFS", "Something that would change the tree; nothing does."),
     ("ENODATA", "The object is archived: ask for it with phonofs restore."),
-    ("EACCES", "The service refuses it to this key."),
+    (
+        "EACCES",
+        "The service refuses it to this key, the key or its secret cannot be read, or the key is "
+        "another account's than the one that is mounted.",
+    ),
     ("ESTALE", "The object is gone, or has other content than when it was opened: open it again."),
     (
         "EIO",
@@ -55,6 +59,7 @@ ATTRIBUTES = (
     ("user.phonofs.tag.KEY", "each of its tags"),
     ("user.mime_type", "its media type"),
     ("user.phonofs.json", "the whole record"),
+    ("user.phonofs.path", "the path below the mount point, of folders too"),
     ("user.phonofs.status", "of the root only: what phonofs status --json prints"),
 )
 

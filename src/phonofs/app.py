@@ -1,7 +1,7 @@
 """Builds the services of one account, and closes them in reverse.
 
 Used by ``mount.py``, and by tests that need the whole tree without a mount. ``open_app`` opens
-what is on disk and the connection to the service. The caller runs :meth:`App.tasks` in its
+what is on disk and the connection to the service. The caller starts :meth:`App.tasks` in its
 nursery, then calls :meth:`App.connect`, which gets the token and the regions, or continues with
 the catalogue if the service is unavailable.
 """
@@ -29,7 +29,7 @@ from phonofs.config import Settings, as_texts
 from phonofs.control.paths import control_path
 from phonofs.control.peers import Peer, may_read
 from phonofs.control.server import Broadcast, Control, Shared
-from phonofs.credentials import Credentials, CredentialSources, cache_key, find, own_folder
+from phonofs.credentials import Credentials, CredentialSources, cache_key, find
 from phonofs.discovery.follower import Follower
 from phonofs.discovery.lister import Lister
 from phonofs.discovery.page_worker import HelpedPageWorker
@@ -376,14 +376,7 @@ async def _admitted_credentials(settings: Settings, admission: Admission) -> tup
 
 async def _find_credentials(settings: Settings) -> Credentials:
     """Return key and secret as they are stored now. Raises UsageError."""
-    sources = CredentialSources(
-        own_folder(os.environ),
-        os.environ,
-        settings.key,
-        settings.secret,
-        settings.secret_file,
-    )
-    look = partial(find, settings.profile, sources)
+    look = partial(find, settings.profile, CredentialSources.of(settings, os.environ))
     with trio.move_on_after(CREDENTIALS_S):
         return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
     raise UsageError("the key and the secret could not be read: is the keyring locked?")

@@ -10,13 +10,13 @@ are quick, but a keyring may wait for its owner to unlock it. So if an event loo
 import os
 import pwd
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from phonofs.config import Secret, check_profile
+from phonofs.config import Secret, Settings, check_profile
 from phonofs.errors import UsageError
 from phonofs.trusted_path import check_trusted
 
@@ -55,6 +55,17 @@ class CredentialSources:
     key: str | None = None
     secret: Secret | None = None
     secret_file: Path | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, environment: Mapping[str, str]) -> "CredentialSources":
+        """Return the sources of a profile with these settings."""
+        return cls(
+            own_folder(environment),
+            environment,
+            settings.key,
+            settings.secret,
+            settings.secret_file,
+        )
 
 
 def home_of(environment: Mapping[str, str]) -> Path:
@@ -204,6 +215,14 @@ def read_private(path: Path) -> bytes | None:
     Raises UsageError, with the remedy, if it is a symbolic link or not a regular file, if it does
     not belong to this user or root, or if others have any permission on it or may replace it.
     """
+    return _read(path, _check)
+
+
+def _read(path: Path, check: Callable[[Path, os.stat_result], None]) -> bytes | None:
+    """Return the bytes of a file that passes ``check``, or None if it does not exist.
+
+    Raises UsageError, also if it is a symbolic link.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -212,8 +231,7 @@ def read_private(path: Path) -> bytes | None:
         why = "it is a symbolic link" if path.is_symlink() else error.strerror
         raise UsageError(f"{path} cannot be read: {why}") from None
     try:
-        _check(path, os.fstat(descriptor))
-        check_trusted(path, "the file")
+        check(path, os.fstat(descriptor))
         return os.read(descriptor, LARGEST_FILE)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
@@ -228,6 +246,7 @@ def _check(path: Path, status: os.stat_result) -> None:
         raise UsageError(f"{path} is refused: it belongs to someone else")
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise UsageError(f"{path} is refused: others can get at it; run: chmod 600 '{path}'")
+    check_trusted(path, "the file")
 
 
 def _from_secret_file(path: Path | None) -> Secret | None:
@@ -271,19 +290,13 @@ def _from_systemd(environment: Mapping[str, str]) -> tuple[str | None, Secret | 
 
 
 def _systemd_text(path: Path) -> str | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        if os.fstat(descriptor).st_mode & 0o007:
-            raise UsageError(f"{path} is refused: others can get at it; use LoadCredential=")
-        content = os.read(descriptor, LARGEST_FILE)
-    finally:
-        os.close(descriptor)
-    return _line(path, content.decode("utf-8", "replace").strip())
+    content = _read(path, _check_of_systemd)
+    return None if content is None else _line(path, content.decode("utf-8", "replace").strip())
+
+
+def _check_of_systemd(path: Path, status: os.stat_result) -> None:
+    if status.st_mode & 0o007:
+        raise UsageError(f"{path} is refused: others can get at it; use LoadCredential=")
 
 
 def cache_key(profile: str, how: str) -> bytes | None:

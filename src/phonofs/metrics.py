@@ -102,7 +102,7 @@ class Metrics:
         host, _, port = address.rpartition(":")
         self._host, self._port = host.strip("[]") or "127.0.0.1", int(port)
         self._registry = prometheus.CollectorRegistry()
-        self._registry.register(_Described(Collector(status)))
+        self._registry.register(Collector(status))
         self._waiting: list[trio.CancelScope] = []  # connections without a request, oldest first
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -158,18 +158,3 @@ class Metrics:
         said = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
         whole = said.encode() + b"Connection: close\r\n\r\n"
         return whole if method == "HEAD" else whole + bytes(body)
-
-
-class _Described:
-    """A collector that is not called at registration, because there is no status yet."""
-
-    def __init__(self, inner: Collector) -> None:
-        self._inner = inner
-
-    def describe(self) -> list[Any]:
-        """Return nothing: the metrics are built at each scrape."""
-        return []
-
-    def collect(self) -> Iterator[Any]:
-        """Return all metric families."""
-        return self._inner.collect()

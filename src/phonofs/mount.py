@@ -18,24 +18,14 @@ import trio
 from phonofs.app import App, open_app
 from phonofs.config import Settings
 from phonofs.errors import MountFailed, unwrap
-from phonofs.fuse.fusectl import CONNECTIONS, raise_background
 from phonofs.fuse.interrupts import MARGIN_S, InterruptibleRequests
 from phonofs.fuse.invalidation import KernelCache
+from phonofs.fuse.kernel_limits import CONNECTIONS, raise_background, raise_read_ahead
 from phonofs.fuse.memory_pressure import outlast
-from phonofs.fuse.mountinfo import (
-    SOURCE,
-    Mounted,
-    check,
-    check_others_allowed,
-    check_outside,
-    device_fd,
-    is_mounted,
-    just_mounted,
-    raise_read_ahead,
-    shown,
-    take_down,
-)
+from phonofs.fuse.mount_check import check, check_others_allowed, check_outside
+from phonofs.fuse.mountinfo import SOURCE, Mounted, device_fd, shown
 from phonofs.fuse.operations import Operations, Ownership
+from phonofs.fuse.unmount import is_mounted, just_mounted, take_down
 from phonofs.process.supervise import Task, keep_running
 from phonofs.process.systemd import StatusLine, Watchdog, listening, notify, watchdog_interval_s
 
@@ -91,20 +81,20 @@ async def _serve(plan: MountPlan) -> None:
 
 
 async def _live(plan: MountPlan, life: "_Life") -> None:
-    notifier = KernelCache()
-    async with open_app(plan.settings, shown(plan.mountpoint), notifier) as app:
+    kernel = KernelCache()
+    async with open_app(plan.settings, shown(plan.mountpoint), kernel) as app:
         life.begin(app)
         interruptible = InterruptibleRequests(plan.settings.read_deadline + MARGIN_S)
-        operations = Operations(app.vfs, interruptible, _ownership(plan.settings), notifier)
+        operations = Operations(app.vfs, interruptible, _ownership(plan.settings), kernel)
         app.status.add("fuse", operations.statistics)
         async with trio.open_nursery() as nursery:
             session = _Session(plan, operations)
             life.mount(session)
             await app.start_tasks(nursery)
             note = await app.connect()
-            await nursery.start(keep_running, "the look at who waits", interruptible.run)
+            await nursery.start(keep_running, "the scan of waiting callers", interruptible.run)
             async with session.mounted(nursery):
-                await nursery.start(keep_running, "the kernel notifier", notifier.run)
+                await nursery.start(keep_running, "the kernel notifications", kernel.run)
                 await _announce(plan, note)
                 for name, task in _for_systemd(plan, app):
                     await nursery.start(keep_running, name, task)
@@ -219,7 +209,7 @@ class _Session:
                 "`phonofs doctor` looks for the reason"
             ) from error
         self._mount = just_mounted(self._plan.mountpoint)
-        outlast(self._operations.ledger.shortage)
+        outlast(self._operations.error_stats.reserve)
         nursery.start_soon(self._loop)
         self.serving = True
         try:

@@ -1,12 +1,14 @@
-"""Keeps the pending restores of archived objects, for ``phonofs status``.
+"""Keeps the pending restores of archived objects, and says why one was not begun.
 
 Pure. The service does not report a restore in progress. So each is kept here from the request
-until a change shows that the object is available or removed. Used by ``changes.py``.
+until a change shows that the object is available or removed. Used by ``changes.py``, for
+``phonofs status``, and by what requests restores.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from phonofs.errors import Archived, Gone, Malformed
 from phonofs.model import Record, State
 
 GIVEN_UP_S = 2 * 86400.0
@@ -14,6 +16,17 @@ GIVEN_UP_S = 2 * 86400.0
 
 Key = tuple[str, str]
 """Region and id."""
+
+NOT_RESTORED = (Archived, Gone, Malformed)
+"""The errors with which the service refuses to restore one object; others may go on."""
+
+
+def why_not_restored(id: str, error: Archived | Gone | Malformed) -> str:
+    """Return why an object is not restored, from one of the errors of ``NOT_RESTORED``."""
+    if isinstance(error, Gone):
+        return str(error)
+    # its state has changed, and we do not know yet
+    return f"the service restores no object {id}: it may be there already"
 
 
 class Restores:

@@ -11,11 +11,18 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 import msgspec
 
+from phonofs.attributes import (
+    CACHED_ATTRIBUTE,
+    JSON_ATTRIBUTE,
+    PATH_ATTRIBUTE,
+    STATUS_ATTRIBUTE,
+    TAG_PREFIX,
+)
 from phonofs.catalogue.catalogue import Catalogue, Entry
+from phonofs.discovery.lister import Lister
 from phonofs.errors import (
     Archived,
     IsAFolder,
@@ -30,33 +37,12 @@ from phonofs.reader.open_object import Handle
 from phonofs.reader.reader import Reader
 from phonofs.tree.layout import ROOT, is_folder
 
-STATUS_ATTRIBUTE = "user.phonofs.status"
-TAG_PREFIX = "user.phonofs.tag."
-JSON_ATTRIBUTE = "user.phonofs.json"
-CACHED_ATTRIBUTE = "user.phonofs.cached"
-PATH_ATTRIBUTE = "user.phonofs.path"
 ATTRIBUTE_NAME_MAX = 255  # bytes; XATTR_NAME_MAX of linux/limits.h
 ATTRIBUTE_SIZE_MAX = 65536  # bytes; XATTR_SIZE_MAX of linux/limits.h
 
 LISTED_MAX = 3584
 """Bytes for all listed attributes of a file. ext4 has 4 KiB for them, and programs that copy them
 add attributes of their own (overlayfs, rsync --fake-super)."""
-
-
-class Listing(Protocol):
-    """Brings the contents of a directory into the catalogue (``discovery/lister.py``)."""
-
-    def needs(self, ino: int) -> bool:
-        """Return whether the service must be asked before this directory can be shown."""
-
-    async def list(self, ino: int) -> None:
-        """Ask the service; all callers for one directory share one listing."""
-
-    async def find(self, ino: int, name: str) -> None:
-        """Ask the service for the entry ``name`` of a directory."""
-
-    def opened(self, ino: int) -> None:
-        """Note that a directory is being opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +53,16 @@ class Usage:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
 class FolderHandle:
-    """An open directory, with the listing taken at opendir, so that offsets in it never shift."""
+    """An open directory, with the listing taken at opendir, so that offsets in it never shift.
 
-    __slots__ = ("entries", "ino")
+    ``answered`` says whether the service was asked for the listing, and has answered.
+    """
 
-    def __init__(self, ino: int, entries: Sequence[Entry]) -> None:
-        self.ino = ino
-        self.entries = entries
+    ino: int
+    entries: Sequence[Entry]
+    answered: bool
 
 
 class Vfs:
@@ -83,7 +71,7 @@ class Vfs:
     def __init__(
         self,
         catalogue: Catalogue,
-        lister: Listing,
+        lister: Lister,
         reader: Reader,
         *,
         cached_bytes: Callable[[Record], int],
@@ -142,10 +130,6 @@ class Vfs:
 
     # directories
 
-    def needs_listing(self, ino: int) -> bool:
-        """Return whether opening this directory will ask the service."""
-        return self._lister.needs(ino)
-
     async def open_folder(self, ino: int, *, pid: int = 0) -> FolderHandle:
         """List a directory; ask the service first if that is needed. Raises NotAFolder.
 
@@ -156,13 +140,12 @@ class Vfs:
             raise NotAFolder(f"inode {ino} is a file")
         needs = self._lister.needs(ino)
         self._lister.opened(ino)
-        if needs:
-            await self._lister.list(ino)
-            self.check()
+        answered = needs and await self._lister.list(ino)
+        self.check()
         entries = self._catalogue.children(ino)
         if pid and entries and not entries[0].folder:
             self._reader.listed(pid, (entries[0].ino, min(entry.ino for entry in entries)))
-        return FolderHandle(ino, entries)
+        return FolderHandle(ino, entries, answered)
 
     # files
 
@@ -186,15 +169,10 @@ class Vfs:
             )
         return self._reader.open(record, ino, pid=pid)
 
-    def read_now(self, handle: Handle, offset: int, size: int) -> bytes | None:
-        """Return the bytes if that is possible without waiting, else None. See :meth:`read`."""
-        self.check()
-        return self._reader.read_now(handle, offset, size)
-
     def lend_now(self, handle: Handle, offset: int, size: int) -> bytes | memoryview | None:
-        """Like :meth:`read_now`, but large reads return a borrowed buffer instead of a copy.
+        """Return the bytes if that is possible without waiting, else None. See :meth:`read`.
 
-        The buffer must be used before any other task runs.
+        Large reads return a borrowed buffer, which must be used before any other task runs.
         """
         self.check()
         return self._reader.lend_now(handle, offset, size)
@@ -203,6 +181,11 @@ class Vfs:
         """Return verified bytes if they are cached, else None. They do not count as read."""
         self.check()
         return self._reader.peek(handle, offset, size)
+
+    @property
+    def reads_answered(self) -> int:
+        """How many reads have waited for the service and got their bytes."""
+        return self._reader.misses
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Return exactly ``min(size, file size - offset)`` bytes, or raise an error."""

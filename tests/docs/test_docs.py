@@ -13,11 +13,13 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
+from phonofs import attributes
 from phonofs.cli import COMMANDS, group
 from phonofs.config import OPTIONS
 from phonofs.errors import CredentialsRefused, MountFailed, Unavailable, UsageError
 from phonofs.fakeservice.faults import FAILURES, KINDS
 from phonofs.fakeservice.options import Options
+from phonofs.vfs import _OF_RECORD
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,6 +90,17 @@ def test_every_errno_a_reader_may_meet_is_documented() -> None:
     documented = {row[0].split()[0].strip("`") for row in rows("error", "why", "what to do")}
     assert given <= documented
     assert documented == {name for name, _ in make_man().ERRORS}
+
+
+def test_the_manual_has_every_extended_attribute_and_no_other() -> None:
+    named = {name for names, _ in make_man().ATTRIBUTES for name in names.split(", ")}
+    by_name = {
+        attributes.STATUS_ATTRIBUTE,
+        attributes.JSON_ATTRIBUTE,
+        attributes.PATH_ATTRIBUTE,
+        attributes.CACHED_ATTRIBUTE,
+    }
+    assert named == {*_OF_RECORD, *by_name, f"{attributes.TAG_PREFIX}KEY"}
 
 
 def test_the_two_commands_of_the_readme_are_there() -> None:

@@ -166,11 +166,12 @@ class Scene:
 
     async def piece(self, handle, offset: int, size: int) -> bytes:
         want = max(0, min(size, handle.size - offset))
-        data = self.vfs.read_now(handle, offset, size)
-        if data is None:
+        lent = self.vfs.lend_now(handle, offset, size)
+        if lent is None:
             data = await self.vfs.read(handle, offset, size)
             want = max(0, min(size, handle.size - offset))  # the real length may differ
         else:
+            data = bytes(lent)
             await trio.lowlevel.checkpoint()
         assert len(data) == want, "a short read is the end of the file for everybody"
         return data

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from phonofs.fuse.fusectl import MOST as MOST_IN_BACKGROUND
+from phonofs.fuse.kernel_limits import MOST as MOST_IN_BACKGROUND
 from tests.fault.tools import gauges, in_state, quiet, reading, status
 from tests.support.accounts import content_of, flat
 from tests.support.mounts import files, mounted, standing, until

@@ -90,8 +90,8 @@ class Readers:
         vfs = self.world.app.vfs
         begun = trio.current_time()
         try:
-            data = vfs.read_now(handle, offset, count)
-            return await vfs.read(handle, offset, count) if data is None else data
+            data = vfs.lend_now(handle, offset, count)
+            return await vfs.read(handle, offset, count) if data is None else bytes(data)
         finally:
             assert trio.current_time() - begun <= DEADLINE_S + 0.001
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,11 +24,7 @@ def mount(tmp_path):
     with standing(flat(1000)) as stand_in:
         mount = Mount(stand_in.url, tmp_path / "m", tmp_path / "cache")
         mount.point.mkdir()
-        program = tmp_path / "bin/phonofs"
-        program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m phonofs.cli "$@"\n')
-        program.chmod(0o755)
-        mount.environment["PATH"] = f"{program.parent}:{os.environ['PATH']}"
+        mount.on_path(tmp_path / "bin")
         yield mount
         mount.clean_up()
 

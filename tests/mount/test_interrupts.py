@@ -305,11 +305,7 @@ def hidden(tmp_path):
     with standing(account(2)) as stand_in:
         mount = Mount(stand_in.url, tmp_path / "m", tmp_path / "cache")
         mount.point.mkdir()
-        script = tmp_path / "bin/phonofs"
-        script.parent.mkdir()
-        script.write_text(f'#!/bin/sh\nexec {sys.executable} -m phonofs.cli "$@"\n')
-        script.chmod(0o755)
-        mount.environment["PATH"] = f"{script.parent}:{os.environ['PATH']}"
+        mount.on_path(tmp_path / "bin")
         space = subprocess.Popen(
             ["unshare", "-m", "sh", "-c", HIDDEN, "sh", mount_fuse3, str(mount.point)],
             env=mount.environment,

@@ -102,6 +102,14 @@ class Mount:
         self.process: subprocess.Popen[bytes] | None = None
         self.stand_in: StandIn | None = None
 
+    def on_path(self, folder: Path) -> None:
+        """Put a program ``phonofs`` into a new folder that PATH begins with, for mount.fuse3(8)."""
+        folder.mkdir()
+        program = folder / "phonofs"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m phonofs.cli "$@"\n')
+        program.chmod(0o755)
+        self.environment["PATH"] = f"{folder}:{os.environ['PATH']}"
+
     def start(self, wait: bool = True) -> "Mount":
         self.point.mkdir(exist_ok=True)
         with self.log.open("ab") as log:

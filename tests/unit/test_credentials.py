@@ -182,6 +182,13 @@ def test_systemd_s_credentials(tmp_path: Path) -> None:
         find("work", places(tmp_path, key="k", environment=environment))
 
 
+def test_a_folder_in_place_of_a_credential_of_systemd(tmp_path: Path) -> None:
+    (tmp_path / "run/phonofs.key").mkdir(parents=True, mode=0o700)
+    config = {"environment": {"CREDENTIALS_DIRECTORY": str(tmp_path / "run")}}
+    with pytest.raises(UsageError, match=r"phonofs\.key cannot be read: Is a directory"):
+        find("work", places(tmp_path, **config))
+
+
 def test_a_locked_keyring_is_no_error(tmp_path: Path, ring: MemoryKeyring) -> None:
     """Its owner said no: what the configuration says counts."""
     ring.locked = True

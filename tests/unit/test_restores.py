@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from phonofs.errors import Gone, Malformed
 from phonofs.model import Record, State
-from phonofs.restores import GIVEN_UP_S, Restores
+from phonofs.restores import GIVEN_UP_S, Restores, why_not_restored
 
 
 def record(id: str, state: str) -> Record:
@@ -38,3 +39,8 @@ def test_it_survives_a_remount_and_not_for_ever():
 def test_a_note_that_is_not_one_is_none(note):
     """Whatever an older version may have kept."""
     assert Restores.of_note(note).statistics() == {"pending": 0, "oldest_at": None}
+
+
+def test_an_object_that_is_not_restored_is_named():
+    assert "object 7" in why_not_restored("7", Malformed("status 400"))
+    assert why_not_restored("7", Gone("object 7 does not exist")) == "object 7 does not exist"

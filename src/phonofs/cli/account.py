@@ -9,7 +9,7 @@ from typing import TypeVar
 import trio
 
 from phonofs.config import Settings
-from phonofs.credentials import Credentials, CredentialSources, find, own_folder
+from phonofs.credentials import Credentials, CredentialSources, find
 from phonofs.errors import unwrap
 from phonofs.process.hardening import keep_secrets_in_memory
 from phonofs.service.auth import TokenProvider
@@ -33,13 +33,7 @@ class Account:
 
 def places(settings: Settings) -> CredentialSources:
     """Return where to look for the profile's key and secret, apart from the keyring."""
-    return CredentialSources(
-        own_folder(os.environ),
-        os.environ,
-        settings.key,
-        settings.secret,
-        settings.secret_file,
-    )
+    return CredentialSources.of(settings, os.environ)
 
 
 def credentials_of(settings: Settings) -> Credentials:

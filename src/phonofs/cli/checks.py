@@ -23,7 +23,7 @@ from phonofs.errors import (
     Unavailable,
     UsageError,
 )
-from phonofs.fuse.mountinfo import FUSE_DEVICE, check_device, check_others_allowed
+from phonofs.fuse.mount_check import FUSE_DEVICE, check_device, check_others_allowed
 from phonofs.model import Query, Record, State
 from phonofs.service.messages import Request
 from phonofs.units import format_count, format_duration, format_size
@@ -35,7 +35,7 @@ SAMPLE = 100
 SMALL = 4 << 20
 """Bytes of the largest content that is downloaded to compare its checksum."""
 
-WAYS = {
+METHODS = {
     "range": "content by ranges",
     "presign": "content by presigned URLs",
     "redirect": "content by redirects to presigned URLs",
@@ -187,9 +187,9 @@ async def _region(
     except PhonofsError as error:
         return Finding(name, str(error), error), []
     total = "" if count is None else f"{format_count(count, 'object')}, "
-    text = total + WAYS.get(account.client.delivery_method(region), "content works")
-    for way, reason in account.client.failed_methods(region).items():
-        text += f"; {WAYS.get(way, way)} failed: {reason}"
+    text = total + METHODS.get(account.client.delivery_method(region), "content works")
+    for method, reason in account.client.failed_methods(region).items():
+        text += f"; {METHODS.get(method, method)} failed: {reason}"
     return Finding(name, text), page.records
 
 

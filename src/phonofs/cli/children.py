@@ -8,14 +8,13 @@ import ctypes
 import os
 import select
 import signal
-import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
 from phonofs.cli.report import report
 from phonofs.errors import PhonofsError
+from phonofs.process.daemonize import end_after
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOP_S = 6.0
@@ -91,23 +90,17 @@ def _fork(work: Callable[[Say], None]) -> Child:
 
 
 def _be_child(work: Callable[[Say], None], write_end: int, parent: int) -> NoReturn:
-    status = 0
-    try:
+    def say(text: str) -> None:
+        os.write(write_end, f"{text}\n".encode())
+        os.close(write_end)
+
+    def run() -> None:
         os.setsid()
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # the parent died before prctl was called
-            os._exit(0)
+            return
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-
-        def say(text: str) -> None:
-            os.write(write_end, f"{text}\n".encode())
-            os.close(write_end)
-
         work(say)
-    except BaseException as error:  # noqa: BLE001 - the last stop before the process ends
-        if sys.flags.dev_mode:
-            traceback.print_exception(error)
-        status = report(error)
-    finally:
-        os._exit(status)
+
+    end_after(run, report)

@@ -24,7 +24,8 @@ from phonofs.fakeservice.faults import Faults, Plan, described_failures, load
 from phonofs.fakeservice.options import Options, described_options, options_from
 from phonofs.fakeservice.server import serve
 from phonofs.fakeservice.service import Service
-from phonofs.fuse.mountinfo import SOURCE, abandon, absolute, mounted_at, mounted_type
+from phonofs.fuse.mountinfo import SOURCE, absolute, mounted_at, mounted_type
+from phonofs.fuse.unmount import abandon
 
 PROFILE = "demo"
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

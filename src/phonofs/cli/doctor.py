@@ -27,11 +27,11 @@ def command(profile: str, options: tuple[str, ...]) -> int:
         credentials = credentials_of(settings)
     except PhonofsError as error:
         found += show([Finding("settings", str(error), error)])
-        return status_of(found)
+        return exit_status_of(found)
     found += show(check_settings(settings))
     found += show([Finding("credentials", "a key and a secret were found")])
     found += _ask_service(settings, credentials)
-    return status_of(found)
+    return exit_status_of(found)
 
 
 def _ask_service(settings: Settings, credentials: Credentials) -> list[Finding]:
@@ -60,6 +60,6 @@ def show(findings: Iterable[Finding]) -> list[Finding]:
     return shown
 
 
-def status_of(findings: Iterable[Finding]) -> int:
+def exit_status_of(findings: Iterable[Finding]) -> int:
     """Return 0 if everything is fine, else the exit status of the first failed check."""
     return next((finding.error.exit_status for finding in findings if finding.error), 0)

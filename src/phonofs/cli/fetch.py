@@ -19,6 +19,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from phonofs.attributes import CACHED_ATTRIBUTE
 from phonofs.cli.report import EXIT_INTERRUPTED
 from phonofs.cli.selection import Chosen, chosen, one_mount
 from phonofs.control.client import status_of
@@ -170,7 +171,7 @@ def _note(outcome: Outcome, file: Chosen, future: Future[None]) -> None:
 def _kept(file: Chosen) -> bool:
     """Return whether the cache has the file now; it does not if it has no room left."""
     try:
-        cached = int(os.getxattr(file.path, "user.phonofs.cached"))
+        cached = int(os.getxattr(file.path, CACHED_ATTRIBUTE))
         return cached >= os.stat(file.path).st_size
     except OSError:
         return True  # the file has disappeared, which does not mean that the cache is full

@@ -18,7 +18,7 @@ from phonofs.config import BY_NAME, DEFAULT_PROFILE, Settings, as_texts
 from phonofs.control.client import command as ask
 from phonofs.control.client import status_of
 from phonofs.errors import MountFailed, PhonofsError, UsageError
-from phonofs.fuse.mountinfo import absolute, device_fd, mounted_at
+from phonofs.fuse.mountinfo import SOURCE, absolute, device_fd, mounted_at
 
 IGNORED = frozenset({
     # options of mount(8) and fstab for any file system; a phonofs mount is ro,nosuid,nodev,noexec
@@ -91,7 +91,7 @@ def source_profile(source: str) -> str:
     ``none`` is the default profile. If the working directory contains a directory called like
     the source, mount(8) passes its path, so only the last part counts.
     """
-    name = source.removeprefix("phonofs#").rpartition("/")[2]
+    name = source.removeprefix(SOURCE).rpartition("/")[2]
     return DEFAULT_PROFILE if name in ("", "none", "phonofs") else name
 
 

@@ -9,10 +9,10 @@ from phonofs.cli.selection import Chosen, chosen, one_mount
 from phonofs.cli.settings import load
 from phonofs.control.client import NoCommands, status_of
 from phonofs.control.client import command as tell
-from phonofs.errors import Archived, Gone, Malformed, UsageError
+from phonofs.errors import Gone, UsageError
+from phonofs.restores import NOT_RESTORED, why_not_restored
 from phonofs.units import format_count, printable
 
-NOT_RESTORED = "the service restores no object {}: it may be there already"
 MANY = 10
 """The user must confirm the restore of more objects than this."""
 BATCH = 100
@@ -75,12 +75,8 @@ def _by_key(point: str, files: Sequence[Chosen], days: int, options: Sequence[st
         for file in files:
             try:
                 await account.client.restore(file.region, file.id, days)
-            except Gone as error:
-                failures.append(str(error))
-            except (Archived, Malformed):
-                failures.append(
-                    f"the service restores no object {file.id}: it may be there already"
-                )
+            except NOT_RESTORED as error:
+                failures.append(why_not_restored(file.id, error))
         return failures
 
     return ask(settings, credentials_of(settings), work)

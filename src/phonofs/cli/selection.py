@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from phonofs.attributes import PREFIX
 from phonofs.checksum import of_nothing
 from phonofs.errors import UsageError
 from phonofs.fuse.mountinfo import mount_of
@@ -86,4 +87,4 @@ def _look(path: Path) -> Chosen:
 
 
 def _attribute(path: Path, name: str) -> str:
-    return os.getxattr(path, f"user.phonofs.{name}").decode(errors="replace")
+    return os.getxattr(path, PREFIX + name).decode(errors="replace")

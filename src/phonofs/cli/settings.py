@@ -19,7 +19,6 @@ from phonofs.config import (
     SystemDefaults,
     check_profile,
     merge,
-    nearest,
 )
 from phonofs.credentials import home_of, own_folder, xdg_folder
 from phonofs.errors import UsageError
@@ -103,10 +102,7 @@ def _tables(path: Path) -> dict[str, dict[str, object]]:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     for name, table in content.items():
         if not isinstance(table, dict):
-            raise UsageError(
-                f"{path}: {name} stands outside of a table; put it below [default]"
-                f"{nearest(name, ())}"
-            )
+            raise UsageError(f"{path}: {name} stands outside of a table; put it below [default]")
         if "secret" in table and stat.S_IMODE(status.st_mode) & 0o077:
             raise UsageError(
                 f"{path}, [{name}]: holds a secret that others can read; run `chmod 600 {path}`"

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from phonofs.cli.status_page import BAR_ASCII, BAR_BLOCKS, Row, all_rows, overview
+from phonofs.config import LOG_LEVELS
 from phonofs.control.client import command as send_command
 from phonofs.control.client import status_of, status_text
 from phonofs.fuse.mountinfo import mount_of, the_only_mount
@@ -26,7 +27,7 @@ REFRESH_S = 1.0
 @click.option("--watch", is_flag=True, help="Refresh every second, until Ctrl-C.")
 @click.option(
     "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
+    type=click.Choice(LOG_LEVELS),
     help="Change the log level of the running mount.",
 )
 def command(

@@ -4,7 +4,8 @@ Pure functions of the status document (``status.py``) and of the time. Used by `
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from phonofs.units import format_count, format_duration, format_size, printable
@@ -46,8 +47,9 @@ def overview(
 
 def all_rows(status: Mapping[str, object], indent: int = 0) -> Iterator[Row]:
     """Yield the name and the value of each gauge; nested ones follow their name, indented."""
+    labels = _labels(status)
     for name, value in status.items():
-        label = "  " * indent + _label(name)
+        label = "  " * indent + labels[name]
         if isinstance(value, Mapping):
             if value:
                 yield label, ""
@@ -190,10 +192,21 @@ def _at(status: Any, *path: str) -> float:
     return float(found) if isinstance(found, int | float) else 0.0
 
 
-def _label(name: str) -> str:
+def _labels(names: Iterable[str]) -> dict[str, str]:
+    """Return the label of each name: without its unit, which the value has, unless two would then
+    have the same label."""
+    short = {name: _without_unit(name) for name in names}
+    often = Counter(short.values())
+    return {
+        name: (label if often[label] == 1 else name).replace("_", " ")
+        for name, label in short.items()
+    }
+
+
+def _without_unit(name: str) -> str:
     for unit in ("_bytes_per_s", "_bytes", "_s", "_ms"):
         name = name.removesuffix(unit)
-    return name.replace("_", " ")
+    return name
 
 
 def _number(name: str, value: float) -> str:

@@ -9,7 +9,8 @@ import click
 from phonofs.cli.holders import Process, copies_of, users_of
 from phonofs.control.client import server_pid
 from phonofs.errors import MountFailed
-from phonofs.fuse.mountinfo import Mounted, mounted_at, mounts, unmount
+from phonofs.fuse.mountinfo import Mounted, mounted_at, mounts
+from phonofs.fuse.unmount import unmount
 
 WAIT_S = 5.0
 """A clean stop takes at most this long; see the contract of ``umount``."""
@@ -80,12 +81,12 @@ def _wait_for_end(mounted: Mounted, pid: int, users: Sequence[Process]) -> None:
     try:
         poll = select.poll()
         poll.register(process, select.POLLIN)  # readable when it ends: pidfd_open(2)
-        keepers = copies_of(mounted.device) or users
-        if poll.poll(0 if keepers else WAIT_S * 1000):
+        copies = copies_of(mounted.device)
+        if poll.poll(0 if copies or users else WAIT_S * 1000):
             return
     finally:
         os.close(process)
-    _say_it_lives_on(mounted, pid, copies_of(mounted.device), users)
+    _say_it_lives_on(mounted, pid, copies, users)
 
 
 def _say_it_lives_on(

@@ -3,7 +3,15 @@
 Pure. ``options`` holds the table, ``values`` reads one value, ``settings`` merges the layers.
 """
 
-from phonofs.config.options import BY_NAME, DEFAULT_TEMPLATE, OPTIONS, TEMPLATE_FIELDS, Kind, Option
+from phonofs.config.options import (
+    BY_NAME,
+    DEFAULT_TEMPLATE,
+    LOG_LEVELS,
+    OPTIONS,
+    TEMPLATE_FIELDS,
+    Kind,
+    Option,
+)
 from phonofs.config.settings import (
     Layer,
     Settings,
@@ -22,6 +30,7 @@ __all__ = [
     "BY_NAME",
     "DEFAULT_PROFILE",
     "DEFAULT_TEMPLATE",
+    "LOG_LEVELS",
     "OPTIONS",
     "TEMPLATE_FIELDS",
     "Kind",

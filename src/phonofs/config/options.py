@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 DEFAULT_TEMPLATE = "{time}_{type}_{direction}_{name}_{party}_{id8}"
+LOG_LEVELS = ("debug", "info", "warning", "error")
 TEMPLATE_FIELDS = ("time", "type", "direction", "name", "party", "id8", "id")
 
 
@@ -97,11 +98,28 @@ OPTIONS: tuple[Option, ...] = (
         choices=("off", "session", "keyring"),
     ),
     Option(
-        "poll_interval", Kind.DURATION, "60s", "how often changes are asked for; 0 never", least=0
+        "poll_interval",
+        Kind.DURATION,
+        "60s",
+        "how often the service is asked for changes; 0: never",
+        least=0,
     ),
-    Option("page_size", Kind.NUMBER, "100", "records a search page", least=1, most=1000),
-    Option("max_connections", Kind.NUMBER, "16", "to the service, all in all", least=1, most=256),
-    Option("timeout", Kind.DURATION, "30s", "without a byte, a request is given up", least=0.1),
+    Option("page_size", Kind.NUMBER, "100", "records per page of a search", least=1, most=1000),
+    Option(
+        "max_connections",
+        Kind.NUMBER,
+        "16",
+        "open to the service at a time, at most",
+        least=1,
+        most=256,
+    ),
+    Option(
+        "timeout",
+        Kind.DURATION,
+        "30s",
+        "a request that receives no byte for this long is given up",
+        least=0.1,
+    ),
     Option(
         "read_deadline",
         Kind.DURATION,
@@ -113,8 +131,8 @@ OPTIONS: tuple[Option, ...] = (
         "verify",
         Kind.CHOICE,
         "checksum",
-        "what a whole content must have: its checksum, or length: where that differs, the right "
-        "length and the same bytes in two fetches",
+        "what complete content must match: its checksum; or, with length, its checksum or else "
+        "its length, with the same bytes in two downloads",
         choices=("checksum", "length"),
     ),
     Option("name_template", Kind.TEMPLATE, DEFAULT_TEMPLATE, "how files are named"),
@@ -127,7 +145,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("uid", Kind.NUMBER, "", "owner of the files", "the caller's", most=2**32 - 2),
     Option("gid", Kind.NUMBER, "", "group of the files", "the caller's", most=2**32 - 2),
-    Option("umask", Kind.MODE, "0222", "permission bits taken away", most=0o777),
+    Option("umask", Kind.MODE, "0222", "permission bits to clear", most=0o777),
     Option("allow_other", Kind.FLAG, "", "let other users in too", "no"),
     Option(
         "subtype",
@@ -141,7 +159,7 @@ OPTIONS: tuple[Option, ...] = (
         Kind.CHOICE,
         "info",
         "how much is logged",
-        choices=("debug", "info", "warning", "error"),
+        choices=LOG_LEVELS,
     ),
     Option("log_file", Kind.PATH, "", "where the log goes", "journal or stderr"),
 )

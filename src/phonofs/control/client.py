@@ -6,15 +6,13 @@ The status is an extended attribute of the root; commands go through the control
 import errno
 import json
 import os
-import queue
 import socket
-import threading
 from collections.abc import Mapping
 from typing import BinaryIO
 
+from phonofs.attributes import STATUS_ATTRIBUTE
+from phonofs.bounded_call import call_within
 from phonofs.errors import MountFailed, PhonofsError, Refused, Unavailable, UsageError
-
-STATUS_ATTRIBUTE = "user.phonofs.status"  # of the root
 
 PATIENCE_S = 2.0
 """How long to wait for the status. The root answers from memory; a slower mount is stuck."""
@@ -27,25 +25,14 @@ class NoCommands(UsageError):
 def status_text(mountpoint: str, patience_s: float = PATIENCE_S) -> bytes:
     """Return the status JSON of a mount, unparsed.
 
-    Reads it in a thread, because a system call into a mount whose process is stopped cannot be
-    interrupted. Raises MountFailed for a dead mount, Unavailable if it does not answer.
+    Raises MountFailed for a dead mount, Unavailable if it does not answer.
     """
-    answers: queue.SimpleQueue[bytes | OSError] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put(os.getxattr(mountpoint, STATUS_ATTRIBUTE))
-        except OSError as error:
-            answers.put(error)
-
-    threading.Thread(target=ask, daemon=True, name="phonofs status").start()
     try:
-        answer = answers.get(timeout=patience_s)
-    except queue.Empty:
+        return call_within(patience_s, lambda: os.getxattr(mountpoint, STATUS_ATTRIBUTE))
+    except TimeoutError:
         raise Unavailable(f"{mountpoint} does not answer; its process may be stopped") from None
-    if isinstance(answer, OSError):
-        raise _explained(mountpoint, answer) from None
-    return answer
+    except OSError as error:
+        raise _explained(mountpoint, error) from None
 
 
 def status_of(mountpoint: str, patience_s: float = PATIENCE_S) -> dict[str, object]:

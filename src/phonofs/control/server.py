@@ -26,8 +26,10 @@ from pathlib import Path
 import msgspec
 import trio
 
+from phonofs.config import LOG_LEVELS
 from phonofs.control.peers import Peer, peer_of
-from phonofs.errors import Archived, Gone, Malformed, PhonofsError, UsageError
+from phonofs.errors import PhonofsError, UsageError
+from phonofs.restores import NOT_RESTORED, why_not_restored
 from phonofs.vfs import as_json
 
 log = logging.getLogger(__name__)
@@ -226,8 +228,8 @@ class Control:
                 await _send(stream, {"error": f"there is no command {str(unknown)[:80]!r}"})
 
     def _change_level(self, level: str) -> Event:
-        if level not in ("debug", "info", "warning", "error"):
-            return {"error": f"{level!r} is not one of debug, info, warning, error"}
+        if level not in LOG_LEVELS:
+            return {"error": f"{level!r} is not one of {', '.join(LOG_LEVELS)}"}
         self._set_level(level)
         return {"log_level": level}
 
@@ -254,10 +256,8 @@ class Control:
                 try:
                     await self._restore(region, id, days)
                     done.append(id)
-                except Gone as error:
-                    failures.append(str(error))
-                except (Archived, Malformed):  # its state has changed, and we do not know yet
-                    failures.append(f"the service restores no object {id}: it may be there already")
+                except NOT_RESTORED as error:
+                    failures.append(why_not_restored(id, error))
         except PhonofsError as error:
             answer: Event = {"error": str(error), "exit_status": error.exit_status}
             return answer | {"restored": len(done)}

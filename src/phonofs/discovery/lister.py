@@ -165,8 +165,11 @@ class Lister:
             ):
                 self._start(ino, of)
 
-    async def list(self, ino: int) -> None:
+    async def list(self, ino: int) -> bool:
         """List a directory; all callers for one directory share one listing.
+
+        Return whether the service has answered: a directory that can already be shown is shown
+        without an answer too.
 
         If the directory can already be shown, wait only briefly (``REFRESH_S``) for changes.
         Raises ServiceError if a directory that was never listed cannot be listed, or not in time:
@@ -175,14 +178,15 @@ class Lister:
         """
         of = self._catalogue.shown_folder(ino)
         if of is None:
-            return
+            return False
         call = self._start(ino, of)
         if not self._knowledge(of).whole(of):
             await call.wait(self._deadline_s)
-            return
+            return True
         call.priority.rise()
         with trio.move_on_after(REFRESH_S):
             await call.over.wait()
+        return call.over.is_set() and call.error is None
 
     async def find(self, ino: int, name: str) -> None:
         """Ask the service for ``name`` in a directory, without listing the whole directory.

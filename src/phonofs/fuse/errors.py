@@ -100,7 +100,7 @@ class ErrorStats:
     last_error     the last error of level WARNING or above, '' before the first
     last_error_at  when that was (epoch seconds), None before the first
     outage         the present outage of the service
-    shortage       the reserve that is given up if memory is short
+    reserve        the address space that is given up if memory is short
     """
 
     def __init__(self) -> None:
@@ -108,12 +108,12 @@ class ErrorStats:
         self.last_error = ""
         self.last_error_at: float | None = None
         self.outage = OutageLog()
-        self.shortage = MemoryReserve()
+        self.reserve = MemoryReserve()
 
     def answer(self, operation: str, error: BaseException) -> FUSEError:
         """Log and count ``error``; return the FUSEError to raise for it."""
         if isinstance(error, MemoryError):
-            self.shortage.begun()
+            self.reserve.give_up()
             log.error("%s failed for want of memory", operation)
             return self._count(FAULT.errno, f"{operation}: no memory")
         if not isinstance(error, PhonofsError):
@@ -145,7 +145,7 @@ class ErrorStats:
 class Guarded(Protocol):
     """The attribute that a class with guarded handlers must have."""
 
-    ledger: ErrorStats
+    error_stats: ErrorStats
 
 
 S = TypeVar("S", bound=Guarded)
@@ -169,15 +169,15 @@ def guarded(
             cause = unwrap(error)
             if isinstance(cause, FUSEError):
                 raise cause from None
-            raise _answered(self.ledger, operation, cause) from None
+            raise _answered(self.error_stats, operation, cause) from None
 
     return cast(Callable[Concatenate[S, P], Coroutine[Any, Any, R]], inner)
 
 
-def _answered(ledger: ErrorStats, operation: str, error: BaseException) -> FUSEError:
+def _answered(error_stats: ErrorStats, operation: str, error: BaseException) -> FUSEError:
     """Return the FUSEError for ``error``, even if there is no memory to log or count it."""
     try:
-        return ledger.answer(operation, error)
+        return error_stats.answer(operation, error)
     except Exception:  # noqa: BLE001 - an exception that leaves here ends the mount
         return FUSEError(FAULT.errno)
 
@@ -186,7 +186,7 @@ def refused(operation: str) -> Any:
     """Return a handler that answers EROFS, for a request that would change the tree."""
 
     async def handler(self: Guarded, *args: object, **kwargs: object) -> Any:
-        self.ledger.errnos["EROFS"] += 1
+        self.error_stats.errnos["EROFS"] += 1
         raise FUSEError(errno.EROFS)
 
     handler.__name__ = operation

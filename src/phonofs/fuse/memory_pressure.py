@@ -37,7 +37,7 @@ class MemoryReserve:
         self._turn = trio.Lock()
         self._refill()
 
-    def begun(self) -> None:
+    def give_up(self) -> None:
         """Give up the reserve, because an allocation failed."""
         if self._reserve is not None:
             self._reserve.close()
@@ -65,13 +65,13 @@ class MemoryReserve:
                 except OSError as error:
                     if error.errno != errno.ENOMEM:
                         raise
-                    self.begun()
+                    self.give_up()
 
         return worker
 
 
-def outlast(shortage: MemoryReserve) -> None:
+def outlast(reserve: MemoryReserve) -> None:
     """Make pyfuse3's workers outlast a shortage, if this pyfuse3 has them under that name."""
     loop = getattr(pyfuse3, "_session_loop", None)
     if loop is not None:
-        pyfuse3._session_loop = shortage.outlasting(loop)  # type: ignore[attr-defined]
+        pyfuse3._session_loop = reserve.outlasting(loop)  # type: ignore[attr-defined]

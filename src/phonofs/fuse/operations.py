@@ -12,7 +12,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Protocol, cast
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 import pyfuse3
@@ -23,6 +23,7 @@ from phonofs.catalogue.catalogue import Entry
 from phonofs.errors import NoSuchName, Unavailable
 from phonofs.fuse.errors import ErrorStats, guarded, refused
 from phonofs.fuse.interrupts import InterruptibleRequests
+from phonofs.fuse.invalidation import KernelCache
 from phonofs.fuse.page_cache import BLOCK, LITTLE, PageCachePrefill
 from phonofs.fuse.recent_errors import RecentErrors
 from phonofs.reader.open_object import Handle
@@ -38,22 +39,6 @@ FRAGMENT = 4096  # bytes; the unit of statfs here: a page
 
 TELLING_S = 5.0
 """How long an open or a read waits until the kernel was told a new size; after that it is EIO."""
-
-
-class Kernel(Protocol):
-    """Tells the kernel what changed (:class:`phonofs.fuse.invalidation.KernelCache`)."""
-
-    def store(self, ino: int, offset: int, data: bytes) -> bool:
-        """Queue bytes for the page cache; return False if the queue is full."""
-
-    async def told(self, ino: int) -> None:
-        """Wait until the kernel was told every new size of a file."""
-
-    def opened(self, ino: int) -> None:
-        """Note that a file or directory was opened."""
-
-    def released(self, ino: int) -> None:
-        """Note that a file or directory was released."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +79,22 @@ class Operations(pyfuse3.Operations):
     enable_acl = False
 
     def __init__(
-        self, vfs: Vfs, interruptible: InterruptibleRequests, ownership: Ownership, kernel: Kernel
+        self,
+        vfs: Vfs,
+        interruptible: InterruptibleRequests,
+        ownership: Ownership,
+        kernel: KernelCache,
     ) -> None:
         super().__init__()
         self._kernel = kernel
         self._shrunk: dict[int, int] = {}
-        self.ledger = ErrorStats()
+        self.error_stats = ErrorStats()
         self._vfs = vfs
         self._interruptible = interruptible
         self._ownership = ownership
         self._numbers = count(1)
         self._files: dict[int, OpenFile] = {}
-        self._arounds = WeakValueDictionary[int, PageCachePrefill]()
+        self._prefills = WeakValueDictionary[int, PageCachePrefill]()
         self._recent_errors = RecentErrors()
         self._folders: dict[int, FolderHandle] = {}
 
@@ -115,10 +104,10 @@ class Operations(pyfuse3.Operations):
             "open_files": len(self._files),
             "open_folders": len(self._folders),
             "waiting": len(self._interruptible),
-            "errnos": dict(self.ledger.errnos),
-            "last_error": self.ledger.last_error,
-            "last_error_at": self.ledger.last_error_at,
-            "failed_in_outage": self.ledger.outage.failures,
+            "errnos": dict(self.error_stats.errnos),
+            "last_error": self.error_stats.last_error,
+            "last_error_at": self.error_stats.last_error_at,
+            "failed_in_outage": self.error_stats.outage.failures,
         }
 
     # names and attributes
@@ -160,11 +149,10 @@ class Operations(pyfuse3.Operations):
     @guarded
     async def opendir(self, inode: int, ctx: Any) -> int:
         """Take the listing, from the service if needed. No other handler asks for a listing."""
-        asked = self._vfs.needs_listing(inode)
         with self._interruptible.waiting(ctx.pid):
             folder = await self._vfs.open_folder(inode, pid=ctx.pid)
-        if asked:
-            self.ledger.worked()
+        if folder.answered:
+            self.error_stats.worked()
         number = next(self._numbers)
         self._folders[number] = folder
         self._kernel.opened(inode)
@@ -277,13 +265,15 @@ class Operations(pyfuse3.Operations):
     async def _wait_for(self, fh: int, file: OpenFile, off: int, size: int) -> bytes:
         """Wait for bytes that are not cached; raise at once if the same bytes have just failed."""
         self._recent_errors.check(file.ino, off, off + size, trio.current_time())
+        answered = self._vfs.reads_answered
         try:
             with self._interruptible.reading(file.pid, fh, off, off + size, direct=file.direct):
                 data = await self._vfs.read(file.handle, off, size)
         except Unavailable as error:
             self._recent_errors.note(file.ino, off, off + size, error, trio.current_time())
             raise
-        self.ledger.worked()
+        if self._vfs.reads_answered > answered:  # else the bytes were on disk
+            self.error_stats.worked()
         return data
 
     def _prefill_page_cache(self, file: OpenFile, off: int) -> None:
@@ -291,14 +281,14 @@ class Operations(pyfuse3.Operations):
         now = trio.current_time()
         prefill = file.prefill
         if prefill is None:
-            prefill = file.prefill = self._arounds.setdefault(file.ino, PageCachePrefill())
+            prefill = file.prefill = self._prefills.setdefault(file.ino, PageCachePrefill())
         blocks = prefill.wanted(off, now)
         if blocks is None:
             return
         start = blocks.start * BLOCK
         data = self._vfs.peek(file.handle, start, len(blocks) * BLOCK)
         if data and self._kernel.store(file.ino, start, data):
-            prefill.gave(blocks, now)
+            prefill.stored(blocks, now)
 
     @guarded
     async def release(self, fh: int) -> None:

@@ -20,11 +20,11 @@ class PageCachePrefill:
     """The blocks of one file that were stored in the page cache, and when. All handles of the file
     share it and own it, because the page cache belongs to the inode."""
 
-    __slots__ = ("__weakref__", "_gifts", "_given")
+    __slots__ = ("__weakref__", "_stores", "_times")
 
     def __init__(self) -> None:
-        self._given: dict[int, float] = {}
-        self._gifts = 0
+        self._times: dict[int, float] = {}
+        self._stores = 0
 
     def wanted(self, offset: int, now: float) -> range | None:
         """Return the blocks to store for a small read at ``offset``, including its own block; None
@@ -32,7 +32,7 @@ class PageCachePrefill:
         block = offset // BLOCK
         if self._has(block, now):
             return None
-        length = 1 << min(self._gifts // GROWS, MOST_DOUBLINGS)
+        length = 1 << min(self._stores // GROWS, MOST_DOUBLINGS)
         least = block - block % length
         start = stop = block
         while start > least and not self._has(start - 1, now):
@@ -41,13 +41,13 @@ class PageCachePrefill:
             stop += 1
         return range(start, stop)
 
-    def gave(self, blocks: range, now: float) -> None:
+    def stored(self, blocks: range, now: float) -> None:
         """Record that these blocks were queued for the kernel."""
-        if len(self._given) >= MOST:
-            self._given = {at: since for at, since in self._given.items() if now - since < AGAIN_S}
-        self._given.update(dict.fromkeys(blocks, now))
-        self._gifts += 1
+        if len(self._times) >= MOST:
+            self._times = {at: since for at, since in self._times.items() if now - since < AGAIN_S}
+        self._times.update(dict.fromkeys(blocks, now))
+        self._stores += 1
 
     def _has(self, block: int, now: float) -> bool:
-        given = self._given.get(block)
-        return given is not None and now - given < AGAIN_S
+        time = self._times.get(block)
+        return time is not None and now - time < AGAIN_S

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from typing import NoReturn
 
 from phonofs.errors import PhonofsError
 
@@ -99,7 +100,7 @@ def _close_all_but(kept: Collection[int]) -> None:
 
 def _be_child(
     work: Callable[[Ready], None], write_end: int, report: Callable[[BaseException], int]
-) -> None:
+) -> NoReturn:
     """Run ``work`` in the child, then end the process.
 
     The child leaves the caller's process group only after mounting. While autofs mounts a mount
@@ -113,17 +114,28 @@ def _be_child(
         os.write(write_end, f"ready\n{note}".encode())
         os.close(write_end)
 
+    end_after(lambda: work(ready), report)
+
+
+def end_after(work: Callable[[], None], report: Callable[[BaseException], int]) -> NoReturn:
+    """Run ``work`` in a forked child, then end the process, with the status 0 or that of the error.
+
+    ``report`` prints the error and returns its exit status. Nothing returns into the code of the
+    parent, and no handler of its exit runs.
+    """
     status = 0
     try:
-        work(ready)
+        work()
     except BaseException as error:  # noqa: BLE001 - the last stop before the process ends
         if not isinstance(error, PhonofsError | KeyboardInterrupt):
             traceback.print_exception(error)
         status = report(error)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # even if nobody reads the streams any more
+            os._exit(status)
 
 
 def _let_go_of_terminal() -> None:

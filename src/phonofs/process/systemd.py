@@ -102,7 +102,7 @@ class Watchdog:
             return await trio.to_thread.run_sync(
                 self._ask, self._mountpoint, abandon_on_cancel=True, limiter=self._one
             )
-        log.error("%s does not answer; the watchdog is not fed", self._mountpoint)
+        log.error("%s does not answer; the watchdog is not notified", self._mountpoint)
         return False
 
 

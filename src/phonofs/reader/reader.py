@@ -229,6 +229,11 @@ class Reader:
         if handle.finish(offset + count):
             self._context.best_effort(content.record, self._file_finished, handle)
 
+    @property
+    def misses(self) -> int:
+        """How many reads have waited for a download and got their bytes."""
+        return self._context.counts.misses
+
     def _count(self, waited: bool) -> None:
         if waited:
             self._context.counts.misses += 1

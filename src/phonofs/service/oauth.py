@@ -72,7 +72,7 @@ def refusal(status: int) -> CredentialsRefused | None:
         return None
     return CredentialsRefused(
         f"the service does not accept the API key and secret (status {status}): "
-        "check them, or run 'phonofs login'; a new key may take some minutes to work"
+        "run 'phonofs login' with the right ones; a new key may take some minutes to work"
     )
 
 

@@ -88,7 +88,7 @@ def test_what_is_counted_is_what_a_mount_shows(
 def test_the_way_of_content_is_told(stand_in: StandIn, tmp_path: Path) -> None:
     found = look(make_settings(tmp_path, api_url=stand_in.url))
     way = stand_in.service.options.content
-    assert any(checks.WAYS[way] in finding.text for finding in found.values())
+    assert any(checks.METHODS[way] in finding.text for finding in found.values())
 
 
 @pytest.mark.expected_log("no token")

@@ -35,6 +35,11 @@ def test_every_gauge_is_a_row_and_what_is_empty_is_not() -> None:
     assert "errors" not in got
 
 
+def test_two_gauges_that_differ_in_their_unit_have_different_labels() -> None:
+    rows = list(all_rows({"held": 3, "held_bytes": 2048, "open_bytes": 1024}))
+    assert rows == [("held", "3"), ("held bytes", "2.0 KiB"), ("open", "1.0 KiB")]
+
+
 def test_a_page_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     status = healthy()
     status["fuse"] |= {"last_error": "bad\x1b[31mname"}

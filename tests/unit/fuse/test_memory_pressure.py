@@ -37,7 +37,7 @@ def maps(monkeypatch):
 
 async def test_a_worker_without_memory_begins_again(maps):
     """At the first try with the reserve given up, later ones after a pause, until it is back."""
-    shortage = MemoryReserve()
+    reserve = MemoryReserve()
     assert [one.size for one in maps] == [RESERVE_BYTES]
     begun = []
 
@@ -49,7 +49,7 @@ async def test_a_worker_without_memory_begins_again(maps):
 
     maps.most = RESERVE_BYTES + 1
     start = trio.current_time()
-    assert await shortage.outlasting(loop)("a") == "a"
+    assert await reserve.outlasting(loop)("a") == "a"
     assert [(at - start, held) for _, at, held in begun] == [
         (0, 1),
         (workers.PAUSE_S, 0),
@@ -57,7 +57,7 @@ async def test_a_worker_without_memory_begins_again(maps):
         (3 * workers.PAUSE_S, 0),
     ]
     maps.most = 10 * RESERVE_BYTES
-    assert await shortage.outlasting(loop)("b") == "b"
+    assert await reserve.outlasting(loop)("b") == "b"
     assert [one.size for one in maps] == [RESERVE_BYTES]
 
 
@@ -73,7 +73,7 @@ async def test_any_other_end_of_a_worker_is_its_end(maps):
 
 class Handlers:
     def __init__(self):
-        self.ledger = ErrorStats()
+        self.error_stats = ErrorStats()
 
     @guarded
     async def read(self):
@@ -92,7 +92,7 @@ async def test_a_handler_without_memory_is_eio_and_gives_the_reserve_up(maps):
     def failing(operation, error):
         raise MemoryError
 
-    handlers.ledger.answer = failing
+    handlers.error_stats.answer = failing
     with pytest.raises(FUSEError) as caught:
         await handlers.read()
     assert caught.value.errno == errno.EIO
@@ -101,9 +101,9 @@ async def test_a_handler_without_memory_is_eio_and_gives_the_reserve_up(maps):
 def test_the_reserve_costs_no_memory():
     """It is address space that nobody touches."""
     before = _resident()
-    shortages = [MemoryReserve() for _ in range(8)]
+    reserves = [MemoryReserve() for _ in range(8)]
     assert _resident() - before < RESERVE_BYTES
-    [shortage.begun() for shortage in shortages]
+    [reserve.give_up() for reserve in reserves]
 
 
 def _resident():

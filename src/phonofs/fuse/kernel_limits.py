@@ -1,4 +1,4 @@
-"""Raises the number of reads that the kernel sends at a time to one mount.
+"""Raises two limits of the kernel for one mount: reads at a time, and bytes of read-ahead.
 
 Nearly all reads come from the kernel's read-ahead, and the kernel treats those as background
 requests. It sends at most ``max_background`` of them at a time: 12, unless the file system's
@@ -10,11 +10,9 @@ fusectl (fs/fuse/control.c).
 
 import ctypes
 import os
-import re
-from contextlib import suppress
 from pathlib import Path
 
-from phonofs.fuse.mountinfo import device_fd
+from phonofs.fuse.mountinfo import connection_of, device_fd
 
 CONNECTIONS = "/sys/fs/fuse/connections"
 
@@ -26,9 +24,25 @@ CONGESTED = MOST * 3 // 4
 """Background requests beyond which the kernel stops read-ahead: three quarters of the most, like
 the kernel's default."""
 
+READ_AHEAD_KB = 1024  # 2.2 times the throughput of the default of 128, measured with one reader
+
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on all architectures (Linux 5.2)
 _CREATE = 6  # FSCONFIG_CMD_CREATE, linux/mount.h
 _CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
+
+
+def raise_read_ahead(mountpoint: str) -> bool:
+    """Raise the kernel's read-ahead, which only root may do; return whether that worked.
+
+    Call it in a thread while the mount is served: it needs the mount's device number.
+    """
+    device = os.stat(mountpoint).st_dev
+    setting = f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb"
+    try:
+        Path(setting).write_text(f"{READ_AHEAD_KB}\n")
+    except OSError:
+        return False
+    return True
 
 
 def raise_background(mountpoint: str) -> bool:
@@ -46,24 +60,15 @@ def raise_background(mountpoint: str) -> bool:
     return True
 
 
-def _connection(mountpoint: str) -> str | None:
-    """Return the connection's number: the minor number of the mount's device.
-
-    For ``/dev/fd/N`` the kernel tells the number if it can; else return None.
-    """
+def _connection(mountpoint: str) -> int | None:
+    """Return the connection's number, None if the kernel does not tell that of ``/dev/fd/N``."""
     fd = device_fd(mountpoint)
-    if fd is None:
-        return str(os.minor(os.stat(mountpoint).st_dev))
-    with suppress(OSError):  # Linux 6.17 and newer have the field fuse_connection
-        said = Path(f"/proc/self/fdinfo/{fd}").read_text()
-        found = re.search(r"^fuse_connection:\s*(\d+)$", said, re.MULTILINE)
-        return found[1] if found else None
-    return None
+    return os.minor(os.stat(mountpoint).st_dev) if fd is None else connection_of(fd)
 
 
-def _write(folder: str, above: int | None, number: str) -> None:
+def _write(folder: str, above: int | None, number: int) -> None:
     for name, value in (("max_background", MOST), ("congestion_threshold", CONGESTED)):
-        path = os.path.join(folder, number, name)
+        path = os.path.join(folder, str(number), name)
         file = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=above)
         try:
             os.write(file, b"%d\n" % value)
@@ -71,7 +76,7 @@ def _write(folder: str, above: int | None, number: str) -> None:
             os.close(file)
 
 
-def _write_detached(number: str) -> bool:
+def _write_detached(number: int) -> bool:
     """Set the numbers as root if fusectl is not mounted, as in containers: open it detached."""
     if os.geteuid() != 0:
         return False

@@ -1,0 +1,12 @@
+"""Names of the extended attributes that have a meaning for more than one module. Pure.
+
+``vfs.py`` answers them and has the table of those that come from a record; the commands read them
+through a mount, and must not import the vfs for a name.
+"""
+
+PREFIX = "user.phonofs."
+STATUS_ATTRIBUTE = f"{PREFIX}status"  # of the root
+JSON_ATTRIBUTE = f"{PREFIX}json"
+PATH_ATTRIBUTE = f"{PREFIX}path"
+CACHED_ATTRIBUTE = f"{PREFIX}cached"
+TAG_PREFIX = f"{PREFIX}tag."
