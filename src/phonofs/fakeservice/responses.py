@@ -20,7 +20,7 @@ class Dropped(Exception):
     """The connection must be closed now; with RST instead of FIN if ``reset`` is true."""
 
     def __init__(self, reset: bool) -> None:
-        super().__init__("the stand-in dropped the connection, as its fault plan says")
+        super().__init__("the fake service dropped the connection, as its fault plan says")
         self.reset = reset
 
 

@@ -158,13 +158,7 @@ class Client:
         return self.read_page(body, region)
 
     async def search_text(
-        self,
-        region: str,
-        query: Query,
-        page_key: int = 0,
-        limit: int = 100,
-        *,
-        urgent: bool | Priority = True,
+        self, region: str, query: Query, page_key: int, limit: int, *, urgent: bool | Priority
     ) -> bytes:
         """Return the unparsed response that :meth:`search` and :meth:`read_page` parse."""
         failures = 0

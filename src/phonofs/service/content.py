@@ -116,7 +116,7 @@ class Body:
                 return chunk
 
     async def aclose(self) -> None:
-        """Close the body and give its slot back, within 2 s."""
+        """Close the body and release its permit, within 2 s."""
         await self._stream.aclose()
 
 
