@@ -16,7 +16,6 @@ import trio
 
 from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.progress import after
-from phonofs.discovery.interfaces import Service
 from phonofs.discovery.pagination import LEAST_WINDOW
 from phonofs.discovery.poll import FAR_EVERY_S, SWEEP_MS, ChangePoll, newest_plausible
 from phonofs.errors import (
@@ -28,6 +27,7 @@ from phonofs.errors import (
     Unavailable,
 )
 from phonofs.model import Page, Query, Record, State
+from phonofs.service.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Follower:
 
     def __init__(
         self,
-        service: Service,
+        service: Client,
         catalogue: Catalogue,
         settings: Polled,
         on_changes: Callable[[ChangeSet], None] = lambda changes: None,

@@ -12,14 +12,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import trio
 
 from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.progress import SECOND_MS
 from phonofs.discovery.estimates import DaySizeEstimator
-from phonofs.discovery.interfaces import Paged, Service
 from phonofs.discovery.listing_pass import ListingPass
 from phonofs.discovery.page_worker import PageWorker
 from phonofs.discovery.pagination import ListingConsistency, OffsetPager
@@ -29,6 +28,7 @@ from phonofs.discovery.single_flight import SharedCall, SingleFlight
 from phonofs.errors import Malformed, Unavailable
 from phonofs.model import Query, Record
 from phonofs.priority import Priority
+from phonofs.service.client import Client
 from phonofs.tree.layout import ROOT, Folder, named
 
 SIDE_BY_SIDE = 14
@@ -59,6 +59,26 @@ MOST_ODD_PAGES = 20
 
 _Value = TypeVar("_Value")
 _One = tuple[Record | None, int | None]
+
+
+class Paged(Protocol):
+    """The settings of the lister (``config.Settings`` has them)."""
+
+    @property
+    def page_size(self) -> int:
+        """Records per search page."""
+
+    @property
+    def max_connections(self) -> int:
+        """The most connections to the service."""
+
+    @property
+    def cache_min_free(self) -> int:
+        """Bytes to leave free on the disk."""
+
+    @property
+    def read_deadline(self) -> float:
+        """The longest time that a caller waits, in seconds."""
 
 
 class _Edge(NamedTuple):
@@ -100,7 +120,7 @@ class Lister:
 
     def __init__(
         self,
-        service: Service,
+        service: Client,
         catalogue: Catalogue,
         settings: Paged,
         on_changes: Callable[[ChangeSet], None] = lambda changes: None,
