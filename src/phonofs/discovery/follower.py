@@ -98,14 +98,20 @@ class Follower:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Poll every region at once, then every ``poll_interval``, until cancelled."""
-        async with trio.open_nursery() as self._nursery:
-            for region in self._catalogue.regions():
-                self.follow(region)
-            task_status.started()
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                for region in self._catalogue.regions():
+                    self.follow(region)
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
 
     def follow(self, region: str) -> None:
-        """Follow one more region, which appeared while :meth:`run` runs."""
+        """Follow one more region, which appeared while :meth:`run` runs.
+
+        If :meth:`run` is not running, it follows the region when it is started again.
+        """
         if self._interval_s > 0 and self._nursery is not None:
             if self._catalogue.progress.watermark(region) is not None:
                 # Show what is known at once; the first poll adds the rest.
