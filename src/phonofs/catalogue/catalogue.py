@@ -186,7 +186,7 @@ class Catalogue:
         except BaseException:
             self._regions.load()
             self._records.recover()
-            self._objects.recover()
+            self._objects.load()
             self._coverage.load()
             self._load_customers()
             self._totals = self._folders.totals()
