@@ -184,13 +184,17 @@ class Catalogue:
                 yield
                 self._records.tidy()
         except BaseException:
-            self._regions.load()
-            self._records.recover()
-            self._objects.load()
-            self._coverage.load()
-            self._load_customers()
-            self._totals = self._folders.totals()
+            self._load()
             raise
+
+    def _load(self) -> None:
+        """Read the copies in memory again from the file."""
+        self._regions.load()
+        self._records.recover()
+        self._objects.load()
+        self._coverage.load()
+        self._load_customers()
+        self._totals = self._folders.totals()
 
     def _load_customers(self) -> None:
         self._customers = frozenset(map(str, self.recall("customers", ())))
@@ -489,6 +493,7 @@ class Catalogue:
             self.set_regions(names)
         except CatalogueError as error:
             self._database.leave_disk(error)
+            self._load()  # the database may be empty now
             self.set_regions(names)
 
     def set_regions(self, names: Sequence[str]) -> None:

@@ -688,6 +688,48 @@ def test_a_size_that_cannot_be_noted_is_only_said(tmp_path: Path, expected_log):
     assert catalogue.entry(only(catalogue)).size == 10
 
 
+class Unreadable:
+    """The connection to a database that cannot be read as a whole."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def serialize(self) -> bytes:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.connection, name)
+
+
+@pytest.mark.parametrize("known", [1, 0])
+def test_a_disk_that_fails_at_the_start_leaves_a_catalogue_in_memory(
+    tmp_path: Path, expected_log, known
+):
+    """It has what was known, or is empty if that cannot be read, and then claims nothing."""
+    expected_log.expect("cannot be written")
+    catalogue = opened(tmp_path)
+    catalogue.apply([make("one-1111", NOON)])
+    catalogue.progress.begin_following("us-east", ms("2024-09-20"))
+    catalogue.progress.mark_listed("us-east", ms("2024-09-17"), ms("2024-09-18"))
+    if not known:
+        catalogue._database._connection = Unreadable(catalogue._database._connection)
+
+    def full(sql: str, *values: object) -> None:
+        del catalogue._database.run
+        raise CatalogueError("disk full")
+
+    catalogue._database.run = full
+    catalogue.begin(["us-east"])
+    assert catalogue.only_in_memory
+    assert len(files(catalogue)) == known
+    spans = catalogue.progress.listed("us-east")
+    assert spans.covers(ms("2024-09-17"), ms("2024-09-18")) is bool(known)
+    catalogue.apply([make("two-2222", NOON)])
+    assert catalogue.progress.newest_ms("us-east")
+    assert len(files(catalogue)) == known + 1
+    check(catalogue)
+
+
 def test_a_day_read_again_is_as_it_is_now(tmp_path: Path):
     """Read once while nothing changes; after every change, and none that was taken back, anew."""
     catalogue = opened(tmp_path)
