@@ -27,7 +27,7 @@ RESTORES = "restores"
 
 
 class Kernel(Protocol):
-    """Keeps names, attributes and pages until told (:class:`phonofs.fuse.invalidation`)."""
+    """Keeps names, attributes and pages until told (``fuse.invalidation.KernelCache``)."""
 
     def tell(self, changes: ChangeSet) -> None:
         """Invalidate what these changes made stale."""

@@ -373,8 +373,9 @@ def test_the_real_size_wins(tmp_path: Path):
     catalogue = opened(tmp_path)
     catalogue.apply([make("one-1111", NOON, size=10, checksum="0" * 32)])
     ino = only(catalogue)
-    (change,) = catalogue.set_size(ino, 12).objects
-    assert change.content
+    (change,) = catalogue.touched(ino).objects
+    assert (change.kind, change.content, change.path) == ("changed", True, catalogue.path(ino))
+    assert catalogue.set_size(ino, 12)
     assert not catalogue.set_size(ino, 12)
     assert (catalogue.entry(ino).size, catalogue.record(ino).size) == (12, 12)
     assert catalogue.totals() == (1, 12)
