@@ -333,7 +333,7 @@ class Lister:
 
         await self._each(look, (False, True))
         (first, total), (last, _) = ends[False], ends[True]
-        self._take_in([end for end in (first, last) if end], known=False)
+        self._take_in([end for end in (first, last) if end])
         if first is None and last is None:
             self._mark(of, start_ms, stop_ms, edge)
         elif first is not None and last is not None and _may_be_ends(first, last, total):
@@ -348,7 +348,7 @@ class Lister:
         found, total = await self._one(self._catalogue.region_of(of), self._query(of, *span))
         self._sizes.said(part, total)
         if found is not None:
-            self._take_in([found], known=False)
+            self._take_in([found])
         else:
             self._mark(of, *span, edge)
 
@@ -373,11 +373,11 @@ class Lister:
     async def _list_day(self, of: Folder, urgent: Priority) -> None:
         """List a day until the passes are consistent, then remove objects and mark it listed."""
         region = self._catalogue.region_of(of)
-        known = self._knowledge(of).whole(of)
-        start_ms, stop_ms = self._knowledge(of).span(of)
+        knowledge = self._knowledge(of)
+        start_ms, stop_ms = knowledge.span(of)
         before = self._catalogue.known_objects(region, start_ms, stop_ms)
         edge = self._edge_before(of)
-        listing = _Listing(of, known, urgent, [(start_ms, stop_ms)])
+        listing = _Listing(of, knowledge.whole(of), urgent, [(start_ms, stop_ms)])
         while listing.open:
             span = listing.open.pop(0)
             listing.open[:0] = await self._list_span(listing, span)
@@ -417,6 +417,7 @@ class Lister:
     async def _passes(self, listing: _Listing, span: Span) -> tuple[OffsetPager, bool]:
         """Repeat passes over a span until consistent; return the last one and whether it is."""
         of, passes = listing.of, ListingConsistency()
+        region = (self._catalogue.region_of(of), of.region)
         first = not listing.seen
 
         def check(count: int) -> None:
@@ -431,8 +432,7 @@ class Lister:
                 known=listing.known, first=first and not passes.seen, urgent=listing.urgent,
                 check=check,
             )  # fmt: skip
-            region = self._catalogue.region_of(of)
-            await listing_pass.run((region, of.region), self._query(of, *span), paging)
+            await listing_pass.run(region, self._query(of, *span), paging)
             passes.feed(paging)
             if not passes.again or paging.refused:
                 listing.add(passes)
@@ -444,10 +444,10 @@ class Lister:
             raise Malformed(f"{of.name} cannot be listed: it has more than {MOST_RECORDS} objects")
         self._catalogue.check_free_space(count, self._min_free, of.name)
 
-    def _take_in(self, records: Sequence[Record], *, known: bool) -> None:
-        """Apply records to the catalogue; in a directory listed for the first time, none is new."""
+    def _take_in(self, records: Sequence[Record]) -> None:
+        """Apply records to the catalogue; their objects existed before."""
         if records:
-            self._tell(self._catalogue.apply(records, listed=not known))
+            self._tell(self._catalogue.apply(records, listed=True))
 
     def _tell(self, changes: ChangeSet) -> None:
         if changes:

@@ -54,7 +54,7 @@ class ListingPass:
         known: bool,
         first: bool,
         urgent: Priority,
-        check: Callable[[int], None] = lambda count: None,
+        check: Callable[[int], None],
     ) -> None:
         """``known``: the directory was listed before, so any new object was created since.
         ``first``: nothing of this listing was applied so far. ``check`` is called with the number
