@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from cachetools import LRUCache
 
-from phonofs.catalogue.database import Database
+from phonofs.catalogue.database import MOST_VALUES, Database
 from phonofs.catalogue.records import RecordStore
 from phonofs.catalogue.regions import Regions
 from phonofs.catalogue.types import Entry
@@ -23,8 +23,8 @@ FIRST_COLUMNS = "ino, region, id, parent, name, rank, size, created_ms, updated_
 COLUMNS = f"{FIRST_COLUMNS}, replaced, content"
 _ENTRY = "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, state"
 
-_AT_ONCE = 500
-"""Values in one query: some versions of SQLite allow only 999."""
+_AT_ONCE = MOST_VALUES - 1
+"""Values looked for in one query, which has the region or the day, too."""
 
 _CLOSE = 5000
 """Inode numbers searched for the next objects of a day: half a millisecond."""

@@ -16,7 +16,7 @@ import trio
 
 from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.progress import after
-from phonofs.discovery.pagination import LEAST_WINDOW
+from phonofs.discovery.pagination import LEAST_WINDOW, MOST_ODD_PAGES
 from phonofs.discovery.poll import FAR_EVERY_S, SWEEP_MS, ChangePoll, newest_plausible
 from phonofs.errors import (
     CatalogueError,
@@ -33,10 +33,6 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 30.0
 """The time between polls while the service fails, or ``poll_interval`` if that is shorter."""
-
-
-MOST_ODD_PAGES = 20
-"""A region cannot be followed if this many of its newest pages have no usable record."""
 
 MOST_TAKEN = 100_000
 """Changes of one run that are stored however full the disk is: 200 MB, some months of a large

@@ -21,7 +21,12 @@ from phonofs.catalogue.progress import SECOND_MS
 from phonofs.discovery.estimates import DaySizeEstimator
 from phonofs.discovery.listing_pass import ListingPass
 from phonofs.discovery.page_worker import PageWorker
-from phonofs.discovery.pagination import ListingConsistency, OffsetPager
+from phonofs.discovery.pagination import (
+    MOST_ODD_PAGES,
+    MOST_RECORDS,
+    ListingConsistency,
+    OffsetPager,
+)
 from phonofs.discovery.planning import CoverageSnapshot, Span
 from phonofs.discovery.sequential_days import SequentialDays
 from phonofs.discovery.single_flight import SharedCall, SingleFlight
@@ -50,12 +55,6 @@ MOST_AHEAD = 20_000
 TOGETHER_S = 10.0
 """A listing that began at most this long before the follower counts as one that began after it:
 the follower's next poll goes back further than that (``poll.OVERLAP_MS``)."""
-
-MOST_RECORDS = 1_000_000
-"""A listing of one day with more records is taken to be endless: 100 times a large day."""
-
-MOST_ODD_PAGES = 20
-"""A search gives up after this many pages without a single usable record."""
 
 _Value = TypeVar("_Value")
 _One = tuple[Record | None, int | None]
