@@ -133,6 +133,18 @@ def test_a_region_that_cannot_be_a_name_is_refused(tmp_path: Path):
 # equal names
 
 
+def test_a_region_that_is_no_longer_named_is_shown_while_it_holds_objects(tmp_path: Path):
+    """The service's list of regions does not say that objects are gone."""
+    catalogue = opened(tmp_path)
+    assert catalogue.discover(["uk", "us-east", "de"]) == ["uk", "us-east", "de"]
+    catalogue.set_regions(["uk", "us-east", "de"])
+    catalogue.apply([make("one-1111", NOON)])
+    assert catalogue.discover(["uk"]) == ["uk", "us-east"]
+    assert catalogue.discovered() == ["uk", "us-east"]
+    catalogue.apply([make("one-1111", NOON, updated="2024-09-18", state="REVOKED")])
+    assert catalogue.discover(["uk"]) == ["uk"]
+
+
 def test_equal_names_are_told_apart_whatever_the_order(tmp_path: Path):
     """The object created first has the plain name, the later one its whole id."""
     records = [make(f"samesame-{n}", NOON, updated=ms(NOON) + n) for n in range(4)]
