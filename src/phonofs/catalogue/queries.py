@@ -60,7 +60,7 @@ class Row(NamedTuple):
         return self.created_ms, self.id
 
 
-READ = 128
+RECORDS_KEPT = 128
 """Parsed records kept in memory: if many files are read in sequence, each record is needed first
 for prefetching and again when its file is opened."""
 
@@ -79,7 +79,7 @@ class CatalogueQueries:
         self._database = database
         self._regions = regions
         self._records = records
-        self._read: LRUCache[int, tuple[Row, Record]] = LRUCache(READ)
+        self._read: LRUCache[int, tuple[Row, Record]] = LRUCache(RECORDS_KEPT)
         self._day: tuple[int, int, Sequence[Entry]] | None = None
 
     def entry(self, ino: int) -> Entry | None:
