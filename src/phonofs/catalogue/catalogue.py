@@ -339,7 +339,7 @@ class Catalogue:
                 region = self._regions.region_index(prepared.region)
                 others += self._objects.take(prepared, region, batch)
                 self._note_customers(prepared.customers)
-                self.progress.note_newest_ms(prepared.region, prepared.newest_ms)
+                self.progress.note_newest_of(prepared.region, prepared.updated)
             self._objects.put(others, batch)
             self._settle(batch)
         return batch.changes

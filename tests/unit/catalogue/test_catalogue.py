@@ -463,6 +463,14 @@ def test_listed_spans_and_watermarks_persist(tmp_path: Path):
     assert not catalogue.progress.following("us-east")
 
 
+def test_a_change_far_in_the_future_does_not_make_the_future_known(tmp_path: Path):
+    """While nobody follows the changes, days are known up to the newest plausible one."""
+    catalogue = opened(tmp_path, now="2024-09-20")
+    catalogue.apply([make("odd-1111", NOON, updated="2150-01-01"), make("two-2222", NOON)])
+    assert catalogue.progress.newest_ms("us-east") == ms(NOON)
+    assert catalogue.progress.edge_ms("us-east") == ms(NOON) + 1000
+
+
 def test_narrower_types_keep_what_was_listed_wider_ones_do_not(tmp_path: Path):
     """What was listed of one type says nothing about others."""
     catalogue = opened(tmp_path, types=("voicemail", "meeting"))

@@ -196,3 +196,12 @@ def test_a_page_of_known_objects_changes_no_directory(tmp_path: Path):
         "2024/2024-09", "2024/2024-09/2024-09-18"
     }  # fmt: skip
     check(catalogue)
+
+
+def test_a_change_far_in_the_future_hides_no_other_of_its_page(tmp_path: Path):
+    """The newest plausible change of the page is noted."""
+    some = [make(uuid(n), NOON + n * 1000) for n in range(FEWEST)]
+    some[3] = make(uuid(3), NOON + 3000, updated="2150-01-01")
+    catalogue = opened(tmp_path)
+    catalogue.take([prepared(some)])
+    assert catalogue.progress.newest_ms("us-east") == some[-1].updated_ms
