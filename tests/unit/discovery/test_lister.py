@@ -520,6 +520,32 @@ async def test_a_name_that_cannot_be_asked_for_is_an_error(tmp_path: Path):
         assert len(await by_path(w, DAY)) == 10
 
 
+@pytest.mark.parametrize(("most", "listed"), [(400, True), (399, False)])
+async def test_a_day_that_may_be_large_is_not_listed_to_be_found(
+    tmp_path: Path, monkeypatch, most, listed
+):
+    """One search for one record says that it is there."""
+    monkeypatch.setattr("phonofs.discovery.lister.MOST_FOUND", most)
+    async with world(tmp_path, day_of(50)) as w:
+        w.catalogue.progress.begin_following("us-east", ms("2024-09-20"))
+        w.catalogue.progress.set_following("us-east")
+        month, day = Folder(0, 2024, 9).ino, day_ino(w, "2024-09-17")
+        await w.lister.find(month, "2024-09-17")
+        assert w.catalogue.lookup(month, "2024-09-17") is not None
+        assert w.lister.needs(day) is not listed
+        assert (w.service.count() == 1) is not listed
+
+
+async def test_a_day_after_the_newest_change_is_not_known(tmp_path: Path):
+    """Nothing of it was listed, though nothing of it is missing up to there."""
+    async with world(tmp_path, day_of(1)) as w:
+        w.catalogue.progress.begin_following("us-east", ms("2024-09-18T12:00:00"))
+        w.catalogue.progress.set_following("us-east")
+        await w.lister.list(day_ino(w, "2024-09-18"))
+        assert not w.lister.needs(day_ino(w, "2024-09-18"))
+        assert w.lister.needs(day_ino(w, "2024-09-19"))
+
+
 async def test_the_first_look_at_an_account_asks_for_its_ends_once(tmp_path: Path):
     """Though the follower begins meanwhile: begun ahead of everybody, it takes one round trip."""
     records = [make(uuid(n), ms("2023-01-01") + n * 5 * DAY_MS) for n in range(100)]
