@@ -27,7 +27,7 @@ RESTORES = "restores"
 
 
 class Kernel(Protocol):
-    """Keeps names, attributes and pages until told (:class:`phonofs.fuse.invalidation`)."""
+    """Keeps names, attributes and pages until told (``fuse.invalidation.KernelCache``)."""
 
     def tell(self, changes: ChangeSet) -> None:
         """Invalidate what these changes made stale."""
@@ -124,7 +124,7 @@ class AccountChanges:
 
     def restores(self) -> dict[str, object]:
         """Return the gauges of the pending restores."""
-        return self._restores.statistics()
+        return self._restores.statistics(time.time())
 
     def _save_restores(self) -> None:
         """Save the pending restores; a failing disk must not stop anything else."""

@@ -50,7 +50,7 @@ class Restores:
     def asked(self, region: str, ids: Sequence[str], now_s: float) -> None:
         """Add restores requested now; drop those requested more than ``GIVEN_UP_S`` ago."""
         self._pending |= {(region, id): now_s for id in ids}
-        self._pending = {k: at for k, at in self._pending.items() if now_s - at < GIVEN_UP_S}
+        self._pending = self._recent(now_s)
 
     def settle(self, changes: Iterable[tuple[str, Record]]) -> bool:
         """End restores by changes (kind, record); return whether any restore has ended."""
@@ -60,11 +60,12 @@ class Restores:
                 self._pending.pop((record.region, record.id), None)
         return len(self._pending) < before
 
-    def statistics(self) -> dict[str, object]:
+    def statistics(self, now_s: float) -> dict[str, object]:
         """Return ``pending``, a count, and the time of the oldest request (``oldest_at``, epoch
         seconds or None).
         """
-        return {
-            "pending": len(self._pending),
-            "oldest_at": min(self._pending.values(), default=None),
-        }
+        pending = self._recent(now_s)
+        return {"pending": len(pending), "oldest_at": min(pending.values(), default=None)}
+
+    def _recent(self, now_s: float) -> dict[Key, float]:
+        return {key: at for key, at in self._pending.items() if now_s - at < GIVEN_UP_S}

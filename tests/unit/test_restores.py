@@ -18,11 +18,11 @@ def test_a_restore_is_pending_until_the_object_is_available_or_gone():
     restores = Restores()
     restores.asked("us-east", ["a", "b", "c"], 100.0)
     restores.asked("uk", ["a"], 50.0)
-    assert restores.statistics() == {"pending": 4, "oldest_at": 50.0}
+    assert restores.statistics(100.0) == {"pending": 4, "oldest_at": 50.0}
     assert not restores.settle([("changed", record("a", State.ARCHIVED))])
     assert restores.settle([("changed", record("a", State.AVAILABLE))])
     assert restores.settle([("removed", record("b", State.REVOKED))])
-    assert restores.statistics()["pending"] == 2
+    assert restores.statistics(100.0)["pending"] == 2
 
 
 def test_it_survives_a_remount_and_not_for_ever():
@@ -30,15 +30,18 @@ def test_it_survives_a_remount_and_not_for_ever():
     restores = Restores()
     restores.asked("uk", ["a"], 100.0)
     again = Restores.of_note(json.loads(json.dumps(restores.note())))
-    assert again.statistics() == {"pending": 1, "oldest_at": 100.0}
-    again.asked("uk", ["b"], 101.0 + GIVEN_UP_S)
-    assert again.statistics()["pending"] == 1
+    assert again.statistics(100.0) == {"pending": 1, "oldest_at": 100.0}
+    late_s = 101.0 + GIVEN_UP_S
+    assert again.statistics(late_s) == {"pending": 0, "oldest_at": None}
+    again.asked("uk", ["b"], late_s)
+    assert again.statistics(late_s) == {"pending": 1, "oldest_at": late_s}
+    assert len(again.note()) == 1
 
 
 @pytest.mark.parametrize("note", [None, [], 3, [["a"]], [["uk", "a", "x"]]])
 def test_a_note_that_is_not_one_is_none(note):
     """Whatever an older version may have kept."""
-    assert Restores.of_note(note).statistics() == {"pending": 0, "oldest_at": None}
+    assert Restores.of_note(note).statistics(100.0) == {"pending": 0, "oldest_at": None}
 
 
 def test_an_object_that_is_not_restored_is_named():

@@ -48,9 +48,6 @@ from phonofs.tree.sanitize import clean
 
 log = logging.getLogger(__name__)
 
-MOST_CUSTOMERS = 1000
-"""Customers noted per account; if there are more, a rotated key is not recognised."""
-
 __all__ = [
     "CHANGED",
     "CREATED",
@@ -63,6 +60,8 @@ __all__ = [
     "View",
 ]
 
+MOST_CUSTOMERS = 1000
+"""Customers noted per account; if there are more, a rotated key is not recognised."""
 
 MOST_UNCHECKED = 20_000
 """Records of one listing that are stored however full the disk is: 40 MB, twice a large day."""
@@ -184,13 +183,17 @@ class Catalogue:
                 yield
                 self._records.tidy()
         except BaseException:
-            self._regions.load()
-            self._records.recover()
-            self._objects.recover()
-            self._coverage.load()
-            self._load_customers()
-            self._totals = self._folders.totals()
+            self._load()
             raise
+
+    def _load(self) -> None:
+        """Read the copies in memory again from the file."""
+        self._regions.load()
+        self._records.recover()
+        self._objects.load()
+        self._coverage.load()
+        self._load_customers()
+        self._totals = self._folders.totals()
 
     def _load_customers(self) -> None:
         self._customers = frozenset(map(str, self.recall("customers", ())))
@@ -336,7 +339,7 @@ class Catalogue:
                 region = self._regions.region_index(prepared.region)
                 others += self._objects.take(prepared, region, batch)
                 self._note_customers(prepared.customers)
-                self.progress.note_newest_ms(prepared.region, prepared.newest_ms)
+                self.progress.note_newest_of(prepared.region, prepared.updated)
             self._objects.put(others, batch)
             self._settle(batch)
         return batch.changes
@@ -381,11 +384,11 @@ class Catalogue:
         first, last = (day_folder(index, day) for day in days)
         return self._folders.days_within(index, first, last)
 
-    def set_size(self, ino: int, size: int) -> ChangeSet:
-        """Store the real length of an object's content, in bytes, if its record is wrong."""
+    def set_size(self, ino: int, size: int) -> bool:
+        """Store the real length of an object's content, in bytes; return whether it is new."""
         row = self._rows.row(ino)
         if row is None or row.size == size:
-            return ChangeSet()
+            return False
         batch = ChangeCollector()
         try:
             with self._writing():
@@ -393,8 +396,8 @@ class Catalogue:
                 self._settle(batch)
         except CatalogueError as error:
             log.warning("the size of object %s could not be noted: %s", row.id, error)
-            return ChangeSet()
-        return self.touched(ino)
+            return False
+        return row.parent is not None
 
     def touched(self, ino: int) -> ChangeSet:
         """Return the change to report if the bytes served of an object so far were wrong."""
@@ -489,6 +492,7 @@ class Catalogue:
             self.set_regions(names)
         except CatalogueError as error:
             self._database.leave_disk(error)
+            self._load()  # the database may be empty now
             self.set_regions(names)
 
     def set_regions(self, names: Sequence[str]) -> None:

@@ -101,7 +101,8 @@ class Database:
     def leave_disk(self, error: Exception) -> None:
         """Continue in memory, if the disk fails after :func:`_probe` succeeded.
 
-        Raises CatalogueError if there is not enough memory.
+        The database is then empty if it cannot be read. Raises CatalogueError if there is not
+        enough memory.
         """
         content = b""
         with suppress(sqlite3.Error, MemoryError):

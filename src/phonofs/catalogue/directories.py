@@ -147,10 +147,11 @@ class Directories:
         if delta.moved:
             moves.setdefault(ROOT if of == self.single else of.ino, set())
         if of.parent is not None:
-            born = bool(objects) != bool(after)
-            if born:
+            came_or_went = bool(objects) != bool(after)
+            if came_or_went:
                 moves.setdefault(self.shown_parent(of), set()).add(of.name)
-            self._adjust(of.parent, DirectoryDelta(delta.objects, delta.size, moved, born), moves)
+            above = DirectoryDelta(delta.objects, delta.size, moved, came_or_went)
+            self._adjust(of.parent, above, moves)
 
     def recount(self) -> None:
         """Recompute all counts from the objects, after a change of the view."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice, repeat
 
@@ -44,13 +45,12 @@ class Objects:
         self._regions = regions
         self._rows = rows
         self._names = names
-        sql = "SELECT seq FROM sqlite_sequence WHERE name = 'object'"
-        self._next_ino: int = database.row(sql)[0] + 1
+        self.load()
 
-    def recover(self) -> None:
-        """Reload the next inode number from the file, after a failed transaction."""
+    def load(self) -> None:
+        """Read the next inode number from the file, at the start and after a failed transaction."""
         sql = "SELECT seq FROM sqlite_sequence WHERE name = 'object'"
-        self._next_ino = self._database.row(sql)[0] + 1
+        self._next_ino: int = self._database.row(sql)[0] + 1
 
     def put(self, records: Iterable[Record], batch: ChangeCollector) -> None:
         """Apply each record, unless the catalogue has it, or a newer one of its object."""
@@ -82,17 +82,19 @@ class Objects:
             )
         )  # fmt: skip
         added = self._database.insert(_INTO, rows, " ON CONFLICT DO NOTHING")
-        new: Collection[int] = range(first, first + count)
+        inos = range(first, first + count)
+        new: Collection[int] = inos
+        others, their_bytes = Counter[int](), Counter[int]()  # of each day, what was not added
         if added < count:
             sql = "SELECT ino FROM object WHERE ino BETWEEN ? AND ?"
-            new = {ino for (ino,) in self._database.rows(sql, first, first + count - 1)}
-        for parent, objects, size, newest_ms in prepared.days:
-            batch.count(parent, objects, size, newest_ms, moved=True)
-        if added < count:
-            inos = range(first, first + count)
+            new = {ino for (ino,) in self._database.rows(sql, inos[0], inos[-1])}
             for ino, parent, size in zip(inos, prepared.parents, prepared.sizes, strict=True):
                 if ino not in new:
-                    batch.count(parent, -1, -size, 0, moved=True)
+                    others[parent] += 1
+                    their_bytes[parent] += size
+        for parent, objects, size, newest_ms in prepared.days:
+            if came := objects - others[parent]:
+                batch.count(parent, came, size - their_bytes[parent], newest_ms, moved=True)
         return self._keep_batches(prepared, first, new)
 
     def _keep_batches(

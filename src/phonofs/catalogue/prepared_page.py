@@ -26,7 +26,6 @@ class PreparedPage(msgspec.Struct, array_like=True, gc=False):
     region   the service's name
     ids      of all records, in the order given
     count, last, total  as in ``model.Page``
-    newest_ms  the latest ``updatedTime``
     customers  whose objects they are, each once
     head     the text of the first record: pages overlap by one, so it may be known
     parents, names, sizes, created, updated, states, crcs  of all the other records
@@ -38,7 +37,6 @@ class PreparedPage(msgspec.Struct, array_like=True, gc=False):
     ids: list[str]
     last: bool
     total: int | None
-    newest_ms: int
     customers: list[str]
     head: bytes
     parents: list[int]
@@ -84,7 +82,6 @@ def prepare(body: bytes, region: str, index: int, placing: Placement) -> Prepare
         ids=ids,
         last=page.last,
         total=page.total,
-        newest_ms=max(record.updated_ms for record in records),
         customers=sorted({record.customer for record in records}),
         head=records[0].source,
         parents=shown,

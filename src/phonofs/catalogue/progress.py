@@ -1,6 +1,6 @@
 """How far each region is known: what was listed, and up to when its changes are known."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from phonofs.catalogue.coverage import Coverage
@@ -111,18 +111,18 @@ class Progress:
         return self._coverage.newest_ms(index) if index is not None else 0
 
     def note_newest(self, records: Sequence[Record]) -> None:
-        """Note the newest ``updatedTime`` of records. Call within a transaction."""
-        newest: dict[str, int] = {}
+        """Note the newest plausible ``updatedTime`` of records. Call within a transaction."""
+        times: dict[str, list[int]] = {}
         for record in records:
-            if record.updated_ms > newest.get(record.region, 0):
-                newest[record.region] = record.updated_ms
-        for region, updated_ms in newest.items():
-            self.note_newest_ms(region, updated_ms)
+            times.setdefault(record.region, []).append(record.updated_ms)
+        for region, updated in times.items():
+            self.note_newest_of(region, updated)
 
-    def note_newest_ms(self, region: str, updated_ms: int) -> None:
-        """Note an ``updatedTime`` if it is plausible. Call within a transaction."""
-        if updated_ms <= self.plausible_ms(region):
-            self._coverage.note_newest(self._regions.region_index(region), updated_ms)
+    def note_newest_of(self, region: str, updated: Iterable[int]) -> None:
+        """Note the newest plausible one of these times (epoch ms). Call within a transaction."""
+        latest_ms = self.plausible_ms(region)
+        newest_ms = max((one_ms for one_ms in updated if one_ms <= latest_ms), default=0)
+        self._coverage.note_newest(self._regions.region_index(region), newest_ms)
 
     def following(self, region: str) -> bool:
         """Return whether the follower adds what a region has after its watermark."""

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from cachetools import LRUCache
 
-from phonofs.catalogue.database import Database
+from phonofs.catalogue.database import MOST_VALUES, Database
 from phonofs.catalogue.records import RecordStore
 from phonofs.catalogue.regions import Regions
 from phonofs.catalogue.types import Entry
@@ -23,8 +23,8 @@ FIRST_COLUMNS = "ino, region, id, parent, name, rank, size, created_ms, updated_
 COLUMNS = f"{FIRST_COLUMNS}, replaced, content"
 _ENTRY = "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, state"
 
-_AT_ONCE = 500
-"""Values in one query: some versions of SQLite allow only 999."""
+_AT_ONCE = MOST_VALUES - 1
+"""Values looked for in one query, which has the region or the day, too."""
 
 _CLOSE = 5000
 """Inode numbers searched for the next objects of a day: half a millisecond."""
@@ -60,7 +60,7 @@ class Row(NamedTuple):
         return self.created_ms, self.id
 
 
-READ = 128
+RECORDS_KEPT = 128
 """Parsed records kept in memory: if many files are read in sequence, each record is needed first
 for prefetching and again when its file is opened."""
 
@@ -79,7 +79,7 @@ class CatalogueQueries:
         self._database = database
         self._regions = regions
         self._records = records
-        self._read: LRUCache[int, tuple[Row, Record]] = LRUCache(READ)
+        self._read: LRUCache[int, tuple[Row, Record]] = LRUCache(RECORDS_KEPT)
         self._day: tuple[int, int, Sequence[Entry]] | None = None
 
     def entry(self, ino: int) -> Entry | None:

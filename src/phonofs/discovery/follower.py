@@ -16,8 +16,7 @@ import trio
 
 from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.progress import after
-from phonofs.discovery.interfaces import Service
-from phonofs.discovery.pagination import LEAST_WINDOW
+from phonofs.discovery.pagination import LEAST_WINDOW, MOST_ODD_PAGES
 from phonofs.discovery.poll import FAR_EVERY_S, SWEEP_MS, ChangePoll, newest_plausible
 from phonofs.errors import (
     CatalogueError,
@@ -28,15 +27,12 @@ from phonofs.errors import (
     Unavailable,
 )
 from phonofs.model import Page, Query, Record, State
+from phonofs.service.client import Client
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 30.0
 """The time between polls while the service fails, or ``poll_interval`` if that is shorter."""
-
-
-MOST_ODD_PAGES = 20
-"""A region cannot be followed if this many of its newest pages have no usable record."""
 
 MOST_TAKEN = 100_000
 """Changes of one run that are stored however full the disk is: 200 MB, some months of a large
@@ -73,7 +69,7 @@ class Follower:
 
     def __init__(
         self,
-        service: Service,
+        service: Client,
         catalogue: Catalogue,
         settings: Polled,
         on_changes: Callable[[ChangeSet], None] = lambda changes: None,
@@ -98,14 +94,20 @@ class Follower:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Poll every region at once, then every ``poll_interval``, until cancelled."""
-        async with trio.open_nursery() as self._nursery:
-            for region in self._catalogue.regions():
-                self.follow(region)
-            task_status.started()
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                for region in self._catalogue.regions():
+                    self.follow(region)
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
 
     def follow(self, region: str) -> None:
-        """Follow one more region, which appeared while :meth:`run` runs."""
+        """Follow one more region, which appeared while :meth:`run` runs.
+
+        If :meth:`run` is not running, it follows the region when it is started again.
+        """
         if self._interval_s > 0 and self._nursery is not None:
             if self._catalogue.progress.watermark(region) is not None:
                 # Show what is known at once; the first poll adds the rest.

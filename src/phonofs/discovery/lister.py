@@ -12,23 +12,28 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import trio
 
 from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.progress import SECOND_MS
 from phonofs.discovery.estimates import DaySizeEstimator
-from phonofs.discovery.interfaces import Paged, Service
 from phonofs.discovery.listing_pass import ListingPass
 from phonofs.discovery.page_worker import PageWorker
-from phonofs.discovery.pagination import ListingConsistency, OffsetPager
+from phonofs.discovery.pagination import (
+    MOST_ODD_PAGES,
+    MOST_RECORDS,
+    ListingConsistency,
+    OffsetPager,
+)
 from phonofs.discovery.planning import CoverageSnapshot, Span
 from phonofs.discovery.sequential_days import SequentialDays
 from phonofs.discovery.single_flight import SharedCall, SingleFlight
 from phonofs.errors import Malformed, Unavailable
 from phonofs.model import Query, Record
 from phonofs.priority import Priority
+from phonofs.service.client import Client
 from phonofs.tree.layout import ROOT, Folder, named
 
 SIDE_BY_SIDE = 14
@@ -51,14 +56,28 @@ TOGETHER_S = 10.0
 """A listing that began at most this long before the follower counts as one that began after it:
 the follower's next poll goes back further than that (``poll.OVERLAP_MS``)."""
 
-MOST_RECORDS = 1_000_000
-"""A listing of one day with more records is taken to be endless: 100 times a large day."""
-
-MOST_ODD_PAGES = 20
-"""A search gives up after this many pages without a single usable record."""
-
 _Value = TypeVar("_Value")
 _One = tuple[Record | None, int | None]
+
+
+class Paged(Protocol):
+    """The settings of the lister (``config.Settings`` has them)."""
+
+    @property
+    def page_size(self) -> int:
+        """Records per search page."""
+
+    @property
+    def max_connections(self) -> int:
+        """The most connections to the service."""
+
+    @property
+    def cache_min_free(self) -> int:
+        """Bytes to leave free on the disk."""
+
+    @property
+    def read_deadline(self) -> float:
+        """The longest time that a caller waits, in seconds."""
 
 
 class _Edge(NamedTuple):
@@ -100,7 +119,7 @@ class Lister:
 
     def __init__(
         self,
-        service: Service,
+        service: Client,
         catalogue: Catalogue,
         settings: Paged,
         on_changes: Callable[[ChangeSet], None] = lambda changes: None,
@@ -317,7 +336,7 @@ class Lister:
 
         await self._each(look, (False, True))
         (first, total), (last, _) = ends[False], ends[True]
-        self._take_in([end for end in (first, last) if end], known=False)
+        self._take_in([end for end in (first, last) if end])
         if first is None and last is None:
             self._mark(of, start_ms, stop_ms, edge)
         elif first is not None and last is not None and _may_be_ends(first, last, total):
@@ -332,7 +351,7 @@ class Lister:
         found, total = await self._one(self._catalogue.region_of(of), self._query(of, *span))
         self._sizes.said(part, total)
         if found is not None:
-            self._take_in([found], known=False)
+            self._take_in([found])
         else:
             self._mark(of, *span, edge)
 
@@ -357,11 +376,11 @@ class Lister:
     async def _list_day(self, of: Folder, urgent: Priority) -> None:
         """List a day until the passes are consistent, then remove objects and mark it listed."""
         region = self._catalogue.region_of(of)
-        known = self._knowledge(of).whole(of)
-        start_ms, stop_ms = self._knowledge(of).span(of)
+        knowledge = self._knowledge(of)
+        start_ms, stop_ms = knowledge.span(of)
         before = self._catalogue.known_objects(region, start_ms, stop_ms)
         edge = self._edge_before(of)
-        listing = _Listing(of, known, urgent, [(start_ms, stop_ms)])
+        listing = _Listing(of, knowledge.whole(of), urgent, [(start_ms, stop_ms)])
         while listing.open:
             span = listing.open.pop(0)
             listing.open[:0] = await self._list_span(listing, span)
@@ -401,6 +420,7 @@ class Lister:
     async def _passes(self, listing: _Listing, span: Span) -> tuple[OffsetPager, bool]:
         """Repeat passes over a span until consistent; return the last one and whether it is."""
         of, passes = listing.of, ListingConsistency()
+        region = (self._catalogue.region_of(of), of.region)
         first = not listing.seen
 
         def check(count: int) -> None:
@@ -415,8 +435,7 @@ class Lister:
                 known=listing.known, first=first and not passes.seen, urgent=listing.urgent,
                 check=check,
             )  # fmt: skip
-            region = self._catalogue.region_of(of)
-            await listing_pass.run((region, of.region), self._query(of, *span), paging)
+            await listing_pass.run(region, self._query(of, *span), paging)
             passes.feed(paging)
             if not passes.again or paging.refused:
                 listing.add(passes)
@@ -428,10 +447,10 @@ class Lister:
             raise Malformed(f"{of.name} cannot be listed: it has more than {MOST_RECORDS} objects")
         self._catalogue.check_free_space(count, self._min_free, of.name)
 
-    def _take_in(self, records: Sequence[Record], *, known: bool) -> None:
-        """Apply records to the catalogue; in a directory listed for the first time, none is new."""
+    def _take_in(self, records: Sequence[Record]) -> None:
+        """Apply records to the catalogue; their objects existed before."""
         if records:
-            self._tell(self._catalogue.apply(records, listed=not known))
+            self._tell(self._catalogue.apply(records, listed=True))
 
     def _tell(self, changes: ChangeSet) -> None:
         if changes:

@@ -16,12 +16,12 @@ import trio
 
 from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.prepared_page import PreparedPage
-from phonofs.discovery.interfaces import Service
 from phonofs.discovery.page_worker import PageWorker
 from phonofs.discovery.pagination import OffsetPager
 from phonofs.errors import OffsetRefused
 from phonofs.model import Page, Query, Record
 from phonofs.priority import Priority
+from phonofs.service.client import Client
 from phonofs.service.records import parse_record
 
 AT_ONCE = 5
@@ -46,7 +46,7 @@ class ListingPass:
 
     def __init__(
         self,
-        service: Service,
+        service: Client,
         catalogue: Catalogue,
         page_worker: PageWorker,
         tell: Callable[[ChangeSet], None],
@@ -54,7 +54,7 @@ class ListingPass:
         known: bool,
         first: bool,
         urgent: Priority,
-        check: Callable[[int], None] = lambda count: None,
+        check: Callable[[int], None],
     ) -> None:
         """``known``: the directory was listed before, so any new object was created since.
         ``first``: nothing of this listing was applied so far. ``check`` is called with the number

@@ -18,19 +18,19 @@ from phonofs.ranges import Ranges
 MOST_PASSES = 5
 """A listing is given up after this many passes without a consistent result."""
 
-_MOST_RECORDS = 1_000_000
-"""A listing that passes this offset is taken to be endless: 100 times a large day."""
+MOST_RECORDS = 1_000_000
+"""A listing with more records is taken to be endless: 100 times a large day."""
 
 LEAST_WINDOW = 1000
 """A service that limits how far a search can be paged allows at least this many records."""
 
-_MOST_BARREN = 20
-"""A listing is given up after more than this many pages without a single usable record."""
+MOST_ODD_PAGES = 20
+"""A search is given up after this many pages without a single usable record."""
 
 _SHORT_PAGES = 3
 """After this many pages shorter than requested, and no full one, shorter ones are requested."""
 
-_FRUITLESS = 8
+FRUITLESS = 8
 """After this many pages without a new record, the service is taken to repeat itself."""
 
 _OVERLAPS_FROM = 10
@@ -298,9 +298,9 @@ class OffsetPager:
         if (count > 1 or further) and len(self.seen) + self.rejected == before:
             self._fruitless += 1
         self._barren += count > 0 and not ids
-        if self._barren > _MOST_BARREN:
+        if self._barren > MOST_ODD_PAGES:
             raise Malformed("hardly any of the records of a listing can be understood")
-        if self._fruitless >= _FRUITLESS or key > _MOST_RECORDS:
+        if self._fruitless >= FRUITLESS or key > MOST_RECORDS:
             raise Malformed("the service repeats its pages without an end")
 
 

@@ -8,6 +8,7 @@ time reached, at offset 0. Only if all records of a page have the same time, the
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from phonofs.discovery.pagination import FRUITLESS
 from phonofs.errors import Malformed
 from phonofs.model import Page
 
@@ -24,9 +25,6 @@ FAR_EVERY_S = 6 * 3600.0
 """Once in each run, and every FAR_EVERY_S seconds, a poll finds records up to two days late, such
 as those that the service indexes again after a failure. It costs a search for each page of the
 objects that changed in two days: 1 for 100, 200 for 20,000."""
-
-_FRUITLESS = 8
-"""After this many pages without anything new, the service is taken to repeat itself."""
 
 _REMEMBERED = 50_000
 """Changes remembered to notice repetition, 8 MB: a catch-up may have millions."""
@@ -79,7 +77,7 @@ class ChangePoll:
         self._newest_ms = max([self._newest_ms, *times])
         # A full page that is marked as the last may not be the last: the next one tells, unless
         # the service keeps sending the same page.
-        full = page.count >= self._ask.limit and self._fruitless < _FRUITLESS
+        full = page.count >= self._ask.limit and self._fruitless < FRUITLESS
         over = page.count == 0 or (page.last and not full)
         if over or self._ordered:  # if not ordered, later pages may hold older changes
             self.reached_ms = self._newest_ms
@@ -103,7 +101,7 @@ class ChangePoll:
         before = len(self._seen)
         self._seen.update((one.id, one.updated_ms) for one in page.records)
         self._fruitless = 0 if len(self._seen) > before else self._fruitless + 1
-        if self._fruitless >= _FRUITLESS and not page.last:
+        if self._fruitless >= FRUITLESS and not page.last:
             raise Malformed("the service repeats its pages without an end")
 
 

@@ -133,6 +133,18 @@ def test_a_region_that_cannot_be_a_name_is_refused(tmp_path: Path):
 # equal names
 
 
+def test_a_region_that_is_no_longer_named_is_shown_while_it_holds_objects(tmp_path: Path):
+    """The service's list of regions does not say that objects are gone."""
+    catalogue = opened(tmp_path)
+    assert catalogue.discover(["uk", "us-east", "de"]) == ["uk", "us-east", "de"]
+    catalogue.set_regions(["uk", "us-east", "de"])
+    catalogue.apply([make("one-1111", NOON)])
+    assert catalogue.discover(["uk"]) == ["uk", "us-east"]
+    assert catalogue.discovered() == ["uk", "us-east"]
+    catalogue.apply([make("one-1111", NOON, updated="2024-09-18", state="REVOKED")])
+    assert catalogue.discover(["uk"]) == ["uk"]
+
+
 def test_equal_names_are_told_apart_whatever_the_order(tmp_path: Path):
     """The object created first has the plain name, the later one its whole id."""
     records = [make(f"samesame-{n}", NOON, updated=ms(NOON) + n) for n in range(4)]
@@ -373,8 +385,9 @@ def test_the_real_size_wins(tmp_path: Path):
     catalogue = opened(tmp_path)
     catalogue.apply([make("one-1111", NOON, size=10, checksum="0" * 32)])
     ino = only(catalogue)
-    (change,) = catalogue.set_size(ino, 12).objects
-    assert change.content
+    (change,) = catalogue.touched(ino).objects
+    assert (change.kind, change.content, change.path) == ("changed", True, catalogue.path(ino))
+    assert catalogue.set_size(ino, 12)
     assert not catalogue.set_size(ino, 12)
     assert (catalogue.entry(ino).size, catalogue.record(ino).size) == (12, 12)
     assert catalogue.totals() == (1, 12)
@@ -448,6 +461,14 @@ def test_listed_spans_and_watermarks_persist(tmp_path: Path):
     assert catalogue.recall("ways") == {"us-east": "range"}
     assert catalogue.recall("nothing", 5) == 5
     assert not catalogue.progress.following("us-east")
+
+
+def test_a_change_far_in_the_future_does_not_make_the_future_known(tmp_path: Path):
+    """While nobody follows the changes, days are known up to the newest plausible one."""
+    catalogue = opened(tmp_path, now="2024-09-20")
+    catalogue.apply([make("odd-1111", NOON, updated="2150-01-01"), make("two-2222", NOON)])
+    assert catalogue.progress.newest_ms("us-east") == ms(NOON)
+    assert catalogue.progress.edge_ms("us-east") == ms(NOON) + 1000
 
 
 def test_narrower_types_keep_what_was_listed_wider_ones_do_not(tmp_path: Path):
@@ -686,6 +707,48 @@ def test_a_size_that_cannot_be_noted_is_only_said(tmp_path: Path, expected_log):
     assert not catalogue.set_size(only(catalogue), 12)
     del catalogue._database.run
     assert catalogue.entry(only(catalogue)).size == 10
+
+
+class Unreadable:
+    """The connection to a database that cannot be read as a whole."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def serialize(self) -> bytes:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.connection, name)
+
+
+@pytest.mark.parametrize("known", [1, 0])
+def test_a_disk_that_fails_at_the_start_leaves_a_catalogue_in_memory(
+    tmp_path: Path, expected_log, known
+):
+    """It has what was known, or is empty if that cannot be read, and then claims nothing."""
+    expected_log.expect("cannot be written")
+    catalogue = opened(tmp_path)
+    catalogue.apply([make("one-1111", NOON)])
+    catalogue.progress.begin_following("us-east", ms("2024-09-20"))
+    catalogue.progress.mark_listed("us-east", ms("2024-09-17"), ms("2024-09-18"))
+    if not known:
+        catalogue._database._connection = Unreadable(catalogue._database._connection)
+
+    def full(sql: str, *values: object) -> None:
+        del catalogue._database.run
+        raise CatalogueError("disk full")
+
+    catalogue._database.run = full
+    catalogue.begin(["us-east"])
+    assert catalogue.only_in_memory
+    assert len(files(catalogue)) == known
+    spans = catalogue.progress.listed("us-east")
+    assert spans.covers(ms("2024-09-17"), ms("2024-09-18")) is bool(known)
+    catalogue.apply([make("two-2222", NOON)])
+    assert catalogue.progress.newest_ms("us-east")
+    assert len(files(catalogue)) == known + 1
+    check(catalogue)
 
 
 def test_a_day_read_again_is_as_it_is_now(tmp_path: Path):

@@ -182,3 +182,26 @@ def test_a_failing_disk_takes_no_parcel_in(tmp_path: Path):
     assert len(files(catalogue)) == 200
     check(catalogue)
     catalogue.close()
+
+
+def test_a_page_of_known_objects_changes_no_directory(tmp_path: Path):
+    """A day that is listed again, as after an outage, keeps its mtime if nothing in it changed."""
+    some = [make(uuid(n), NOON + n * 1000) for n in range(FEWEST)]
+    other = [make(uuid(50 + n), "2024-09-18T12:00:00") for n in range(2)]
+    catalogue = opened(tmp_path)
+    take(catalogue, prepared(some))
+    assert not catalogue.take([prepared(some)])
+    changes = catalogue.take([prepared([*some, *other])])
+    assert {catalogue.path(ino) for ino in changes.directories} == {
+        "2024/2024-09", "2024/2024-09/2024-09-18"
+    }  # fmt: skip
+    check(catalogue)
+
+
+def test_a_change_far_in_the_future_hides_no_other_of_its_page(tmp_path: Path):
+    """The newest plausible change of the page is noted."""
+    some = [make(uuid(n), NOON + n * 1000) for n in range(FEWEST)]
+    some[3] = make(uuid(3), NOON + 3000, updated="2150-01-01")
+    catalogue = opened(tmp_path)
+    catalogue.take([prepared(some)])
+    assert catalogue.progress.newest_ms("us-east") == some[-1].updated_ms

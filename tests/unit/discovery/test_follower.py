@@ -338,3 +338,11 @@ def test_the_newest_plausible_time():
     assert newest_plausible([5, 7, 99], 10) == 7
     assert newest_plausible([99, 98], 10) == 99
     assert newest_plausible([], 10) == 0
+
+
+async def test_a_region_that_appears_while_no_follower_runs_is_followed_by_the_next(tmp_path: Path):
+    """The follower may have failed and not be restarted yet when the regions are asked for."""
+    service = FakeService()
+    async with following(tmp_path, service) as w:
+        pass
+    w.follower.follow("uk")

@@ -9,8 +9,9 @@ import pytest
 import trio
 
 from phonofs.discovery.follower import Follower
-from phonofs.discovery.lister import REFRESH_S
+from phonofs.discovery.lister import REFRESH_S, TOGETHER_S
 from phonofs.errors import Malformed, Unavailable
+from phonofs.model import Page, Query
 from phonofs.tree.layout import ROOT, Folder
 from tests.support.catalogue_world import (
     DAY_MS,
@@ -519,6 +520,32 @@ async def test_a_name_that_cannot_be_asked_for_is_an_error(tmp_path: Path):
         assert len(await by_path(w, DAY)) == 10
 
 
+@pytest.mark.parametrize(("most", "listed"), [(400, True), (399, False)])
+async def test_a_day_that_may_be_large_is_not_listed_to_be_found(
+    tmp_path: Path, monkeypatch, most, listed
+):
+    """One search for one record says that it is there."""
+    monkeypatch.setattr("phonofs.discovery.lister.MOST_FOUND", most)
+    async with world(tmp_path, day_of(50)) as w:
+        w.catalogue.progress.begin_following("us-east", ms("2024-09-20"))
+        w.catalogue.progress.set_following("us-east")
+        month, day = Folder(0, 2024, 9).ino, day_ino(w, "2024-09-17")
+        await w.lister.find(month, "2024-09-17")
+        assert w.catalogue.lookup(month, "2024-09-17") is not None
+        assert w.lister.needs(day) is not listed
+        assert (w.service.count() == 1) is not listed
+
+
+async def test_a_day_after_the_newest_change_is_not_known(tmp_path: Path):
+    """Nothing of it was listed, though nothing of it is missing up to there."""
+    async with world(tmp_path, day_of(1)) as w:
+        w.catalogue.progress.begin_following("us-east", ms("2024-09-18T12:00:00"))
+        w.catalogue.progress.set_following("us-east")
+        await w.lister.list(day_ino(w, "2024-09-18"))
+        assert not w.lister.needs(day_ino(w, "2024-09-18"))
+        assert w.lister.needs(day_ino(w, "2024-09-19"))
+
+
 async def test_the_first_look_at_an_account_asks_for_its_ends_once(tmp_path: Path):
     """Though the follower begins meanwhile: begun ahead of everybody, it takes one round trip."""
     records = [make(uuid(n), ms("2023-01-01") + n * 5 * DAY_MS) for n in range(100)]
@@ -553,6 +580,71 @@ async def test_what_changed_between_a_listing_and_the_follower_is_not_missed(tmp
             service.put(late, *(make(uuid(n), "2024-09-18") for n in range(300)))
             await trio.sleep(61)
             assert len(await w.ls(DAY)) == 2
+            nursery.cancel_scope.cancel()
+
+
+class SlowListings(FakeService):
+    """Answers late whatever a listing asks for after its first page, or for the ends of a span."""
+
+    async def search(
+        self, region: str, query: Query, page_key: int = 0, limit: int = 100, **how: bool
+    ) -> Page:
+        if page_key or (query.sort == "createdTime" and limit == 1):
+            await trio.sleep(2 * TOGETHER_S)
+        return await super().search(region, query, page_key, limit, **how)
+
+
+async def test_a_listing_that_began_long_before_the_follower_does_not_count(tmp_path: Path):
+    """What changed in between is known at the next opening, not only at some later poll."""
+    records = day_of(150)
+    async with world(tmp_path, records, service=SlowListings()) as w:
+        follower = Follower(w.service, w.catalogue, Settings(poll_interval=600.0))
+        day = day_ino(w, "2024-09-17")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.lister.list, day)
+            await trio.sleep(1)  # the listing has its first page
+            late = ms("2024-09-19T12:00:00")
+            w.service.change(records[0].id, updatedTime=late, storedBytes=99)
+            w.service.put(*(make(uuid(1000 + n), late + HOUR_MS + n * 1000) for n in range(150)))
+            await trio.sleep(TOGETHER_S)
+            nursery.start_soon(follower.run)
+            await trio.sleep(6 * TOGETHER_S)  # the listing has ended
+            assert w.lister.needs(day)
+            await w.lister.list(day)
+            assert not w.lister.needs(day)
+            ino = w.catalogue.find("us-east", records[0].id)
+            assert ino is not None
+            assert w.catalogue.record(ino).size == 99
+            nursery.cancel_scope.cancel()
+
+
+async def test_of_an_object_that_changes_between_two_pages_the_newer_record_counts(tmp_path: Path):
+    """It is the last one of the first page, and the first one of the next."""
+    records = day_of(150)
+    async with (
+        world(tmp_path, records, service=SlowListings()) as w,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(w.lister.list, day_ino(w, "2024-09-17"))
+        await trio.sleep(1)  # the listing has its first page
+        w.service.change(records[99].id, updatedTime=ms("2024-09-19"), storedBytes=77)
+        await trio.sleep(6 * TOGETHER_S)
+        ino = w.catalogue.find("us-east", records[99].id)
+        assert ino is not None
+        assert w.catalogue.record(ino).size == 77
+
+
+async def test_ends_that_do_not_count_are_asked_for_again_and_not_each_year(tmp_path: Path):
+    """Two searches more, since the follower began long after the first two, and not fifty."""
+    records = [make(uuid(n), ms("2023-01-01") + n * 5 * DAY_MS) for n in range(100)]
+    async with world(tmp_path, records, service=SlowListings()) as w:
+        follower = Follower(w.service, w.catalogue, Settings(poll_interval=600.0))
+        async with trio.open_nursery() as nursery:
+            w.lister.begin()
+            await trio.sleep(1.5 * TOGETHER_S)
+            nursery.start_soon(follower.run)
+            assert await w.ls() == ["2023", "2024"]
+            assert w.service.count() == 5, "both ends twice, and the newest change"
             nursery.cancel_scope.cancel()
 
 

@@ -156,6 +156,21 @@ async def test_a_service_that_hardly_makes_sense_is_an_error(tmp_path: Path, exp
             await w.ls(DAY)
 
 
+async def test_a_record_that_becomes_unreadable_is_not_taken_for_deleted(
+    tmp_path: Path, expected_log
+):
+    """Whose record it is cannot be told, so such a listing removes nothing."""
+    expected_log.expect("set aside")
+    records = [make(uuid(n), NOON + n * 1000) for n in range(30)]
+    async with listing(tmp_path, SearchApi(), records) as w:
+        assert len(await w.ls(DAY)) == 30
+        w.api.put(with_source(records[7], BOMBS["nested 100,000 deep"]))
+        day = w.catalogue.parent(w.catalogue.find("us-east", records[0].id))
+        await w.lister.list(day)
+        await trio.sleep(60)
+        assert len(w.catalogue.children(day)) == 30
+
+
 @pytest.mark.parametrize("start", [b"", b"[", b"{", b"{,"])
 async def test_a_page_of_white_space_holds_nobody_up(tmp_path: Path, start: bytes):
     """It is an error, in steps of at most 50 ms: how it begins is looked at in linear time."""

@@ -108,6 +108,21 @@ async def test_one_day_alone_has_no_other_listed(tmp_path: Path):
         assert len(day_keys(w)) == 3
 
 
+@pytest.mark.parametrize(("most", "listed"), [(3, 3), (2, 2)])
+async def test_a_large_day_is_not_listed_ahead(tmp_path: Path, monkeypatch, most, listed):
+    """A program may never get to it: only days of about MOST_AHEAD objects are worth it."""
+    monkeypatch.setattr("phonofs.discovery.lister.MOST_AHEAD", most)
+    async with world(tmp_path, month()) as w:
+        above = await w.open("2024/2024-09")
+        day_keys(w)
+        for day in (1, 2):
+            ino = w.catalogue.lookup(above, f"2024-09-{day:02d}").ino
+            w.lister.opened(ino)
+            await w.look(ino)
+        await trio.sleep(5)
+        assert len(day_keys(w)) == listed
+
+
 async def test_a_listing_ahead_that_fails_is_asked_for_again(tmp_path: Path):
     """Nobody hears of it until somebody opens that day, who gets its own listing."""
     async with world(tmp_path, month()) as w:
