@@ -8,7 +8,7 @@ the catalogue if the service is unavailable.
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +28,8 @@ from phonofs.changes import AccountChanges, Kernel, KernelUpdates, NoKernel
 from phonofs.config import Settings, as_texts
 from phonofs.control.paths import control_path
 from phonofs.control.peers import Peer, may_read
-from phonofs.control.server import Broadcast, Control, Shared
+from phonofs.control.searches import Searches
+from phonofs.control.server import Broadcast, Control, LongCommand, Shared
 from phonofs.credentials import Credentials, CredentialSources, cache_key, find
 from phonofs.discovery.follower import Follower
 from phonofs.discovery.lister import Lister
@@ -274,7 +275,14 @@ def _build(
     lister = Lister(client, catalogue, settings, changes.on_changes, page_worker=page_worker)
     follower = Follower(client, catalogue, settings, changes.on_changes)
     region_watch = RegionWatch(client, catalogue, token, lister, follower)
-    control = _control(settings, mountpoint, events, changes, admission, catalogue, client)
+    searches = Searches(catalogue, lister, settings.profile, admission.check)
+    commands = {
+        "find": LongCommand(searches.find, for_readers=True),
+        "manifest": LongCommand(searches.manifest, for_readers=True),
+    }
+    control = _control(
+        settings, mountpoint, events, changes, admission, catalogue, client, commands
+    )
     status = Status(
         settings.profile,
         mountpoint,
@@ -324,6 +332,7 @@ def _control(
     admission: Admission,
     catalogue: Catalogue,
     client: Client,
+    commands: Mapping[str, LongCommand],
 ) -> Control:
     """Build the control socket. Other users may send commands only if they may use the mount."""
 
@@ -345,6 +354,7 @@ def _control(
         restore=restore,
         asked=changes.on_restore_requested,
         shared=Shared(readable, shows) if settings.allow_other else None,
+        commands=commands,
     )
 
 

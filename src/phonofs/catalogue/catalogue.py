@@ -22,6 +22,7 @@ from phonofs.catalogue.changes import ChangeCollector, created
 from phonofs.catalogue.coverage import Coverage
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.directories import Directories
+from phonofs.catalogue.facets import FacetStore
 from phonofs.catalogue.metadata import Metadata
 from phonofs.catalogue.names import Names
 from phonofs.catalogue.objects import Objects
@@ -78,6 +79,7 @@ class Catalogue:
     """The stored tree of the account. Owns the database and the totals; its parts own the tables.
 
     progress  how far each region is known
+    facets    what searches look at in each record
 
     Invariant: the copies in memory (regions, spans, totals, next inode number) agree with the
     file after each call, even one that failed.
@@ -98,6 +100,9 @@ class Catalogue:
         self._directories = Directories(database, int(made_ms))
         self._coverage = Coverage(database, view.scope)
         self.progress = Progress(self._regions, self._coverage, self._writing, now_ms)
+        self.facets = FacetStore(
+            database, self._regions, self._rows, self._records, self._writing, self._list_again
+        )
         self._view_again()
         self._load_customers()
         self._show()
@@ -513,6 +518,10 @@ class Catalogue:
                 self._regions.region_index(name)
             self.remember("regions", wanted)
         self._show()
+
+    def region_directory(self, region: str) -> Directory:
+        """Return the directory of a region that is shown."""
+        return Directory(self._regions.region_index(region))
 
     def region_of(self, of: Directory) -> str:
         """Return the name of the region that a directory belongs to."""

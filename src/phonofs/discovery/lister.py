@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -30,7 +30,13 @@ from phonofs.discovery.pagination import (
 from phonofs.discovery.planning import CoverageSnapshot, Span
 from phonofs.discovery.sequential_days import SequentialDays
 from phonofs.discovery.single_flight import SharedCall, SingleFlight
-from phonofs.errors import Malformed, Unavailable
+from phonofs.errors import (
+    CatalogueError,
+    Malformed,
+    PhonofsError,
+    ServiceError,
+    Unavailable,
+)
 from phonofs.model import Query, Record
 from phonofs.priority import Priority
 from phonofs.service.client import Client
@@ -97,6 +103,7 @@ class _Listing:
 
     known     whether it was listed before, so that any new object in it was created since
     open      spans of creation time that are still to be listed, in order (UTC ms)
+    narrow    a FIQL filter that the service is asked with; '' for all objects
     seen      ids of all records received
     rejected  how many records could not be parsed
     """
@@ -105,6 +112,7 @@ class _Listing:
     known: bool
     urgent: Priority
     open: list[Span]
+    narrow: str = ""
     seen: set[str] = field(default_factory=set)
     rejected: int = 0
 
@@ -231,6 +239,40 @@ class Lister:
         else:
             call = self._single_flight.start(part, part.name, lambda _: self._probe(of, part))
             await call.wait(self._deadline_s)
+
+    async def list_days(self, days: Iterable[Directory], *, urgent: bool = True) -> None:
+        """List those of the days that are not known, several at a time; wait without a deadline.
+
+        Raises the error of one of them, after all have ended.
+        """
+        errors: list[PhonofsError] = []
+
+        async def one(day: Directory) -> None:
+            if self._knowledge(day).whole(day):
+                return
+            try:
+                call = self._start(day.ino, day, urgent=urgent)
+                await call.wait(math.inf, urgent=urgent)
+            except (ServiceError, CatalogueError) as error:
+                errors.append(error)
+
+        await self._each(one, days)
+        if errors:
+            raise errors[0]
+
+    async def search(self, region: Directory, span: Span, narrow: str) -> None:
+        """Bring the objects that a FIQL filter finds into the catalogue: those created in a span.
+
+        It marks nothing as listed. Raises ServiceError if not all of them can be had.
+        """
+        listing = _Listing(region, False, Priority(True), [span], narrow)
+        while listing.open:
+            listing.open[:0] = await self._list_span(listing, listing.open.pop(0))
+
+    async def count(self, region: Directory, span: Span) -> int | None:
+        """Ask the service how many objects were created in a span; None if it does not say."""
+        name = self._catalogue.region_of(region)
+        return (await self._service.search(name, self._query(region, *span), 0, 1)).total
 
     def statistics(self) -> dict[str, object]:
         """Return the number of running listings."""
@@ -429,15 +471,16 @@ class Lister:
             self._check_free_space(of, len(listing.seen) + count)
 
         while True:
-            expected = self._sizes.expected(of) if first else 0
-            self._page_worker.expect(self._sizes.known(of) if first else 0)
+            expected = self._sizes.expected(of) if first and not listing.narrow else 0
+            self._page_worker.expect(self._sizes.known(of) if first and of.day else 0)
             paging = OffsetPager(self._page_size, self._slots, expected)
             listing_pass = ListingPass(
                 self._service, self._catalogue, self._page_worker, self._tell,
                 known=listing.known, first=first and not passes.seen, urgent=listing.urgent,
                 check=check,
             )  # fmt: skip
-            await listing_pass.run(region, self._query(of, *span), paging)
+            query = replace(self._query(of, *span), narrow=listing.narrow)
+            await listing_pass.run(region, query, paging)
             passes.feed(paging)
             if not passes.again or paging.refused:
                 listing.add(passes)
