@@ -6,7 +6,6 @@ here works in steps of at most some milliseconds, between which the caller may l
 
 # ruff: noqa: S608 - only constants are put into SQL texts here, never values
 
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import date
@@ -14,14 +13,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from phonofs.catalogue.database import Database
-from phonofs.catalogue.queries import CatalogueQueries, Row
-from phonofs.catalogue.records import RecordStore
-from phonofs.catalogue.regions import Regions
+from phonofs.catalogue.directories import Directories
+from phonofs.catalogue.queries import Damaged, ObjectQueries, Row
 from phonofs.errors import Malformed
-from phonofs.model import Record
 from phonofs.search.condition import Condition, matches
 from phonofs.search.facets import Facets, facets_of
-from phonofs.service.records import parse_record
 from phonofs.tree.layout import FIRST_DAY, LAST_DAY, Directory, day_directory
 
 TOGETHER = 250
@@ -54,9 +50,8 @@ class FacetStore:
     def __init__(
         self,
         database: Database,
-        regions: Regions,
-        rows: CatalogueQueries,
-        records: RecordStore,
+        directories: Directories,
+        rows: ObjectQueries,
         writing: Callable[[], AbstractContextManager[None]],
         damaged: Callable[[Row], None],
     ) -> None:
@@ -64,9 +59,8 @@ class FacetStore:
         of an object whose record cannot be read.
         """
         self._database = database
-        self._regions = regions
+        self._directories = directories
         self._rows = rows
-        self._records = records
         self._writing = writing
         self._damaged = damaged
 
@@ -75,7 +69,7 @@ class FacetStore:
 
         None if nothing is known of the region.
         """
-        index = self._regions.known_region(region)
+        index = self._directories.known_region(region)
         if index is None:
             return None
         first = day_directory(index, max(since, FIRST_DAY)) if since else Directory(index)
@@ -120,17 +114,10 @@ class FacetStore:
         until its day is listed again.
         """
         try:
-            return facets_of(self._record(row))
-        except (ValueError, Malformed):
+            return facets_of(self._rows.record(row))
+        except (Damaged, Malformed):
             self._damaged(row)
             return _NOTHING
-
-    def _record(self, row: Row) -> Record:
-        """Return a record without the size found out. Raises ValueError, Malformed."""
-        text = self._records.get(row.ino)
-        if text is None or zlib.crc32(text) != row.crc:
-            raise ValueError(f"the record of object {row.id} is damaged")
-        return parse_record(text, self._regions.region_name(row.region))
 
     def slices(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Cut the days that hold something into runs with about SLICE objects: first and last."""

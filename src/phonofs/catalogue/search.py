@@ -99,7 +99,7 @@ def day_of(catalogue: Catalogue, path: str) -> Directory | None:
     *names, _ = path.split("/")
     of = catalogue.shown_directory(ROOT)
     if of is None and names and names[0] in catalogue.regions():
-        of = catalogue.region_directory(names.pop(0))
+        of = Directory(catalogue.region_index(names.pop(0)))
     for name in names:
         of = named(of, name) if of is not None else None
     return of if of is not None and of.day else None
@@ -114,23 +114,23 @@ def file_named(catalogue: Catalogue, path: str) -> int | None:
 
 def scope_ms(catalogue: Catalogue, condition: Condition) -> Span:
     """Return the span of the days that a condition names."""
-    calendar = catalogue.calendar
+    calendar = catalogue.placement.calendar
     start_ms, stop_ms = calendar.span_ms(Directory(0))
     if condition.since:
         start_ms = calendar.start_ms(min(max(condition.since, FIRST_DAY), LAST_DAY))
     if condition.until:
         last = min(max(condition.until, FIRST_DAY), LAST_DAY - timedelta(days=1))
         stop_ms = calendar.start_ms(last + timedelta(days=1))
-    return max(start_ms, catalogue.since_ms), stop_ms
+    return max(start_ms, catalogue.placement.since_ms), stop_ms
 
 
 def known_spans(catalogue: Catalogue, region: str, span: Span) -> list[Span]:
     """Return the parts of a span of which every object is known, as of the last poll."""
-    edge_ms = catalogue.progress.edge_ms(region)
+    edge_ms = catalogue.coverage.edge_ms(region)
     start_ms, stop_ms = span
     stop_ms = min(stop_ms, edge_ms or 0)
     within = (
-        (max(one, start_ms), min(two, stop_ms)) for one, two in catalogue.progress.listed(region)
+        (max(one, start_ms), min(two, stop_ms)) for one, two in catalogue.coverage.listed(region)
     )
     return [(one, two) for one, two in within if one < two]
 
@@ -141,11 +141,11 @@ def gaps(catalogue: Catalogue, region: str, span: Span) -> list[Span]:
     What was created after the last poll is no gap, unless that is the whole span.
     """
     start_ms, stop_ms = span
-    progress = catalogue.progress
-    edge_ms = progress.edge_ms(region)
-    if edge_ms is None or (start_ms >= edge_ms and not progress.following(region)):
+    coverage = catalogue.coverage
+    edge_ms = coverage.edge_ms(region)
+    if edge_ms is None or (start_ms >= edge_ms and not coverage.following(region)):
         return [span]
-    return progress.listed(region).missing(start_ms, min(stop_ms, edge_ms))
+    return coverage.listed(region).missing(start_ms, min(stop_ms, edge_ms))
 
 
 def report(
@@ -200,4 +200,4 @@ def _days_text(catalogue: Catalogue, start_ms: int, stop_ms: int, now_ms: int) -
 
 
 def _day(catalogue: Catalogue, at_ms: int) -> date:
-    return catalogue.calendar.day_of(at_ms)
+    return catalogue.placement.calendar.day_of(at_ms)

@@ -8,6 +8,7 @@ from phonofs.account import known
 from phonofs.cache.accounts import CATALOGUE, Accounts, key_hash
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.catalogue.search import file_named, read, report, search_known
+from phonofs.catalogue.types import View
 from phonofs.cli.account import credentials_of
 from phonofs.cli.settings import load
 from phonofs.errors import UsageError
@@ -24,7 +25,7 @@ class CatalogueSource:
         self._catalogue = catalogue
         self.top = ""
         self.profile = profile
-        self.zone = catalogue.calendar.zone
+        self.zone = catalogue.placement.calendar.zone
         self.answer = Answer()
 
     def find(self, condition: Condition, what: str, *, records: bool) -> Iterator[list[Found]]:
@@ -63,7 +64,7 @@ def opened(profile: str, options: Sequence[str]) -> Iterator[CatalogueSource]:
         path = accounts.home(account) / CATALOGUE if account is not None else None
         if path is None or not path.exists():
             raise UsageError(nothing)
-        catalogue = Catalogue.open(path, settings)
+        catalogue = Catalogue.open(path, View.of(settings))
         try:
             yield CatalogueSource(catalogue, profile)
         finally:

@@ -56,7 +56,7 @@ class _Object(msgspec.Struct):
 
 
 class _Line(msgspec.Struct):
-    """A line of the mount's answer (``control/searches.py``)."""
+    """A line of the mount's answer (``control/search_commands.py``)."""
 
     profile: str = ""
     timezone: str = ""

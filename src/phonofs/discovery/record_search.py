@@ -84,16 +84,18 @@ class RecordSearch:
     async def _ask(self, region: str, spans: Sequence[Span], narrow: str) -> None:
         """Ask for the whole time from the first span to the last: that is one search."""
         await self._lister.search(
-            self._catalogue.region_directory(region), (spans[0][0], spans[-1][1]), narrow
+            Directory(self._catalogue.region_index(region)), (spans[0][0], spans[-1][1]), narrow
         )
 
     async def _list(self, region: str, spans: Sequence[Span]) -> None:
         """List the days of the spans, unless they have too many objects."""
-        of = self._catalogue.region_directory(region)
+        of = Directory(self._catalogue.region_index(region))
         if not await self._is_few(of, spans):
             return
         async for days_of_month in unlisted_days(self._catalogue, self._lister, of, spans):
-            await self._lister.list_days(days_of_month)
+            errors = await self._lister.list_days(days_of_month)
+            if errors:
+                raise next(iter(errors.values()))
 
     async def _is_few(self, of: Directory, spans: Sequence[Span]) -> bool:
         """Return whether the spans have so few objects that a search may list them."""

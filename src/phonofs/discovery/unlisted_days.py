@@ -21,7 +21,9 @@ async def unlisted_days(
     """
     for year in await _parts(catalogue, lister, region, spans):
         for month in await _parts(catalogue, lister, year, spans):
-            days = _overlapping(catalogue, catalogue.calendar.parts(month, *_hull(spans)), spans)
+            days = _overlapping(
+                catalogue, catalogue.placement.calendar.parts(month, *_hull(spans)), spans
+            )
             yield days[::-1]
 
 
@@ -40,7 +42,7 @@ def _overlapping(
 ) -> list[Directory]:
     found = []
     for part in parts:
-        start_ms, stop_ms = catalogue.calendar.span_ms(part)
+        start_ms, stop_ms = catalogue.placement.calendar.span_ms(part)
         if any(start_ms < stop and begin < stop_ms for begin, stop in spans):
             found.append(part)
     return found

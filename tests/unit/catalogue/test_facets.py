@@ -99,14 +99,14 @@ def test_an_object_changed_between_two_steps_of_a_search_is_not_missed(catalogue
 def test_a_day_with_a_damaged_record_is_not_known(tmp_path):
     catalogue = opened(tmp_path)
     catalogue.apply([make("a", NOON, agentName="Jo"), make("b", NOON, agentName="Jo")])
-    catalogue.progress.set_watermark("us-east", ms("2024-09-20"))
-    catalogue.progress.mark_listed("us-east", 0, ms("2024-09-20"))
+    catalogue.coverage.set_watermark("us-east", ms("2024-09-20"))
+    catalogue.coverage.mark_listed("us-east", 0, ms("2024-09-20"))
     ino = catalogue.find("us-east", "a")
     catalogue.close()
     with sqlite3.connect(tmp_path / "catalogue.sqlite") as connection:
         connection.execute("UPDATE record SET text = x'0011' WHERE ino = ?", [ino])
     catalogue = opened(tmp_path)
-    catalogue.progress.set_following("us-east")
+    catalogue.coverage.set_following("us-east")
     day = (ms("2024-09-17"), ms("2024-09-18"))
     assert known_spans(catalogue, "us-east", day) == [day]
     assert len(found(catalogue, condition_of(agent="Jo"))) == 1

@@ -15,7 +15,7 @@ from phonofs.catalogue.catalogue import Catalogue
 from phonofs.catalogue.search import day_of, file_named, read, report, search_known
 from phonofs.discovery.lister import Lister
 from phonofs.discovery.record_search import RecordSearch
-from phonofs.errors import ServiceError, UsageError
+from phonofs.errors import CatalogueError, ServiceError, UsageError
 from phonofs.search.answer import Answer, Found
 from phonofs.search.condition import Condition
 from phonofs.search.narrowing import narrowing
@@ -41,7 +41,7 @@ class _Manifest(msgspec.Struct):
     paths: list[str]
 
 
-class Searches:
+class SearchCommands:
     """Answers searches. ``check`` raises the error with which everything is refused, if any."""
 
     def __init__(
@@ -85,7 +85,7 @@ class Searches:
         for path in paths:
             try:
                 ino = await self._ino(path)
-            except ServiceError as error:
+            except (ServiceError, CatalogueError) as error:
                 answer.missing.append(f"{path} could not be looked at: {error}")
                 continue
             if ino is None:
@@ -101,14 +101,15 @@ class Searches:
         yield {"answer": answer}
 
     def _head(self) -> Event:
-        return {"profile": self._profile, "timezone": self._catalogue.view.timezone}
+        return {"profile": self._profile, "timezone": self._catalogue.placement.view.timezone}
 
     async def _ino(self, path: str) -> int | None:
         """Return the inode number of a file; list its day if needed. Raises ServiceError."""
         day = day_of(self._catalogue, path)
         if day is None:
             return None
-        await self._lister.list_days([day])
+        if errors := await self._lister.list_days([day]):
+            raise errors[day]
         return file_named(self._catalogue, path)
 
 
