@@ -183,6 +183,7 @@ def test_a_call_or_number_in_an_unlisted_account_costs_few_requests(tmp_path, as
         assert "00000148" in ids_of(done.stdout)
         assert stand_in.service.counters.requests["search"] - before <= 3
         assert "asked the service for" in done.stderr
+        assert "phonofs index makes it certain" in done.stderr
 
 
 def mount_is_busy(mount: Mount) -> bool:
@@ -243,7 +244,7 @@ def test_without_a_mount_the_catalogue_answers(tmp_path):
         done = phonofs(mount, "find", *asked)
         assert done.returncode == 4
         assert relative in done.stdout
-        assert "open their folders" in done.stderr
+        assert "run phonofs index" in done.stderr
         done = phonofs(mount, "manifest", *asked, "2026/2026-03/2026-03-01", relative)
         assert [row["path"] for row in rows(done.stdout)] == [relative, relative]
         done = phonofs(mount, "manifest", *asked, "--md5", relative)

@@ -97,7 +97,12 @@ class Catalogue:
         self._objects = Objects(database, *parts)
         self.coverage = Coverage(database, view.scope, self._writing, now_ms)
         self.facets = FacetStore(
-            database, self._directories, self._rows, self._writing, self._list_again
+            database,
+            self._directories,
+            self._rows,
+            self._records,
+            self._writing,
+            self._list_again,
         )
         with self._writing():
             self.coverage.inherit()

@@ -6,6 +6,7 @@ here works in steps of at most some milliseconds, between which the caller may l
 
 # ruff: noqa: S608 - only constants are put into SQL texts here, never values
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import date
@@ -14,11 +15,13 @@ from typing import Any, NamedTuple
 
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.directories import Directories
-from phonofs.catalogue.queries import Damaged, ObjectQueries, Row
+from phonofs.catalogue.queries import ObjectQueries, Row
+from phonofs.catalogue.records import Records
 from phonofs.errors import Malformed
 from phonofs.search.condition import Condition, matches
 from phonofs.search.facets import Facets, facets_of
-from phonofs.tree.layout import FIRST_DAY, LAST_DAY, Directory, day_directory
+from phonofs.service.records import parse_record
+from phonofs.tree.layout import FIRST_DAY, LAST_DAY, Directory, day_directory, directory_of
 
 TOGETHER = 250
 """Records whose facets are made in one transaction: 5 to 8 ms."""
@@ -52,6 +55,7 @@ class FacetStore:
         database: Database,
         directories: Directories,
         rows: ObjectQueries,
+        records: Records,
         writing: Callable[[], AbstractContextManager[None]],
         damaged: Callable[[Row], None],
     ) -> None:
@@ -61,6 +65,7 @@ class FacetStore:
         self._database = database
         self._directories = directories
         self._rows = rows
+        self._records = records
         self._writing = writing
         self._damaged = damaged
 
@@ -97,27 +102,37 @@ class FacetStore:
             yield
 
     def _make(self, day: int, inos: Sequence[int]) -> None:
-        rows = sorted(row for row in self._rows.numbered(inos) if row.parent == day)
-        made = [(day, row.ino, *_values(self._facets(row))) for row in rows]
-        marks = ",".join("?" * (_COLUMNS.count(",") + 3))
-        added = self._database.run_many(
-            f"INSERT OR IGNORE INTO facet (day, ino, {_COLUMNS}) VALUES ({marks})", made
+        sql = "SELECT ino, crc FROM object WHERE ino BETWEEN ? AND ? AND +parent = ?"
+        crcs = dict(self._database.rows(sql, inos[0], inos[-1], day))  # some may have gone
+        region = self._directories.region_name(_region_of(day))
+        made = [
+            (day, ino, *_values(self._facets(ino, crcs[ino], region)))
+            for ino in inos
+            if ino in crcs
+        ]
+        added = self._database.insert(
+            f"facet (day, ino, {_COLUMNS})", made, " ON CONFLICT DO NOTHING"
         )
         self._database.run(
             "INSERT INTO facet_day (day, objects) VALUES (?, ?)"
             " ON CONFLICT DO UPDATE SET objects = objects + excluded.objects",
-            *(day, max(added, 0)),
+            *(day, added),
         )
 
-    def _facets(self, row: Row) -> Facets:
+    def _facets(self, ino: int, crc: int, region: str) -> Facets:
         """Return the facets of an object; if its record is damaged, none, so that none are missing
         until its day is listed again.
         """
         try:
-            return facets_of(self._rows.record(row))
-        except (Damaged, Malformed):
-            self._damaged(row)
-            return _NOTHING
+            text = self._records.get(ino)
+            if text is not None and zlib.crc32(text) == crc:
+                return facets_of(parse_record(text, region))
+        except (ValueError, Malformed):
+            pass
+        row = self._rows.row(ino)
+        assert row is not None, "it is in the day"
+        self._damaged(row)
+        return _NOTHING
 
     def slices(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Cut the days that hold something into runs with about SLICE objects: first and last."""
@@ -189,6 +204,12 @@ class FacetStore:
 
 _NAMES = _COLUMNS.split(", ")
 _DAYS = "f.day BETWEEN ? AND ?"
+
+
+def _region_of(day: int) -> int:
+    directory = directory_of(day)
+    assert directory is not None, "objects lie in day directories"
+    return directory.region
 
 
 def _values(facets: Facets) -> tuple[object, ...]:

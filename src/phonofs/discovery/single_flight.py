@@ -20,9 +20,9 @@ Work = Callable[[Priority], Awaitable[None]]
 class SharedCall:
     """One call and its outcome. ``name`` says what is listed, for messages."""
 
-    def __init__(self, name: str, urgent: bool) -> None:
+    def __init__(self, name: str, priority: Priority) -> None:
         self.name = name
-        self.priority = Priority(urgent)
+        self.priority = priority
         self.over = trio.Event()
         self.error: PhonofsError | None = None
 
@@ -79,14 +79,19 @@ class SingleFlight:
         finally:
             self._nursery = None
 
-    def start(self, key: Hashable, name: str, work: Work, *, urgent: bool = True) -> SharedCall:
-        """Return the call for ``key``; start it if there is none. Raises Unavailable."""
+    def start(
+        self, key: Hashable, name: str, work: Work, *, urgent: bool = True, idle: bool = False
+    ) -> SharedCall:
+        """Return the call for ``key``; start it if there is none. Raises Unavailable.
+
+        An ``idle`` call goes after all others, until an urgent caller waits for it.
+        """
         call = self._calls.get(key)
         if call is not None:
             return call
         if self._nursery is None:
             raise Unavailable("the lister is not running")
-        call = SharedCall(name, urgent)
+        call = SharedCall(name, Priority(urgent, idle=idle))
         try:
             self._nursery.start_soon(self._run, key, work, call)  # it begins to run later
         except RuntimeError as error:  # the nursery has just closed
