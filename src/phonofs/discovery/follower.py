@@ -17,8 +17,9 @@ import trio
 from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.coverage import after
 from phonofs.config.settings import Settings
-from phonofs.discovery.pagination import LEAST_WINDOW, MOST_ODD_PAGES
+from phonofs.discovery.pagination import LEAST_WINDOW
 from phonofs.discovery.poll import FAR_EVERY_S, SWEEP_MS, ChangePoll, newest_plausible
+from phonofs.discovery.searches import first_page
 from phonofs.errors import (
     CatalogueError,
     Malformed,
@@ -131,19 +132,10 @@ class Follower:
         next poll returns them again; the others are stored when their days are listed, in order.
         If the newest second fills more than this page, its other objects existed before as well.
         """
-        query = Query(
-            types=self._catalogue.placement.view.scope.types,
-            states=tuple(State),
-            sort="updatedTime",
-            descending=True,
-        )
-        key = 0
-        for _ in range(MOST_ODD_PAGES):
-            page = await self._service.search(region, query, key, self._page_size, urgent=False)
-            key += page.count
-            if page.records or page.last or not page.count:
-                break
-        if key and not page.records:
+        query = self._query(descending=True)
+        limits = (self._page_size, self._page_size)
+        page, reached = await first_page(self._service, region, query, *limits, urgent=False)
+        if reached and not page.records:
             raise Malformed(f"none of the newest records in {region} can be understood")
         times = [record.updated_ms for record in page.records]
         newest = newest_plausible(times, self._catalogue.coverage.plausible_ms(region))
@@ -167,14 +159,15 @@ class Follower:
         polls = self._polls.get(region, 0)
         far = polls > 0 and now - self._looked_far.get(region, -math.inf) >= FAR_EVERY_S
         changes = ChangePoll(watermark, polls, self._page_size, quiet_s, far=far)
-        while (ask := changes.next()) is not None:
-            query = self._query(ask.from_ms)
+        while changes.next is not None:
+            from_ms, key = changes.next
+            query = self._query(updated_from_ms=from_ms)
             try:
-                page = await self._service.search(region, query, ask.key, ask.limit, urgent=False)
-                _check_end(page, ask.key, region)
+                page = await self._service.search(region, query, key, self._page_size, urgent=False)
+                _check_end(page, key, region)
             except OffsetRefused as refused:
-                await self._pass(region, ask.from_ms, watermark, refused)
-                changes.passed(after(ask.from_ms))
+                await self._pass(region, from_ms, watermark, refused)
+                changes.passed(after(from_ms))
                 continue
             self._take_in(region, page.records, watermark)
             changes.feed(page, coverage.plausible_ms(region))
@@ -185,15 +178,10 @@ class Follower:
         if changes.reached_ms > watermark or region not in self._moved:
             self._moved[region] = trio.current_time()
 
-    def _query(self, from_ms: int, until_ms: int | None = None, **how: Any) -> Query:
-        """Return a search for what changed in a span of time, in any state."""
-        return Query(
-            updated_from_ms=from_ms,
-            updated_until_ms=until_ms,
-            types=self._catalogue.placement.view.scope.types,
-            states=tuple(State),
-            **{"sort": "updatedTime", **how},
-        )
+    def _query(self, **how: Any) -> Query:
+        """Return a search for objects in any state, by time of change unless ``how`` says more."""
+        types = self._catalogue.placement.view.scope.types
+        return Query(types=types, states=tuple(State), **{"sort": "updatedTime", **how})
 
     async def _pass(
         self, region: str, from_ms: int, watermark: int, refused: OffsetRefused
@@ -208,7 +196,10 @@ class Follower:
         try:
             for _ in range(MOST_PAGES):
                 query = self._query(
-                    from_ms, after(from_ms), created_from_ms=created_ms or None, sort="createdTime"
+                    updated_from_ms=from_ms,
+                    updated_until_ms=after(from_ms),
+                    created_from_ms=created_ms or None,
+                    sort="createdTime",
                 )
                 page = await self._service.search(region, query, key, self._page_size, urgent=False)
                 self._take_in(region, page.records, watermark)

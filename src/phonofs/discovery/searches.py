@@ -14,7 +14,7 @@ from phonofs.config.settings import Settings
 from phonofs.discovery.pagination import MOST_ODD_PAGES, MOST_RECORDS
 from phonofs.discovery.planning import CoverageSnapshot
 from phonofs.errors import Malformed
-from phonofs.model import Query, Record
+from phonofs.model import Page, Query, Record
 from phonofs.service.client import Client
 from phonofs.tree.layout import Directory
 
@@ -114,18 +114,11 @@ class Searches:
     async def first(self, region: str, query: Query) -> tuple[Record | None, int | None]:
         """Return the first usable record of a search, and the total number of records, if known.
 
-        A page marked as the last is not believed if its total says that there are more records.
         Raises ServiceError, also if no record can be parsed.
         """
-        key, limit = 0, 1
-        for _ in range(MOST_ODD_PAGES):
-            page = await self.service.search(region, query, key, limit)
-            key, limit = key + page.count, self.page_size
-            over = not page.count or (page.last and (page.total or 0) <= key)
-            if page.records or over:
-                total = page.total or (key if page.last else None)
-                return (page.records[0] if page.records else None), total
-        raise Malformed(f"no record of {key} in {region} can be understood")
+        page, key = await first_page(self.service, region, query, 1, self.page_size)
+        total = page.total or (key if page.last else None)
+        return (page.records[0] if page.records else None), total
 
     async def each(
         self, ask: Callable[[_Value], Awaitable[None]], values: Iterable[_Value]
@@ -158,3 +151,21 @@ class Searches:
         if count > MOST_RECORDS:
             raise Malformed(f"{name} cannot be listed: it has more than {MOST_RECORDS} objects")
         self.catalogue.check_free_space(count, self._min_free, name)
+
+
+async def first_page(
+    service: Client, region: str, query: Query, limit: int, next_limit: int, *, urgent: bool = True
+) -> tuple[Page, int]:
+    """Return the first page of a search with a usable record, or the last one; and where it ends.
+
+    Asks for ``limit`` records, then for pages of ``next_limit``. A page marked as the last is not
+    believed if its total says that there are more records. Raises ServiceError, also if no record
+    can be parsed.
+    """
+    key = 0
+    for _ in range(MOST_ODD_PAGES):
+        page = await service.search(region, query, key, limit, urgent=urgent)
+        key, limit = key + page.count, next_limit
+        if page.records or not page.count or (page.last and (page.total or 0) <= key):
+            return page, key
+    raise Malformed(f"no record of {key} in {region} can be understood")
