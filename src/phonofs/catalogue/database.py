@@ -6,10 +6,9 @@ awaited between BEGIN and COMMIT, so that no other task sees half of a transacti
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -71,25 +70,23 @@ class Database:
         """A number that differs whenever a row has changed; None within a transaction."""
         return None if self._connection.in_transaction else self._connection.total_changes
 
-    def _call(self, sql: str, values: Sequence[Any], fetch: Callable[[sqlite3.Cursor], Any]) -> Any:
-        """Run one statement and return what ``fetch`` does. Raises CatalogueError if it fails."""
+    def rows(self, sql: str, *values: Any) -> list[Any]:
+        """Return all rows of a query. Raises CatalogueError if the disk fails."""
         try:
-            return fetch(self._connection.execute(sql, values))
+            return self._connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
-    def rows(self, sql: str, *values: Any) -> list[Any]:
-        """Return all rows of a query. Raises CatalogueError if the disk fails."""
-        found: list[Any] = self._call(sql, values, sqlite3.Cursor.fetchall)
-        return found
-
     def row(self, sql: str, *values: Any) -> Any:
         """Return the first row of a query, or None. Raises as :meth:`rows` does."""
-        return self._call(sql, values, sqlite3.Cursor.fetchone)
+        try:
+            return self._connection.execute(sql, values).fetchone()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def run(self, sql: str, *values: Any) -> None:
         """Run one statement. Raises as :meth:`rows` does."""
-        self._call(sql, values, sqlite3.Cursor.fetchone)
+        self.row(sql, *values)
 
     def run_many(self, sql: str, values: Iterable[Any]) -> None:
         """Run one statement for each of many rows of values. Raises as :meth:`rows` does."""
@@ -110,7 +107,10 @@ class Database:
             some = rows[start : start + many]
             marks = ",".join([f"({','.join('?' * len(some[0]))})"] * len(some))
             sql = f"INSERT INTO {into} VALUES {marks}{otherwise}"  # noqa: S608 - constants
-            done += self._call(sql, (*chain.from_iterable(some),), attrgetter("rowcount"))
+            try:
+                done += self._connection.execute(sql, (*chain.from_iterable(some),)).rowcount
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
         return done
 
     @contextmanager

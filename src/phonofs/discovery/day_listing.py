@@ -14,7 +14,7 @@ from phonofs.catalogue.coverage import SECOND_MS
 from phonofs.catalogue.prepared_page import PreparedPage
 from phonofs.discovery.estimates import DaySizeEstimator
 from phonofs.discovery.page_worker import PageWorker
-from phonofs.discovery.pagination import MOST_PASSES, OffsetPager, complete
+from phonofs.discovery.pagination import MOST_PASSES, MOST_RECORDS, OffsetPager, complete
 from phonofs.discovery.planning import Span
 from phonofs.discovery.searches import Searches
 from phonofs.errors import Malformed, OffsetRefused, Unavailable
@@ -140,7 +140,7 @@ class DayListing:
                 come.append((key, page))
             await trio.lowlevel.checkpoint()  # what has arrived together is considered together
             self._page_worker.expect(paging.expected)
-            self._searches.check_space(self._day.name, len(self._seen) + len(paging.seen))
+            self._check(len(self._seen) + len(paging.seen))
             start()
             if len(come) >= AT_ONCE or paging.done:
                 await self._take_in(come)
@@ -155,6 +155,13 @@ class DayListing:
         finally:
             moved, self._moved = self._moved, ChangeSet()
             self._searches.tell(moved)
+
+    def _check(self, received: int) -> None:
+        """Raise Malformed if the listing is endless, CatalogueError if the disk is too full."""
+        name = self._day.name
+        if received > MOST_RECORDS:
+            raise Malformed(f"{name} cannot be listed: it has more than {MOST_RECORDS} objects")
+        self._searches.check_space(name, received)
 
     async def _page(self, query: Query, key: int, limit: int) -> PreparedPage:
         """Request a page, and have it prepared by the worker if that is possible."""
