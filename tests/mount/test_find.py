@@ -69,7 +69,7 @@ def test_find_prints_all_objects_of_an_agent_and_nothing_else(demo: Demo):
         item.id for item in demo.service.account if is_shown(item) and "Alex Wilber" in agents(item)
     }
     assert ids_of(done.stdout) == expected != set()
-    assert done.stderr.startswith("looked at everything")
+    assert done.stderr.startswith("looked at 2026-01-02 to ")
     assert demo.service.counters.requests["content"] == before
 
 
