@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from phonofs.fakeservice.account import Account, Item, change, flat_item
@@ -92,7 +93,6 @@ def test_a_manifest_is_the_object_list(demo: Demo):
 
 
 def test_duckdb_reads_both_tables(demo: Demo, tmp_path):
-    duckdb = pytest.importorskip("duckdb", reason="is no dependency: this ran by hand")
     count = sum(map(is_shown, demo.service.account))
     for form in ("csv", "jsonl"):
         path = tmp_path / f"calls.{form}"

@@ -31,7 +31,7 @@ TOGETHER = 200
 REMEDY = "run phonofs index, or name a shorter time with --since"
 
 MOST_TRIES = 5
-"""How often the facets of some days are made, as objects change meanwhile."""
+"""How often it is looked whether facets are missing, the last time without a pause."""
 
 
 def search_known(
@@ -56,22 +56,19 @@ def _search_region(
         return
     above: dict[int, str] = {}
     for span in facets.slices(*days):
-        for _ in range(MOST_TRIES):
-            lacking = facets.lacking(*span)
-            if not lacking:
-                break
-            for day in lacking:
+        for left in reversed(range(MOST_TRIES)):
+            for day in facets.lacking(*span):
                 for _ in facets.make(day):
-                    yield []
-        matches = facets.matching(condition, *span)
-        for match in matches:
-            if match.day not in above:
-                above[match.day] = catalogue.path(match.day)
-        found = ((f"{above[match.day]}/{match.name}", match.ino) for match in matches)
-        if records or condition.tags:
-            yield from read(catalogue, found, condition, records=records)
-        else:
-            yield [Found(path, None) for path, _ in found]
+                    if left:  # objects may change meanwhile: then look again
+                        yield []
+        for matches in facets.matching(condition, *span):
+            for day in {match.day for match in matches} - above.keys():
+                above[day] = catalogue.path(day)
+            found = ((f"{above[match.day]}/{match.name}", match.ino) for match in matches)
+            if records or condition.tags:
+                yield from read(catalogue, found, condition, records=records)
+            else:
+                yield [Found(path, None) for path, _ in found]
 
 
 def read(

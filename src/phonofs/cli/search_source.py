@@ -94,7 +94,8 @@ class MountSource:
         """Yield files with their records."""
         for start in range(0, len(paths), BATCH):
             some = list(paths[start : start + BATCH])
-            yield from self._results({"command": "manifest", "paths": some})
+            request = {"command": "manifest", "paths": some, "offline": self._offline}
+            yield from self._results(request)
 
     def _results(self, request: Mapping[str, object]) -> Iterator[list[Found]]:
         decoder = msgspec.json.Decoder(_Line)

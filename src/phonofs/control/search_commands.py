@@ -43,6 +43,7 @@ class _Find(msgspec.Struct):
 
 class _Manifest(msgspec.Struct):
     paths: list[str]
+    offline: bool = False
 
 
 class _Index(msgspec.Struct):
@@ -87,14 +88,14 @@ class SearchCommands:
 
     async def manifest(self, asked: Mapping[str, object]) -> AsyncGenerator[Event, None]:
         """Answer with the records of files, by their paths below the mount point."""
-        paths = _converted(asked, _Manifest).paths[:MOST_PATHS]
+        request = _converted(asked, _Manifest)
         self._check()
         yield self._head()
         answer = Answer()
         objects = []
-        for path in paths:
+        for path in request.paths[:MOST_PATHS]:
             try:
-                ino = await self._ino(path)
+                ino = await self._ino(path, offline=request.offline)
             except (ServiceError, CatalogueError) as error:
                 answer.missing.append(f"{path} could not be looked at: {error}")
                 continue
@@ -121,11 +122,11 @@ class SearchCommands:
     def _head(self) -> Event:
         return {"profile": self._profile, "timezone": self._catalogue.placement.view.timezone}
 
-    async def _ino(self, path: str) -> int | None:
+    async def _ino(self, path: str, *, offline: bool) -> int | None:
         """Return the inode number of a file; list its day if needed. Raises ServiceError."""
         day = day_of(self._catalogue, path)
-        if day is None:
-            return None
+        if day is None or offline:
+            return file_named(self._catalogue, path)
         if errors := await self._lister.list_days([day]):
             raise errors[day]
         return file_named(self._catalogue, path)
