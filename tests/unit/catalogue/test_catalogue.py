@@ -319,6 +319,21 @@ def test_a_failed_writing_removes_no_record(tmp_path: Path):
     catalogue.close()
 
 
+def test_an_object_with_a_damaged_record_leaves_the_counts_too(tmp_path: Path):
+    """A listing lacks it: it goes, though nobody can be told what it was."""
+    catalogue = opened(tmp_path)
+    catalogue.apply([make("one-1111", NOON, size=3), make("two-2222", NOON, size=4)])
+    before = catalogue.known_objects("us-east", ms("2024-09-17"), ms("2024-09-18"))
+    one = catalogue.find("us-east", "one-1111")
+    catalogue._database.run("UPDATE record SET text = x'01' WHERE ino = ?", one)
+    changes = catalogue.reconcile(before, {"two-2222"}, ms("2024-09-20"))
+    assert not changes.objects
+    assert DAY in {catalogue.path(ino) for ino in changes.directories}
+    assert catalogue.totals() == (1, 4)
+    check(catalogue)
+    catalogue.close()
+
+
 @pytest.mark.parametrize("harm", ["UPDATE record SET text = x'01'", "DELETE FROM record"])
 def test_damage_to_records_that_came_together_is_told_of_each(tmp_path: Path, expected_log, harm):
     """All of them are errors until they are told again."""
