@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -97,7 +97,7 @@ class Stretches(trio.abc.Instrument):
 @contextmanager
 def stretches() -> Iterator[Stretches]:
     """Measure this event loop between its polls, the current stretch included."""
-    with _instrument(Stretches()) as measured:
+    with _instrument(Stretches) as measured:
         try:
             yield measured
         finally:
@@ -107,15 +107,16 @@ def stretches() -> Iterator[Stretches]:
 @contextmanager
 def longest_step() -> Iterator[LongestStep]:
     """Measure the steps of all tasks; await a checkpoint at the end for the block's own step."""
-    with _instrument(LongestStep()) as measured:
+    with _instrument(LongestStep) as measured:
         yield measured
 
 
 @contextmanager
-def _instrument(instrument: AnyInstrument) -> Iterator[AnyInstrument]:
+def _instrument(made: Callable[[], AnyInstrument]) -> Iterator[AnyInstrument]:
     """Without the cost of collecting what other tests left: that can take a hundred ms."""
     gc.collect()
     gc.freeze()
+    instrument = made()  # it measures from now on
     trio.lowlevel.add_instrument(instrument)
     try:
         yield instrument
