@@ -5,6 +5,7 @@ Content is a ramp modulo a prime, so that a test notices a misplaced byte.
 
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -164,6 +165,14 @@ class Connected:
         async with self.client.content(record(), start, stop, **how) as body:
             data = b"".join([bytes(chunk) async for chunk in body])
             return data[start - body.start :]
+
+
+def plain_httpx(
+    context: ssl.SSLContext | None = None, connections: int = 16
+) -> httpx.AsyncHTTPTransport:
+    """Return httpx's own transport as phonofs uses it for proxies, but without one."""
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    return httpx.AsyncHTTPTransport(verify=context or True, http2=False, limits=limits)
 
 
 async def credentials() -> tuple[str, Secret]:

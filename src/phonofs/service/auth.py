@@ -6,9 +6,11 @@ cancelled does not cancel a refresh that others wait for. The token is kept in m
 
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import trio
 
 from phonofs.config import Secret
@@ -22,8 +24,7 @@ from phonofs.errors import (
 )
 from phonofs.service import oauth
 from phonofs.service.errors_map import failure
-from phonofs.service.messages import TOKENS, Request, Token
-from phonofs.service.session import Transport
+from phonofs.service.session import TOKEN, Transport, new_request
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,17 @@ Credentials = tuple[str, Secret]
 """Key and secret."""
 
 
-class TokenProvider:
-    """Provides the access token.
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token. It is valid ``until`` (trio's clock); ``generation`` is its number."""
+
+    value: str = field(repr=False)
+    generation: int
+    until: float
+
+
+class TokenProvider(httpx.Auth):
+    """Provides the access token; as :class:`httpx.Auth`, sends it with requests.
 
     Owns the token, its generation (incremented with every token fetched), and the error if there
     is no token.
@@ -115,6 +125,19 @@ class TokenProvider:
                 self._trying = False
                 self._changed.set()
                 self._changed = trio.Event()
+
+    async def async_auth_flow(
+        self, request: httpx.Request
+    ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """Send a request with the token; after a 401 once more, with a new one."""
+        token = await self.token()
+        request.headers["Authorization"] = f"Bearer {token.value}"
+        response = yield request
+        if response.status_code == 401:
+            await response.aclose()  # its permit may be needed to ask for a token
+            self.reject(token)
+            request.headers["Authorization"] = f"Bearer {(await self.token()).value}"
+            yield request
 
     async def token(self) -> Token:
         """Return a valid token; wait for the first one, or for a refresh that is running.
@@ -210,14 +233,12 @@ class TokenProvider:
 
     async def _fetch(self) -> oauth.Grant:
         key, secret = await self._read_credentials()
-        request = Request(
-            "token", self._url, "POST", oauth.headers(key, secret), oauth.BODY, TOKENS
-        )
-        answer = await self._transport.request(request, limit_bytes=LARGEST_ANSWER)
-        if answer.status == 200:
-            return oauth.parse_grant(answer.body)
-        refusal = oauth.refusal(answer.status)
-        raise refusal or failure(answer.status, "a token", pause_s=answer.pause_s)
+        headers = oauth.headers(key, secret)
+        request = new_request(TOKEN, self._url, "POST", headers=headers, content=oauth.BODY)
+        response, body = await self._transport.request(request, limit_bytes=LARGEST_ANSWER)
+        if response.status_code == 200:
+            return oauth.parse_grant(body)
+        raise oauth.refusal(response.status_code) or failure(response, "a token")
 
     async def _read_credentials(self) -> Credentials:
         try:

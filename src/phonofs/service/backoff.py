@@ -5,7 +5,6 @@ not control it; and a pause that the service asks for applies to all requests.
 """
 
 import re
-from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -68,13 +67,3 @@ def http_date_s(text: str) -> float | None:
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-
-
-def asked_pause_s(status: int, headers: Mapping[str, str], now_s: float) -> float | None:
-    """Return the seconds that a response asks to wait before a retry; ``now_s`` in epoch seconds.
-
-    The pause of a 429 applies to all requests to the origin, that of other statuses to this one.
-    """
-    if not transient(status):
-        return None
-    return retry_after_s(headers.get("retry-after"), headers.get("date"), now_s)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import httpx
 import trio
 
 from phonofs.errors import (
@@ -29,10 +30,9 @@ from phonofs.service.content import Body, ContentFetcher, ContentRequest
 from phonofs.service.content_headers import RangeRequest
 from phonofs.service.errors_map import failure
 from phonofs.service.fiql import fiql
-from phonofs.service.messages import Request, Response
 from phonofs.service.record_limits import LARGEST_RECORD, largest_page, most_values
 from phonofs.service.records import parse_page, parse_record
-from phonofs.service.session import Transport
+from phonofs.service.session import Transport, new_request
 from phonofs.service.tolerant_json import decode, weigh
 
 log = logging.getLogger(__name__)
@@ -76,11 +76,11 @@ _Result = TypeVar("_Result")
 
 
 class _Failed(Exception):
-    """A search was answered with status 500; ``pause_s`` as it was asked for."""
+    """A search was answered with status 500, in ``response``."""
 
-    def __init__(self, pause_s: float | None) -> None:
+    def __init__(self, response: httpx.Response) -> None:
         super().__init__()
-        self.pause_s = pause_s
+        self.response = response
 
 
 class Client:
@@ -171,7 +171,7 @@ class Client:
                 failures += 1
                 if page_key and failures >= FAILURES_OF_AN_OFFSET and region in self._answered:
                     raise OffsetRefused(_refused_at(region, page_key, 500)) from None
-                raise failure(500, f"a search in {region}", pause_s=failed.pause_s) from None
+                raise failure(failed.response, f"a search in {region}") from None
 
         return await self._retry(f"a search in {region}", once)
 
@@ -191,9 +191,9 @@ class Client:
         """Return an object's record. Raises Gone if there is no such object (any more)."""
 
         async def once() -> Record:
-            request = Request("record", self._api.url(region, "objects", id))
-            answer = await self._api.request(request, limit_bytes=LARGEST_RECORD_ANSWER)
-            body = _successful(answer, f"object {id}", of_object=True)
+            request = new_request("record", self._api.url(region, "objects", id))
+            response, body = await self._api.request(request, limit_bytes=LARGEST_RECORD_ANSWER)
+            _check(response, body, f"object {id}", of_object=True)
             weigh(body, most_values(1), f"object {id}")
             record = parse_record(body, region)
             if record.id != id:
@@ -208,17 +208,17 @@ class Client:
         That takes up to 24 hours. Raises Refused if the key may not restore objects, Gone if
         there is no such object.
         """
-        request = Request(
+        request = new_request(
             "restore",
             self._api.url(region, "objects", id, "restore"),
             "POST",
-            {"Content-Type": "application/json"},
-            b'{"expirationDays": %d}' % max(1, min(days, 10)),
+            headers={"Content-Type": "application/json"},
+            content=b'{"expirationDays": %d}' % max(1, min(days, 10)),
         )
-        answer = await self._api.request(request, limit_bytes=LARGEST_RECORD_ANSWER)
-        if answer.status == 403:
+        response, body = await self._api.request(request, limit_bytes=LARGEST_RECORD_ANSWER)
+        if response.status_code == 403:
             raise Refused(f"the API key may not restore object {id}: it needs edit access")
-        _successful(answer, f"object {id}", of_object=True)
+        _check(response, body, f"object {id}", of_object=True)
 
     @asynccontextmanager
     async def content(
@@ -280,10 +280,13 @@ class Client:
         """Ask the known regions one after another until one answers."""
         error: Exception = Malformed("the service names no regions")
         for region in KNOWN_REGIONS:
-            request = Request("regions", self._api.url(region, "regions"))
+            request = new_request("regions", self._api.url(region, "regions"))
             try:
-                answer = await self._api.request(request, limit_bytes=LARGEST_REGIONS_ANSWER)
-                return parse_regions(_successful(answer, "the regions"))
+                response, body = await self._api.request(
+                    request, limit_bytes=LARGEST_REGIONS_ANSWER
+                )
+                _check(response, body, "the regions")
+                return parse_regions(body)
             except (Malformed, Gone) as other:
                 error = other
         raise error
@@ -293,19 +296,18 @@ class Client:
     ) -> bytes:
         """Try a search once, with the largest page that the region accepts."""
         size = self._limit(region, limit)
-        answer = await self._page(region, query, page_key, size, urgent)
-        if answer.status in TOO_MUCH and page_key and self._answered.get(region, 0) < size:
+        response, body = await self._page(region, query, page_key, size, urgent)
+        if response.status_code in TOO_MUCH and page_key and self._answered.get(region, 0) < size:
             await self._learn(region, query, size)
             if self._limit(region, limit) < size:
-                size = self._limit(region, limit)
-                answer = await self._page(region, query, page_key, size, urgent)
-        if answer.status in TOO_FAR and page_key:
-            raise OffsetRefused(_refused_at(region, page_key, answer.status))
-        if answer.status in TOO_MUCH:
-            answer, size = await self._smaller(region, query, size, urgent)
-        if answer.status == 500:
-            raise _Failed(answer.pause_s)
-        body = _successful(answer, f"a search in {region}")
+                return await self._search(region, query, page_key, limit, urgent)
+        if response.status_code in TOO_FAR and page_key:
+            raise OffsetRefused(_refused_at(region, page_key, response.status_code))
+        if response.status_code in TOO_MUCH:
+            response, body, size = await self._smaller(region, query, response, size, urgent)
+        if response.status_code == 500:
+            raise _Failed(response)
+        _check(response, body, f"a search in {region}")
         if not page_key:
             self._answered[region] = max(self._answered.get(region, 0), size)
         return body
@@ -325,46 +327,54 @@ class Client:
                 await self._search(region, query, 0, limit, True)
 
     async def _smaller(
-        self, region: str, query: Query, refused: int, urgent: bool | Priority
-    ) -> tuple[Response, int]:
-        """Return the first page in the largest accepted size, and remember that size."""
+        self,
+        region: str,
+        query: Query,
+        response: httpx.Response,
+        refused: int,
+        urgent: bool | Priority,
+    ) -> tuple[httpx.Response, bytes, int]:
+        """Return the first page in the largest accepted size, and remember that size.
+
+        ``response`` is that to a search for ``refused`` records.
+        """
         for size in LIMITS:
             if size < refused:
-                answer = await self._page(region, query, 0, size, urgent)
-                if answer.status not in TOO_MUCH:
+                response, body = await self._page(region, query, 0, size, urgent)
+                if response.status_code not in TOO_MUCH:
                     log.info("region %s takes pages of at most %d records", region, size)
                     self._limits[region] = size, trio.current_time() + LIMIT_LIFE_S
-                    return answer, size
-        raise failure(400, f"a search in {region}")
+                    return response, body, size
+        raise failure(response, f"a search in {region}")
 
     async def _page(
         self, region: str, query: Query, page_key: int, limit: int, urgent: bool | Priority
-    ) -> Response:
-        """Return the response, whatever its status.
+    ) -> tuple[httpx.Response, bytes]:
+        """Return the response, whatever its status, and its body.
 
         One record may make its page too large to be read. Then smaller pages are requested, to
         read the others; a record that is too large by itself is rejected.
         """
         for size in dict.fromkeys((limit, max(limit // 10, 1), 1)):
-            request = Request("search", self._api.url(region, "objects", query=_search_query(
+            request = new_request("search", self._api.url(region, "objects", query=_search_query(
                 query, page_key, size)))  # fmt: skip
             try:
-                answer = await self._api.request(
+                response, body = await self._api.request(
                     request, limit_bytes=largest_page(size), urgent=urgent
                 )
-                if 200 <= answer.status < 300:
-                    weigh(answer.body, most_values(size), f"a search in {region}")
+                if response.is_success:
+                    weigh(body, most_values(size), f"a search in {region}")
             except TooLarge as error:
                 too_large = error
             else:
-                return answer
+                return response, body
         if not _RECORD_FOLLOWS.match(too_large.start):
             raise too_large
         log.warning(
             "a record in %s was set aside: it is larger, or nested deeper, than a record may be",
             region,
         )
-        return Response(200, {}, _UNREADABLE)
+        return httpx.Response(200), _UNREADABLE
 
     async def _retry(self, what: str, once: Callable[[], Awaitable[_Result]]) -> _Result:
         """Retry until it works or ``read_deadline`` has passed; the pauses are those of backoff."""
@@ -418,9 +428,6 @@ def _search_query(query: Query, page_key: int, limit: int) -> dict[str, str | in
     }
 
 
-def _successful(answer: Response, what: str, *, of_object: bool = False) -> bytes:
-    if 200 <= answer.status < 300:
-        return answer.body
-    raise failure(
-        answer.status, what, body=answer.body, pause_s=answer.pause_s, of_object=of_object
-    )
+def _check(response: httpx.Response, body: bytes, what: str, *, of_object: bool = False) -> None:
+    if not response.is_success:
+        raise failure(response, what, body=body, of_object=of_object)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
+import httpx
 import trio
 
 from phonofs.errors import Archived, Malformed, ServiceError, Unavailable, Untrusted
@@ -29,10 +30,10 @@ from phonofs.service.delivery import (
     DeliveryMethods,
 )
 from phonofs.service.errors_map import REDIRECTS
-from phonofs.service.messages import Request
 from phonofs.service.presigned import Key, PresignedUrl, PresignedUrlCache
 from phonofs.service.record_limits import LARGEST_OBJECT
-from phonofs.service.streaming_response import Chunk, StreamingResponse
+from phonofs.service.session import new_request
+from phonofs.service.streaming_response import Chunk, stream_of
 from phonofs.service.url_policy import MOST_HOPS
 
 log = logging.getLogger(__name__)
@@ -85,16 +86,16 @@ class Body:
     if the body ends early, Malformed if it is longer than announced.
     """
 
-    def __init__(self, stream: StreamingResponse, headers: ContentHeaders, what: str) -> None:
+    def __init__(self, stream: httpx.Response, headers: ContentHeaders, what: str) -> None:
         self.start = headers.start
         self.stop = headers.stop
         self.total = headers.total
         self.etag = headers.etag
-        self.sent_at = stream.sent_at
+        self.sent_at = stream.extensions["sent_at"]
         self.framed = headers.framed
         self.is_partial = headers.is_partial
         self._reached = headers.start
-        self._stream = stream
+        self._stream = stream_of(stream)
         self._what = what
 
     def __aiter__(self) -> Self:
@@ -151,7 +152,7 @@ class ContentFetcher:
 
     async def _open_direct(self, request: ContentRequest) -> Body:
         stream = await self._ask_service(request, ranged=True)
-        if stream.status in REDIRECTS:
+        if stream.status_code in REDIRECTS:
             link = await self._redirected(request, stream)
             body = await self._by_link(request, REDIRECT, link)
             if body is None:
@@ -159,7 +160,7 @@ class ContentFetcher:
                 raise Unavailable(f"the links to {request.wanted.what} are refused")
             return body
         body = await self._body(request, stream, RANGE)
-        if stream.status != 200 or body.is_partial or self._is_useful(request, body):
+        if stream.status_code != 200 or body.is_partial or self._is_useful(request, body):
             return body
         await body.aclose()
         linked = await self._by_link(request, PRESIGN)
@@ -226,7 +227,7 @@ class ContentFetcher:
     async def _open_whole(self, request: ContentRequest, method: DeliveryMethod | None) -> Body:
         request = replace(request, wanted=request.wanted.whole())
         stream = await self._ask_service(request, ranged=False)
-        if stream.status in REDIRECTS:
+        if stream.status_code in REDIRECTS:
             stream = await self._get(request, await self._redirected(request, stream), ranged=False)
         return await self._body(request, stream, method)
 
@@ -243,7 +244,7 @@ class ContentFetcher:
         if first is None:
             return None
         stream = await self._follow(request, first, fresh=first is not known)
-        if stream.status in (_LINK_REFUSED if first is not known else _LINK_DEAD):
+        if stream.status_code in (_LINK_REFUSED if first is not known else _LINK_DEAD):
             error = await refused(stream, request.wanted.what)
             if isinstance(error, Archived):
                 raise error
@@ -252,17 +253,17 @@ class ContentFetcher:
                 self.methods.forget(request.region, method)
                 raise Unavailable(f"the link to {request.wanted.what} is refused") from error
             stream = await self._follow(request, renewed, fresh=True)
-        if stream.status in _LINK_REFUSED:
+        if stream.status_code in _LINK_REFUSED:
             error = await refused(stream, request.wanted.what)
             if isinstance(error, Archived):
                 raise error
-            raise _MethodFailed(error, f"a fresh link is answered with status {stream.status}")
+            raise _MethodFailed(error, f"a fresh link is answered with status {stream.status_code}")
         self.methods.link_reached(request.region)
         return await self._body(request, stream, method)
 
     async def _follow(
         self, request: ContentRequest, link: PresignedUrl, *, fresh: bool
-    ) -> StreamingResponse:
+    ) -> httpx.Response:
         """Request a link; forget it if it does not work."""
         try:
             stream = await self._get(request, link, ranged=True)
@@ -271,7 +272,7 @@ class ContentFetcher:
             if fresh and isinstance(error, Unavailable):
                 raise _MethodFailed(error) from error
             raise
-        if stream.status in _LINK_DEAD:
+        if stream.status_code in _LINK_DEAD:
             self._links.drop(request.key, link)
         return stream
 
@@ -288,16 +289,18 @@ class ContentFetcher:
         url = self._api.url(
             request.region, "objects", request.id, "content", query={"presignUrl": "true"}
         )
-        stream = await self._api.open(Request("presign", url), urgent=request.urgent)
-        if stream.status in REDIRECTS:
+        stream = await self._api.open(new_request("presign", url), urgent=request.urgent)
+        if stream.status_code in REDIRECTS:
             return await self._redirected(request, stream)
-        if stream.status in (400, 403, 405, 406, 415, 422, 501):
+        if stream.status_code in (400, 403, 405, 406, 415, 422, 501):
             await stream.aclose()
             return None
-        if stream.status != 200:
+        if stream.status_code != 200:
             raise await refused(stream, request.wanted.what)
         try:
-            answer = presigned.parse_presigned(await stream.read(presigned.LARGEST_ANSWER))
+            answer = presigned.parse_presigned(
+                await stream_of(stream).read(presigned.LARGEST_ANSWER)
+            )
         except Malformed:  # the content itself: the parameter was ignored
             answer = None
         finally:
@@ -306,26 +309,26 @@ class ContentFetcher:
 
     async def _ask_redirect(self, request: ContentRequest) -> PresignedUrl | None:
         stream = await self._ask_service(request, ranged=True)
-        if stream.status in REDIRECTS:
+        if stream.status_code in REDIRECTS:
             return await self._redirected(request, stream)
-        if stream.status in (200, 206, 416):
+        if stream.status_code in (200, 206, 416):
             await stream.aclose()
             return None
         raise await refused(stream, request.wanted.what)
 
-    async def _redirected(self, request: ContentRequest, stream: StreamingResponse) -> PresignedUrl:
+    async def _redirected(self, request: ContentRequest, stream: httpx.Response) -> PresignedUrl:
         await stream.aclose()
         return self._remember(request, stream, stream.headers.get("location", ""), False)
 
     def _remember(
-        self, request: ContentRequest, stream: StreamingResponse, url: str, presign: bool
+        self, request: ContentRequest, stream: httpx.Response, url: str, presign: bool
     ) -> PresignedUrl:
         """Make a link of a URL from a response, and cache it for its lifetime.
 
         Without a lifetime, a presigned URL counts for half an hour; a redirect may work only
         once and is not cached.
         """
-        target = self._api.transport.targets.target(url, stream.url)
+        target = self._api.transport.targets.target(url, str(stream.url))
         life_s = presigned.life_s(target, stream.headers.get("date"), time.time())
         if life_s is None:
             life_s = presigned.DEFAULT_LIFE_S - presigned.LARGEST_MARGIN_S if presign else 0.0
@@ -334,40 +337,42 @@ class ContentFetcher:
             self._links.put(request.key, link)
         return link
 
-    async def _ask_service(self, request: ContentRequest, *, ranged: bool) -> StreamingResponse:
+    async def _ask_service(self, request: ContentRequest, *, ranged: bool) -> httpx.Response:
         url = self._api.url(request.region, "objects", request.id, "content")
         headers = request.wanted.headers() if ranged else {}
-        return await self._api.open(Request("content", url, headers=headers), urgent=request.urgent)
+        return await self._api.open(
+            new_request("content", url, headers=headers), urgent=request.urgent
+        )
 
     async def _get(
         self, request: ContentRequest, link: PresignedUrl, *, ranged: bool
-    ) -> StreamingResponse:
+    ) -> httpx.Response:
         """Request a link without the token, and follow further redirects."""
         url = link.url
         transport = self._api.transport
         headers = request.wanted.headers() if ranged else {}
         for _ in range(MOST_HOPS):
             stream = await transport.open(
-                Request("link", url, headers=headers), urgent=request.urgent
+                new_request("link", url, headers=headers), urgent=request.urgent
             )
-            if stream.status not in REDIRECTS:
+            if stream.status_code not in REDIRECTS:
                 return stream
             await stream.aclose()
             url = transport.targets.target(stream.headers.get("location", ""), url)
         raise Malformed(f"the service redirects {request.wanted.what} too often")
 
     async def _body(
-        self, request: ContentRequest, stream: StreamingResponse, method: DeliveryMethod | None
+        self, request: ContentRequest, stream: httpx.Response, method: DeliveryMethod | None
     ) -> Body:
         """Return the body of a successful response, and learn from it; else raise its error."""
-        if stream.status not in (200, 206, 416):
+        if stream.status_code not in (200, 206, 416):
             raise await refused(stream, request.wanted.what)
         try:
-            headers = validated_headers(stream.status, stream.headers, request.wanted)
+            headers = validated_headers(stream.status_code, stream.headers, request.wanted)
         except BaseException:
             await stream.aclose()
             raise
-        if method is not None and stream.status != 416:
+        if method is not None and stream.status_code != 416:
             self.methods.learn(
                 request.region,
                 method,

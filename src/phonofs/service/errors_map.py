@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterable, Iterator
 
 import httpx
@@ -18,7 +19,7 @@ from phonofs.errors import (
     Unavailable,
     Untrusted,
 )
-from phonofs.service.backoff import transient
+from phonofs.service.backoff import retry_after_s, transient
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -57,15 +58,19 @@ def explained(error: Exception, host: str, timeout_s: float) -> ServiceError:
     return Unavailable(f"the connection to {host} broke ({type(error).__name__})")
 
 
-def failure(status: int, what: str, *, body: bytes = b"", pause_s: float | None = None,
-            of_object: bool = False) -> ServiceError:  # fmt: skip
+def failure(
+    response: httpx.Response, what: str, *, body: bytes = b"", of_object: bool = False
+) -> ServiceError:
     """Return the error for an unsuccessful response to a request for ``what``.
 
     Only for an object (``of_object``) does 404 mean that it is gone; elsewhere it means that the
     URL is wrong.
     """
+    status = response.status_code
     if transient(status):
-        return Unavailable(f"the service answers {what} with status {status}", pause_s)
+        return Unavailable(
+            f"the service answers {what} with status {status}", asked_pause_s(response)
+        )
     if of_object and status in (403, 409, 400) and _says_archived(body):
         return Archived(f"{what} lies in cold storage and must be restored first")
     if status == 401:
@@ -80,6 +85,17 @@ def failure(status: int, what: str, *, body: bytes = b"", pause_s: float | None 
     if status in REDIRECTS:
         return Malformed(f"the service answers {what} with a redirect")
     return Malformed(f"the service answers {what} with status {status}")
+
+
+def asked_pause_s(response: httpx.Response) -> float | None:
+    """Return the seconds that a response asks to wait before a retry, if it is a temporary failure.
+
+    The pause of a 429 applies to all requests to the origin, that of other statuses to this one.
+    """
+    if not transient(response.status_code):
+        return None
+    headers = response.headers
+    return retry_after_s(headers.get("retry-after"), headers.get("date"), time.time())
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -12,6 +12,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import urldefrag, urljoin, urlsplit
 
+import httpx
+
 from phonofs.config import is_loopback
 from phonofs.errors import Malformed, UsageError
 
@@ -63,12 +65,11 @@ class Origin(NamedTuple):
     port: int
 
 
-def origin_of(url: str) -> Origin:
+def origin_of(url: httpx.URL) -> Origin:
     """Return the origin of an http(s) URL. Raises ValueError if it has none."""
-    parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname:
+    if url.scheme not in _PORTS or not url.raw_host or (url.port or 0) >= 1 << 16:
         raise ValueError("not an http or https URL with a host")
-    return Origin(parts.scheme, parts.hostname.lower(), parts.port or _PORTS[parts.scheme])
+    return Origin(url.scheme, url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme])
 
 
 class UrlPolicy:
@@ -80,8 +81,8 @@ class UrlPolicy:
     def __init__(self, api_url: str) -> None:
         """Raise UsageError unless ``api_url`` is https, or http to a loopback address."""
         try:
-            self.api = origin_of(api_url)
-        except ValueError:
+            self.api = origin_of(httpx.URL(api_url))
+        except (ValueError, httpx.InvalidURL):
             raise UsageError("api_url must look like https://HOST") from None
         self._local = is_loopback(self.api.host)
         if self.api.scheme != "https" and not self._local:
@@ -98,10 +99,10 @@ class UrlPolicy:
             raise Malformed("the service points to something that is not a URL")
         try:
             absolute = urldefrag(urljoin(base, url)).url
-            origin, parts = origin_of(absolute), urlsplit(absolute)
-        except ValueError:
+            origin = origin_of(httpx.URL(absolute))
+        except (ValueError, httpx.InvalidURL):
             raise Malformed("the service points to something that is not a URL") from None
-        if parts.username is not None or parts.password is not None:
+        if "@" in urlsplit(absolute).netloc:
             raise Malformed(f"the service points to {origin.host} with a user name: refused")
         if origin != self.api:
             self._check_host(origin)

@@ -9,8 +9,7 @@ import trio.testing
 
 from phonofs.priority import Priority
 from phonofs.service.limiter import Gate, Permit, PriorityLimiter
-from phonofs.service.messages import Request
-from phonofs.service.session import Transport
+from phonofs.service.session import Transport, new_request
 from tests.support.service_world import API, cancelled_at
 
 
@@ -175,7 +174,7 @@ async def test_one_that_waits_is_promoted_in_its_place() -> None:
     async with Transport(API, http=httpx.MockTransport(handler), max_connections=4) as way:
 
         async def ask(path: str, urgent: bool | Priority) -> None:
-            stream = await way.open(Request("test", f"{API}/{path}"), urgent=urgent)
+            stream = await way.open(new_request("test", f"{API}/{path}"), urgent=urgent)
             await stream.aclose()
 
         async with trio.open_nursery() as nursery:

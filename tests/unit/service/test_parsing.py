@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -203,7 +204,7 @@ def test_what_is_worth_another_try() -> None:
 )
 def test_statuses(status: int, body: bytes, of_object: bool, kind: type[Exception]) -> None:
     """Only of an object does 404 mean that it is gone; an outage never does."""
-    error = failure(status, "object one", body=body, of_object=of_object)
+    error = failure(httpx.Response(status), "object one", body=body, of_object=of_object)
     assert type(error) is kind
     assert re.fullmatch(r"[^\n]+", str(error))
 
