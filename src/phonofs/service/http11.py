@@ -1,9 +1,9 @@
 """A fast HTTP/1.1 transport for httpx, which reads bodies straight from the socket.
 
 Used by :mod:`phonofs.service.session`, which adds permits, deadlines and checks. A body of known
-length is received as views of one reused buffer. A simple head is parsed in one step
-(:mod:`.response_head`), every other by h11. The cost of a head is bounded, and so is that of a
-chunk (:mod:`phonofs.service.chunked`). Requests through a proxy use httpx's own transport.
+length is received as views of one reused buffer. The cost of a head (:mod:`.response_head`) is
+bounded, and so is that of a chunk (:mod:`.chunked`). Requests through a proxy use httpx's own
+transport.
 
 A connection is reused only after its response was read to the end. In every other case, also
 after a cancellation, it is closed at once and synchronously.
@@ -13,30 +13,22 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import h11
 import httpx
 import trio
 
 from phonofs.errors import Malformed
 from phonofs.service.chunked import ChunkedDecoder, ChunkedError
 from phonofs.service.connection import BUFFER_BYTES, Connection, connect
-from phonofs.service.response_head import NO_BODY, Head, plain_head, request_head
-from phonofs.service.url_policy import Origin
+from phonofs.service.response_head import Head, head_size, parse_head, request_head
+from phonofs.service.url_policy import Origin, origin_of
 
 log = logging.getLogger(__name__)
 
-PLAIN_BYTES = 1 << 13
-"""Longer heads, and heads that arrive in pieces, are parsed by h11."""
-
 HEAD_BYTES = 1 << 14
-"""Bytes received at a time for h11, which copies the part of the body in them."""
-
-STEP_BYTES = 1 << 11
-"""Bytes that h11 parses between two checkpoints: 100 interim responses in them take 10 ms."""
+"""Bytes received at a time for the rest of a head; they are copied."""
 
 LARGEST_HEAD = 1 << 16
 MOST_LINES = 1000
@@ -85,9 +77,7 @@ class Http11Transport(httpx.AsyncBaseTransport):
         """
         if request.method in UNSUPPORTED:
             raise httpx.UnsupportedProtocol(f"{request.method} is not supported")
-        url = request.url
-        port = url.port or (443 if url.scheme == "https" else 80)
-        origin = Origin(url.scheme, url.raw_host.decode("ascii"), port)
+        origin = origin_of(request.url)
         kept = self._take(origin) if request.method == "GET" else None
         if kept is not None:
             try:
@@ -161,9 +151,9 @@ class Http11Transport(httpx.AsyncBaseTransport):
     ) -> httpx.Response:
         """Send the request and read the response's head. Closes the connection if that fails."""
         try:
-            begun = await _ask(connection, request, origin.host)
-            body = ResponseBody(self, origin, connection, begun)
-            return httpx.Response(begun.status, headers=begun.headers, stream=body)
+            head, data = await _ask(connection, request, origin.host)
+            body = ResponseBody(self, origin, connection, head, data)
+            return httpx.Response(head.status, headers=head.headers, stream=body)
         except BaseException:
             connection.close()
             raise
@@ -178,19 +168,27 @@ class ResponseBody(httpx.AsyncByteStream):
     """
 
     def __init__(
-        self, transport: Http11Transport, origin: Origin, connection: Connection, begun: "_Begun"
+        self,
+        transport: Http11Transport,
+        origin: Origin,
+        connection: Connection,
+        head: Head,
+        data: Piece,
     ) -> None:
+        """``data`` is what came after the head; a view is valid until more is received."""
         self._transport = transport
         self._origin = origin
         self._connection: Connection | None = connection
-        self._chunked = begun.chunked
-        self._stays = begun.stays
-        self._first = begun.first
-        self._left: int | None = None
-        self._ended = False
-        if begun.length is not None:
-            self._left = begun.length - sum(map(len, begun.first))
-            self._ended = self._left == 0
+        self._chunked = ChunkedDecoder() if head.chunked else None
+        self._left = head.length
+        self._first = b"" if head.chunked else data[: head.length]
+        self._stays = head.stays
+        if self._chunked is not None:
+            self._chunked.feed(data)
+        elif self._left is not None:
+            self._stays = head.stays and len(data) <= self._left
+            self._left -= len(self._first)
+        self._ended = self._left == 0
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -198,7 +196,7 @@ class ResponseBody(httpx.AsyncByteStream):
     async def __anext__(self) -> Piece:
         """Return the next piece. Raises httpx.ReadError or RemoteProtocolError if it is cut off."""
         if self._first:
-            return self._first.pop(0)
+            return self._take_first()
         if self._ended or self._connection is None:
             self.close()
             raise StopAsyncIteration
@@ -211,12 +209,16 @@ class ResponseBody(httpx.AsyncByteStream):
         This spares most pieces a timeout. Raises the same errors as waiting for it.
         """
         if self._first:
-            return self._first.pop(0)
+            return self._take_first()
         if not self._left or self._connection is None:
             return None
         with _Dropping(self):
             view = self._connection.receive_now(self._left)
             return None if view is None else self._took(view)
+
+    def _take_first(self) -> Piece:
+        first, self._first = self._first, b""
+        return first
 
     @property
     def over(self) -> bool:
@@ -308,117 +310,45 @@ class _Silent(Exception):
     """The connection broke before a byte of a response arrived."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """A response whose head has arrived.
-
-    first    the part of the body that came with the head; a view is valid until more is received
-    length   that of the body; None if ``chunked`` or the end of the connection determines it
-    chunked  decodes the body; it has the part that came with the head
-    stays    whether the connection can be reused if nothing follows the body
-    """
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    first: list[Piece]
-    length: int | None
-    chunked: ChunkedDecoder | None = None
-    stays: bool = False
-
-
-async def _ask(connection: Connection, request: httpx.Request, host: str) -> _Begun:
-    """Send a request and receive the response's head."""
+async def _ask(connection: Connection, request: httpx.Request, host: str) -> tuple[Head, Piece]:
+    """Send a request; return the head of its response, and the data received after it."""
     message = request_head(request.method, request.url.raw_path, request.headers.raw)
     if message is None:
         raise httpx.LocalProtocolError("the request cannot be sent")
-    heard = False
     try:
         await connection.send(message + request.content)
-        view = await connection.receive(BUFFER_BYTES)
-        if not view:
-            raise _Silent("the server closed the connection")
-        heard = True
-        head = plain_head(bytes(view[:PLAIN_BYTES]))
-        if head is not None:
-            return _plain(head, view)
-        return await _read_head(connection, request, bytes(view), host)
+        data = await connection.receive(BUFFER_BYTES)
     except OSError as error:
-        if not heard:
-            raise _Silent(type(error).__name__) from error
+        raise _Silent(type(error).__name__) from error
+    if not data:
+        raise _Silent("the server closed the connection")
+    try:
+        return await _read_head(connection, data, host)
+    except OSError as error:
         raise httpx.ReadError(type(error).__name__) from error
-    except h11.ProtocolError as error:
-        raise httpx.RemoteProtocolError("not HTTP") from error
 
 
-def _plain(head: Head, view: memoryview) -> _Begun:
-    rest = view[head.size : head.size + head.length]
-    more = len(view) > head.size + head.length
-    first: list[Piece] = [rest] if rest else []
-    return _Begun(head.status, head.headers, first, head.length, stays=head.stays and not more)
-
-
-async def _read_head(
-    connection: Connection, request: httpx.Request, data: bytes, host: str
-) -> _Begun:
-    """Parse the head with h11, beginning with ``data``; in small steps and within limits."""
-    machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
-    machine.send(h11.Request(
-        method=request.method, target=request.url.raw_path, headers=request.headers.raw
-    ))  # fmt: skip
-    if request.content:
-        machine.send(h11.Data(data=request.content))
-    machine.send(h11.EndOfMessage())
-    size = lines = 0
+async def _read_head(connection: Connection, data: Piece, host: str) -> tuple[Head, Piece]:
+    """Read the head that begins with ``data``, after any interim responses (1xx)."""
+    left_bytes, left_lines = LARGEST_HEAD, MOST_LINES
     while True:
-        for at in range(0, len(data) or 1, STEP_BYTES):
-            step = data[at : at + STEP_BYTES]
-            machine.receive_data(step)
-            event = _final_head(machine)
-            if event is not None:
-                return _begun(event, machine.trailing_data[0] + data[at + STEP_BYTES :])
-            size += len(step)
-            lines += step.count(b"\n")
-            if size > LARGEST_HEAD or lines > MOST_LINES:
-                raise Malformed(f"{host} sends too much before the body of its answer")
-            await trio.lowlevel.checkpoint()
-        data = bytes(await connection.receive(HEAD_BYTES))
-
-
-def _final_head(machine: h11.Connection) -> h11.Response | None:
-    """Return the head of the final response; None if it is not complete yet."""
-    while True:
-        event = machine.next_event()
-        if isinstance(event, h11.Response):
-            return event
-        if event is h11.NEED_DATA:
-            return None
-        if not isinstance(event, h11.InformationalResponse):
-            raise httpx.RemoteProtocolError("no answer")
-
-
-def _begun(head: h11.Response, rest: bytes) -> _Begun:
-    """Return the response that begins with ``head``; ``rest`` is what came after the head.
-
-    With ``Transfer-Encoding``, a length is ignored and the connection not reused. Otherwise two
-    readers that understand it differently could be used for smuggling (RFC 9112, 6.3).
-    """
-    names = dict(head.headers)
-    chunked, sized = b"transfer-encoding" in names, b"content-length" in names
-    closes = any(
-        name == b"connection" and b"close" in value.lower() for name, value in head.headers
-    )
-    stays = head.http_version == b"1.1" and not closes and not (chunked and sized)
-    status, headers = head.status_code, list(head.headers.raw_items())
-    if chunked and status not in NO_BODY:
-        decoder = ChunkedDecoder()
-        decoder.feed(rest)
-        return _Begun(status, headers, [], None, decoder, stays)
-    length = int(names[b"content-length"]) if sized else None
-    if status in NO_BODY:
-        length = 0
-    first = rest if length is None else rest[:length]
-    stays = stays and length is not None and len(rest) == len(first)
-    return _Begun(status, headers, [first] if first else [], length, stays=stays)
+        size = head_size(data)
+        text = bytes(data[: size or LARGEST_HEAD + 1])
+        if len(text) > LARGEST_HEAD:
+            raise httpx.RemoteProtocolError("the head is too long")
+        if len(text) > left_bytes or text.count(b"\n") > left_lines:
+            raise Malformed(f"{host} sends too much before the body of its answer")
+        if size:
+            head, data = parse_head(text), data[size:]
+            if head.status >= 200:
+                return head, data
+            left_bytes -= size
+            left_lines -= text.count(b"\n")
+        else:
+            more = await connection.receive(HEAD_BYTES)
+            if not more:
+                raise httpx.RemoteProtocolError("the head ended early")
+            data = text + more
 
 
 def _now_s() -> float:
