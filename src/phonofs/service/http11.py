@@ -14,13 +14,13 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import trio
 
 from phonofs.errors import Malformed
-from phonofs.service.chunked import ChunkedDecoder, ChunkedError
+from phonofs.service.chunked import ChunkedDecoder
 from phonofs.service.connection import BUFFER_BYTES, Connection, connect
 from phonofs.service.response_head import Head, head_size, parse_head, request_head
 from phonofs.service.url_policy import Origin, origin_of
@@ -44,6 +44,14 @@ may take a minute."""
 Piece = bytes | memoryview
 
 
+class _Idle(NamedTuple):
+    """An idle connection, and since when (seconds of :func:`_now_s`)."""
+
+    origin: Origin
+    connection: Connection
+    since_s: float
+
+
 class Http11Transport(httpx.AsyncBaseTransport):
     """HTTP/1.1 over connections that are kept alive for each origin.
 
@@ -64,7 +72,7 @@ class Http11Transport(httpx.AsyncBaseTransport):
         self._most = most
         self._keep_alive_s = keep_alive_s
         self._in_use = in_use
-        self._idle: dict[Origin, list[Connection]] = {}
+        self._idle: list[_Idle] = []  # the one used last is the last
         self._resolvers = trio.CapacityLimiter(RESOLVERS)
         self._closed = False
 
@@ -92,53 +100,41 @@ class Http11Transport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the idle connections; those in use are closed with their responses."""
         self._closed = True
-        for connections in self._idle.values():
-            for connection in connections:
-                connection.close()
-        self._idle.clear()
+        self._close_longest_idle(0)
 
     def idle(self) -> int:
         """Return the number of idle connections."""
-        return sum(len(connections) for connections in self._idle.values())
+        return len(self._idle)
 
     def give_back(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection whose last response was read to the end."""
-        connection.mark_idle(_now_s())
         self._expire()
-        if self._closed or self.idle() >= self._most:
+        if self._closed or len(self._idle) >= self._most:
             connection.close()
         else:
-            self._idle.setdefault(origin, []).append(connection)
+            self._idle.append(_Idle(origin, connection, _now_s()))
 
     def _take(self, origin: Origin) -> Connection | None:
         self._expire()
-        while connections := self._idle.get(origin, []):
-            connection = connections.pop()
-            if not connections:
-                del self._idle[origin]
-            if not connection.is_stale():
-                return connection
-            connection.close()
+        for idle in reversed(self._idle):
+            if idle.origin == origin:
+                self._idle.remove(idle)
+                if not idle.connection.is_stale():
+                    return idle.connection
+                idle.connection.close()
         return None
 
     def _expire(self) -> None:
         oldest = _now_s() - self._keep_alive_s
-        for origin, connections in list(self._idle.items()):
-            while connections and connections[0].idle_since <= oldest:
-                connections.pop(0).close()
-            if not connections:
-                del self._idle[origin]
+        self._close_longest_idle(sum(idle.since_s > oldest for idle in self._idle))
 
-    def _close_idle_connection(self) -> None:
-        """If a new connection would be too many, close the one that was idle longest."""
-        while self._idle and self.idle() + self._in_use() > self._most:
-            origin = min(self._idle, key=lambda origin: self._idle[origin][0].idle_since)
-            self._idle[origin].pop(0).close()
-            if not self._idle[origin]:
-                del self._idle[origin]
+    def _close_longest_idle(self, most: int) -> None:
+        """Close those that were idle longest, so that ``most`` stay."""
+        while len(self._idle) > max(most, 0):
+            self._idle.pop(0).connection.close()
 
     async def _connect(self, origin: Origin, request: httpx.Request) -> Connection:
-        self._close_idle_connection()
+        self._close_longest_idle(self._most - self._in_use())
         context = self._context if origin.scheme == "https" else None
         check = request.extensions.get("check_address")
         try:
@@ -281,7 +277,7 @@ class ResponseBody(httpx.AsyncByteStream):
 
 
 class _Dropping:
-    """Wraps receiving: closes the connection on any error, and raises httpx's exceptions."""
+    """Wraps receiving: closes the connection on any error, and raises httpx's exception."""
 
     __slots__ = ("_body",)
 
@@ -302,8 +298,6 @@ class _Dropping:
         self._body.drop()
         if isinstance(error, OSError):
             raise httpx.ReadError(type(error).__name__) from error
-        if isinstance(error, ChunkedError):
-            raise httpx.RemoteProtocolError("not HTTP") from error
 
 
 class _Silent(Exception):
