@@ -4,6 +4,7 @@ Used by the client. Its task runs in the nursery of the composition root, so tha
 cancelled does not cancel a refresh that others wait for. The token is kept in memory only.
 """
 
+import copy
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -110,7 +111,6 @@ class TokenProvider(httpx.Auth):
         self._renew_at = 0.0
         self._changed = trio.Event()
         self._wanted = trio.Event()
-        self._fetched = 0
         self._rejected = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -151,7 +151,7 @@ class TokenProvider(httpx.Auth):
             paused = trio.current_time() < self._not_before
             under_way = self._trying or (self._wanted.is_set() and not paused)
             if self._error is not None and not under_way:
-                raise _again(self._error)
+                raise copy.copy(self._error)  # an error collects a traceback when it is raised
             if not under_way:
                 self._wanted.set()
             await self._changed.wait()
@@ -201,7 +201,7 @@ class TokenProvider(httpx.Auth):
         return {
             "valid": token is not None,
             "life_s": round(left_s, 1),
-            "fetched": self._fetched,
+            "fetched": self._generation,
             "rejected": self._rejected,
             "failures": self._failures,
             "error": str(self._error) if self._error is not None else "",
@@ -257,7 +257,6 @@ class TokenProvider(httpx.Auth):
             log.info("a token was granted again after %d failures", self._failures)
         now = trio.current_time()
         self._generation += 1
-        self._fetched += 1
         self._token = Token(grant.token, self._generation, now + grant.life_s)
         self._granted_at, self._used = now, False
         self._short_lived = grant.life_s <= SHORT_LIFE_S
@@ -282,10 +281,3 @@ class TokenProvider(httpx.Auth):
         now = trio.current_time()
         self._not_before = now + (asked_s or 0.0)
         self._renew_at = max(now + pause_s * spread, self._not_before)
-
-
-def _again(error: ServiceError) -> ServiceError:
-    """Return a copy of an error, because an error collects a traceback each time it is raised."""
-    if isinstance(error, Unavailable):
-        return type(error)(str(error), error.retry_after_s)
-    return type(error)(str(error))

@@ -7,7 +7,7 @@ import logging
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
 import httpx
@@ -26,7 +26,7 @@ from phonofs.priority import Priority
 from phonofs.service.api import Api
 from phonofs.service.auth import TokenProvider
 from phonofs.service.backoff import pause_for, retryable
-from phonofs.service.content import Body, ContentFetcher, ContentRequest
+from phonofs.service.content import Body, ContentFetcher
 from phonofs.service.content_headers import RangeRequest
 from phonofs.service.errors_map import failure
 from phonofs.service.fiql import fiql
@@ -73,14 +73,6 @@ _UNREADABLE = b'{"content": [null], "lastPage": false}'
 """Replaces a page of one record that cannot be read."""
 
 _Result = TypeVar("_Result")
-
-
-class _Failed(Exception):
-    """A search was answered with status 500, in ``response``."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        super().__init__()
-        self.response = response
 
 
 class Client:
@@ -165,13 +157,13 @@ class Client:
 
         async def once() -> bytes:
             nonlocal failures
-            try:
-                return await self._search(region, query, page_key, limit, urgent)
-            except _Failed as failed:
+            response, body = await self._search(region, query, page_key, limit, urgent)
+            if response.status_code == 500:
                 failures += 1
                 if page_key and failures >= FAILURES_OF_AN_OFFSET and region in self._answered:
-                    raise OffsetRefused(_refused_at(region, page_key, 500)) from None
-                raise failure(failed.response, f"a search in {region}") from None
+                    raise OffsetRefused(_refused_at(region, page_key, response))
+            _check(response, body, f"a search in {region}")
+            return body
 
         return await self._retry(f"a search in {region}", once)
 
@@ -239,14 +231,9 @@ class Client:
         """
         if start < 0 or (stop is not None and stop <= start):
             raise ValueError("an empty part of an object cannot be asked for")
-        wanted = RangeRequest(
-            f"object {record.id}", start, stop, etag, record.mime_type, record.size
-        )
-        body = await self._contents.open(_content_request(record, wanted, urgent))
-        try:
+        request = _range_request(record, start, stop, urgent, etag)
+        async with aclosing(await self._contents.open(request)) as body:
             yield body
-        finally:
-            await body.aclose()
 
     @asynccontextmanager
     async def whole_content(
@@ -256,12 +243,9 @@ class Client:
 
         Not retried; raises the errors of :meth:`content`.
         """
-        wanted = RangeRequest(f"object {record.id}", 0, None, None, record.mime_type, record.size)
-        body = await self._contents.open_whole(_content_request(record, wanted, urgent))
-        try:
+        request = _range_request(record, 0, None, urgent)
+        async with aclosing(await self._contents.open_whole(request)) as body:
             yield body
-        finally:
-            await body.aclose()
 
     def statistics(self) -> dict[str, Any]:
         """Return the transport's statistics, and ``token``, ``ways`` and ``failed_ways``.
@@ -293,8 +277,11 @@ class Client:
 
     async def _search(
         self, region: str, query: Query, page_key: int, limit: int, urgent: bool | Priority
-    ) -> bytes:
-        """Try a search once, with the largest page that the region accepts."""
+    ) -> tuple[httpx.Response, bytes]:
+        """Try a search once, with the largest page that the region accepts.
+
+        Return the response, whatever its status, and its body. Raises OffsetRefused.
+        """
         size = self._limit(region, limit)
         response, body = await self._page(region, query, page_key, size, urgent)
         if response.status_code in TOO_MUCH and page_key and self._answered.get(region, 0) < size:
@@ -302,15 +289,12 @@ class Client:
             if self._limit(region, limit) < size:
                 return await self._search(region, query, page_key, limit, urgent)
         if response.status_code in TOO_FAR and page_key:
-            raise OffsetRefused(_refused_at(region, page_key, response.status_code))
+            raise OffsetRefused(_refused_at(region, page_key, response))
         if response.status_code in TOO_MUCH:
             response, body, size = await self._smaller(region, query, response, size, urgent)
-        if response.status_code == 500:
-            raise _Failed(response)
-        _check(response, body, f"a search in {region}")
-        if not page_key:
+        if response.is_success and not page_key:
             self._answered[region] = max(self._answered.get(region, 0), size)
-        return body
+        return response, body
 
     def _limit(self, region: str, limit: int) -> int:
         """Return the limit to request; a learned one is used for an hour."""
@@ -324,7 +308,8 @@ class Client:
         """
         async with self._learning:
             if self._answered.get(region, 0) < self._limit(region, limit):
-                await self._search(region, query, 0, limit, True)
+                response, body = await self._search(region, query, 0, limit, True)
+                _check(response, body, f"a search in {region}")
 
     async def _smaller(
         self,
@@ -396,10 +381,25 @@ class Client:
         raise error
 
 
-def _content_request(
-    record: Record, wanted: RangeRequest, urgent: bool | Priority
-) -> ContentRequest:
-    return ContentRequest(record.region, record.id, record.size, wanted, urgent, record.fingerprint)
+def _range_request(
+    record: Record,
+    start: int,
+    stop: int | None,
+    urgent: bool | Priority,
+    etag: str | None = None,
+) -> RangeRequest:
+    return RangeRequest(
+        f"object {record.id}",
+        start,
+        stop,
+        etag,
+        record.mime_type,
+        record.size,
+        record.region,
+        record.id,
+        record.fingerprint,
+        urgent,
+    )
 
 
 def parse_regions(body: bytes) -> list[str]:
@@ -414,7 +414,8 @@ def parse_regions(body: bytes) -> list[str]:
     return list(dict.fromkeys(value))
 
 
-def _refused_at(region: str, page_key: int, status: int) -> str:
+def _refused_at(region: str, page_key: int, response: httpx.Response) -> str:
+    status = response.status_code
     return f"the service answers a search in {region} at offset {page_key} with status {status}"
 
 

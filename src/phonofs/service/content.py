@@ -10,14 +10,12 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Self
 
 import httpx
 import trio
 
 from phonofs.errors import Archived, Malformed, ServiceError, Unavailable, Untrusted
-from phonofs.priority import Priority
 from phonofs.service import presigned
 from phonofs.service.api import Api, refused
 from phonofs.service.content_headers import ContentHeaders, RangeRequest, validated_headers
@@ -30,7 +28,7 @@ from phonofs.service.delivery import (
     DeliveryMethods,
 )
 from phonofs.service.errors_map import REDIRECTS
-from phonofs.service.presigned import Key, PresignedUrl, PresignedUrlCache
+from phonofs.service.presigned import PresignedUrl, PresignedUrlCache
 from phonofs.service.record_limits import LARGEST_OBJECT
 from phonofs.service.session import new_request
 from phonofs.service.streaming_response import Chunk, stream_of
@@ -43,23 +41,6 @@ _LINK_REFUSED = (400, 401, 403)
 
 _LINK_DEAD = (*_LINK_REFUSED, 404, 410)
 """After these a URL is not used again, and a cached one is renewed: the object may have moved."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContentRequest:
-    """A request for bytes of one object. ``size`` is its length according to its record."""
-
-    region: str
-    id: str
-    size: int
-    wanted: RangeRequest
-    urgent: bool | Priority
-    fingerprint: str = ""
-
-    @property
-    def key(self) -> Key:
-        """The key of its link; new content, of another fingerprint, may have another link."""
-        return self.region, self.id, self.fingerprint
 
 
 class _MethodFailed(Exception):
@@ -133,7 +114,7 @@ class ContentFetcher:
         self._api = api
         self._links = PresignedUrlCache()
 
-    async def open(self, request: ContentRequest) -> Body:
+    async def open(self, request: RangeRequest) -> Body:
         """Return the body for a request; the caller closes it."""
         self.methods.retry_failed(request.region)
         method = self.methods.get(request.region)
@@ -146,18 +127,18 @@ class ContentFetcher:
             self.methods.forget(request.region)
         return await self._open_direct(request)
 
-    async def open_whole(self, request: ContentRequest) -> Body:
+    async def open_whole(self, request: RangeRequest) -> Body:
         """Return the whole body, asked for without a range; nothing is learned from it."""
         return await self._open_whole(request, None)
 
-    async def _open_direct(self, request: ContentRequest) -> Body:
+    async def _open_direct(self, request: RangeRequest) -> Body:
         stream = await self._ask_service(request, ranged=True)
         if stream.status_code in REDIRECTS:
             link = await self._redirected(request, stream)
             body = await self._by_link(request, REDIRECT, link)
             if body is None:
                 self.methods.forgive(request.region)
-                raise Unavailable(f"the links to {request.wanted.what} are refused")
+                raise Unavailable(f"the links to {request.what} are refused")
             return body
         body = await self._body(request, stream, RANGE)
         if stream.status_code != 200 or body.is_partial or self._is_useful(request, body):
@@ -167,7 +148,7 @@ class ContentFetcher:
         return linked if linked is not None else await self._open_whole(request, STREAM)
 
     async def _by_link(
-        self, request: ContentRequest, method: DeliveryMethod, link: PresignedUrl | None = None
+        self, request: RangeRequest, method: DeliveryMethod, link: PresignedUrl | None = None
     ) -> Body | None:
         """Return the body behind a link, or by another method if fresh links do not work.
 
@@ -183,7 +164,7 @@ class ContentFetcher:
         return body
 
     async def _by_another_method(
-        self, request: ContentRequest, method: DeliveryMethod, failed: _MethodFailed
+        self, request: RangeRequest, method: DeliveryMethod, failed: _MethodFailed
     ) -> Body:
         region, error = request.region, failed.error
         self.methods.end_retry(region)
@@ -205,34 +186,34 @@ class ContentFetcher:
         log.warning("region %s: content by way of %s failed: %s", region, method, failed.reason)
         return body
 
-    async def _without(self, request: ContentRequest, method: DeliveryMethod) -> Body | None:
+    async def _without(self, request: RangeRequest, method: DeliveryMethod) -> Body | None:
         """Return the body by a method that neither failed nor uses the same links."""
         if method == REDIRECT:
             return await self._by_link(request, PRESIGN)
         return await self._open_direct(request)
 
-    def _is_useful(self, request: ContentRequest, body: Body) -> bool:
+    def _is_useful(self, request: RangeRequest, body: Body) -> bool:
         """Whether to use a whole body that came in response to a range.
 
         Yes, if the whole was wanted (which shows nothing about ranges), if ``If-Range`` may have
         made it whole, if its length is not that of the object (it may be something else, from
         which nothing is learned), and if the region honoured ranges before and may do so again.
         """
-        if request.wanted.is_whole(body.total) or request.wanted.etag:
+        if request.is_whole(body.total) or request.etag:
             return True
         if body.total not in (None, request.size):
             return True
         return self.methods.range_ignored(request.region)
 
-    async def _open_whole(self, request: ContentRequest, method: DeliveryMethod | None) -> Body:
-        request = replace(request, wanted=request.wanted.whole())
+    async def _open_whole(self, request: RangeRequest, method: DeliveryMethod | None) -> Body:
+        request = request.whole()
         stream = await self._ask_service(request, ranged=False)
         if stream.status_code in REDIRECTS:
             stream = await self._get(request, await self._redirected(request, stream), ranged=False)
         return await self._body(request, stream, method)
 
     async def _open_linked(
-        self, request: ContentRequest, method: DeliveryMethod, link: PresignedUrl | None
+        self, request: RangeRequest, method: DeliveryMethod, link: PresignedUrl | None
     ) -> Body | None:
         """Return the body behind a link; None if the service gives no link by this method.
 
@@ -245,16 +226,16 @@ class ContentFetcher:
             return None
         stream = await self._follow(request, first, fresh=first is not known)
         if stream.status_code in (_LINK_REFUSED if first is not known else _LINK_DEAD):
-            error = await refused(stream, request.wanted.what)
+            error = await refused(stream, request.what)
             if isinstance(error, Archived):
                 raise error
             renewed = await self._link(request, method)
             if renewed is None:
                 self.methods.forget(request.region, method)
-                raise Unavailable(f"the link to {request.wanted.what} is refused") from error
+                raise Unavailable(f"the link to {request.what} is refused") from error
             stream = await self._follow(request, renewed, fresh=True)
         if stream.status_code in _LINK_REFUSED:
-            error = await refused(stream, request.wanted.what)
+            error = await refused(stream, request.what)
             if isinstance(error, Archived):
                 raise error
             raise _MethodFailed(error, f"a fresh link is answered with status {stream.status_code}")
@@ -262,7 +243,7 @@ class ContentFetcher:
         return await self._body(request, stream, method)
 
     async def _follow(
-        self, request: ContentRequest, link: PresignedUrl, *, fresh: bool
+        self, request: RangeRequest, link: PresignedUrl, *, fresh: bool
     ) -> httpx.Response:
         """Request a link; forget it if it does not work."""
         try:
@@ -276,7 +257,7 @@ class ContentFetcher:
             self._links.drop(request.key, link)
         return stream
 
-    async def _link(self, request: ContentRequest, method: DeliveryMethod) -> PresignedUrl | None:
+    async def _link(self, request: RangeRequest, method: DeliveryMethod) -> PresignedUrl | None:
         async with self._links.lock(request.key):
             link = self._links.get(request.key)
             if link is not None:
@@ -285,7 +266,7 @@ class ContentFetcher:
                 self._presign(request) if method == PRESIGN else self._ask_redirect(request)
             )
 
-    async def _presign(self, request: ContentRequest) -> PresignedUrl | None:
+    async def _presign(self, request: RangeRequest) -> PresignedUrl | None:
         url = self._api.url(
             request.region, "objects", request.id, "content", query={"presignUrl": "true"}
         )
@@ -296,7 +277,7 @@ class ContentFetcher:
             await stream.aclose()
             return None
         if stream.status_code != 200:
-            raise await refused(stream, request.wanted.what)
+            raise await refused(stream, request.what)
         try:
             answer = presigned.parse_presigned(
                 await stream_of(stream).read(presigned.LARGEST_ANSWER)
@@ -307,21 +288,21 @@ class ContentFetcher:
             await stream.aclose()
         return None if answer is None else self._remember(request, stream, answer, True)
 
-    async def _ask_redirect(self, request: ContentRequest) -> PresignedUrl | None:
+    async def _ask_redirect(self, request: RangeRequest) -> PresignedUrl | None:
         stream = await self._ask_service(request, ranged=True)
         if stream.status_code in REDIRECTS:
             return await self._redirected(request, stream)
         if stream.status_code in (200, 206, 416):
             await stream.aclose()
             return None
-        raise await refused(stream, request.wanted.what)
+        raise await refused(stream, request.what)
 
-    async def _redirected(self, request: ContentRequest, stream: httpx.Response) -> PresignedUrl:
+    async def _redirected(self, request: RangeRequest, stream: httpx.Response) -> PresignedUrl:
         await stream.aclose()
         return self._remember(request, stream, stream.headers.get("location", ""), False)
 
     def _remember(
-        self, request: ContentRequest, stream: httpx.Response, url: str, presign: bool
+        self, request: RangeRequest, stream: httpx.Response, url: str, presign: bool
     ) -> PresignedUrl:
         """Make a link of a URL from a response, and cache it for its lifetime.
 
@@ -337,20 +318,20 @@ class ContentFetcher:
             self._links.put(request.key, link)
         return link
 
-    async def _ask_service(self, request: ContentRequest, *, ranged: bool) -> httpx.Response:
+    async def _ask_service(self, request: RangeRequest, *, ranged: bool) -> httpx.Response:
         url = self._api.url(request.region, "objects", request.id, "content")
-        headers = request.wanted.headers() if ranged else {}
+        headers = request.headers() if ranged else {}
         return await self._api.open(
             new_request("content", url, headers=headers), urgent=request.urgent
         )
 
     async def _get(
-        self, request: ContentRequest, link: PresignedUrl, *, ranged: bool
+        self, request: RangeRequest, link: PresignedUrl, *, ranged: bool
     ) -> httpx.Response:
         """Request a link without the token, and follow further redirects."""
         url = link.url
         transport = self._api.transport
-        headers = request.wanted.headers() if ranged else {}
+        headers = request.headers() if ranged else {}
         for _ in range(MOST_HOPS):
             stream = await transport.open(
                 new_request("link", url, headers=headers), urgent=request.urgent
@@ -359,16 +340,16 @@ class ContentFetcher:
                 return stream
             await stream.aclose()
             url = transport.targets.target(stream.headers.get("location", ""), url)
-        raise Malformed(f"the service redirects {request.wanted.what} too often")
+        raise Malformed(f"the service redirects {request.what} too often")
 
     async def _body(
-        self, request: ContentRequest, stream: httpx.Response, method: DeliveryMethod | None
+        self, request: RangeRequest, stream: httpx.Response, method: DeliveryMethod | None
     ) -> Body:
         """Return the body of a successful response, and learn from it; else raise its error."""
         if stream.status_code not in (200, 206, 416):
-            raise await refused(stream, request.wanted.what)
+            raise await refused(stream, request.what)
         try:
-            headers = validated_headers(stream.status_code, stream.headers, request.wanted)
+            headers = validated_headers(stream.status_code, stream.headers, request)
         except BaseException:
             await stream.aclose()
             raise
@@ -377,6 +358,6 @@ class ContentFetcher:
                 request.region,
                 method,
                 is_partial=headers.is_partial,
-                as_wanted=request.wanted.is_whole(headers.total) or bool(request.wanted.etag),
+                as_wanted=request.is_whole(headers.total) or bool(request.etag),
             )
-        return Body(stream, headers, request.wanted.what)
+        return Body(stream, headers, request.what)

@@ -5,7 +5,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import httpx
 import trio
@@ -18,6 +18,7 @@ from phonofs.errors import (
     ServiceError,
     Unavailable,
     Untrusted,
+    chain_of,
 )
 from phonofs.service.backoff import retry_after_s, transient
 
@@ -42,7 +43,7 @@ def explained(error: Exception, host: str, timeout_s: float) -> ServiceError:
         return error
     if isinstance(error, trio.TooSlowError | httpx.TimeoutException):
         return Unavailable(f"{host} did not answer within {timeout_s:g} s")
-    causes = list(_causes(error))
+    causes = list(chain_of(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Untrusted(
@@ -96,21 +97,6 @@ def asked_pause_s(response: httpx.Response) -> float | None:
         return None
     headers = response.headers
     return retry_after_s(headers.get("retry-after"), headers.get("date"), time.time())
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and its causes, also those within groups; at most 40."""
-    left: list[BaseException | None] = [error]
-    for _ in range(40):
-        if not left:
-            return
-        found = left.pop()
-        if found is None:
-            continue
-        yield found
-        left += [found.__context__, found.__cause__]
-        if isinstance(found, BaseExceptionGroup):
-            left += found.exceptions
 
 
 def _reason(causes: Iterable[BaseException]) -> str:

@@ -24,18 +24,7 @@ from phonofs.service.record_limits import (
     MOST_TAGS,
 )
 from phonofs.service.records_fast import plain_record
-from phonofs.service.tolerant_json import decode_leniently, mend_text
-
-__all__ = [
-    "LARGEST_OBJECT",
-    "LARGEST_RECORD",
-    "integer",
-    "parse_page",
-    "parse_record",
-    "time_ms",
-    "truth",
-    "valid_id",
-]
+from phonofs.service.tolerant_json import decode_leniently, decode_source, mend_text
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
@@ -78,7 +67,7 @@ def parse_record(body: bytes, region: str) -> Record:
     record = plain_record(body, region)
     if record is not None:
         return record
-    value, source = _read(body, "an object")
+    value, source = decode_source(body, "an object")
     if isinstance(value, list) and len(value) == 1:
         value, source = value[0], None
     try:
@@ -148,23 +137,13 @@ def _check_count(found: Sequence[Any]) -> None:
 
 def _page(found: Iterable[Any], region: str, shape: _PageShape) -> Page:
     """``found``: the source text of each record, or its value if the text had to be repaired."""
-    records, rejected, count = [], [], 0
+    records, rejected = [], []
     for each in found:
-        count += 1
-        if isinstance(each, bytes) and len(each) > LARGEST_RECORD:
-            rejected.append(f"a record was set aside: it is larger than {LARGEST_RECORD} bytes")
-            continue
-        plain = plain_record(each, region) if isinstance(each, bytes) else None
-        if plain is not None:
-            records.append(plain)
-            continue
         try:
-            value, source = (
-                _read(each, "a record (set aside)") if isinstance(each, bytes) else (each, None)
-            )
-            records.append(_record(value, source, region))
+            records.append(_one(each, region))
         except (_Odd, Malformed) as odd:
             rejected.append(str(odd))
+    count = len(records) + len(rejected)
     last = truth(shape.lastPage)
     return Page(
         records=records,
@@ -174,6 +153,18 @@ def _page(found: Iterable[Any], region: str, shape: _PageShape) -> Page:
         total=_counted(shape.total),
         rejected=rejected,
     )
+
+
+def _one(each: Any, region: str) -> Record:
+    """Return the record of a page from its source text, or from its value."""
+    if not isinstance(each, bytes):
+        return _record(each, None, region)
+    if len(each) > LARGEST_RECORD:
+        raise _Odd(f"a record was set aside: it is larger than {LARGEST_RECORD} bytes")
+    record = plain_record(each, region)
+    if record is not None:
+        return record
+    return _record(*decode_source(each, "a record (set aside)"), region)
 
 
 def _record(value: Any, source: bytes | None, region: str) -> Record:
@@ -263,14 +254,6 @@ def _iso_ms(
 def _counted(value: object) -> int | None:
     number = integer(value)
     return number if number is not None and 0 <= number < 2**53 else None
-
-
-def _read(body: bytes, what: str) -> tuple[Any, bytes | None]:
-    """Return a value and its source text; None for the text if it had to be repaired."""
-    try:
-        return msgspec.json.decode(body), body
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return decode_leniently(body, what), None
 
 
 def _encode(value: object) -> bytes:
