@@ -121,9 +121,9 @@ async def test_a_service_that_always_ends_barely(
 
     with hostile(answer, secured) as server:
         async with way_to(server, trusting(authority)) as way, trio.open_nursery() as nursery:
-            keeper = TokenProvider(way, server.url, credentials)
+            keeper = TokenProvider(way, credentials)
             await nursery.start(keeper.run)
-            client = Client(way, keeper, server.url, read_deadline_s=10)
+            client = Client(way, keeper, read_deadline_s=10)
             with trio.fail_after(20):
                 assert await client.regions() == ["uk"]
                 found = await client.search("uk", Query())

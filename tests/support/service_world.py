@@ -190,9 +190,9 @@ async def connected(
     read = options.pop("credentials", credentials)
     async with Transport(api_url, http=mock, timeout_s=timeout_s, max_connections=slots) as way:
         async with trio.open_nursery() as nursery:
-            keeper = TokenProvider(way, api_url, read)
+            keeper = TokenProvider(way, read)
             await nursery.start(keeper.run)
-            yield Connected(way, keeper, Client(way, keeper, api_url, **options))
+            yield Connected(way, keeper, Client(way, keeper, **options))
             nursery.cancel_scope.cancel()
         assert way.slots.statistics()["in_use"] == 0
 

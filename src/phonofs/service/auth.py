@@ -86,7 +86,6 @@ class TokenProvider(httpx.Auth):
     def __init__(
         self,
         transport: Transport,
-        api_url: str,
         credentials: Callable[[], Awaitable[Credentials]],
     ) -> None:
         """``credentials`` is called before every try.
@@ -94,7 +93,7 @@ class TokenProvider(httpx.Auth):
         It may wait, and may raise UsageError, WrongAccount and ServiceError.
         """
         self._transport = transport
-        self._url = api_url.rstrip("/") + oauth.TOKEN_PATH
+        self._url = transport.api_url + oauth.TOKEN_PATH
         self._credentials = credentials
         self._token: Token | None = None
         self._generation = 0

@@ -36,12 +36,6 @@ def pause_s(attempt: int, chance: float, asked_s: float | None = None) -> float:
     return max(longest * (1 - chance / 2), asked_s or 0.0)
 
 
-def pause_for(error: BaseException, attempt: int, chance: float) -> float:
-    """Return the pause in seconds after ``error``, at least the one that the service asked for."""
-    asked_s = error.retry_after_s if isinstance(error, Unavailable) else None
-    return pause_s(attempt, chance, asked_s)
-
-
 def retry_after_s(value: str | None, date: str | None, now_s: float) -> float | None:
     """Return the seconds that a ``Retry-After`` header asks to wait; None if it cannot be read.
 

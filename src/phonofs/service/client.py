@@ -23,9 +23,8 @@ from phonofs.errors import (
 )
 from phonofs.model import Page, Query, Record
 from phonofs.priority import Priority
-from phonofs.service.api import Api
 from phonofs.service.auth import TokenProvider
-from phonofs.service.backoff import pause_for, retryable
+from phonofs.service.backoff import pause_s, retryable
 from phonofs.service.content import Body, ContentFetcher
 from phonofs.service.content_headers import RangeRequest
 from phonofs.service.errors_map import failure
@@ -89,17 +88,15 @@ class Client:
         self,
         transport: Transport,
         keeper: TokenProvider,
-        api_url: str,
         *,
         read_deadline_s: float = 60.0,
         delivery_methods: Mapping[str, str] | None = None,
     ) -> None:
         """``delivery_methods`` are those of an earlier run."""
         self._transport = transport
-        self._api = Api(transport, keeper, api_url)
         self._keeper = keeper
         self._deadline_s = read_deadline_s
-        self._contents = ContentFetcher(self._api, delivery_methods or {})
+        self._contents = ContentFetcher(transport, keeper, delivery_methods or {})
         self._limits: dict[str, tuple[int, float]] = {}
         self._answered: dict[str, int] = {}
         self._learning = trio.Lock()
@@ -183,8 +180,10 @@ class Client:
         """Return an object's record. Raises Gone if there is no such object (any more)."""
 
         async def once() -> Record:
-            request = new_request("record", self._api.url(region, "objects", id))
-            response, body = await self._api.request(request, limit_bytes=LARGEST_RECORD_ANSWER)
+            request = new_request("record", self._transport.url(region, "objects", id))
+            response, body = await self._transport.request(
+                request, limit_bytes=LARGEST_RECORD_ANSWER, auth=self._keeper
+            )
             _check(response, body, f"object {id}", of_object=True)
             weigh(body, most_values(1), f"object {id}")
             record = parse_record(body, region)
@@ -202,12 +201,14 @@ class Client:
         """
         request = new_request(
             "restore",
-            self._api.url(region, "objects", id, "restore"),
+            self._transport.url(region, "objects", id, "restore"),
             "POST",
             headers={"Content-Type": "application/json"},
             content=b'{"expirationDays": %d}' % max(1, min(days, 10)),
         )
-        response, body = await self._api.request(request, limit_bytes=LARGEST_RECORD_ANSWER)
+        response, body = await self._transport.request(
+            request, limit_bytes=LARGEST_RECORD_ANSWER, auth=self._keeper
+        )
         if response.status_code == 403:
             raise Refused(f"the API key may not restore object {id}: it needs edit access")
         _check(response, body, f"object {id}", of_object=True)
@@ -264,11 +265,9 @@ class Client:
         """Ask the known regions one after another until one answers."""
         error: Exception = Malformed("the service names no regions")
         for region in KNOWN_REGIONS:
-            request = new_request("regions", self._api.url(region, "regions"))
+            request = new_request("regions", self._transport.url(region, "regions"))
             try:
-                response, body = await self._api.request(
-                    request, limit_bytes=LARGEST_REGIONS_ANSWER
-                )
+                response, body = await self._ask(request, LARGEST_REGIONS_ANSWER)
                 _check(response, body, "the regions")
                 return parse_regions(body)
             except (Malformed, Gone) as other:
@@ -341,12 +340,10 @@ class Client:
         read the others; a record that is too large by itself is rejected.
         """
         for size in dict.fromkeys((limit, max(limit // 10, 1), 1)):
-            request = new_request("search", self._api.url(region, "objects", query=_search_query(
-                query, page_key, size)))  # fmt: skip
+            asked = _search_query(query, page_key, size)
+            request = new_request("search", self._transport.url(region, "objects", query=asked))
             try:
-                response, body = await self._api.request(
-                    request, limit_bytes=largest_page(size), urgent=urgent
-                )
+                response, body = await self._ask(request, largest_page(size), urgent)
                 if response.is_success:
                     weigh(body, most_values(size), f"a search in {region}")
             except TooLarge as error:
@@ -361,6 +358,13 @@ class Client:
         )
         return httpx.Response(200), _UNREADABLE
 
+    async def _ask(
+        self, request: httpx.Request, limit_bytes: int, urgent: bool | Priority = True
+    ) -> tuple[httpx.Response, bytes]:
+        return await self._transport.request(
+            request, limit_bytes=limit_bytes, urgent=urgent, auth=self._keeper
+        )
+
     async def _retry(self, what: str, once: Callable[[], Awaitable[_Result]]) -> _Result:
         """Retry until it works or ``read_deadline`` has passed; the pauses are those of backoff."""
         deadline = trio.current_time() + self._deadline_s
@@ -372,11 +376,11 @@ class Client:
                     return await once()
                 except Unavailable as failed:
                     error = failed
-                pause_s = pause_for(error, attempt, random.random())  # noqa: S311
-                if not retryable(error) or trio.current_time() + pause_s >= deadline:
+                wait_s = pause_s(attempt, random.random(), error.retry_after_s)  # noqa: S311
+                if not retryable(error) or trio.current_time() + wait_s >= deadline:
                     break
-                log.debug("%s: %s; trying again in %.1f s", what, error, pause_s)
-                await trio.sleep(pause_s)
+                log.debug("%s: %s; trying again in %.1f s", what, error, wait_s)
+                await trio.sleep(wait_s)
                 attempt += 1
         raise error
 

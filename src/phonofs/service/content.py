@@ -17,7 +17,6 @@ import trio
 
 from phonofs.errors import Archived, Malformed, ServiceError, Unavailable, Untrusted
 from phonofs.service import presigned
-from phonofs.service.api import Api, refused
 from phonofs.service.content_headers import ContentHeaders, RangeRequest, validated_headers
 from phonofs.service.delivery import (
     PRESIGN,
@@ -30,8 +29,8 @@ from phonofs.service.delivery import (
 from phonofs.service.errors_map import REDIRECTS
 from phonofs.service.presigned import PresignedUrl, PresignedUrlCache
 from phonofs.service.record_limits import LARGEST_OBJECT
-from phonofs.service.session import new_request
-from phonofs.service.streaming_response import Chunk, stream_of
+from phonofs.service.session import Transport, new_request
+from phonofs.service.streaming_response import Chunk, refused, stream_of
 from phonofs.service.url_policy import MOST_HOPS
 
 log = logging.getLogger(__name__)
@@ -108,10 +107,16 @@ class ContentFetcher:
     Owns what is known of the regions (``methods``) and the presigned URLs.
     """
 
-    def __init__(self, api: Api, known_methods: Mapping[str, str]) -> None:
-        """``known_methods`` has the delivery methods of an earlier run."""
+    def __init__(
+        self, transport: Transport, auth: httpx.Auth, known_methods: Mapping[str, str]
+    ) -> None:
+        """``auth`` is for the service only, not for object stores.
+
+        ``known_methods`` has the delivery methods of an earlier run.
+        """
         self.methods = DeliveryMethods(known_methods)
-        self._api = api
+        self._transport = transport
+        self._auth = auth
         self._links = PresignedUrlCache()
 
     async def open(self, request: RangeRequest) -> Body:
@@ -158,10 +163,9 @@ class ContentFetcher:
         if self.methods.has_failed(request.region, method):
             return None
         try:
-            body = await self._open_linked(request, method, link)
+            return await self._open_linked(request, method, link)
         except _MethodFailed as failed:
             return await self._by_another_method(request, method, failed)
-        return body
 
     async def _by_another_method(
         self, request: RangeRequest, method: DeliveryMethod, failed: _MethodFailed
@@ -267,10 +271,10 @@ class ContentFetcher:
             )
 
     async def _presign(self, request: RangeRequest) -> PresignedUrl | None:
-        url = self._api.url(
+        url = self._transport.url(
             request.region, "objects", request.id, "content", query={"presignUrl": "true"}
         )
-        stream = await self._api.open(new_request("presign", url), urgent=request.urgent)
+        stream = await self._ask(request, new_request("presign", url))
         if stream.status_code in REDIRECTS:
             return await self._redirected(request, stream)
         if stream.status_code in (400, 403, 405, 406, 415, 422, 501):
@@ -309,7 +313,7 @@ class ContentFetcher:
         Without a lifetime, a presigned URL counts for half an hour; a redirect may work only
         once and is not cached.
         """
-        target = self._api.transport.targets.target(url, str(stream.url))
+        target = self._transport.targets.target(url, str(stream.url))
         life_s = presigned.life_s(target, stream.headers.get("date"), time.time())
         if life_s is None:
             life_s = presigned.DEFAULT_LIFE_S - presigned.LARGEST_MARGIN_S if presign else 0.0
@@ -319,27 +323,27 @@ class ContentFetcher:
         return link
 
     async def _ask_service(self, request: RangeRequest, *, ranged: bool) -> httpx.Response:
-        url = self._api.url(request.region, "objects", request.id, "content")
+        url = self._transport.url(request.region, "objects", request.id, "content")
         headers = request.headers() if ranged else {}
-        return await self._api.open(
-            new_request("content", url, headers=headers), urgent=request.urgent
-        )
+        return await self._ask(request, new_request("content", url, headers=headers))
+
+    async def _ask(self, request: RangeRequest, message: httpx.Request) -> httpx.Response:
+        return await self._transport.open(message, urgent=request.urgent, auth=self._auth)
 
     async def _get(
         self, request: RangeRequest, link: PresignedUrl, *, ranged: bool
     ) -> httpx.Response:
         """Request a link without the token, and follow further redirects."""
         url = link.url
-        transport = self._api.transport
         headers = request.headers() if ranged else {}
         for _ in range(MOST_HOPS):
-            stream = await transport.open(
+            stream = await self._transport.open(
                 new_request("link", url, headers=headers), urgent=request.urgent
             )
             if stream.status_code not in REDIRECTS:
                 return stream
             await stream.aclose()
-            url = transport.targets.target(stream.headers.get("location", ""), url)
+            url = self._transport.targets.target(stream.headers.get("location", ""), url)
         raise Malformed(f"the service redirects {request.what} too often")
 
     async def _body(

@@ -13,7 +13,6 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import httpx
@@ -196,8 +195,10 @@ class ResponseBody(httpx.AsyncByteStream):
         if self._ended or self._connection is None:
             self.close()
             raise StopAsyncIteration
-        with _Dropping(self):
+        try:
             return await self._receive(self._connection)
+        except OSError as error:
+            raise httpx.ReadError(type(error).__name__) from error
 
     def now(self) -> Piece | None:
         """Return the next piece of a body of known length if it has arrived, else None.
@@ -208,9 +209,11 @@ class ResponseBody(httpx.AsyncByteStream):
             return self._take_first()
         if not self._left or self._connection is None:
             return None
-        with _Dropping(self):
+        try:
             view = self._connection.receive_now(self._left)
-            return None if view is None else self._took(view)
+        except OSError as error:
+            raise httpx.ReadError(type(error).__name__) from error
+        return None if view is None else self._took(view)
 
     def _take_first(self) -> Piece:
         first, self._first = self._first, b""
@@ -268,36 +271,6 @@ class ResponseBody(httpx.AsyncByteStream):
             if not data:
                 raise httpx.RemoteProtocolError("the body ended early")
             chunked.feed(data)
-
-    def drop(self) -> None:
-        """Close the connection, because the rest of the body cannot be used."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-class _Dropping:
-    """Wraps receiving: closes the connection on any error, and raises httpx's exception."""
-
-    __slots__ = ("_body",)
-
-    def __init__(self, body: ResponseBody) -> None:
-        self._body = body
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is None:
-            return
-        self._body.drop()
-        if isinstance(error, OSError):
-            raise httpx.ReadError(type(error).__name__) from error
 
 
 class _Silent(Exception):

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote, urlencode
 
 import httpx
 import trio
@@ -86,6 +87,7 @@ class Transport:
         Raises UsageError for an ``api_url`` that would show the token to others.
         """
         self.targets = UrlPolicy(api_url)
+        self.api_url = api_url.rstrip("/")
         self.slots = PriorityLimiter(max_connections)
         self.gates = Gates()
         self.timeout_s = timeout_s
@@ -116,6 +118,12 @@ class Transport:
         with trio.move_on_after(CLOSING_S, shield=True):
             for transport in self._by_proxy.values():
                 await transport.aclose()
+
+    def url(self, region: str, *path: str, query: Mapping[str, str | int] | None = None) -> str:
+        """Return the URL of a path in a region's storage; each segment is quoted."""
+        parts = "/".join(quote(part, safe="") for part in path)
+        question = f"?{urlencode(query, quote_via=quote)}" if query else ""
+        return f"{self.api_url}/storage/{quote(region, safe='')}/v3/{parts}{question}"
 
     async def request(
         self,

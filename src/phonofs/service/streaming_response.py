@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import trio
 
-from phonofs.errors import Malformed, PhonofsError, TooLarge, Unavailable
+from phonofs.errors import Malformed, PhonofsError, ServiceError, TooLarge, Unavailable
 from phonofs.service.content_headers import content_length
-from phonofs.service.errors_map import EXPECTED, explained
+from phonofs.service.errors_map import EXPECTED, explained, failure
 from phonofs.service.http11 import ResponseBody
 from phonofs.service.limiter import Permit
 
@@ -26,6 +26,9 @@ LEAST_BYTES_S = 1024
 
 CLOSING_S = 2.0
 """Closing a TLS stream may wait for the other side; after this time it is left to the system."""
+
+LARGEST_ERROR = 1 << 14
+"""How much of an unsuccessful response is read (it may say that an object is archived)."""
 
 KEPT_CHUNKS = 16
 KEPT_BYTES = 1 << 16
@@ -206,6 +209,17 @@ class LimitedStream(httpx.AsyncByteStream):
     def _failed(self, error: PhonofsError) -> PhonofsError:
         self._counts.failed(error)
         return error
+
+
+async def refused(response: httpx.Response, what: str, *, of_object: bool = True) -> ServiceError:
+    """Close an unsuccessful response and return its error."""
+    try:
+        body = await stream_of(response).read(LARGEST_ERROR)
+    except ServiceError:
+        body = b""
+    finally:
+        await response.aclose()
+    return failure(response, what, body=body, of_object=of_object)
 
 
 def stream_of(response: httpx.Response) -> LimitedStream:

@@ -92,9 +92,9 @@ async def world(
         Transport(service.url, timeout_s=timeout_s, http=http, proxies={}) as way,
     ):
         async with trio.open_nursery() as nursery:
-            keeper = TokenProvider(way, service.url, credentials)
+            keeper = TokenProvider(way, credentials)
             await nursery.start(keeper.run)
-            client = Client(way, keeper, service.url, read_deadline_s=deadline_s)
+            client = Client(way, keeper, read_deadline_s=deadline_s)
             with trio.fail_after(30):
                 yield World(service, client, keeper, way)
             nursery.cancel_scope.cancel()
