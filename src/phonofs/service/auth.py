@@ -66,10 +66,11 @@ Credentials = tuple[str, Secret]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token. It is valid ``until`` (trio's clock); ``generation`` is its number."""
+    """A bearer token with its number, valid for ``life_s`` seconds, ``until`` (trio's clock)."""
 
     value: str = field(repr=False)
     generation: int
+    life_s: float
     until: float
 
 
@@ -103,8 +104,6 @@ class TokenProvider(httpx.Auth):
         self._rejection_pause_s = 0.0
         self._rejected_at = float("-inf")
         self._used = False
-        self._granted_at = 0.0
-        self._short_lived = False
         self._trying = False
         self._tried_at = -LEAST_INTERVAL_S
         self._renew_at = 0.0
@@ -167,13 +166,13 @@ class TokenProvider(httpx.Auth):
         Only the first rejection of a token counts. Rejections also cover a case that no deadline
         can: a token that expired while the machine was suspended.
         """
-        if self._token is None or token.generation != self._token.generation:
+        if token is not self._token:
             return
         now = trio.current_time()
         if now - self._rejected_at > LONGEST_REJECTION_PAUSE_S:
             self._rejection_pause_s = 0.0
         self._rejected_at = now
-        if now - self._granted_at < self._rejection_pause_s > SHORT_REJECTION_PAUSE_S:
+        if now - (token.until - token.life_s) < self._rejection_pause_s > SHORT_REJECTION_PAUSE_S:
             return
         longer_s = max(LEAST_INTERVAL_S, 2 * self._rejection_pause_s)
         self._rejection_pause_s = min(longer_s, LONGEST_REJECTION_PAUSE_S)
@@ -213,7 +212,8 @@ class TokenProvider(httpx.Auth):
         """
         with trio.move_on_at(self._renew_at):
             await self._wanted.wait()
-        if self._short_lived and not self._used and self._error is None:
+        short = self._token is not None and self._token.life_s <= SHORT_LIFE_S
+        if short and not self._used and self._error is None:
             await self._wanted.wait()
         await trio.sleep_until(max(self._tried_at + LEAST_INTERVAL_S, self._not_before))
         self._wanted = trio.Event()
@@ -256,9 +256,8 @@ class TokenProvider(httpx.Auth):
             log.info("a token was granted again after %d failures", self._failures)
         now = trio.current_time()
         self._generation += 1
-        self._token = Token(grant.token, self._generation, now + grant.life_s)
-        self._granted_at, self._used = now, False
-        self._short_lived = grant.life_s <= SHORT_LIFE_S
+        self._token = Token(grant.token, self._generation, grant.life_s, now + grant.life_s)
+        self._used = False
         self._renew_at = now + grant.life_s * random.uniform(*RENEW_AT)  # noqa: S311
         self._error, self._failures, self._not_before = None, 0, 0.0
 
