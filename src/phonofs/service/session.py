@@ -26,10 +26,16 @@ from phonofs.priority import Priority
 from phonofs.service.errors_map import EXPECTED, asked_pause_s, explained
 from phonofs.service.http11 import Http11Transport
 from phonofs.service.limiter import Gates, Permit, PriorityLimiter
-from phonofs.service.proxies import environment_proxies, proxy_for, through
 from phonofs.service.streaming_response import CLOSING_S, Counts, LimitedStream, stream_of
 from phonofs.service.tls import trusting
-from phonofs.service.url_policy import Origin, UrlPolicy, origin_of
+from phonofs.service.url_policy import (
+    Origin,
+    UrlPolicy,
+    environment_proxies,
+    origin_of,
+    proxy_for,
+    through,
+)
 
 log = logging.getLogger(__name__)
 

@@ -1,14 +1,20 @@
-"""Decides where requests may go: the service's own origin, and URLs in its responses. Pure.
+"""Decides where requests may go, and by which proxy. Pure.
+
+The token goes to the service's own origin only.
 
 A URL in a response (a redirect, a presigned URL) is untrusted input. It must be https, must not
 hold a user name, and must not lead from a public service to this machine or its network. Host names
 are checked here as text. Each address that a name resolves to is checked again
 (:meth:`UrlPolicy.check_address`) before a connection to it is opened, so that a name cannot resolve
 to a private address, and redirects cannot be used to scan the internal network.
+
+Proxies are those in the environment (``https_proxy``, ``all_proxy``, ``no_proxy``).
 """
 
 import ipaddress
 import re
+import urllib.request
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urldefrag, urljoin, urlsplit
 
@@ -162,3 +168,40 @@ def _looks_like_number(host: str) -> bool:
     Examples are ``127.1``, ``0x7f.1`` and ``2130706433``; :mod:`ipaddress` does not accept them.
     """
     return bool(_NUMBER.fullmatch(host.rstrip(".").rsplit(".", 1)[-1]))
+
+
+def environment_proxies() -> dict[str, str]:
+    """Return the proxies in the environment by scheme; ``no`` holds the exceptions."""
+    return urllib.request.getproxies()
+
+
+def proxy_for(origin: Origin, proxies: Mapping[str, str]) -> str | None:
+    """Return the URL of the proxy for a server; None if it is reached directly, like loopback."""
+    if not proxies or is_loopback(origin.host):
+        return None
+    if _is_excepted(f"{origin.host}:{origin.port}", proxies.get("no", "")):
+        return None
+    found = proxies.get(origin.scheme) or proxies.get("all")
+    if found and "://" not in found:
+        return f"http://{found}"
+    return found
+
+
+def through(host: str, proxy: str | None) -> str:
+    """Return the host for a message, with the proxy if there is one; never with its password."""
+    if proxy is None:
+        return host
+    return f"{host} (by way of the proxy {urlsplit(proxy).hostname or 'in the environment'})"
+
+
+def _is_excepted(place: str, exceptions: str) -> bool:
+    """Return whether ``no_proxy`` covers ``host:port``.
+
+    Its entries are hosts, domains (which include their subdomains), or ``*``.
+    """
+    host = place.rpartition(":")[0]
+    for word in exceptions.lower().replace(",", " ").split():
+        name = word.lstrip("*").lstrip(".")
+        if not name or any(x == name or x.endswith(f".{name}") for x in (host, place)):
+            return True
+    return False

@@ -35,9 +35,8 @@ from phonofs.service.content_headers import (
 )
 from phonofs.service.errors_map import failure
 from phonofs.service.fiql import EVERYTHING, fiql
-from phonofs.service.proxies import proxy_for
 from phonofs.service.streaming_response import MinimumSpeed
-from phonofs.service.url_policy import Origin
+from phonofs.service.url_policy import Origin, proxy_for
 
 
 @pytest.mark.parametrize(
