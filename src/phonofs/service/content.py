@@ -66,16 +66,16 @@ class Body:
     if the body ends early, Malformed if it is longer than announced.
     """
 
-    def __init__(self, stream: httpx.Response, headers: ContentHeaders, what: str) -> None:
+    def __init__(self, response: httpx.Response, headers: ContentHeaders, what: str) -> None:
         self.start = headers.start
         self.stop = headers.stop
         self.total = headers.total
         self.etag = headers.etag
-        self.sent_at = stream.extensions["sent_at"]
+        self.sent_at = response.extensions["sent_at"]
         self.framed = headers.framed
         self.is_partial = headers.is_partial
         self._reached = headers.start
-        self._stream = stream_of(stream)
+        self._stream = stream_of(response)
         self._what = what
 
     def __aiter__(self) -> Self:
@@ -137,16 +137,16 @@ class ContentFetcher:
         return await self._open_whole(request, None)
 
     async def _open_direct(self, request: RangeRequest) -> Body:
-        stream = await self._ask_service(request, ranged=True)
-        if stream.status_code in REDIRECTS:
-            link = await self._redirected(request, stream)
+        response = await self._ask_service(request, ranged=True)
+        if response.status_code in REDIRECTS:
+            link = await self._redirected(request, response)
             body = await self._by_link(request, REDIRECT, link)
             if body is None:
                 self.methods.forgive(request.region)
                 raise Unavailable(f"the links to {request.what} are refused")
             return body
-        body = await self._body(request, stream, RANGE)
-        if stream.status_code != 200 or body.is_partial or self._is_useful(request, body):
+        body = await self._body(request, response, RANGE)
+        if response.status_code != 200 or body.is_partial or self._is_useful(request, body):
             return body
         await body.aclose()
         linked = await self._by_link(request, PRESIGN)
@@ -211,10 +211,12 @@ class ContentFetcher:
 
     async def _open_whole(self, request: RangeRequest, method: DeliveryMethod | None) -> Body:
         request = request.whole()
-        stream = await self._ask_service(request, ranged=False)
-        if stream.status_code in REDIRECTS:
-            stream = await self._get(request, await self._redirected(request, stream), ranged=False)
-        return await self._body(request, stream, method)
+        response = await self._ask_service(request, ranged=False)
+        if response.status_code in REDIRECTS:
+            response = await self._get(
+                request, await self._redirected(request, response), ranged=False
+            )
+        return await self._body(request, response, method)
 
     async def _open_linked(
         self, request: RangeRequest, method: DeliveryMethod, link: PresignedUrl | None
@@ -228,38 +230,40 @@ class ContentFetcher:
         first = link or known or await self._link(request, method)
         if first is None:
             return None
-        stream = await self._follow(request, first, fresh=first is not known)
-        if stream.status_code in (_LINK_REFUSED if first is not known else _LINK_DEAD):
-            error = await refused(stream, request.what)
+        response = await self._follow(request, first, fresh=first is not known)
+        if response.status_code in (_LINK_REFUSED if first is not known else _LINK_DEAD):
+            error = await refused(response, request.what)
             if isinstance(error, Archived):
                 raise error
             renewed = await self._link(request, method)
             if renewed is None:
                 self.methods.forget(request.region, method)
                 raise Unavailable(f"the link to {request.what} is refused") from error
-            stream = await self._follow(request, renewed, fresh=True)
-        if stream.status_code in _LINK_REFUSED:
-            error = await refused(stream, request.what)
+            response = await self._follow(request, renewed, fresh=True)
+        if response.status_code in _LINK_REFUSED:
+            error = await refused(response, request.what)
             if isinstance(error, Archived):
                 raise error
-            raise _MethodFailed(error, f"a fresh link is answered with status {stream.status_code}")
+            raise _MethodFailed(
+                error, f"a fresh link is answered with status {response.status_code}"
+            )
         self.methods.link_reached(request.region)
-        return await self._body(request, stream, method)
+        return await self._body(request, response, method)
 
     async def _follow(
         self, request: RangeRequest, link: PresignedUrl, *, fresh: bool
     ) -> httpx.Response:
         """Request a link; forget it if it does not work."""
         try:
-            stream = await self._get(request, link, ranged=True)
+            response = await self._get(request, link, ranged=True)
         except ServiceError as error:
             self._links.drop(request.key, link)
             if fresh and isinstance(error, Unavailable):
                 raise _MethodFailed(error) from error
             raise
-        if stream.status_code in _LINK_DEAD:
+        if response.status_code in _LINK_DEAD:
             self._links.drop(request.key, link)
-        return stream
+        return response
 
     async def _link(self, request: RangeRequest, method: DeliveryMethod) -> PresignedUrl | None:
         async with self._links.lock(request.key):
@@ -274,47 +278,47 @@ class ContentFetcher:
         url = self._transport.url(
             request.region, "objects", request.id, "content", query={"presignUrl": "true"}
         )
-        stream = await self._ask(request, new_request("presign", url))
-        if stream.status_code in REDIRECTS:
-            return await self._redirected(request, stream)
-        if stream.status_code in (400, 403, 405, 406, 415, 422, 501):
-            await stream.aclose()
+        response = await self._ask(request, new_request("presign", url))
+        if response.status_code in REDIRECTS:
+            return await self._redirected(request, response)
+        if response.status_code in (400, 403, 405, 406, 415, 422, 501):
+            await response.aclose()
             return None
-        if stream.status_code != 200:
-            raise await refused(stream, request.what)
+        if response.status_code != 200:
+            raise await refused(response, request.what)
         try:
             answer = presigned.parse_presigned(
-                await stream_of(stream).read(presigned.LARGEST_ANSWER)
+                await stream_of(response).read(presigned.LARGEST_ANSWER)
             )
         except Malformed:  # the content itself: the parameter was ignored
             answer = None
         finally:
-            await stream.aclose()
-        return None if answer is None else self._remember(request, stream, answer, True)
+            await response.aclose()
+        return None if answer is None else self._remember(request, response, answer, True)
 
     async def _ask_redirect(self, request: RangeRequest) -> PresignedUrl | None:
-        stream = await self._ask_service(request, ranged=True)
-        if stream.status_code in REDIRECTS:
-            return await self._redirected(request, stream)
-        if stream.status_code in (200, 206, 416):
-            await stream.aclose()
+        response = await self._ask_service(request, ranged=True)
+        if response.status_code in REDIRECTS:
+            return await self._redirected(request, response)
+        if response.status_code in (200, 206, 416):
+            await response.aclose()
             return None
-        raise await refused(stream, request.what)
+        raise await refused(response, request.what)
 
-    async def _redirected(self, request: RangeRequest, stream: httpx.Response) -> PresignedUrl:
-        await stream.aclose()
-        return self._remember(request, stream, stream.headers.get("location", ""), False)
+    async def _redirected(self, request: RangeRequest, response: httpx.Response) -> PresignedUrl:
+        await response.aclose()
+        return self._remember(request, response, response.headers.get("location", ""), False)
 
     def _remember(
-        self, request: RangeRequest, stream: httpx.Response, url: str, presign: bool
+        self, request: RangeRequest, response: httpx.Response, url: str, presign: bool
     ) -> PresignedUrl:
         """Make a link of a URL from a response, and cache it for its lifetime.
 
         Without a lifetime, a presigned URL counts for half an hour; a redirect may work only
         once and is not cached.
         """
-        target = self._transport.targets.target(url, str(stream.url))
-        life_s = presigned.life_s(target, stream.headers.get("date"), time.time())
+        target = self._transport.targets.target(url, str(response.url))
+        life_s = presigned.life_s(target, response.headers.get("date"), time.time())
         if life_s is None:
             life_s = presigned.DEFAULT_LIFE_S - presigned.LARGEST_MARGIN_S if presign else 0.0
         link = PresignedUrl(target, trio.current_time() + life_s)
@@ -337,31 +341,31 @@ class ContentFetcher:
         url = link.url
         headers = request.headers() if ranged else {}
         for _ in range(MOST_HOPS):
-            stream = await self._transport.open(
+            response = await self._transport.open(
                 new_request("link", url, headers=headers), urgent=request.urgent
             )
-            if stream.status_code not in REDIRECTS:
-                return stream
-            await stream.aclose()
-            url = self._transport.targets.target(stream.headers.get("location", ""), url)
+            if response.status_code not in REDIRECTS:
+                return response
+            await response.aclose()
+            url = self._transport.targets.target(response.headers.get("location", ""), url)
         raise Malformed(f"the service redirects {request.what} too often")
 
     async def _body(
-        self, request: RangeRequest, stream: httpx.Response, method: DeliveryMethod | None
+        self, request: RangeRequest, response: httpx.Response, method: DeliveryMethod | None
     ) -> Body:
         """Return the body of a successful response, and learn from it; else raise its error."""
-        if stream.status_code not in (200, 206, 416):
-            raise await refused(stream, request.what)
+        if response.status_code not in (200, 206, 416):
+            raise await refused(response, request.what)
         try:
-            headers = validated_headers(stream.status_code, stream.headers, request)
+            headers = validated_headers(response.status_code, response.headers, request)
         except BaseException:
-            await stream.aclose()
+            await response.aclose()
             raise
-        if method is not None and stream.status_code != 416:
+        if method is not None and response.status_code != 416:
             self.methods.learn(
                 request.region,
                 method,
                 is_partial=headers.is_partial,
                 as_wanted=request.is_whole(headers.total) or bool(request.etag),
             )
-        return Body(stream, headers, request.what)
+        return Body(response, headers, request.what)
