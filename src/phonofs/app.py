@@ -245,13 +245,10 @@ def _build(
     transport: Transport,
 ) -> App:
     """Build the services above the stores and the connection, each from those before it."""
-    token = TokenProvider(
-        transport, settings.api_url, partial(_admitted_credentials, settings, admission)
-    )
+    token = TokenProvider(transport, partial(_admitted_credentials, settings, admission))
     client = Client(
         transport,
         token,
-        settings.api_url,
         read_deadline_s=settings.read_deadline,
         delivery_methods=_delivery_methods(catalogue.recall(DELIVERY_METHODS)),
     )
