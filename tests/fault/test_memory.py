@@ -83,7 +83,8 @@ def read(path):
 PLACES = {
     "disk and memory": [
         (BlockFile, "read_into"), (BlockFile, "view_nowait"), (BlockFile, "write_blocks"),
-        (Buffer, "__init__"), (Buffer, "put"), (BufferPool, "add"), (CacheEntry, "__init__"),
+        (Buffer, "__init__"), (Buffer, "put"), (BufferPool, "__setitem__"),
+        (CacheEntry, "__init__"),
     ],
     "blocks": [
         (ReadPlan, "run"), (BlockChecksums, "put"), (BlockChecksums, "get"),

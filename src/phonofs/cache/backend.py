@@ -7,6 +7,7 @@ and never raised: the caller continues in memory.
 import logging
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,29 +36,6 @@ SAY_AGAIN_S = 60.0
 """Without memory every waiting read keeps trying; this limits the log to one line a minute."""
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Counters:
-    """Bytes in and out since the start, for statistics."""
-
-    read_bytes: int = 0
-    written_bytes: int = 0
-    lost_bytes: int = 0
-    refused_bytes: int = 0
-
-    def read(self, n: int) -> None:
-        """Count bytes that were read."""
-        self.read_bytes += n
-
-    def lost(self, n: int) -> None:
-        """Count bytes on disk that were wrong or missing."""
-        self.lost_bytes += n
-
-    def written(self, n: int, offered: int) -> None:
-        """Count ``n`` bytes that were written, out of ``offered``."""
-        self.written_bytes += n
-        self.refused_bytes += offered - n
 
 
 @dataclass(slots=True)
@@ -172,6 +150,7 @@ class Backend:
     """Shared services of all entries. Owns the disk, its budget and breaker, and the counters.
 
     disk           None if there is no disk: everything stays in memory
+    counters       bytes in and out since the start, for statistics
     wake           set when the maintenance task has something to do
     index_damaged  the index is damaged and could not be rebuilt; rebuilding is tried again
     untidy         a file or its row could not be removed; files and rows are compared soon
@@ -195,7 +174,7 @@ class Backend:
             free_bytes=lambda: self.disk.files.free_bytes() if self.disk else 0,
             evict=evict,
         )
-        self.counters = Counters()
+        self.counters: Counter[str] = Counter()
         self.index_damaged = False
         self.untidy = False
         self.wake = trio.Event()

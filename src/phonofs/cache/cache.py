@@ -27,7 +27,7 @@ from phonofs.cache.buffers import BufferPool
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.directory import claim, has_cache
 from phonofs.cache.entry import CacheEntry
-from phonofs.cache.filestore import Removed, empty_content
+from phonofs.cache.filestore import empty_content
 from phonofs.cache.index import Identity, Row
 from phonofs.cache.index_file import remove as remove_index
 from phonofs.cache.set_aside import SetAside
@@ -64,10 +64,11 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def remove_content(directory: Path) -> Removed:
+def remove_content(directory: Path) -> tuple[int, int]:
     """Remove all content from a cache directory that no process uses.
 
-    Needs neither the index nor the key of an encrypted cache. Raises UsageError if the directory
+    Returns the number of removed files, and the bytes that they took on disk. Needs neither the
+    index nor the key of an encrypted cache. Raises UsageError if the directory
     is in use or is not a cache, and OSError if something cannot be removed.
     """
     claimed = claim(directory)
@@ -547,13 +548,13 @@ class Cache:
             "disk_bytes": backend.budget.used,
             "set_aside_bytes": self._set_aside_bytes,
             "cap_bytes": backend.budget.cap,
-            "memory_bytes": self._pool.bytes,
+            "memory_bytes": self._pool.currsize,
             "open": len(self._open),
             "pinned": sum(1 for entry in self._open.values() if entry.pins > 0),
-            "read_bytes": counters.read_bytes,
-            "written_bytes": counters.written_bytes,
-            "lost_bytes": counters.lost_bytes,
-            "refused_bytes": counters.refused_bytes,
+            "read_bytes": counters["read_bytes"],
+            "written_bytes": counters["written_bytes"],
+            "lost_bytes": counters["lost_bytes"],
+            "refused_bytes": counters["refused_bytes"],
             "evictions": self._evictions,
             "errors": backend.breaker.failures,
         }

@@ -16,6 +16,7 @@ check of the complete object shows whether they are right.
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
@@ -95,7 +96,6 @@ class CacheEntry:
         self.present = Ranges(bytes_of(*run, self.size) for run in self._stored.runs)
         self.unverified = bool(self.present) and self.complete and not self.verified
         self._buffers: dict[int, Buffer] = {}
-        self._needed: dict[object, tuple[int, int]] = {}
         self._ready: Callable[[CacheEntry], None] = lambda entry: None
         self._task = ChecksumTask(self)
 
@@ -161,14 +161,6 @@ class CacheEntry:
         self.pins = max(0, self.pins - 1)
         return not self.pins
 
-    def need(self, ticket: object, start: int, stop: int) -> None:
-        """Keep the buffers of ``[start, stop)`` until :meth:`unneed`: a read waits for them."""
-        self._needed[ticket] = (start, stop)
-
-    def unneed(self, ticket: object) -> None:
-        """End a :meth:`need`: the read no longer waits."""
-        self._needed.pop(ticket, None)
-
     # Writing
 
     def write(self, offset: int, data: Data) -> None:
@@ -192,7 +184,9 @@ class CacheEntry:
             at = end
         if self._task.position > offset:
             self._task.restart()
-        self._backend.counters.written(self.present.total() - before, len(view))
+        written = self.present.total() - before
+        self._backend.counters["written_bytes"] += written
+        self._backend.counters["refused_bytes"] += len(view) - written
 
     def _whole_run(self, at: int, stop: int) -> int:
         """Return the end of the run of whole blocks without a buffer at ``at``, 0 if none."""
@@ -212,7 +206,8 @@ class CacheEntry:
         buffer = self._buffers.get(index)
         if buffer is None:
             try:
-                buffer = self._pool.add(self, index, stop - start)
+                buffer = Buffer(stop - start, partial(self._drop, index, index + 1))
+                self._pool[self, index] = buffer
             except MemoryError as error:
                 self._backend.no_memory(error)
                 return
@@ -238,15 +233,6 @@ class CacheEntry:
 
     # Buffers
 
-    def drop_buffer(self, index: int) -> bool:
-        """Drop the buffer of a block to save memory; return False if it must stay."""
-        start, stop = bytes_of(index, index + 1, self.size)
-        needed = any(a < stop and start < b for a, b in self._needed.values())
-        if needed or (self.deferred and not self.in_memory):
-            return False
-        self._drop(index, index + 1)
-        return True
-
     def keep(self, ranges: Ranges) -> None:
         """Drop the buffers outside ``ranges`` if the object stays in memory."""
         for index in list(self._buffers) if self.in_memory else ():
@@ -255,8 +241,8 @@ class CacheEntry:
                 self._drop(index, index + 1)
 
     def _forget_buffer(self, index: int) -> None:
-        if self._buffers.pop(index, None) is not None:
-            self._pool.remove(self, index)
+        self._buffers.pop(index, None)
+        self._pool.pop((self, index), None)
 
     # Reading
 
@@ -276,7 +262,7 @@ class CacheEntry:
         else:
             data = self._join(first, last, offset, stop)
         if data is not None:
-            self._backend.counters.read(n)
+            self._backend.counters["read_bytes"] += n
         return data
 
     def _view_stored(self, first: int, last: int, offset: int, stop: int) -> View | None:
@@ -294,7 +280,7 @@ class CacheEntry:
             buffer = self._buffers.get(index)
             data: View | None
             if buffer is not None:
-                self._pool.touch(self, index)
+                self._pool.get((self, index))
                 data = memoryview(buffer.data)[a - start : b - start]
             else:
                 data = self._view_stored(index, index + 1, a, b)
@@ -317,7 +303,7 @@ class CacheEntry:
         outcome = await self._read_blocks(offset, offset + n)
         if outcome is None:
             return None
-        self._backend.counters.read(n)
+        self._backend.counters["read_bytes"] += n
         start = offset % BLOCK
         return outcome.data[start : start + n]
 
@@ -466,7 +452,7 @@ class CacheEntry:
             stop,
             self.identity.id,
         )
-        self._backend.counters.lost(stop - start)
+        self._backend.counters["lost_bytes"] += stop - start
         self._drop(first, last)
         self._changed(0)
 
@@ -571,14 +557,6 @@ class CacheEntry:
             self.in_memory = True
 
     # Its row
-
-    def stored_blocks(self) -> list[int]:
-        """Return the indices of the blocks on disk."""
-        return self._stored.indices
-
-    def distrust(self, index: int) -> None:
-        """Make sure that a block on disk is checked again before it is read."""
-        self._stored.distrust(index)
 
     def _changed(self, n: int) -> None:
         self.unsaved_bytes += n

@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 from phonofs.buffers import page_aligned
 from phonofs.cache.blockfile import SCRATCH, BlockFile, EncryptedBlockFile
@@ -27,14 +26,6 @@ USUAL = 1 << 18
 """Bytes of a usual file. Removing a file takes the longer the larger it is."""
 
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # opening a planted pipe must not wait
-
-
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """The number of removed files, and the bytes that they took on disk."""
-
-    files: int = 0
-    bytes: int = 0
 
 
 class FileStore:
@@ -196,14 +187,15 @@ def is_shard(name: str) -> bool:
     return len(name) == 2 and set(name) <= set("0123456789abcdef")
 
 
-def empty_content(directory: int) -> Removed:
+def empty_content(directory: int) -> tuple[int, int]:
     """Remove the files of all objects below ``content/``, whether the index knows them or not.
 
-    Raises OSError if something cannot be removed.
+    Returns their number, and the bytes that they took on disk. Raises OSError if something cannot
+    be removed.
     """
     names = [n for n in os.listdir(directory) if is_shard(n) or n in (TRASH, PROBE)]
     sizes = [size for name in names for size in remove_tree(name, directory)]
-    return Removed(len(sizes), sum(sizes))
+    return len(sizes), sum(sizes)
 
 
 def _unique(name: str) -> str:

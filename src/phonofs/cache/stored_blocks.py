@@ -75,11 +75,6 @@ class StoredBlocks:
         """Whether a thread uses the file."""
         return self._users > 0
 
-    @property
-    def indices(self) -> list[int]:
-        """The index of each block on disk."""
-        return [index for run in self.runs for index in range(*run)]
-
     def packed(self) -> tuple[bytes, bytes]:
         """Return the runs and their checksums in the form stored in the index."""
         return self._checksums.pack(self.runs)
@@ -182,10 +177,6 @@ class StoredBlocks:
         """Note that a block passed its check."""
         if self.runs.covers(index, index + 1):
             self._checked.add(index, index + 1)
-
-    def distrust(self, index: int) -> None:
-        """Make sure that a block is checked again before it is read."""
-        self._checked.remove(index, index + 1)
 
     # The file
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from phonofs.cache import fsck
 from phonofs.cache.cache import Cache, key_of, remove_content
-from phonofs.cache.filestore import Removed
 from phonofs.cache.maintenance import remove_orphans, run_once
 from phonofs.errors import UsageError
 from tests.support.caching import (
@@ -255,7 +254,7 @@ async def test_removing_the_content_leaves_nothing(tmp_path: Path):
     with pytest.raises(UsageError, match="another phonofs"):
         remove_content(tmp_path)
     cache.close()
-    assert remove_content(tmp_path) == Removed(5, 5 * CHARGE)
+    assert remove_content(tmp_path) == (5, 5 * CHARGE)
     assert on_disk(tmp_path) == 0
     cache = open_cache(tmp_path)
     assert cache.cached_bytes(record_of(0)) == 0
@@ -294,7 +293,7 @@ async def test_verifying_finds_what_is_wrong(tmp_path: Path):
     with file_of(tmp_path, record_of(1)).open("r+b") as file:
         file.write(b"\xff")
     cache = open_cache(tmp_path)
-    findings = {f.id: f.bad_bytes for f in await fsck.verify(cache)}
+    findings = {row.identity.id: bad for row, bad in await fsck.verify(cache)}
     assert findings == {"object-0": 0, "object-1": SIZE, "object-2": 0}
     await run_once(cache)
     assert there(cache) == [0, 2]

@@ -487,7 +487,7 @@ async def test_memory_that_is_nobodys_any_more_is_closed(tmp_path: Path):
 async def test_without_any_place_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """And said not to be there, rather than promised."""
 
-    def none(self: Buffer, length: int) -> None:
+    def none(*args: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(Buffer, "__init__", none)
