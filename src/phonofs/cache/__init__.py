@@ -14,7 +14,7 @@ index          which blocks of which object are on disk, and which was used last
 buffers        blocks that are not whole yet, or cannot go to disk; bounded
 blockfile      one open file of blocks
 accounts       which accounts have used the directory
-filestore      the files: creates, opens, counts, moves to the trash, removes
+filestore      the files: creates, opens, counts, removes
 set_aside      what other accounts left: counted, and evicted first
 read_plan      what a thread reads and checks for an entry
 backend        the disk as the entries see it: files, index, budget, breaker

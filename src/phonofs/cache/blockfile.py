@@ -11,6 +11,7 @@ import os
 
 from phonofs.cache.blocks import BLOCK, Data, block_count
 from phonofs.cache.codec import AesGcmCodec
+from phonofs.cache.removal import bytes_on_disk
 
 SCRATCH = 1 << 20
 """Bytes of the longest read answered on the event loop: the largest read of the kernel."""
@@ -69,14 +70,11 @@ class BlockFile:
             return None
         return view if start else view.tobytes()
 
-    def truncate(self, length: int) -> None:
-        """Cut the file to ``length`` bytes. Raises OSError."""
-        if length < self.size():
+    def cut(self, length: int) -> int:
+        """Cut the file to ``length`` bytes; return the bytes on disk then. Raises OSError."""
+        if length < os.fstat(self._fd).st_size:
             os.ftruncate(self._fd, length)
-
-    def size(self) -> int:
-        """Return the length of the file in bytes."""
-        return os.fstat(self._fd).st_size
+        return bytes_on_disk(os.fstat(self._fd))
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -153,10 +151,10 @@ class EncryptedBlockFile(BlockFile):
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         return data if len(data) == n else None
 
-    def truncate(self, length: int) -> None:
-        """Cut the file to ``length`` bytes. Raises OSError."""
+    def cut(self, length: int) -> int:
+        """Cut the file to ``length`` bytes, as in :class:`BlockFile`."""
         self._last = (-1, b"")
-        super().truncate(length)
+        return super().cut(length)
 
     def _decrypted(self, index: int) -> bytes | None:
         if self._last[0] == index:

@@ -28,11 +28,13 @@ HEAD = NONCE + LENGTH
 class PlainCodec:
     """Stores blocks as plain bytes.
 
-    stride  distance in bytes between the starts of two adjacent blocks in a file
-    key_id  tells apart caches with different keys; 0 for no key
+    stride    distance in bytes between the starts of two adjacent blocks in a file
+    overhead  bytes stored in addition to those of a block
+    key_id    tells apart caches with different keys; 0 for no key
     """
 
     stride = BLOCK
+    overhead = 0
     key_id = 0
 
     def span(self, first: int, last: int, size: int) -> tuple[int, int]:
@@ -40,7 +42,8 @@ class PlainCodec:
 
         ``size`` is the length of the object in bytes; its last block may be short.
         """
-        return first * BLOCK, min(last * BLOCK, size)
+        length = min(last * BLOCK, size) - (last - 1) * BLOCK
+        return first * self.stride, (last - 1) * self.stride + length + self.overhead
 
 
 class AesGcmCodec(PlainCodec):
@@ -50,6 +53,7 @@ class AesGcmCodec(PlainCodec):
     """
 
     stride = HEAD + BLOCK + TAG
+    overhead = HEAD + TAG
 
     def __init__(self, key: bytes) -> None:
         """``key`` has 32 bytes. Raises UsageError if ``cryptography`` is not installed."""
@@ -60,11 +64,6 @@ class AesGcmCodec(PlainCodec):
         self._aead = gcm.AESGCM(key)
         digest = hashlib.blake2b(key, digest_size=4, person=b"phonofs cache").digest()
         self.key_id = int.from_bytes(digest, "big") & 0x7FFFFFFF or 1
-
-    def span(self, first: int, last: int, size: int) -> tuple[int, int]:
-        """Return the range of the file that blocks ``[first, last)`` of an object take."""
-        length = min(last * BLOCK, size) - (last - 1) * BLOCK
-        return first * self.stride, (last - 1) * self.stride + HEAD + length + TAG
 
     def encode(self, name: bytes, index: int, block: Data) -> bytes:
         """Return block ``index`` of the object ``name`` in the form stored on disk."""

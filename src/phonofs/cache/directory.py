@@ -8,7 +8,6 @@
             CACHEDIR.TAG  tells backup programs to skip it (bford.info/cachedir)
             lock          locked with flock while a mount uses the cache; has its process id
             index.sqlite
-            trash/        evicted files that are to be removed
             3f/           one of 256 shards, with one file per object
 
 Everything is opened relative to a descriptor and never through a link. If something is wrong with

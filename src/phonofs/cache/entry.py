@@ -22,18 +22,10 @@ import trio
 
 from phonofs.cache.backend import Backend
 from phonofs.cache.blockfile import View
-from phonofs.cache.blocks import (
-    BLOCK,
-    BlockChecksums,
-    Data,
-    block_count,
-    bytes_of,
-    crcs_of,
-    touched_blocks,
-)
+from phonofs.cache.blocks import BLOCK, Data, block_count, bytes_of, touched_blocks
 from phonofs.cache.buffers import Buffer, BufferPool
 from phonofs.cache.checksum_task import HASH_NOW, ChecksumTask
-from phonofs.cache.index import Identity, Row, Saved
+from phonofs.cache.index import Row
 from phonofs.cache.read_plan import Outcome, ReadPlan, Source
 from phonofs.cache.stored_blocks import StoredBlocks
 from phonofs.ranges import Ranges
@@ -46,7 +38,8 @@ class CacheEntry:
 
     All methods run on the event loop; ``read`` and the checks do their slow part in a thread.
 
-    identity    which content it is
+    row         its row when it was opened: says which content it is
+    key         names the content
     size        length of the object in bytes: the real length, once it is known
     present     bytes that can be read, on disk or in memory; only this class changes it
     verified    the whole object has the right checksum, or the right length if it has no checksum
@@ -65,16 +58,14 @@ class CacheEntry:
         self,
         backend: Backend,
         pool: BufferPool,
-        identity: Identity,
-        size: int,
-        *,
-        row: Row | None = None,
-        checksums: BlockChecksums | None = None,
+        row: Row,
+        known: Row | None,
     ) -> None:
-        """``row`` and ``checksums`` come from the index, None if it does not know the object."""
-        self.identity = identity
-        self.size = row.size if row is not None else size
-        self.verified = row is not None and row.verified
+        """``known`` is the row from the index, if there is one; else ``row`` says what it is."""
+        self.row = known or row
+        self.key = row.key
+        self.size = self.row.size if self.row.bytes else row.size
+        self.verified = self.row.verified
         self.accepted = False
         self.in_memory = True  # until it is pinned
         self.deferred = False
@@ -86,12 +77,7 @@ class CacheEntry:
         self._backend = backend
         self._pool = pool
         self._stored = StoredBlocks(
-            backend,
-            identity,
-            self.size,
-            self._lose,
-            charge=row.charge if row is not None else None,
-            checksums=checksums or BlockChecksums(),
+            backend, self.row, self.size, self._lose, known=known is not None
         )
         self.present = Ranges(bytes_of(*run, self.size) for run in self._stored.runs)
         self.unverified = bool(self.present) and self.complete and not self.verified
@@ -100,12 +86,12 @@ class CacheEntry:
         self._task = ChecksumTask(self)
 
     def __repr__(self) -> str:
-        return f"<CacheEntry {self.identity.id} {self.present.total()}/{self.size}>"
+        return f"<CacheEntry {self.row.id} {self.present.total()}/{self.size}>"
 
     @property
     def checksum(self) -> str:
         """The checksum in the record; the whole object is checked against it."""
-        return self.identity.checksum
+        return self.row.checksum
 
     @property
     def complete(self) -> bool:
@@ -224,7 +210,7 @@ class CacheEntry:
     def _store(self, first: int, blocks: memoryview) -> bool:
         """Write whole blocks to disk; return False if they must stay in memory."""
         if not self._stored.write(first, blocks):
-            log.debug("the disk does not take %s: it is read through memory", self.identity.id)
+            log.debug("the disk does not take %s: it is read through memory", self.row.id)
             self.in_memory = True
             return False
         self.present.add(*bytes_of(first, first + block_count(len(blocks)), self.size))
@@ -426,7 +412,7 @@ class CacheEntry:
     def rejected(self) -> None:
         """Note that the whole content is wrong; forget it if it is from an earlier run."""
         if self.unverified:
-            log.warning("%s in the cache does not have its checksum", self.identity.id)
+            log.warning("%s in the cache does not have its checksum", self.row.id)
             self.reset()
 
     # Losing
@@ -450,7 +436,7 @@ class CacheEntry:
             "the cache lost the bytes %d to %d of %s, which are fetched again",
             start,
             stop,
-            self.identity.id,
+            self.row.id,
         )
         self._backend.counters["lost_bytes"] += stop - start
         self._drop(first, last)
@@ -543,15 +529,14 @@ class CacheEntry:
     def flushed(self, blocks: list[tuple[int, bytes]]) -> None:
         """Note that its file was created with these blocks, and closed."""
         self.deferred = False
-        self._stored.made()
-        for index, data in blocks:
-            self._stored.put(index, crcs_of(memoryview(data)))
+        self._stored.flushed(blocks)
+        for index, _ in blocks:
             self._forget_buffer(index)
         self._changed(0)
 
     def not_flushed(self, *, retry: bool = False) -> None:
         """Note that its file was not created: it stays in memory, or until the next ``retry``."""
-        self._stored.release_space()
+        self._stored.release(self._stored.charged)
         if not retry:
             self.deferred = False
             self.in_memory = True
@@ -569,18 +554,16 @@ class CacheEntry:
         gone = self.withdrawn or self._stored.unreadable or self.pins
         return self._stored.has_file and not gone
 
-    def saving(self) -> Saved | None:
+    def saving(self) -> Row | None:
         """Return the row to save, or None if none is needed."""
         stored = self._stored
         if self.withdrawn or stored.unreadable or not stored.has_file:
             return None
-        held = stored.total_bytes
-        verified = self.verified and not self.accepted and held == self.size
-        row = Row(self.identity, self.size, held, stored.charged, verified)
-        final = held == self.size or not self.pins
-        if final and not held and self.size:
+        verified = self.verified and not self.accepted
+        final = not self.pins or stored.total_bytes == self.size
+        if final and not stored.runs:
             return None
-        return Saved(row, *stored.packed(), final)
+        return stored.row(verified=verified, final=final)
 
     def save_again(self) -> None:
         """Make the next save write the row again, because it may be lost."""

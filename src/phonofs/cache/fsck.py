@@ -13,8 +13,8 @@ async def verify(cache: Cache) -> list[tuple[Row, int]]:
     Returns the row of every object, with the number of its bytes that were wrong.
     """
     findings = []
-    for row in list(cache.entries()):
-        entry = cache.pin(row.identity, row.size)
+    for row in cache.entries():
+        entry = cache.pin(row)
         try:
             findings.append((row, await _check_blocks(entry)))
         finally:

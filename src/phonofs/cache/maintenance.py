@@ -5,7 +5,6 @@ two awaits. Reads are correct without this task: then rows are saved at the end,
 when a write needs it.
 """
 
-import contextlib
 import logging
 import sqlite3
 from functools import partial
@@ -57,8 +56,8 @@ async def run_once(cache: Cache) -> None:
     cache.save(cache.due(trio.current_time() - SAVE_AFTER_S, SAVE_BYTES))
     await cache.evict_ahead()
     await _try_again(cache)
-    await _tidy(cache)
-    cache.backend.tell(lambda index: index.flush())
+    await tidy(cache)
+    cache.backend.attempt(lambda disk: disk.index.flush())
     await trio.lowlevel.checkpoint()
 
 
@@ -75,34 +74,25 @@ async def _try_again(cache: Cache) -> None:
     if not backend.breaker.due(trio.current_time()):
         return
     try:
-        cache.open_again()
+        cache.open_disk()
         disk = backend.disk
         if disk is None:
             return
         await backend.in_thread(disk.files.probe)
         if backend.index_damaged:
             backend.start_empty()
-            await cache.empty_trash()
         disk.index.probe()
-        cache.recount()
     except (OSError, sqlite3.Error, UsageError) as error:
         backend.breaker.still_bad(error, trio.current_time())
         return
-    backend.breaker.worked()
+    backend.works_again()
     log.warning("the disk cache is on again")
 
 
-async def _tidy(cache: Cache) -> None:
-    """Compare files and rows if one of them could not be removed, once the disk works."""
-    backend = cache.backend
-    if backend.disk is None or not backend.untidy or not backend.breaker.on:
-        return
-    backend.tidied()
-    try:
+async def tidy(cache: Cache) -> None:
+    """Compare files and rows if they may differ, once the disk works."""
+    if cache.backend.untidy and cache.backend.breaker.on:
         await remove_orphans(cache, 0.0)
-        cache.recount()
-    except sqlite3.Error as error:
-        backend.failed(error)
 
 
 async def _checkpoints(cache: Cache) -> None:
@@ -127,11 +117,15 @@ async def remove_orphans(cache: Cache, pause_s: float) -> None:
     disk = cache.backend.disk
     if disk is None:
         return
+    cache.backend.tidied()
+    index = disk.index
     try:
         for number in range(256):
             await _remove_orphans_of(cache, disk, number)
             await trio.sleep(pause_s)
-        await cache.empty_trash()
+        if disk.index is index:  # else it was found damaged meanwhile
+            cache.recount()
+            disk.settle()
     except (OSError, sqlite3.Error) as error:
         cache.backend.failed(error)
 
@@ -139,17 +133,15 @@ async def remove_orphans(cache: Cache, pause_s: float) -> None:
 async def _remove_orphans_of(cache: Cache, disk: Disk, number: int) -> None:
     """List the files first, then query the index, because a row is written before its file."""
     shard = f"{number:02x}"
-    names = await cache.backend.in_thread(lambda: disk.files.names(shard))
+    names = await cache.backend.in_thread(partial(disk.files.names, shard))
     end = bytes([number + 1]) if number < 255 else b"\xff" * 17
-    rows = dict(disk.index.keys_between(bytes([number]), end))
-    found = {key: names.pop(key.hex(), 0) for key in rows}
-    wrong = [key for key, size in found.items() if not size or size > rows[key]]
+    wrong = []
+    for key, charge in disk.index.keys_between(bytes([number]), end):
+        size = names.pop(key.hex(), 0)
+        if not size or size > charge:
+            wrong.append((key, charge))
     for at in range(0, len(wrong), COMPARE_STEP):
         cache.compare(wrong[at : at + COMPARE_STEP])
         await trio.lowlevel.checkpoint()
-    for done, name in enumerate(names):
-        if done % COMPARE_STEP == COMPARE_STEP - 1:
-            await trio.lowlevel.checkpoint()
-        if not cache.is_open(name):
-            with contextlib.suppress(FileNotFoundError):  # it was evicted meanwhile
-                cache.backend.charge_trash(disk.files.move_name_to_trash(shard, name))
+    orphans = [name for name in names if not cache.is_open(name)]
+    await cache.backend.in_thread(partial(disk.files.remove_names, shard, orphans))

@@ -84,7 +84,7 @@ class WriteBehind:
         if not self.running or full or entry.size > LARGEST:
             return False
         self._bytes = size
-        self._waiting[entry.identity.key] = entry.size
+        self._waiting[entry.key] = entry.size
         if size > FLUSH_BYTES or count > FLUSH_FILES:
             self._many.set()
         entry.defer(self.mark_ready)
@@ -92,13 +92,13 @@ class WriteBehind:
 
     def mark_ready(self, entry: CacheEntry) -> None:
         """Note that the entry can be flushed: it is complete and checked, or was released."""
-        self._ready[entry.identity.key] = entry
+        self._ready[entry.key] = entry
         self._some.set()
 
     def discard(self, entry: CacheEntry) -> None:
         """Forget the entry: it no longer waits."""
-        self._bytes -= self._waiting.pop(entry.identity.key, 0)
-        self._ready.pop(entry.identity.key, None)
+        self._bytes -= self._waiting.pop(entry.key, 0)
+        self._ready.pop(entry.key, None)
 
     async def wait(self) -> None:
         """Wait until an entry is ready, and then for more, at most FLUSH_DELAY_S."""
@@ -122,8 +122,8 @@ def begin(backend: Backend, entries: Iterable[CacheEntry]) -> list[FlushJob]:
             jobs.append(FlushJob(entry, entry.generation, blocks))
         elif entry.deferred and (blocks or not entry.pins):
             entry.not_flushed()
-    objects = [(job.entry.identity, job.entry.size) for job in jobs]
-    if jobs and not (backend.accepts(0) and backend.declare(objects)):
+    rows = [job.entry.row for job in jobs]
+    if jobs and not (backend.accepts(0) and backend.declare(rows)):
         for job in jobs:
             job.entry.not_flushed()
         return []
@@ -134,7 +134,7 @@ def write_files(files: FileStore, jobs: Sequence[FlushJob]) -> None:
     """Create the files; call it in a thread."""
     for job in jobs:
         try:
-            file = files.create(job.entry.identity.key)
+            file = files.create(job.entry.key)
             try:
                 for index, data in job.blocks:
                     file.write_blocks(index, data)
@@ -151,7 +151,7 @@ def finish(backend: Backend, jobs: Sequence[FlushJob]) -> None:
         if job.done and job.current:
             job.entry.flushed(job.blocks)
             continue
-        backend.remove_file(job.entry.identity)
+        backend.remove({job.entry.key: 0})
         job.entry.not_flushed(retry=job.error is None)
         if job.error is not None:
             backend.failed(job.error)

@@ -10,7 +10,7 @@ import click
 import trio
 
 from phonofs.account import known
-from phonofs.cache import fsck
+from phonofs.cache import fsck, maintenance
 from phonofs.cache.accounts import Account, Accounts, key_hash
 from phonofs.cache.cache import Cache, remove_content
 from phonofs.cache.codec import AesGcmCodec
@@ -114,7 +114,7 @@ def _opened(settings: Settings, accounts: Accounts, account: Account | None) -> 
     if settings.cache_encrypt == "session":
         raise UsageError("cache_encrypt is session: without its mount nobody can read the cache")
     if account is None:
-        yield Cache(None, size_bytes=settings.cache_size, min_free_bytes=0)
+        yield Cache(size_bytes=settings.cache_size, min_free_bytes=0)
         return
     key = cache_key(settings.profile, settings.cache_encrypt)
     cache = Cache.open(
@@ -131,17 +131,17 @@ def _opened(settings: Settings, accounts: Accounts, account: Account | None) -> 
                 "see to its disk, or empty it with phonofs cache clear"
             )
         yield cache
-        trio.run(cache.empty_trash)
+        trio.run(maintenance.tidy, cache)
     finally:
         cache.close()
 
 
 def _show(cache: Cache, *, listed: bool) -> None:
-    rows = list(cache.entries())
+    rows = cache.entries()
     for row in rows if listed else ():
         state = "whole" if row.verified else "part"
-        id = printable(row.identity.id)
-        click.echo(f"{row.identity.region} {id} {row.bytes} of {row.size} bytes, {state}")
+        id = printable(row.id)
+        click.echo(f"{row.region} {id} {row.bytes} of {row.size} bytes, {state}")
     whole = sum(row.verified for row in rows)
     size = format_size(sum(row.charge for row in rows))
     cap = format_size(int(str(cache.statistics()["cap_bytes"])))
@@ -155,7 +155,7 @@ def _verify(cache: Cache, *, listed: bool) -> int:
     damaged = [(row, bad) for row, bad in findings if bad]
     for row, bad in findings if listed else damaged:
         outcome = f"{bad} bytes wrong, removed" if bad else "good"
-        id = printable(row.identity.id)
-        click.echo(f"{row.identity.region} {id} {row.bytes} bytes: {outcome}")
+        id = printable(row.id)
+        click.echo(f"{row.region} {id} {row.bytes} bytes: {outcome}")
     click.echo(f"{format_count(len(findings), 'object')} checked, {len(damaged)} damaged")
     return EXIT_DAMAGED if damaged else 0

@@ -175,7 +175,6 @@ async def test_everything_is_ours_alone(tmp_path: Path):
     try:
         await stored(tmp_path, record_of(0), data_of(0))
         cache = open_cache(tmp_path)
-        cache.evict_to_trash(1)
         modes = {stat.S_IMODE(p.lstat().st_mode) for p in (tmp_path / "content").rglob("*")}
         cache.close()
     finally:
@@ -293,11 +292,11 @@ async def test_verifying_finds_what_is_wrong(tmp_path: Path):
     with file_of(tmp_path, record_of(1)).open("r+b") as file:
         file.write(b"\xff")
     cache = open_cache(tmp_path)
-    findings = {row.identity.id: bad for row, bad in await fsck.verify(cache)}
+    findings = {row.id: bad for row, bad in await fsck.verify(cache)}
     assert findings == {"object-0": 0, "object-1": SIZE, "object-2": 0}
     await run_once(cache)
     assert there(cache) == [0, 2]
-    assert {row.identity.id: row.bytes for row in cache.entries()} == {
+    assert {row.id: row.bytes for row in cache.entries()} == {
         "object-0": SIZE,
         "object-2": SIZE,
     }

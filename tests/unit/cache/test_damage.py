@@ -20,6 +20,7 @@ import trio.lowlevel
 import trio.testing
 
 from phonofs.cache import maintenance
+from phonofs.cache.backend import Backend
 from phonofs.cache.cache import Cache
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cli import group, run
@@ -255,12 +256,11 @@ def test_clear_needs_neither_size_nor_key(tmp_path: Path, capsys, monkeypatch):
 
 
 def test_clear_removes_what_no_row_stands_for(tmp_path: Path, capsys, monkeypatch):
-    """What a kill left in ``trash/``, and files of rows that were lost."""
+    """Files of rows that were lost, whatever their names."""
     filled(tmp_path, 3)
-    (tmp_path / "content/trash").mkdir(exist_ok=True)
-    (tmp_path / "content/trash/left").write_bytes(b"x" * 9000)
-    (tmp_path / "content/ab").mkdir(exist_ok=True)
-    (tmp_path / "content/ab" / ("0" * 30)).write_bytes(b"x" * 9000)
+    for shard, name in (("ab", "left"), ("cd", "0" * 30)):
+        (tmp_path / "content" / shard).mkdir(exist_ok=True)
+        (tmp_path / "content" / shard / name).write_bytes(b"x" * 9000)
     status, out, _ = phonofs(capsys, monkeypatch, tmp_path, "clear")
     assert (status, removed(out)) == (0, 5)
     assert content_files(tmp_path) == []
@@ -273,8 +273,8 @@ def test_clear_removes_links_and_does_not_follow_them(tmp_path: Path, capsys, mo
     (victim / "precious").write_text("x")
     folder = tmp_path / "cache"
     filled(folder, 3)
-    (folder / "content/trash").mkdir(exist_ok=True)
-    (folder / "content/trash/folder").symlink_to(victim)
+    (folder / "content/ab").mkdir(exist_ok=True)
+    (folder / "content/ab/folder").symlink_to(victim)
     (folder / "content/00").exists() or (folder / "content/00").symlink_to(victim)
     assert phonofs(capsys, monkeypatch, folder, "clear")[0] == 0
     assert content_files(folder) == []
@@ -388,7 +388,7 @@ async def test_a_withdrawn_object_that_was_to_be_put_down_is_given_back_once(
     real = os.open
 
     def open_(path, flags, *rest, dir_fd=None, **named):
-        if full and dir_fd is not None and flags & os.O_TRUNC:
+        if full and dir_fd is not None and flags & os.O_EXCL:
             fired.append(1)
             if trio.lowlevel.in_trio_run():
                 cache.forget("us-east", "new")
@@ -420,23 +420,64 @@ async def test_a_withdrawn_object_that_was_to_be_put_down_is_given_back_once(
 
 
 @pytest.mark.promise("cap-is-hard")
-async def test_what_a_kill_left_on_its_way_out_counts(tmp_path: Path):
-    """``trash/`` is content on disk like any other."""
+async def test_what_a_kill_left_on_its_way_out_counts(tmp_path: Path, monkeypatch):
+    """Whichever of names, rows and bytes were removed when it came."""
     await store(tmp_path, 20)
     cap = 20 * CHARGE
+    states: list[dict[Path, bytes]] = []
+    content = index_of(tmp_path).parent
+    real = sqlite3.connect
+
+    def look() -> None:
+        paths = [*content_files(tmp_path), *content.glob("index.sqlite*")]
+        states.append({path: path.read_bytes() for path in paths})
+
+    class Connection(sqlite3.Connection):
+        def executemany(self, statement, *rest):
+            if statement.startswith("DELETE FROM object"):
+                look()
+            return super().executemany(statement, *rest)
+
+    async def in_thread(self, work):
+        look()
+        return work()
+
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *a, **named: real(*a, **named, factory=Connection)
+    )
+    monkeypatch.setattr(Backend, "in_thread", in_thread)
     cache = open_cache(tmp_path, cap)
-    cache.evict_to_trash(10 * CHARGE)
-    index = index_of(tmp_path)
-    state = {path: path.read_bytes() for path in index.parent.glob("index.sqlite*")}
+    await cache.evict_ahead()
     cache.close()
-    for path, data in state.items():  # as a kill leaves it: nothing was removed, nothing closed
-        path.write_bytes(data)
-    assert on_disk(tmp_path) == 20 * CHARGE
-    cache = open_cache(tmp_path, cap)
-    assert int(str(cache.statistics()["disk_bytes"])) >= on_disk(tmp_path)
-    for n in range(100, 130):
-        fill(cache, record_of(n), data_of(n))
-        assert on_disk(tmp_path) <= cap
+    monkeypatch.undo()
+    assert len(states) == 2
+    for state in states:  # as a kill leaves it: the rest was not removed, nothing was closed
+        for path in [*content_files(tmp_path), *content.glob("index.sqlite*")]:
+            path.unlink()
+        for path, data in state.items():
+            path.write_bytes(data)
+        assert 0 < on_disk(tmp_path) < 20 * CHARGE
+        cache = open_cache(tmp_path, cap)
+        assert int(str(cache.statistics()["disk_bytes"])) >= on_disk(tmp_path)
+        for n in range(100, 130):
+            fill(cache, record_of(n), data_of(n))
+            assert on_disk(tmp_path) <= cap
+        cache.close()
+
+
+@pytest.mark.promise("cap-is-hard")
+async def test_files_of_another_key_count_until_they_are_removed(tmp_path: Path):
+    """Also if the mount that removed them was killed, and none of them has a row any more."""
+    encrypted(tmp_path).close()
+    for n in range(3000):
+        path = tmp_path / "content" / f"{n % 256:02x}" / f"{n:030x}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    cap = 4000 * PAGE
+    encrypted(tmp_path, OTHER, cap).close()
+    assert len(content_files(tmp_path)) == 2000, "not all at once"
+    cache = encrypted(tmp_path, OTHER, cap)
+    assert int(str(cache.statistics()["disk_bytes"])) >= on_disk(tmp_path) > 0
     cache.close()
 
 

@@ -15,6 +15,7 @@ from phonofs.cache.backend import Backend
 from phonofs.cache.cache import Cache
 from phonofs.cache.entry import CacheEntry
 from phonofs.cache.filestore import FileStore
+from phonofs.cache.index import Index
 from phonofs.cache.write_behind import (
     CAPACITY_BYTES,
     FLUSH_BYTES,
@@ -86,8 +87,8 @@ async def test_it_is_read_at_once_and_is_on_disk_soon(tmp_path: Path):
 async def test_many_go_in_one_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Rows first, all of them; then the files; then what the rows say of them, together."""
     saved: list[int] = []
-    save = Backend.save
-    monkeypatch.setattr(Backend, "save", lambda self, rows: saved.append(1) or save(self, rows))
+    save = Index.save
+    monkeypatch.setattr(Index, "save", lambda self, rows: saved.append(1) or save(self, rows))
     async with running(tmp_path) as cache:
         for number in range(40):
             cache.release(written(cache, record(str(number), DATA)))
