@@ -16,7 +16,7 @@ blockfile      one open file of blocks
 accounts       which accounts have used the directory
 filestore      the files: creates, opens, counts, removes
 set_aside      what other accounts left: counted, and evicted first
-read_plan      what a thread reads and checks for an entry
+checked_read   what a thread reads and checks for an entry
 backend        the disk as the entries see it: files, index, budget, breaker
 checksum_task  checks a whole object against the checksum of its record
 stored_blocks  the blocks of one object that are on disk

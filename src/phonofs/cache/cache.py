@@ -13,7 +13,8 @@ import hashlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -239,21 +240,20 @@ class Cache:
             row = entry.saving()
             if row is not None:
                 saving.append((entry, row))
-            elif entry.worthless and self.backend.remove({entry.key: 0}):
-                entry.no_file()
+            elif entry.worthless:
+                self.backend.remove({entry.key: entry.disown_file()})
         rows = [row for _, row in saving]
         if rows and self.backend.attempt(lambda disk: disk.index.save(rows)):
             for entry, row in saving:
                 entry.saved(final=not row.open)
 
-    def due(self, since: float, n: int) -> list[CacheEntry]:
-        """Return the entries with at least ``n`` unsaved bytes, or some since before ``since``."""
-        return [
+    def save_due(self, since: float) -> None:
+        """Save the entries that have something unsaved since before ``since``."""
+        self.save(
             entry
             for entry in self._open.values()
-            if entry.unsaved_since is not None
-            and (entry.unsaved_since <= since or entry.unsaved_bytes >= n)
-        ]
+            if entry.unsaved_since is not None and entry.unsaved_since <= since
+        )
 
     def close_released(self) -> None:
         """Save and put away the released entries, except those that a thread still reads."""
@@ -262,37 +262,34 @@ class Cache:
             for entry in self._open.values()
             if not (entry.pins or entry.deferred or entry.busy)
         ]
-        self.save(closing)
-        for entry in closing:
+        self._put_away(closing)
+
+    def _put_away(self, entries: list[CacheEntry]) -> None:
+        self.save(entries)
+        for entry in entries:
             self._settle(entry)
 
     async def flush(self) -> None:
         """Create the files of small new entries that are ready, many at a time, in a thread."""
-        entries = self.write_behind.take_ready()
+        with self._flushing(self.write_behind.take_ready()) as write:
+            await self.backend.in_thread(write)
+
+    @contextmanager
+    def _flushing(self, entries: list[CacheEntry]) -> Iterator[Callable[[], None]]:
+        """Reserve space, declare the rows, have the caller write the files, save the rows."""
         jobs = write_behind.begin(self.backend, entries)
-        disk = self.backend.disk
         try:
-            if jobs and disk is not None:
-                await self.backend.in_thread(lambda: write_behind.write_files(disk.files, jobs))
+            yield partial(write_behind.write_files, self.backend.disk, jobs)
         finally:
-            self._flushed(entries, jobs)
-
-    def _flush_now(self, entries: list[CacheEntry]) -> None:
-        jobs = write_behind.begin(self.backend, entries)
-        if self.backend.disk is not None:
-            write_behind.write_files(self.backend.disk.files, jobs)
-        self._flushed(entries, jobs)
-
-    def _flushed(self, entries: list[CacheEntry], jobs: list[write_behind.FlushJob]) -> None:
-        write_behind.finish(self.backend, jobs)
-        self.save(job.entry for job in jobs)
-        for entry in entries:
-            if entry.deferred and entry.present:  # its bytes changed after the flush began
-                self.write_behind.mark_ready(entry)
-                continue
-            self.write_behind.discard(entry)
-            if not entry.pins and self._open.get(entry.key) is entry:
-                self._settle(entry)
+            write_behind.finish(self.backend, jobs)
+            self.save(job.entry for job in jobs)
+            for entry in entries:
+                if entry.deferred and entry.present:  # its bytes changed after the flush began
+                    self.write_behind.mark_ready(entry)
+                    continue
+                self.write_behind.discard(entry)
+                if not entry.pins and self._open.get(entry.key) is entry:
+                    self._settle(entry)
 
     # Eviction and forgetting
 
@@ -388,10 +385,7 @@ class Cache:
         self._idle.pop(entry.key, None)
         self.write_behind.discard(entry)
         entry.withdraw()
-        charged = entry.charged
-        entry.no_file()
-        self.backend.budget.recount(self.backend.budget.used + charged)
-        self.backend.remove({entry.key: charged})
+        self.backend.remove({entry.key: entry.disown_file()})
         if not entry.pins:
             entry.close()
 
@@ -504,10 +498,9 @@ class Cache:
         for entry in entries:
             while not entry.unpin():
                 pass
-        self._flush_now([entry for entry in entries if entry.deferred])
-        self.save(entry for entry in entries if entry.unsaved)
-        for entry in list(self._open.values()):
-            self._settle(entry)
+        with self._flushing([entry for entry in entries if entry.deferred]) as write:
+            write()
+        self._put_away(list(self._open.values()))
         self._close_all_idle()
         self.backend.close()
 

@@ -24,9 +24,9 @@ from phonofs.cache.backend import Backend
 from phonofs.cache.blockfile import View
 from phonofs.cache.blocks import BLOCK, Data, block_count, bytes_of, touched_blocks
 from phonofs.cache.buffers import Buffer, BufferPool
+from phonofs.cache.checked_read import Outcome, Source, read_blocks
 from phonofs.cache.checksum_task import HASH_NOW, ChecksumTask
 from phonofs.cache.index import Row
-from phonofs.cache.read_plan import Outcome, ReadPlan, Source
 from phonofs.cache.stored_blocks import StoredBlocks
 from phonofs.ranges import Ranges
 
@@ -42,9 +42,6 @@ class CacheEntry:
     key         names the content
     size        length of the object in bytes: the real length, once it is known
     present     bytes that can be read, on disk or in memory; only this class changes it
-    verified    the whole object has the right checksum, or the right length if it has no checksum
-    accepted    counts as verified in this run only, whatever its checksum
-    unverified  complete in an earlier run but not verified then: no byte can be read yet
     in_memory   new bytes stay in memory, because the disk must not be used
     deferred    write-behind creates its file later; until then its blocks stay in memory
     pins        number of users
@@ -54,44 +51,39 @@ class CacheEntry:
     Invariant: a block is either stored, or has a buffer, or is not present.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        pool: BufferPool,
-        row: Row,
-        known: Row | None,
-    ) -> None:
+    def __init__(self, backend: Backend, pool: BufferPool, row: Row, known: Row | None) -> None:
         """``known`` is the row from the index, if there is one; else ``row`` says what it is."""
         self.row = known or row
         self.key = row.key
         self.size = self.row.size if self.row.bytes else row.size
-        self.verified = self.row.verified
-        self.accepted = False
         self.in_memory = True  # until it is pinned
         self.deferred = False
         self.pins = 0
         self.withdrawn = False
         self.generation = 0
-        self.unsaved_bytes = 0
         self.unsaved_since: float | None = None
         self._backend = backend
         self._pool = pool
         self._stored = StoredBlocks(
-            backend, self.row, self.size, self._lose, known=known is not None
+            backend, self.row, self.size, self._lose, self._pass_by, known=known is not None
         )
         self.present = Ranges(bytes_of(*run, self.size) for run in self._stored.runs)
-        self.unverified = bool(self.present) and self.complete and not self.verified
         self._buffers: dict[int, Buffer] = {}
         self._ready: Callable[[CacheEntry], None] = lambda entry: None
-        self._task = ChecksumTask(self)
+        self._task = ChecksumTask(self.row, self.present, self.size, self.hash_on, self._decided)
 
     def __repr__(self) -> str:
         return f"<CacheEntry {self.row.id} {self.present.total()}/{self.size}>"
 
     @property
-    def checksum(self) -> str:
-        """The checksum in the record; the whole object is checked against it."""
-        return self.row.checksum
+    def verified(self) -> bool:
+        """Whether the whole object has the right checksum, or length if it has no checksum."""
+        return self._task.verified
+
+    @property
+    def unverified(self) -> bool:
+        """Whether it was complete in an earlier run but not verified: no byte can be read yet."""
+        return self._task.unverified
 
     @property
     def complete(self) -> bool:
@@ -156,7 +148,7 @@ class CacheEntry:
         to ``present``. Bytes beyond ``size`` and bytes of a verified object are not stored.
         """
         view = memoryview(data)[: max(0, self.size - offset)]
-        if not view or self.withdrawn or self.verified:
+        if not view or self.withdrawn or self._task.verified:
             return
         before = self.present.total()
         at, stop = offset, offset + len(view)
@@ -214,7 +206,7 @@ class CacheEntry:
             self.in_memory = True
             return False
         self.present.add(*bytes_of(first, first + block_count(len(blocks)), self.size))
-        self._changed(len(blocks))
+        self._changed()
         return True
 
     # Buffers
@@ -240,21 +232,15 @@ class CacheEntry:
     def lend_now(self, offset: int, n: int) -> View | None:
         """Like :meth:`read_now`; a memoryview is valid until the next read of any entry."""
         stop = offset + n
-        if self.unverified or not self.present.covers(offset, stop):
+        if self._task.unverified or not self.present.covers(offset, stop):
             return None
         first, last = touched_blocks(offset, stop)
         if self._stored.runs.covers(first, last):
-            data = self._view_stored(first, last, offset, stop)
+            data = self._stored.view_nowait(first, last, offset, stop)
         else:
             data = self._join(first, last, offset, stop)
         if data is not None:
             self._backend.counters["read_bytes"] += n
-        return data
-
-    def _view_stored(self, first: int, last: int, offset: int, stop: int) -> View | None:
-        data = self._stored.view_nowait(first, last, offset, stop)
-        if data is None and self._stored.unreadable:
-            self._pass_by()
         return data
 
     def _join(self, first: int, last: int, offset: int, stop: int) -> bytes | None:
@@ -269,7 +255,7 @@ class CacheEntry:
                 self._pool.get((self, index))
                 data = memoryview(buffer.data)[a - start : b - start]
             else:
-                data = self._view_stored(index, index + 1, a, b)
+                data = self._stored.view_nowait(index, index + 1, a, b)
             if data is None:
                 return None
             parts.append(bytes(data))
@@ -309,13 +295,14 @@ class CacheEntry:
         self, start: int, stop: int, hashed: Callable[[memoryview], None] | None = None
     ) -> Outcome | None:
         """Read the blocks of ``[start, stop)`` in a thread; None if any is bad or missing."""
-        if not self.present.covers(start, stop) or not self._openable():
+        file = self._stored.open() if self._stored.runs else None
+        if not self.present.covers(start, stop):  # now at the latest
             await trio.lowlevel.checkpoint()
             return None
-        plan = ReadPlan([self._source(i) for i in range(*touched_blocks(start, stop))], hashed)
+        sources = [self._source(index) for index in range(*touched_blocks(start, stop))]
         generation = self.generation
         with self._stored.in_use():
-            outcome = await self._backend.in_thread(plan.run)
+            outcome = await self._backend.in_thread(partial(read_blocks, file, sources, hashed))
         if self.generation != generation or not self._believe(outcome):
             return None
         return outcome
@@ -325,8 +312,8 @@ class CacheEntry:
         start, stop = bytes_of(index, index + 1, self.size)
         buffer = self._buffers.get(index)
         if buffer is not None:
-            return Source(index, start, stop, memoryview(buffer.data), None)
-        return Source(index, start, stop, self._stored.open(), self._stored.crc(index))
+            return Source(index, start, stop, memoryview(buffer.data), 0)
+        return Source(index, start, stop, None, self._stored.crc(index))
 
     def _believe(self, outcome: Outcome) -> bool:
         """Apply the outcome of a read in a thread; return whether all blocks were right.
@@ -341,14 +328,6 @@ class CacheEntry:
         for index in outcome.bad:
             self._lose(index, index + 1)
         return not outcome.bad
-
-    def _openable(self) -> bool:
-        """Return whether the file could be opened, or no block is in it."""
-        if not self._stored.runs or self._stored.open() is not None:
-            return True
-        if self._stored.unreadable:
-            self._pass_by()
-        return False
 
     def _pass_by(self) -> None:
         """Do without the file, which cannot be opened now: its bytes are fetched into memory."""
@@ -392,28 +371,21 @@ class CacheEntry:
 
         A later run checks it again.
         """
-        if self.complete:
-            self.accepted = True
-            self.passed()
+        self._task.accept()
 
     async def check_ahead(self) -> None:
         """Hash the bytes present from the start on, so that :meth:`check` has less to do."""
         await self._task.ahead()
 
-    def passed(self) -> None:
-        """Note that the whole content is right; the row says so, unless it was only accepted."""
-        self.verified = True
-        self.unverified = False
-        if self.deferred:
-            self._ready(self)
-        elif self._stored.has_file:
-            self.unsaved_since = float("-inf")  # saved at the next round of maintenance
-
-    def rejected(self) -> None:
-        """Note that the whole content is wrong; forget it if it is from an earlier run."""
-        if self.unverified:
+    def _decided(self, right: bool) -> None:
+        """Note whether the whole content is right; forget a wrong one of an earlier run."""
+        if not right and self.unverified:
             log.warning("%s in the cache does not have its checksum", self.row.id)
             self.reset()
+        elif right and self.deferred:
+            self._ready(self)
+        elif right and self._stored.has_file:
+            self.unsaved_since = float("-inf")  # saved at the next round of maintenance
 
     # Losing
 
@@ -424,10 +396,7 @@ class CacheEntry:
         for index in [index for index in self._buffers if first <= index < last]:
             self._forget_buffer(index)
         self.present.remove(first * BLOCK, last * BLOCK)
-        self.verified = False
-        self.accepted = False
-        self.unverified = False
-        self._task.restart()
+        self._task.lost(self.size)
 
     def _lose(self, first: int, last: int) -> None:
         """Forget blocks that turned out to be wrong or missing: they must be fetched again."""
@@ -440,7 +409,7 @@ class CacheEntry:
         )
         self._backend.counters["lost_bytes"] += stop - start
         self._drop(first, last)
-        self._changed(0)
+        self._changed()
 
     def reset(self) -> None:
         """Forget every byte, on disk and in memory."""
@@ -448,7 +417,7 @@ class CacheEntry:
         if self._stored.has_file:
             self._stored.open()
             self._stored.cut(self.size, 0)
-            self._changed(0)
+            self._changed()
             self._backend.wake.set()
 
     def resize(self, size: int) -> None:
@@ -457,14 +426,14 @@ class CacheEntry:
             return
         edge, end = min(size, self.size), max(size, self.size)
         kept = self._cut_block(edge)
-        self._drop(edge // BLOCK, block_count(end))  # the length of the block at the edge changes
         self.size = size
+        self._drop(edge // BLOCK, block_count(end))  # the length of the block at the edge changes
         self._stored.cut(size, block_count(edge))
         for start, piece in kept:
             self._buffer(start, piece)
         if self.deferred and end == size:
             self._defer_no_longer()
-        self._changed(0)
+        self._changed()
 
     def _cut_block(self, edge: int) -> list[tuple[int, memoryview]]:
         """Return the checked bytes of the block that a new length cuts, as (offset, bytes)."""
@@ -493,10 +462,10 @@ class CacheEntry:
         self._stored.close()
         self.deferred = False
 
-    def no_file(self) -> None:
-        """Note that its file was removed."""
-        self._stored.gone()
+    def disown_file(self) -> int:
+        """Note that its file is being removed; return its charge, which the caller releases."""
         self.unsaved_since = None
+        return self._stored.disown_file()
 
     # Write-behind
 
@@ -517,14 +486,17 @@ class CacheEntry:
         for index in [i for i, buffer in self._buffers.items() if buffer.whole]:
             self._store_buffer(index)
 
-    def flush_data(self) -> list[tuple[int, bytes]]:
-        """Return the whole blocks that wait in buffers, as (index, bytes)."""
-        whole = ((i, buffer) for i, buffer in sorted(self._buffers.items()) if buffer.whole)
-        return [(index, bytes(buffer.data)) for index, buffer in whole]
+    def begin_flush(self) -> list[tuple[int, bytes]]:
+        """Charge for the file to be created; return its blocks, as (index, bytes).
 
-    def reserve(self, blocks: list[int]) -> bool:
-        """Charge for a file with these blocks before it is created; False if it does not fit."""
-        return all(self._stored.charge(index, index + 1) for index in blocks)
+        Empty if no block is whole, or the disk does not accept them: then they stay in memory.
+        """
+        whole = [i for i, buffer in sorted(self._buffers.items()) if buffer.whole]
+        if self.deferred and whole and all(self._stored.charge(i, i + 1) for i in whole):
+            return [(index, bytes(self._buffers[index].data)) for index in whole]
+        if self.deferred and (whole or not self.pins):
+            self.not_flushed()
+        return []
 
     def flushed(self, blocks: list[tuple[int, bytes]]) -> None:
         """Note that its file was created with these blocks, and closed."""
@@ -532,19 +504,18 @@ class CacheEntry:
         self._stored.flushed(blocks)
         for index, _ in blocks:
             self._forget_buffer(index)
-        self._changed(0)
+        self._changed()
 
     def not_flushed(self, *, retry: bool = False) -> None:
         """Note that its file was not created: it stays in memory, or until the next ``retry``."""
-        self._stored.release(self._stored.charged)
+        self._backend.budget.release(self._stored.disown_file())
         if not retry:
             self.deferred = False
             self.in_memory = True
 
     # Its row
 
-    def _changed(self, n: int) -> None:
-        self.unsaved_bytes += n
+    def _changed(self) -> None:
         if self.unsaved_since is None and self._stored.has_file:
             self.unsaved_since = self._backend.now()
 
@@ -559,7 +530,7 @@ class CacheEntry:
         stored = self._stored
         if self.withdrawn or stored.unreadable or not stored.has_file:
             return None
-        verified = self.verified and not self.accepted
+        verified = self.verified and not self._task.accepted
         final = not self.pins or stored.total_bytes == self.size
         if final and not stored.runs:
             return None
@@ -567,11 +538,10 @@ class CacheEntry:
 
     def save_again(self) -> None:
         """Make the next save write the row again, because it may be lost."""
-        self._changed(0)
+        self._changed()
 
     def saved(self, *, final: bool) -> None:
         """Note that the row was saved; if ``final``, it must be declared before the next write."""
-        self.unsaved_bytes = 0
         self.unsaved_since = None
         if final:
             self._stored.row_saved()

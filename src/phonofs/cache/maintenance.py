@@ -21,9 +21,8 @@ log = logging.getLogger(__name__)
 TICK_S = 5.0
 """How often the task runs if nothing wakes it."""
 
-SAVE_BYTES = 256 << 20
-SAVE_AFTER_S = 10.0
-"""After a kill at most this many bytes, or the bytes of this many seconds, are fetched again."""
+SAVE_AFTER_S = 5.0
+"""After a kill at most the bytes of this many seconds, and of one tick, are fetched again."""
 
 CHECKPOINT_S = 30.0
 """How often the write-ahead log of the index is checkpointed, which syncs the disk."""
@@ -53,7 +52,7 @@ async def run(cache: Cache) -> None:
 async def run_once(cache: Cache) -> None:
     """Do all work that is due now."""
     cache.close_released()
-    cache.save(cache.due(trio.current_time() - SAVE_AFTER_S, SAVE_BYTES))
+    cache.save_due(trio.current_time() - SAVE_AFTER_S)
     await cache.evict_ahead()
     await _try_again(cache)
     await tidy(cache)

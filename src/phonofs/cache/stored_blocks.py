@@ -23,13 +23,15 @@ class StoredBlocks:
     """The blocks of one object that are on disk.
 
     size        length of the object in bytes
+    runs        the blocks on disk, as intervals; only this class changes them
     has_file    whether there is a file
     row_open    whether the index knows that bytes are being written
     unreadable  the file cannot be opened now: this run does not use it, a later one may
     charged     bytes charged to the budget. A lost block that is written again is charged twice,
                 since only removing or cutting the file gives back its space
 
-    ``lost(first, last)`` is called for blocks that turned out to be wrong or missing.
+    ``lost(first, last)`` is called for blocks that turned out to be wrong or missing, and
+    ``passed_by()`` if the file is unreadable.
     Invariants: every block in ``runs`` has a checksum; ``_checked`` ⊆ ``runs``: the blocks that
     were written or checked while the file was open.
     """
@@ -40,6 +42,7 @@ class StoredBlocks:
         row: Row,
         size: int,
         lost: Callable[[int, int], None],
+        passed_by: Callable[[], None],
         *,
         known: bool,
     ) -> None:
@@ -52,16 +55,13 @@ class StoredBlocks:
         self._backend = backend
         self._row = row
         self._lost = lost
+        self._passed_by = passed_by
         self._checksums = BlockChecksums.unpack(row.present, row.crcs)
+        self.runs = self._checksums.known
         self._checked = Ranges()
         self._file: BlockFile | None = None
         self._users = 0
         self._retired: list[BlockFile] = []
-
-    @property
-    def runs(self) -> Ranges:
-        """The blocks on disk, as intervals; only this class changes them."""
-        return self._checksums.known
 
     @property
     def total_bytes(self) -> int:
@@ -182,10 +182,12 @@ class StoredBlocks:
         """Return the open file; None if it cannot be opened: then its blocks are not present."""
         if self._file is None and self.has_file:
             self.unreadable = not self._backend.attempt(self._find)
-            if self._file is None and not self.unreadable:
+            if self.unreadable:
+                self._passed_by()
+            elif self._file is None:
                 for run in list(self.runs):
                     self._lost(*run)
-                self.gone()
+                self._backend.budget.release(self.disown_file())
         return self._file
 
     def _find(self, disk: Disk) -> None:
@@ -214,16 +216,12 @@ class StoredBlocks:
         elif file is not None:
             file.close()
 
-    def gone(self) -> None:
-        """Note that the file no longer exists, and release its charge."""
+    def disown_file(self) -> int:
+        """Forget the file; return its charge, which the caller releases."""
         self.close()
-        self.release(self.charged)
         self.has_file = False
-
-    def release(self, n: int) -> None:
-        """Release ``n`` of the charged bytes: they are not on disk."""
-        self._backend.budget.release(n)
-        self.charged -= n
+        charged, self.charged = self.charged, 0
+        return charged
 
     # Losing
 
@@ -240,4 +238,6 @@ class StoredBlocks:
             return
         left = self._backend.query(lambda disk: file.cut(disk.files.codec.span(0, blocks, size)[1]))
         if left is not None:
-            self.release(max(0, self.charged - left))
+            freed = max(0, self.charged - left)
+            self._backend.budget.release(freed)
+            self.charged -= freed

@@ -8,14 +8,13 @@ objects are fetched again. Objects that the disk does not accept stay in memory.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import trio
 
-from phonofs.cache.backend import Backend
+from phonofs.cache.backend import Backend, Disk
 from phonofs.cache.entry import CacheEntry
-from phonofs.cache.filestore import FileStore
 
 LARGEST = 256 << 10
 """Bytes of the largest object that waits: to write more takes longer than to create a file."""
@@ -47,11 +46,6 @@ class FlushJob:
     blocks: list[tuple[int, bytes]]
     error: OSError | MemoryError | None = None
     done: bool = False
-
-    @property
-    def current(self) -> bool:
-        """Whether the entry still has the bytes that were written to the file."""
-        return self.entry.deferred and self.entry.generation == self.generation
 
 
 @dataclass(slots=True)
@@ -115,43 +109,37 @@ class WriteBehind:
 
 def begin(backend: Backend, entries: Iterable[CacheEntry]) -> list[FlushJob]:
     """Reserve the space and declare the rows, before the files are created."""
-    jobs = []
-    for entry in entries:
-        blocks = entry.flush_data() if entry.deferred else []
-        if blocks and entry.reserve([index for index, _ in blocks]):
-            jobs.append(FlushJob(entry, entry.generation, blocks))
-        elif entry.deferred and (blocks or not entry.pins):
-            entry.not_flushed()
-    rows = [job.entry.row for job in jobs]
-    if jobs and not (backend.accepts(0) and backend.declare(rows)):
-        for job in jobs:
-            job.entry.not_flushed()
-        return []
-    return jobs
+    jobs = [FlushJob(entry, entry.generation, entry.begin_flush()) for entry in entries]
+    jobs = [job for job in jobs if job.blocks]
+    if not jobs or (backend.accepts(0) and backend.declare([job.entry.row for job in jobs])):
+        return jobs
+    for job in jobs:
+        job.entry.not_flushed()
+    return []
 
 
-def write_files(files: FileStore, jobs: Sequence[FlushJob]) -> None:
-    """Create the files; call it in a thread."""
+def write_files(disk: Disk | None, jobs: Sequence[FlushJob]) -> None:
+    """Create the files; call it in a thread. There are no jobs if there is no disk."""
+    if disk is None:
+        return
     for job in jobs:
         try:
-            file = files.create(job.entry.key)
-            try:
+            with closing(disk.files.create(job.entry.key)) as file:
                 for index, data in job.blocks:
                     file.write_blocks(index, data)
-                job.done = True
-            finally:
-                file.close()
+            job.done = True
         except (OSError, MemoryError) as error:
-            job.done, job.error = False, error
+            job.error = error
 
 
 def finish(backend: Backend, jobs: Sequence[FlushJob]) -> None:
     """Tell the entries about their files; remove files that are no longer wanted."""
     for job in jobs:
-        if job.done and job.current:
-            job.entry.flushed(job.blocks)
+        entry = job.entry
+        if job.done and entry.deferred and entry.generation == job.generation:
+            entry.flushed(job.blocks)
             continue
-        backend.remove({job.entry.key: 0})
-        job.entry.not_flushed(retry=job.error is None)
+        backend.remove({entry.key: entry.disown_file()})
+        entry.not_flushed(retry=job.error is None)
         if job.error is not None:
             backend.failed(job.error)
