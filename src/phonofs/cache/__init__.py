@@ -7,7 +7,7 @@ blocks         block arithmetic, CRCs of blocks, their packed form              
 breaker        when a failing disk is no longer used, and when it is tried again       (pure)
 budget         the hard cap, the free space that remains, the charge of an object      (pure)
 removal        removes files, and counts what they take on disk
-codec          how a block is stored in its file: as plain bytes, or encrypted         (pure)
+codec          how a block is stored in the file of an encrypted cache                (pure)
 directory      the cache directory: its owner, its lock, its marker
 index_file     the SQLite file of the index: opened, checkpointed, removed, found damaged
 index          which blocks of which object are on disk, and which was used last

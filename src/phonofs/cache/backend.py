@@ -5,6 +5,7 @@ and never raised: the caller continues in memory.
 """
 
 import logging
+import os
 import sqlite3
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ import trio
 from phonofs.cache.breaker import PAUSE_S, CircuitBreaker, describe
 from phonofs.cache.budget import DiskBudget
 from phonofs.cache.codec import AesGcmCodec
-from phonofs.cache.directory import Claim, claim
+from phonofs.cache.directory import IN_MEMORY, REMOTE, claim, closed_on_error, file_system_of
 from phonofs.cache.filestore import FileStore
 from phonofs.cache.index import Index, Row
 from phonofs.cache.index_file import is_damage, say_damaged
@@ -41,13 +42,14 @@ T = TypeVar("T")
 class Disk:
     """The opened parts of a cache directory.
 
-    claim, files, index  the directory, its files, its index
-    used_bytes           bytes on disk when it was opened
-    settled              whether all files have a row, or belong to an open entry. If not, nothing
-                         is written until the maintenance task has removed the others
+    content_fd    the descriptor of ``content/``, which holds the lock
+    files, index  its files, its index
+    used_bytes    bytes on disk when it was opened
+    settled       whether all files have a row, or belong to an open entry. If not, nothing is
+                  written until the maintenance task has removed the others
     """
 
-    claim: Claim
+    content_fd: int
     files: FileStore
     index: Index
     used_bytes: int = 0
@@ -63,20 +65,18 @@ class Disk:
 
         Raises UsageError, OSError or sqlite3.Error.
         """
-        claimed = claim(directory)
-        try:
-            if claimed.remote:
-                log.warning("the cache folder is on a network file system (%s)", claimed.kind)
-            files = FileStore(claimed.content_fd, in_ram=claimed.in_ram, codec=codec)
-            disk = cls(claimed, files, Index.open(claimed.content_fd))
+        content = claim(directory)
+        with closed_on_error(content):
+            kind = file_system_of(content)
+            if kind in REMOTE:
+                log.warning("the cache folder is on a network file system (%s)", kind)
+            files = FileStore(content, in_ram=kind in IN_MEMORY, codec=codec)
+            disk = cls(content, files, Index.open(content))
             try:
                 disk._begin(cap)
             except BaseException:
                 disk.index.abandon()
                 raise
-        except BaseException:
-            claimed.drop()
-            raise
         return disk
 
     def _begin(self, cap: int) -> None:
@@ -86,7 +86,7 @@ class Disk:
         """
         known, damaged = False, self.index.replaced
         try:
-            if self.index.key_id == self.files.codec.key_id:
+            if self.index.key_id == self.files.key_id:
                 self.compare(self.index.left_open())
                 _, self.used_bytes = self.index.totals()
                 known = True
@@ -116,12 +116,12 @@ class Disk:
     def start_empty(self, *, damaged: bool) -> None:
         """Make a new index; files that it does not know can be removed. Raises as :meth:`open`."""
         self.index.abandon()
-        self.index = Index.renew(self.claim.content_fd, damaged=damaged)
+        self.index = Index.renew(self.content_fd, damaged=damaged)
         self.settled = False
 
     def settle(self) -> None:
         """Note that all files have a row, or belong to an open entry. Raises sqlite3.Error."""
-        self.index.set_key_id(self.files.codec.key_id)
+        self.index.set_key_id(self.files.key_id)
         self.settled = True
 
     def close(self) -> None:
@@ -130,7 +130,7 @@ class Disk:
             self.index.close()
         except sqlite3.Error as error:
             log.warning("the index of the cache could not be written: %s", error)
-        self.claim.drop()
+        os.close(self.content_fd)
 
 
 class Backend:

@@ -66,15 +66,15 @@ def remove_content(directory: Path) -> tuple[int, int]:
     """Remove all content from a cache directory that no process uses.
 
     Returns the number of removed files, and the bytes that they took on disk. Needs neither the
-    index nor the key of an encrypted cache. Raises UsageError if the directory
-    is in use or is not a cache, and OSError if something cannot be removed.
+    index nor the key of an encrypted cache. Raises UsageError if the directory is in use or is not
+    a cache, and OSError if something cannot be removed.
     """
-    claimed = claim(directory)
+    content = claim(directory)
     try:
-        remove_index(claimed.content_fd)
-        sizes = list(empty_content(claimed.content_fd))
+        remove_index(content)
+        sizes = list(empty_content(content))
     finally:
-        claimed.drop()
+        os.close(content)
     return len(sizes), sum(sizes)
 
 
@@ -421,12 +421,10 @@ class Cache:
 
     # For maintenance
 
-    def is_open(self, name: str) -> bool:
-        """Return whether the file with the hex name ``name`` belongs to an open entry."""
-        try:
-            return bytes.fromhex(name) in self._open
-        except ValueError:
-            return False
+    @property
+    def open_names(self) -> set[str]:
+        """The hex names of the files that may belong to open entries."""
+        return {key.hex() for key in self._open}
 
     def compare(self, charges: Iterable[tuple[bytes, int]]) -> None:
         """Correct the charges of these objects to what their files take.

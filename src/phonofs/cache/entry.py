@@ -72,9 +72,6 @@ class CacheEntry:
         self._ready: Callable[[CacheEntry], None] = lambda entry: None
         self._task = ChecksumTask(self.row, self.present, self.size, self.hash_on, self._decided)
 
-    def __repr__(self) -> str:
-        return f"<CacheEntry {self.row.id} {self.present.total()}/{self.size}>"
-
     @property
     def verified(self) -> bool:
         """Whether the whole object has the right checksum, or length if it has no checksum."""

@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager
 
 from phonofs.buffers import page_aligned
 from phonofs.cache.blockfile import SCRATCH, BlockFile, EncryptedBlockFile
-from phonofs.cache.blocks import page_ceil, page_floor
-from phonofs.cache.codec import AesGcmCodec, PlainCodec
+from phonofs.cache.blocks import BLOCK, page_ceil, page_floor
+from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.directory import closed_on_error
 from phonofs.cache.removal import DIRECTORY_FLAGS, bytes_on_disk, remove_tree
 
@@ -31,15 +31,15 @@ _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # opening a planted pipe 
 class FileStore:
     """The files below ``content/``: ``3f/…``, named after the hex digits of the keys.
 
-    Borrows the directory's descriptor; the claim owns and closes it. Methods raise OSError if the
-    disk fails.
+    Borrows the directory's descriptor. Methods raise OSError if the disk fails. ``key_id`` is that
+    of the codec, 0 for plain bytes.
     """
 
     def __init__(
         self, directory_fd: int, *, in_ram: bool, codec: AesGcmCodec | None = None
     ) -> None:
-        self.codec: PlainCodec = codec or PlainCodec()
-        self._aes = codec
+        self.key_id = codec.key_id if codec else 0
+        self._codec = codec
         self._content = directory_fd
         self._in_ram = in_ram
         self._scratch = page_aligned(2 * SCRATCH)
@@ -116,9 +116,20 @@ class FileStore:
                     found[shard_name + name] = bytes_on_disk(status)
         return found
 
+    def span(self, first: int, last: int, size: int) -> tuple[int, int]:
+        """Return the range of the file that blocks ``[first, last)`` of an object take.
+
+        ``size`` is the length of the object in bytes; its last block may be short.
+        """
+        stride, overhead = BLOCK, 0
+        if self._codec is not None:
+            stride, overhead = self._codec.stride, self._codec.overhead
+        length = min(last * BLOCK, size) - (last - 1) * BLOCK
+        return first * stride, (last - 1) * stride + length + overhead
+
     def cost(self, first: int, last: int, size: int) -> int:
         """Return the bytes that blocks ``[first, last)`` take on disk, in whole pages."""
-        start, stop = self.codec.span(first, last, size)
+        start, stop = self.span(first, last, size)
         return page_ceil(stop) - page_floor(start)
 
     def charged(self, key: bytes) -> int | None:
@@ -147,10 +158,10 @@ class FileStore:
             os.unlink(PROBE, dir_fd=self._content)
 
     def _block_file(self, fd: int, key: bytes, *, writable: bool) -> BlockFile:
-        if self._aes is None:
+        if self._codec is None:
             return BlockFile(fd, self._scratch, in_ram=self._in_ram, writable=writable)
         return EncryptedBlockFile(
-            fd, self._scratch, in_ram=self._in_ram, writable=writable, codec=self._aes, name=key
+            fd, self._scratch, in_ram=self._in_ram, writable=writable, codec=self._codec, name=key
         )
 
     def _shard(self, key: bytes, *, make: bool = False) -> AbstractContextManager[int]:

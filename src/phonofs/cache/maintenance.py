@@ -99,7 +99,7 @@ async def _checkpoints(cache: Cache) -> None:
         await trio.sleep(CHECKPOINT_S)
         if cache.backend.disk is None:
             continue
-        work = partial(checkpoint, cache.backend.disk.claim.content_fd)
+        work = partial(checkpoint, cache.backend.disk.content_fd)
         try:
             await cache.backend.in_thread(work)
         except sqlite3.Error as error:
@@ -142,5 +142,5 @@ async def _remove_orphans_of(cache: Cache, disk: Disk, number: int) -> None:
     for at in range(0, len(wrong), COMPARE_STEP):
         cache.compare(wrong[at : at + COMPARE_STEP])
         await trio.lowlevel.checkpoint()
-    orphans = [name for name in names if not cache.is_open(name)]
+    orphans = names.keys() - cache.open_names
     await cache.backend.in_thread(partial(disk.files.remove_names, shard, orphans))

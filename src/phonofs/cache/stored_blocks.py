@@ -236,7 +236,7 @@ class StoredBlocks:
         file = self._file
         if file is None:
             return
-        left = self._backend.query(lambda disk: file.cut(disk.files.codec.span(0, blocks, size)[1]))
+        left = self._backend.query(lambda disk: file.cut(disk.files.span(0, blocks, size)[1]))
         if left is not None:
             freed = max(0, self.charged - left)
             self._backend.budget.release(freed)

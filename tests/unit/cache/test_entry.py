@@ -508,7 +508,7 @@ async def test_bytes_that_cannot_be_read_back_turn_the_disk_off(
     """They are not written there once more, to be lost again with the next read."""
     await stored(tmp_path, RECORD, DATA)
     if in_ram:
-        monkeypatch.setattr("phonofs.cache.directory.file_system_of", lambda fd: "tmpfs")
+        monkeypatch.setattr("phonofs.cache.backend.file_system_of", lambda fd: "tmpfs")
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)
     assert await blob.read(0, 10) == DATA[:10]
@@ -553,7 +553,7 @@ async def test_memory_that_takes_nothing_is_said_once(
 
 async def test_a_cache_in_ram_answers_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """There, the kernel cannot say whether a read would wait; it never does."""
-    monkeypatch.setattr("phonofs.cache.directory.file_system_of", lambda fd: "tmpfs")
+    monkeypatch.setattr("phonofs.cache.backend.file_system_of", lambda fd: "tmpfs")
     await stored(tmp_path, RECORD, DATA)
     cache = open_cache(tmp_path)
     blob = cache.blob(RECORD)
