@@ -21,7 +21,7 @@ from phonofs.cache.budget import DiskBudget
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.directory import IN_MEMORY, REMOTE, claim, closed_on_error, file_system_of
 from phonofs.cache.filestore import FileStore
-from phonofs.cache.index import Index, Row
+from phonofs.cache.index import Index
 from phonofs.cache.index_file import is_damage, say_damaged
 
 log = logging.getLogger(__name__)
@@ -196,25 +196,19 @@ class Backend:
         self.attempt(lambda disk: answers.append(question(disk)))
         return answers[0] if answers else None
 
-    def declare(self, rows: Iterable[Row]) -> bool:
-        """Record in the index that these objects are being written; return False if that fails."""
-        return self.attempt(lambda disk: disk.index.declare_all(rows))
-
-    def remove(self, charges: Mapping[bytes, int]) -> bool:
-        """Remove files and rows; return whether all of them are gone.
+    def remove(self, charges: Mapping[bytes, int]) -> None:
+        """Remove files and rows.
 
         The charge of an object is released if both its file and its row are gone. A row is deleted
         even if its file cannot be removed, so that withdrawn content is never read again.
         """
         if self.disk is None or not charges:
-            return False
+            return
         gone = [key for key in charges if self._remove_file(key)]
         deleted = self.attempt(lambda disk: disk.index.delete(charges))
         if deleted:
             self.budget.release(sum(charges[key] for key in gone))
-        done = deleted and len(gone) == len(charges)
-        self.untidy |= not done
-        return done
+        self.untidy |= not deleted or len(gone) < len(charges)
 
     def _remove_file(self, key: bytes) -> bool:
         return self.attempt(lambda disk: disk.files.remove(key))
@@ -233,7 +227,7 @@ class Backend:
         A damaged index is rebuilt at once. If that fails, or the index is damaged again within
         PAUSE_S, nothing is written to disk for PAUSE_S.
         """
-        self.budget.revoke_grant()
+        self.budget.recount(self.budget.used)  # the next write checks both limits
         damaged = isinstance(error, sqlite3.Error) and is_damage(error)
         if damaged and not self.index_damaged:
             self._renew_index(error)

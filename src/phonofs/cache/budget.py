@@ -58,12 +58,8 @@ class DiskBudget:
         self.used -= n
 
     def recount(self, used: int) -> None:
-        """Set ``used``, after the index was rebuilt or the disk failed."""
+        """Set ``used``; the next write checks both limits again."""
         self.used = used
-        self.granted = 0
-
-    def revoke_grant(self) -> None:
-        """Make the next write check both limits."""
         self.granted = 0
 
     def deficit(self) -> int:

@@ -247,31 +247,28 @@ class Cache:
             for entry, row in saving:
                 entry.saved(final=not row.open)
 
-    def save_due(self, since: float) -> None:
-        """Save the entries that have something unsaved since before ``since``."""
-        self.save(
-            entry
-            for entry in self._open.values()
-            if entry.unsaved_since is not None and entry.unsaved_since <= since
-        )
+    def put_away(self, since: float) -> None:
+        """Save and put away the released entries, except those that a thread still reads.
 
-    def close_released(self) -> None:
-        """Save and put away the released entries, except those that a thread still reads."""
-        closing = [
+        Also saves other entries that have something unsaved since before ``since``.
+        """
+        released = [
             entry
             for entry in self._open.values()
             if not (entry.pins or entry.deferred or entry.busy)
         ]
-        self._put_away(closing)
-
-    def _put_away(self, entries: list[CacheEntry]) -> None:
-        self.save(entries)
-        for entry in entries:
+        due = [
+            entry
+            for entry in self._open.values()
+            if entry.unsaved_since is not None and entry.unsaved_since <= since
+        ]
+        self.save(dict.fromkeys([*released, *due]))
+        for entry in released:
             self._settle(entry)
 
-    async def flush(self) -> None:
-        """Create the files of small new entries that are ready, many at a time, in a thread."""
-        with self._flushing(self.write_behind.take_ready()) as write:
+    async def flush(self, entries: list[CacheEntry]) -> None:
+        """Create the files of deferred entries, in a thread."""
+        with self._flushing(entries) as write:
             await self.backend.in_thread(write)
 
     @contextmanager
@@ -408,12 +405,8 @@ class Cache:
         if disk is None:
             return
         disk.start_empty(damaged=True)
-        self._close_all_idle()
-        kept = [entry for entry in self._open.values() if entry.has_file]
-        disk.index.declare_all(entry.row for entry in kept)
-        for entry in kept:
-            entry.save_again()
-        self.backend.budget.recount(self.backend.budget.cap)
+        disk.index.declare_all(entry.row for entry in self._open.values() if entry.has_file)
+        self.recount()
 
     def _close_all_idle(self) -> None:
         while self._idle:
@@ -438,8 +431,11 @@ class Cache:
                 self._close_idle(key)
 
     def recount(self) -> None:
-        """Set the budget to the charges in the index and of open entries. Raises sqlite3.Error."""
-        disk = self.backend.disk
+        """Set the budget to the charges in the index and of open entries. Raises sqlite3.Error.
+
+        While there may be unknown files, the whole cap is charged.
+        """
+        disk, budget = self.backend.disk, self.backend.budget
         if disk is None:
             return
         self._close_all_idle()
@@ -447,8 +443,8 @@ class Cache:
         for key, entry in self._open.items():
             row = disk.index.row(key)
             used += entry.charged - (row.charge if row else 0)
-            entry.save_again()
-        self.backend.budget.recount(used + self._set_aside_bytes)
+            entry.changed()
+        budget.recount((used if disk.settled else budget.cap) + self._set_aside_bytes)
 
     # Inspection
 
@@ -498,7 +494,9 @@ class Cache:
                 pass
         with self._flushing([entry for entry in entries if entry.deferred]) as write:
             write()
-        self._put_away(list(self._open.values()))
+        self.put_away(float("-inf"))
+        for entry in list(self._open.values()):
+            self._settle(entry)
         self._close_all_idle()
         self.backend.close()
 

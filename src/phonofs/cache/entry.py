@@ -203,7 +203,7 @@ class CacheEntry:
             self.in_memory = True
             return False
         self.present.add(*bytes_of(first, first + block_count(len(blocks)), self.size))
-        self._changed()
+        self.changed()
         return True
 
     # Buffers
@@ -406,7 +406,7 @@ class CacheEntry:
         )
         self._backend.counters["lost_bytes"] += stop - start
         self._drop(first, last)
-        self._changed()
+        self.changed()
 
     def reset(self) -> None:
         """Forget every byte, on disk and in memory."""
@@ -414,7 +414,7 @@ class CacheEntry:
         if self._stored.has_file:
             self._stored.open()
             self._stored.cut(self.size, 0)
-            self._changed()
+            self.changed()
             self._backend.wake.set()
 
     def resize(self, size: int) -> None:
@@ -430,7 +430,7 @@ class CacheEntry:
             self._buffer(start, piece)
         if self.deferred and end == size:
             self._defer_no_longer()
-        self._changed()
+        self.changed()
 
     def _cut_block(self, edge: int) -> list[tuple[int, memoryview]]:
         """Return the checked bytes of the block that a new length cuts, as (offset, bytes)."""
@@ -501,7 +501,7 @@ class CacheEntry:
         self._stored.flushed(blocks)
         for index, _ in blocks:
             self._forget_buffer(index)
-        self._changed()
+        self.changed()
 
     def not_flushed(self, *, retry: bool = False) -> None:
         """Note that its file was not created: it stays in memory, or until the next ``retry``."""
@@ -512,7 +512,8 @@ class CacheEntry:
 
     # Its row
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """Note that its row must be saved."""
         if self.unsaved_since is None and self._stored.has_file:
             self.unsaved_since = self._backend.now()
 
@@ -532,10 +533,6 @@ class CacheEntry:
         if final and not stored.runs:
             return None
         return stored.row(verified=verified, final=final)
-
-    def save_again(self) -> None:
-        """Make the next save write the row again, because it may be lost."""
-        self._changed()
 
     def saved(self, *, final: bool) -> None:
         """Note that the row was saved; if ``final``, it must be declared before the next write."""

@@ -41,7 +41,7 @@ async def run(cache: Cache) -> None:
     """Maintain the cache until cancelled."""
     async with trio.open_nursery() as nursery:
         if cache.backend.budget.cap:
-            nursery.start_soon(_flushes, cache)
+            nursery.start_soon(cache.write_behind.run, cache.flush)
             nursery.start_soon(_remove_orphans_once, cache)
             nursery.start_soon(_checkpoints, cache)
         while True:
@@ -51,20 +51,12 @@ async def run(cache: Cache) -> None:
 
 async def run_once(cache: Cache) -> None:
     """Do all work that is due now."""
-    cache.close_released()
-    cache.save_due(trio.current_time() - SAVE_AFTER_S)
+    cache.put_away(trio.current_time() - SAVE_AFTER_S)
     await cache.evict_ahead()
     await _try_again(cache)
     await tidy(cache)
     cache.backend.attempt(lambda disk: disk.index.flush())
     await trio.lowlevel.checkpoint()
-
-
-async def _flushes(cache: Cache) -> None:
-    with cache.write_behind.open():
-        while True:
-            await cache.write_behind.wait()
-            await cache.flush()
 
 
 async def _try_again(cache: Cache) -> None:
@@ -123,8 +115,8 @@ async def remove_orphans(cache: Cache, pause_s: float) -> None:
             await _remove_orphans_of(cache, disk, number)
             await trio.sleep(pause_s)
         if disk.index is index:  # else it was found damaged meanwhile
-            cache.recount()
             disk.settle()
+            cache.recount()
     except (OSError, sqlite3.Error) as error:
         cache.backend.failed(error)
 

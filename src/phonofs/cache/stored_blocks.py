@@ -110,13 +110,16 @@ class StoredBlocks:
         if not self.row_open or self._file is None:
             if not self._backend.accepts(self.size):
                 return None
-            if not self.row_open and not self._backend.declare([self._row]):
+            if not self.row_open and not self._backend.attempt(self._declare):
                 return None
             self.row_open = True
             if not self.has_file:
                 self.has_file = self._backend.attempt(self._create)
         file = self.open()
         return file if file is not None and file.writable else None
+
+    def _declare(self, disk: Disk) -> None:
+        disk.index.declare_all([self._row])
 
     def _create(self, disk: Disk) -> None:
         self._file = disk.files.create(self._row.key)

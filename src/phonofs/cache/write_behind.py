@@ -7,8 +7,8 @@ then it writes the files in a thread, then it completes the rows. After a kill b
 objects are fetched again. Objects that the disk does not accept stay in memory.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import trio
@@ -62,27 +62,31 @@ class WriteBehind:
     _some: trio.Event = field(default_factory=trio.Event)
     _many: trio.Event = field(default_factory=trio.Event)
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Admit entries while the context is open: the caller flushes them."""
+    async def run(self, flush: Callable[[list[CacheEntry]], Awaitable[None]]) -> None:
+        """Admit entries and flush those that are ready, many at a time, until cancelled."""
         self.running = True
         try:
-            yield
+            while True:
+                await self._some.wait()
+                with trio.move_on_after(FLUSH_DELAY_S):
+                    await self._many.wait()
+                ready, self._ready = list(self._ready.values()), {}
+                self._some, self._many = trio.Event(), trio.Event()
+                await flush(ready)
         finally:
             self.running = False
 
-    def admit(self, entry: CacheEntry) -> bool:
-        """Defer the file of a new entry; return False if it must be created at once."""
+    def admit(self, entry: CacheEntry) -> None:
+        """Defer the file of a new entry, if it is small and not too much waits."""
         size, count = self._bytes + entry.size, len(self._waiting) + 1
         full = size > CAPACITY_BYTES or count > CAPACITY_FILES
-        if not self.running or full or entry.size > LARGEST:
-            return False
+        if full or not self.running or entry.size > LARGEST:
+            return
         self._bytes = size
         self._waiting[entry.key] = entry.size
         if size > FLUSH_BYTES or count > FLUSH_FILES:
             self._many.set()
         entry.defer(self.mark_ready)
-        return True
 
     def mark_ready(self, entry: CacheEntry) -> None:
         """Note that the entry can be flushed: it is complete and checked, or was released."""
@@ -94,24 +98,15 @@ class WriteBehind:
         self._bytes -= self._waiting.pop(entry.key, 0)
         self._ready.pop(entry.key, None)
 
-    async def wait(self) -> None:
-        """Wait until an entry is ready, and then for more, at most FLUSH_DELAY_S."""
-        await self._some.wait()
-        with trio.move_on_after(FLUSH_DELAY_S):
-            await self._many.wait()
-
-    def take_ready(self) -> list[CacheEntry]:
-        """Return the entries to flush now."""
-        ready, self._ready = list(self._ready.values()), {}
-        self._some, self._many = trio.Event(), trio.Event()
-        return ready
-
 
 def begin(backend: Backend, entries: Iterable[CacheEntry]) -> list[FlushJob]:
     """Reserve the space and declare the rows, before the files are created."""
     jobs = [FlushJob(entry, entry.generation, entry.begin_flush()) for entry in entries]
     jobs = [job for job in jobs if job.blocks]
-    if not jobs or (backend.accepts(0) and backend.declare([job.entry.row for job in jobs])):
+    rows = [job.entry.row for job in jobs]
+    if not jobs or (
+        backend.accepts(0) and backend.attempt(lambda disk: disk.index.declare_all(rows))
+    ):
         return jobs
     for job in jobs:
         job.entry.not_flushed()
