@@ -174,7 +174,7 @@ class Cache:
 
     # Entries
 
-    def blob(self, record: Record) -> CacheEntry:
+    def entry(self, record: Record) -> CacheEntry:
         """Return the entry of an object, pinned until :meth:`release`."""
         key = key_of(record.region, record.id, record.fingerprint)
         region, id, checksum = map(_storable, (record.region, record.id, record.checksum))

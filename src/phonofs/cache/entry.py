@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class CacheEntry:
-    """The cached bytes of one object. Returned by ``Cache.blob``, which pins it.
+    """The cached bytes of one object. Returned by ``Cache.entry``, which pins it.
 
     All methods run on the event loop; ``read`` and the checks do their slow part in a thread.
 

@@ -31,25 +31,25 @@ def opened(folder: Path, codec: AesGcmCodec | None = KEY, size: int = 64 * MIB) 
 
 async def stored(folder: Path, codec: AesGcmCodec | None = KEY, id: str = "a") -> None:
     cache = opened(folder, codec)
-    blob = cache.blob(record(id, DATA))
+    entry = cache.entry(record(id, DATA))
     for start in range(0, len(DATA), 60_000):  # not at the blocks' edges
-        blob.write(start, DATA[start : start + 60_000])
-    assert await blob.check()
-    cache.release(blob)
+        entry.write(start, DATA[start : start + 60_000])
+    assert await entry.check()
+    cache.release(entry)
     cache.close()
 
 
 async def got(cache: Cache, id: str = "a") -> bytes:
     """What the cache has of the object, read in pieces; holes are left out."""
-    blob = cache.blob(record(id, DATA))
+    entry = cache.entry(record(id, DATA))
     found = b""
     for start in range(0, len(DATA), 50_000):
         n = min(50_000, len(DATA) - start)
-        if blob.present.covers(start, start + n):
-            data = blob.read_now(start, n) or await blob.read(start, n)
+        if entry.present.covers(start, start + n):
+            data = entry.read_now(start, n) or await entry.read(start, n)
             assert data is None or data == DATA[start : start + n]
             found += data or b""
-    cache.release(blob)
+    cache.release(entry)
     return found
 
 
@@ -58,18 +58,18 @@ async def test_it_survives_a_remount_with_its_key(tmp_path):
     await stored(tmp_path)
     cache = opened(tmp_path)
     assert await got(cache) == DATA
-    assert cache.blob(record("a", DATA)).verified
+    assert cache.entry(record("a", DATA)).verified
     cache.close()
 
 
 async def test_nothing_of_it_is_on_disk_in_the_clear(tmp_path):
     """Not while it is written, not afterwards, in no file."""
     cache = opened(tmp_path)
-    blob = cache.blob(record("a", DATA))
-    blob.write(0, DATA[: BLOCK + 5000])
-    blob.write(2 * BLOCK + 77, DATA[2 * BLOCK + 77 : 3 * BLOCK])
+    entry = cache.entry(record("a", DATA))
+    entry.write(0, DATA[: BLOCK + 5000])
+    entry.write(2 * BLOCK + 77, DATA[2 * BLOCK + 77 : 3 * BLOCK])
     nothing_in_the_clear(tmp_path)
-    cache.release(blob)
+    cache.release(entry)
     cache.close()
     nothing_in_the_clear(tmp_path)
     assert on_disk(tmp_path) > BLOCK
@@ -138,9 +138,9 @@ async def test_the_cap_counts_what_is_really_on_disk(tmp_path):
     cache = opened(tmp_path, size=MIB)
     for number in range(300):
         data = ramp([1, 4096, 5000, BLOCK, BLOCK + 1][number % 5], number)
-        blob = cache.blob(record(str(number), data))
-        blob.write(0, data)
-        cache.release(blob)
+        entry = cache.entry(record(str(number), data))
+        entry.write(0, data)
+        cache.release(entry)
         if number % 20 == 0:
             await trio.lowlevel.checkpoint()
             assert on_disk(tmp_path) <= MIB

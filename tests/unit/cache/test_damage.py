@@ -68,10 +68,10 @@ async def store(folder: Path, count: int) -> None:
     """A cache of that many checked objects, closed; its log is in its index."""
     cache = open_cache(folder)
     for n in range(count):
-        blob = cache.blob(record_of(n))
-        blob.write(0, data_of(n))
-        assert blob.check_now()
-        cache.release(blob)
+        entry = cache.entry(record_of(n))
+        entry.write(0, data_of(n))
+        assert entry.check_now()
+        cache.release(entry)
     cache.close()
     assert len(content_files(folder)) == count
 
@@ -141,13 +141,13 @@ async def used_by_a_mount(folder: Path, cap: int = 64 * MIB) -> dict[str, object
     async with trio.open_nursery() as nursery:
         nursery.start_soon(maintenance.run, cache)
         for n in range(0, COUNT, 4):
-            blob = cache.blob(record_of(n))
-            got = await blob.read(0, SIZE)
+            entry = cache.entry(record_of(n))
+            got = await entry.read(0, SIZE)
             assert got in (None, data_of(n))
-            if not blob.complete:
-                blob.write(0, data_of(n))
-                assert await blob.check()
-            cache.release(blob)
+            if not entry.complete:
+                entry.write(0, data_of(n))
+                assert await entry.check()
+            cache.release(entry)
             if n % 20 == 0:
                 assert on_disk(folder) <= cap
         cache.forget("us-east", "object-0")
@@ -365,13 +365,13 @@ async def test_what_is_forgotten_is_given_back_once(tmp_path: Path, failing: dic
     failing["DELETE FROM object"] = 1
     cache.forget("us-east", "object-0")
     cache.forget("us-east", "object-0")
-    blob = cache.blob(record_of(1))
-    assert await blob.read(0, SIZE) == data_of(1)
+    entry = cache.entry(record_of(1))
+    assert await entry.read(0, SIZE) == data_of(1)
     cache.forget("us-east", "object-1")
-    blob.resize(SIZE + BLOCK)
-    blob.resize(10)
-    blob.reset()
-    cache.release(blob)
+    entry.resize(SIZE + BLOCK)
+    entry.resize(10)
+    entry.reset()
+    cache.release(entry)
     assert int(str(cache.statistics()["disk_bytes"])) >= on_disk(tmp_path) == 8 * CHARGE
     cache.close()
 
@@ -403,9 +403,9 @@ async def test_a_withdrawn_object_that_was_to_be_put_down_is_given_back_once(
         nursery.start_soon(maintenance.run, cache)
         await trio.testing.wait_all_tasks_blocked()
         full = True
-        blob = cache.blob(record("new", data))
-        blob.write(0, data)
-        cache.release(blob)
+        entry = cache.entry(record("new", data))
+        entry.write(0, data)
+        cache.release(entry)
         with trio.move_on_after(20):
             while cache.statistics()["open"]:  # noqa: ASYNC110 - as above
                 await trio.sleep(0.02)
@@ -603,15 +603,15 @@ async def test_blocks_that_a_full_disk_did_not_take_are_not_there(tmp_path: Path
     data = ramp(20 * BLOCK)
     wanted = record("a", data)
     cache = encrypted(tmp_path)
-    blob = cache.blob(wanted)
-    blob.write(19 * BLOCK, data[19 * BLOCK :])
+    entry = cache.entry(wanted)
+    entry.write(19 * BLOCK, data[19 * BLOCK :])
     half = BLOCK // 2
     for n in range(17):  # so many that the first is written early, with a gap
         at = n * BLOCK + half
-        blob.write(at, data[at : at + half // 2])
-    blob.write(0, data[:half])
+        entry.write(at, data[at : at + half // 2])
+    entry.write(0, data[:half])
     full(True)
-    cache.release(blob)
+    cache.release(entry)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(maintenance.run, cache)
         with trio.fail_after(20):
@@ -620,15 +620,15 @@ async def test_blocks_that_a_full_disk_did_not_take_are_not_there(tmp_path: Path
         nursery.cancel_scope.cancel()
     full(False)
     for _ in range(2):
-        blob = cache.blob(wanted)
-        for start, stop in list(blob.present):
+        entry = cache.entry(wanted)
+        for start, stop in list(entry.present):
             for at in range(start, stop, PAGE):
                 n = min(PAGE, stop - at)
-                got = blob.read_now(at, n) or await blob.read(at, n)
+                got = entry.read_now(at, n) or await entry.read(at, n)
                 assert got in (None, data[at : at + n]), at
-        got = blob.read_now(19 * BLOCK, PAGE) or await blob.read(19 * BLOCK, PAGE)
+        got = entry.read_now(19 * BLOCK, PAGE) or await entry.read(19 * BLOCK, PAGE)
         assert got == data[19 * BLOCK : 19 * BLOCK + PAGE]
-        cache.release(blob)
+        cache.release(entry)
         cache.close()
         cache = encrypted(tmp_path)
     cache.close()
@@ -640,11 +640,11 @@ async def test_a_damaged_block_is_not_built_upon(tmp_path: Path):
     data = ramp(3 * BLOCK)
     wanted = record("a", data, checksum="")
     cache = encrypted(tmp_path)
-    blob = cache.blob(wanted)
-    blob.write(BLOCK, data[BLOCK : 3 * BLOCK])
+    entry = cache.entry(wanted)
+    entry.write(BLOCK, data[BLOCK : 3 * BLOCK])
     half = BLOCK // 2
-    blob.write(0, data[:half])
-    cache.release(blob)
+    entry.write(0, data[:half])
+    cache.release(entry)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(maintenance.run, cache)
         with trio.fail_after(20):
@@ -652,23 +652,23 @@ async def test_a_damaged_block_is_not_built_upon(tmp_path: Path):
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
     (path,) = content_files(tmp_path)
-    blob = cache.blob(wanted)
-    blob.read_now(BLOCK, 10)  # its file is open
+    entry = cache.entry(wanted)
+    entry.read_now(BLOCK, 10)  # its file is open
     with path.open("r+b") as file:
         file.seek(1000)
         file.write(b"damage")
-    blob.write(half, data[half:BLOCK])
+    entry.write(half, data[half:BLOCK])
     for at in range(0, 3 * BLOCK, PAGE):
-        got = blob.read_now(at, PAGE) or await blob.read(at, PAGE)
+        got = entry.read_now(at, PAGE) or await entry.read(at, PAGE)
         assert got in (None, data[at : at + PAGE]), at
-    cache.release(blob)
+    cache.release(entry)
     cache.close()
     cache = encrypted(tmp_path)
-    blob = cache.blob(wanted)
+    entry = cache.entry(wanted)
     for at in range(0, 3 * BLOCK, PAGE):
-        got = blob.read_now(at, PAGE) or await blob.read(at, PAGE)
+        got = entry.read_now(at, PAGE) or await entry.read(at, PAGE)
         assert got in (None, data[at : at + PAGE]), at
-    cache.release(blob)
+    cache.release(entry)
     cache.close()
 
 
@@ -677,8 +677,8 @@ async def test_a_slow_disk_does_not_stop_who_writes(tmp_path: Path, monkeypatch)
     data = ramp(6 * BLOCK)
     wanted = record("a", data)
     cache = encrypted(tmp_path)
-    blob = cache.blob(wanted)
-    blob.write(0, data[: 4 * BLOCK])
+    entry = cache.entry(wanted)
+    entry.write(0, data[: 4 * BLOCK])
     waiting, written = trio.Event(), trio.Event()
     token, real = trio.lowlevel.current_trio_token(), os.pread
     times_out: list[bool] = []
@@ -701,16 +701,16 @@ async def test_a_slow_disk_does_not_stop_who_writes(tmp_path: Path, monkeypatch)
     async with trio.open_nursery() as nursery:
 
         async def read() -> None:
-            assert await blob.read(0, 3 * BLOCK) == data[: 3 * BLOCK]
+            assert await entry.read(0, 3 * BLOCK) == data[: 3 * BLOCK]
 
         nursery.start_soon(read)
         await waiting.wait()
-        blob.write(4 * BLOCK, data[4 * BLOCK : 5 * BLOCK])
-        blob.write(5 * BLOCK, data[5 * BLOCK : 5 * BLOCK + 1000])
-        assert blob.read_now(5 * BLOCK, 1000) == data[5 * BLOCK : 5 * BLOCK + 1000]
+        entry.write(4 * BLOCK, data[4 * BLOCK : 5 * BLOCK])
+        entry.write(5 * BLOCK, data[5 * BLOCK : 5 * BLOCK + 1000])
+        assert entry.read_now(5 * BLOCK, 1000) == data[5 * BLOCK : 5 * BLOCK + 1000]
         written.set()
     assert times_out == [False]
-    cache.release(blob)
+    cache.release(entry)
     cache.close()
 
 
@@ -905,12 +905,12 @@ def test_a_disk_in_trouble_from_the_start_means_no_cache(
         async def use() -> None:
             cache = open_cache(folder, size)
             for n in range(10):
-                blob = cache.blob(record_of(n))
-                if not blob.complete:
-                    blob.write(0, data_of(n))
-                assert (blob.read_now(0, SIZE) or await blob.read(0, SIZE)) == data_of(n)
-                assert await blob.check()
-                cache.release(blob)
+                entry = cache.entry(record_of(n))
+                if not entry.complete:
+                    entry.write(0, data_of(n))
+                assert (entry.read_now(0, SIZE) or await entry.read(0, SIZE)) == data_of(n)
+                assert await entry.check()
+                cache.release(entry)
             cache.close()
 
         trio.run(use)
