@@ -11,7 +11,7 @@ import pytest
 from phonofs.cache import entry, stored_blocks
 from phonofs.cache.blockfile import BlockFile
 from phonofs.cache.blocks import BlockChecksums
-from phonofs.cache.buffers import Buffer, BufferPool
+from phonofs.cache.buffers import BufferPool
 from phonofs.cache.entry import CacheEntry
 from phonofs.cache.index import Index
 from phonofs.errors import PhonofsError
@@ -82,8 +82,7 @@ def read(path):
 PLACES = {
     "disk and memory": [
         (BlockFile, "read_into"), (BlockFile, "view_nowait"), (BlockFile, "write_blocks"),
-        (Buffer, "__init__"), (Buffer, "put"), (BufferPool, "__setitem__"),
-        (CacheEntry, "__init__"),
+        (BufferPool, "__setitem__"), (CacheEntry, "__init__"),
     ],
     "blocks": [
         (entry, "read_blocks"), (BlockChecksums, "put"), (BlockChecksums, "get"),

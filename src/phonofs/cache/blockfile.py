@@ -34,13 +34,12 @@ class BlockFile:
     uses it: the first half for copies, the second for views.
     """
 
-    __slots__ = ("_fd", "_in_ram", "_scratch", "writable")
+    __slots__ = ("_fd", "_in_ram", "_scratch")
 
-    def __init__(self, fd: int, scratch: memoryview, *, in_ram: bool, writable: bool) -> None:
+    def __init__(self, fd: int, scratch: memoryview, *, in_ram: bool) -> None:
         self._fd = fd
         self._scratch = scratch
         self._in_ram = in_ram
-        self.writable = writable
 
     def write_blocks(self, first: int, data: Data) -> None:
         """Write whole blocks from block ``first`` on. Raises OSError.
@@ -98,16 +97,9 @@ class EncryptedBlockFile(BlockFile):
     __slots__ = ("_codec", "_last", "_name")
 
     def __init__(
-        self,
-        fd: int,
-        scratch: memoryview,
-        *,
-        in_ram: bool,
-        writable: bool,
-        codec: AesGcmCodec,
-        name: bytes,
+        self, fd: int, scratch: memoryview, *, in_ram: bool, codec: AesGcmCodec, name: bytes
     ) -> None:
-        super().__init__(fd, scratch, in_ram=in_ram, writable=writable)
+        super().__init__(fd, scratch, in_ram=in_ram)
         self._codec = codec
         self._name = name
         self._last: tuple[int, bytes] = (-1, b"")

@@ -23,7 +23,7 @@ import trio
 from phonofs.cache.backend import Backend
 from phonofs.cache.blockfile import View
 from phonofs.cache.blocks import BLOCK, Data, block_count, bytes_of, touched_blocks
-from phonofs.cache.buffers import Buffer, BufferPool
+from phonofs.cache.buffers import BufferPool
 from phonofs.cache.checked_read import Outcome, Source, read_blocks
 from phonofs.cache.checksum_task import HASH_NOW, ChecksumTask
 from phonofs.cache.index import Row
@@ -68,7 +68,7 @@ class CacheEntry:
             backend, self.row, self.size, self._lose, self._pass_by, known=known is not None
         )
         self.present = Ranges(bytes_of(*run, self.size) for run in self._stored.runs)
-        self._buffers: dict[int, Buffer] = {}
+        self._buffers: dict[int, bytearray] = {}
         self._ready: Callable[[CacheEntry], None] = lambda entry: None
         self._task = ChecksumTask(self.row, self.present, self.size, self.hash_on, self._decided)
 
@@ -101,7 +101,7 @@ class CacheEntry:
     @property
     def memory_bytes(self) -> int:
         """Bytes of its buffers."""
-        return sum(len(buffer.data) for buffer in self._buffers.values())
+        return sum(map(len, self._buffers.values()))
 
     @property
     def cached_bytes(self) -> int:
@@ -181,19 +181,22 @@ class CacheEntry:
         buffer = self._buffers.get(index)
         if buffer is None:
             try:
-                buffer = Buffer(stop - start, partial(self._drop, index, index + 1))
-                self._pool[self, index] = buffer
+                buffer = bytearray(stop - start)
+                self._pool[self._drop_buffer, index] = buffer
             except MemoryError as error:
                 self._backend.no_memory(error)
                 return
             self._buffers[index] = buffer
-        buffer.put(at - start, piece)
+        buffer[at - start : at - start + len(piece)] = piece
         self.present.add(at, at + len(piece))
-        if buffer.whole and not (self.in_memory or self.deferred):
+        if self._is_whole(index) and not (self.in_memory or self.deferred):
             self._store_buffer(index)
 
+    def _is_whole(self, index: int) -> bool:
+        return self.present.covers(*bytes_of(index, index + 1, self.size))
+
     def _store_buffer(self, index: int) -> None:
-        if self._store(index, memoryview(self._buffers[index].data)):
+        if self._store(index, memoryview(self._buffers[index])):
             self._forget_buffer(index)
 
     def _store(self, first: int, blocks: memoryview) -> bool:
@@ -217,7 +220,10 @@ class CacheEntry:
 
     def _forget_buffer(self, index: int) -> None:
         self._buffers.pop(index, None)
-        self._pool.pop((self, index), None)
+        self._pool.pop((self._drop_buffer, index), None)
+
+    def _drop_buffer(self, index: int) -> None:
+        self._drop(index, index + 1)
 
     # Reading
 
@@ -249,8 +255,8 @@ class CacheEntry:
             buffer = self._buffers.get(index)
             data: View | None
             if buffer is not None:
-                self._pool.get((self, index))
-                data = memoryview(buffer.data)[a - start : b - start]
+                self._pool.get((self._drop_buffer, index))
+                data = memoryview(buffer)[a - start : b - start]
             else:
                 data = self._stored.view_nowait(index, index + 1, a, b)
             if data is None:
@@ -309,7 +315,7 @@ class CacheEntry:
         start, stop = bytes_of(index, index + 1, self.size)
         buffer = self._buffers.get(index)
         if buffer is not None:
-            return Source(index, start, stop, memoryview(buffer.data), 0)
+            return Source(index, start, stop, memoryview(buffer), 0)
         return Source(index, start, stop, None, self._stored.crc(index))
 
     def _believe(self, outcome: Outcome) -> bool:
@@ -437,8 +443,9 @@ class CacheEntry:
         index, start = edge // BLOCK, edge // BLOCK * BLOCK
         buffer = self._buffers.get(index)
         if buffer is not None:
-            data = memoryview(buffer.data)
-            return [(start + a, data[a : min(b, edge - start)]) for a, b in buffer.filled]
+            data, there = memoryview(buffer), self.present
+            cut = ((max(a, start), min(b, edge)) for a, b in there if a < edge and start < b)
+            return [(a, data[a - start : b - start]) for a, b in cut]
         if edge == start or not self._stored.is_checked(index):
             return []  # once cut, a block of an earlier run cannot be checked
         found = self.read_now(start, edge - start)
@@ -480,7 +487,7 @@ class CacheEntry:
     def _defer_no_longer(self) -> None:
         """Write its whole blocks to disk at once, because the object grew."""
         self.deferred = False
-        for index in [i for i, buffer in self._buffers.items() if buffer.whole]:
+        for index in [index for index in self._buffers if self._is_whole(index)]:
             self._store_buffer(index)
 
     def begin_flush(self) -> list[tuple[int, bytes]]:
@@ -488,9 +495,9 @@ class CacheEntry:
 
         Empty if no block is whole, or the disk does not accept them: then they stay in memory.
         """
-        whole = [i for i, buffer in sorted(self._buffers.items()) if buffer.whole]
+        whole = [index for index in sorted(self._buffers) if self._is_whole(index)]
         if self.deferred and whole and all(self._stored.charge(i, i + 1) for i in whole):
-            return [(index, bytes(self._buffers[index].data)) for index in whole]
+            return [(index, bytes(self._buffers[index])) for index in whole]
         if self.deferred and (whole or not self.pins):
             self.not_flushed()
         return []

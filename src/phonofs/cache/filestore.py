@@ -51,7 +51,7 @@ class FileStore:
                 os.unlink(key.hex()[2:], dir_fd=shard)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS
             fd = os.open(key.hex()[2:], flags, 0o600, dir_fd=shard)
-        return self._block_file(fd, key, writable=True)
+        return self._block_file(fd, key)
 
     def open(self, key: bytes) -> BlockFile | None:
         """Return the file of an object; on a read-only disk it can only be read.
@@ -60,7 +60,7 @@ class FileStore:
         """
         try:
             with self._shard(key) as shard:
-                fd, writable = _open_file(key.hex()[2:], shard)
+                fd = _open_file(key.hex()[2:], shard)
         except OSError as error:
             if error.errno not in _NO_FILE:
                 raise
@@ -70,7 +70,7 @@ class FileStore:
             return None
         with contextlib.suppress(OSError):  # the kernel's own read-ahead suffices
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        return self._block_file(fd, key, writable=writable)
+        return self._block_file(fd, key)
 
     def remove(self, key: bytes) -> None:
         """Remove the file of an object, if it exists."""
@@ -157,11 +157,11 @@ class FileStore:
             os.close(fd)
             os.unlink(PROBE, dir_fd=self._content)
 
-    def _block_file(self, fd: int, key: bytes, *, writable: bool) -> BlockFile:
+    def _block_file(self, fd: int, key: bytes) -> BlockFile:
         if self._codec is None:
-            return BlockFile(fd, self._scratch, in_ram=self._in_ram, writable=writable)
+            return BlockFile(fd, self._scratch, in_ram=self._in_ram)
         return EncryptedBlockFile(
-            fd, self._scratch, in_ram=self._in_ram, writable=writable, codec=self._codec, name=key
+            fd, self._scratch, in_ram=self._in_ram, codec=self._codec, name=key
         )
 
     def _shard(self, key: bytes, *, make: bool = False) -> AbstractContextManager[int]:
@@ -198,10 +198,10 @@ def empty_content(directory: int) -> Iterator[int]:
             yield from remove_tree(name, directory)
 
 
-def _open_file(name: str, shard: int) -> tuple[int, bool]:
+def _open_file(name: str, shard: int) -> int:
     try:
-        return os.open(name, os.O_RDWR | _FLAGS, dir_fd=shard), True
+        return os.open(name, os.O_RDWR | _FLAGS, dir_fd=shard)
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        return os.open(name, os.O_RDONLY | _FLAGS, dir_fd=shard), False
+        return os.open(name, os.O_RDONLY | _FLAGS, dir_fd=shard)  # writing to it fails

@@ -2,7 +2,6 @@
 
 from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
-from phonofs.cache.entry import CacheEntry
 from phonofs.cache.index import Row
 
 
@@ -15,19 +14,14 @@ async def verify(cache: Cache) -> list[tuple[Row, int]]:
     findings = []
     for row in cache.entries():
         entry = cache.pin(row)
+        before = entry.present.total()
         try:
-            findings.append((row, await _check_blocks(entry)))
+            if entry.unverified:
+                await entry.check()
+            for start, stop in list(entry.present):
+                for at in range(start, stop, BLOCK):
+                    await entry.read(at, min(BLOCK, stop - at))
         finally:
             cache.release(entry)
+        findings.append((row, before - entry.present.total()))
     return findings
-
-
-async def _check_blocks(entry: CacheEntry) -> int:
-    """Read each block; return how many bytes were lost."""
-    before = entry.present.total()
-    if entry.unverified and not await entry.check():
-        return before
-    for start, stop in list(entry.present):
-        for at in range(start, stop, BLOCK):
-            await entry.read(at, min(BLOCK, stop - at))
-    return before - entry.present.total()

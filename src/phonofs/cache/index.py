@@ -71,13 +71,7 @@ class Index:
         self.count = 0
         self.replaced = replaced
         self._touched: dict[bytes, int] = {}
-        self._db = index_file.connect(directory_fd)
-        try:
-            (last,) = self._db.execute("SELECT max(used) FROM object").fetchone()
-        except BaseException:
-            self._db.close()
-            raise
-        self._used: int = last or 0
+        self._db, self._used = index_file.connect(directory_fd)
 
     @classmethod
     def open(cls, directory_fd: int) -> "Index":

@@ -73,8 +73,11 @@ def say_damaged(error: Exception) -> None:
     log.warning("the index of the cache is damaged (%s); the cache starts empty", error)
 
 
-def connect(directory_fd: int) -> sqlite3.Connection:
-    """Open the index in a directory, or create it. Raises sqlite3.Error or OSError."""
+def connect(directory_fd: int) -> tuple[sqlite3.Connection, int]:
+    """Open the index in a directory, or create it; return the largest ``used`` too.
+
+    Raises sqlite3.Error or OSError.
+    """
     _prepare(directory_fd)
     connection = sqlite3.connect(_path(directory_fd), isolation_level=None, timeout=1.0)
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")  # a damaged page
@@ -88,10 +91,11 @@ def connect(directory_fd: int) -> sqlite3.Connection:
             connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"it has version {version}, not {VERSION}")
+        (used,) = connection.execute("SELECT max(used) FROM object").fetchone()
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, used or 0
 
 
 def checkpoint(directory_fd: int) -> None:

@@ -103,7 +103,7 @@ class StoredBlocks:
         return True
 
     def _open_for_writing(self) -> BlockFile | None:
-        """Declare the row, then open the file; return None if it cannot be written.
+        """Declare the row, then open the file; return None if the disk does not accept it.
 
         The row comes first, so that the next run knows of the file after a kill.
         """
@@ -115,8 +115,7 @@ class StoredBlocks:
             self.row_open = True
             if not self.has_file:
                 self.has_file = self._backend.attempt(self._create)
-        file = self.open()
-        return file if file is not None and file.writable else None
+        return self.open()
 
     def _declare(self, disk: Disk) -> None:
         disk.index.declare_all([self._row])

@@ -151,7 +151,7 @@ async def test_the_cap_counts_what_is_really_on_disk(tmp_path):
 def block_file(fd: int = -1) -> EncryptedBlockFile:
     fd = fd if fd >= 0 else os.memfd_create("test")
     scratch = memoryview(bytearray(2 * SCRATCH))
-    return EncryptedBlockFile(fd, scratch, in_ram=True, writable=True, codec=KEY, name=b"n")
+    return EncryptedBlockFile(fd, scratch, in_ram=True, codec=KEY, name=b"n")
 
 
 RUNS = st.lists(st.tuples(st.integers(0, 7), st.integers(1, 3)), min_size=1, max_size=8)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from phonofs.cache import checksum_task, stored_blocks
 from phonofs.cache.blockfile import BlockFile
 from phonofs.cache.blocks import BLOCK
-from phonofs.cache.buffers import Buffer
+from phonofs.cache.buffers import BufferPool
 from phonofs.cache.cache import Cache
 from phonofs.cache.entry import CacheEntry
 from phonofs.cache.maintenance import run_once
@@ -490,7 +490,7 @@ async def test_without_any_place_bytes_are_refused(tmp_path: Path, monkeypatch: 
     def none(*args: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Buffer, "__init__", none)
+    monkeypatch.setattr(BufferPool, "__setitem__", none)
     cache = memory_cache(tmp_path)
     entry = cache.entry(RECORD)
     entry.write(0, DATA)
@@ -541,7 +541,7 @@ async def test_memory_that_takes_nothing_is_said_once(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Buffer, "__init__", full)
+        patch.setattr(BufferPool, "__setitem__", full)
         for _ in range(20):
             entry.write(0, DATA)
     assert len(expected_log.seen) == 1
