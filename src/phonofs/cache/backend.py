@@ -10,7 +10,6 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,7 +37,6 @@ SAY_AGAIN_S = 60.0
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
 class Disk:
     """The opened parts of a cache directory.
 
@@ -49,14 +47,7 @@ class Disk:
                   written until the maintenance task has removed the others
     """
 
-    content_fd: int
-    files: FileStore
-    index: Index
-    used_bytes: int = 0
-    settled: bool = True
-
-    @classmethod
-    def open(cls, directory: Path, cap: int, codec: AesGcmCodec | None = None) -> "Disk":
+    def __init__(self, directory: Path, cap: int, codec: AesGcmCodec | None = None) -> None:
         """Claim the directory and open its files and index.
 
         Files that the index does not know because it is new, or that were written with another key,
@@ -65,42 +56,40 @@ class Disk:
 
         Raises UsageError, OSError or sqlite3.Error.
         """
-        content = claim(directory)
-        with closed_on_error(content):
-            kind = file_system_of(content)
+        self.content_fd = claim(directory)
+        with closed_on_error(self.content_fd):
+            kind = file_system_of(self.content_fd)
             if kind in REMOTE:
                 log.warning("the cache folder is on a network file system (%s)", kind)
-            files = FileStore(content, in_ram=kind in IN_MEMORY, codec=codec)
-            disk = cls(content, files, Index.open(content))
+            self.files = FileStore(self.content_fd, in_ram=kind in IN_MEMORY, codec=codec)
+            self.index = Index.open(self.content_fd)
+            self.settled = True
             try:
-                disk._begin(cap)
+                self.used_bytes = self._used(cap)
             except BaseException:
-                disk.index.abandon()
+                self.index.abandon()
                 raise
-        return disk
 
-    def _begin(self, cap: int) -> None:
-        """Find out what is on disk: the sum of the rows, after checking those left open.
+    def _used(self, cap: int) -> int:
+        """Return what is on disk: the sum of the rows, after checking those left open.
 
         A row is left open if the process died while it wrote the object.
         """
-        known, damaged = False, self.index.replaced
+        damaged = self.index.replaced
         try:
             if self.index.key_id == self.files.key_id:
                 self.compare(self.index.left_open())
-                _, self.used_bytes = self.index.totals()
-                known = True
+                return self.index.totals()[1]
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
             say_damaged(error)
             damaged = True
-        if not known:
-            self.start_empty(damaged=damaged)
-            if self.files.remove_all(EMPTY_AT_ONCE):
-                self.settle()
-            else:
-                self.used_bytes = cap
+        self.start_empty(damaged=damaged)
+        if not self.files.remove_all(EMPTY_AT_ONCE):
+            return cap
+        self.settle()
+        return 0
 
     def compare(self, charges: Iterable[tuple[bytes, int]]) -> list[bytes]:
         """Correct the charges in rows to what their files take; delete rows without a file.
@@ -114,7 +103,7 @@ class Disk:
         return gone
 
     def start_empty(self, *, damaged: bool) -> None:
-        """Make a new index; files that it does not know can be removed. Raises as :meth:`open`."""
+        """Make a new index; it knows no file. Raises OSError or sqlite3.Error."""
         self.index.abandon()
         self.index = Index.renew(self.content_fd, damaged=damaged)
         self.settled = False

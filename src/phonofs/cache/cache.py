@@ -144,7 +144,7 @@ class Cache:
             size_bytes=size_bytes,
             min_free_bytes=min_free_bytes,
             set_aside=set_aside,
-            open_disk=partial(Disk.open, directory, size_bytes, codec) if size_bytes else None,
+            open_disk=partial(Disk, directory, size_bytes, codec) if size_bytes else None,
         )
         try:
             cache.open_disk()
@@ -371,20 +371,18 @@ class Cache:
         """
         spared = key_of(region, id, but) if but else b""
         region, id = _storable(region), _storable(id)
+        charges = dict(self.backend.query(lambda disk: list(disk.index.keys_of(region, id))) or ())
+        charges.pop(spared, None)
         for entry in [*self._open.values(), *self._idle.values()]:
             if (entry.row.region, entry.row.id) == (region, id) and entry.key != spared:
-                self._forget(entry)
-        keys = self.backend.query(lambda disk: list(disk.index.keys_of(region, id))) or []
-        self.backend.remove({key: charge for key, charge in keys if key != spared})
-
-    def _forget(self, entry: CacheEntry) -> None:
-        self._open.pop(entry.key, None)
-        self._idle.pop(entry.key, None)
-        self.write_behind.discard(entry)
-        entry.withdraw()
-        self.backend.remove({entry.key: entry.disown_file()})
-        if not entry.pins:
-            entry.close()
+                self._open.pop(entry.key, None)
+                self._idle.pop(entry.key, None)
+                self.write_behind.discard(entry)
+                entry.withdraw()
+                charges[entry.key] = entry.disown_file()
+                if not entry.pins:
+                    entry.close()
+        self.backend.remove(charges)
 
     def check_index(self) -> bool:
         """Check every page of the index; return False if it is damaged, or was when opened.

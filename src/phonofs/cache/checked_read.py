@@ -51,15 +51,15 @@ def read_blocks(
 
     Their bytes are returned, or passed to ``hashed``. ``file`` is None if all have a buffer.
     """
-    outcome, parts = Outcome(), []
+    outcome = Outcome()
+    parts: list[bytes] = []
+    take = hashed if hashed is not None else lambda data: parts.append(bytes(data))
     at = 0
     while at < len(sources):
         run = list(islice(takewhile(_is_in_file, sources[at:]), STEP))
         data = _read(file, run, outcome) if run and file is not None else sources[at].data
-        if data is not None and hashed is None:
-            parts.append(bytes(data))
-        elif data is not None and hashed is not None and not outcome.bad:
-            hashed(data)
+        if data is not None and not outcome.bad:
+            take(data)
         at += max(1, len(run))
     outcome.data = b"".join(parts)
     return outcome

@@ -5,6 +5,7 @@ two awaits. Reads are correct without this task: then rows are saved at the end,
 when a write needs it.
 """
 
+import contextlib
 import logging
 import sqlite3
 from functools import partial
@@ -31,7 +32,6 @@ ORPHAN_DELAY_S = 30.0
 ORPHAN_PAUSE_S = 0.1
 """The search for orphans begins this long after the start, and pauses after each 256th of the
 cache."""
-
 
 COMPARE_STEP = 64
 """Rows compared with their files between two turns of the event loop: 2 ms."""
@@ -82,7 +82,9 @@ async def _try_again(cache: Cache) -> None:
 
 async def tidy(cache: Cache) -> None:
     """Compare files and rows if they may differ, once the disk works."""
-    if cache.backend.untidy and cache.backend.breaker.on:
+    backend = cache.backend
+    wanted = backend.untidy or (backend.disk is not None and not backend.disk.settled)
+    if wanted and backend.breaker.on:
         await remove_orphans(cache, 0.0)
 
 
@@ -92,10 +94,8 @@ async def _checkpoints(cache: Cache) -> None:
         if cache.backend.disk is None:
             continue
         work = partial(checkpoint, cache.backend.disk.content_fd)
-        try:
+        with contextlib.suppress(sqlite3.Error):  # it is tried again
             await cache.backend.in_thread(work)
-        except sqlite3.Error as error:
-            log.info("the index's log could not be brought in: %s", error)
 
 
 async def _remove_orphans_once(cache: Cache) -> None:
