@@ -122,7 +122,10 @@ async def remove_orphans(cache: Cache, pause_s: float) -> None:
 
 
 async def _remove_orphans_of(cache: Cache, disk: Disk, number: int) -> None:
-    """List the files first, then query the index, because a row is written before its file."""
+    """List the files first, then query the index, because a row is written before its file.
+
+    An object that is opened while a thread removes its orphaned file is fetched again later.
+    """
     shard = f"{number:02x}"
     names = await cache.backend.in_thread(partial(disk.files.names, shard))
     end = bytes([number + 1]) if number < 255 else b"\xff" * 17

@@ -22,6 +22,7 @@ from phonofs.cache.filestore import FileStore
 from phonofs.cache.maintenance import remove_orphans, run_once
 from tests.support.caching import (
     MIB,
+    PLENTY,
     file_of,
     fill,
     on_disk,
@@ -189,6 +190,31 @@ async def test_what_a_file_costs_is_what_the_disk_says(tmp_path: Path):
     cache.close()
     cache = open_cache(tmp_path)
     assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 2 * len(DATA)
+    cache.close()
+
+
+async def test_unknown_files_that_cannot_be_removed_at_first_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Until they are gone the whole cap is charged, and nothing is written."""
+    for n in range(4):
+        await stored(tmp_path, record(str(n), DATA), DATA)
+    (tmp_path / "content" / "index.sqlite").unlink()
+    monkeypatch.setattr("phonofs.cache.backend.EMPTY_AT_ONCE", 1)
+    cache = open_cache(tmp_path)
+
+    def fail(*args: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileStore, "remove_names", fail)
+        await run_once(cache)
+    fill(cache, RECORD, DATA)
+    assert cache.statistics()["disk_bytes"] == PLENTY
+    assert on_disk(tmp_path) == 3 * len(DATA)
+    await run_once(cache)
+    fill(cache, RECORD, DATA)
+    assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == len(DATA)
     cache.close()
 
 
