@@ -32,7 +32,7 @@ WORDS = frozenset(
 )
 
 RECORDS: dict[str, dict[str, str]] = {
-    "cache/read_plan.py": {"outcome": "a record that a thread fills and hands back"},
+    "cache/checked_read.py": {"outcome": "a record that a thread fills and hands back"},
     "cache/write_behind.py": {"job": "likewise"},
     "cli/fetch.py": {"outcome": "the sums of a run"},
     "cache/index_file.py": {"connection": "sqlite3's, set up where it is made"},

@@ -8,13 +8,12 @@ import shutil
 
 import pytest
 
-from phonofs.cache import entry
+from phonofs.cache import entry, stored_blocks
 from phonofs.cache.blockfile import BlockFile
 from phonofs.cache.blocks import BlockChecksums
-from phonofs.cache.buffers import Buffer, BufferPool
+from phonofs.cache.buffers import BufferPool
 from phonofs.cache.entry import CacheEntry
 from phonofs.cache.index import Index
-from phonofs.cache.read_plan import ReadPlan
 from phonofs.errors import PhonofsError
 from phonofs.fakeservice.options import Options
 from phonofs.reader.download import Download
@@ -84,12 +83,12 @@ def read(path):
 PLACES = {
     "disk and memory": [
         (BlockFile, "read_into"), (BlockFile, "view_nowait"), (BlockFile, "write_blocks"),
-        (Buffer, "__init__"), (Buffer, "put"), (BufferPool, "add"), (CacheEntry, "__init__"),
+        (BufferPool, "__setitem__"), (CacheEntry, "__init__"),
     ],
     "blocks": [
-        (ReadPlan, "run"), (BlockChecksums, "put"), (BlockChecksums, "get"),
-        (BlockChecksums, "pack"), (entry, "crcs_of"), (CacheEntry, "hash_on"), (Index, "load"),
-        (Index, "save"), (Index, "declare_all"), (CacheEntry, "flush_data"),
+        (entry, "read_blocks"), (BlockChecksums, "put"), (BlockChecksums, "get"),
+        (BlockChecksums, "pack"), (stored_blocks, "crcs_of"), (CacheEntry, "hash_on"),
+        (Index, "row"), (Index, "save"), (Index, "declare_all"), (CacheEntry, "begin_flush"),
     ],
     "reader": [
         (Download, "__init__"), (Download, "_park"), (OpenObject, "__init__"),

@@ -10,11 +10,10 @@ import click
 import trio
 
 from phonofs.account import known
-from phonofs.cache import fsck
+from phonofs.cache import fsck, maintenance
 from phonofs.cache.accounts import Account, Accounts, key_hash
 from phonofs.cache.cache import Cache, remove_content
 from phonofs.cache.codec import AesGcmCodec
-from phonofs.cache.filestore import Removed
 from phonofs.cli.account import credentials_of
 from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE, Settings
@@ -57,13 +56,12 @@ def command(action: str, profile: str, options: Sequence[str], listed: bool) -> 
 
 def _clear(accounts: Accounts, mine: Account | None, others: Sequence[Account]) -> int:
     """Remove all content files of the directory; needs no index, no key and no cache size."""
-    removed = Removed()
+    count = size = 0
     try:
         if mine is not None:
-            removed = remove_content(accounts.home(mine))
+            count, size = remove_content(accounts.home(mine))
         accounts.remove_damaged()
-        count = format_count(removed.files, "object")
-        click.echo(f"{count} removed, {format_size(removed.bytes)} freed")
+        click.echo(f"{format_count(count, 'object')} removed, {format_size(size)} freed")
         for other in others:
             what = f"{format_size(accounts.size(other))} of {_whose(other)}"
             accounts.remove(other)
@@ -116,7 +114,7 @@ def _opened(settings: Settings, accounts: Accounts, account: Account | None) -> 
     if settings.cache_encrypt == "session":
         raise UsageError("cache_encrypt is session: without its mount nobody can read the cache")
     if account is None:
-        yield Cache(None, size_bytes=settings.cache_size, min_free_bytes=0)
+        yield Cache(size_bytes=settings.cache_size, min_free_bytes=0)
         return
     key = cache_key(settings.profile, settings.cache_encrypt)
     cache = Cache.open(
@@ -133,17 +131,17 @@ def _opened(settings: Settings, accounts: Accounts, account: Account | None) -> 
                 "see to its disk, or empty it with phonofs cache clear"
             )
         yield cache
-        trio.run(cache.empty_trash)
+        trio.run(maintenance.tidy, cache)
     finally:
         cache.close()
 
 
 def _show(cache: Cache, *, listed: bool) -> None:
-    rows = list(cache.entries())
+    rows = cache.entries()
     for row in rows if listed else ():
         state = "whole" if row.verified else "part"
-        id = printable(row.identity.id)
-        click.echo(f"{row.identity.region} {id} {row.bytes} of {row.size} bytes, {state}")
+        id = printable(row.id)
+        click.echo(f"{row.region} {id} {row.bytes} of {row.size} bytes, {state}")
     whole = sum(row.verified for row in rows)
     size = format_size(sum(row.charge for row in rows))
     cap = format_size(int(str(cache.statistics()["cap_bytes"])))
@@ -154,10 +152,10 @@ def _show(cache: Cache, *, listed: bool) -> None:
 
 def _verify(cache: Cache, *, listed: bool) -> int:
     findings = trio.run(fsck.verify, cache)
-    damaged = [finding for finding in findings if finding.bad_bytes]
-    for finding in findings if listed else damaged:
-        outcome = f"{finding.bad_bytes} bytes wrong, removed" if finding.bad_bytes else "good"
-        id = printable(finding.id)
-        click.echo(f"{finding.region} {id} {finding.bytes} bytes: {outcome}")
+    damaged = [(row, bad) for row, bad in findings if bad]
+    for row, bad in findings if listed else damaged:
+        outcome = f"{bad} bytes wrong, removed" if bad else "good"
+        id = printable(row.id)
+        click.echo(f"{row.region} {id} {row.bytes} bytes: {outcome}")
     click.echo(f"{format_count(len(findings), 'object')} checked, {len(damaged)} damaged")
     return EXIT_DAMAGED if damaged else 0
