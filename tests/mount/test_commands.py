@@ -181,7 +181,7 @@ def test_the_demo_leaves_nothing(tmp_path: Path, number: int) -> None:
     assert f"ls -l {point}/" in said[1]
     assert files(point)
     children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
-    assert len(children) == 2
+    assert len(children) == 1
     demo.send_signal(number)
     assert demo.wait(10) == 0
     demo.stdout.close()

@@ -1,7 +1,7 @@
-"""Forks child processes of a command, stops them and waits for them.
+"""Forks a child process of a command, stops it and waits for it.
 
-A child has its own session, so that Ctrl-C reaches only the parent, which stops its children in
-order. A child gets SIGTERM if the parent dies for any reason.
+The child has its own session, so that Ctrl-C reaches only the parent, which stops the child. The
+child gets SIGTERM if the parent dies for any reason.
 """
 
 import ctypes
@@ -62,19 +62,22 @@ class ChildFailed(PhonofsError):
 
 
 @contextmanager
-def running(work: Callable[[Say], None]) -> Iterator[Child]:
+def running(
+    work: Callable[[Say], None], meanwhile: Callable[[], None] = lambda: None
+) -> Iterator[Child]:
     """Run ``work`` in a child during the block, which starts after ``work`` has called ``say``.
 
-    Call it before any thread or event loop exists. Raises ChildFailed if the child ends earlier.
+    ``meanwhile`` is called in this process as soon as the child exists; it may start threads. None
+    may exist before. Raises ChildFailed if the child ends before it has called ``say``.
     """
-    child = _fork(work)
+    child = _fork(work, meanwhile)
     try:
         yield child
     finally:
         child.stop()
 
 
-def _fork(work: Callable[[Say], None]) -> Child:
+def _fork(work: Callable[[Say], None], meanwhile: Callable[[], None]) -> Child:
     read_end, write_end = os.pipe()
     parent = os.getpid()
     pid = os.fork()
@@ -82,6 +85,7 @@ def _fork(work: Callable[[Say], None]) -> Child:
         os.close(read_end)
         _be_child(work, write_end, parent)
     os.close(write_end)
+    meanwhile()
     with os.fdopen(read_end, "rb") as pipe:
         said = pipe.readline().decode(errors="replace")
     if not said.endswith("\n"):
