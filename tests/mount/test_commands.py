@@ -60,7 +60,7 @@ def test_fetch_brings_a_folder_into_the_cache_and_then_has_nothing_to_do(mount: 
     status, out, _ = phonofs("fetch", "--dry-run", mount.point)
     assert (status, out.strip()) == (
         0,
-        "13 files, 12 to fetch (3.4 MiB), 1 archived, which `phonofs restore` asks for",
+        "13 files, 12 to fetch (3.4 MiB), 1 archived (see `phonofs restore`)",
     )
     status, out, err = phonofs("fetch", mount.point)
     assert (status, "12 of 12 fetched" in out) == (0, True), err
@@ -117,9 +117,11 @@ def test_restore_asks_for_the_archived_ones_alone(mount: Mount) -> None:
 
 def test_one_file_and_one_day_are_no_plural(mount: Mount) -> None:
     (cold,) = (path for path in files(mount.point) if "cold" in path.name)
-    status, out, _ = phonofs("fetch", cold)
-    archived = "1 archived, which `phonofs restore` asks for"
-    assert (status, out.strip()) == (0, f"1 file, 0 to fetch (0 B), {archived}")
+    plan = "1 file, 0 to fetch (0 B), 1 archived (see `phonofs restore`)"
+    status, out, err = phonofs("fetch", cold)
+    assert (status, out.strip()) == (1, plan)
+    assert err == "phonofs: nothing was fetched: an archived file must be restored first\n"
+    assert phonofs("fetch", "--dry-run", cold) == (0, f"{plan}\n", "")
     status, out, err = phonofs("restore", "--days", 1, cold, environment=mount.environment)
     assert (status, out.strip()) == (0, "1 of 1 asked for, for 1 day"), err
 

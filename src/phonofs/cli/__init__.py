@@ -36,7 +36,7 @@ COMMANDS: Mapping[str, Command] = {
     "login": Command("login", "Ask for key and secret, try them, and keep them."),
     "logout": Command("logout", "Forget the key and the secret that login kept."),
     "status": Command("status", "Show how a running mount is doing."),
-    "fetch": Command("fetch", "Bring files or whole days into the cache."),
+    "fetch": Command("fetch", "Download files or whole days into the cache."),
     "restore": Command("restore", "Ask for archived objects back."),
     "cache": Command("cache", "Show, check or empty the cache of a profile."),
     "watch": Command("watch", "Print a JSON line for each object that appears, changes or goes."),
