@@ -91,7 +91,7 @@ def test_fetch_takes_globs_and_refuses_what_is_elsewhere(mount: Mount, tmp_path:
     status, _, err = phonofs("fetch", tmp_path)
     assert (status, err) == (1, f"phonofs: {tmp_path} is not in a phonofs mount\n")
     status, _, err = phonofs("fetch", mount.point / "nothing")
-    assert (status, err) == (1, f"phonofs: {mount.point / 'nothing'} is not there\n")
+    assert (status, err) == (1, f"phonofs: {mount.point / 'nothing'} does not exist\n")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_fetch_stops_before_the_disk_is_too_full(tmp_path, option, value, words)
 
 def test_restore_asks_for_the_archived_ones_alone(mount: Mount) -> None:
     status, out, err = phonofs("restore", mount.point, environment=mount.environment)
-    assert (status, "1 of 1 asked for" in out) == (0, True), err
+    assert (status, "1 of 1 requested" in out) == (0, True), err
 
 
 def test_one_file_and_one_day_are_no_plural(mount: Mount) -> None:
@@ -123,7 +123,7 @@ def test_one_file_and_one_day_are_no_plural(mount: Mount) -> None:
     assert err == "phonofs: nothing was fetched: an archived file must be restored first\n"
     assert phonofs("fetch", "--dry-run", cold) == (0, f"{plan}\n", "")
     status, out, err = phonofs("restore", "--days", 1, cold, environment=mount.environment)
-    assert (status, out.strip()) == (0, "1 of 1 asked for, for 1 day"), err
+    assert (status, out.strip()) == (0, "1 of 1 requested, for 1 day"), err
 
 
 def test_umount_takes_the_mount_down_and_waits_for_its_process(mount: Mount) -> None:

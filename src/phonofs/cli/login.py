@@ -14,9 +14,9 @@ from phonofs.errors import UsageError
 
 @click.command("login")
 @click.argument("profile", default=DEFAULT_PROFILE)
-@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="Options, as with mount.")
 def command(profile: str, options: tuple[str, ...]) -> int:
-    """Ask for key and secret, try them, and keep them.
+    """Ask for key and secret, check them, and store them.
 
     Neither is echoed. They go to the keyring where there is one, else to a file that only you
     can read. Where the input is no terminal: the key and the secret, a line each. While another
@@ -27,7 +27,7 @@ def command(profile: str, options: tuple[str, ...]) -> int:
     _check_it_will_be_used(settings, credentials, options)
     regions = ask(settings, credentials, _try)
     place = store(profile, credentials, places(settings).folder)
-    click.echo(f"They work (regions: {', '.join(regions)}) and are kept in {place}.")
+    click.echo(f"Checked (regions: {', '.join(regions)}) and stored in {place}.")
     return 0
 
 
@@ -46,7 +46,7 @@ def asked() -> Credentials:
     """Read key and secret from the terminal or standard input. Raises UsageError."""
     key, secret = _line("API key"), _line("Secret")
     if not key or not secret:
-        raise UsageError("both a key and a secret are needed; nothing was changed")
+        raise UsageError("both a key and a secret are needed; nothing was stored")
     return Credentials(key, Secret(secret))
 
 

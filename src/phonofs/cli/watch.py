@@ -20,9 +20,9 @@ SECRET = BY_NAME["secret"].variable
 
 @click.command("watch")
 @click.argument("mountpoint")
-@click.option("--exec", "program", metavar="CMD", help="Run it for each, with path and record.")
+@click.option("--exec", "program", metavar="CMD", help="Run this command for each.")
 def command(mountpoint: str, program: str | None) -> int:
-    """Print a JSON line for each object that appears, changes or goes.
+    """Print a line of JSON for each object that appears, changes or disappears.
 
     With --exec the command is run for each, one at a time: the path as its last argument, the
     line on its standard input, its kind in PHONOFS_CHANGE.
