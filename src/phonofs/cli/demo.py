@@ -17,7 +17,7 @@ from threading import Thread
 import click
 import trio
 
-from phonofs.cli.children import Child, ChildFailed, Say, running
+from phonofs.cli.children import Child, ChildFailed, running
 from phonofs.cli.mount import serve_logged
 from phonofs.cli.settings import split_options, surroundings
 from phonofs.config import Layer, Settings, Source, merge
@@ -29,6 +29,7 @@ from phonofs.fakeservice.server import listen, serve
 from phonofs.fakeservice.service import Service
 from phonofs.fuse.mountinfo import SOURCE, absolute, mounted_at, mounted_type
 from phonofs.fuse.unmount import abandon
+from phonofs.process.daemonize import Ready
 
 PROFILE = "demo"
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -133,10 +134,10 @@ def _demo(
         if mounted_type(absolute(mountpoint)) is None:  # else it is not ours: mounting will fail
             stack.callback(_clear, mountpoint)
 
-        def mount(say: Say) -> None:
+        def mount(ready: Ready) -> None:
             for each in sockets:
                 each.close()  # or the ports would stay open if the parent is killed
-            serve_logged(settings, mountpoint, say)
+            serve_logged(settings, mountpoint, ready)
 
         child = stack.enter_context(running(mount, meanwhile=serving.start))
         click.echo(what_to_try(mountpoint, example(Path(mountpoint)) if hints else None))

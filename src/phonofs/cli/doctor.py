@@ -19,7 +19,7 @@ from phonofs.units import printable
 def command(profile: str, options: tuple[str, ...]) -> int:
     """Check everything that a mount needs; say how to fix it.
 
-    FUSE, settings, credentials, token, regions, how content can be read, cache folder, clock.
+    Checks FUSE, settings, credentials, token, regions, delivery of content, cache folder and clock.
     """
     found = show(check_machine())
     try:

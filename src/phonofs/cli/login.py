@@ -1,4 +1,4 @@
-"""``phonofs login``: asks for key and secret, tries them, and stores them."""
+"""``phonofs login``: asks for key and secret, checks them, and stores them."""
 
 import sys
 from collections.abc import Sequence
@@ -18,9 +18,10 @@ from phonofs.errors import UsageError
 def command(profile: str, options: tuple[str, ...]) -> int:
     """Ask for key and secret, check them, and store them.
 
-    Neither is echoed. They go to the keyring where there is one, else to a file that only you
-    can read. Where the input is no terminal: the key and the secret, a line each. While another
-    key is configured, or another secret in secret_file, they are refused: a mount would use those.
+    They are not echoed, and are stored in the keyring if there is one, else in a file that only you
+    can read. If standard input is no terminal, it must have the key and the secret, one per line.
+    If another key is configured, or another secret in secret_file, nothing is stored, because a
+    mount would use those.
     """
     settings = load(profile, options)
     credentials = asked()

@@ -36,7 +36,7 @@ def _option_list() -> str:
 def command(words: Sequence[str], options: Sequence[str], foreground: bool) -> int:
     """Mount an account as a read-only folder.
 
-    Returns once the tree can be read, and serves it from the background.
+    Returns once the folder can be read; a background process then serves it.
     """
     profile, mountpoint = profile_and_path(words)
     return start(load(profile, options), mountpoint, foreground=foreground)

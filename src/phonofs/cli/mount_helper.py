@@ -63,8 +63,8 @@ def command(
 ) -> int:
     """Mount PROFILE on MOUNTPOINT for mount(8).
 
-    Where it is mounted already there is nothing to do: mount -a may run again, and so may
-    mount -o remount, whose other options take effect at the next mount.
+    If it is already mounted there, nothing is done: mount -a may run again, and so may
+    mount -o remount, whose changed options take effect at the next mount.
     """
     profile = source_profile(profile)
     given = flattened(options)

@@ -17,7 +17,7 @@ FOLDER = Path("/sbin")
 def command() -> int:
     """Make `mount -t phonofs` and fstab work (as root).
 
-    Puts a link to mount.phonofs into /sbin, the only place where mount(8) looks.
+    Links mount.phonofs into /sbin, the only folder that mount(8) searches.
     """
     link = FOLDER / PROGRAM
     click.echo(f"{link} -> {set_up(link, helper())}")

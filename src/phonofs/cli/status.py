@@ -35,7 +35,7 @@ def command(
 ) -> int:
     """Show the state of a running mount.
 
-    Without MOUNTPOINT, the only mount of yours is shown, or the only one there is.
+    Without MOUNTPOINT, shows your only mount, or the only mount of all users.
     """
     point = (mount_of(mountpoint) if mountpoint else the_only_mount()).point
     if log_level:
