@@ -58,7 +58,7 @@ def alter_answer(
         state.tokens.revoke()
     elif fault.fail == "expired" and request.kind == "presign" and answer.status == 200:
         return _expired(answer, state)
-    elif fault.fail in _PAGE and answer.status == 200:
+    elif fault.fail in ("record", "endless", "repeat", "empty") and answer.status == 200:
         return _repaged(fault, request, answer, respond)
     _alter_content(fault, answer)
     _alter_delivery(fault, answer)
@@ -116,12 +116,12 @@ def _alter_delivery(fault: Rule, answer: Answer) -> None:
                 answer.after, answer.end = fault["after"], "close"
 
 
-_PAGE = frozenset({"record", "endless", "repeat", "empty"})
-
-
 def _repaged(fault: Rule, request: Request, answer: Answer, respond: Respond) -> Answer:
     """Return an answer with changed records; other answers are returned as they are."""
-    body = json.loads(answer.body())
+    try:
+        body = json.loads(answer.body())
+    except ValueError:
+        return answer
     page = _page(body)
     if page is None:
         return answer

@@ -231,7 +231,9 @@ def load(text: str) -> Plan:
         try:
             text = Path(text).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise UsageError(f"the fault plan {text!r} cannot be read: {error}") from error
+            raise UsageError(
+                f"the fault plan {text!r} cannot be read: {getattr(error, 'strerror', error)}"
+            ) from error
     return plan(_decoded(text))
 
 

@@ -61,8 +61,9 @@ async def serve(service: Service, sockets: Iterable[socket.socket] = ()) -> Asyn
     async with trio.open_nursery() as nursery:
         for origin, each in zip(get_args(Origin), sockets or listen(service), strict=True):
             listener = trio.SocketListener(trio.socket.from_stdlib_socket(each))
-            serve_one = partial(_serve_connection, service, origin)
-            nursery.start_soon(trio.serve_listeners, serve_one, [listener])
+            nursery.start_soon(
+                trio.serve_listeners, partial(_serve_connection, service, origin), [listener]
+            )
         try:
             yield service
         except Exception as raised:  # noqa: BLE001 (raised again below)

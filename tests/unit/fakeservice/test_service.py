@@ -408,6 +408,8 @@ async def test_faults_of_pages():
     caller, answer = await failing('fail = "record"\nset = {storedBytes = -1}', "objects?limit=1")
     assert json.loads(await body_of(answer))["content"][0]["storedBytes"] == -1
     assert (await caller.get("objects/o1"))["storedBytes"] == -1
+    _, answer = await failing('fail = "record"\nset = {storedBytes = -1}')
+    assert await body_of(answer) == WHOLE
 
 
 async def test_headers_can_be_set_and_taken_out():
