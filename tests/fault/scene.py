@@ -33,6 +33,8 @@ from tests.support.mounts import START_S
 RATE = 10
 PATIENCE = 5
 """Attempts at what must work: a busy machine can be slower than the fast clock allows."""
+PAUSE_S = 5.0
+"""Between them, so that what failed is tried again: for some seconds the error is the answer."""
 KERNEL = 131072
 """Bytes that the kernel reads at a time."""
 
@@ -268,6 +270,7 @@ async def living(
                 with contextlib.suppress(Unavailable):
                     await app.connect()
                     break
+                await trio.sleep(PAUSE_S)
             else:
                 await app.connect()
         scene = Scene(app, service)

@@ -22,6 +22,7 @@ from phonofs.fakeservice.faults import Faults, load
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.fakeservice.server import listen, serve
 from tests.support.counted_service import Service
+from tests.support.timing import Stopwatch
 
 START_S = 20.0
 
@@ -146,9 +147,9 @@ class Mount:
 
 def until(condition: Callable[[], bool], within_s: float = START_S) -> None:
     """Wait for something that another process does; check every 10 ms."""
-    end = time.monotonic() + within_s
+    watch = Stopwatch()
     while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
+        assert watch.within(within_s), "it did not happen in time"
         time.sleep(0.01)
 
 
