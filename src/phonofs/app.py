@@ -299,13 +299,10 @@ def _connection(
     settings: Settings, admission: Admission, catalogue: Catalogue, transport: Transport
 ) -> tuple[TokenProvider, Client]:
     """Build what requests a token, and the client that uses it."""
-    token = TokenProvider(
-        transport, settings.api_url, partial(_admitted_credentials, settings, admission)
-    )
+    token = TokenProvider(transport, partial(_admitted_credentials, settings, admission))
     client = Client(
         transport,
         token,
-        settings.api_url,
         read_deadline_s=settings.read_deadline,
         delivery_methods=_delivery_methods(catalogue.recall(DELIVERY_METHODS)),
     )

@@ -25,7 +25,7 @@ from phonofs.errors import (
 )
 from phonofs.fuse.mount_check import FUSE_DEVICE, check_device, check_others_allowed
 from phonofs.model import Query, Record, State
-from phonofs.service.messages import Request
+from phonofs.service.session import new_request
 from phonofs.units import format_count, format_duration, format_size
 
 CLOCK_TOLERANCE_S = 60.0
@@ -151,8 +151,8 @@ async def check_service(settings: Settings, account: Account) -> AsyncIterator[F
 
 async def _clock(settings: Settings, account: Account) -> str:
     asked = time.time()
-    answer = await account.transport.request(
-        Request("doctor", settings.api_url), limit_bytes=1 << 20
+    answer, _ = await account.transport.request(
+        new_request("doctor", settings.api_url), limit_bytes=1 << 20
     )
     now = (asked + time.time()) / 2
     try:

@@ -122,8 +122,8 @@ class FakeTransport:
     def __init__(self, text: str) -> None:
         self.headers = {"date": text} if text else {}
 
-    async def request(self, *_: object, **__: object) -> "FakeTransport":
-        return self
+    async def request(self, *_: object, **__: object) -> tuple["FakeTransport", bytes]:
+        return self, b""
 
 
 @pytest.mark.parametrize(
