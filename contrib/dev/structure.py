@@ -43,18 +43,8 @@ RECORDS: dict[str, dict[str, str]] = {
         "wait": "a record between the task that waits and the one that answers",
     },
     "errors.py": {"each": "an exception, of which the traceback is dropped"},
-    "fakeservice/fault_injection.py": {
-        "answer": "a record that a fault alters before it is sent",
-        "delivery": "how that record is sent",
-    },
-    "fakeservice/objects.py": {
-        "answer": "a record, made a few lines above",
-        "counters.of(item.region, item.id)": "plain counters",
-    },
-    "fakeservice/service.py": {
-        "answer.delivery": "how a record is sent",
-        "self.counters": "plain counters",
-    },
+    "fakeservice/fault_injection.py": {"answer": "a record that is altered before it is sent"},
+    "fakeservice/service.py": {"answer": "likewise"},
     "fuse/errors.py": {"handler": "a wrapped function, which keeps its name"},
     "fuse/interrupts.py": {
         "caller": "a record of this module's InterruptibleRequests",

@@ -26,8 +26,8 @@ from phonofs.fakeservice.account import Account
 from phonofs.fakeservice.faults import Faults, plan
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.fakeservice.server import serve
-from phonofs.fakeservice.service import Service
 from phonofs.tree.layout import ROOT
+from tests.support.counted_service import Service
 from tests.support.mounts import START_S
 
 RATE = 10

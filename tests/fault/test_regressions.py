@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -223,9 +222,7 @@ async def test_rclone_9899_a_dead_key_is_not_hammered(tmp_path):
     ):
         cached, other = (await scene.tree()).values()
         assert await outcome(scene, cached, 20.0) == "right"
-        service.options = replace(service.options, secret="another")
-        service.tokens._options = service.options
-        service.tokens.revoke()
+        service.choose(secret="another")
         before = service.counters.requests["token"]
         for _ in range(8):
             assert await outcome(scene, other, 5.0) == "CredentialsRefused"

@@ -257,7 +257,7 @@ def test_an_etag_that_each_node_has_otherwise(tmp_path):
         standing(flat(300_000, 9 * MIB)) as stand_in,
         mounted(stand_in.url, tmp_path) as mount,
     ):
-        other = {"kind": "content", "fail": "etag", "etag": '"other-node"', "every": 2}
+        other = {"kind": "content", "fail": "headers", "set": {"ETag": '"other-node"'}, "every": 2}
         stand_in.faults({**other, "name": "etag"})
         for path, item in zip(files(mount.point), stand_in.service.account, strict=True):
             whole = content_of(stand_in.service, item.id)

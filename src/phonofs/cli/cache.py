@@ -4,7 +4,7 @@ A running mount locks its cache; ``phonofs status`` shows that cache.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import click
 import trio
@@ -27,17 +27,23 @@ EXIT_DAMAGED = 1
 @click.command("cache")
 @click.argument("action", type=click.Choice(["show", "verify", "clear"]))
 @click.argument("profile", default=DEFAULT_PROFILE)
-@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="Options, as with mount.")
 @click.option("--list", "listed", is_flag=True, help="Show each object too.")
 def command(action: str, profile: str, options: Sequence[str], listed: bool) -> int:
     """Show, check or empty the cache of a profile.
 
-    ``verify`` reads every block and compares its checksum; what is wrong is removed, so that it
-    is fetched again. ``clear`` removes all content, also of a damaged or encrypted cache, and
-    keeps the catalogue; of what other accounts left in the folder, and of damaged catalogues, it
-    keeps nothing. The profile must not be mounted.
+    'verify' reads every block and compares its checksum; it removes what is wrong, which is then
+    downloaded again. 'clear' removes all content, even of a damaged or encrypted cache, and
+    everything that other accounts left in the folder; it keeps the catalogue, unless that is
+    damaged. The profile must not be mounted.
     """
-    with _accounts(profile, options) as (settings, accounts):
+    settings = load(profile, options)
+    if not settings.cache_dir.is_dir():
+        if action == "clear":
+            click.echo(f"There is no cache at {settings.cache_dir}.")
+            return 0
+        raise UsageError(f"there is no cache at {settings.cache_dir}")
+    with closing(Accounts.open(settings.cache_dir)) as accounts:
         mine = _account(accounts, settings)
         others = [one for one in accounts.all() if one is not mine]
         if action == "clear":
@@ -69,7 +75,7 @@ def _clear(accounts: Accounts, mine: Account | None, others: Sequence[Account]) 
     except OSError as error:
         raise UsageError(
             f"the cache in {accounts.path} cannot be emptied: {error.strerror}; "
-            "see to its disk and try again"
+            "check its disk and try again"
         ) from error
     return 0
 
@@ -78,18 +84,6 @@ def _whose(account: Account) -> str:
     """Return a description of an account that the user may recognise."""
     customers = ", ".join(map(printable, account.customers[:3])) or "an account without a name"
     return f"{customers} ({account.api_url})" if account.api_url else customers
-
-
-@contextmanager
-def _accounts(profile: str, options: Sequence[str]) -> Iterator[tuple[Settings, Accounts]]:
-    settings = load(profile, options)
-    if not settings.cache_dir.is_dir():
-        raise UsageError(f"there is no cache at {settings.cache_dir} yet")
-    accounts = Accounts.open(settings.cache_dir)
-    try:
-        yield settings, accounts
-    finally:
-        accounts.close()
 
 
 def _account(accounts: Accounts, settings: Settings) -> Account | None:
@@ -110,9 +104,9 @@ def _account(accounts: Accounts, settings: Settings) -> Account | None:
 @contextmanager
 def _opened(settings: Settings, accounts: Accounts, account: Account | None) -> Iterator[Cache]:
     if not settings.cache_size:
-        raise UsageError("cache_size is 0: nothing is kept on disk")
+        raise UsageError("cache_size is 0: no content is on disk")
     if settings.cache_encrypt == "session":
-        raise UsageError("cache_encrypt is session: without its mount nobody can read the cache")
+        raise UsageError("cache_encrypt is session: only its mount can read the cache")
     if account is None:
         yield Cache(size_bytes=settings.cache_size, min_free_bytes=0)
         return
@@ -128,7 +122,7 @@ def _opened(settings: Settings, accounts: Accounts, account: Account | None) -> 
         if state["state"] != "on":
             raise UsageError(
                 f"the cache in {settings.cache_dir} cannot be used: {state['reason']}; "
-                "see to its disk, or empty it with phonofs cache clear"
+                "check its disk, or empty it with `phonofs cache clear`"
             )
         yield cache
         trio.run(maintenance.tidy, cache)

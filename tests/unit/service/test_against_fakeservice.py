@@ -17,11 +17,11 @@ from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.faults import Faults, plan
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.fakeservice.server import serve
-from phonofs.fakeservice.service import Service
 from phonofs.model import Query, Record
 from phonofs.service.auth import TokenProvider
 from phonofs.service.client import Client
 from phonofs.service.session import Transport
+from tests.support.counted_service import Service
 from tests.support.service_world import plain_httpx
 
 pytestmark = pytest.mark.real_clock
