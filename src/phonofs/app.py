@@ -253,29 +253,8 @@ def _build(
     transport: Transport,
 ) -> App:
     """Build the services above the stores and the connection, each from those before it."""
-    token = TokenProvider(
-        transport, settings.api_url, partial(_admitted_credentials, settings, admission)
-    )
-    client = Client(
-        transport,
-        token,
-        settings.api_url,
-        read_deadline_s=settings.read_deadline,
-        delivery_methods=_delivery_methods(catalogue.recall(DELIVERY_METHODS)),
-    )
-    reader = Reader(
-        client,
-        cache,
-        Limits(
-            read_deadline_s=settings.read_deadline,
-            cache_bytes=settings.cache_size,
-            connections=settings.max_connections,
-            verify=settings.verify,
-        ),
-        siblings=catalogue.siblings,
-        on_size=updates.on_size,
-        on_wrong=updates.on_corrupt,
-    )
+    token, client = _connection(settings, admission, catalogue, transport)
+    reader = _reader(settings, catalogue, cache, client, updates)
     events = Broadcast()
     changes = AccountChanges(catalogue, reader, cache, kernel, events, admission)
     page_worker = PageWorker(catalogue.placement.view)
@@ -334,6 +313,40 @@ def _build(
             status=status.document,
             check=admission.check,
         ),
+    )
+
+
+def _connection(
+    settings: Settings, admission: Admission, catalogue: Catalogue, transport: Transport
+) -> tuple[TokenProvider, Client]:
+    """Build what requests a token, and the client that uses it."""
+    token = TokenProvider(transport, partial(_admitted_credentials, settings, admission))
+    client = Client(
+        transport,
+        token,
+        read_deadline_s=settings.read_deadline,
+        delivery_methods=_delivery_methods(catalogue.recall(DELIVERY_METHODS)),
+    )
+    return token, client
+
+
+def _reader(
+    settings: Settings, catalogue: Catalogue, cache: Cache, client: Client, updates: KernelUpdates
+) -> Reader:
+    """Build the reader, which tells the kernel of a size or content that turned out wrong."""
+    limits = Limits(
+        read_deadline_s=settings.read_deadline,
+        cache_bytes=settings.cache_size,
+        connections=settings.max_connections,
+        verify=settings.verify,
+    )
+    return Reader(
+        client,
+        cache,
+        limits,
+        siblings=catalogue.siblings,
+        on_size=updates.on_size,
+        on_wrong=updates.on_corrupt,
     )
 
 

@@ -29,6 +29,7 @@ from tests.support.catalogue_world import (
     tree,
     uuid,
 )
+from tests.support.timing import timely
 
 DAY = "2024/2024-09/2024-09-17"
 NOON = "2024-09-17T12:00:00"
@@ -867,9 +868,9 @@ def test_costs_on_the_event_loop(tmp_path: Path):
     records = [make(uuid(n), ms("2024-09-17") + n * 8000, agentName="Ann") for n in range(10_000)]
     pages = [records[n : n + 100] for n in range(0, 10_000, 100)]
     spent = sorted(measured(lambda page=page: catalogue.apply(page)) for page in pages)
-    assert spent[50] < 0.020
+    assert timely(spent[50], 0.020)
     day = at(catalogue, DAY)
-    assert min(measured(lambda: catalogue.children(day)) for _ in range(3)) < 0.1
+    assert timely(min(measured(lambda: catalogue.children(day)) for _ in range(3)), 0.1)
     entries = catalogue.children(day)[:1000]
 
     def look() -> None:
@@ -877,7 +878,7 @@ def test_costs_on_the_event_loop(tmp_path: Path):
             catalogue.lookup(day, entry.name)
             catalogue.entry(entry.ino)
 
-    assert min(measured(look) for _ in range(3)) < 1000 * 2 * 50e-6
+    assert timely(min(measured(look) for _ in range(3)), 1000 * 2 * 50e-6)
 
 
 def measured(do) -> float:
