@@ -327,3 +327,12 @@ def test_dates_are_those_of_the_folders(demo: Demo):
         assert done.stdout.splitlines() == expected != []
         listed = phonofs(demo.mount, "manifest", str(demo.point), *asked)
         assert [row["path"] for row in rows(listed.stdout)] == expected
+
+
+def test_searching_needs_no_fuse():
+    """So that it works where only a client is installed."""
+    code = "import sys, phonofs.cli.{}; sys.exit('pyfuse3' in sys.modules)"
+    for module in ("find", "manifest", "index", "catalogue_source", "links"):
+        assert (
+            subprocess.run([sys.executable, "-c", code.format(module)], check=False).returncode == 0
+        )
