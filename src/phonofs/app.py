@@ -23,7 +23,7 @@ from phonofs.cache.accounts import CATALOGUE, Accounts
 from phonofs.cache.cache import Cache
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.set_aside import SetAside
-from phonofs.catalogue.catalogue import Catalogue
+from phonofs.catalogue.catalogue import Catalogue, View
 from phonofs.changes import AccountChanges, Kernel, KernelUpdates, NoKernel
 from phonofs.config import Settings, as_texts
 from phonofs.control.paths import control_path
@@ -32,7 +32,7 @@ from phonofs.control.server import Broadcast, Control, Shared
 from phonofs.credentials import Credentials, CredentialSources, cache_key, find
 from phonofs.discovery.follower import Follower
 from phonofs.discovery.lister import Lister
-from phonofs.discovery.page_worker import HelpedPageWorker
+from phonofs.discovery.page_worker import PageWorker
 from phonofs.errors import CatalogueError, Unavailable, UsageError
 from phonofs.process.logging_setup import set_level
 from phonofs.process.supervise import Task, keep_running
@@ -75,7 +75,7 @@ class App:
     cache: Cache
     token: TokenProvider
     client: Client
-    page_worker: HelpedPageWorker
+    page_worker: PageWorker
     lister: Lister
     follower: Follower
     region_watch: RegionWatch
@@ -213,7 +213,9 @@ async def open_app(
             set_aside=await trio.to_thread.run_sync(SetAside, accounts, account),
         )
         stack.callback(cache.close)
-        catalogue = await trio.to_thread.run_sync(Catalogue.open, home / CATALOGUE, settings)
+        catalogue = await trio.to_thread.run_sync(
+            Catalogue.open, home / CATALOGUE, View.of(settings)
+        )
         stack.callback(catalogue.close)
         kernel = kernel or NoKernel()
         updates = KernelUpdates(catalogue, kernel)
@@ -249,7 +251,7 @@ def _build(
     reader = _reader(settings, catalogue, cache, client, updates)
     events = Broadcast()
     changes = AccountChanges(catalogue, reader, cache, kernel, events, admission)
-    page_worker = HelpedPageWorker(catalogue.view)
+    page_worker = PageWorker(catalogue.placement.view)
     lister = Lister(client, catalogue, settings, changes.on_changes, page_worker=page_worker)
     follower = Follower(client, catalogue, settings, changes.on_changes)
     region_watch = RegionWatch(client, catalogue, token, lister, follower)

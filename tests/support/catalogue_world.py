@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from phonofs.catalogue.catalogue import Catalogue, ChangeSet, ObjectChange
+from phonofs.catalogue.catalogue import Catalogue, ChangeSet, ObjectChange, View
 from phonofs.discovery.lister import Lister
 from phonofs.errors import ServiceError
 from phonofs.model import Page, Query, Record
@@ -213,7 +213,7 @@ class World:
 def tree(catalogue: Catalogue, ino: int = ROOT) -> dict[str, object]:
     """Return everything that is shown as nested dicts."""
     return {
-        entry.name: tree(catalogue, entry.ino) if entry.folder else entry.ino
+        entry.name: tree(catalogue, entry.ino) if entry.is_directory else entry.ino
         for entry in catalogue.children(ino)
     }
 
@@ -222,7 +222,7 @@ def files(catalogue: Catalogue, ino: int = ROOT) -> list[str]:
     """Return the path of every file."""
     found: list[str] = []
     for entry in catalogue.children(ino):
-        found += files(catalogue, entry.ino) if entry.folder else [catalogue.path(entry.ino)]
+        found += files(catalogue, entry.ino) if entry.is_directory else [catalogue.path(entry.ino)]
     return found
 
 
@@ -231,7 +231,7 @@ def opened(
 ) -> Catalogue:
     """Open a catalogue at ``path``, with one region unless it has stored others."""
     settings = replace(settings or Settings(), **changes)  # type: ignore[arg-type]
-    catalogue = Catalogue.open(path / "catalogue.sqlite", settings, now_ms=lambda: ms(now))
+    catalogue = Catalogue.open(path / "catalogue.sqlite", View.of(settings), now_ms=lambda: ms(now))
     if not catalogue.regions():
         catalogue.set_regions(["us-east"])
     return catalogue
@@ -278,7 +278,7 @@ def check(catalogue: Catalogue) -> None:
             inos[entry.ino] += 1
             assert catalogue.lookup(parent, entry.name) == entry == catalogue.entry(entry.ino)
             assert catalogue.parent(entry.ino) == parent
-            if entry.folder:
+            if entry.is_directory:
                 assert catalogue.children(entry.ino) or not entry.name[0].isdecimal()
                 stack.append(entry.ino)
             else:

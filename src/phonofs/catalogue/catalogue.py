@@ -13,24 +13,23 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from phonofs.catalogue.changes import ChangeCollector, created
+from phonofs.catalogue.changes import ChangeCollector
 from phonofs.catalogue.coverage import Coverage
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.directories import Directories
-from phonofs.catalogue.metadata import Metadata
 from phonofs.catalogue.names import Names
 from phonofs.catalogue.objects import Objects
-from phonofs.catalogue.prepared_page import PreparedPage
-from phonofs.catalogue.progress import Progress
-from phonofs.catalogue.queries import CatalogueQueries, Damaged, Row
+from phonofs.catalogue.placement import Placement
+from phonofs.catalogue.prepared_page import PreparedPage, prepare
+from phonofs.catalogue.queries import Damaged, ObjectQueries, Row
 from phonofs.catalogue.rebuild import rebuild
-from phonofs.catalogue.records import RecordStore
-from phonofs.catalogue.regions import Regions
+from phonofs.catalogue.records import Records
 from phonofs.catalogue.types import (
     CHANGED,
     CREATED,
@@ -38,12 +37,17 @@ from phonofs.catalogue.types import (
     ChangeSet,
     Entry,
     ObjectChange,
-    Shown,
     View,
 )
 from phonofs.errors import CatalogueError, Malformed, NoSuchName
-from phonofs.model import Record
-from phonofs.tree.layout import ROOT, Calendar, Folder, day_folder, folder, is_folder
+from phonofs.model import Page, Record
+from phonofs.tree.layout import (
+    ROOT,
+    Directory,
+    day_directory,
+    directory_of,
+    is_directory,
+)
 from phonofs.tree.sanitize import clean
 
 log = logging.getLogger(__name__)
@@ -56,7 +60,6 @@ __all__ = [
     "ChangeSet",
     "Entry",
     "ObjectChange",
-    "Shown",
     "View",
 ]
 
@@ -68,9 +71,11 @@ MOST_UNCHECKED = 20_000
 
 
 class Catalogue:
-    """The stored tree of the account. Owns the database and the totals; its parts own the tables.
+    """The stored tree of the account. Owns the database, the notes and the totals; its parts own
+    the other tables.
 
-    progress  how far each region is known
+    placement  the view, and in which day and under which name it shows a record
+    coverage   how far each region is known
 
     Invariant: the copies in memory (regions, spans, totals, next inode number) agree with the
     file after each call, even one that failed.
@@ -79,19 +84,20 @@ class Catalogue:
     def __init__(self, database: Database, view: View, now_ms: Callable[[], int]) -> None:
         """Use :meth:`open`."""
         self._database = database
-        self._notes = Metadata(database)
+        self.placement = Placement(view)
         made_ms = self.recall("made_ms")
         if made_ms is None:
             self.remember("made_ms", made_ms := now_ms())
-        self._regions = Regions(database, view)
-        self._records = RecordStore(database)
-        self._rows = CatalogueQueries(database, self._regions, self._records)
-        self._names = Names(database, self._regions, self._rows)
-        self._objects = Objects(database, self._regions, self._rows, self._names, self._records)
-        self._folders = Directories(database, int(made_ms))
-        self._coverage = Coverage(database, view.scope)
-        self.progress = Progress(self._regions, self._coverage, self._writing, now_ms)
-        self._view_again()
+        self._directories = Directories(database, int(made_ms))
+        self._records = Records(database)
+        self._rows = ObjectQueries(database, self._directories, self._records)
+        self._names = Names(database, self.placement, self._rows)
+        parts = (self._directories, self.placement, self._rows, self._names, self._records)
+        self._objects = Objects(database, *parts)
+        self.coverage = Coverage(database, view.scope, self._writing, now_ms)
+        with self._writing():
+            self.coverage.inherit()
+            self._view_again(view)
         self._load_customers()
         self._show()
 
@@ -99,17 +105,15 @@ class Catalogue:
     def open(
         cls,
         path: Path,
-        settings: Shown,
+        view: View,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> "Catalogue":
         """Open or create the catalogue at ``path``; may run in a thread.
 
-        If ``timezone``, ``name_template``, ``types``, ``since`` or ``archived`` changed since
-        last time, recompute days and names from the stored records (a minute for a million).
-        Raises UsageError if the template is bad, or if the file is in use or not writable. A
-        file that is damaged or has another schema is set aside and rebuilt.
+        If the view changed since last time, recompute days and names from the stored records (a
+        minute for a million). Raises UsageError if the template is bad, or if the file is in use
+        or not writable. A file that is damaged or has another schema is set aside and rebuilt.
         """
-        view = View.of(settings)
         database = Database(path)
         try:
             try:
@@ -162,18 +166,18 @@ class Catalogue:
         """Close the file. Nothing may be called afterwards."""
         self._database.close()
 
-    def _view_again(self) -> None:
+    def _view_again(self, view: View) -> None:
         """Recompute days and names if the file was written for another view."""
-        view = msgspec.json.decode(msgspec.json.encode(self._regions.view))
-        if self.recall("view") == view:
+        encoded = msgspec.json.decode(msgspec.json.encode(view))
+        before = self.recall("view")
+        if before == encoded:
             return
-        with self._writing():
-            if self.recall("view") is not None:
-                log.info("another view than last time: days and names are computed anew")
-                parts = (self._regions, self._rows, self._names, self._folders)
-                for row in rebuild(self._database, *parts):
-                    self._list_again(row)
-            self.remember("view", view)
+        if before is not None:
+            log.info("another view than last time: days and names are computed anew")
+            parts = (self.placement, self._rows, self._names, self._directories)
+            for row in rebuild(self._database, *parts):
+                self._list_again(row)
+        self.remember("view", encoded)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -181,19 +185,18 @@ class Catalogue:
         try:
             with self._database.transaction():
                 yield
-                self._records.tidy()
         except BaseException:
             self._load()
             raise
 
     def _load(self) -> None:
         """Read the copies in memory again from the file."""
-        self._regions.load()
-        self._records.recover()
+        self._directories.load()
         self._objects.load()
-        self._coverage.load()
+        self._records.load()
+        self.coverage.load()
         self._load_customers()
-        self._totals = self._folders.totals()
+        self._totals = self._directories.totals()
 
     def _load_customers(self) -> None:
         self._customers = frozenset(map(str, self.recall("customers", ())))
@@ -209,72 +212,75 @@ class Catalogue:
 
     def entry(self, ino: int) -> Entry | None:
         """Return the entry with an inode number; None if there is none."""
-        return self._folders.entry(ino) if is_folder(ino) else self._rows.entry(ino)
+        return self._directories.entry(ino) if is_directory(ino) else self._rows.entry(ino)
 
     def lookup(self, parent_ino: int, name: str) -> Entry | None:
         """Return the entry called ``name`` in a directory; None if there is none."""
-        found = folder(parent_ino)
+        found = directory_of(parent_ino)
         if found is not None and found.day:
             return self._rows.lookup(parent_ino, name)
-        return self._folders.lookup(parent_ino, name)
+        return self._directories.lookup(parent_ino, name)
 
     def children(self, ino: int) -> Sequence[Entry]:
         """Return the entries of a directory, sorted by name. Callers must not change the result."""
-        found = folder(ino)
-        return self._rows.children(ino) if found and found.day else self._folders.children(ino)
+        found = directory_of(ino)
+        return self._rows.children(ino) if found and found.day else self._directories.children(ino)
 
     def parent(self, ino: int) -> int:
         """Return the directory that holds ``ino``; the root holds itself. Raises NoSuchName."""
         if ino == ROOT:
             return ROOT
-        found = folder(ino)
+        found = directory_of(ino)
         if found is not None:
-            return self._folders.shown_parent(found)
-        row = self._rows.row(ino)
-        if row is None or row.parent is None:
-            raise NoSuchName(f"inode {ino} is not in the tree")
-        return row.parent
+            return self._directories.shown_parent(found)
+        return self._shown(ino)[1][0]
 
     def path(self, ino: int) -> str:
         """Return the path below the mount point, without a leading slash. Raises NoSuchName."""
         if ino == ROOT:
             return ""
-        found = folder(ino)
-        if found is not None:
-            name = self._folders.shown_name(found)
+        found = directory_of(ino)
+        if found is None:
+            parent, name = self._shown(ino)[1]
         else:
-            entry = self.entry(ino)
-            name = entry.name if entry else ""
-        above = self.path(self.parent(ino))
+            parent, name = (
+                self._directories.shown_parent(found),
+                self._directories.shown_name(found),
+            )
+        above = self.path(parent)
         return f"{above}/{name}" if above else name
+
+    def _shown(self, ino: int) -> tuple[Row, tuple[int, str]]:
+        """Return the row of an object that is shown, and its place. Raises NoSuchName."""
+        row = self._rows.row(ino)
+        if row is None or row.place is None:
+            raise NoSuchName(f"inode {ino} is not in the tree")
+        return row, row.place
 
     def record(self, ino: int) -> Record:
         """Return the record of an object that is shown.
 
         Raises NoSuchName if it is not shown, Malformed if the stored record is damaged.
         """
-        row = self._rows.row(ino)
-        if row is None or row.parent is None:
-            raise NoSuchName(f"inode {ino} is not in the tree")
+        row, _ = self._shown(ino)
         try:
-            record = self._rows.record(row)
+            return self._rows.record(row)
         except Damaged as damaged:
             with self._writing():
                 self._list_again(row)
             raise Malformed(f"{damaged}; list its day again") from damaged
-        assert record is not None, "what is shown has a source"
-        return record
 
     def _list_again(self, row: Row) -> None:
         """Have the day of an object with a damaged record listed when it is next opened."""
         log.warning("object %s in the catalogue is damaged; its day is listed again", row.id)
-        day = self.calendar.day_of(row.created_ms)
+        calendar, region = self.placement.calendar, self._directories.region_name(row.region)
+        day = day_directory(row.region, calendar.day_of(row.created_ms))
         self._objects.expect(row)
-        self._coverage.unmark(row.region, *self.calendar.span_ms(day_folder(row.region, day)))
+        self.coverage.unmark(region, *calendar.span_ms(day))
 
     def find(self, region: str, id: str) -> int | None:
         """Return the inode number of the object with this ``id``; None if it is not shown."""
-        index = self._regions.known_region(region)
+        index = self._directories.known_region(region)
         row = self._rows.find(index, id) if index is not None else None
         return row.ino if row and row.parent is not None else None
 
@@ -308,39 +314,36 @@ class Catalogue:
         The newer ``updatedTime`` wins. An object that is withdrawn, or in a state that is not
         listed, leaves the tree. Raises CatalogueError if the disk fails: then nothing is applied.
         """
-
-        def kind_of(record: Record) -> str:
-            return created(record) if watermark is None else self._kind_of(record, watermark)
-
+        kind_of = CREATED if watermark is None else partial(self._kind_of, watermark)
         batch = ChangeCollector(kind_of, listed=listed)
         with self._writing():
             self._objects.put(records, batch)
             self._note_customers({record.customer for record in records})
-            self.progress.note_newest(records)
+            for region in {record.region for record in records}:
+                times = [record.updated_ms for record in records if record.region == region]
+                self.coverage.note_newest(region, times)
             self._settle(batch)
         return batch.changes
 
-    def _kind_of(self, record: Record, watermark: int) -> str:
+    def _kind_of(self, watermark: int, record: Record) -> str:
         """Return the kind of change of a new object of a poll; "" if it existed before."""
-        spans = self.progress.listed(record.region)
+        spans = self.coverage.listed(record.region)
         if record.created_ms >= watermark or spans.covers(record.created_ms, record.created_ms + 1):
             return CREATED
         return CHANGED if record.updated_ms >= watermark else ""
 
-    def take(self, pages: Sequence[PreparedPage]) -> ChangeSet:
-        """Apply prepared pages, except their first records; return what that changed.
+    def prepare(self, page: Page, region: str) -> PreparedPage:
+        """Prepare a page for :meth:`take`."""
+        return prepare(page, region, self.region_index(region), self.placement)
 
-        They are treated like ``listed`` records in :meth:`apply`.
-        """
-        batch = ChangeCollector(listed=True)
+    def take(self, pages: Sequence[PreparedPage], *, listed: bool = True) -> ChangeSet:
+        """Apply prepared pages; return what that changed. They are as records in :meth:`apply`."""
+        batch = ChangeCollector(listed=listed)
         with self._writing():
-            others: list[Record] = []
-            for prepared in pages:
-                region = self._regions.region_index(prepared.region)
-                others += self._objects.take(prepared, region, batch)
-                self._note_customers(prepared.customers)
-                self.progress.note_newest_of(prepared.region, prepared.updated)
-            self._objects.put(others, batch)
+            for page in pages:
+                self._objects.take(page, batch)
+                self._note_customers(page.customers)
+                self.coverage.note_newest(page.region, page.updated)
             self._settle(batch)
         return batch.changes
 
@@ -377,12 +380,12 @@ class Catalogue:
         return batch.changes
 
     def _days_of(self, region: str, start_ms: int, end_ms: int) -> list[int]:
-        index = self._regions.known_region(region)
+        index = self._directories.known_region(region)
         if index is None or start_ms >= end_ms:
             return []
-        days = (self.calendar.day_of(start_ms), self.calendar.day_of(end_ms - 1))
-        first, last = (day_folder(index, day) for day in days)
-        return self._folders.days_within(index, first, last)
+        days = (self.placement.calendar.day_of(moment) for moment in (start_ms, end_ms - 1))
+        first, last = (day_directory(index, day) for day in days)
+        return self._directories.days_within(first, last)
 
     def set_size(self, ino: int, size: int) -> bool:
         """Store the real length of an object's content, in bytes; return whether it is new."""
@@ -401,12 +404,12 @@ class Catalogue:
 
     def touched(self, ino: int) -> ChangeSet:
         """Return the change to report if the bytes served of an object so far were wrong."""
-        row = self._rows.row(ino)
-        if row is None or row.parent is None or row.name is None:
+        try:
+            _, place = self._shown(ino)
+        except NoSuchName:
             return ChangeSet()
         record, path = self.record(ino), self.path(ino)
-        change = ObjectChange(CHANGED, ino, row.parent, row.name, record, True, path=path)
-        return ChangeSet([change])
+        return ChangeSet([ObjectChange(CHANGED, ino, *place, record, True, path=path)])
 
     def _settle(self, batch: ChangeCollector) -> None:
         """Update the directories, and add paths and directories to the changes."""
@@ -416,33 +419,16 @@ class Catalogue:
             if change.parent_ino:
                 change.path = f"{above[change.parent_ino]}/{change.name}"
         if batch.deltas:
-            changes.add_directories(self._folders.settle(batch.deltas))
-            self._totals = self._folders.totals()
+            changes.add_directories(self._directories.settle(batch.deltas))
+            self._totals = self._directories.totals()
 
-    # coverage
-
-    @property
-    def calendar(self) -> Calendar:
-        """The days of the time zone shown."""
-        return self._regions.calendar
-
-    @property
-    def view(self) -> View:
-        """Which objects are shown, and how."""
-        return self._regions.view
-
-    @property
-    def since_ms(self) -> int:
-        """Nothing created before this time is shown or requested (epoch ms); 0 for no bound."""
-        return self._regions.since_ms
-
-    def known(self, above: Folder) -> set[Folder]:
+    def known(self, above: Directory) -> set[Directory]:
         """Return the directories directly below ``above`` that are known to hold something."""
-        return self._folders.known(above)
+        return self._directories.known(above)
 
-    def shown_folder(self, ino: int) -> Folder | None:
+    def shown_directory(self, ino: int) -> Directory | None:
         """Return the region, year, month or day with this number; None for a root above regions."""
-        return self._folders.single if ino == ROOT else folder(ino)
+        return self._directories.single if ino == ROOT else directory_of(ino)
 
     @property
     def customers(self) -> frozenset[str]:
@@ -452,12 +438,16 @@ class Catalogue:
     # notes
 
     def remember(self, key: str, value: Any) -> None:
-        """Store a note: any JSON value."""
-        self._notes.put(key, value)
+        """Store a note in place of an earlier one: any JSON value."""
+        sql = "INSERT OR REPLACE INTO metadata (key, value) VALUES (?, ?)"
+        self._database.run(sql, key, msgspec.json.encode(value).decode())
 
     def recall(self, key: str, otherwise: Any = None) -> Any:
         """Return a note; ``otherwise`` if there is none."""
-        return self._notes.get(key, otherwise)
+        row = self._database.row("SELECT value FROM metadata WHERE key = ?", key)
+        return msgspec.json.decode(row[0]) if row else otherwise
+
+    # regions
 
     def regions(self) -> list[str]:
         """Return the regions shown, as last set; empty if they were never set."""
@@ -483,8 +473,8 @@ class Catalogue:
         return found
 
     def _holds(self, region: str) -> bool:
-        index = self._regions.known_region(region)
-        return index is not None and self._folders.count(Folder(index)) > 0
+        index = self._directories.known_region(region)
+        return index is not None and self._directories.count(Directory(index)) > 0
 
     def begin(self, names: Sequence[str]) -> None:
         """Set the regions when a mount starts; if the disk fails, continue in memory."""
@@ -503,14 +493,18 @@ class Catalogue:
         wanted = list(dict.fromkeys(names))
         with self._writing():
             for name in wanted:
-                self._regions.region_index(name)
+                self._directories.region_index(name)
             self.remember("regions", wanted)
         self._show()
 
-    def region_of(self, of: Folder) -> str:
-        """Return the name of the region that a directory belongs to."""
-        return self._regions.region_name(of.region)
-
     def _show(self) -> None:
-        self._folders.show({self._regions.region_index(name): name for name in self.regions()})
-        self._totals = self._folders.totals()
+        self._directories.show(self.regions())
+        self._totals = self._directories.totals()
+
+    def region_of(self, directory: Directory) -> str:
+        """Return the name of the region that a directory belongs to."""
+        return self._directories.region_name(directory.region)
+
+    def region_index(self, region: str) -> int:
+        """Return the number of a region in the inode numbers of its directories."""
+        return self._directories.region_index(region)

@@ -1,27 +1,42 @@
 """Collects the changes of one transaction of the catalogue. Pure."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from phonofs.catalogue.directories import DirectoryDelta
 from phonofs.catalogue.types import CREATED, ChangeSet, ObjectChange
 from phonofs.model import Record
 
 
-def created(record: Record) -> str:
-    """Return the kind of change of a new object: the default of ``kind_of``."""
-    return CREATED
+@dataclass(slots=True)
+class DirectoryDelta:
+    """What one transaction changed in a day: its objects, bytes, newest time, and any names."""
+
+    objects: int = 0
+    size: int = 0
+    newest_ms: int = 0
+    moved: bool = False
+
+    def add(self, objects: int, size: int, newest_ms: int, *, moved: bool) -> None:
+        """Add objects and bytes; ``moved`` if a name came, went or changed."""
+        self.objects += objects
+        self.size += size
+        if moved:
+            self.moved = True
+            self.newest_ms = max(self.newest_ms, newest_ms)
 
 
 class ChangeCollector:
     """The changes of one transaction in order, and their effect on the counts of each day.
 
-    kind_of  returns the kind of change of an object that appears; "" if nothing happened to it:
-             it existed before and is known only now
+    kind_of  the kind of change of an object that appears, or a function that returns it; "" if
+             nothing happened to the object: it existed before and is known only now
     listed   whether objects that appear are not reported, not even by name: in a listing, only
              the changed directories matter
     """
 
-    def __init__(self, kind_of: Callable[[Record], str] = created, *, listed: bool = False) -> None:
+    def __init__(
+        self, kind_of: str | Callable[[Record], str] = CREATED, *, listed: bool = False
+    ) -> None:
         self.kind_of = kind_of
         self.listed = listed
         self.changes = ChangeSet()
@@ -33,19 +48,15 @@ class ChangeCollector:
 
     def appeared(self, ino: int, parent: int, name: str, record: Record) -> None:
         """Add an object that is now shown and was not before."""
-        if self.listed:
-            return
-        kind = self.kind_of(record)
+        kind = self.kind_of if isinstance(self.kind_of, str) else self.kind_of(record)
         if kind:
             self.tell(ObjectChange(kind, ino, parent, name, record, False, ((parent, name),)))
         else:
             self.changes.add_directories({parent: (name,)})
 
     def count(self, parent: int, objects: int, size: int, when_ms: int, *, moved: bool) -> None:
-        """Add to the objects and bytes of a day; ``moved`` if a name came, went or changed."""
-        delta = self.deltas.setdefault(parent, DirectoryDelta())
-        delta.objects += objects
-        delta.size += size
-        if moved:
-            delta.moved = True
-            delta.newest_ms = max(delta.newest_ms, when_ms)
+        """Add to what changed in a day (:meth:`DirectoryDelta.add`)."""
+        delta = self.deltas.get(parent)
+        if delta is None:
+            delta = self.deltas[parent] = DirectoryDelta()
+        delta.add(objects, size, when_ms, moved=moved)

@@ -4,12 +4,16 @@ from zoneinfo import ZoneInfo
 
 from phonofs.catalogue.types import View
 from phonofs.model import Record
-from phonofs.tree.layout import Calendar, day_folder
+from phonofs.tree.layout import Calendar, day_directory
 from phonofs.tree.naming import Template, file_name
 
 
 class Placement:
     """The view and what is derived from it.
+
+    view       which objects are shown, and how
+    calendar   the days of the time zone shown
+    since_ms   nothing created before this time is shown or requested (epoch ms); 0 for no bound
 
     ``_last_day`` is the day found last: start and stop (epoch ms), region, inode number.
     """
@@ -39,11 +43,11 @@ class Placement:
         """Return the inode number of a day, mostly that of the last call: records come sorted."""
         start_ms, stop_ms, of_region, ino = self._last_day
         if of_region != region or not start_ms <= created_ms < stop_ms:
-            day = day_folder(region, self.calendar.day_of(created_ms))
+            day = day_directory(region, self.calendar.day_of(created_ms))
             ino = day.ino
             self._last_day = (*self.calendar.span_ms(day), region, ino)
         return ino
 
-    def name(self, record: Record, variant: int) -> str:
+    def name(self, record: Record, variant: int = 0) -> str:
         """Return the file name of a record; ``variant`` 0 is its plain name."""
         return file_name(record, self.view.template, self.calendar.zone, variant)

@@ -33,7 +33,11 @@ class SharedCall:
             await work(self.priority)
             self.error = None
         except* (ServiceError, CatalogueError) as group:
-            self.error = _first(group)
+            first: BaseException = group  # to show it for all
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            assert isinstance(first, PhonofsError)
+            self.error = first
             log.debug("listing %s failed: %s", self.name, self.error)
         except* Exception:  # other listings must continue
             log.exception("listing %s failed by a fault of phonofs", self.name)
@@ -97,10 +101,3 @@ class SingleFlight:
             await call.run(work)
         finally:
             del self._calls[key]
-
-
-def _first(group: BaseExceptionGroup[PhonofsError]) -> PhonofsError:
-    """Return the first error of a group, to show it for all."""
-    for error in group.exceptions:
-        return _first(error) if isinstance(error, BaseExceptionGroup) else error
-    raise AssertionError("a group is never empty")
