@@ -41,6 +41,7 @@ class Counts:
     wrong             contents that failed their check
     waiters           reads that wait now
     ahead_files       files fetched by directory read-ahead
+    dropped           responses given up before their end, which cost a connection each
     """
 
     hits: int = 0
@@ -52,6 +53,7 @@ class Counts:
     wrong: int = 0
     waiters: int = 0
     ahead_files: int = 0
+    dropped: int = 0
 
 
 @dataclass(slots=True)

@@ -186,6 +186,7 @@ class ResponseBody(httpx.AsyncByteStream):
         self._chunked = begun.chunked
         self._stays = begun.stays
         self._first = begun.first
+        self._most = BUFFER_BYTES
         self._left: int | None = None
         self._ended = False
         if begun.length is not None:
@@ -205,6 +206,13 @@ class ResponseBody(httpx.AsyncByteStream):
         with _Dropping(self):
             return await self._receive(self._connection)
 
+    def allow(self, most_bytes: int) -> None:
+        """Take at most this many bytes for the next piece; what else came stays in the socket.
+
+        The part of the body that came with the head, and a body of unknown length, are not limited.
+        """
+        self._most = most_bytes
+
     def now(self) -> Piece | None:
         """Return the next piece of a body of known length if it has arrived, else None.
 
@@ -215,7 +223,7 @@ class ResponseBody(httpx.AsyncByteStream):
         if not self._left or self._connection is None:
             return None
         with _Dropping(self):
-            view = self._connection.receive_now(self._left)
+            view = self._connection.receive_now(min(self._left, self._most))
             return None if view is None else self._took(view)
 
     @property
@@ -239,7 +247,7 @@ class ResponseBody(httpx.AsyncByteStream):
 
     async def _receive(self, connection: Connection) -> Piece:
         if self._left is not None:
-            return self._took(await connection.receive(self._left))
+            return self._took(await connection.receive(min(self._left, self._most)))
         if self._chunked is not None:
             return await self._receive_chunks(connection, self._chunked)
         piece = await connection.receive(BUFFER_BYTES)

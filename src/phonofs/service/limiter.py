@@ -8,7 +8,7 @@ never does. httpx's pool deadlocks if requests are cancelled while others wait f
 
 import random
 from bisect import insort
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import trio
 
@@ -24,15 +24,21 @@ class Permit:
     ``urgent`` says what the limiter counts it as: a reader waits for the request, or it runs in
     the background. A background permit is promoted when its priority rises. Permits that wait
     are ordered by ``number``.
+
+    A holder that can do without it says so with :meth:`on_want`. It is then told to give it back
+    when another request waits for a permit: while it is ``idle``, because its request is paused;
+    and if a reader waits for the other request but not for this one.
     """
 
-    __slots__ = ("_granted", "_limiter", "_number", "_priority", "urgent")
+    __slots__ = ("_give_up", "_granted", "_limiter", "_number", "_priority", "idle", "urgent")
 
     def __init__(self, limiter: "PriorityLimiter", number: int, priority: bool | Priority) -> None:
         self.urgent = bool(priority)
         self._limiter = limiter
         self._number = number
         self._granted = trio.Event()
+        self._give_up: Callable[[], None] | None = None
+        self.idle = False
         self._priority = priority if isinstance(priority, Priority) else None
         if self._priority is not None and not self.urgent:
             self._priority.on_rise(self._rise)
@@ -52,6 +58,35 @@ class Permit:
     async def wait(self) -> None:
         """Wait until it is granted. A checkpoint."""
         await self._granted.wait()
+
+    def on_want(self, give_up: Callable[[], None] | None) -> None:
+        """Set what is called, once, if another request needs the permit more; None: nothing."""
+        self._give_up = give_up
+        self._limiter.hold_loosely(self, give_up is not None)
+
+    def pause(self) -> None:
+        """Its request is paused."""
+        self.idle = True
+        self._limiter.reclaim()
+
+    def resume(self) -> None:
+        """Its request goes on."""
+        self.idle = False
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a reader waits for its request, or did."""
+        return self.urgent if self._priority is None else bool(self._priority)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a request that a reader waits for waits for a permit."""
+        return self._limiter.urgent_waiting
+
+    def give_up(self) -> None:
+        """Have its holder give it back."""
+        if self._give_up is not None:
+            self._give_up()
 
     def release(self) -> None:
         """Give it back, or stop waiting for it. To be called once."""
@@ -83,6 +118,9 @@ class PriorityLimiter:
     ahead_in_use <= min(in_use, ahead)``; no permit waits while it could be granted. Urgent
     requests go first; requests of the same kind go in the order in which they came. A waiting
     request that becomes urgent takes its place among the urgent ones by the time it came.
+
+    ``_loose`` has the permits whose holders can do without them; ``_leaving`` those that were
+    told to give theirs back, never more than requests wait.
     """
 
     def __init__(self, total: int) -> None:
@@ -91,8 +129,11 @@ class PriorityLimiter:
         self.in_use = 0
         self.ahead_in_use = 0
         self._came = 0
+        self.reclaimed = 0
         self._urgent_queue: list[Permit] = []
         self._ahead_queue: list[Permit] = []
+        self._loose: dict[Permit, None] = {}
+        self._leaving: set[Permit] = set()
 
     async def acquire(self, priority: bool | Priority, *, first: bool = False) -> Permit:
         """Wait for a permit. A checkpoint; if it is cancelled, nothing stays acquired.
@@ -114,6 +155,43 @@ class PriorityLimiter:
         """Let a permit wait for its turn; it is granted at once if it can be."""
         insort(self._queue(permit.urgent), permit)
         self._grant_waiting()
+        self.reclaim()
+
+    def hold_loosely(self, permit: Permit, loosely: bool) -> None:
+        """Note whether the holder of a permit can do without it."""
+        self._loose.pop(permit, None)
+        if loosely:
+            self._loose[permit] = None
+            self.reclaim()
+
+    @property
+    def urgent_waiting(self) -> bool:
+        """Whether a request that a reader waits for waits for a permit."""
+        return bool(self._urgent_queue)
+
+    def reclaim(self) -> None:
+        """Have permits given back for the requests that wait, if any holder can do without one."""
+        while (permit := self._dispensable()) is not None:
+            del self._loose[permit]
+            self._leaving.add(permit)
+            self.reclaimed += 1
+            permit.give_up()
+
+    def _dispensable(self) -> Permit | None:
+        """The permit to give back next: a paused one, else for an urgent request a background one.
+
+        A background request is not helped by an urgent permit while too many of its own kind run.
+        """
+        urgent, ahead = len(self._urgent_queue), len(self._ahead_queue)
+        if len(self._leaving) >= urgent + ahead:
+            return None
+        any_helps = len(self._leaving) < urgent or self.ahead_in_use < self.ahead
+        for permit in self._loose:
+            if permit.idle and (any_helps or not permit.urgent):
+                return permit
+        if len(self._leaving) < urgent:
+            return next((permit for permit in reversed(self._loose) if not permit.awaited), None)
+        return None
 
     def withdraw(self, permit: Permit) -> None:
         """Take a waiting permit out of its queue."""
@@ -124,6 +202,8 @@ class PriorityLimiter:
         if not permit.granted:
             self.withdraw(permit)
             return
+        self._loose.pop(permit, None)
+        self._leaving.discard(permit)
         self.in_use -= 1
         self.ahead_in_use -= not permit.urgent
         assert 0 <= self.ahead_in_use <= self.in_use

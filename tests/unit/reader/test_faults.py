@@ -554,9 +554,11 @@ async def test_an_etag_that_differs_on_each_node_without_a_checksum():
     async with world(service) as w:
         for _ in range(4):
             handle = w.reader.open(record(9 * MIB, checksum=""), 7)
+            await w.read(handle, 0, 128 * KIB)
             with pytest.raises(Changed):
-                await w.read_on(handle)
+                await w.read(handle, 8 * MIB, 128 * KIB)
             w.reader.release(handle)
+            await trio.sleep(10)
 
 
 @pytest.mark.promise("one-version-a-handle")

@@ -131,9 +131,6 @@ def test_lanes_follow_latency_and_rate():
     far.received(8 * MIB, 8 * MIB / 40e6)
     near.answered(0.0005)
     near.received(8 * MIB, 8 * MIB / 600e6)
-    assert far.parallelism(8 * MIB) == 8
-    assert near.parallelism(8 * MIB) == 2
-    assert ThroughputEstimator().parallelism(MIB) == 4
     assert far.join_distance() == pytest.approx(2_000_000, rel=0.01)
     assert near.join_distance() == 300_000
 
