@@ -13,7 +13,6 @@ download             downloads one byte range: task, retries, waiters
 length               what proves how long a content is, and what is withheld until then
 memory               bounds what all open files hold in memory
 verification         the checksum of a whole content, and what is withheld until then
-background_limit     how many downloads may run that nobody waits for
 readahead            how far ahead of a handle to fetch, and in which ranges            (pure)
 directory_readahead  the next files of a scan of a folder, and those fetched for it
 context              what all open objects share: service, limits, counts

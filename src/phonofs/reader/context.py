@@ -2,15 +2,15 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from cachetools import LRUCache
 
 from phonofs.errors import ServiceError
 from phonofs.model import Record
-from phonofs.reader.background_limit import BackgroundLimit
 from phonofs.reader.limits import Limits
 from phonofs.reader.memory import Memory
 from phonofs.reader.readahead import ThroughputEstimator
@@ -65,6 +65,7 @@ class ReaderContext:
     on_size        called with inode and size if the real length differs from the known one
     on_wrong       called with the inode whose bytes, as given so far, are not to be trusted
     active_handles how many handles are open of contents that are being downloaded
+    numbers        orders the downloads, whose tasks begin to run in any order
     memory         bounds what all open objects hold in memory
     differing      how many contents of each type do not have the checksum of their record
     accepted       checksums of the contents given all the same (``verify=length``)
@@ -73,13 +74,13 @@ class ReaderContext:
 
     service: Client
     limits: Limits
-    background_limit: BackgroundLimit
     draw: Callable[[], float]
     spawn: Callable[..., Any]
     on_size: Callable[[int, int], None]
     on_wrong: Callable[[int], None]
     active_handles: Callable[[], int]
     memory: Memory
+    numbers: Iterator[int] = field(default_factory=count)
     counts: Counts = field(default_factory=Counts)
     throughputs: dict[str, ThroughputEstimator] = field(default_factory=dict)
     differing: Counter[str] = field(default_factory=Counter)

@@ -130,12 +130,18 @@ class Download:
     )  # fmt: skip
 
     def __init__(
-        self, start: int, stop: int, *, urgent: bool, whole: bool = False, runs_on: bool = False
+        self,
+        start: int,
+        stop: int,
+        priority: Priority,
+        *,
+        whole: bool = False,
+        runs_on: bool = False,
     ) -> None:
         self.head = start
         self.stop = stop
         self.requested = stop
-        self.priority = Priority(urgent)
+        self.priority = priority
         self.whole = whole
         self.runs_on = runs_on
         self.answered = False
@@ -274,7 +280,6 @@ class Download:
         while self.head < self.stop:
             reached = self.head
             try:
-                await context.background_limit.take(self)
                 await self._request(sink, context)
                 if self.head == reached < self.stop and not self.whole:
                     raise Malformed(f"object {sink.record.id}: the service sent an empty part")
@@ -298,7 +303,6 @@ class Download:
         )
         if hopeless or self.patience < trio.current_time() + pause_s:
             raise error
-        context.background_limit.leave(self)
         self.priority.rise()
         await trio.sleep(pause_s)
 
@@ -347,7 +351,6 @@ class Download:
                 sink.line_limits(self, flow.lead)
             if self.head == began and self.stop - began <= len(chunk) <= AT_ONCE:
                 chunk = bytes(chunk)
-                context.background_limit.leave(self)
                 await _let_others_send()
             wanted = self.stop - self.head
             step = sink.write(self, chunk)

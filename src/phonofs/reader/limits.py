@@ -84,8 +84,8 @@ class Limits:
     verify: str = "checksum"
 
     @property
-    def background_limit(self) -> int:
-        """How many downloads nobody waits for may run at a time."""
+    def background(self) -> int:
+        """How many downloads nobody waits for run at a time."""
         return max(1, self.connections - 2)
 
     def most_ahead(self, in_memory: bool, active_handles: int) -> int:

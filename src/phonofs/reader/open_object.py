@@ -20,6 +20,7 @@ from phonofs.errors import (
     forget_frames,
 )
 from phonofs.model import Record
+from phonofs.priority import Priority
 from phonofs.ranges import Ranges
 from phonofs.reader.context import ReaderContext, content_key
 from phonofs.reader.download import Chunk, Download, Step
@@ -352,7 +353,7 @@ class OpenObject:
         download = max(reaching, key=lambda download: download.head)
         near = offset - download.head <= self._throughput.join_distance()
         if download.whole or self.whole_only or handle.window.is_sequential or near:
-            self.context.background_limit.promote(download)
+            download.priority.rise()
             return download
         download.cut(offset)
         return None
@@ -387,10 +388,10 @@ class OpenObject:
         self, start: int, stop: int, *, urgent: bool, whole: bool = False, runs_on: bool = False
     ) -> Download:
         """Start a download of ``[start, stop)``."""
-        download = Download(start, stop, urgent=urgent, whole=whole, runs_on=runs_on)
+        priority = Priority(urgent, (trio.current_time(), next(self.context.numbers)))
+        download = Download(start, stop, priority, whole=whole, runs_on=runs_on)
         self.context.spawn(download.run, self, self.context)  # may raise Unavailable; it runs later
         self.downloads.append(download)
-        self.context.background_limit.line_up(download)
         return download
 
     def _downloading(self) -> list[tuple[int, int]]:
@@ -465,7 +466,7 @@ class OpenObject:
 
     def _connections(self) -> int:
         """How many connections this object may use at a time."""
-        share = self.context.limits.background_limit // max(1, self.context.active_handles())
+        share = self.context.limits.background // max(1, self.context.active_handles())
         return max(1, min(self._throughput.connections, share))
 
     def line_limits(self, download: Download, lead: int) -> None:
@@ -771,7 +772,6 @@ class OpenObject:
             self.fail(download.error)  # while the blob is still its own
         self.downloads.remove(download)
         self.context.counts.dropped += download.dropped
-        self.context.background_limit.leave(download)
         was_loose = download in self.loose
         self.loose.discard(download)
         download.end()
@@ -809,9 +809,9 @@ class OpenObject:
         self.context.notify(self.context.on_wrong, self.ino)
 
     def unqueue(self) -> None:
-        """Cancel downloads that are still queued and that nobody waits for."""
+        """Cancel downloads that nobody waits for and that were not answered yet."""
         for download in self.downloads:
-            if self.context.background_limit.queued(download):
+            if not (download.priority or download.answered):
                 download.cancel()
 
     def quit(self) -> None:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Hashable
 
 import trio
 
-from phonofs.priority import Priority
+from phonofs.priority import Place, Priority
+
+FIRST: Place = (float("-inf"), 0)
 
 KEPT_FREE = 2
 """Permits that background requests leave to the requests that a reader waits for."""
@@ -23,28 +25,30 @@ class Permit:
 
     ``urgent`` says what the limiter counts it as: a reader waits for the request, or it runs in
     the background. A background permit is promoted when its priority rises. Permits that wait
-    are ordered by ``number``.
+    are ordered by their place.
 
     A holder that can do without it says so with :meth:`on_want`. It is then told to give it back
     when another request waits for a permit: while it is ``idle``, because its request is paused;
     and if a reader waits for the other request but not for this one.
     """
 
-    __slots__ = ("_give_up", "_granted", "_limiter", "_number", "_priority", "idle", "urgent")
+    __slots__ = ("_give_up", "_granted", "_limiter", "_place", "_priority", "_released",
+                 "idle", "urgent")  # fmt: skip
 
-    def __init__(self, limiter: "PriorityLimiter", number: int, priority: bool | Priority) -> None:
+    def __init__(self, limiter: "PriorityLimiter", place: Place, priority: bool | Priority) -> None:
         self.urgent = bool(priority)
         self._limiter = limiter
-        self._number = number
+        self._place = place
         self._granted = trio.Event()
         self._give_up: Callable[[], None] | None = None
+        self._released = False
         self.idle = False
         self._priority = priority if isinstance(priority, Priority) else None
         if self._priority is not None and not self.urgent:
             self._priority.on_rise(self._rise)
 
     def __lt__(self, other: "Permit") -> bool:
-        return self._number < other._number
+        return self._place < other._place
 
     @property
     def granted(self) -> bool:
@@ -61,8 +65,9 @@ class Permit:
 
     def on_want(self, give_up: Callable[[], None] | None) -> None:
         """Set what is called, once, if another request needs the permit more; None: nothing."""
-        self._give_up = give_up
-        self._limiter.hold_loosely(self, give_up is not None)
+        if not self._released:
+            self._give_up = give_up
+            self._limiter.hold_loosely(self, give_up is not None)
 
     def pause(self) -> None:
         """Its request is paused."""
@@ -92,6 +97,7 @@ class Permit:
         """Give it back, or stop waiting for it. To be called once."""
         if self._priority is not None:
             self._priority.on_rise(None)
+        self._released = True
         self._limiter.give_back(self)
 
     def _rise(self) -> None:
@@ -100,7 +106,7 @@ class Permit:
         else:
             self._limiter.withdraw(self)
             self.urgent = True
-            self._limiter.enqueue(self)
+            self._limiter.enqueue_urgent(self)
 
 
 class PriorityLimiter:
@@ -115,9 +121,10 @@ class PriorityLimiter:
             permit.release()
 
     Owns the counts and the waiting permits. Invariants: ``0 <= in_use <= total``; ``0 <=
-    ahead_in_use <= min(in_use, ahead)``; no permit waits while it could be granted. Urgent
-    requests go first; requests of the same kind go in the order in which they came. A waiting
-    request that becomes urgent takes its place among the urgent ones by the time it came.
+    ahead_in_use <= min(in_use, ahead)``; no permit waits while it could be granted, but for one
+    checkpoint. Urgent requests go first; requests of the same kind go by their places: in the
+    order in which they came, or were planned. A waiting request that becomes urgent keeps its
+    place.
 
     ``_loose`` has the permits whose holders can do without them; ``_leaving`` those that were
     told to give theirs back, never more than requests wait.
@@ -142,19 +149,27 @@ class PriorityLimiter:
         waits or is in use. ``first`` puts a request before all others that wait.
         """
         self._came += 1
-        permit = Permit(self, 0 if first else self._came, priority)
-        self.enqueue(permit)
+        place = priority.place if isinstance(priority, Priority) else None
+        place = FIRST if first else place or (trio.current_time(), self._came)
+        permit = Permit(self, place, priority)
         try:
+            if permit.urgent:
+                self.enqueue_urgent(permit)
+            else:
+                insort(self._ahead_queue, permit)
+                await trio.lowlevel.checkpoint()  # those planned before may come after it
+                self._grant_waiting()
+                self.reclaim()
             await permit.wait()
         except BaseException:
             permit.release()
             raise
         return permit
 
-    def enqueue(self, permit: Permit) -> None:
-        """Let a permit wait for its turn; it is granted at once if it can be."""
-        insort(self._queue(permit.urgent), permit)
-        self._grant_waiting()
+    def enqueue_urgent(self, permit: Permit) -> None:
+        """Let an urgent permit wait for its turn; it is granted at once if it can be."""
+        insort(self._urgent_queue, permit)
+        self._grant_urgent()
         self.reclaim()
 
     def hold_loosely(self, permit: Permit, loosely: bool) -> None:
@@ -234,11 +249,14 @@ class PriorityLimiter:
     def _queue(self, urgent: bool) -> list[Permit]:
         return self._urgent_queue if urgent else self._ahead_queue
 
-    def _grant_waiting(self) -> None:
+    def _grant_urgent(self) -> None:
         queue = self._urgent_queue
         while queue and self.in_use < self.total:
             self.in_use += 1
             queue.pop(0).grant()
+
+    def _grant_waiting(self) -> None:
+        self._grant_urgent()
         queue = self._ahead_queue
         while queue and self.in_use < self.total and self.ahead_in_use < self.ahead:
             self.in_use += 1
