@@ -324,10 +324,10 @@ class Download:
             try:
                 await self._receive(sink, context, body, flow)
             finally:
-                flow.end()
                 body.permit.on_want(None)
-                if body.stop is not None and self.head < body.stop:
-                    self.dropped += 1
+                dropped = body.stop is not None and self.head < body.stop
+                self.dropped += dropped
+                flow.end(dropped=dropped)
 
     async def _receive(self, sink: Sink, context: ReaderContext, body: Body, flow: Flow) -> None:
         """Write the body, as far as readers want it; cut the range if they want no more of it."""

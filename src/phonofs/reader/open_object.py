@@ -368,10 +368,14 @@ class OpenObject:
             gaps = self._missing(begin, self.size)
         else:
             ahead = stop + handle.window.ahead(self.most_ahead())
-            end = self._far_end if handle.window.runs_on else ahead
+            runs_on = self._runs_on(handle)
+            end = self._far_end if runs_on else ahead
             gaps = self._missing(start, min(self.size, max(stop, end)))
-            return self.start(*gaps[0], urgent=True, runs_on=handle.window.runs_on)
+            return self.start(*gaps[0], urgent=True, runs_on=runs_on)
         return self.start(*gaps[0], urgent=True)
+
+    def _runs_on(self, handle: Handle) -> bool:
+        return handle.window.runs_on(presumed=self._throughput.presumes)
 
     @property
     def _far_end(self) -> int:
@@ -451,7 +455,7 @@ class OpenObject:
         free = max(2, most) - len(running)
         gaps = self._missing(begin, end)
         if most == 1 and gaps and not self._stays_whole:
-            gaps = self._missing(gaps[0][0], self._far_end)[:1] if handle.window.runs_on else []
+            gaps = self._missing(gaps[0][0], self._far_end)[:1] if self._runs_on(handle) else []
             size = self.size
         for start, stop in split(gaps, size, end if end < self.size else None):
             if free <= 0:

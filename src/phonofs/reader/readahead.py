@@ -29,6 +29,9 @@ FAST_BYTES_S = 100_000_000
 """A connection this fast is never supported by others: a few of them are all that one process can
 receive, write and serve."""
 
+MOST_HEADERS = 3
+"""After so many responses in a row that were given up when they had brought only a header."""
+
 SAMPLE_S = 0.02
 """The shortest sample of a connection's speed; otherwise a round trip."""
 
@@ -107,13 +110,12 @@ class Window:
         """Whether more than a header was read in sequence."""
         return self.sequential_bytes >= HEADER
 
-    @property
-    def runs_on(self) -> bool:
+    def runs_on(self, *, presumed: bool) -> bool:
         """Whether it will probably be read on from here, to its end.
 
-        Presumed at first; after a short sequence it takes more than the kernel reads by itself.
+        ``presumed`` until a short sequence; then it takes more than the kernel reads by itself.
         """
-        return self.seeks == 0 or self.sequential_bytes > INITIAL_READAHEAD
+        return (presumed and self.seeks == 0) or self.sequential_bytes > INITIAL_READAHEAD
 
 
 def download_size(ahead: int, connections: int = 1) -> int:
@@ -170,14 +172,15 @@ class ThroughputEstimator:
     what the line or the machine can do, and the others stay given back.
     """
 
-    __slots__ = ("_barred_until", "_bytes", "_due", "_since", "_wide_bytes_s", "connections",
-                 "latency_s", "lead", "rate")  # fmt: skip
+    __slots__ = ("_barred_until", "_bytes", "_due", "_headers", "_since", "_wide_bytes_s",
+                 "connections", "latency_s", "lead", "rate")  # fmt: skip
 
     def __init__(self) -> None:
         self.latency_s: float | None = None
         self.rate: float | None = None
         self.connections = 1
         self.lead = 0
+        self._headers = 0
         self._barred_until = float("-inf")
         self._wide_bytes_s: float | None = None
         self._bytes = 0
@@ -187,8 +190,24 @@ class ThroughputEstimator:
         """Record the time from a request to its response."""
         self.latency_s = _smooth(self.latency_s, latency_s)
 
-    def received(self, count: int, seconds: float) -> None:
-        """Record the bytes of one body and their time; short bodies say nothing."""
+    @property
+    def presumes(self) -> bool:
+        """Whether a file is presumed to be read to its end.
+
+        Not while program after program wants only headers (a file manager's look at a folder): a
+        short response that ends costs a round trip more when it is read on, but no connection.
+        """
+        return self._headers < MOST_HEADERS
+
+    def received(self, count: int, seconds: float, *, dropped: bool = False) -> None:
+        """Record the bytes of one body and their time, and whether it was dropped before its end.
+
+        Short bodies say nothing of the rate.
+        """
+        if count >= HEADER:
+            self._headers = 0
+        elif dropped:
+            self._headers += 1
         if count >= 128 * KIB:
             self.rate = _smooth(self.rate, count / max(seconds, 1e-6))
 
@@ -292,9 +311,9 @@ class Flow:
         self.lead = int(self._grown_s * self._bytes_s)
         return self._sample_waited_s > took_s / 2 and self._bytes_s < FAST_BYTES_S
 
-    def end(self) -> None:
-        """No more of it is received."""
-        self._throughput.received(self._bytes, self._seconds)
+    def end(self, *, dropped: bool) -> None:
+        """No more of it is received; ``dropped`` if that is not all."""
+        self._throughput.received(self._bytes, self._seconds, dropped=dropped)
 
     def _begin_sample(self, now: float) -> None:
         self._sample_at, self._sample_bytes, self._sample_waited_s = now, 0, 0.0

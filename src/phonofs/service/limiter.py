@@ -136,7 +136,6 @@ class PriorityLimiter:
         self.in_use = 0
         self.ahead_in_use = 0
         self._came = 0
-        self.reclaimed = 0
         self._urgent_queue: list[Permit] = []
         self._ahead_queue: list[Permit] = []
         self._loose: dict[Permit, None] = {}
@@ -189,7 +188,6 @@ class PriorityLimiter:
         while (permit := self._dispensable()) is not None:
             del self._loose[permit]
             self._leaving.add(permit)
-            self.reclaimed += 1
             permit.give_up()
 
     def _dispensable(self) -> Permit | None:

@@ -36,6 +36,30 @@ async def test_a_header_costs_a_mebibyte_beyond_it(header):
         assert w.reader.statistics()["dropped"] == 1
 
 
+async def test_headers_of_a_whole_folder_cost_few_connections():
+    """After some of them short responses are asked for, which end; one file read resets that."""
+    async with world(FakeService(rate=400e6)) as w:
+        for number in range(20):
+            handle = w.reader.open(record(20 * MIB, f"f{number}", checksum=""), number + 1)
+            began = trio.current_time()
+            await w.read_on(handle, 0, 2 * BLOCK)
+            assert trio.current_time() - began < 1.2 * LATENCY
+            w.reader.release(handle)
+            await trio.sleep(8)
+        assert w.reader.statistics()["dropped"] <= 3
+        assert w.service.sent() < 20 * 64 * KIB * 16
+        handle = w.reader.open(record(8 * MIB, "read", checksum=""), 99)
+        began = trio.current_time()
+        await w.read_on(handle)
+        assert trio.current_time() - began < 2 * LATENCY + 0.05
+        assert len(w.service.asked) == 22
+        w.reader.release(handle)
+        handle = w.reader.open(record(8 * MIB, "next", checksum=""), 98)
+        await w.read_on(handle)
+        assert len(w.service.asked) == 23
+        w.reader.release(handle)
+
+
 async def test_a_seek_gives_the_response_up_in_time():
     """Its connection is free again within seconds, although the file stays open."""
     async with world() as w:
