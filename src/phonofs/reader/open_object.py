@@ -42,6 +42,8 @@ from phonofs.reader.readahead import (
     Window,
     download_size,
     missing_ranges,
+    reach,
+    run_on,
     split,
 )
 from phonofs.reader.verification import ContentVerification, provable
@@ -365,14 +367,11 @@ class OpenObject:
         if self._stays_whole:
             near = self._missing(0, start) if start <= 256 * KIB else []
             begin = near[-1][0] if near and near[-1][1] == start else start
-            gaps = self._missing(begin, self.size)
-        else:
-            ahead = stop + handle.window.ahead(self.most_ahead())
-            runs_on = self._runs_on(handle)
-            end = self._far_end if runs_on else ahead
-            gaps = self._missing(start, min(self.size, max(stop, end)))
-            return self.start(*gaps[0], urgent=True, runs_on=runs_on)
-        return self.start(*gaps[0], urgent=True)
+            return self.start(*self._missing(begin, self.size)[0], urgent=True)
+        runs_on = self._runs_on(handle)
+        end = self._far_end if runs_on else stop + handle.window.ahead(self.most_ahead())
+        first = self._missing(start, min(self.size, max(stop, end)))[0]
+        return self.start(*first, urgent=True, runs_on=runs_on)
 
     def _runs_on(self, handle: Handle) -> bool:
         return handle.window.runs_on(presumed=self._throughput.presumes)
@@ -452,17 +451,17 @@ class OpenObject:
                 if download.runs_on:
                     last = download.head + max(size, self._throughput.lead)
                     download.cut(max(download.need, last))
-        free = max(2, most) - len(running)
-        gaps = self._missing(begin, end)
-        if most == 1 and gaps and not self._stays_whole:
-            gaps = self._missing(gaps[0][0], self._far_end)[:1] if self._runs_on(handle) else []
-            size = self.size
-        for start, stop in split(gaps, size, end if end < self.size else None):
-            if free <= 0:
-                handle.starve()
-                return
+        if most > 1 or self._stays_whole:
+            gaps = self._missing(begin, end)
+            lacking = list(split(gaps, size, end if end < self.size else None))
+        else:
+            far_end = self._far_end if self._runs_on(handle) else begin
+            lacking = run_on(self.blob.present, self._downloading(), begin, end, far_end)
+        free = max(0, max(2, most) - len(running))
+        if len(lacking) > free:
+            handle.starve()
+        for start, stop in lacking[:free]:
             self.start(start, stop, urgent=False, runs_on=most == 1)
-            free -= 1
 
     @property
     def _throughput(self) -> ThroughputEstimator:
@@ -543,9 +542,8 @@ class OpenObject:
             if download.waiting or not self.blob.in_memory:
                 return download.stop
             return max(handle.window.next for handle in self.handles) + most
-        windows = (handle.window for handle in self.handles)
-        ends = [each.next + each.ahead(most) for each in windows if each.next <= download.stop]
-        return max([download.need, *ends])
+        windows = [handle.window for handle in self.handles]
+        return max(download.need, reach(windows, download.stop, most))
 
     def patience_s(self, download: Download) -> float:
         """How long a paused download keeps its connection."""

@@ -3,7 +3,8 @@
 ``Window`` follows the reads of one handle and says how many bytes to fetch beyond them. A handle
 that reads in sequence gets a window of twice the sequence so far; one that keeps seeking gets
 less and less on top of what it asks for. ``missing_ranges`` says which bytes of a window are
-neither present nor being downloaded, and ``split`` cuts them into downloads.
+neither present nor being downloaded; ``run_on`` makes one download of what follows the first of
+them, and ``split`` cuts them into several, for lines that are too slow for one connection.
 ``ThroughputEstimator`` measures a region, and says how many connections a read may use at a time
 and how large a download may be; ``Flow`` measures one body.
 """
@@ -142,6 +143,20 @@ def _without(gap: Interval, head: int, end: int) -> Iterator[Interval]:
         yield start, head
     if end < stop:
         yield end, stop
+
+
+def run_on(
+    present: Ranges, downloading: Iterable[Interval], begin: int, end: int, far_end: int
+) -> list[Interval]:
+    """The first gap of ``[begin, end)``, as far as it goes, at most to ``far_end``; one or none."""
+    coming = list(downloading)
+    gaps = missing_ranges(present, coming, begin, end)
+    return missing_ranges(present, coming, gaps[0][0], far_end)[:1] if gaps else []
+
+
+def reach(windows: Iterable[Window], stop: int, most: int) -> int:
+    """How far the windows of readers that are not beyond ``stop`` reach; 0 if there are none."""
+    return max((each.next + each.ahead(most) for each in windows if each.next <= stop), default=0)
 
 
 def split(gaps: Iterable[Interval], size: int, open_end: int | None) -> Iterator[Interval]:

@@ -15,6 +15,7 @@ from phonofs.reader.readahead import (
     Window,
     download_size,
     missing_ranges,
+    run_on,
     split,
 )
 from tests.support.reader_world import LATENCY, FakeService, record, world
@@ -110,6 +111,18 @@ def test_uncovered_is_what_is_neither_there_nor_coming(present, flying, start, s
     assert [n for a, b in gaps for n in range(a, b)] == [
         n for n in range(start, stop) if n not in covered
     ]
+
+
+@given(intervals, intervals, *[st.integers(0, 60)] * 3)
+def test_what_runs_on_is_the_first_gap_to_its_end(present, flying, begin, end, far_end):
+    """Against plain sets of integers: it begins in the window, and may end far behind it."""
+    covered = {n for a, b in [*present, *flying] for n in range(a, b)}
+    first = next((n for n in range(begin, end) if n not in covered), None)
+    gap = []
+    while first is not None and first + len(gap) < far_end and first + len(gap) not in covered:
+        gap.append(first + len(gap))
+    wanted = [(gap[0], gap[-1] + 1)] if gap else []
+    assert run_on(Ranges(present), flying, begin, end, far_end) == wanted
 
 
 @given(intervals, st.integers(1, 20), st.integers(0, 60))
