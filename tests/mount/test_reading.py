@@ -107,7 +107,7 @@ def test_more_files_are_open_than_there_are_connections(tmp_path):
         for _ in range(2):
             for file in opened:
                 assert len(file.read(100_000)) == 100_000
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 def test_what_is_cached_survives_a_remount_without_a_request(tmp_path):

@@ -18,10 +18,10 @@ from phonofs.reader.limits import (
     KIB,
     LEAST_AHEAD,
     LEAST_PART,
-    MIB,
     MOST_PARALLEL,
     MOST_PART,
     SLACK,
+    SMALL,
 )
 
 Interval = tuple[int, int]
@@ -266,10 +266,14 @@ class ThroughputEstimator:
         return max(LEAST_PART, min(MOST_PART, int(self.rate * PART_S)))
 
     def join_distance(self) -> int:
-        """How far ahead of a download it is quicker to wait for it than to send a request."""
+        """How far ahead of a download it is better to wait for it than to send a request.
+
+        A request takes a round trip, and the bytes before it may be in the socket already: at least
+        20 ms are waited for them, at most as long as a small object takes.
+        """
         if self.latency_s is None or self.rate is None:
-            return MIB
-        return max(256 * KIB, min(4 * MIB, int(self.latency_s * self.rate)))
+            return SMALL
+        return max(256 * KIB, min(SMALL, int(max(self.latency_s, SAMPLE_S) * self.rate)))
 
 
 class Flow:

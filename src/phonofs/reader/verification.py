@@ -224,7 +224,8 @@ class ContentVerification:
 
     async def _hash_ahead(self) -> None:
         try:
-            await self._blob.check_ahead()
+            async with self._context.hashing:
+                await self._blob.check_ahead()
         except Exception:
             log.exception("object %s: a fault of phonofs while hashing", self._record.id)
         finally:

@@ -146,7 +146,7 @@ def test_lanes_follow_latency_and_rate():
     near.answered(0.0005)
     near.received(8 * MIB, 8 * MIB / 600e6)
     assert far.join_distance() == pytest.approx(2_000_000, rel=0.01)
-    assert near.join_distance() == 300_000
+    assert near.join_distance() == 4 * MIB
 
 
 def test_limits_are_bounded_by_cache_and_memory():
