@@ -102,7 +102,7 @@ class Download:
     whole     its body began at 0, because the service gives no ranges
     runs_on   it has all that follows, as far as nobody else downloads that, until it is cut
     answered  whether its present request was answered
-    paused    whether it waits for a reader to come nearer
+    paused    whether it waits for a reader to come nearer, or did so until it was given up
     dropped   how many responses it gave up before their end
     error     why it failed
     over      set once it ended
@@ -308,7 +308,7 @@ class Download:
 
     async def _request(self, sink: Sink, context: ReaderContext) -> None:
         """Send one request and write its body; returns early if the range was cut."""
-        self.answered = False
+        self.answered = self.paused = False
         self.requested = self.stop
         async with sink.request(self) as body:
             await trio.lowlevel.checkpoint_if_cancelled()  # the response may be of a dropped try
@@ -327,7 +327,7 @@ class Download:
                 body.permit.on_want(None)
                 dropped = body.stop is not None and self.head < body.stop
                 self.dropped += dropped
-                flow.end(dropped=dropped)
+                flow.end(unwanted=dropped and self.paused)
 
     async def _receive(self, sink: Sink, context: ReaderContext, body: Body, flow: Flow) -> None:
         """Write the body, as far as readers want it; cut the range if they want no more of it."""
@@ -373,11 +373,10 @@ class Download:
         try:
             with trio.move_on_after(sink.patience_s(self)):
                 await self._moved.wait()
-                return True
-            return False
+                self.paused = False
         finally:
-            self.paused = False
             body.permit.resume()
+        return not self.paused
 
     def give_up(self) -> None:
         """Another request needs the connection more; whoever reads on asks anew."""

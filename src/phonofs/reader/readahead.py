@@ -214,14 +214,14 @@ class ThroughputEstimator:
         """
         return self._headers < MOST_HEADERS
 
-    def received(self, count: int, seconds: float, *, dropped: bool = False) -> None:
-        """Record the bytes of one body and their time, and whether it was dropped before its end.
+    def received(self, count: int, seconds: float, *, unwanted: bool = False) -> None:
+        """Record the bytes of one body and their time, and whether no reader wanted the rest.
 
         Short bodies say nothing of the rate.
         """
         if count >= HEADER:
             self._headers = 0
-        elif dropped:
+        elif unwanted:
             self._headers += 1
         if count >= 128 * KIB:
             self.rate = _smooth(self.rate, count / max(seconds, 1e-6))
@@ -330,9 +330,9 @@ class Flow:
         self.lead = int(self._grown_s * self._bytes_s)
         return self._sample_waited_s > took_s / 2 and self._bytes_s < FAST_BYTES_S
 
-    def end(self, *, dropped: bool) -> None:
-        """No more of it is received; ``dropped`` if that is not all."""
-        self._throughput.received(self._bytes, self._seconds, dropped=dropped)
+    def end(self, *, unwanted: bool) -> None:
+        """No more of it is received; ``unwanted`` if no reader wanted the rest."""
+        self._throughput.received(self._bytes, self._seconds, unwanted=unwanted)
 
     def _begin_sample(self, now: float) -> None:
         self._sample_at, self._sample_bytes, self._sample_waited_s = now, 0, 0.0
