@@ -44,6 +44,10 @@ RUN_OUT = 512 * KIB
 TURN_S = 1.0
 """A download that was received for this long is given up if a reader waits for a connection."""
 
+WORTH_CUTTING = 2 * MOST_PART
+"""A response is cut for others to follow only if they bring more than this: what is in its socket
+by then comes twice."""
+
 QUIET_S = 1.0
 """After a failed download, nothing is read ahead for this long; reads still start downloads."""
 

@@ -36,6 +36,7 @@ from phonofs.reader.limits import (
     RUN_OUT,
     SLACK,
     SMALL,
+    WORTH_CUTTING,
 )
 from phonofs.reader.readahead import (
     ThroughputEstimator,
@@ -448,9 +449,9 @@ class OpenObject:
         running = [one for one in self.downloads if begin < one.stop and one.head < end]
         if most > 1 and not self._stays_whole:
             for download in running:
-                if download.runs_on:
-                    last = download.head + max(size, self._throughput.lead)
-                    download.cut(max(download.need, last))
+                last = max(download.need, download.head + max(size, self._throughput.lead))
+                if download.runs_on and download.stop - last > WORTH_CUTTING:
+                    download.cut(last)
         if most > 1 or self._stays_whole:
             gaps = self._missing(begin, end)
             lacking = list(split(gaps, size, end if end < self.size else None))
