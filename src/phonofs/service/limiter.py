@@ -196,8 +196,9 @@ class PriorityLimiter:
         A background request is not helped by an urgent permit while too many of its own kind run.
         """
         urgent, ahead = len(self._urgent_queue), len(self._ahead_queue)
-        if len(self._leaving) >= urgent + ahead:
-            return None
+        may_go_ahead = self.in_use < self.total and self.ahead_in_use < self.ahead
+        if may_go_ahead or len(self._leaving) >= urgent + ahead:
+            return None  # who still waits is about to be granted a permit
         any_helps = len(self._leaving) < urgent or self.ahead_in_use < self.ahead
         for permit in self._loose:
             if permit.idle and (any_helps or not permit.urgent):

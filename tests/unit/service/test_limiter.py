@@ -294,3 +294,25 @@ async def test_a_paused_request_gives_way_to_any_other() -> None:
         assert [holder.scope.cancelled_caught for holder in holders] == [False, True, False, True]
         nursery.cancel_scope.cancel()
     assert slots.statistics() == {"total": 4, "in_use": 0, "ahead_in_use": 0, "waiting": 0}
+
+
+async def test_nothing_is_given_up_while_permits_are_free() -> None:
+    """Not even in the moment in which a background request has come and has none yet."""
+    slots = PriorityLimiter(8)
+    async with trio.open_nursery() as nursery:
+        paused = Holder(slots, True)
+        nursery.start_soon(paused.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert paused.permit is not None
+
+        async def ask() -> None:
+            (await slots.acquire(False)).release()
+
+        for number in range(40):
+            nursery.start_soon(ask)
+            for _ in range(number % 4):
+                await trio.lowlevel.checkpoint()
+            paused.permit.pause()
+            await trio.testing.wait_all_tasks_blocked()
+        assert not paused.scope.cancel_called
+        nursery.cancel_scope.cancel()
