@@ -6,16 +6,21 @@ Set by the reader and by discovery, which know who waits; observed by the limite
 
 from collections.abc import Callable
 
+Place = tuple[float, int]
+"""When a request was planned (trio's clock), and a number that orders those of one moment."""
+
 
 class Priority:
     """True if a reader waits for the request. It may become true later, and then stays so.
 
+    ``place`` is that of the request among the others; None: that of the moment when it is made.
     Owns the one callback that is called then, and the priorities derived from this one.
     """
 
-    __slots__ = ("_callback", "_derived", "_urgent")
+    __slots__ = ("_callback", "_derived", "_urgent", "place")
 
-    def __init__(self, urgent: bool) -> None:
+    def __init__(self, urgent: bool, place: Place | None = None) -> None:
+        self.place = place
         self._urgent = urgent
         self._derived: list[Priority] = []
         self._callback: Callable[[], None] | None = None
