@@ -25,6 +25,7 @@ EXIT_STATUS = (
     ("1", "wrong usage or configuration"),
     ("2", "the credentials are refused"),
     ("3", "the service cannot be reached"),
+    ("4", "done in part; what is missing was said"),
     ("32", "the mount failed, as with mount(8)"),
     ("130", "interrupted by Ctrl-C"),
 )
@@ -60,6 +61,7 @@ ATTRIBUTES = (
     ("user.mime_type", "its media type"),
     ("user.phonofs.json", "the whole record"),
     ("user.phonofs.path", "the path below the mount point, of folders too"),
+    ("user.phonofs.known", "of the root only: the days of which every object is known, as JSON"),
     ("user.phonofs.status", "of the root only: what phonofs status --json prints"),
 )
 
@@ -70,13 +72,23 @@ STATUS = (
     ("control_error", "why there is no such socket now; empty where there is one"),
     (
         "control_shared",
-        "with allow_other: the abstract socket that takes restore from users who may read files",
+        "with allow_other: the abstract socket that takes restore, find and manifest from users "
+        "who may read files",
     ),
     ("catalogue", "objects and bytes known, and the regions"),
     (
         "catalogue.followed.REGION",
         "watermark_ms: the newest change known; polled_at: the last time the service was asked "
         "for changes and answered; failures: tries in vain since",
+    ),
+    (
+        "catalogue.known.REGION",
+        "the days of which every object is known: the first and the last of each run of days",
+    ),
+    (
+        "index",
+        "state of the background index (off, listing, waiting, done), the day listed last (day), "
+        "and why it waits (error)",
     ),
     (
         "restores",

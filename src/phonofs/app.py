@@ -8,7 +8,7 @@ the catalogue if the service is unavailable.
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,9 +28,11 @@ from phonofs.changes import AccountChanges, Kernel, KernelUpdates, NoKernel
 from phonofs.config import Settings, as_texts
 from phonofs.control.paths import control_path
 from phonofs.control.peers import Peer, may_read
-from phonofs.control.server import Broadcast, Control, Shared
+from phonofs.control.search_commands import SearchCommands
+from phonofs.control.server import Broadcast, Control, LongCommand, Shared
 from phonofs.credentials import Credentials, CredentialSources, cache_key, find
 from phonofs.discovery.follower import Follower
+from phonofs.discovery.indexer import Indexer
 from phonofs.discovery.lister import Lister
 from phonofs.discovery.page_worker import PageWorker
 from phonofs.errors import CatalogueError, Unavailable, UsageError
@@ -78,6 +80,7 @@ class App:
     page_worker: PageWorker
     lister: Lister
     follower: Follower
+    indexer: Indexer
     region_watch: RegionWatch
     reader: Reader
     control: Control
@@ -141,6 +144,9 @@ TASKS: dict[str, Callable[[App], Task | None]] = {
     "the control socket": lambda app: app.control.run,
     "the metrics": lambda app: app.metrics.run if app.metrics else None,
     "the change follower": lambda app: partial(_after_connect, app, app.follower.run),
+    "the indexer": lambda app: (
+        partial(_after_connect, app, app.indexer.run) if app.settings.index != "off" else None
+    ),
     "the region watch": lambda app: (
         None if app.settings.regions else partial(_after_connect, app, app.region_watch.run)
     ),
@@ -255,7 +261,18 @@ def _build(
     lister = Lister(client, catalogue, settings, changes.on_changes, page_worker=page_worker)
     follower = Follower(client, catalogue, settings, changes.on_changes)
     region_watch = RegionWatch(client, catalogue, token, lister, follower)
-    control = _control(settings, mountpoint, events, changes, admission, catalogue, client)
+    indexer = Indexer(
+        catalogue, lister, follows=settings.poll_interval > 0, paused_s=client.paused_s
+    )
+    searches = SearchCommands(catalogue, lister, indexer, settings.profile, admission.check)
+    commands = {
+        "find": LongCommand(searches.find, for_readers=True),
+        "manifest": LongCommand(searches.manifest, for_readers=True),
+        "index": LongCommand(searches.index, for_readers=False),
+    }
+    control = _control(
+        settings, mountpoint, events, changes, admission, catalogue, client, commands
+    )
     status = Status(
         settings.profile,
         mountpoint,
@@ -270,6 +287,7 @@ def _build(
         changes=changes,
         control=control,
     )
+    status.add("index", indexer.statistics)
     return App(
         settings=settings,
         note=chosen.note,
@@ -281,6 +299,7 @@ def _build(
         page_worker=page_worker,
         lister=lister,
         follower=follower,
+        indexer=indexer,
         region_watch=region_watch,
         reader=reader,
         control=control,
@@ -339,6 +358,7 @@ def _control(
     admission: Admission,
     catalogue: Catalogue,
     client: Client,
+    commands: Mapping[str, LongCommand],
 ) -> Control:
     """Build the control socket. Other users may send commands only if they may use the mount."""
 
@@ -360,6 +380,7 @@ def _control(
         restore=restore,
         asked=changes.on_restore_requested,
         shared=Shared(readable, shows) if settings.allow_other else None,
+        commands=commands,
     )
 
 

@@ -14,13 +14,15 @@ class Priority:
     """True if a reader waits for the request. It may become true later, and then stays so.
 
     ``place`` is that of the request among the others; None: that of the moment when it is made.
+    ``last``: while no reader waits for it, the request goes after all other background requests.
     Owns the one callback that is called then, and the priorities derived from this one.
     """
 
-    __slots__ = ("_callback", "_derived", "_urgent", "place")
+    __slots__ = ("_callback", "_derived", "_urgent", "last", "place")
 
-    def __init__(self, urgent: bool, place: Place | None = None) -> None:
+    def __init__(self, urgent: bool, place: Place | None = None, *, last: bool = False) -> None:
         self.place = place
+        self.last = last
         self._urgent = urgent
         self._derived: list[Priority] = []
         self._callback: Callable[[], None] | None = None
@@ -30,7 +32,7 @@ class Priority:
 
     def derive(self) -> "Priority":
         """Return the priority of one of several requests that all become urgent with this one."""
-        derived = Priority(self._urgent)
+        derived = Priority(self._urgent, last=self.last)
         if not self._urgent:
             self._derived.append(derived)
         return derived

@@ -23,6 +23,7 @@ from phonofs.catalogue.changes import ChangeCollector
 from phonofs.catalogue.coverage import Coverage
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.directories import Directories
+from phonofs.catalogue.facets import FacetStore
 from phonofs.catalogue.names import Names
 from phonofs.catalogue.objects import Objects
 from phonofs.catalogue.placement import Placement
@@ -76,6 +77,7 @@ class Catalogue:
 
     placement  the view, and in which day and under which name it shows a record
     coverage   how far each region is known
+    facets     what searches look at in each record
 
     Invariant: the copies in memory (regions, spans, totals, next inode number) agree with the
     file after each call, even one that failed.
@@ -95,6 +97,14 @@ class Catalogue:
         parts = (self._directories, self.placement, self._rows, self._names, self._records)
         self._objects = Objects(database, *parts)
         self.coverage = Coverage(database, view.scope, self._writing, now_ms)
+        self.facets = FacetStore(
+            database,
+            self._directories,
+            self._rows,
+            self._records,
+            self._writing,
+            self._list_again,
+        )
         with self._writing():
             self.coverage.inherit()
             self._view_again(view)

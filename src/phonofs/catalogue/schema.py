@@ -84,4 +84,35 @@ CREATE TABLE record (
     ino INTEGER PRIMARY KEY,    -- of the first object; those of the others follow
     text BLOB NOT NULL          -- of one object or several, compressed (record_codec)
 ) STRICT;
+
+-- What a search looks at in each record. Made when a search first needs it, never by a listing.
+-- A row is there only while it agrees with its object's record: the triggers see to that.
+CREATE TABLE facet (
+    day INTEGER NOT NULL,       -- object.parent
+    ino INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    agent TEXT NOT NULL,        -- as file names show it; empty: none, as in the columns below
+    queue TEXT NOT NULL,
+    call TEXT NOT NULL,
+    numbers TEXT NOT NULL,      -- the digits of each phone number, with a space behind each
+    direction TEXT NOT NULL,    -- in, out or empty
+    start_ms INTEGER NOT NULL,
+    duration_ms INTEGER,        -- NULL: not known
+    PRIMARY KEY (day, ino)
+) STRICT, WITHOUT ROWID;
+
+-- How many rows of facet a day has; all of its objects have one if directory.objects agrees.
+CREATE TABLE facet_day (
+    day INTEGER PRIMARY KEY,
+    objects INTEGER NOT NULL
+) STRICT;
+CREATE TRIGGER facet_outdated AFTER UPDATE OF parent, crc, size ON object
+WHEN old.parent IS NOT new.parent OR old.crc <> new.crc OR old.size <> new.size
+BEGIN
+    DELETE FROM facet WHERE day = old.parent AND ino = old.ino;
+END;
+CREATE TRIGGER facet_removed AFTER DELETE ON facet
+BEGIN
+    UPDATE facet_day SET objects = objects - 1 WHERE day = old.day;
+END;
 """

@@ -5,6 +5,7 @@ continued where the service does not page far enough. Used by ``lister``.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import itemgetter
 
 import trio
@@ -43,14 +44,18 @@ class DayListing:
         sizes: DaySizeEstimator,
         day: Directory,
         urgent: Priority,
+        narrow: str = "",
     ) -> None:
+        """``narrow`` is a FIQL filter, for :meth:`take_found`."""
         self._searches = searches
         self._catalogue = searches.catalogue
         self._page_worker = page_worker
         self._sizes = sizes
         self._day = day
         self._urgent = urgent
+        self._narrow = narrow
         self._region = searches.catalogue.region_of(day)
+        self._name = day.name or self._region
         self._known = searches.knowledge(day).whole(day)
         self._seen: set[str] = set()
         self._rejected = 0
@@ -64,14 +69,21 @@ class DayListing:
         span = self._searches.knowledge(self._day).span(self._day)
         before = self._catalogue.known_objects(self._region, *span)
         edge = self._searches.edge(self._day)
-        spans = [span]
-        while spans:
-            spans[:1] = await self._list_span(spans[0])
+        await self.take_found(span)
         self._sizes.listed(self._day, len(self._seen))
         if not self._rejected:  # a record that cannot be parsed may be of any known object
             now_ms = self._searches.now_ms()
             self._searches.tell(self._catalogue.reconcile(before, self._seen, now_ms))
         self._searches.mark(self._day, *span, edge)
+
+    async def take_found(self, span: Span) -> None:
+        """Take in what was created in a span, of the day or of a region, and mark nothing.
+
+        Raises ServiceError, CatalogueError.
+        """
+        spans = [span]
+        while spans:
+            spans[:1] = await self._list_span(spans[0])
 
     async def _list_span(self, span: Span) -> Sequence[Span]:
         """List what was created in a span; return the spans that have to be listed after it.
@@ -82,9 +94,7 @@ class DayListing:
         """
         paging, whole = await self._passes(span)
         if not whole and not paging.refused:
-            raise Unavailable(
-                f"{self._day.name} changed all the time while it was listed; try again"
-            )
+            raise Unavailable(f"{self._name} changed all the time while it was listed; try again")
         if whole and not paging.doubted:
             return []
         start_ms, stop_ms = span
@@ -97,15 +107,15 @@ class DayListing:
             return [(last_ms, stop_ms)]
         if paging.large and paging.denied:
             raise Malformed(
-                f"{self._day.name} cannot be listed: more objects were created in one second than"
+                f"{self._name} cannot be listed: more objects were created in one second than"
                 " the service shows; set 'types', so that it has to show fewer"
             )
         return []
 
     async def _passes(self, span: Span) -> tuple[OffsetPager, bool]:
         """Repeat passes over a span until consistent; return the last one and whether it is."""
-        query = self._searches.query(self._day, *span)
-        first = not self._seen
+        query = replace(self._searches.query(self._day, *span), narrow=self._narrow)
+        first = not self._seen and not self._narrow  # how many a filter finds is not known
         passes: list[OffsetPager] = []
         whole = False
         while not whole and len(passes) < MOST_PASSES:
@@ -158,7 +168,7 @@ class DayListing:
 
     def _check(self, received: int) -> None:
         """Raise Malformed if the listing is endless, CatalogueError if the disk is too full."""
-        name = self._day.name
+        name = self._name
         if received > MOST_RECORDS:
             raise Malformed(f"{name} cannot be listed: it has more than {MOST_RECORDS} objects")
         self._searches.check_space(name, received)

@@ -7,7 +7,7 @@ The lister owns it: a caller waits for it, and may leave without ending it.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -19,10 +19,11 @@ from phonofs.discovery.day_listing import DayListing
 from phonofs.discovery.estimates import DaySizeEstimator
 from phonofs.discovery.page_worker import PageWorker
 from phonofs.discovery.parts_listing import list_parts, probe
+from phonofs.discovery.planning import Span
 from phonofs.discovery.searches import Searches
 from phonofs.discovery.sequential_days import SequentialDays
 from phonofs.discovery.single_flight import SharedCall, SingleFlight
-from phonofs.errors import Unavailable
+from phonofs.errors import CatalogueError, PhonofsError, ServiceError, Unavailable
 from phonofs.priority import Priority
 from phonofs.service.client import Client
 from phonofs.tree.layout import ROOT, Directory, named
@@ -147,17 +148,62 @@ class Lister:
         elif part.day and self._sizes.expected(part) <= MOST_FOUND:
             await self.list(part.ino)
         else:
-            work = partial(probe, self._searches, self._sizes, part)
-            call = self._single_flight.start(part, part.name, lambda _: work())
+            call = self._single_flight.start(
+                part,
+                part.name,
+                lambda urgent: probe(self._searches, self._sizes, urgent, part),
+            )
             await call.wait(self._deadline_s)
+
+    def expect(self, records: int) -> None:
+        """Note how many records the next listings bring together; many have a second process."""
+        self._page_worker.expect(records)
+
+    async def list_each(
+        self, directories: Iterable[Directory], *, last: bool = False
+    ) -> dict[Directory, PhonofsError]:
+        """List those directories that are not known, several at a time, without a deadline.
+
+        Listings that are ``last`` go after all other requests. Return the errors of directories
+        that could not be listed.
+        """
+        errors: dict[Directory, PhonofsError] = {}
+
+        async def one(directory: Directory) -> None:
+            if self._searches.knowledge(directory).whole(directory):
+                return
+            try:
+                call = self._start(directory.ino, directory, urgent=not last, last=last)
+                await call.wait(math.inf, urgent=not last)
+            except (ServiceError, CatalogueError) as error:
+                errors[directory] = error
+
+        await self._searches.each(one, directories)
+        return errors
+
+    async def search(self, region: Directory, span: Span, narrow: str) -> None:
+        """Bring the objects that a FIQL filter finds into the catalogue: those created in a span.
+
+        It marks nothing as listed. Raises ServiceError if not all of them can be had.
+        """
+        search = (self._page_worker, self._sizes, region, Priority(True))
+        await DayListing(self._searches, *search, narrow).take_found(span)
+
+    async def count(self, region: Directory, span: Span) -> int | None:
+        """Ask the service how many objects were created in a span; None if it does not say."""
+        searches = self._searches
+        name, query = searches.catalogue.region_of(region), searches.query(region, *span)
+        return (await searches.service.search(name, query, 0, 1)).total
 
     def statistics(self) -> dict[str, object]:
         """Return the number of running listings."""
         return {"listings": len(self._single_flight)}
 
-    def _start(self, ino: int, directory: Directory, *, urgent: bool = True) -> SharedCall:
-        work = partial(self._list, ino, directory)
-        return self._single_flight.start(ino, directory.name or "the root", work, urgent=urgent)
+    def _start(
+        self, ino: int, directory: Directory, *, urgent: bool = True, last: bool = False
+    ) -> SharedCall:
+        work, name = partial(self._list, ino, directory), directory.name or "the root"
+        return self._single_flight.start(ino, name, work, urgent=urgent, last=last)
 
     async def _list(self, ino: int, directory: Directory, urgent: Priority) -> None:
         try:
@@ -165,6 +211,6 @@ class Lister:
                 day = (self._page_worker, self._sizes, directory, urgent)
                 await DayListing(self._searches, *day).run()
             else:
-                await list_parts(self._searches, self._sizes, directory)
+                await list_parts(self._searches, self._sizes, urgent, directory)
         finally:
             self._looked[ino] = trio.current_time()

@@ -20,9 +20,9 @@ Work = Callable[[Priority], Awaitable[None]]
 class SharedCall:
     """One call and its outcome. ``name`` says what is listed, for messages."""
 
-    def __init__(self, name: str, urgent: bool) -> None:
+    def __init__(self, name: str, priority: Priority) -> None:
         self.name = name
-        self.priority = Priority(urgent)
+        self.priority = priority
         self.over = trio.Event()
         self.error: PhonofsError | None = None
 
@@ -44,12 +44,14 @@ class SharedCall:
         finally:
             self.over.set()
 
-    async def wait(self, most_s: float) -> None:
+    async def wait(self, most_s: float, *, urgent: bool = True) -> None:
         """Wait until the call is over. Raises the error that the call ended with.
 
         Raises Unavailable after ``most_s`` seconds; the call then continues for the next caller.
+        An ``urgent`` caller makes the call urgent.
         """
-        self.priority.rise()
+        if urgent:
+            self.priority.rise()
         with trio.move_on_after(most_s) as waiting:
             await self.over.wait()
         if waiting.cancelled_caught:
@@ -81,14 +83,19 @@ class SingleFlight:
         finally:
             self._nursery = None
 
-    def start(self, key: Hashable, name: str, work: Work, *, urgent: bool = True) -> SharedCall:
-        """Return the call for ``key``; start it if there is none. Raises Unavailable."""
+    def start(
+        self, key: Hashable, name: str, work: Work, *, urgent: bool = True, last: bool = False
+    ) -> SharedCall:
+        """Return the call for ``key``; start it if there is none. Raises Unavailable.
+
+        A call that is ``last`` goes after all others, until an urgent caller waits for it.
+        """
         call = self._calls.get(key)
         if call is not None:
             return call
         if self._nursery is None:
             raise Unavailable("the lister is not running")
-        call = SharedCall(name, urgent)
+        call = SharedCall(name, Priority(urgent, last=last))
         try:
             self._nursery.start_soon(self._run, key, work, call)  # it begins to run later
         except RuntimeError as error:  # the nursery has just closed

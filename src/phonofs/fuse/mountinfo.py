@@ -162,6 +162,24 @@ def the_only_mount(table: Path = MOUNTS) -> Mounted:
     return found[0]
 
 
+def own_mount(profile: str | None = None, table: Path = MOUNTS) -> str | None:
+    """Return the only mount (of a profile) that the caller made; None if there is none.
+
+    Raises UsageError if there are several.
+    """
+    found = [
+        mount.point
+        for mount in mounts(table)
+        if mount.is_phonofs and mount.owner == os.getuid()
+        if profile is None or mount.source == SOURCE + profile
+    ]
+    if len(found) > 1:
+        raise UsageError(
+            f"there is more than one phonofs mount; name one with --mount: {', '.join(found)}"
+        )
+    return found[0] if found else None
+
+
 def mounted_type(path: str) -> str | None:
     """Return the file system type of the topmost mount exactly at ``path``, else None."""
     found = mounted_at(path)

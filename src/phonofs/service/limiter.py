@@ -25,7 +25,7 @@ class Permit:
 
     ``urgent`` says what the limiter counts it as: a reader waits for the request, or it runs in
     the background. A background permit is promoted when its priority rises. Permits that wait
-    are ordered by their place.
+    are ordered by their place, but background permits of a priority that is ``last`` come last.
 
     A holder that can do without it says so with :meth:`on_want`. It is then told to give it back
     when another request waits for a permit: while it is ``idle``, because its request is paused;
@@ -48,7 +48,11 @@ class Permit:
             self._priority.on_rise(self._rise)
 
     def __lt__(self, other: "Permit") -> bool:
-        return self._place < other._place
+        return (self._is_last, self._place) < (other._is_last, other._place)
+
+    @property
+    def _is_last(self) -> bool:
+        return not self.urgent and self._priority is not None and self._priority.last
 
     @property
     def granted(self) -> bool:
