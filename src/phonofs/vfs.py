@@ -35,7 +35,7 @@ from phonofs.errors import (
 from phonofs.model import Record, State
 from phonofs.reader.open_object import Handle
 from phonofs.reader.reader import Reader
-from phonofs.tree.layout import ROOT, is_folder
+from phonofs.tree.layout import ROOT, is_directory
 
 ATTRIBUTE_NAME_MAX = 255  # bytes; XATTR_NAME_MAX of linux/limits.h
 ATTRIBUTE_SIZE_MAX = 65536  # bytes; XATTR_SIZE_MAX of linux/limits.h
@@ -136,14 +136,14 @@ class Vfs:
         ``pid`` is the process that lists, 0 if it is not known.
         """
         self.check()
-        if not self.entry(ino).folder:
+        if not self.entry(ino).is_directory:
             raise NotAFolder(f"inode {ino} is a file")
         needs = self._lister.needs(ino)
         self._lister.opened(ino)
         answered = needs and await self._lister.list(ino)
         self.check()
         entries = self._catalogue.children(ino)
-        if pid and entries and not entries[0].folder:
+        if pid and entries and not entries[0].is_directory:
             self._reader.listed(pid, (entries[0].ino, min(entry.ino for entry in entries)))
         return FolderHandle(ino, entries, answered)
 
@@ -156,7 +156,7 @@ class Vfs:
         a directory in order, the next files are downloaded ahead.
         """
         self.check()
-        if is_folder(ino) and self.entry(ino).folder:
+        if is_directory(ino) and self.entry(ino).is_directory:
             raise IsAFolder(f"inode {ino} is a folder")
         try:
             record = self._catalogue.record(ino)
@@ -217,7 +217,7 @@ class Vfs:
         attributes that repeat others (``json``, ``path``), and tags that do not fit into
         ``LISTED_MAX``. All of these can still be read by name.
         """
-        if self.entry(ino).folder:
+        if self.entry(ino).is_directory:
             return []
         record = self._catalogue.record(ino)
         of_record = {name: of(record).encode(*_LENIENT) for name, of in _OF_RECORD.items()}
@@ -237,7 +237,7 @@ class Vfs:
         entry = self.entry(ino)
         if name == PATH_ATTRIBUTE:
             return self._catalogue.path(ino).encode()
-        if entry.folder:
+        if entry.is_directory:
             return None
         record = self._catalogue.record(ino)
         if name == JSON_ATTRIBUTE:

@@ -137,7 +137,7 @@ class Scene:
             folder = await self.vfs.open_folder(ino)
             for entry in folder.entries:
                 path = f"{above}{entry.name}"
-                if entry.folder:
+                if entry.is_directory:
                     await walk(entry.ino, f"{path}/")
                 else:
                     found[path] = entry.ino

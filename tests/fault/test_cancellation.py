@@ -78,7 +78,7 @@ async def test_a_listing_cancelled_anywhere(tmp_path):
 
     async def open_all(scene, ino):
         for entry in (await scene.vfs.open_folder(ino)).entries:
-            if entry.folder:
+            if entry.is_directory:
                 await open_all(scene, entry.ino)
 
     async with standing(flat(*[10] * 250), Options(latency_s=0.1)) as service:

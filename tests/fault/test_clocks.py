@@ -127,7 +127,7 @@ async def note_end(scene, ino, ends):
 def folder_mtime(scene):
     """Of the day that all objects are in."""
     ino = ROOT
-    while (entry := scene.app.catalogue.children(ino)[0]).folder:
+    while (entry := scene.app.catalogue.children(ino)[0]).is_directory:
         ino = entry.ino
     return scene.vfs.entry(ino).mtime_ms
 

@@ -37,7 +37,7 @@ async def main(url: str, folder: str, seed: str) -> None:
 
 async def walk(vfs, ino: int, files: list[int]) -> None:
     for entry in (await vfs.open_folder(ino)).entries:
-        if entry.folder:
+        if entry.is_directory:
             await walk(vfs, entry.ino, files)
         else:
             files.append(entry.ino)

@@ -120,7 +120,7 @@ class Teller:
             except (ServiceError, NoSuchName):
                 return
             self.plausible(path, entries)
-            folders = [entry for entry in entries if entry.folder]
+            folders = [entry for entry in entries if entry.is_directory]
             if not folders:
                 return
             chosen = folders[pick % len(folders)]
@@ -133,7 +133,7 @@ class Teller:
         ever, always = self.shown(any), self.shown(all)
         shown: set[str | Key] = set()
         for entry in entries:
-            if entry.folder:
+            if entry.is_directory:
                 inside = f"{below}{entry.name}/"
                 region = not path and entry.name in self.world.account.regions
                 assert region or any(f"{f}/".startswith(inside) for f, _ in ever), inside

@@ -227,7 +227,7 @@ class World:
                 assert entries or path in ("", *self.account.regions), f"{path} is empty"
             for entry in entries:
                 below = f"{path}/{entry.name}" if path else entry.name
-                if entry.folder:
+                if entry.is_directory:
                     waiting.append((below, entry.ino))
                 else:
                     found[below] = entry

@@ -213,7 +213,7 @@ class World:
 def tree(catalogue: Catalogue, ino: int = ROOT) -> dict[str, object]:
     """Return everything that is shown as nested dicts."""
     return {
-        entry.name: tree(catalogue, entry.ino) if entry.folder else entry.ino
+        entry.name: tree(catalogue, entry.ino) if entry.is_directory else entry.ino
         for entry in catalogue.children(ino)
     }
 
@@ -222,7 +222,7 @@ def files(catalogue: Catalogue, ino: int = ROOT) -> list[str]:
     """Return the path of every file."""
     found: list[str] = []
     for entry in catalogue.children(ino):
-        found += files(catalogue, entry.ino) if entry.folder else [catalogue.path(entry.ino)]
+        found += files(catalogue, entry.ino) if entry.is_directory else [catalogue.path(entry.ino)]
     return found
 
 
@@ -278,7 +278,7 @@ def check(catalogue: Catalogue) -> None:
             inos[entry.ino] += 1
             assert catalogue.lookup(parent, entry.name) == entry == catalogue.entry(entry.ino)
             assert catalogue.parent(entry.ino) == parent
-            if entry.folder:
+            if entry.is_directory:
                 assert catalogue.children(entry.ino) or not entry.name[0].isdecimal()
                 stack.append(entry.ino)
             else:

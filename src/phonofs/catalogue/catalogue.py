@@ -43,7 +43,14 @@ from phonofs.catalogue.types import (
 )
 from phonofs.errors import CatalogueError, Malformed, NoSuchName
 from phonofs.model import Record
-from phonofs.tree.layout import ROOT, Calendar, Folder, day_folder, folder, is_folder
+from phonofs.tree.layout import (
+    ROOT,
+    Calendar,
+    Directory,
+    day_directory,
+    directory_of,
+    is_directory,
+)
 from phonofs.tree.sanitize import clean
 
 log = logging.getLogger(__name__)
@@ -88,7 +95,7 @@ class Catalogue:
         self._rows = CatalogueQueries(database, self._regions, self._records)
         self._names = Names(database, self._regions, self._rows)
         self._objects = Objects(database, self._regions, self._rows, self._names, self._records)
-        self._folders = Directories(database, int(made_ms))
+        self._directories = Directories(database, int(made_ms))
         self._coverage = Coverage(database, view.scope)
         self.progress = Progress(self._regions, self._coverage, self._writing, now_ms)
         self._view_again()
@@ -170,7 +177,7 @@ class Catalogue:
         with self._writing():
             if self.recall("view") is not None:
                 log.info("another view than last time: days and names are computed anew")
-                parts = (self._regions, self._rows, self._names, self._folders)
+                parts = (self._regions, self._rows, self._names, self._directories)
                 for row in rebuild(self._database, *parts):
                     self._list_again(row)
             self.remember("view", view)
@@ -193,7 +200,7 @@ class Catalogue:
         self._objects.load()
         self._coverage.load()
         self._load_customers()
-        self._totals = self._folders.totals()
+        self._totals = self._directories.totals()
 
     def _load_customers(self) -> None:
         self._customers = frozenset(map(str, self.recall("customers", ())))
@@ -209,27 +216,27 @@ class Catalogue:
 
     def entry(self, ino: int) -> Entry | None:
         """Return the entry with an inode number; None if there is none."""
-        return self._folders.entry(ino) if is_folder(ino) else self._rows.entry(ino)
+        return self._directories.entry(ino) if is_directory(ino) else self._rows.entry(ino)
 
     def lookup(self, parent_ino: int, name: str) -> Entry | None:
         """Return the entry called ``name`` in a directory; None if there is none."""
-        found = folder(parent_ino)
+        found = directory_of(parent_ino)
         if found is not None and found.day:
             return self._rows.lookup(parent_ino, name)
-        return self._folders.lookup(parent_ino, name)
+        return self._directories.lookup(parent_ino, name)
 
     def children(self, ino: int) -> Sequence[Entry]:
         """Return the entries of a directory, sorted by name. Callers must not change the result."""
-        found = folder(ino)
-        return self._rows.children(ino) if found and found.day else self._folders.children(ino)
+        found = directory_of(ino)
+        return self._rows.children(ino) if found and found.day else self._directories.children(ino)
 
     def parent(self, ino: int) -> int:
         """Return the directory that holds ``ino``; the root holds itself. Raises NoSuchName."""
         if ino == ROOT:
             return ROOT
-        found = folder(ino)
+        found = directory_of(ino)
         if found is not None:
-            return self._folders.shown_parent(found)
+            return self._directories.shown_parent(found)
         row = self._rows.row(ino)
         if row is None or row.parent is None:
             raise NoSuchName(f"inode {ino} is not in the tree")
@@ -239,9 +246,9 @@ class Catalogue:
         """Return the path below the mount point, without a leading slash. Raises NoSuchName."""
         if ino == ROOT:
             return ""
-        found = folder(ino)
+        found = directory_of(ino)
         if found is not None:
-            name = self._folders.shown_name(found)
+            name = self._directories.shown_name(found)
         else:
             entry = self.entry(ino)
             name = entry.name if entry else ""
@@ -270,7 +277,7 @@ class Catalogue:
         log.warning("object %s in the catalogue is damaged; its day is listed again", row.id)
         day = self.calendar.day_of(row.created_ms)
         self._objects.expect(row)
-        self._coverage.unmark(row.region, *self.calendar.span_ms(day_folder(row.region, day)))
+        self._coverage.unmark(row.region, *self.calendar.span_ms(day_directory(row.region, day)))
 
     def find(self, region: str, id: str) -> int | None:
         """Return the inode number of the object with this ``id``; None if it is not shown."""
@@ -381,8 +388,8 @@ class Catalogue:
         if index is None or start_ms >= end_ms:
             return []
         days = (self.calendar.day_of(start_ms), self.calendar.day_of(end_ms - 1))
-        first, last = (day_folder(index, day) for day in days)
-        return self._folders.days_within(index, first, last)
+        first, last = (day_directory(index, day) for day in days)
+        return self._directories.days_within(index, first, last)
 
     def set_size(self, ino: int, size: int) -> bool:
         """Store the real length of an object's content, in bytes; return whether it is new."""
@@ -416,8 +423,8 @@ class Catalogue:
             if change.parent_ino:
                 change.path = f"{above[change.parent_ino]}/{change.name}"
         if batch.deltas:
-            changes.add_directories(self._folders.settle(batch.deltas))
-            self._totals = self._folders.totals()
+            changes.add_directories(self._directories.settle(batch.deltas))
+            self._totals = self._directories.totals()
 
     # coverage
 
@@ -436,13 +443,13 @@ class Catalogue:
         """Nothing created before this time is shown or requested (epoch ms); 0 for no bound."""
         return self._regions.since_ms
 
-    def known(self, above: Folder) -> set[Folder]:
+    def known(self, above: Directory) -> set[Directory]:
         """Return the directories directly below ``above`` that are known to hold something."""
-        return self._folders.known(above)
+        return self._directories.known(above)
 
-    def shown_folder(self, ino: int) -> Folder | None:
+    def shown_directory(self, ino: int) -> Directory | None:
         """Return the region, year, month or day with this number; None for a root above regions."""
-        return self._folders.single if ino == ROOT else folder(ino)
+        return self._directories.single if ino == ROOT else directory_of(ino)
 
     @property
     def customers(self) -> frozenset[str]:
@@ -484,7 +491,7 @@ class Catalogue:
 
     def _holds(self, region: str) -> bool:
         index = self._regions.known_region(region)
-        return index is not None and self._folders.count(Folder(index)) > 0
+        return index is not None and self._directories.count(Directory(index)) > 0
 
     def begin(self, names: Sequence[str]) -> None:
         """Set the regions when a mount starts; if the disk fails, continue in memory."""
@@ -507,10 +514,10 @@ class Catalogue:
             self.remember("regions", wanted)
         self._show()
 
-    def region_of(self, of: Folder) -> str:
+    def region_of(self, of: Directory) -> str:
         """Return the name of the region that a directory belongs to."""
         return self._regions.region_name(of.region)
 
     def _show(self) -> None:
-        self._folders.show({self._regions.region_index(name): name for name in self.regions()})
-        self._totals = self._folders.totals()
+        self._directories.show({self._regions.region_index(name): name for name in self.regions()})
+        self._totals = self._directories.totals()

@@ -46,7 +46,7 @@ _DISK_SQLITE = frozenset(
     }
 )
 
-_IN_MEMORY_FOLDER = "/dev/shm"  # noqa: S108 - our own directory in it is 0700
+_IN_MEMORY_DIRECTORY = "/dev/shm"  # noqa: S108 - our own directory in it is 0700
 
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -350,8 +350,8 @@ def _without_log(content: bytes) -> bytes:
 
 def _merged(path: Path, log_file: Path) -> bytes:
     """Return a database merged with its log; done in memory, since the disk cannot be written."""
-    with tempfile.TemporaryDirectory(prefix="phonofs-", dir=_IN_MEMORY_FOLDER) as folder:
-        copy = Path(folder, path.name)
+    with tempfile.TemporaryDirectory(prefix="phonofs-", dir=_IN_MEMORY_DIRECTORY) as directory:
+        copy = Path(directory, path.name)
         shutil.copyfile(path, copy)
         shutil.copyfile(log_file, copy.with_name(log_file.name))
         connection = sqlite3.connect(copy)

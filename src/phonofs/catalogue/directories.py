@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.types import Entry
-from phonofs.tree.layout import ROOT, Folder, folder, named
+from phonofs.tree.layout import ROOT, Directory, directory_of, named
 
 
 @dataclass(slots=True)
@@ -38,16 +38,16 @@ class Directories:
         self._regions = regions
 
     @property
-    def single(self) -> Folder | None:
+    def single(self) -> Directory | None:
         """The only region, whose years are shown at the root; None if there are several or none."""
-        return Folder(next(iter(self._regions))) if len(self._regions) == 1 else None
+        return Directory(next(iter(self._regions))) if len(self._regions) == 1 else None
 
-    def shown_parent(self, of: Folder) -> int:
+    def shown_parent(self, of: Directory) -> int:
         """Return the inode number of the directory that ``of`` is shown in."""
         above = of.parent
         return ROOT if above is None or above == self.single else above.ino
 
-    def shown_name(self, of: Folder) -> str:
+    def shown_name(self, of: Directory) -> str:
         """Return the name of a directory; a region has the service's name."""
         return of.name or self._regions.get(of.region, "")
 
@@ -55,7 +55,7 @@ class Directories:
         """Return the root, a region if there are several, or a directory that is not empty."""
         if ino == ROOT:
             return _entry(ROOT, "", self._root_mtime())
-        found = folder(ino)
+        found = directory_of(ino)
         if found is None or found.region not in self._regions or found == self.single:
             return None
         row = self._database.row("SELECT objects, mtime_ms FROM directory WHERE ino = ?", ino)
@@ -76,42 +76,42 @@ class Directories:
         if above is None:
             for index, region in self._regions.items():
                 if parent == ROOT and region == name:
-                    return self.entry(Folder(index).ino)
+                    return self.entry(Directory(index).ino)
             return None
         found = named(above, name)
         return self.entry(found.ino) if found else None
 
-    def _above(self, parent: int) -> Folder | None:
+    def _above(self, parent: int) -> Directory | None:
         """Return the directory whose parts ``parent`` shows: for the root, the only region."""
-        found = self.single if parent == ROOT else folder(parent)
+        found = self.single if parent == ROOT else directory_of(parent)
         return None if parent != ROOT and found == self.single else found
 
     def children(self, parent: int) -> list[Entry]:
         """Return the directories in ``parent``, sorted by name."""
         above = self._above(parent)
         if above is None:
-            inos = [Folder(index).ino for index in self._regions] if parent == ROOT else []
+            inos = [Directory(index).ino for index in self._regions] if parent == ROOT else []
             found = [entry for entry in map(self.entry, inos) if entry]
             return sorted(found, key=lambda entry: entry.name)
         return [_entry(made.ino, made.name, mtime) for made, mtime in self._below(above)]
 
-    def known(self, above: Folder) -> set[Folder]:
+    def known(self, above: Directory) -> set[Directory]:
         """Return the directories directly below ``above`` that hold something."""
         return {made for made, _ in self._below(above)}
 
-    def _below(self, above: Folder) -> list[tuple[Folder, int]]:
+    def _below(self, above: Directory) -> list[tuple[Directory, int]]:
         if above.region not in self._regions:
             return []
         sql = "SELECT ino, mtime_ms FROM directory WHERE parent = ? AND objects > 0 ORDER BY ino"
-        found = ((folder(ino), mtime) for ino, mtime in self._database.rows(sql, above.ino))
+        found = ((directory_of(ino), mtime) for ino, mtime in self._database.rows(sql, above.ino))
         return [(made, mtime) for made, mtime in found if made]
 
-    def count(self, of: Folder) -> int:
+    def count(self, of: Directory) -> int:
         """Return how many objects a directory holds, whether its region is shown or not."""
         row = self._database.row("SELECT objects FROM directory WHERE ino = ?", of.ino)
         return int(row[0]) if row else 0
 
-    def days_within(self, region: int, first: Folder, last: Folder) -> list[int]:
+    def days_within(self, region: int, first: Directory, last: Directory) -> list[int]:
         """Return the inode numbers of the days, ``first`` to ``last``, that hold something."""
         sql = "SELECT ino FROM directory WHERE ino BETWEEN ? AND ? AND objects > 0 AND ino & 31"
         return [ino for (ino,) in self._database.rows(sql, first.ino, last.ino)]
@@ -119,7 +119,7 @@ class Directories:
     def totals(self) -> tuple[int, int]:
         """Return the number of objects, and their bytes, in the regions shown."""
         sql = "SELECT objects, bytes FROM directory WHERE ino = ?"
-        rows = [self._database.row(sql, Folder(index).ino) for index in self._regions]
+        rows = [self._database.row(sql, Directory(index).ino) for index in self._regions]
         return sum(row[0] for row in rows if row), sum(row[1] for row in rows if row)
 
     def settle(self, deltas: dict[int, DirectoryDelta]) -> dict[int, set[str]]:
@@ -129,12 +129,12 @@ class Directories:
         """
         moved: dict[int, set[str]] = {}
         for ino, delta in deltas.items():
-            day = folder(ino)
-            assert day is not None, "objects lie in day folders"
+            day = directory_of(ino)
+            assert day is not None, "objects lie in days"
             self._adjust(day, delta, moved)
         return moved
 
-    def _adjust(self, of: Folder, delta: DirectoryDelta, moves: dict[int, set[str]]) -> None:
+    def _adjust(self, of: Directory, delta: DirectoryDelta, moves: dict[int, set[str]]) -> None:
         sql = "SELECT objects, bytes, mtime_ms FROM directory WHERE ino = ?"
         objects, size, mtime = self._database.row(sql, of.ino) or (0, 0, 0)
         after = objects + delta.objects

@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 
 from phonofs.catalogue.types import View
 from phonofs.model import Record
-from phonofs.tree.layout import Calendar, day_folder
+from phonofs.tree.layout import Calendar, day_directory
 from phonofs.tree.naming import Template, file_name
 
 
@@ -39,7 +39,7 @@ class Placement:
         """Return the inode number of a day, mostly that of the last call: records come sorted."""
         start_ms, stop_ms, of_region, ino = self._last_day
         if of_region != region or not start_ms <= created_ms < stop_ms:
-            day = day_folder(region, self.calendar.day_of(created_ms))
+            day = day_directory(region, self.calendar.day_of(created_ms))
             ino = day.ino
             self._last_day = (*self.calendar.span_ms(day), region, ino)
         return ino

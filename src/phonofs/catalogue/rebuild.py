@@ -16,7 +16,11 @@ _CHUNK = 5000
 
 
 def rebuild(
-    database: Database, regions: Regions, rows: CatalogueQueries, names: Names, folders: Directories
+    database: Database,
+    regions: Regions,
+    rows: CatalogueQueries,
+    names: Names,
+    directories: Directories,
 ) -> list[Row]:
     """Place and name every object by the view of ``regions``. Call within a transaction.
 
@@ -33,7 +37,7 @@ def rebuild(
         )
     _tell_apart(database, names)
     database.run("CREATE UNIQUE INDEX object_name ON object (parent, name)")
-    folders.recount()
+    directories.recount()
     return damaged
 
 

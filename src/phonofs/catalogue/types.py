@@ -19,7 +19,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     ino: int
     name: str
-    folder: bool
+    is_directory: bool
     size: int
     mtime_ms: int
     ctime_ms: int

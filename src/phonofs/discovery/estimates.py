@@ -5,7 +5,7 @@ An estimate that is too low costs a round trip; one that is too high costs some 
 
 from collections import OrderedDict, deque
 
-from phonofs.tree.layout import Folder
+from phonofs.tree.layout import Directory
 
 DAY_MS = 86_400_000
 
@@ -35,7 +35,7 @@ class DaySizeEstimator:
         self._average: dict[int, int] = {}
         self._total: dict[int, int] = {}
 
-    def said(self, part: Folder, total: int | None) -> None:
+    def said(self, part: Directory, total: int | None) -> None:
         """Note the number of objects that the service gives for a part."""
         if part.day and total is not None:
             self._said[part.ino] = total
@@ -48,17 +48,17 @@ class DaySizeEstimator:
             self._total[region] = total
             self._average[region] = total // ((last_ms - first_ms) // DAY_MS + 1)
 
-    def listed(self, day: Folder, count: int) -> None:
+    def listed(self, day: Directory, count: int) -> None:
         """Note the size of a day that was listed: the next one is probably similar."""
         self._said.pop(day.ino, None)
         self._last.setdefault(day.region, deque(maxlen=LAST)).append(count)
 
-    def known(self, day: Folder) -> int:
+    def known(self, day: Directory) -> int:
         """Return the service's total for a day, else the largest recent day; 0 if neither."""
         last = self._last.get(day.region)
         return self._said.get(day.ino, max(last) if last else 0)
 
-    def expected(self, day: Folder) -> int:
+    def expected(self, day: Directory) -> int:
         """Return the best estimate, rather too high than too low."""
         if day.ino in self._said or self._last.get(day.region):
             return self.known(day)

@@ -34,7 +34,7 @@ from phonofs.errors import Malformed, Unavailable
 from phonofs.model import Query, Record
 from phonofs.priority import Priority
 from phonofs.service.client import Client
-from phonofs.tree.layout import ROOT, Folder, named
+from phonofs.tree.layout import ROOT, Directory, named
 
 SIDE_BY_SIDE = 14
 """Concurrent searches of one listing: two of the usual 16 connections stay free for readers."""
@@ -101,7 +101,7 @@ class _Listing:
     rejected  how many records could not be parsed
     """
 
-    of: Folder
+    of: Directory
     known: bool
     urgent: Priority
     open: list[Span]
@@ -147,7 +147,7 @@ class Lister:
 
     def needs(self, ino: int) -> bool:
         """Return whether the service must be asked before a directory can be shown."""
-        of = self._catalogue.shown_folder(ino)
+        of = self._catalogue.shown_directory(ino)
         if of is None:
             return False
         knowledge = self._knowledge(of)
@@ -158,7 +158,7 @@ class Lister:
 
     def opened(self, ino: int) -> None:
         """Note that a directory is opened; if days are opened in sequence, list the next one."""
-        day = self._catalogue.shown_folder(ino)
+        day = self._catalogue.shown_directory(ino)
         if day is None or day.parent is None or not day.day:
             return
         siblings = self._catalogue.known(day.parent)
@@ -174,9 +174,9 @@ class Lister:
 
     def begin(self) -> None:
         """Start listing each region that was never listed: regions are what users open first."""
-        regions = [entry.ino for entry in self._catalogue.children(ROOT) if entry.folder]
-        for ino in [ROOT] if self._catalogue.shown_folder(ROOT) else regions:
-            of = self._catalogue.shown_folder(ino)
+        regions = [entry.ino for entry in self._catalogue.children(ROOT) if entry.is_directory]
+        for ino in [ROOT] if self._catalogue.shown_directory(ROOT) else regions:
+            of = self._catalogue.shown_directory(ino)
             if (
                 of is not None
                 and ino not in self._single_flight
@@ -195,7 +195,7 @@ class Lister:
         a partial listing is never shown. A listing that takes longer continues, for the next
         caller.
         """
-        of = self._catalogue.shown_folder(ino)
+        of = self._catalogue.shown_directory(ino)
         if of is None:
             return False
         call = self._start(ino, of)
@@ -214,7 +214,7 @@ class Lister:
         is that of a day, list that day unless it is large, since it is probably opened next.
         Raises as :meth:`list` does.
         """
-        of = self._catalogue.shown_folder(ino)
+        of = self._catalogue.shown_directory(ino)
         knowledge = self._knowledge(of) if of is not None and not of.day else None
         if of is None or knowledge is None or knowledge.edge_ms is None:
             await self.list(ino)
@@ -236,11 +236,11 @@ class Lister:
         """Return the number of running listings."""
         return {"listings": len(self._single_flight)}
 
-    def _start(self, ino: int, of: Folder, *, urgent: bool = True) -> SharedCall:
+    def _start(self, ino: int, of: Directory, *, urgent: bool = True) -> SharedCall:
         work = partial(self._list, ino, of)
         return self._single_flight.start(ino, of.name or "the root", work, urgent=urgent)
 
-    async def _list(self, ino: int, of: Folder, urgent: Priority) -> None:
+    async def _list(self, ino: int, of: Directory, urgent: Priority) -> None:
         try:
             if of.day:
                 await self._list_day(of, urgent)
@@ -251,7 +251,7 @@ class Lister:
 
     # what is known
 
-    def _knowledge(self, of: Folder) -> CoverageSnapshot:
+    def _knowledge(self, of: Directory) -> CoverageSnapshot:
         catalogue, region = self._catalogue, self._catalogue.region_of(of)
         return CoverageSnapshot(
             catalogue.calendar,
@@ -263,10 +263,12 @@ class Lister:
             catalogue.known,
         )
 
-    def _query(self, of: Folder, start_ms: int, stop_ms: int, *, descending: bool = False) -> Query:
+    def _query(
+        self, of: Directory, start_ms: int, stop_ms: int, *, descending: bool = False
+    ) -> Query:
         """Return a search for what was created in a span; the span of all time gets no bounds."""
         scope = self._catalogue.view.scope
-        _, end_ms = self._catalogue.calendar.span_ms(Folder(of.region))
+        _, end_ms = self._catalogue.calendar.span_ms(Directory(of.region))
         return Query(
             created_from_ms=start_ms or None,
             created_until_ms=stop_ms if stop_ms < end_ms else None,
@@ -275,14 +277,14 @@ class Lister:
             descending=descending,
         )
 
-    def _edge_before(self, of: Folder) -> _Edge:
+    def _edge_before(self, of: Directory) -> _Edge:
         """Return the limit of what a listing that begins now can know, if it is followed."""
         region = self._catalogue.region_of(of)
         progress = self._catalogue.progress
         edge_ms = progress.edge_ms(region) if progress.following(region) else None
         return _Edge(edge_ms, trio.current_time())
 
-    def _mark(self, of: Folder, start_ms: int, stop_ms: int, edge: _Edge) -> None:
+    def _mark(self, of: Directory, start_ms: int, stop_ms: int, edge: _Edge) -> None:
         """Mark a span as listed, up to the listing's edge if the region is followed, else up to
         the newest change seen.
 
@@ -299,7 +301,7 @@ class Lister:
 
     # years and months
 
-    async def _list_parts(self, of: Folder) -> None:
+    async def _list_parts(self, of: Directory) -> None:
         """Find out which parts of a directory hold anything."""
         region = self._catalogue.region_of(of)
         followed = self._catalogue.progress.watermark(region) is not None
@@ -312,7 +314,7 @@ class Lister:
             parts += [part for part in knowledge.recent(of) if part not in parts]
         await self._each(partial(self._probe, of), parts)
 
-    async def _bound(self, of: Folder) -> None:
+    async def _bound(self, of: Directory) -> None:
         """If more than two parts are unsettled, search for both ends: two searches save many."""
         knowledge = self._knowledge(of)
         parts = knowledge.unsettled(of)
@@ -322,7 +324,7 @@ class Lister:
             start_ms, stop_ms = knowledge.span(parts[0])[0], knowledge.span(parts[-1])[1]
             await self._find_ends(of, start_ms, stop_ms)
 
-    async def _find_ends(self, of: Folder, start_ms: int, stop_ms: int) -> None:
+    async def _find_ends(self, of: Directory, start_ms: int, stop_ms: int) -> None:
         """Find the first and the last object of a span; outside of them there is nothing.
 
         The span is not cut at the edge: the search includes what was created after it.
@@ -344,7 +346,7 @@ class Lister:
             self._mark(of, start_ms, first.created_ms, edge)
             self._mark(of, last.created_ms + 1, stop_ms, edge)
 
-    async def _probe(self, of: Folder, part: Folder) -> None:
+    async def _probe(self, of: Directory, part: Directory) -> None:
         """Find out whether a part holds anything, and store the record found."""
         edge = self._edge_before(of)
         span = self._knowledge(of).span(part)
@@ -373,7 +375,7 @@ class Lister:
 
     # days
 
-    async def _list_day(self, of: Folder, urgent: Priority) -> None:
+    async def _list_day(self, of: Directory, urgent: Priority) -> None:
         """List a day until the passes are consistent, then remove objects and mark it listed."""
         region = self._catalogue.region_of(of)
         knowledge = self._knowledge(of)
@@ -441,7 +443,7 @@ class Lister:
                 listing.add(passes)
                 return paging, paging.adds_up if paging.refused else passes.complete
 
-    def _check_free_space(self, of: Folder, count: int) -> None:
+    def _check_free_space(self, of: Directory, count: int) -> None:
         """Raise Malformed if a listing is endless, CatalogueError if the disk is too full."""
         if count > MOST_RECORDS:
             raise Malformed(f"{of.name} cannot be listed: it has more than {MOST_RECORDS} objects")

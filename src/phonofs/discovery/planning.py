@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from phonofs.ranges import Ranges
-from phonofs.tree.layout import Calendar, Folder
+from phonofs.tree.layout import Calendar, Directory
 
 RECENT_MS = 48 * 3_600_000
 """If nobody follows the changes, what is younger than this is checked again: uploads take minutes,
@@ -35,14 +35,14 @@ class CoverageSnapshot:
     following: bool
     now_ms: int
     since_ms: int
-    known: Callable[[Folder], Collection[Folder]]
+    known: Callable[[Directory], Collection[Directory]]
 
-    def span(self, of: Folder) -> Span:
+    def span(self, of: Directory) -> Span:
         """Return the span ``[start, stop)`` of a directory, cut at ``since``."""
         start_ms, stop_ms = self.calendar.span_ms(of)
         return max(start_ms, self.since_ms), stop_ms
 
-    def whole(self, of: Folder) -> bool:
+    def whole(self, of: Directory) -> bool:
         """Return whether a directory can be shown: everything in it up to the edge is known."""
         if self.edge_ms is None:
             return False
@@ -52,16 +52,16 @@ class CoverageSnapshot:
             return began and self.listed.covers(start_ms, min(stop_ms, self.edge_ms))
         return not self.unsettled(of)
 
-    def unsettled(self, of: Folder) -> list[Folder]:
+    def unsettled(self, of: Directory) -> list[Directory]:
         """Return the parts, up to the edge, that are not known to be empty or to hold anything."""
         start_ms, stop_ms = self.span(of)
         known = self.known(of)
-        parts: dict[Folder, None] = {}
+        parts: dict[Directory, None] = {}
         for gap in self.listed.missing(start_ms, min(stop_ms, self.edge_ms or 0)):
             parts.update(dict.fromkeys(self.calendar.parts(of, *gap)))
         return [part for part in parts if part not in known]
 
-    def stale(self, of: Folder) -> bool:
+    def stale(self, of: Directory) -> bool:
         """Return whether a directory that can be shown should be checked again first.
 
         That is only so if nobody follows the changes: for what is younger than RECENT_MS, by our
@@ -75,7 +75,7 @@ class CoverageSnapshot:
     def _recent_ms(self) -> int:
         return min(self.now_ms, self.edge_ms or 0) - RECENT_MS
 
-    def recent(self, of: Folder) -> list[Folder]:
+    def recent(self, of: Directory) -> list[Directory]:
         """Return the empty parts that may have got objects lately, as nobody follows changes."""
         start_ms, stop_ms = self.span(of)
         stop_ms = min(stop_ms, max(self.now_ms, self.edge_ms or 0) + 1)

@@ -7,7 +7,7 @@ read the current one.
 from collections import OrderedDict
 from collections.abc import Collection
 
-from phonofs.tree.layout import Folder
+from phonofs.tree.layout import Directory
 
 LATELY_S = 60.0
 """Longest time since the day before was opened: a program that copies files is slow."""
@@ -20,9 +20,11 @@ class SequentialDays:
     """Owns the recently opened days and when each was opened (trio's clock, seconds)."""
 
     def __init__(self) -> None:
-        self._opened: OrderedDict[Folder, float] = OrderedDict()
+        self._opened: OrderedDict[Directory, float] = OrderedDict()
 
-    def opened(self, day: Folder, now_s: float, siblings: Collection[Folder]) -> Folder | None:
+    def opened(
+        self, day: Directory, now_s: float, siblings: Collection[Directory]
+    ) -> Directory | None:
         """Note that a day was opened; return the next of ``siblings`` if days are in sequence."""
         order = sorted(siblings, key=lambda sibling: sibling.day)
         at = order.index(day) if day in siblings else 0

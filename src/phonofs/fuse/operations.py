@@ -167,8 +167,8 @@ class Operations(pyfuse3.Operations):
         reply, fill = pyfuse3.readdir_reply, self._fill
         for index in range(start_id, len(entries)):
             entry = entries[index]
-            if entry.folder is not folder:
-                folder = entry.folder
+            if entry.is_directory is not folder:
+                folder = entry.is_directory
                 self._set_kind(attributes, folder)
             fill(attributes, entry)
             if not reply(token, cast(Any, entry.name.encode()), attributes, index + 1):
@@ -336,7 +336,7 @@ class Operations(pyfuse3.Operations):
 
     def _attributes(self, entry: Entry) -> EntryAttributes:
         attributes = self._blank()
-        self._set_kind(attributes, entry.folder)
+        self._set_kind(attributes, entry.is_directory)
         self._fill(attributes, entry)
         return attributes
 

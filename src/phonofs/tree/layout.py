@@ -36,7 +36,7 @@ _CACHED_DAYS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class Directory:
     """A directory of the tree: a region (no year), a year, a month or a day.
 
     region  index of the region in the order of first sight, from 0
@@ -54,13 +54,13 @@ class Folder:
         return (self.region + 1) << 23 | self.year << 9 | self.month << 5 | self.day
 
     @property
-    def parent(self) -> "Folder | None":
+    def parent(self) -> "Directory | None":
         """The parent directory; None for a region."""
         if self.day:
-            return Folder(self.region, self.year, self.month)
+            return Directory(self.region, self.year, self.month)
         if self.month:
-            return Folder(self.region, self.year)
-        return Folder(self.region) if self.year else None
+            return Directory(self.region, self.year)
+        return Directory(self.region) if self.year else None
 
     @property
     def name(self) -> str:
@@ -85,31 +85,31 @@ class Folder:
             return date(self.year + 1 if self.year else LAST_DAY.year + 1, 1, 1)
         return date(self.year, self.month + 1, 1)
 
-    def at(self, day: date) -> "Folder":
+    def at(self, day: date) -> "Directory":
         """Return the child directory that contains ``day``; a day directory returns itself."""
         if not self.year:
-            return Folder(self.region, day.year)
+            return Directory(self.region, day.year)
         if not self.month:
-            return Folder(self.region, day.year, day.month)
-        return Folder(self.region, day.year, day.month, day.day)
+            return Directory(self.region, day.year, day.month)
+        return Directory(self.region, day.year, day.month, day.day)
 
 
-def is_folder(ino: int) -> bool:
+def is_directory(ino: int) -> bool:
     """Return whether ``ino`` belongs to a directory (or the root) and not to an object."""
     return ino < FIRST_OBJECT_INO
 
 
-def folder(ino: int) -> Folder | None:
+def directory_of(ino: int) -> Directory | None:
     """Return the directory with an inode number; None for the root, an object or a wrong one."""
     region, year = (ino >> 23) - 1, ino >> 9 & 0x3FFF
     month, day = ino >> 5 & 0xF, ino & 0x1F
     if not (0 <= region < MAX_REGIONS and ino < FIRST_OBJECT_INO):
         return None
-    made = Folder(region, year, month, day)
+    made = Directory(region, year, month, day)
     return made if _exists(made) else None
 
 
-def _exists(made: Folder) -> bool:
+def _exists(made: Directory) -> bool:
     if (made.day and not made.month) or (made.month and not made.year):
         return False
     try:
@@ -118,20 +118,20 @@ def _exists(made: Folder) -> bool:
         return False
 
 
-def named(parent: Folder, name: str) -> Folder | None:
+def named(parent: Directory, name: str) -> Directory | None:
     """Return the directory called ``name`` in ``parent``; None if there can be none."""
     if parent.day or len(name) != (4, 7, 10)[bool(parent.year) + bool(parent.month)]:
         return None
     numbers = name.split("-")
     if len(numbers) > 3 or not all(part.isascii() and part.isdecimal() for part in numbers):
         return None
-    found = Folder(parent.region, *map(int, numbers))
+    found = Directory(parent.region, *map(int, numbers))
     return found if found.name == name and found.parent == parent and _exists(found) else None
 
 
-def day_folder(region: int, day: date) -> Folder:
+def day_directory(region: int, day: date) -> Directory:
     """Return the directory of a day."""
-    return Folder(region, day.year, day.month, day.day)
+    return Directory(region, day.year, day.month, day.day)
 
 
 def rules_of(zone: tzinfo) -> str:
@@ -218,13 +218,13 @@ class Calendar:
         local = self._date_of(min(max(created_ms // 1000, 86_400), limit))
         return min(max(local, FIRST_DAY), LAST_DAY)
 
-    def span_ms(self, of: Folder) -> tuple[int, int]:
+    def span_ms(self, of: Directory) -> tuple[int, int]:
         """Return ``[start, stop)`` of a directory in UTC epoch ms; a region spans all time."""
         if not of.year:
             return 0, self.start_ms(LAST_DAY)
         return self.start_ms(of.first_day), self.start_ms(of.stop_day)
 
-    def parts(self, of: Folder, start_ms: int, stop_ms: int) -> list[Folder]:
+    def parts(self, of: Directory, start_ms: int, stop_ms: int) -> list[Directory]:
         """Return the children of ``of`` that overlap ``[start_ms, stop_ms)``, in order."""
         first, stop = self.span_ms(of)
         start_ms, stop_ms = max(start_ms, first), min(stop_ms, stop)

@@ -40,7 +40,7 @@ def only(catalogue: Catalogue, name: str = "") -> int:
     stack, found = [ROOT], []
     while stack:
         for entry in catalogue.children(stack.pop()):
-            if entry.folder:
+            if entry.is_directory:
                 stack.append(entry.ino)
             elif name in entry.name:
                 found.append(entry.ino)

@@ -7,11 +7,11 @@ import trio
 
 from phonofs.discovery.estimates import DAY_MS, FIRST, REMEMBERED, DaySizeEstimator
 from phonofs.discovery.pagination import OffsetPager
-from phonofs.tree.layout import Folder
+from phonofs.tree.layout import Directory
 from tests.support.catalogue_world import LATENCY_S, FakeService, make, ms, uuid, world
 
-DAY = Folder(0, 2024, 9, 17)
-NEXT = Folder(0, 2024, 9, 18)
+DAY = Directory(0, 2024, 9, 17)
+NEXT = Directory(0, 2024, 9, 18)
 
 
 def test_what_the_service_said_goes_before_what_is_likely():
@@ -29,7 +29,7 @@ def test_what_the_service_said_goes_before_what_is_likely():
     assert sizes.expected(NEXT) == 300
     sizes.said(NEXT, 7)
     assert sizes.expected(NEXT) == sizes.known(NEXT) == 7
-    assert sizes.expected(Folder(1, 2024, 9, 18)) == FIRST, "regions are different"
+    assert sizes.expected(Directory(1, 2024, 9, 18)) == FIRST, "regions are different"
     sizes.said(DAY, None)
     sizes.spread(0, 0, 0, None)
     assert sizes.expected(DAY) == 300
@@ -40,9 +40,9 @@ def test_it_does_not_grow():
     sizes = DaySizeEstimator()
     for year in range(2000, 2100):
         for month in range(1, 13):
-            sizes.said(Folder(0, year, month, 1), 5)
+            sizes.said(Directory(0, year, month, 1), 5)
     assert len(sizes._said) == REMEMBERED
-    sizes.listed(Folder(0, 2099, 12, 1), 5)
+    sizes.listed(Directory(0, 2099, 12, 1), 5)
     assert len(sizes._said) == REMEMBERED - 1
 
 

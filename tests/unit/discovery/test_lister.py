@@ -12,7 +12,7 @@ from phonofs.discovery.follower import Follower
 from phonofs.discovery.lister import REFRESH_S, TOGETHER_S
 from phonofs.errors import Malformed, Unavailable
 from phonofs.model import Page, Query
-from phonofs.tree.layout import ROOT, Folder
+from phonofs.tree.layout import ROOT, Directory
 from tests.support.catalogue_world import (
     DAY_MS,
     HOUR_MS,
@@ -409,7 +409,7 @@ async def test_parts_that_hold_only_odd_records_are_not_shown(tmp_path: Path):
         assert len(await w.ls(DAY)) == 1
         odd.put(*[make(uuid(n), ms("2022-01-01") + n, size=0) for n in range(10_000, 13_000)])
         with pytest.raises(Malformed, match="can be understood"):
-            await w.lister._one("us-east", w.lister._query(Folder(0), 0, ms("2022-06-01")))
+            await w.lister._one("us-east", w.lister._query(Directory(0), 0, ms("2022-06-01")))
 
 
 @pytest.mark.parametrize("begun_s", [0.0, 0.06, 1.0])
@@ -529,7 +529,7 @@ async def test_a_day_that_may_be_large_is_not_listed_to_be_found(
     async with world(tmp_path, day_of(50)) as w:
         w.catalogue.progress.begin_following("us-east", ms("2024-09-20"))
         w.catalogue.progress.set_following("us-east")
-        month, day = Folder(0, 2024, 9).ino, day_ino(w, "2024-09-17")
+        month, day = Directory(0, 2024, 9).ino, day_ino(w, "2024-09-17")
         await w.lister.find(month, "2024-09-17")
         assert w.catalogue.lookup(month, "2024-09-17") is not None
         assert w.lister.needs(day) is not listed
@@ -651,4 +651,4 @@ async def test_ends_that_do_not_count_are_asked_for_again_and_not_each_year(tmp_
 def day_ino(w: World, name: str) -> int:
     """The inode number of a day of which nothing is known yet."""
     year, month, day = map(int, name.split("-"))
-    return Folder(0, year, month, day).ino
+    return Directory(0, year, month, day).ino

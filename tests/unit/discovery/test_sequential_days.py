@@ -8,10 +8,10 @@ import trio
 from phonofs.discovery.sequential_days import LATELY_S, WALKERS, SequentialDays
 from phonofs.errors import Unavailable
 from phonofs.priority import Priority
-from phonofs.tree.layout import Folder
+from phonofs.tree.layout import Directory
 from tests.support.catalogue_world import DAY_MS, HOUR_MS, make, ms, uuid, world
 
-DAYS = [Folder(0, 2024, 9, day) for day in (3, 4, 6, 7)]
+DAYS = [Directory(0, 2024, 9, day) for day in (3, 4, 6, 7)]
 
 
 def test_the_next_day_is_guessed_from_the_one_before():
@@ -31,19 +31,21 @@ def test_other_orders_are_no_walk():
     assert [walks.opened(day, 0, DAYS) for day in DAYS[::2]] == [None] * 2
     walks = SequentialDays()
     assert [walks.opened(day, n * (LATELY_S + 1), DAYS) for n, day in enumerate(DAYS)] == [None] * 4
-    assert walks.opened(Folder(0, 2024, 9, 5), 0, DAYS) is None
+    assert walks.opened(Directory(0, 2024, 9, 5), 0, DAYS) is None
 
 
 def test_several_walks_are_told_apart_and_forgotten():
     """As many as there may be go on side by side; of many more none is remembered for ever."""
     walks = SequentialDays()
-    months = [[Folder(0, 2024, month, day) for day in (1, 2, 3)] for month in range(1, WALKERS + 1)]
+    months = [
+        [Directory(0, 2024, month, day) for day in (1, 2, 3)] for month in range(1, WALKERS + 1)
+    ]
     for days in months:
         walks.opened(days[0], 0, days)
     assert [walks.opened(days[1], 1, days) for days in months] == [days[2] for days in months]
     for n in range(100):
-        walks.opened(Folder(0, 2000 + n, 1, 1), 2, [])
-    assert walks.opened(months[0][2], 3, [*months[0], Folder(0, 2024, 1, 4)]) is None
+        walks.opened(Directory(0, 2000 + n, 1, 1), 2, [])
+    assert walks.opened(months[0][2], 3, [*months[0], Directory(0, 2024, 1, 4)]) is None
 
 
 def test_what_is_part_of_an_urgent_thing_is_urgent():

@@ -13,10 +13,10 @@ from phonofs.tree.layout import (
     LAST_DAY,
     ROOT,
     Calendar,
-    Folder,
-    day_folder,
-    folder,
-    is_folder,
+    Directory,
+    day_directory,
+    directory_of,
+    is_directory,
     named,
 )
 
@@ -83,10 +83,10 @@ def test_every_instant_has_a_day(created_ms):
 
 FOLDERS = st.builds(
     lambda region, day, depth: [
-        Folder(region),
-        Folder(region, day.year),
-        Folder(region, day.year, day.month),
-        day_folder(region, day),
+        Directory(region),
+        Directory(region, day.year),
+        Directory(region, day.year, day.month),
+        day_directory(region, day),
     ][depth],
     st.integers(0, 254),
     st.dates(FIRST_DAY, LAST_DAY),
@@ -97,8 +97,8 @@ FOLDERS = st.builds(
 @given(FOLDERS, FOLDERS)
 def test_a_folder_and_its_number_say_the_same(one, other):
     """Numbers decode, differ where the folders differ, and leave the root and objects alone."""
-    assert folder(one.ino) == one
-    assert is_folder(one.ino)
+    assert directory_of(one.ino) == one
+    assert is_directory(one.ino)
     assert one.ino > ROOT
     assert (one.ino == other.ino) == (one == other)
     if one.parent:
@@ -109,7 +109,7 @@ def test_a_folder_and_its_number_say_the_same(one, other):
 @given(st.integers(-5, 1 << 33))
 def test_a_number_is_a_folder_or_nothing(ino):
     """No other number decodes to a folder."""
-    found = folder(ino)
+    found = directory_of(ino)
     assert found is None or found.ino == ino
 
 
@@ -121,30 +121,30 @@ def test_only_the_exact_name_is_a_folder(parent, name):
 
 @pytest.mark.parametrize("name", ["2024", "24", "02024", "2024-13", "٢٠٢٤", "", "..", "0000"])
 def test_odd_names_are_no_folders(name):
-    found = named(Folder(0), name)
+    found = named(Directory(0), name)
     assert (found is not None) == (name == "2024")
-    assert named(Folder(0, 2024), "2024-13") is None
-    assert named(Folder(0, 2024), "2023-12") is None
-    assert named(Folder(0, 2023, 2), "2023-02-29") is None
-    assert named(Folder(0, 2023, 2), "2023-2-2-2") is None
+    assert named(Directory(0, 2024), "2024-13") is None
+    assert named(Directory(0, 2024), "2023-12") is None
+    assert named(Directory(0, 2023, 2), "2023-02-29") is None
+    assert named(Directory(0, 2023, 2), "2023-2-2-2") is None
 
 
 @given(ZONES, st.dates(date(1990, 1, 1), date(2040, 1, 1)))
 def test_parts_divide_the_whole(zone, day):
     """The months of a year and the days of a month cover it without gap or overlap."""
     days = calendar(zone)
-    for whole in (Folder(0, day.year), Folder(0, day.year, day.month)):
+    for whole in (Directory(0, day.year), Directory(0, day.year, day.month)):
         spans = [days.span_ms(part) for part in days.parts(whole, 0, 1 << 60)]
         assert (spans[0][0], spans[-1][1]) == days.span_ms(whole)
         assert all(a[1] == b[0] for a, b in pairwise(spans))
-    assert not days.parts(day_folder(0, day), 0, 1 << 60)
+    assert not days.parts(day_directory(0, day), 0, 1 << 60)
 
 
 def test_parts_of_a_stretch_are_those_it_touches():
     """A stretch within a month gives its days, from the first to the last touched."""
     days = calendar("UTC")
     start = days.start_ms(date(2024, 2, 28))
-    found = days.parts(Folder(0, 2024, 2), start + 5, start + 2 * 86_400_000 + 1)
+    found = days.parts(Directory(0, 2024, 2), start + 5, start + 2 * 86_400_000 + 1)
     assert [part.name for part in found] == ["2024-02-28", "2024-02-29"]
-    years = days.parts(Folder(0), start, start + 366 * 86_400_000)
+    years = days.parts(Directory(0), start, start + 366 * 86_400_000)
     assert [part.name for part in years] == ["2024", "2025"]
