@@ -31,6 +31,7 @@ from phonofs.catalogue.queries import CatalogueQueries, Damaged, Row
 from phonofs.catalogue.rebuild import rebuild
 from phonofs.catalogue.records import RecordStore
 from phonofs.catalogue.regions import Regions
+from phonofs.catalogue.text_sizes import TextSizes
 from phonofs.catalogue.types import (
     CHANGED,
     CREATED,
@@ -70,6 +71,9 @@ __all__ = [
 MOST_CUSTOMERS = 1000
 """Customers noted per account; if there are more, a rotated key is not recognised."""
 
+RECORDS_AT_ONCE = 100
+"""Records read in one step, 3 to 6 ms."""
+
 MOST_UNCHECKED = 20_000
 """Records of one listing that are stored however full the disk is: 40 MB, twice a large day."""
 
@@ -77,7 +81,8 @@ MOST_UNCHECKED = 20_000
 class Catalogue:
     """The stored tree of the account. Owns the database and the totals; its parts own the tables.
 
-    progress  how far each region is known
+    progress    how far each region is known
+    text_sizes  how long the texts are that are made of objects
 
     Invariant: the copies in memory (regions, spans, totals, next inode number) agree with the
     file after each call, even one that failed.
@@ -98,6 +103,7 @@ class Catalogue:
         self._directories = Directories(database, int(made_ms))
         self._coverage = Coverage(database, view.scope)
         self.progress = Progress(self._regions, self._coverage, self._writing, now_ms)
+        self.text_sizes = TextSizes(database, self._writing)
         self._view_again()
         self._load_customers()
         self._show()
@@ -263,6 +269,21 @@ class Catalogue:
         row = self._rows.row(ino)
         if row is None or row.parent is None:
             raise NoSuchName(f"inode {ino} is not in the tree")
+        return self._record(row)
+
+    def records_of(self, day: int) -> Iterator[list[tuple[int, str, Record]]]:
+        """Yield inode number, name and record of all objects of a day, some at each step.
+
+        The caller may let others run between two steps: what has left the day meanwhile is
+        left out. Raises Malformed as :meth:`record` does.
+        """
+        inos = sorted(row.ino for row in self._rows.of_day(day))  # as the records are stored
+        for start in range(0, len(inos), RECORDS_AT_ONCE):
+            rows = self._rows.numbered(inos[start : start + RECORDS_AT_ONCE])
+            shown = sorted(row for row in rows if row.parent == day)
+            yield [(row.ino, row.name or "", self._record(row)) for row in shown]
+
+    def _record(self, row: Row) -> Record:
         try:
             record = self._rows.record(row)
         except Damaged as damaged:

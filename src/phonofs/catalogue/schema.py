@@ -95,4 +95,18 @@ CREATE TABLE record_batch (
     sizes BLOB NOT NULL,        -- of each text, a big-endian uint32; the top bit marks one blanked
     text BLOB NOT NULL          -- the texts, one after the other, compressed by zlib
 ) STRICT;
+
+-- How long the texts are that are made of objects: known once one was made, and kept for good.
+-- The version is a hash of what a text is made of and how; a row with another one is outdated.
+CREATE TABLE text (
+    ino INTEGER PRIMARY KEY,    -- kind and inode number of an object, in one number
+    version INTEGER NOT NULL,
+    size INTEGER NOT NULL       -- bytes; -1: nothing can be made of it
+) STRICT;
+
+CREATE TABLE text_source (
+    source INTEGER NOT NULL,    -- inode number of an object that a text is made of
+    text INTEGER NOT NULL,
+    PRIMARY KEY (source, text)
+) STRICT, WITHOUT ROWID;
 """
