@@ -44,6 +44,10 @@ from phonofs.service.client import Client
 from phonofs.service.session import Transport
 from phonofs.status import Status
 from phonofs.vfs import Vfs
+from phonofs.view_tree.call_index import CallIndex
+from phonofs.view_tree.recent_listings import RecentListings
+from phonofs.view_tree.text_files import TextFiles
+from phonofs.view_tree.views import Views
 
 if TYPE_CHECKING:
     from phonofs.metrics import Metrics
@@ -83,6 +87,7 @@ class App:
     control: Control
     status: Status
     metrics: "Metrics | None"
+    texts: TextFiles
     vfs: Vfs
     connected: trio.Event = field(default_factory=trio.Event)
 
@@ -136,6 +141,7 @@ TASKS: dict[str, Callable[[App], Task | None]] = {
     "the lister": lambda app: app.lister.run,
     "the page worker": lambda app: app.page_worker.run,
     "the reader": lambda app: app.reader.run,
+    "the texts": lambda app: app.texts.run,
     "the cache maintenance": lambda app: partial(_maintain, app.cache),
     "the catalogue checkpoints": lambda app: partial(_checkpoint, app.catalogue),
     "the control socket": lambda app: app.control.run,
@@ -255,6 +261,7 @@ def _build(
         read_deadline_s=settings.read_deadline,
         delivery_methods=_delivery_methods(catalogue.recall(DELIVERY_METHODS)),
     )
+    recent = RecentListings(catalogue)
     reader = Reader(
         client,
         cache,
@@ -264,16 +271,21 @@ def _build(
             connections=settings.max_connections,
             verify=settings.verify,
         ),
-        siblings=catalogue.siblings,
+        siblings=recent.siblings,
         on_size=updates.on_size,
         on_wrong=updates.on_corrupt,
     )
     events = Broadcast()
-    changes = AccountChanges(catalogue, reader, cache, kernel, events, admission)
+    index = CallIndex(catalogue)
+    texts = TextFiles(catalogue, reader, tell=kernel.tell, tell_size=kernel.tell_size)
+    changes = AccountChanges(
+        catalogue, reader, cache, kernel, events, admission, (index.changed, texts.changed)
+    )
     page_worker = HelpedPageWorker(catalogue.view)
     lister = Lister(client, catalogue, settings, changes.on_changes, page_worker=page_worker)
     follower = Follower(client, catalogue, settings, changes.on_changes)
     region_watch = RegionWatch(client, catalogue, token, lister, follower)
+    views = Views(catalogue, lister, index, texts, recent, settings)
     control = _control(settings, mountpoint, events, changes, admission, catalogue, client)
     status = Status(
         settings.profile,
@@ -305,6 +317,7 @@ def _build(
         control=control,
         status=status,
         metrics=_metrics(settings.metrics, status),
+        texts=texts,
         vfs=Vfs(
             catalogue,
             lister,
@@ -312,6 +325,8 @@ def _build(
             cached_bytes=cache.cached_bytes,
             status=status.document,
             check=admission.check,
+            views=views,
+            texts=texts,
         ),
     )
 

@@ -5,6 +5,7 @@ call share the tag ``callId``. What is made of a recording often comes after mid
 joined together with the day after it, as far as that is known.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -36,6 +37,8 @@ class CallObject(msgspec.Struct, frozen=True, gc=False):
     ino, id, name  its inode number, the service's id, its name in the date tree
     readable       whether it can be read now: it is available, and what it is made of worked
     start          sorts the objects of a call: when it was created (epoch ms)
+    modified       when its record changed last (epoch ms)
+    content        a hash of the fingerprint of its content
     call           the tag ``callId``
     source         the id of the object that it was made of
     speaker        whose side of the call it has: ``owner`` or ``external``; '' for both
@@ -51,6 +54,8 @@ class CallObject(msgspec.Struct, frozen=True, gc=False):
     type: str
     readable: bool
     start: int
+    modified: int
+    content: int
     call: str = ""
     source: str = ""
     speaker: str = ""
@@ -110,6 +115,8 @@ def call_object(ino: int, name: str, record: Record) -> CallObject:
         type=record.type,
         readable=record.state == State.AVAILABLE and tag("result").lower() in ("", "ok"),
         start=record.created_ms,
+        modified=record.updated_ms,
+        content=hash_of(record.fingerprint),
         call=tag("callId"),
         source=tag("sourceId", "sourceObjectId"),
         speaker=cut(clean(tag("speaker").lower()), 20),
@@ -127,6 +134,12 @@ def _milliseconds(type: str, duration: str) -> int:
     if not duration.isdecimal() or len(duration) > 12:
         return 0
     return int(duration) * 1000 if type == TRANSCRIPT else int(duration)
+
+
+def hash_of(*values: object) -> int:
+    """Return a hash of 48 bits that is the same in every process."""
+    digest = hashlib.blake2b(repr(values).encode("utf-8", "replace"), digest_size=6)
+    return int.from_bytes(digest.digest(), "big")
 
 
 def directory_name(value: str) -> str:

@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from phonofs.tree.sanitize import clean, cut
-from phonofs.views.calls import COMMENT, NOTES, SUMMARY, TRANSCRIPT, Call, CallObject
+from phonofs.views.calls import COMMENT, NOTES, SUMMARY, TRANSCRIPT, Call, CallObject, hash_of
 
 KIND_SHIFT = 56
 """The inode number of a text is that of an object, with its kind from this bit on."""
@@ -57,6 +57,18 @@ class Text(NamedTuple):
     def ino(self) -> int:
         """Its inode number, which is permanent because that of the object is."""
         return self.kind << KIND_SHIFT | self.of.ino
+
+    @property
+    def version(self) -> int:
+        """A hash of all that its bytes depend on, but for how it is written."""
+        speakers = [(each.speaker, each.owner, each.party) for each in self.sources]
+        contents = [each.content for each in self.sources]
+        return hash_of(self.kind, self.of.duration_ms, speakers, contents)
+
+    @property
+    def modified(self) -> int:
+        """When the newest of its sources changed last (epoch ms)."""
+        return max(each.modified for each in self.sources)
 
 
 class ViewFile(NamedTuple):

@@ -230,6 +230,7 @@ def spoken_words(document: dict[str, object]) -> list[str]:
     return found
 
 
+@pytest.mark.promise("text-is-the-service-s")
 @given(documents())
 def test_a_text_has_all_words_in_their_order_and_nothing_else(document: dict[str, object]):
     found = said(document)
@@ -242,6 +243,7 @@ def test_a_text_has_all_words_in_their_order_and_nothing_else(document: dict[str
     assert [word for line in lines for word in line.split()[1:]] == spoken_words(document)
 
 
+@pytest.mark.promise("text-is-the-service-s")
 @given(documents())
 def test_subtitles_have_all_words_in_their_order_and_nothing_else(document: dict[str, object]):
     found = said(document)

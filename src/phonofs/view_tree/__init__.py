@@ -1,0 +1,5 @@
+"""The views as the file system shows them, over the catalogue, the lister and the reader.
+
+``call_index`` joins the calls of known days, ``views`` lists directories, ``text_files`` makes
+texts and knows their sizes, ``recent_listings`` says in which order files are read.
+"""
