@@ -25,6 +25,7 @@ EXIT_STATUS = (
     ("1", "wrong usage or configuration"),
     ("2", "the credentials are refused"),
     ("3", "the service cannot be reached"),
+    ("4", "done in part; what is missing was said"),
     ("32", "the mount failed, as with mount(8)"),
     ("130", "interrupted by Ctrl-C"),
 )
@@ -70,7 +71,8 @@ STATUS = (
     ("control_error", "why there is no such socket now; empty where there is one"),
     (
         "control_shared",
-        "with allow_other: the abstract socket that takes restore from users who may read files",
+        "with allow_other: the abstract socket that takes restore, find and manifest from users "
+        "who may read files",
     ),
     ("catalogue", "objects and bytes known, and the regions"),
     (

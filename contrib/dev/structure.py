@@ -37,10 +37,8 @@ RECORDS: dict[str, dict[str, str]] = {
     "cli/fetch.py": {"outcome": "the sums of a run"},
     "cache/index_file.py": {"connection": "sqlite3's, set up where it is made"},
     "catalogue/catalogue.py": {"change": "a record that is completed before it is handed out"},
-    "catalogue/changes.py": {"delta": "a sum, kept in the collector's table"},
     "discovery/page_worker.py": {
         "self._idle": "trio's CancelScope",
-        "wait": "a record between the task that waits and the one that answers",
     },
     "errors.py": {"each": "an exception, of which the traceback is dropped"},
     "fakeservice/fault_injection.py": {

@@ -8,7 +8,7 @@ the catalogue if the service is unavailable.
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,16 +23,17 @@ from phonofs.cache.accounts import CATALOGUE, Accounts
 from phonofs.cache.cache import Cache
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.set_aside import SetAside
-from phonofs.catalogue.catalogue import Catalogue
+from phonofs.catalogue.catalogue import Catalogue, View
 from phonofs.changes import AccountChanges, Kernel, KernelUpdates, NoKernel
 from phonofs.config import Settings, as_texts
 from phonofs.control.paths import control_path
 from phonofs.control.peers import Peer, may_read
-from phonofs.control.server import Broadcast, Control, Shared
+from phonofs.control.search_commands import SearchCommands
+from phonofs.control.server import Broadcast, Control, LongCommand, Shared
 from phonofs.credentials import Credentials, CredentialSources, cache_key, find
 from phonofs.discovery.follower import Follower
 from phonofs.discovery.lister import Lister
-from phonofs.discovery.page_worker import HelpedPageWorker
+from phonofs.discovery.page_worker import PageWorker
 from phonofs.errors import CatalogueError, Unavailable, UsageError
 from phonofs.process.logging_setup import set_level
 from phonofs.process.supervise import Task, keep_running
@@ -79,7 +80,7 @@ class App:
     cache: Cache
     token: TokenProvider
     client: Client
-    page_worker: HelpedPageWorker
+    page_worker: PageWorker
     lister: Lister
     follower: Follower
     region_watch: RegionWatch
@@ -219,7 +220,9 @@ async def open_app(
             set_aside=await trio.to_thread.run_sync(SetAside, accounts, account),
         )
         stack.callback(cache.close)
-        catalogue = await trio.to_thread.run_sync(Catalogue.open, home / CATALOGUE, settings)
+        catalogue = await trio.to_thread.run_sync(
+            Catalogue.open, home / CATALOGUE, View.of(settings)
+        )
         stack.callback(catalogue.close)
         kernel = kernel or NoKernel()
         updates = KernelUpdates(catalogue, kernel)
@@ -281,12 +284,19 @@ def _build(
     changes = AccountChanges(
         catalogue, reader, cache, kernel, events, admission, (index.changed, texts.changed)
     )
-    page_worker = HelpedPageWorker(catalogue.view)
+    page_worker = PageWorker(catalogue.placement.view)
     lister = Lister(client, catalogue, settings, changes.on_changes, page_worker=page_worker)
     follower = Follower(client, catalogue, settings, changes.on_changes)
     region_watch = RegionWatch(client, catalogue, token, lister, follower)
     views = Views(catalogue, lister, index, texts, recent, settings)
-    control = _control(settings, mountpoint, events, changes, admission, catalogue, client)
+    searches = SearchCommands(catalogue, lister, settings.profile, admission.check)
+    commands = {
+        "find": LongCommand(searches.find, for_readers=True),
+        "manifest": LongCommand(searches.manifest, for_readers=True),
+    }
+    control = _control(
+        settings, mountpoint, events, changes, admission, catalogue, client, commands
+    )
     status = Status(
         settings.profile,
         mountpoint,
@@ -339,6 +349,7 @@ def _control(
     admission: Admission,
     catalogue: Catalogue,
     client: Client,
+    commands: Mapping[str, LongCommand],
 ) -> Control:
     """Build the control socket. Other users may send commands only if they may use the mount."""
 
@@ -360,6 +371,7 @@ def _control(
         restore=restore,
         asked=changes.on_restore_requested,
         shared=Shared(readable, shows) if settings.allow_other else None,
+        commands=commands,
     )
 
 

@@ -74,7 +74,7 @@ class Query:
 
     Bounds are half open: ``created_from_ms <= created < created_until_ms``, and likewise for
     ``updated``; ``None`` means no bound. Empty ``types`` means all types; empty ``states`` means
-    those that the service returns by default.
+    those that the service returns by default. ``narrow`` is a FIQL filter that must hold, too.
     """
 
     created_from_ms: int | None = None
@@ -85,6 +85,7 @@ class Query:
     states: tuple[str, ...] = ()
     sort: str = "createdTime"
     descending: bool = False
+    narrow: str = ""
 
 
 @dataclass(frozen=True, slots=True)

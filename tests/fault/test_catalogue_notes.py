@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from phonofs.catalogue.catalogue import Catalogue
+from phonofs.catalogue.catalogue import Catalogue, View
 from phonofs.errors import CatalogueError
 from phonofs.fakeservice.account import change
 from tests.fault.scene import RecordingKernel, fast, living, settings_of, standing, until
@@ -22,7 +22,7 @@ async def test_the_kernel_is_told_though_the_note_fails(tmp_path, monkeypatch):
         async with living(service, tmp_path) as scene:
             assert await scene.tree()
         known = tmp_path / "cache/catalogue.sqlite"
-        catalogue = Catalogue.open(known, settings_of(service.url, tmp_path))
+        catalogue = Catalogue.open(known, View.of(settings_of(service.url, tmp_path)))
         catalogue.remember("restores", [["us-east", "00000000", time.time()]])
         catalogue.close()
         remember = Catalogue.remember

@@ -11,9 +11,10 @@ from pathlib import Path
 import msgspec
 import trio
 
-from phonofs.catalogue.catalogue import Catalogue, ChangeSet, ObjectChange
+from phonofs.catalogue.catalogue import Catalogue, ChangeSet, ObjectChange, View
 from phonofs.discovery.lister import Lister
 from phonofs.errors import ServiceError
+from phonofs.fakeservice.fiql import matches, parse
 from phonofs.model import Page, Query, Record
 from phonofs.service.records import parse_page, parse_record
 from phonofs.tree.layout import ROOT
@@ -82,7 +83,10 @@ def uuid(number: int) -> str:
 
 @dataclass
 class FakeService:
-    """Objects of regions, searched as the service does. Counts the searches."""
+    """Objects of regions, searched as the service does. Counts the searches.
+
+    ``narrowed`` decides whether a record is a result of a FIQL filter.
+    """
 
     records: dict[tuple[str, str], Record] = field(default_factory=dict)
     latency_s: float = LATENCY_S
@@ -91,6 +95,9 @@ class FakeService:
     says_last: bool = True
     shuffle: Callable[[list[Record]], list[Record]] = field(default=lambda found: found)
     before_answer: Callable[["FakeService"], None] = field(default=lambda service: None)
+    narrowed: Callable[[Record, str], bool] = field(
+        default=lambda record, text: matches(parse(text), record.tags)
+    )
     error: ServiceError | None = None
     asked: list[tuple[str, Query, int, int]] = field(default_factory=list)
     flying: int = 0
@@ -116,6 +123,7 @@ class FakeService:
                 one.region == region
                 and one.state in states
                 and (not query.types or one.type in query.types)
+                and (not query.narrow or self.narrowed(one, query.narrow))
                 and (query.created_from_ms or 0) <= one.created_ms
                 and one.created_ms < (query.created_until_ms or 1 << 62)
                 and (query.updated_from_ms or 0) <= one.updated_ms
@@ -231,7 +239,7 @@ def opened(
 ) -> Catalogue:
     """Open a catalogue at ``path``, with one region unless it has stored others."""
     settings = replace(settings or Settings(), **changes)  # type: ignore[arg-type]
-    catalogue = Catalogue.open(path / "catalogue.sqlite", settings, now_ms=lambda: ms(now))
+    catalogue = Catalogue.open(path / "catalogue.sqlite", View.of(settings), now_ms=lambda: ms(now))
     if not catalogue.regions():
         catalogue.set_regions(["us-east"])
     return catalogue

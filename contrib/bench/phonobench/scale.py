@@ -22,8 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from urllib.parse import quote
 
@@ -36,7 +34,7 @@ from phonobench.ratios import Spread, ratios
 from phonobench.servers import many
 from phonobench.table import SCALE
 from phonobench.things import DAY_MS, FIRST_DAY_MS, Days, day_folder
-from phonofs.catalogue.catalogue import Catalogue, Entry
+from phonofs.catalogue.catalogue import Catalogue, Entry, View
 from phonofs.config.options import DEFAULT_TEMPLATE
 from phonofs.service.records import parse_record
 
@@ -45,17 +43,6 @@ BUSY = 10_000
 BATCH = 1000
 LATENCY_S = 0.05
 WATCHED_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """The settings that a catalogue is opened with; those of the mounts here."""
-
-    timezone: str = "UTC"
-    name_template: str = DEFAULT_TEMPLATE
-    types: tuple[str, ...] = ()
-    since: date | None = None
-    archived: bool = True
 
 
 def counts_of(total: int, busy: int = BUSY) -> list[int]:
@@ -71,7 +58,7 @@ def fill(cache: Path, counts: Sequence[int], look: Callable[[Catalogue, int], No
     """
     cache.mkdir(mode=0o700, parents=True)
     things, began, looked_s = Days(counts), time.perf_counter(), 0.0
-    catalogue = Catalogue.open(cache / "catalogue.sqlite", Shown())
+    catalogue = Catalogue.open(cache / "catalogue.sqlite", View("UTC", DEFAULT_TEMPLATE))
     try:
         catalogue.set_regions([REGION])
         for start in range(0, len(things), BATCH):
@@ -83,8 +70,8 @@ def fill(cache: Path, counts: Sequence[int], look: Callable[[Catalogue, int], No
                 look(catalogue, done)
                 looked_s += time.perf_counter() - paused
         newest_ms = things[len(things) - 1].created_ms
-        catalogue.progress.set_watermark(REGION, newest_ms)
-        catalogue.progress.mark_listed(REGION, 0, newest_ms)
+        catalogue.coverage.set_watermark(REGION, newest_ms)
+        catalogue.coverage.mark_listed(REGION, 0, newest_ms)
     finally:
         catalogue.close()
     return time.perf_counter() - began - looked_s

@@ -22,15 +22,14 @@ from phonofs.catalogue.changes import ChangeCollector, created
 from phonofs.catalogue.coverage import Coverage
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.directories import Directories
-from phonofs.catalogue.metadata import Metadata
+from phonofs.catalogue.facets import FacetStore
 from phonofs.catalogue.names import Names
 from phonofs.catalogue.objects import Objects
-from phonofs.catalogue.prepared_page import PreparedPage
-from phonofs.catalogue.progress import Progress
-from phonofs.catalogue.queries import CatalogueQueries, Damaged, Row
+from phonofs.catalogue.placement import Placement
+from phonofs.catalogue.prepared_page import PreparedPage, prepare
+from phonofs.catalogue.queries import Damaged, ObjectQueries, Row
 from phonofs.catalogue.rebuild import rebuild
-from phonofs.catalogue.records import RecordStore
-from phonofs.catalogue.regions import Regions
+from phonofs.catalogue.records import Records
 from phonofs.catalogue.text_sizes import TextSizes
 from phonofs.catalogue.types import (
     CHANGED,
@@ -39,14 +38,12 @@ from phonofs.catalogue.types import (
     ChangeSet,
     Entry,
     ObjectChange,
-    Shown,
     View,
 )
 from phonofs.errors import CatalogueError, Malformed, NoSuchName
-from phonofs.model import Record
+from phonofs.model import Page, Record
 from phonofs.tree.layout import (
     ROOT,
-    Calendar,
     Directory,
     day_directory,
     directory_of,
@@ -64,7 +61,6 @@ __all__ = [
     "ChangeSet",
     "Entry",
     "ObjectChange",
-    "Shown",
     "View",
 ]
 
@@ -79,9 +75,12 @@ MOST_UNCHECKED = 20_000
 
 
 class Catalogue:
-    """The stored tree of the account. Owns the database and the totals; its parts own the tables.
+    """The stored tree of the account. Owns the database, the notes and the totals; its parts own
+    the other tables.
 
-    progress    how far each region is known
+    placement   the view, and in which day and under which name it shows a record
+    coverage    how far each region is known
+    facets      what searches look at in each record
     text_sizes  how long the texts are that are made of objects
 
     Invariant: the copies in memory (regions, spans, totals, next inode number) agree with the
@@ -91,20 +90,24 @@ class Catalogue:
     def __init__(self, database: Database, view: View, now_ms: Callable[[], int]) -> None:
         """Use :meth:`open`."""
         self._database = database
-        self._notes = Metadata(database)
+        self.placement = Placement(view)
         made_ms = self.recall("made_ms")
         if made_ms is None:
             self.remember("made_ms", made_ms := now_ms())
-        self._regions = Regions(database, view)
-        self._records = RecordStore(database)
-        self._rows = CatalogueQueries(database, self._regions, self._records)
-        self._names = Names(database, self._regions, self._rows)
-        self._objects = Objects(database, self._regions, self._rows, self._names, self._records)
         self._directories = Directories(database, int(made_ms))
-        self._coverage = Coverage(database, view.scope)
-        self.progress = Progress(self._regions, self._coverage, self._writing, now_ms)
+        self._records = Records(database)
+        self._rows = ObjectQueries(database, self._directories, self._records)
+        self._names = Names(database, self.placement, self._rows)
+        parts = (self._directories, self.placement, self._rows, self._names, self._records)
+        self._objects = Objects(database, *parts)
+        self.coverage = Coverage(database, view.scope, self._writing, now_ms)
+        self.facets = FacetStore(
+            database, self._directories, self._rows, self._writing, self._list_again
+        )
         self.text_sizes = TextSizes(database, self._writing)
-        self._view_again()
+        with self._writing():
+            self.coverage.inherit()
+            self._view_again(view)
         self._load_customers()
         self._show()
 
@@ -112,17 +115,15 @@ class Catalogue:
     def open(
         cls,
         path: Path,
-        settings: Shown,
+        view: View,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> "Catalogue":
         """Open or create the catalogue at ``path``; may run in a thread.
 
-        If ``timezone``, ``name_template``, ``types``, ``since`` or ``archived`` changed since
-        last time, recompute days and names from the stored records (a minute for a million).
-        Raises UsageError if the template is bad, or if the file is in use or not writable. A
-        file that is damaged or has another schema is set aside and rebuilt.
+        If the view changed since last time, recompute days and names from the stored records (a
+        minute for a million). Raises UsageError if the template is bad, or if the file is in use
+        or not writable. A file that is damaged or has another schema is set aside and rebuilt.
         """
-        view = View.of(settings)
         database = Database(path)
         try:
             try:
@@ -175,18 +176,18 @@ class Catalogue:
         """Close the file. Nothing may be called afterwards."""
         self._database.close()
 
-    def _view_again(self) -> None:
+    def _view_again(self, view: View) -> None:
         """Recompute days and names if the file was written for another view."""
-        view = msgspec.json.decode(msgspec.json.encode(self._regions.view))
-        if self.recall("view") == view:
+        encoded = msgspec.json.decode(msgspec.json.encode(view))
+        before = self.recall("view")
+        if before == encoded:
             return
-        with self._writing():
-            if self.recall("view") is not None:
-                log.info("another view than last time: days and names are computed anew")
-                parts = (self._regions, self._rows, self._names, self._directories)
-                for row in rebuild(self._database, *parts):
-                    self._list_again(row)
-            self.remember("view", view)
+        if before is not None:
+            log.info("another view than last time: days and names are computed anew")
+            parts = (self.placement, self._rows, self._names, self._directories)
+            for row in rebuild(self._database, *parts):
+                self._list_again(row)
+        self.remember("view", encoded)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -194,17 +195,16 @@ class Catalogue:
         try:
             with self._database.transaction():
                 yield
-                self._records.tidy()
         except BaseException:
             self._load()
             raise
 
     def _load(self) -> None:
         """Read the copies in memory again from the file."""
-        self._regions.load()
-        self._records.recover()
+        self._directories.load()
         self._objects.load()
-        self._coverage.load()
+        self._records.load()
+        self.coverage.load()
         self._load_customers()
         self._totals = self._directories.totals()
 
@@ -285,24 +285,23 @@ class Catalogue:
 
     def _record(self, row: Row) -> Record:
         try:
-            record = self._rows.record(row)
+            return self._rows.record(row)
         except Damaged as damaged:
             with self._writing():
                 self._list_again(row)
             raise Malformed(f"{damaged}; list its day again") from damaged
-        assert record is not None, "what is shown has a source"
-        return record
 
     def _list_again(self, row: Row) -> None:
         """Have the day of an object with a damaged record listed when it is next opened."""
         log.warning("object %s in the catalogue is damaged; its day is listed again", row.id)
-        day = self.calendar.day_of(row.created_ms)
+        calendar, region = self.placement.calendar, self._directories.region_name(row.region)
+        day = day_directory(row.region, calendar.day_of(row.created_ms))
         self._objects.expect(row)
-        self._coverage.unmark(row.region, *self.calendar.span_ms(day_directory(row.region, day)))
+        self.coverage.unmark(region, *calendar.span_ms(day))
 
     def find(self, region: str, id: str) -> int | None:
         """Return the inode number of the object with this ``id``; None if it is not shown."""
-        index = self._regions.known_region(region)
+        index = self._directories.known_region(region)
         row = self._rows.find(index, id) if index is not None else None
         return row.ino if row and row.parent is not None else None
 
@@ -344,31 +343,31 @@ class Catalogue:
         with self._writing():
             self._objects.put(records, batch)
             self._note_customers({record.customer for record in records})
-            self.progress.note_newest(records)
+            for region in {record.region for record in records}:
+                times = [record.updated_ms for record in records if record.region == region]
+                self.coverage.note_newest(region, times)
             self._settle(batch)
         return batch.changes
 
     def _kind_of(self, record: Record, watermark: int) -> str:
         """Return the kind of change of a new object of a poll; "" if it existed before."""
-        spans = self.progress.listed(record.region)
+        spans = self.coverage.listed(record.region)
         if record.created_ms >= watermark or spans.covers(record.created_ms, record.created_ms + 1):
             return CREATED
         return CHANGED if record.updated_ms >= watermark else ""
 
-    def take(self, pages: Sequence[PreparedPage]) -> ChangeSet:
-        """Apply prepared pages, except their first records; return what that changed.
+    def prepare(self, page: Page, region: str) -> PreparedPage:
+        """Prepare a page for :meth:`take`."""
+        return prepare(page, region, self.region_index(region), self.placement)
 
-        They are treated like ``listed`` records in :meth:`apply`.
-        """
-        batch = ChangeCollector(listed=True)
+    def take(self, pages: Sequence[PreparedPage], *, listed: bool = True) -> ChangeSet:
+        """Apply prepared pages; return what that changed. They are as records in :meth:`apply`."""
+        batch = ChangeCollector(listed=listed)
         with self._writing():
-            others: list[Record] = []
-            for prepared in pages:
-                region = self._regions.region_index(prepared.region)
-                others += self._objects.take(prepared, region, batch)
-                self._note_customers(prepared.customers)
-                self.progress.note_newest_of(prepared.region, prepared.updated)
-            self._objects.put(others, batch)
+            for page in pages:
+                self._objects.take(page, batch)
+                self._note_customers(page.customers)
+                self.coverage.note_newest(page.region, page.updated)
             self._settle(batch)
         return batch.changes
 
@@ -405,12 +404,12 @@ class Catalogue:
         return batch.changes
 
     def _days_of(self, region: str, start_ms: int, end_ms: int) -> list[int]:
-        index = self._regions.known_region(region)
+        index = self._directories.known_region(region)
         if index is None or start_ms >= end_ms:
             return []
-        days = (self.calendar.day_of(start_ms), self.calendar.day_of(end_ms - 1))
+        days = (self.placement.calendar.day_of(moment) for moment in (start_ms, end_ms - 1))
         first, last = (day_directory(index, day) for day in days)
-        return self._directories.days_within(index, first, last)
+        return self._directories.days_within(first, last)
 
     def set_size(self, ino: int, size: int) -> bool:
         """Store the real length of an object's content, in bytes; return whether it is new."""
@@ -447,23 +446,6 @@ class Catalogue:
             changes.add_directories(self._directories.settle(batch.deltas))
             self._totals = self._directories.totals()
 
-    # coverage
-
-    @property
-    def calendar(self) -> Calendar:
-        """The days of the time zone shown."""
-        return self._regions.calendar
-
-    @property
-    def view(self) -> View:
-        """Which objects are shown, and how."""
-        return self._regions.view
-
-    @property
-    def since_ms(self) -> int:
-        """Nothing created before this time is shown or requested (epoch ms); 0 for no bound."""
-        return self._regions.since_ms
-
     def known(self, above: Directory) -> set[Directory]:
         """Return the directories directly below ``above`` that are known to hold something."""
         return self._directories.known(above)
@@ -480,12 +462,16 @@ class Catalogue:
     # notes
 
     def remember(self, key: str, value: Any) -> None:
-        """Store a note: any JSON value."""
-        self._notes.put(key, value)
+        """Store a note in place of an earlier one: any JSON value."""
+        sql = "INSERT OR REPLACE INTO metadata (key, value) VALUES (?, ?)"
+        self._database.run(sql, key, msgspec.json.encode(value).decode())
 
     def recall(self, key: str, otherwise: Any = None) -> Any:
         """Return a note; ``otherwise`` if there is none."""
-        return self._notes.get(key, otherwise)
+        row = self._database.row("SELECT value FROM metadata WHERE key = ?", key)
+        return msgspec.json.decode(row[0]) if row else otherwise
+
+    # regions
 
     def regions(self) -> list[str]:
         """Return the regions shown, as last set; empty if they were never set."""
@@ -511,7 +497,7 @@ class Catalogue:
         return found
 
     def _holds(self, region: str) -> bool:
-        index = self._regions.known_region(region)
+        index = self._directories.known_region(region)
         return index is not None and self._directories.count(Directory(index)) > 0
 
     def begin(self, names: Sequence[str]) -> None:
@@ -531,14 +517,18 @@ class Catalogue:
         wanted = list(dict.fromkeys(names))
         with self._writing():
             for name in wanted:
-                self._regions.region_index(name)
+                self._directories.region_index(name)
             self.remember("regions", wanted)
         self._show()
 
-    def region_of(self, of: Directory) -> str:
-        """Return the name of the region that a directory belongs to."""
-        return self._regions.region_name(of.region)
-
     def _show(self) -> None:
-        self._directories.show({self._regions.region_index(name): name for name in self.regions()})
+        self._directories.show(self.regions())
         self._totals = self._directories.totals()
+
+    def region_of(self, directory: Directory) -> str:
+        """Return the name of the region that a directory belongs to."""
+        return self._directories.region_name(directory.region)
+
+    def region_index(self, region: str) -> int:
+        """Return the number of a region in the inode numbers of its directories."""
+        return self._directories.region_index(region)

@@ -1,8 +1,8 @@
 """Collects the changes of one transaction of the catalogue. Pure."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from phonofs.catalogue.directories import DirectoryDelta
 from phonofs.catalogue.types import CREATED, ChangeSet, ObjectChange
 from phonofs.model import Record
 
@@ -10,6 +10,24 @@ from phonofs.model import Record
 def created(record: Record) -> str:
     """Return the kind of change of a new object: the default of ``kind_of``."""
     return CREATED
+
+
+@dataclass(slots=True)
+class DirectoryDelta:
+    """What one transaction changed in a day: its objects, bytes, newest time, and any names."""
+
+    objects: int = 0
+    size: int = 0
+    newest_ms: int = 0
+    moved: bool = False
+
+    def add(self, objects: int, size: int, newest_ms: int, *, moved: bool) -> None:
+        """Add objects and bytes; ``moved`` if a name came, went or changed."""
+        self.objects += objects
+        self.size += size
+        if moved:
+            self.moved = True
+            self.newest_ms = max(self.newest_ms, newest_ms)
 
 
 class ChangeCollector:
@@ -33,8 +51,6 @@ class ChangeCollector:
 
     def appeared(self, ino: int, parent: int, name: str, record: Record) -> None:
         """Add an object that is now shown and was not before."""
-        if self.listed:
-            return
         kind = self.kind_of(record)
         if kind:
             self.tell(ObjectChange(kind, ino, parent, name, record, False, ((parent, name),)))
@@ -42,10 +58,8 @@ class ChangeCollector:
             self.changes.add_directories({parent: (name,)})
 
     def count(self, parent: int, objects: int, size: int, when_ms: int, *, moved: bool) -> None:
-        """Add to the objects and bytes of a day; ``moved`` if a name came, went or changed."""
-        delta = self.deltas.setdefault(parent, DirectoryDelta())
-        delta.objects += objects
-        delta.size += size
-        if moved:
-            delta.moved = True
-            delta.newest_ms = max(delta.newest_ms, when_ms)
+        """Add to what changed in a day (:meth:`DirectoryDelta.add`)."""
+        delta = self.deltas.get(parent)
+        if delta is None:
+            delta = self.deltas[parent] = DirectoryDelta()
+        delta.add(objects, size, when_ms, moved=moved)

@@ -4,82 +4,98 @@ A directory exists while it holds an object. Its mtime moves when a name in it c
 changes: to the newest change seen in it, or by one millisecond, so that it never goes back.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
+from phonofs.catalogue.changes import DirectoryDelta
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.types import Entry
-from phonofs.tree.layout import ROOT, Directory, directory_of, named
-
-
-@dataclass(slots=True)
-class DirectoryDelta:
-    """What one transaction changed in a day: its objects, bytes, newest time, and any names."""
-
-    objects: int = 0
-    size: int = 0
-    newest_ms: int = 0
-    moved: bool = False
+from phonofs.errors import Malformed
+from phonofs.tree.layout import MAX_REGIONS, ROOT, Directory, directory_of, named
 
 
 class Directories:
-    """Owns the table ``directory`` and the list of regions shown.
+    """Owns the tables ``region`` and ``directory``, and the list of regions shown.
 
-    Invariants: the counts of a row are the sums over the rows below it, those of a day over its
-    objects; a directory that was emptied keeps its row (and mtime) with 0 objects.
+    Invariants: a region gets its index when it is first seen and keeps it, so that the inode
+    numbers of its directories never change. The counts of a row are the sums over the rows below
+    it, those of a day over its objects; a directory that was emptied keeps its row (and mtime)
+    with 0 objects.
     """
 
     def __init__(self, database: Database, made_ms: int) -> None:
+        """``made_ms``: the mtime of a directory that never held anything."""
         self._database = database
         self._made_ms = made_ms
-        self._regions: dict[int, str] = {}
+        self._shown: list[int] = []
+        self.load()
 
-    def show(self, regions: dict[int, str]) -> None:
-        """Set the regions to show: index to name, in the order shown."""
-        self._regions = regions
+    def load(self) -> None:
+        """Read the regions from the file, at the start and after a failed transaction."""
+        rows = self._database.rows("SELECT name FROM region ORDER BY idx")
+        self._names: list[str] = [name for (name,) in rows]
+
+    # regions
+
+    def region_name(self, index: int) -> str:
+        """Return the service's name of a region."""
+        return self._names[index]
+
+    def known_region(self, name: str) -> int | None:
+        """Return the index of a region; None if it was never seen."""
+        return self._names.index(name) if name in self._names else None
+
+    def region_index(self, name: str) -> int:
+        """Return the index of a region; a new region gets the next one. Call within a transaction.
+
+        Raises Malformed if there are too many regions.
+        """
+        if name not in self._names:
+            if len(self._names) >= MAX_REGIONS:
+                raise Malformed(f"the service has more than {MAX_REGIONS} regions.")
+            sql = "INSERT INTO region (idx, name) VALUES (?, ?)"
+            self._database.run(sql, len(self._names), name)
+            self._names.append(name)
+        return self._names.index(name)
+
+    def show(self, names: Iterable[str]) -> None:
+        """Set the regions to show, all of them known, in the order shown."""
+        self._shown = [self.region_index(name) for name in names]
 
     @property
     def single(self) -> Directory | None:
         """The only region, whose years are shown at the root; None if there are several or none."""
-        return Directory(next(iter(self._regions))) if len(self._regions) == 1 else None
+        return Directory(self._shown[0]) if len(self._shown) == 1 else None
 
-    def shown_parent(self, of: Directory) -> int:
-        """Return the inode number of the directory that ``of`` is shown in."""
-        above = of.parent
+    # the tree
+
+    def shown_parent(self, directory: Directory) -> int:
+        """Return the inode number of the directory that ``directory`` is shown in."""
+        above = directory.parent
         return ROOT if above is None or above == self.single else above.ino
 
-    def shown_name(self, of: Directory) -> str:
+    def shown_name(self, directory: Directory) -> str:
         """Return the name of a directory; a region has the service's name."""
-        return of.name or self._regions.get(of.region, "")
+        return directory.name or self.region_name(directory.region)
 
     def entry(self, ino: int) -> Entry | None:
         """Return the root, a region if there are several, or a directory that is not empty."""
+        found = self.single if ino == ROOT else directory_of(ino)
         if ino == ROOT:
-            return _entry(ROOT, "", self._root_mtime())
-        found = directory_of(ino)
-        if found is None or found.region not in self._regions or found == self.single:
+            return _entry(ROOT, "", (found and self._row(found)[2]) or self._made_ms)
+        if found is None or found.region not in self._shown or found == self.single:
             return None
-        row = self._database.row("SELECT objects, mtime_ms FROM directory WHERE ino = ?", ino)
-        if not found.year:
-            return _entry(ino, self.shown_name(found), row[1] if row else self._made_ms)
-        return _entry(ino, found.name, row[1]) if row and row[0] else None
-
-    def _root_mtime(self) -> int:
-        if self.single is None:
-            return self._made_ms
-        sql = "SELECT mtime_ms FROM directory WHERE ino = ?"
-        row = self._database.row(sql, self.single.ino)
-        return row[0] if row else self._made_ms
+        objects, _, mtime_ms = self._row(found)
+        if found.year and not objects:
+            return None
+        return _entry(ino, self.shown_name(found), mtime_ms or self._made_ms)
 
     def lookup(self, parent: int, name: str) -> Entry | None:
         """Return the directory called ``name`` in ``parent``: the root, a region, year or month."""
         above = self._above(parent)
-        if above is None:
-            for index, region in self._regions.items():
-                if parent == ROOT and region == name:
-                    return self.entry(Directory(index).ino)
-            return None
-        found = named(above, name)
-        return self.entry(found.ino) if found else None
+        if above is not None:
+            found = named(above, name)
+            return self.entry(found.ino) if found else None
+        return next((entry for entry in self.children(parent) if entry.name == name), None)
 
     def _above(self, parent: int) -> Directory | None:
         """Return the directory whose parts ``parent`` shows: for the root, the only region."""
@@ -89,38 +105,43 @@ class Directories:
     def children(self, parent: int) -> list[Entry]:
         """Return the directories in ``parent``, sorted by name."""
         above = self._above(parent)
-        if above is None:
-            inos = [Directory(index).ino for index in self._regions] if parent == ROOT else []
-            found = [entry for entry in map(self.entry, inos) if entry]
-            return sorted(found, key=lambda entry: entry.name)
-        return [_entry(made.ino, made.name, mtime) for made, mtime in self._below(above)]
+        if above is not None:
+            return [_entry(made.ino, made.name, mtime) for made, mtime in self._below(above)]
+        shown = self._shown if parent == ROOT else []
+        found = [entry for index in shown if (entry := self.entry(Directory(index).ino))]
+        return sorted(found, key=lambda entry: entry.name)
 
     def known(self, above: Directory) -> set[Directory]:
         """Return the directories directly below ``above`` that hold something."""
         return {made for made, _ in self._below(above)}
 
     def _below(self, above: Directory) -> list[tuple[Directory, int]]:
-        if above.region not in self._regions:
+        if above.region not in self._shown:
             return []
         sql = "SELECT ino, mtime_ms FROM directory WHERE parent = ? AND objects > 0 ORDER BY ino"
         found = ((directory_of(ino), mtime) for ino, mtime in self._database.rows(sql, above.ino))
         return [(made, mtime) for made, mtime in found if made]
 
-    def count(self, of: Directory) -> int:
-        """Return how many objects a directory holds, whether its region is shown or not."""
-        row = self._database.row("SELECT objects FROM directory WHERE ino = ?", of.ino)
-        return int(row[0]) if row else 0
+    # counts
 
-    def days_within(self, region: int, first: Directory, last: Directory) -> list[int]:
+    def _row(self, directory: Directory) -> tuple[int, int, int]:
+        """Return objects, bytes and mtime (epoch ms), zeros if nothing was ever in it."""
+        sql = "SELECT objects, bytes, mtime_ms FROM directory WHERE ino = ?"
+        return self._database.row(sql, directory.ino) or (0, 0, 0)
+
+    def count(self, directory: Directory) -> int:
+        """Return how many objects a directory holds, whether its region is shown or not."""
+        return self._row(directory)[0]
+
+    def days_within(self, first: Directory, last: Directory) -> list[int]:
         """Return the inode numbers of the days, ``first`` to ``last``, that hold something."""
         sql = "SELECT ino FROM directory WHERE ino BETWEEN ? AND ? AND objects > 0 AND ino & 31"
         return [ino for (ino,) in self._database.rows(sql, first.ino, last.ino)]
 
     def totals(self) -> tuple[int, int]:
         """Return the number of objects, and their bytes, in the regions shown."""
-        sql = "SELECT objects, bytes FROM directory WHERE ino = ?"
-        rows = [self._database.row(sql, Directory(index).ino) for index in self._regions]
-        return sum(row[0] for row in rows if row), sum(row[1] for row in rows if row)
+        rows = [self._row(Directory(index)) for index in self._shown]
+        return sum(row[0] for row in rows), sum(row[1] for row in rows)
 
     def settle(self, deltas: dict[int, DirectoryDelta]) -> dict[int, set[str]]:
         """Apply the changes of days to the counts and mtimes of all directories above them.
@@ -134,24 +155,27 @@ class Directories:
             self._adjust(day, delta, moved)
         return moved
 
-    def _adjust(self, of: Directory, delta: DirectoryDelta, moves: dict[int, set[str]]) -> None:
-        sql = "SELECT objects, bytes, mtime_ms FROM directory WHERE ino = ?"
-        objects, size, mtime = self._database.row(sql, of.ino) or (0, 0, 0)
+    def _adjust(
+        self, directory: Directory, delta: DirectoryDelta, moves: dict[int, set[str]]
+    ) -> None:
+        objects, size, mtime = self._row(directory)
         after = objects + delta.objects
         moved = max(mtime + 1, delta.newest_ms) if delta.moved else mtime
+        above = directory.parent
         self._database.run(
             "INSERT OR REPLACE INTO directory (ino, parent, objects, bytes, mtime_ms)"
             " VALUES (?, ?, ?, ?, ?)",
-            *(of.ino, of.parent.ino if of.parent else ROOT, after, size + delta.size, moved),
+            *(directory.ino, above.ino if above else ROOT, after, size + delta.size, moved),
         )
         if delta.moved:
-            moves.setdefault(ROOT if of == self.single else of.ino, set())
-        if of.parent is not None:
+            moves.setdefault(ROOT if directory == self.single else directory.ino, set())
+        if above is not None:
             came_or_went = bool(objects) != bool(after)
             if came_or_went:
-                moves.setdefault(self.shown_parent(of), set()).add(of.name)
-            above = DirectoryDelta(delta.objects, delta.size, moved, came_or_went)
-            self._adjust(of.parent, above, moves)
+                moves.setdefault(self.shown_parent(directory), set()).add(directory.name)
+            self._adjust(
+                above, DirectoryDelta(delta.objects, delta.size, moved, came_or_went), moves
+            )
 
     def recount(self) -> None:
         """Recompute all counts from the objects, after a change of the view."""
@@ -161,8 +185,7 @@ class Directories:
             "SELECT parent, count(*), sum(size), max(max(created_ms, updated_ms)) FROM object"
             " WHERE parent IS NOT NULL GROUP BY parent ORDER BY parent"
         )
-        deltas = {ino: DirectoryDelta(n, size, newest, True) for ino, n, size, newest in counted}
-        self.settle(deltas)
+        self.settle({ino: DirectoryDelta(n, size, ms, True) for ino, n, size, ms in counted})
         self._database.run_many(
             "UPDATE directory SET mtime_ms = max(mtime_ms, ?) WHERE ino = ?",
             [(mtime + 1, ino) for ino, mtime in kept.items()],

@@ -1,50 +1,55 @@
 """Writes the objects of the catalogue: adds, updates and removes them. Part of the catalogue."""
 
-import hashlib
 import zlib
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import islice, repeat
+from collections.abc import Callable, Iterable
+from itertools import repeat
 
 import msgspec
 
 from phonofs.catalogue.changes import ChangeCollector
 from phonofs.catalogue.database import Database
+from phonofs.catalogue.directories import Directories
 from phonofs.catalogue.names import Names
-from phonofs.catalogue.prepared_page import PreparedPage
-from phonofs.catalogue.queries import FIRST_COLUMNS, CatalogueQueries, Row
-from phonofs.catalogue.records import RecordStore, pack_batch, unpack_batch
-from phonofs.catalogue.regions import Regions
+from phonofs.catalogue.placement import Placement
+from phonofs.catalogue.prepared_page import PreparedPage, prepare
+from phonofs.catalogue.queries import ObjectQueries, Row
+from phonofs.catalogue.records import Records
 from phonofs.catalogue.types import CHANGED, REMOVED, ObjectChange
-from phonofs.model import LISTED_STATES, WITHDRAWN_STATES, Record
-from phonofs.service.records import parse_record
+from phonofs.model import LISTED_STATES, WITHDRAWN_STATES, Page, Record
 
 MISSING = "MISSING"
 """Our own state of an object that a complete listing did not have; not a state of the service."""
 
-_INTO = f"object ({FIRST_COLUMNS})"
+_NEW = Row._fields[:-3]
+"""The columns set for an object with its plain name; the others have their defaults."""
+
+_INTO = f"object ({', '.join(_NEW)})"
 
 
 class Objects:
     """Owns the table ``object`` and the next inode number.
 
-    Invariants: an inode number is assigned only once; a row with a parent has a stored record.
-    ``Names`` assigns the names. Every write happens in a transaction of the catalogue.
+    Invariants: an inode number is assigned only once; an object that is shown has a record, and
+    one that is withdrawn has none. ``Names`` assigns the names, ``Records`` keeps the
+    records. Every write happens in a
+    transaction of the catalogue.
     """
 
     def __init__(
         self,
         database: Database,
-        regions: Regions,
-        rows: CatalogueQueries,
+        directories: Directories,
+        placement: Placement,
+        rows: ObjectQueries,
         names: Names,
-        records: RecordStore,
+        records: Records,
     ) -> None:
         self._database = database
-        self._records = records
-        self._regions = regions
+        self._directories = directories
+        self._placement = placement
         self._rows = rows
         self._names = names
+        self._records = records
         self.load()
 
     def load(self) -> None:
@@ -58,214 +63,141 @@ class Objects:
         for record in records:
             by_region.setdefault(record.region, []).append(record)
         for name, some in by_region.items():
-            region = self._regions.region_index(name)
+            region = self._directories.region_index(name)
             known = self._rows.known(region, [record.id for record in some])
             fresh = [record for record in some if record.id not in known]
-            again = [record for record in some if record.id in known]
-            again += self._add_plain(fresh, region, batch)
-            for record in again:
-                self._put(record, region, known, batch)
+            page = prepare(Page(fresh, len(fresh), last=True), name, region, self._placement)
+            left = [fresh[at] for at in self._insert(page, region, batch, fresh.__getitem__)]
+            for record in [record for record in some if record.id in known] + left:
+                row = known.pop(record.id, None)  # a later record of this object meets another row
+                if row is None or _is_news(row, *_version(record)):
+                    self._put(record, region, batch)
 
-    def take(self, prepared: PreparedPage, region: int, batch: ChangeCollector) -> list[Record]:
-        """Add the objects of a page except its first; return the records of those not added.
-
-        An object is not added if it is known, or if another object has its plain name.
-        """
-        first, count = self._next_ino, len(prepared.names)
-        self._next_ino += count
-        rows = list(
-            zip(
-                range(first, first + count), repeat(region), islice(prepared.ids, 1, None),
-                prepared.parents, prepared.names, repeat(0), prepared.sizes,
-                prepared.created, prepared.updated, prepared.states, prepared.crcs,
-                strict=False,
-            )
-        )  # fmt: skip
-        added = self._database.insert(_INTO, rows, " ON CONFLICT DO NOTHING")
-        inos = range(first, first + count)
-        new: Collection[int] = inos
-        others, their_bytes = Counter[int](), Counter[int]()  # of each day, what was not added
-        if added < count:
-            sql = "SELECT ino FROM object WHERE ino BETWEEN ? AND ?"
-            new = {ino for (ino,) in self._database.rows(sql, inos[0], inos[-1])}
-            for ino, parent, size in zip(inos, prepared.parents, prepared.sizes, strict=True):
-                if ino not in new:
-                    others[parent] += 1
-                    their_bytes[parent] += size
-        for parent, objects, size, newest_ms in prepared.days:
-            if came := objects - others[parent]:
-                batch.count(parent, came, size - their_bytes[parent], newest_ms, moved=True)
-        return self._keep_batches(prepared, first, new)
-
-    def _keep_batches(
-        self, prepared: PreparedPage, first: int, new: Collection[int]
-    ) -> list[Record]:
-        """Store the texts of the new objects; return the records of the others."""
-        others: list[bytes] = []
-        for count, record_batch in prepared.batches:
-            gone = [at for at in range(count) if first + at not in new]
-            if gone:
-                texts = unpack_batch(record_batch)
-                others += [texts[at] for at in gone]
-                record_batch = pack_batch(texts, gone)
-            if len(gone) < count:
-                self._records.add_batch(first, record_batch)
-            first += count
-        return [parse_record(text, prepared.region) for text in others]
-
-    def _put(
-        self, record: Record, region: int, known: dict[str, Row], batch: ChangeCollector
-    ) -> None:
-        """Apply one record; ``known`` has the rows that this batch has not yet updated."""
-        crc = zlib.crc32(record.source)
-        row = known.get(record.id)
-        if row is not None and _outdated(row, record, crc):
-            return
-        known.pop(record.id, None)
-        row = self._rows.find(region, record.id)
-        if row is None:
-            self._add(record, region, crc, batch)
-        elif not _outdated(row, record, crc):
-            self._update(row, record, crc, batch)
-
-    def _add_plain(
-        self, records: Sequence[Record], region: int, batch: ChangeCollector
-    ) -> list[Record]:
-        """Add the new objects whose plain names are free (nearly all), in a few statements.
-
-        Return the other records, in order: those not shown, those whose name is taken, and the
-        later ones of an object that is several times among ``records``.
-        """
-        plain: dict[int, dict[str, Record]] = {}
-        ids: set[str] = set()
-        for record in records:
-            parent = self._regions.parent(record, region)
-            if parent is not None and record.id not in ids:
-                plain.setdefault(parent, {}).setdefault(self._regions.name(record, 0), record)
-            ids.add(record.id)  # a later record of this object is applied after this one
-        added: set[int] = set()
-        for parent, names in plain.items():
-            for name in self._rows.taken(parent, [*names]):
-                del names[name]
-            self._insert(names, parent, region, batch)
-            added.update(map(id, names.values()))
-        return [record for record in records if id(record) not in added]
+    def take(self, page: PreparedPage, batch: ChangeCollector) -> None:
+        """Apply the records of a prepared page, as :meth:`put` does."""
+        region = self._directories.region_index(page.region)
+        left = self._insert(page, region, batch, page.record)
+        known = self._rows.known(region, [page.ids[at] for at in left])
+        for at in left:
+            row = known.get(page.ids[at])
+            if row is None or _is_news(row, page.updated[at], page.states[at], page.crcs[at]):
+                self._put(page.record(at), region, batch)
 
     def _insert(
-        self, names: Mapping[str, Record], parent: int, region: int, batch: ChangeCollector
-    ) -> None:
-        rows, texts = [], []
-        size = newest_ms = 0
-        for ino, (name, record) in enumerate(names.items(), self._next_ino):
-            crc = zlib.crc32(record.source)
-            times = (record.created_ms, record.updated_ms)
-            rows.append(
-                (ino, region, record.id, parent, name, 0, record.size, *times, record.state, crc)
-            )
-            texts.append(record.source)
-            size += record.size
-            newest_ms = max(newest_ms, *times)
-            batch.appeared(ino, parent, name, record)
-        if rows:
-            batch.count(parent, len(rows), size, newest_ms, moved=True)
-        first, self._next_ino = self._next_ino, self._next_ino + len(rows)
-        self._database.insert(_INTO, rows)
-        self._records.add(first, texts)
+        self,
+        page: PreparedPage,
+        region: int,
+        batch: ChangeCollector,
+        record: Callable[[int], Record],
+    ) -> list[int]:
+        """Add those objects of a page that are new and whose plain names are free: nearly all.
 
-    def _add(self, record: Record, region: int, crc: int, batch: ChangeCollector) -> None:
-        ino, parent = self._next_ino, self._regions.parent(record, region)
-        name, rank = None, 0
-        if parent is not None:
-            name, rank = self._names.free_name(record, parent, ino, batch)
-        self._next_ino += 1
+        Return the positions of the others. ``record`` returns the record at a position.
+        """
+        first, count = self._next_ino, len(page.ids)
+        rows = zip(
+            range(first, first + count), repeat(region), page.ids, page.parents, page.names,
+            page.sizes, page.created, page.updated, page.states, page.crcs, page.fingerprints,
+            strict=False,
+        )  # fmt: skip
+        shown = [row for row in rows if row[3] is not None]
+        new = [row[0] for row in shown]
+        if self._database.insert(_INTO, shown, " ON CONFLICT DO NOTHING") < len(shown):
+            sql = "SELECT ino FROM object WHERE ino >= ? ORDER BY ino"
+            new = [ino for (ino,) in self._database.rows(sql, first)]
+        self._next_ino = new[-1] + 1 if new else first
+        self._records.add(first, page.batches, {*new})
+        added = [ino - first for ino in new]
+        for parent in {page.parents[at] for at in added} - {None}:
+            some = [at for at in added if page.parents[at] == parent]
+            newest_ms = max(max(page.created[at], page.updated[at]) for at in some)
+            size = sum(page.sizes[at] for at in some)
+            batch.count(parent, len(some), size, newest_ms, moved=True)
+            for at in () if batch.listed else some:
+                batch.appeared(first + at, parent, page.names[at], record(at))
+        return sorted({*range(count)}.difference(ino - first for ino in new))
+
+    def _put(self, record: Record, region: int, batch: ChangeCollector) -> None:
+        """Apply one record, unless the catalogue has it or a newer one."""
+        row = self._rows.find(region, record.id) or self._add(record, region)
+        if _is_news(row, *_version(record)):
+            self._update(row, record, batch)
+
+    def _add(self, record: Record, region: int) -> Row:
+        """Add an object that is not shown yet."""
         times = (record.created_ms, record.updated_ms)
-        row = (ino, region, record.id, parent, name, rank, record.size, *times, record.state, crc)
-        self._database.insert(_INTO, [row])
-        self._keep_source(ino, record)
-        if parent is not None and name is not None:
-            self._appeared(ino, parent, name, record, batch)
-        elif record.state in WITHDRAWN_STATES:
-            batch.tell(ObjectChange(REMOVED, ino, 0, "", record))
+        row = Row(self._next_ino, region, record.id, None, None, record.size, *times, "", 0, "")
+        self._next_ino += 1
+        self._database.insert(_INTO, [row[: len(_NEW)]])
+        return row
 
-    def _appeared(
-        self, ino: int, parent: int, name: str, record: Record, batch: ChangeCollector
-    ) -> None:
-        newest_ms = max(record.created_ms, record.updated_ms)
-        batch.appeared(ino, parent, name, record)
-        batch.count(parent, 1, record.size, newest_ms, moved=True)
-
-    def _update(self, row: Row, record: Record, crc: int, batch: ChangeCollector) -> None:
-        old = self._rows.readable(row)
-        size = row.size if old and _was_found_out(old, record) else record.size
-        record = msgspec.structs.replace(record, size=size)
-        parent = self._regions.parent(record, row.region)
-        name, rank = None, 0
-        if row.parent is not None and (row.parent, row.created_ms) != (parent, record.created_ms):
+    def _update(self, row: Row, record: Record, batch: ChangeCollector) -> None:
+        content = record.fingerprint
+        version = _version(record)
+        measured = bool(row.measured) and row.fingerprint == content
+        if measured:
+            record = msgspec.structs.replace(record, size=row.size)
+        parent = self._placement.parent(record, row.region)
+        if row.place and (row.parent, row.created_ms) != (parent, record.created_ms):
             self._names.vacate(row, batch)
+        name, wanted = None, None
         if parent is not None:
-            name, rank = self._names.free_name(record, parent, row.ino, batch)
-        before = _content_of(old) if old else row.content
+            name, wanted = self._names.free_name(record, parent, row.ino, batch)
         listed = record.state in LISTED_STATES
-        replaced = row.replaced or (listed and before not in (0, _content_of(record)))
+        replaced = row.replaced or (listed and row.fingerprint not in ("", content))
         self._database.run(
-            "UPDATE object SET parent = ?, name = ?, rank = ?, size = ?, created_ms = ?,"
-            " updated_ms = ?, state = ?, crc = ?, replaced = ?, content = ? WHERE ino = ?",
-            *(parent, name, rank, size, record.created_ms, record.updated_ms),
-            *(record.state, crc, int(replaced), 0 if listed else before, row.ino),
+            "UPDATE object SET parent = ?, name = ?, wanted = ?, size = ?, created_ms = ?,"
+            " updated_ms = ?, state = ?, crc = ?, fingerprint = ?, replaced = ?, measured = ?"
+            " WHERE ino = ?",
+            *(parent, name, wanted, record.size, record.created_ms, *version),
+            content if listed else row.fingerprint,
+            *(int(replaced), int(measured), row.ino),
         )
-        self._keep_source(row.ino, record)
-        self._report(row, old, record, parent, name, batch)
+        self._records.replace(row.ino, record.source if listed else None)
+        self._report(row, record, (parent, name), batch)
         if row.parent == parent and row.name != name:
             self._names.pass_on_name(row, batch)
 
     def _report(
-        self,
-        row: Row,
-        old: Record | None,
-        record: Record,
-        parent: int | None,
-        name: str | None,
-        batch: ChangeCollector,
+        self, row: Row, record: Record, now: tuple[int | None, str | None], batch: ChangeCollector
     ) -> None:
         """Add to the batch what an update changes in the tree and in the counts of days."""
+        parent, name = now
+        when_ms = max(record.created_ms, record.updated_ms)
         if parent is None or name is None:
-            if row.parent is not None or record.state in WITHDRAWN_STATES:
-                self._went(row, record, batch)
-            return
-        if row.parent is None or row.name is None:
-            self._appeared(row.ino, parent, name, record, batch)
-            return
-        was, now = (row.parent, row.name), (parent, name)
-        when = max(record.created_ms, record.updated_ms)
-        batch.count(row.parent, -1, -row.size, when, moved=was != now)
-        batch.count(parent, 1, record.size, when, moved=was != now)
-        content = old is None or old.fingerprint != record.fingerprint
-        entries = (was, now) if was != now else ()
-        batch.tell(ObjectChange(CHANGED, row.ino, parent, name, record, content, entries))
+            if row.place or record.state in WITHDRAWN_STATES:
+                self._went(row, record, record.updated_ms, batch)
+        elif row.place is None:
+            batch.count(parent, 1, record.size, when_ms, moved=True)
+            if not batch.listed:
+                batch.appeared(row.ino, parent, name, record)
+        else:
+            entries = (row.place, (parent, name)) if row.place != now else ()
+            batch.count(row.place[0], -1, -row.size, when_ms, moved=bool(entries))
+            batch.count(parent, 1, record.size, when_ms, moved=bool(entries))
+            content = row.fingerprint != record.fingerprint
+            batch.tell(ObjectChange(CHANGED, row.ino, parent, name, record, content, entries))
 
-    def _went(
-        self, row: Row, record: Record, batch: ChangeCollector, when_ms: int | None = None
-    ) -> None:
-        parent, name = row.parent or 0, row.name or ""
-        entries = ((parent, name),) if parent else ()
-        batch.tell(ObjectChange(REMOVED, row.ino, parent, name, record, False, entries))
-        if parent:
-            moved_ms = record.updated_ms if when_ms is None else when_ms
-            batch.count(parent, -1, -row.size, moved_ms, moved=True)
+    def _went(self, row: Row, record: Record | None, when_ms: int, batch: ChangeCollector) -> None:
+        """Add an object that left the tree; nobody is told if its ``record`` is unknown."""
+        if row.place:
+            batch.count(row.place[0], -1, -row.size, when_ms, moved=True)
+        if record is not None:
+            entries = (row.place,) if row.place else ()
+            place = row.place or (0, "")
+            batch.tell(ObjectChange(REMOVED, row.ino, *place, record, False, entries))
 
     def drop(self, row: Row, when_ms: int, batch: ChangeCollector) -> None:
         """Remove an object that a complete listing, at ``when_ms``, did not have."""
         record = self._rows.readable(row)
         self._names.vacate(row, batch)
-        sql = "UPDATE object SET state = ?, crc = 0, content = ? WHERE ino = ?"
-        self._database.run(sql, MISSING, _content_of(record) if record else 0, row.ino)
-        self._records.remove(row.ino)
-        if record is not None:
-            self._went(row, record, batch, when_ms)
+        self._database.run("UPDATE object SET state = ?, crc = 0 WHERE ino = ?", MISSING, row.ino)
+        self._records.replace(row.ino, None)
+        self._went(row, record, when_ms, batch)
 
     def resize(self, row: Row, size: int, batch: ChangeCollector) -> None:
         """Store the real length of an object's content, if its record states another one."""
-        self._database.run("UPDATE object SET size = ? WHERE ino = ?", size, row.ino)
+        self._database.run("UPDATE object SET size = ?, measured = 1 WHERE ino = ?", size, row.ino)
         if row.parent is not None:
             batch.count(row.parent, 0, size - row.size, 0, moved=False)
 
@@ -273,38 +205,18 @@ class Objects:
         """Have the next record of an object applied, whatever is stored of it now."""
         self._database.run("UPDATE object SET crc = 0 WHERE ino = ?", row.ino)
 
-    def _keep_source(self, ino: int, record: Record) -> None:
-        """Store the record of an object; remove it if the object is withdrawn."""
-        if record.state in LISTED_STATES:
-            self._records.replace(ino, record.source)
-        else:
-            self._records.remove(ino)
+
+def _version(record: Record) -> tuple[int, str, int]:
+    """Return what :func:`_is_news` compares: ``updatedTime``, state and CRC-32."""
+    return record.updated_ms, record.state, zlib.crc32(record.source)
 
 
-def _outdated(row: Row, record: Record, crc: int) -> bool:
-    """Return whether ``record`` has nothing new.
+def _is_news(row: Row, updated_ms: int, state: str, crc: int) -> bool:
+    """Return whether a record of an object has anything new.
 
     Of two records with the same ``updatedTime`` (which has whole seconds) the one received later
     wins. But a withdrawn object stays withdrawn: a page requested earlier may still show it.
     """
-    if record.updated_ms != row.updated_ms:
-        return record.updated_ms < row.updated_ms
-    return row.state in WITHDRAWN_STATES or (row.state == record.state and row.crc == crc)
-
-
-def _was_found_out(old: Record, new: Record) -> bool:
-    """Return whether the size of ``old`` was found by reading and is still valid.
-
-    It is valid while the service states the same checksum. A size that the last record stated is
-    no longer valid if the new record states another one: the service may say 0 first and fill in
-    the size later. ``old`` has the size known now.
-    """
-    if not new.checksum or old.checksum != new.checksum:
-        return False
-    return old.size != new.size and old.size != parse_record(old.source, old.region).size
-
-
-def _content_of(record: Record) -> int:
-    """Return a hash of the fingerprint of the content, never 0."""
-    digest = hashlib.blake2b(record.fingerprint.encode(), digest_size=7).digest()
-    return int.from_bytes(digest, "big") or 1
+    if updated_ms != row.updated_ms:
+        return updated_ms > row.updated_ms
+    return row.state not in WITHDRAWN_STATES and (row.state, row.crc) != (state, crc)

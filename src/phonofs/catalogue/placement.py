@@ -11,6 +11,10 @@ from phonofs.tree.naming import Template, file_name
 class Placement:
     """The view and what is derived from it.
 
+    view       which objects are shown, and how
+    calendar   the days of the time zone shown
+    since_ms   nothing created before this time is shown or requested (epoch ms); 0 for no bound
+
     ``_last_day`` is the day found last: start and stop (epoch ms), region, inode number.
     """
 
@@ -44,6 +48,6 @@ class Placement:
             self._last_day = (*self.calendar.span_ms(day), region, ino)
         return ino
 
-    def name(self, record: Record, variant: int) -> str:
+    def name(self, record: Record, variant: int = 0) -> str:
         """Return the file name of a record; ``variant`` 0 is its plain name."""
         return file_name(record, self.view.template, self.calendar.zone, variant)

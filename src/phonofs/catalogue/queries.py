@@ -1,34 +1,37 @@
-"""Reads the rows of objects. Part of the catalogue."""
+"""Reads the objects of the catalogue: rows, entries and records. Part of the catalogue."""
 
 # ruff: noqa: S608 - only constants are put into SQL texts here, never values
 
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 import msgspec
 from cachetools import LRUCache
 
 from phonofs.catalogue.database import MOST_VALUES, Database
-from phonofs.catalogue.records import RecordStore
-from phonofs.catalogue.regions import Regions
+from phonofs.catalogue.directories import Directories
+from phonofs.catalogue.records import Records
 from phonofs.catalogue.types import Entry
 from phonofs.errors import Malformed
 from phonofs.model import Record, State
 from phonofs.service.records import parse_record
 
-FIRST_COLUMNS = "ino, region, id, parent, name, rank, size, created_ms, updated_ms, state, crc"
-"""The columns set for a new object; the others have their defaults."""
-
-COLUMNS = f"{FIRST_COLUMNS}, replaced, content"
 _ENTRY = "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, state"
 
 _AT_ONCE = MOST_VALUES - 1
-"""Values looked for in one query, which has the region or the day, too."""
+"""Values looked for in one query, which has the region, too."""
 
 _CLOSE = 5000
 """Inode numbers searched for the next objects of a day: half a millisecond."""
 
+RECORDS_KEPT = 128
+"""Parsed records kept in memory: if many files are read in sequence, each record is needed first
+for prefetching and again when its file is opened."""
+
+LARGEST_KEPT = 20_000
+"""The most entries of a day kept in memory after it was read, 0.3 KB each."""
 
 _Value = TypeVar("_Value")
 
@@ -45,42 +48,45 @@ class Row(NamedTuple):
     id: str
     parent: int | None
     name: str | None
-    rank: int
     size: int
     created_ms: int
     updated_ms: int
     state: str
     crc: int
-    replaced: int
-    content: int
+    fingerprint: str
+    wanted: str | None = None
+    replaced: int = 0
+    measured: int = 0
 
     @property
     def order(self) -> tuple[int, str]:
         """The sort key that decides which of several objects has the plain name: the first."""
         return self.created_ms, self.id
 
-
-RECORDS_KEPT = 128
-"""Parsed records kept in memory: if many files are read in sequence, each record is needed first
-for prefetching and again when its file is opened."""
-
-LARGEST_KEPT = 20_000
-"""The most entries of a day kept in memory after it was read, 0.3 KB each."""
+    @property
+    def place(self) -> tuple[int, str] | None:
+        """The day it is shown in, and its name there; None if it is not shown."""
+        return None if self.parent is None or self.name is None else (self.parent, self.name)
 
 
-class CatalogueQueries:
+_SELECT = f"SELECT {', '.join(Row._fields)} FROM object WHERE"
+
+
+class ObjectQueries:
     """Reads the table ``object``, which ``Objects`` writes.
 
     Owns two caches. The records read last, each with its row: a record is valid only for exactly
     that row, which has its checksum. The entries of the day read last: valid until a row changes.
     """
 
-    def __init__(self, database: Database, regions: Regions, records: RecordStore) -> None:
+    def __init__(self, database: Database, directories: Directories, records: Records) -> None:
         self._database = database
-        self._regions = regions
+        self._directories = directories
         self._records = records
         self._read: LRUCache[int, tuple[Row, Record]] = LRUCache(RECORDS_KEPT)
         self._day: tuple[int, int, Sequence[Entry]] | None = None
+
+    # entries
 
     def entry(self, ino: int) -> Entry | None:
         """Return the entry of an object that is shown, or None."""
@@ -110,77 +116,85 @@ class CatalogueQueries:
             self._day = parent, state, entries
         return entries
 
-    def row(self, ino: int) -> Row | None:
-        """Return the row of an object, shown or not; None if there is none."""
-        found = self._database.row(f"SELECT {COLUMNS} FROM object WHERE ino = ?", ino)
+    # rows
+
+    def _rows(self, where: str, *values: object) -> list[Row]:
+        return [Row(*row) for row in self._database.rows(f"{_SELECT} {where}", *values)]
+
+    def _row(self, where: str, *values: object) -> Row | None:
+        found = self._database.row(f"{_SELECT} {where}", *values)
         return Row(*found) if found else None
 
-    def numbered(self, inos: Sequence[int]) -> list[Row]:
-        """Return the current rows of these objects, shown or not."""
-        found: list[Row] = []
-        for some in _some(inos):
-            sql = f"SELECT {COLUMNS} FROM object WHERE ino IN ({_marks(some)})"
-            found.extend(Row(*row) for row in self._database.rows(sql, *some))
-        return found
+    def row(self, ino: int) -> Row | None:
+        """Return the row of an object, shown or not; None if there is none."""
+        return self._row("ino = ?", ino)
 
     def find(self, region: int, id: str) -> Row | None:
         """Return the row of an object by the service's identifier, or None."""
-        sql = f"SELECT {COLUMNS} FROM object WHERE region = ? AND id = ?"
-        found = self._database.row(sql, region, id)
-        return Row(*found) if found else None
+        return self._row("region = ? AND id = ?", region, id)
 
-    def known(self, region: int, ids: Sequence[str]) -> dict[str, Row]:
-        """Return the rows of the known ones of these identifiers, by identifier."""
-        found: dict[str, Row] = {}
-        for some in _some(ids):
-            sql = f"SELECT {COLUMNS} FROM object WHERE region = ? AND id IN ({_marks(some)})"
-            rows = self._database.rows(sql, region, *some)
-            found.update((row[2], Row(*row)) for row in rows)
-        return found
+    def holder(self, parent: int, name: str) -> Row | None:
+        """Return the row of the object that has a name in a day, or None."""
+        return self._row("parent = ? AND name = ?", parent, name)
 
-    def taken(self, parent: int, names: Sequence[str]) -> set[str]:
-        """Return those of ``names`` that are taken in a day."""
-        found: set[str] = set()
-        for some in _some(names):
-            sql = f"SELECT name FROM object WHERE parent = ? AND name IN ({_marks(some)})"
-            found.update(name for (name,) in self._database.rows(sql, parent, *some))
-        return found
+    def called(self, parent: int, name: str) -> list[Row]:
+        """Return the rows of the objects of a day with a name (in a rebuild several), the first
+        created first.
+        """
+        return self._rows("parent = ? AND name = ? ORDER BY created_ms, id", parent, name)
+
+    def wanting(self, parent: int, name: str) -> list[Row]:
+        """Return the rows of the objects of a day that want a name, the first created first."""
+        return self._rows("parent = ? AND wanted = ? ORDER BY created_ms, id", parent, name)
 
     def of_day(self, parent: int) -> list[Row]:
         """Return the rows of a day."""
-        sql = f"SELECT {COLUMNS} FROM object WHERE parent = ?"
-        return [Row(*row) for row in self._database.rows(sql, parent)]
+        return self._rows("parent = ?", parent)
+
+    def following(self, ino: int, count: int) -> list[Row]:
+        """Return the rows of the next ``count`` objects after ``ino``, shown or not."""
+        return self._rows("ino > ? ORDER BY ino LIMIT ?", ino, count)
+
+    def numbered(self, inos: Sequence[int]) -> list[Row]:
+        """Return the current rows of these objects, shown or not."""
+        parts = (self._rows(f"ino IN ({_marks(some)})", *some) for some in _some(inos))
+        return [row for part in parts for row in part]
+
+    def known(self, region: int, ids: Sequence[str]) -> dict[str, Row]:
+        """Return the rows of the known ones of these identifiers, by identifier."""
+        where = "region = ? AND id IN"
+        parts = (self._rows(f"{where} ({_marks(some)})", region, *some) for some in _some(ids))
+        return {row.id: row for part in parts for row in part}
+
+    # records
 
     def after(self, row: Row, count: int, *, by_inode: bool) -> list[tuple[int, Record]]:
         """Return the next readable objects of a day; by inode, only among nearby numbers."""
+        shown = (row.parent, str(State.AVAILABLE))
         if by_inode:  # use the rowid: the index of names would need a sort each time
-            where = "ino > ? AND ino <= ? AND +parent = ? AND state = ? ORDER BY ino"
-            values: tuple[int | str | None, ...] = (row.ino, row.ino + _CLOSE, row.parent)
+            where = "+parent = ? AND state = ? AND ino > ? AND ino <= ? ORDER BY ino LIMIT ?"
+            found = self._rows(where, *shown, row.ino, row.ino + _CLOSE, count)
         else:
-            where = "name > ? AND parent = ? AND state = ? ORDER BY name"
-            values = (row.name, row.parent)
-        sql = f"SELECT {COLUMNS} FROM object WHERE {where} LIMIT ?"
-        found = self._database.rows(sql, *values, str(State.AVAILABLE), count)
-        pairs = ((other.ino, self.readable(other)) for other in (Row(*one) for one in found))
+            where = "parent = ? AND state = ? AND name > ? ORDER BY name LIMIT ?"
+            found = self._rows(where, *shown, row.name, count)
+        pairs = ((other.ino, self.readable(other)) for other in found)
         return [(ino, record) for ino, record in pairs if record]
 
-    def record(self, row: Row) -> Record | None:
-        """Return the record of a row, with the size known now; None if none is stored.
+    def record(self, row: Row) -> Record:
+        """Return the record of a row, with the size known now.
 
         Raises Damaged if the stored text is damaged or missing, Malformed if it cannot be parsed.
         """
         kept = self._read.get(row.ino)
         if kept is not None and kept[0] == row:
             return kept[1]
-        try:
+        source = None
+        with suppress(ValueError):
             source = self._records.get(row.ino)
-        except ValueError as error:
-            raise Damaged(f"object {row.id} in the catalogue is damaged: {error}") from error
-        if source is None:
-            if row.parent is not None:
-                raise Damaged(f"object {row.id} in the catalogue is damaged: its record is gone")
-            return None
-        record = self._parsed(row, source)
+        if source is None or zlib.crc32(source) != row.crc:
+            raise Damaged(f"object {row.id} in the catalogue is damaged")
+        record = parse_record(source, self._directories.region_name(row.region))
+        record = msgspec.structs.replace(record, size=row.size, state=row.state)
         self._read[row.ino] = row, record
         return record
 
@@ -190,18 +204,6 @@ class CatalogueQueries:
             return self.record(row)
         except (Damaged, Malformed):
             return None
-
-    def _parsed(self, row: Row, source: bytes) -> Record:
-        if zlib.crc32(source) != row.crc:
-            raise Damaged(f"object {row.id} in the catalogue is damaged: wrong checksum")
-        record = parse_record(source, self._regions.region_name(row.region))
-        return msgspec.structs.replace(record, size=row.size, state=row.state)
-
-    def holder(self, parent: int, name: str) -> Row | None:
-        """Return the row of the object that has a name in a day, or None."""
-        sql = f"SELECT {COLUMNS} FROM object WHERE parent = ? AND name = ?"
-        found = self._database.row(sql, parent, name)
-        return Row(*found) if found else None
 
 
 def _some(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:

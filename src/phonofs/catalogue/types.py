@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Protocol
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from phonofs.model import LISTED_STATES, Record, State
 from phonofs.tree.layout import rules_of
+
+if TYPE_CHECKING:  # the process that prepares pages needs no settings
+    from phonofs.config.settings import Settings
 
 CREATED, CHANGED, REMOVED = "created", "changed", "removed"
 
@@ -107,32 +110,8 @@ class View:
     rules: str = ""
 
     @classmethod
-    def of(cls, settings: "Shown") -> "View":
+    def of(cls, settings: "Settings") -> "View":
         """Return the view that the settings define."""
         scope = Scope(tuple(sorted(set(settings.types))), settings.archived)
         rules = rules_of(ZoneInfo(settings.timezone))
         return cls(settings.timezone, settings.name_template, settings.since, scope, rules)
-
-
-class Shown(Protocol):
-    """The settings that say what is shown (``config.Settings`` has them)."""
-
-    @property
-    def timezone(self) -> str:
-        """IANA name."""
-
-    @property
-    def name_template(self) -> str:
-        """Template of file names."""
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """Object types to show, empty for all."""
-
-    @property
-    def since(self) -> date | None:
-        """The oldest date to show."""
-
-    @property
-    def archived(self) -> bool:
-        """Whether archived objects are shown."""

@@ -36,6 +36,8 @@ COMMANDS: Mapping[str, Command] = {
     "login": Command("login", "Ask for key and secret, try them, and keep them."),
     "logout": Command("logout", "Forget the key and the secret that login kept."),
     "status": Command("status", "Show how a running mount is doing."),
+    "find": Command("find", "Print the paths of the objects that match all of the options."),
+    "manifest": Command("manifest", "Print a line for each object of days, months or files."),
     "fetch": Command("fetch", "Bring files or whole days into the cache."),
     "restore": Command("restore", "Ask for archived objects back."),
     "cache": Command("cache", "Show, check or empty the cache of a profile."),

@@ -5,6 +5,7 @@ import sys
 from phonofs.errors import PhonofsError
 
 EXIT_USAGE = 1
+EXIT_IN_PART = 4  # done in part, and what is missing was said
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 

@@ -97,10 +97,15 @@ def command(mountpoint: str, request: Mapping[str, object]) -> Mapping[str, obje
     with connect(mountpoint, request) as answers:
         answer = json.loads(answers.readline() or b"{}")
     if "error" in answer or not answer:
-        error = str(answer.get("error", "the mount gave no answer"))
-        kinds = {kind.exit_status: kind for kind in (UsageError, Refused, Unavailable)}
-        raise kinds.get(answer.get("exit_status"), UsageError)(f"{mountpoint}: {error}")
+        raise refusal(mountpoint, answer.get("error"), answer.get("exit_status"))
     return answer if isinstance(answer, dict) else {}
+
+
+def refusal(mountpoint: str, error: object, exit_status: object) -> PhonofsError:
+    """Return the error that an answer of a mount stands for."""
+    kinds = {kind.exit_status: kind for kind in (UsageError, Refused, Unavailable)}
+    kind = kinds.get(exit_status, UsageError) if isinstance(exit_status, int) else UsageError
+    return kind(f"{mountpoint}: {error or 'the mount gave no answer'}")
 
 
 def _explained(mountpoint: str, error: OSError) -> PhonofsError:

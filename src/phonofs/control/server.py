@@ -1,10 +1,11 @@
 """Takes commands for a running mount over a unix socket, as JSON lines.
 
 A request is one object, ``{"command": NAME, …}``. ``options``, ``log_level`` and ``restore``
-are answered with one line, ``watch`` with a line for each change until the client hangs up. The
-socket has mode 0600 in a 0700 directory below the runtime directory, for the mount's owner and
-root. If other users may use the mount (``allow_other``), a second socket without a file takes
-``restore`` from users who may read the files; the kernel tells which user asks.
+are answered with one line, ``watch`` with a line for each change until the client hangs up, and
+the commands of other modules (``LongCommand``) with as many lines as they have. The socket has
+mode 0600 in a 0700 directory below the runtime directory, for the mount's owner and root. If other
+users may use the mount (``allow_other``), a second socket without a file takes ``restore``, and
+what else is for readers, from users who may read the files; the kernel tells which user asks.
 
 A mount works without a socket. If none can be made, or its directory was removed (systemd removes
 the runtime directory at logout), ``trouble`` says so, and it is tried again every ``CHECK_S``.
@@ -17,8 +18,8 @@ import secrets
 import socket
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -102,6 +103,18 @@ class Shared:
     shows: Callable[[str, str], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class LongCommand:
+    """A command with an answer of several lines.
+
+    lines        yields them; may raise PhonofsError
+    for_readers  whether users who may read the files may give it, too
+    """
+
+    lines: Callable[[Event], AsyncGenerator[Event, None]]
+    for_readers: bool
+
+
 class Control:
     """Answers requests. Owns the socket file while it serves.
 
@@ -121,6 +134,7 @@ class Control:
         restore: Callable[[str, str, int], Awaitable[None]] = _no_restore,
         asked: Callable[[str, Sequence[str]], None] = lambda region, ids: None,
         shared: Shared | None = None,
+        commands: Mapping[str, LongCommand] | None = None,
     ) -> None:
         """Set up; ``path`` is the preferred path of the socket.
 
@@ -134,6 +148,7 @@ class Control:
         self._restore = restore
         self._asked = asked
         self._shared = shared
+        self._commands = commands or {}
         self.path: Path | None = None
         self.trouble = ""
         self.shared = f"@phonofs-{secrets.token_hex(16)}" if shared is not None else None
@@ -216,6 +231,8 @@ class Control:
         match asked.get("command"):
             case "restore":
                 await self._restore_all(stream, peer, asked)
+            case str(name) if name in self._commands:
+                await self._answer_long(stream, peer, self._commands[name], asked)
             case _ if not peer.is_owner:
                 await _send(stream, {"error": "only the owner of the mount may ask for this"})
             case "options":
@@ -226,6 +243,26 @@ class Control:
                 await self._watch(stream)
             case unknown:
                 await _send(stream, {"error": f"there is no command {str(unknown)[:80]!r}"})
+
+    async def _answer_long(
+        self, stream: trio.SocketStream, peer: Peer, command: LongCommand, asked: Event
+    ) -> None:
+        """Send the lines of a command; stop if the client hangs up."""
+        if not peer.is_owner and not command.for_readers:
+            await _send(stream, {"error": "only the owner of the mount may ask for this"})
+            return
+        if not peer.is_owner and not await self._lets_read(peer):
+            await _send(stream, {"error": "you may not read these files"})
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_until_hangup, stream, nursery.cancel_scope)
+            try:
+                async with aclosing(command.lines(asked)) as lines:
+                    async for line in lines:
+                        await _send(stream, line)
+            except PhonofsError as error:
+                await _send(stream, {"error": str(error), "exit_status": error.exit_status})
+            nursery.cancel_scope.cancel()
 
     def _change_level(self, level: str) -> Event:
         if level not in LOG_LEVELS:
@@ -239,7 +276,7 @@ class Control:
         if not (isinstance(region, str) and isinstance(ids, list) and isinstance(days, int)):
             await _send(stream, {"error": "restore needs a region, ids and days"})
             return
-        if not peer.is_owner and not await self._lets_read(peer, region, ids):
+        if not peer.is_owner and not (await self._lets_read(peer) and self._are_shown(region, ids)):
             await _send(stream, {"error": "you may not read these files"})
             return
         async with trio.open_nursery() as nursery:
@@ -266,11 +303,15 @@ class Control:
                 self._asked(region, done)
         return {"restored": len(done), "failures": failures}
 
-    async def _lets_read(self, peer: Peer, region: str, ids: Sequence[object]) -> bool:
+    async def _lets_read(self, peer: Peer) -> bool:
         shared = self._shared
-        if shared is None or not await trio.to_thread.run_sync(shared.may_read, peer):
-            return False
-        return all(isinstance(id, str) and shared.shows(region, id) for id in ids)
+        return shared is not None and await trio.to_thread.run_sync(shared.may_read, peer)
+
+    def _are_shown(self, region: str, ids: Sequence[object]) -> bool:
+        shared = self._shared
+        return shared is not None and all(
+            isinstance(id, str) and shared.shows(region, id) for id in ids
+        )
 
     async def _watch(self, stream: trio.SocketStream) -> None:
         async with self._events.listen() as events, trio.open_nursery() as nursery:

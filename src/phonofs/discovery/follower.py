@@ -10,12 +10,13 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
 from phonofs.catalogue.catalogue import Catalogue, ChangeSet
-from phonofs.catalogue.progress import after
+from phonofs.catalogue.coverage import after
+from phonofs.config.settings import Settings
 from phonofs.discovery.pagination import LEAST_WINDOW, MOST_ODD_PAGES
 from phonofs.discovery.poll import FAR_EVERY_S, SWEEP_MS, ChangePoll, newest_plausible
 from phonofs.errors import (
@@ -42,22 +43,6 @@ MOST_PAGES = 20_000
 """The changes of one second are taken to be endless after this many pages."""
 
 
-class Polled(Protocol):
-    """The settings of the follower (``config.Settings`` has them)."""
-
-    @property
-    def poll_interval(self) -> float:
-        """Seconds between two polls; 0 for no polls."""
-
-    @property
-    def page_size(self) -> int:
-        """Records per search page."""
-
-    @property
-    def cache_min_free(self) -> int:
-        """Bytes to leave free on the disk."""
-
-
 class Follower:
     """Polls every region.
 
@@ -71,7 +56,7 @@ class Follower:
         self,
         service: Client,
         catalogue: Catalogue,
-        settings: Polled,
+        settings: Settings,
         on_changes: Callable[[ChangeSet], None] = lambda changes: None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
@@ -109,9 +94,9 @@ class Follower:
         If :meth:`run` is not running, it follows the region when it is started again.
         """
         if self._interval_s > 0 and self._nursery is not None:
-            if self._catalogue.progress.watermark(region) is not None:
+            if self._catalogue.coverage.watermark(region) is not None:
                 # Show what is known at once; the first poll adds the rest.
-                self._catalogue.progress.set_following(region)
+                self._catalogue.coverage.set_following(region)
             self._nursery.start_soon(self._follow, region)
 
     async def _follow(self, region: str) -> None:
@@ -132,12 +117,12 @@ class Follower:
 
     async def poll(self, region: str) -> None:
         """Apply the changes of one region. Raises ServiceError, CatalogueError."""
-        if self._catalogue.progress.watermark(region) is None:
+        if self._catalogue.coverage.watermark(region) is None:
             await self._begin(region)
         else:
             await self._catch_up(region)
         self._polls[region] = self._polls.get(region, 0) + 1
-        self._catalogue.progress.set_following(region)
+        self._catalogue.coverage.set_following(region)
 
     async def _begin(self, region: str) -> None:
         """Set the first watermark to the newest change there is, by the service's clock.
@@ -147,7 +132,7 @@ class Follower:
         If the newest second fills more than this page, its other objects existed before as well.
         """
         query = Query(
-            types=self._catalogue.view.scope.types,
+            types=self._catalogue.placement.view.scope.types,
             states=tuple(State),
             sort="updatedTime",
             descending=True,
@@ -161,8 +146,8 @@ class Follower:
         if key and not page.records:
             raise Malformed(f"none of the newest records in {region} can be understood")
         times = [record.updated_ms for record in page.records]
-        newest = newest_plausible(times, self._catalogue.progress.plausible_ms(region))
-        self._catalogue.progress.begin_following(region, newest)
+        newest = newest_plausible(times, self._catalogue.coverage.plausible_ms(region))
+        self._catalogue.coverage.begin_following(region, newest)
         if times and min(times) >= newest and not page.last:
             self._began_ms[region] = after(newest)
         find = self._catalogue.find
@@ -175,8 +160,8 @@ class Follower:
 
     async def _catch_up(self, region: str) -> None:
         """Apply everything that changed since the watermark, each page as it arrives."""
-        progress = self._catalogue.progress
-        watermark = progress.watermark(region) or 0
+        coverage = self._catalogue.coverage
+        watermark = coverage.watermark(region) or 0
         now = trio.current_time()
         quiet_s = now - self._moved.get(region, now)
         polls = self._polls.get(region, 0)
@@ -192,9 +177,9 @@ class Follower:
                 changes.passed(after(ask.from_ms))
                 continue
             self._take_in(region, page.records, watermark)
-            changes.feed(page, progress.plausible_ms(region))
-            progress.set_watermark(region, changes.reached_ms, complete=False)
-        progress.set_watermark(region, changes.reached_ms)
+            changes.feed(page, coverage.plausible_ms(region))
+            coverage.set_watermark(region, changes.reached_ms, complete=False)
+        coverage.set_watermark(region, changes.reached_ms)
         if far:
             self._looked_far[region] = now
         if changes.reached_ms > watermark or region not in self._moved:
@@ -205,7 +190,7 @@ class Follower:
         return Query(
             updated_from_ms=from_ms,
             updated_until_ms=until_ms,
-            types=self._catalogue.view.scope.types,
+            types=self._catalogue.placement.view.scope.types,
             states=tuple(State),
             **{"sort": "updatedTime", **how},
         )
@@ -241,9 +226,9 @@ class Follower:
                 "all days of %s are listed again at their next opening: %s", region, refused
             )
             # Begin after that second, so that the rest of this poll does not mark it as listed.
-            progress = self._catalogue.progress
-            known_ms = progress.watermark(region) or watermark
-            progress.begin_following(region, max(known_ms, after(from_ms)))
+            coverage = self._catalogue.coverage
+            known_ms = coverage.watermark(region) or watermark
+            coverage.begin_following(region, max(known_ms, after(from_ms)))
 
     def _take_in(self, region: str, records: Sequence[Record], watermark: int) -> None:
         """Apply changes to the catalogue and report them. Raises CatalogueError."""
@@ -286,7 +271,7 @@ class Follower:
         return {
             "followed": {
                 region: {
-                    "watermark_ms": self._catalogue.progress.watermark(region),
+                    "watermark_ms": self._catalogue.coverage.watermark(region),
                     "polled_at": self._worked_s.get(region),
                     "failures": self._failing[region][1] if region in self._failing else 0,
                 }

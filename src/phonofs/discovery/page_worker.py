@@ -1,9 +1,9 @@
-"""Prepares pages for the catalogue, in a separate process if that is worthwhile.
+"""Prepares pages for the catalogue in a separate process, if that is worthwhile.
 
 Python runs on one processor; a walk through a year, or a day of 10,000 objects, has work for two.
 The process is started when many records are expected, and stopped when it was idle for a while.
-If there is no process (not started yet, stopped, or only one processor), the page is prepared
-here: more slowly, with the same result.
+If there is no process (not started yet, stopped, or only one processor), the caller prepares the
+page: more slowly, with the same result.
 """
 
 import fcntl
@@ -19,10 +19,9 @@ from contextlib import suppress
 import msgspec
 import trio
 
-from phonofs.catalogue.placement import Placement
-from phonofs.catalogue.prepared_page import PreparedPage, prepare
+from phonofs.catalogue.prepared_page import PreparedPage
 from phonofs.catalogue.types import View
-from phonofs.discovery.page_worker_main import LENGTH, Job, message
+from phonofs.discovery.page_worker_main import LENGTH, message
 
 log = logging.getLogger(__name__)
 
@@ -45,41 +44,20 @@ _PIPE_BYTES = 1 << 20
 
 
 class PageWorker:
-    """Prepares pages in this process."""
+    """Owns the process, and where the answer to each of its unanswered pages goes, in order.
+
+    pid  of the process; None if there is none
+    """
 
     def __init__(self, view: View) -> None:
+        self.pid: int | None = None
         self._view = view
-        self._placing = Placement(view)
-
-    def expect(self, records: int) -> None:
-        """Note that this many records are expected."""
-
-    async def prepared(self, body: bytes, region: str, index: int) -> PreparedPage | None:
-        """Prepare a page; arguments, result and errors as in :func:`prepared_page.prepare`."""
-        return prepare(body, region, index, self._placing)
-
-
-class _Wait:
-    """A page that a task waits for. If it is over but not answered, the process failed."""
-
-    def __init__(self) -> None:
-        self.over = trio.Event()
-        self.answered = False
-        self.prepared: PreparedPage | None = None
-
-
-class HelpedPageWorker(PageWorker):
-    """Prepares pages in a second process. Owns the process and the unanswered pages, in order."""
-
-    def __init__(self, view: View) -> None:
-        super().__init__(view)
         self._wanted = trio.Event()
-        self._waiting: deque[_Wait] = deque()
+        self._waiting: deque[trio.MemorySendChannel[PreparedPage | None]] = deque()
         self._jobs: trio.MemorySendChannel[bytes] | None = None
-        self._scope: trio.CancelScope | None = None
+        self._scope = trio.CancelScope()
         self._idle = trio.CancelScope()
         self._not_before_s = -math.inf
-        self.pid: int | None = None
 
     def expect(self, records: int) -> None:
         """Start the process if this many records justify it and it did not fail lately."""
@@ -87,19 +65,22 @@ class HelpedPageWorker(PageWorker):
             self._wanted.set()
 
     async def prepared(self, body: bytes, region: str, index: int) -> PreparedPage | None:
-        """Prepare a page, in the process if it runs, else here."""
-        if self._jobs is not None and len(body) <= LARGEST:
-            wait = _Wait()
-            self._waiting.append(wait)
-            self._used()
-            self._jobs.send_nowait(message(Job(body, region, index)))
-            with trio.move_on_after(PATIENCE_S):
-                await wait.over.wait()
-            if wait.answered:
-                return wait.prepared
-            if self._scope is not None:
-                self._scope.cancel()
-        return await super().prepared(body, region, index)
+        """Have the process prepare a page, the body of a search response.
+
+        ``index`` is the region's index in inode numbers. Return None if there is no process, if
+        it fails, or if the page is so odd that something has to be reported.
+        """
+        if self._jobs is None or len(body) > LARGEST:
+            return None
+        send, receive = trio.open_memory_channel[PreparedPage | None](1)
+        self._waiting.append(send)
+        self._used()
+        self._jobs.send_nowait(message((body, region, index)))
+        with trio.move_on_after(PATIENCE_S) as patience, suppress(trio.EndOfChannel):
+            return await receive.receive()
+        if patience.cancelled_caught:
+            self._scope.cancel()
+        return None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the process whenever it is wanted, until cancelled."""
@@ -117,12 +98,12 @@ class HelpedPageWorker(PageWorker):
                 self._ended()
 
     def _ended(self) -> None:
-        """Reset the state; the tasks that wait prepare their pages here."""
+        """Reset the state; the tasks that wait prepare their pages themselves."""
         self._wanted = trio.Event()
-        self._jobs = self._scope = self.pid = None
+        self._jobs = self.pid = None
         self._idle = trio.CancelScope()
         while self._waiting:
-            self._waiting.popleft().over.set()
+            self._waiting.popleft().close()
 
     async def _have(self) -> None:
         """Start the process, exchange messages until it is idle, and kill it."""
@@ -182,9 +163,7 @@ class HelpedPageWorker(PageWorker):
             if self._jobs is None:
                 self._jobs = jobs
             elif self._waiting:
-                wait = self._waiting.popleft()
-                wait.prepared, wait.answered = prepared, True
-                wait.over.set()
+                self._waiting.popleft().send_nowait(prepared)
 
 
 async def _write(stream: trio.abc.SendStream, jobs: trio.MemoryReceiveChannel[bytes]) -> None:

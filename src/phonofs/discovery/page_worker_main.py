@@ -20,6 +20,7 @@ from phonofs.catalogue.placement import Placement
 from phonofs.catalogue.prepared_page import PreparedPage, prepare
 from phonofs.catalogue.types import View
 from phonofs.errors import Malformed
+from phonofs.service.records import parse_page
 
 LENGTH = struct.Struct(">I")
 
@@ -27,12 +28,8 @@ COLLECT_AFTER = 50_000
 """The threshold of the garbage collector, as in the mount: a page leaves hardly any cycle."""
 
 
-class Job(msgspec.Struct, array_like=True, gc=False):
-    """The arguments of :func:`prepared_page.prepare`."""
-
-    body: bytes
-    region: str
-    index: int
+Job = tuple[bytes, str, int]
+"""The body of a page, the name of its region, and the region's index in inode numbers."""
 
 
 def message(value: object) -> bytes:
@@ -51,11 +48,14 @@ def _received(stream: BinaryIO) -> bytes | None:
     return body if len(body) == size else None
 
 
-def _answer(job: Job, placing: Placement) -> PreparedPage | None:
+def _answer(job: Job, placement: Placement) -> PreparedPage | None:
+    """Return a prepared page; None if the mount has to report something of it."""
+    body, region, index = job
     try:
-        return prepare(job.body, job.region, job.index, placing)
+        page = parse_page(body, region)
     except Malformed:
-        return None  # the mount parses it again, and reports the error
+        return None
+    return None if page.rejected else prepare(page, region, index, placement)
 
 
 def main(given: BinaryIO, out: BinaryIO) -> None:
@@ -67,7 +67,7 @@ def main(given: BinaryIO, out: BinaryIO) -> None:
     first = _received(given)
     if first is None:
         return
-    placing = Placement(msgspec.msgpack.decode(first, type=View))
+    placement = Placement(msgspec.msgpack.decode(first, type=View))
     jobs = msgspec.msgpack.Decoder(Job)
     answer: PreparedPage | None = None
     while True:
@@ -76,7 +76,7 @@ def main(given: BinaryIO, out: BinaryIO) -> None:
         body = _received(given)
         if body is None:
             return
-        answer = _answer(jobs.decode(body), placing)
+        answer = _answer(jobs.decode(body), placement)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ be absent or anything else. It is believed only if it agrees with what was recei
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
+from phonofs.catalogue.prepared_page import PreparedPage
 from phonofs.errors import Malformed
 from phonofs.ranges import Ranges
 
@@ -35,30 +35,6 @@ FRUITLESS = 8
 
 _OVERLAPS_FROM = 10
 """Pages of fewer records do not overlap: that would cost more than a tenth of each."""
-
-
-class Listed(Protocol):
-    """A page received (``model.Page`` or ``catalogue.prepared_page.PreparedPage``)."""
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """The ids of the usable records, in the order given."""
-
-    @property
-    def count(self) -> int:
-        """How many records the page held."""
-
-    @property
-    def last(self) -> bool:
-        """Whether the service says that it is the last one."""
-
-    @property
-    def total(self) -> int | None:
-        """The service's ``total``, if it gives one."""
-
-    @property
-    def created_span_ms(self) -> tuple[int, int] | None:
-        """The first and the last time of creation; None if the page is not in that order."""
 
 
 class OffsetPager:
@@ -236,7 +212,7 @@ class OffsetPager:
         overlaps = self._limit >= _OVERLAPS_FROM and offset not in self._stalled
         return max(offset - 1, 0) if overlaps else offset
 
-    def feed(self, key: int, page: Listed) -> None:
+    def feed(self, key: int, page: PreparedPage) -> None:
         """Note the page received for ``key``.
 
         Raises Malformed if the service repeats its pages or the listing is endless.
@@ -259,19 +235,19 @@ class OffsetPager:
         if page.count:
             self._spans[key] = stop, page.created_span_ms
 
-    def _note_total(self, page: Listed, limit: int) -> None:
+    def _note_total(self, page: PreparedPage, limit: int) -> None:
         if page.total is not None and page.total > 0:
             self._totals.setdefault(limit, set()).add(page.total)
             self._total = page.total
 
-    def _note_size(self, page: Listed, limit: int) -> None:
+    def _note_size(self, page: PreparedPage, limit: int) -> None:
         """Request smaller pages if the service never returns as many records as requested."""
         self._largest = max(self._largest, page.count)
         self._short += page.count < limit and page.count > 0 and not page.last
         if self._short >= _SHORT_PAGES and self._largest < self._limit:
             self._limit = self._largest
 
-    def _note_end(self, key: int, stop: int, page: Listed) -> None:
+    def _note_end(self, key: int, stop: int, page: PreparedPage) -> None:
         """Note the end: where a page marked as last stops, unless another reached further."""
         if page.count == 0:
             self._beyond = key if self._beyond is None else min(self._beyond, key)
@@ -304,36 +280,13 @@ class OffsetPager:
             raise Malformed("the service repeats its pages without an end")
 
 
-class ListingConsistency:
-    """Combines passes over one listing until it is complete. Owns what they saw together."""
+def complete(passes: Sequence[OffsetPager]) -> bool:
+    """Return whether passes over one listing saw every record: the last one, or all together.
 
-    def __init__(self) -> None:
-        self.seen: set[str] = set()
-        self.rejected = 0
-        self.last: OffsetPager | None = None
-        self._sizes: list[int] = []
-        self._whole = False
-
-    def feed(self, done: OffsetPager) -> None:
-        """Add a pass that is done."""
-        self.last = done
-        self._sizes.append(done.size)
-        self.rejected = max(self.rejected, done.rejected)
-        self._whole = done.adds_up
-        self.seen = set(done.seen) if self._whole else self.seen | done.seen
-
-    @property
-    def complete(self) -> bool:
-        """Whether every record was seen.
-
-        If the service orders records of the same second differently each time, no single pass is
-        consistent. But if all passes together saw as many records as each pass had, none is
-        missing.
-        """
-        steady = len(self._sizes) > 1 and len(set(self._sizes)) == 1
-        return self._whole or (steady and len(self.seen) + self.rejected == self._sizes[0])
-
-    @property
-    def again(self) -> bool:
-        """Whether another pass is needed and allowed."""
-        return not self.complete and len(self._sizes) < MOST_PASSES
+    If the service orders records of the same second differently each time, no single pass is
+    consistent. But if all passes together saw as many records as each pass had, none is missing.
+    """
+    seen = set[str]().union(*(one.seen for one in passes))
+    together = len(seen) + max(one.rejected for one in passes)
+    steady = len(passes) > 1 and {one.size for one in passes} == {together}
+    return passes[-1].adds_up or steady

@@ -40,12 +40,14 @@ class SharedCall:
         finally:
             self.over.set()
 
-    async def wait(self, most_s: float) -> None:
+    async def wait(self, most_s: float, *, urgent: bool = True) -> None:
         """Wait until the call is over. Raises the error that the call ended with.
 
         Raises Unavailable after ``most_s`` seconds; the call then continues for the next caller.
+        An ``urgent`` caller makes the call urgent.
         """
-        self.priority.rise()
+        if urgent:
+            self.priority.rise()
         with trio.move_on_after(most_s) as waiting:
             await self.over.wait()
         if waiting.cancelled_caught:

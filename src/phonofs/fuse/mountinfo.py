@@ -152,14 +152,21 @@ def the_only_mount(table: Path = MOUNTS) -> Mounted:
 
     Raises UsageError if there is none, or more than one to choose from.
     """
-    found = [mount for mount in mounts(table) if mount.is_phonofs]
-    found = [mount for mount in found if mount.owner == os.getuid()] or found
+    found = mounts_of(table=table)
     if not found:
         raise UsageError("nothing is mounted by phonofs")
     if len(found) > 1:
         points = ", ".join(mount.point for mount in found)
         raise UsageError(f"there is more than one phonofs mount; name one of {points}")
     return found[0]
+
+
+def mounts_of(profile: str | None = None, table: Path = MOUNTS) -> list[Mounted]:
+    """Return the phonofs mounts (of a profile) of the caller, or else all of this machine."""
+    found = [mount for mount in mounts(table) if mount.is_phonofs]
+    if profile is not None:
+        found = [mount for mount in found if mount.source == SOURCE + profile]
+    return [mount for mount in found if mount.owner == os.getuid()] or found
 
 
 def mounted_type(path: str) -> str | None:

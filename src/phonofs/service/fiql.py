@@ -28,6 +28,7 @@ def fiql(query: Query) -> str:
         *_bound("updatedTime=lt=", query.updated_until_ms),
         *_one_of("type", query.types),
         *_one_of("objectState", query.states),
+        *([query.narrow] if query.narrow else []),
     ]
     return ";".join(terms) or EVERYTHING
 

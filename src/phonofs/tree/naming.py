@@ -40,7 +40,7 @@ _NUMBER = re.compile(r"[+(]?[0-9][0-9 ()./-]*")
 _FIRST_MS, _LAST_MS = 86_400_000, 253_370_764_800_000  # 1970-01-02, 9999-01-01: fit in any zone
 
 
-def _first(tags: dict[str, str], *keys: str) -> str:
+def first_tag(tags: dict[str, str], *keys: str) -> str:
     """Return the value of the first of these tags that is not blank, or ''."""
     for key in keys:
         if key in tags and (value := tags[key].strip()):
@@ -48,16 +48,16 @@ def _first(tags: dict[str, str], *keys: str) -> str:
     return ""
 
 
-def _start_ms(record: Record) -> int:
+def start_ms(record: Record) -> int:
     """Return the call's start: the tag ``startTime`` (epoch ms) if plausible, else the creation."""
     text = record.tags.get("startTime", "").strip()
-    if text.isdecimal() and len(text) < 16 and _FIRST_MS <= (start_ms := int(text)) < _LAST_MS:
-        return start_ms
+    if text.isdecimal() and len(text) < 16 and _FIRST_MS <= (start := int(text)) < _LAST_MS:
+        return start
     return min(max(record.created_ms, _FIRST_MS), _LAST_MS)
 
 
 def _moment(record: Record, zone: tzinfo) -> datetime:
-    return datetime.fromtimestamp(_start_ms(record) // 1000, zone)
+    return datetime.fromtimestamp(start_ms(record) // 1000, zone)
 
 
 _TWO = tuple(f"{number:02d}" for number in range(60))
@@ -66,7 +66,7 @@ _HOUR_S = 3600
 
 
 def _time(record: Record, zone: tzinfo) -> str:
-    second = _start_ms(record) // 1000
+    second = start_ms(record) // 1000
     offset = _offset_s(zone, second // _HOUR_S)
     if offset is None:
         return _moment(record, zone).isoformat()[11:19].replace(":", "")
@@ -89,15 +89,15 @@ def _date(record: Record, zone: tzinfo) -> str:
 _SIDES = {"INBOUND": ("callerId", "callerName"), "OUTBOUND": ("calleeId", "calleeName")}
 
 
-def _party(record: Record, _: tzinfo) -> str:
+def party(record: Record, _: tzinfo | None = None) -> str:
     """Return the other party's number, else its name; ``address`` can be either."""
     tags = record.tags
     address = tags.get("address", "").strip()
     direction = tags.get("direction", "")
     number, name = _SIDES.get(direction) or _SIDES.get(direction.strip().upper(), ("", ""))
     if _NUMBER.fullmatch(address):
-        return _first(tags, number) or address
-    return _first(tags, number, name) or address
+        return first_tag(tags, number) or address
+    return first_tag(tags, number, name) or address
 
 
 def _hash(record: Record, digits: int) -> str:
@@ -115,7 +115,7 @@ def _id8(record: Record, zone: tzinfo) -> str:
 
 
 def _tag(*keys: str) -> Callable[[Record, tzinfo], str]:
-    return lambda record, _: _first(record.tags, *keys)
+    return lambda record, _: first_tag(record.tags, *keys)
 
 
 _Source = Callable[[Record, tzinfo], str]
@@ -125,7 +125,7 @@ _FIELDS: dict[str, _Source] = {
     "type": lambda record, _: record.type,
     "direction": lambda record, _: record.tags.get("direction", "").lower(),
     "name": _tag("agentName", "userName"),
-    "party": _party,
+    "party": party,
     "queue": _tag("queueName"),
     "channel": _tag("channelName"),
     "extension": _tag("extensionNumber"),

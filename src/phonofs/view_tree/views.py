@@ -263,7 +263,7 @@ class Views:
         about = self._catalogue.entry(self._shown_ino(place.span))
         mtime_ms = about.mtime_ms if about else 0
         if place.lists is Lists.NOTHING:
-            today = self._catalogue.calendar.day_of(self._now_ms())
+            today = self._catalogue.placement.calendar.day_of(self._now_ms())
             target = places.link_target(place, today)
             size = len(target)
             return ViewEntry(ino, name, False, size, mtime_ms, mtime_ms, False, target)

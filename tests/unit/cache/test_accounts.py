@@ -15,7 +15,7 @@ from phonofs.cache.accounts import MOST_ACCOUNTS, Account, Accounts, key_hash
 from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
 from phonofs.cache.set_aside import SetAside
-from phonofs.catalogue.catalogue import Catalogue
+from phonofs.catalogue.catalogue import Catalogue, View
 from phonofs.cli import group, run
 from phonofs.cli.settings import load
 from phonofs.config import Secret
@@ -241,7 +241,7 @@ def test_an_empty_account_that_cannot_be_removed_stops_no_mount(tmp_path: Path):
         accounts = Accounts.open(settings.cache_dir)
         first = accounts.add(key_hash(URL, "A"), URL)
         path = accounts.home(first) / "catalogue.sqlite"
-        Catalogue.open(path, settings).close()
+        Catalogue.open(path, View.of(settings)).close()
         subprocess.run(["mount", "--bind", path, path], check=True)  # it cannot be unlinked
 
         async def learn(credentials: Credentials) -> frozenset[str]:

@@ -1,6 +1,5 @@
 """Pages that were made ready beforehand leave the same catalogue as their records one by one."""
 
-import zlib
 from datetime import date
 from pathlib import Path
 
@@ -11,14 +10,16 @@ from hypothesis import strategies as st
 
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.catalogue.placement import Placement
-from phonofs.catalogue.prepared_page import FEWEST, PreparedPage, prepare
+from phonofs.catalogue.prepared_page import PreparedPage, prepare
 from phonofs.catalogue.types import View
-from phonofs.errors import CatalogueError, Malformed
+from phonofs.errors import CatalogueError
 from phonofs.model import Record
-from phonofs.service.records import parse_record
+from phonofs.service.records import parse_page
 from tests.support.catalogue_world import HOUR_MS, Settings, check, files, make, ms, opened, uuid
+from tests.unit.catalogue.test_catalogue import stored
 
 NOON = ms("2024-09-17T12:00:00")
+PLACEMENT = Placement(View.of(Settings()))
 
 
 def page(records: list[Record]) -> bytes:
@@ -27,10 +28,8 @@ def page(records: list[Record]) -> bytes:
     return msgspec.json.encode({"content": content, "lastPage": True})
 
 
-def prepared(records: list[Record]) -> PreparedPage:
-    made = prepare(page(records), "us-east", 0, Placement(View.of(Settings())))
-    assert made is not None
-    return made
+def prepared(records: list[Record], region: str = "us-east", index: int = 0) -> PreparedPage:
+    return prepare(parse_page(page(records), region), region, index, PLACEMENT)
 
 
 def shown(catalogue: Catalogue) -> dict[str, Record]:
@@ -44,13 +43,6 @@ def shown(catalogue: Catalogue) -> dict[str, Record]:
             ino = entry.ino
         found[path] = catalogue.record(ino)
     return found
-
-
-def take(catalogue: Catalogue, *pages: PreparedPage) -> None:
-    """Apply prepared pages and their heads, as a listing does."""
-    catalogue.take(pages)
-    heads = [parse_record(one.head, one.region) for one in pages]
-    catalogue.apply(heads, listed=True)
 
 
 RECORDS = st.lists(
@@ -78,7 +70,7 @@ RECORDS = st.lists(
 
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.lists(RECORDS, min_size=1, max_size=3), st.booleans())
-def test_a_parcel_is_its_records(tmp_path_factory, pages, known):
+def test_a_prepared_page_is_its_records(tmp_path_factory, pages, known):
     """The same paths, records, totals and times of folders, also where some are known or equal."""
     first, second = (opened(tmp_path_factory.mktemp(name)) for name in "ab")
     if known:
@@ -87,14 +79,12 @@ def test_a_parcel_is_its_records(tmp_path_factory, pages, known):
     for page_of in pages:
         once = {record.id: record for record in page_of}
         records = sorted(once.values(), key=lambda record: record.created_ms)
-        records += [make(uuid(1000 + n), NOON + HOUR_MS) for n in range(FEWEST)]
-        head, *others = records
-        first.apply(others, listed=True)
-        first.apply([head], listed=True)
-        take(second, prepared(records))
+        records += [make(uuid(1000 + n), NOON + HOUR_MS) for n in range(16)]
+        first.apply(records, listed=True)
+        second.take([prepared(records)])
     assert shown(second) == shown(first)
     assert second.totals() == first.totals()
-    assert second.progress.newest_ms("us-east") == first.progress.newest_ms("us-east")
+    assert second.coverage.newest_ms("us-east") == first.coverage.newest_ms("us-east")
     check(second)
     for catalogue in (first, second):
         catalogue.close()
@@ -107,13 +97,12 @@ def test_several_regions_and_days_go_together(tmp_path: Path):
     here = [make(uuid(n), NOON + n * HOUR_MS) for n in range(40)]
     there = [make(uuid(n), NOON + n * HOUR_MS, region="uk") for n in range(20)]
     one = prepared(here)
-    two = prepare(page(there), "uk", 1, Placement(View.of(Settings())))
-    assert two is not None
+    two = prepared(there, "uk", 1)
     told = catalogue.take([one, two])
     assert told.objects == []
     names = {name for names in told.directories.values() for name in names}
     assert {"2024-09-17", "2024-09-18", "2024"} <= names
-    assert len(files(catalogue)) == 39 + 19
+    assert len(files(catalogue)) == 40 + 20
     check(catalogue)
     catalogue.close()
 
@@ -124,51 +113,49 @@ def test_what_is_known_leaves_no_second_text(tmp_path: Path):
     records = [make(uuid(n), NOON + n * 1000, callerName=f"Caller{n}") for n in range(30)]
     catalogue.apply([records[7]])
     ino = catalogue.find("us-east", records[7].id)
-    take(catalogue, prepared(records))
+    catalogue.take([prepared(records)])
     assert catalogue.find("us-east", records[7].id) == ino
     catalogue.apply([make(uuid(7), NOON, updated="2024-09-18", state="REVOKED")])
-    kept = [
-        zlib.decompress(text)
-        for (text,) in catalogue._database.rows("SELECT text FROM record_batch")
-    ]
-    assert not any(b'Caller7"' in text for text in kept)
-    assert any(b'Caller8"' in text for text in kept)
+    assert not any(b'Caller7"' in text for text in stored(catalogue))
+    assert any(b'Caller8"' in text for text in stored(catalogue))
     check(catalogue)
-    take(catalogue, prepared(records))
-    assert len(catalogue._database.rows("SELECT ino FROM record_batch")) == 1
+    catalogue.take([prepared(records)])
+    assert len(stored(catalogue)) == 29
     assert catalogue.find("us-east", records[7].id) is None
     check(catalogue)
     catalogue.close()
 
 
+SHOWN = View.of(Settings(types=("callrecording",), since=date(2024, 9, 1)))
+
+
 @pytest.mark.parametrize(
     "records",
     [
-        [make(uuid(n), NOON) for n in range(FEWEST - 1)],
-        [make(uuid(n % 29), NOON) for n in range(30)],
+        [],
+        [make(uuid(n), NOON) for n in range(3)],
+        [make(uuid(n % 29), NOON, updated=NOON + n) for n in range(30)],
+        [make(uuid(n % 29), NOON, state="DELETED" if n == 0 else "AVAILABLE") for n in range(30)],
         [make(uuid(n), NOON, state="DELETED" if n == 9 else "AVAILABLE") for n in range(30)],
         [make(uuid(n), NOON, kind="meeting" if n == 9 else "callrecording") for n in range(30)],
         [make(uuid(n), NOON - (20 * 24 * HOUR_MS if n == 9 else 0)) for n in range(30)],
     ],
-    ids=["few", "twice", "state", "type", "since"],
+    ids=["none", "few", "twice", "withdrawn first", "state", "type", "since"],
 )
-def test_a_page_that_needs_care_is_no_parcel(records):
-    """Few records, the same twice, one that is not shown: those are taken in one by one."""
-    view = View.of(Settings(types=("callrecording",), since=date(2024, 9, 1)))
-    assert prepare(page(records), "us-east", 0, Placement(view)) is None
+def test_a_page_that_needs_care_is_its_records(tmp_path: Path, records):
+    """No record, the same object twice, one that is not shown: as the records one by one."""
+    one, other = (
+        opened(tmp_path / name, types=SHOWN.scope.types, since=SHOWN.since) for name in "ab"
+    )
+    for record in records:
+        one.apply([record])
+    other.take([prepare(parse_page(page(records), "us-east"), "us-east", 0, Placement(SHOWN))])
+    assert shown(one) == shown(other)
+    assert one.totals() == other.totals()
+    check(other)
 
 
-def test_a_page_with_an_odd_record_is_no_parcel():
-    """What could not be used has to be said; what is no page at all is an error."""
-    placing = Placement(View.of(Settings()))
-    good = [msgspec.json.decode(make(uuid(n), NOON).source) for n in range(30)]
-    body = msgspec.json.encode({"content": [*good, {"id": "x"}], "lastPage": True})
-    assert prepare(body, "us-east", 0, placing) is None
-    with pytest.raises(Malformed):
-        prepare(b"<html>", "us-east", 0, placing)
-
-
-def test_a_failing_disk_takes_no_parcel_in(tmp_path: Path):
+def test_a_failing_disk_takes_no_page_in(tmp_path: Path):
     """All or nothing; the numbers that were to be given are given to others."""
     catalogue = opened(tmp_path)
     records = [make(uuid(n), NOON + n * 1000) for n in range(200)]
@@ -178,7 +165,7 @@ def test_a_failing_disk_takes_no_parcel_in(tmp_path: Path):
     assert files(catalogue) == []
     assert catalogue.totals() == (0, 0)
     catalogue._database.run("PRAGMA max_page_count = 100000")
-    take(catalogue, prepared(records))
+    catalogue.take([prepared(records)])
     assert len(files(catalogue)) == 200
     check(catalogue)
     catalogue.close()
@@ -186,10 +173,10 @@ def test_a_failing_disk_takes_no_parcel_in(tmp_path: Path):
 
 def test_a_page_of_known_objects_changes_no_directory(tmp_path: Path):
     """A day that is listed again, as after an outage, keeps its mtime if nothing in it changed."""
-    some = [make(uuid(n), NOON + n * 1000) for n in range(FEWEST)]
+    some = [make(uuid(n), NOON + n * 1000) for n in range(16)]
     other = [make(uuid(50 + n), "2024-09-18T12:00:00") for n in range(2)]
     catalogue = opened(tmp_path)
-    take(catalogue, prepared(some))
+    catalogue.take([prepared(some)])
     assert not catalogue.take([prepared(some)])
     changes = catalogue.take([prepared([*some, *other])])
     assert {catalogue.path(ino) for ino in changes.directories} == {
@@ -200,8 +187,8 @@ def test_a_page_of_known_objects_changes_no_directory(tmp_path: Path):
 
 def test_a_change_far_in_the_future_hides_no_other_of_its_page(tmp_path: Path):
     """The newest plausible change of the page is noted."""
-    some = [make(uuid(n), NOON + n * 1000) for n in range(FEWEST)]
+    some = [make(uuid(n), NOON + n * 1000) for n in range(16)]
     some[3] = make(uuid(3), NOON + 3000, updated="2150-01-01")
     catalogue = opened(tmp_path)
     catalogue.take([prepared(some)])
-    assert catalogue.progress.newest_ms("us-east") == some[-1].updated_ms
+    assert catalogue.coverage.newest_ms("us-east") == some[-1].updated_ms

@@ -126,11 +126,11 @@ async def test_the_first_watermark_is_the_services_time(tmp_path: Path):
     for now in ("1990-01-01", "2024-09-17T09:10:00", "2150-01-01"):
         async with following(tmp_path / now, service, now=now) as w:
             assert service.count() == 1
-            assert w.catalogue.progress.watermark("us-east") == ms(START) + 499_000
+            assert w.catalogue.coverage.watermark("us-east") == ms(START) + 499_000
             service.put(make("new-one", "2024-09-17T09:10:00"))
             await trio.sleep(60)
             assert w.told()[-1] == ("created", "new-one")
-            assert w.catalogue.progress.watermark("us-east") == ms("2024-09-17T09:10:00")
+            assert w.catalogue.coverage.watermark("us-east") == ms("2024-09-17T09:10:00")
             service.remove("new-one")
             service.count()
 
@@ -146,7 +146,7 @@ async def test_one_odd_record_makes_nobody_blind(tmp_path: Path):
         service.put(make("new-one", "2024-09-17T09:05:00"))
         await trio.sleep(60)
         assert w.told() == [("created", "new-one")]
-        assert w.catalogue.progress.watermark("us-east") == ms("2024-09-17T09:05:00")
+        assert w.catalogue.coverage.watermark("us-east") == ms("2024-09-17T09:05:00")
 
 
 async def test_a_week_off_is_caught_up_in_one_go(tmp_path: Path):

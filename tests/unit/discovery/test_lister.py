@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from phonofs.discovery.follower import Follower
-from phonofs.discovery.lister import REFRESH_S, TOGETHER_S
+from phonofs.discovery.lister import REFRESH_S
+from phonofs.discovery.searches import TOGETHER_S
 from phonofs.errors import Malformed, Unavailable
 from phonofs.model import Page, Query
 from phonofs.tree.layout import ROOT, Directory
@@ -60,8 +61,8 @@ async def test_a_month_or_year_costs_few_questions_once(tmp_path: Path):
     """At most 12 + 31 small questions, side by side; none the second time."""
     records = [make(uuid(n), ms("2023-01-01") + n * 5 * DAY_MS) for n in range(100)]
     async with world(tmp_path, records) as w:
-        w.catalogue.progress.begin_following("us-east", ms("2024-09-20"))
-        w.catalogue.progress.set_following("us-east")
+        w.catalogue.coverage.begin_following("us-east", ms("2024-09-20"))
+        w.catalogue.coverage.set_following("us-east")
         begun = trio.current_time()
         assert await w.ls() == ["2023", "2024"]
         assert await w.ls("2023") == [f"2023-{n:02d}" for n in range(1, 13)]
@@ -76,14 +77,14 @@ async def test_a_month_or_year_costs_few_questions_once(tmp_path: Path):
 async def test_a_day_is_listed_once(tmp_path: Path):
     """What was listed, and is followed, is never asked for again, also by the next mount."""
     async with world(tmp_path, day_of(250)) as w:
-        w.catalogue.progress.begin_following("us-east", ms("2024-09-20"))
-        w.catalogue.progress.set_following("us-east")
+        w.catalogue.coverage.begin_following("us-east", ms("2024-09-20"))
+        w.catalogue.coverage.set_following("us-east")
         assert len(await w.ls(DAY)) == 250
         assert len(await w.ls(DAY)) == 250
         w.service.count()
     async with world(tmp_path, service=w.service) as again:
         assert len(await again.ls()) == 1
-        again.catalogue.progress.set_following("us-east")
+        again.catalogue.coverage.set_following("us-east")
         assert len(await again.ls(DAY)) == 250
         assert again.service.count() == 0
 
@@ -192,7 +193,7 @@ async def test_an_endless_service_is_an_error(tmp_path: Path, stuck):
 
     async with world(tmp_path, day_of(500), service=service) as w:
         await w.open("2024/2024-09")
-        w.lister._service = Endless(service.records)
+        w.lister._searches.service = Endless(service.records)
         with pytest.raises((Malformed, Unavailable)):
             await w.ls(DAY)
 
@@ -404,12 +405,14 @@ async def test_parts_that_hold_only_odd_records_are_not_shown(tmp_path: Path):
     records = [make(uuid(n), ms("2024-09-17") + n, size=0) for n in range(150)]
     records += [make("good-one", "2024-09-17T10:00:00"), make(uuid(999), "2023-01-01", size=0)]
     async with world(tmp_path, records, service=service) as w:
-        w.lister._service = odd = Odd(service.records)
+        w.lister._searches.service = odd = Odd(service.records)
         assert await w.ls() == ["2024"]
         assert len(await w.ls(DAY)) == 1
         odd.put(*[make(uuid(n), ms("2022-01-01") + n, size=0) for n in range(10_000, 13_000)])
+        searches = w.lister._searches
+        query = searches.query(Directory(0), 0, ms("2022-06-01"))
         with pytest.raises(Malformed, match="can be understood"):
-            await w.lister._one("us-east", w.lister._query(Directory(0), 0, ms("2022-06-01")))
+            await searches.first("us-east", query)
 
 
 @pytest.mark.parametrize("begun_s", [0.0, 0.06, 1.0])
@@ -527,8 +530,8 @@ async def test_a_day_that_may_be_large_is_not_listed_to_be_found(
     """One search for one record says that it is there."""
     monkeypatch.setattr("phonofs.discovery.lister.MOST_FOUND", most)
     async with world(tmp_path, day_of(50)) as w:
-        w.catalogue.progress.begin_following("us-east", ms("2024-09-20"))
-        w.catalogue.progress.set_following("us-east")
+        w.catalogue.coverage.begin_following("us-east", ms("2024-09-20"))
+        w.catalogue.coverage.set_following("us-east")
         month, day = Directory(0, 2024, 9).ino, day_ino(w, "2024-09-17")
         await w.lister.find(month, "2024-09-17")
         assert w.catalogue.lookup(month, "2024-09-17") is not None
@@ -539,8 +542,8 @@ async def test_a_day_that_may_be_large_is_not_listed_to_be_found(
 async def test_a_day_after_the_newest_change_is_not_known(tmp_path: Path):
     """Nothing of it was listed, though nothing of it is missing up to there."""
     async with world(tmp_path, day_of(1)) as w:
-        w.catalogue.progress.begin_following("us-east", ms("2024-09-18T12:00:00"))
-        w.catalogue.progress.set_following("us-east")
+        w.catalogue.coverage.begin_following("us-east", ms("2024-09-18T12:00:00"))
+        w.catalogue.coverage.set_following("us-east")
         await w.lister.list(day_ino(w, "2024-09-18"))
         assert not w.lister.needs(day_ino(w, "2024-09-18"))
         assert w.lister.needs(day_ino(w, "2024-09-19"))

@@ -20,9 +20,9 @@ from phonofs.catalogue.types import View
 from phonofs.discovery import page_worker as page_worker
 from phonofs.discovery import page_worker_main as helper
 from phonofs.discovery.lister import Lister
-from phonofs.discovery.page_worker import MANY, HelpedPageWorker, PageWorker
-from phonofs.discovery.page_worker_main import LENGTH, Job, message
-from phonofs.errors import Malformed
+from phonofs.discovery.page_worker import MANY, PageWorker
+from phonofs.discovery.page_worker_main import LENGTH, message
+from phonofs.service.records import parse_page
 from tests.support.catalogue_world import (
     FakeService,
     Settings,
@@ -38,6 +38,8 @@ from tests.unit.catalogue.test_prepared_page import page
 NOON = ms("2024-09-17T12:00:00")
 VIEW = View.of(Settings())
 BODY = page([make(uuid(n), NOON + n * 1000, agentName="Ann") for n in range(100)])
+READY = prepare(parse_page(BODY, "us-east"), "us-east", 0, Placement(VIEW))
+ODD = page([make("odd-1111", NOON)]).replace(b'"odd-1111"', b"null")
 two_processors = pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="with one processor there is no other process"
 )
@@ -51,9 +53,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def helped() -> AsyncIterator[HelpedPageWorker]:
+async def helped() -> AsyncIterator[PageWorker]:
     """One whose process is there."""
-    it = HelpedPageWorker(VIEW)
+    it = PageWorker(VIEW)
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)
         it.expect(MANY)
@@ -75,15 +77,14 @@ def gone(pid: int) -> bool:
 @real
 async def test_the_process_makes_the_same_parcels_in_order():
     """Side by side, as many as are asked for; it is gone with the mount."""
-    expected = prepare(BODY, "us-east", 0, Placement(VIEW))
     bodies = [page([make(uuid(k * 100 + n), NOON) for n in range(20 + k)]) for k in range(40)]
     made: dict[int, PreparedPage | None] = {}
     async with helped() as it:
         pid = it.pid
         assert pid is not None
-        assert await it.prepared(BODY, "us-east", 0) == expected
-        assert await it.prepared(page([]), "us-east", 0) is None
-        assert await it.prepared(b"no page", "us-east", 0) is None  # who asks reads it again
+        assert await it.prepared(BODY, "us-east", 0) == READY
+        for odd in (ODD, b"no page"):
+            assert await it.prepared(odd, "us-east", 0) is None  # who asks reads it again
 
         async def one(number: int) -> None:
             made[number] = await it.prepared(bodies[number], "uk", 3)
@@ -93,7 +94,7 @@ async def test_the_process_makes_the_same_parcels_in_order():
                 nursery.start_soon(one, number)
         assert it.pid == pid
     for number, body in enumerate(bodies):
-        assert made[number] == prepare(body, "uk", 3, Placement(VIEW))
+        assert made[number] == prepare(parse_page(body, "uk"), "uk", 3, Placement(VIEW))
     assert gone(pid)
 
 
@@ -127,7 +128,7 @@ async def test_what_ends_the_mount_does_not_end_it_first(number):
 @two_processors
 @real
 async def test_killed_it_is_done_without(expected_log):
-    """Pages on their way are made here; it is not begun again for a while."""
+    """Pages on their way are not made; it is not begun again for a while."""
     expected_log.expect("the process that reads pages broke")
     async with helped() as it:
         pid = it.pid
@@ -143,11 +144,11 @@ async def test_killed_it_is_done_without(expected_log):
                 nursery.start_soon(one)
             await trio.testing.wait_all_tasks_blocked()
             os.kill(pid, signal.SIGKILL)
-        assert made == [prepare(BODY, "us-east", 0, Placement(VIEW))] * 30
+        assert made == [None] * 30
         assert gone(pid)
         it.expect(MANY)
         assert not it._wanted.is_set()
-        assert await it.prepared(BODY, "us-east", 0) is not None
+        assert await it.prepared(BODY, "us-east", 0) is None
 
 
 @two_processors
@@ -161,7 +162,7 @@ async def test_stuck_it_is_ended(monkeypatch, expected_log):
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
         with trio.fail_after(10):
-            assert await it.prepared(BODY, "us-east", 0) is not None
+            assert await it.prepared(BODY, "us-east", 0) is None
             await until(lambda: gone(pid))
 
 
@@ -181,39 +182,34 @@ async def test_idle_it_ends_and_begins_again(monkeypatch, caplog):
 
 
 @real
-async def test_where_it_cannot_begin_pages_are_made_here(monkeypatch, expected_log):
+async def test_where_it_cannot_begin_no_page_is_made(monkeypatch, expected_log):
     """No program of that name, or it ends at once."""
     expected_log.expect("the process that reads pages broke")
     for program in ("/nonexistent/python", "/bin/true"):
         monkeypatch.setattr(sys, "executable", program)
-        it = HelpedPageWorker(VIEW)
+        it = PageWorker(VIEW)
         async with trio.open_nursery() as nursery:
             await nursery.start(it.run)
             it.expect(MANY)
             with trio.fail_after(10):
-                await until(lambda it=it: it._not_before_s > 0 and it._scope is None)
-            assert await it.prepared(BODY, "us-east", 0) is not None
+                await until(lambda it=it: it._not_before_s > 0 and not it._wanted.is_set())
+            assert await it.prepared(BODY, "us-east", 0) is None
             nursery.cancel_scope.cancel()
 
 
 async def test_few_records_need_no_process():
-    """Nor does one processor; an error is the same either way."""
-    it = HelpedPageWorker(VIEW)
+    """Nor does a mount whose worker does not run: then the caller prepares its pages."""
+    it = PageWorker(VIEW)
     it.expect(MANY - 1)
     assert not it._wanted.is_set()
-    for one in (it, PageWorker(VIEW)):
-        one.expect(MANY)
-        assert await one.prepared(BODY, "us-east", 0) == prepare(
-            BODY, "us-east", 0, Placement(VIEW)
-        )
-        with pytest.raises(Malformed):
-            await one.prepared(b"<html>", "us-east", 0)
+    it.expect(MANY)
+    assert await it.prepared(BODY, "us-east", 0) is None
 
 
 def test_the_process_ends_with_its_input(monkeypatch):
     """Also in the middle of a message: so it does not outlive a mount that was killed."""
     monkeypatch.setattr(signal, "signal", lambda *args: None)
-    whole = message(VIEW) + message(Job(BODY, "us-east", 0))
+    whole = message(VIEW) + message((BODY, "us-east", 0))
     for given, answers in ((b"", 0), (whole[:9], 0), (whole[:-1], 1), (whole, 2)):
         out = io.BytesIO()
         helper.main(io.BytesIO(given), out)
@@ -224,21 +220,21 @@ def test_the_process_ends_with_its_input(monkeypatch):
             sizes.append(msgspec.msgpack.decode(said[4 : 4 + size], type=PreparedPage | None))
             said = said[4 + size :]
         assert len(sizes) == answers
-    assert sizes == [None, prepare(BODY, "us-east", 0, Placement(VIEW))]
+    assert sizes == [None, READY]
 
 
 def test_the_process_as_it_is_begun():
     """The module runs as a program, from anywhere, and reads its pipe to the end."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "phonofs.discovery.page_worker_main"],
-        input=message(VIEW) + message(Job(BODY, "us-east", 0)),
+        input=message(VIEW) + message((BODY, "us-east", 0)),
         capture_output=True,
         cwd="/",
         timeout=30,
         check=True,
     )
     assert done.stderr == b""
-    assert done.stdout == message(None) + message(prepare(BODY, "us-east", 0, Placement(VIEW)))
+    assert done.stdout == message(None) + message(READY)
 
 
 @two_processors

@@ -1,0 +1,188 @@
+"""``phonofs manifest``: prints a line for each object of days, months or files."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import groupby
+from pathlib import Path
+
+import click
+import msgspec
+
+from phonofs.cli.find import say_what_was_looked_at
+from phonofs.cli.search_source import MountSource, Source, below, source_of
+from phonofs.errors import UsageError
+from phonofs.fuse.mountinfo import mount_of
+from phonofs.manifest.columns import Listed
+from phonofs.manifest.formats import FORMS
+from phonofs.search.answer import Found
+from phonofs.search.condition import Condition
+from phonofs.search.facets import facets_of
+from phonofs.search.options import condition_of
+from phonofs.tree.layout import Directory, named
+
+
+@click.command("manifest")
+@click.argument("paths", nargs=-1, metavar="[PATH]…")
+@click.option("--csv", "form", flag_value="csv", default=True, help="Comma-separated values.")
+@click.option("--jsonl", "form", flag_value="jsonl", help="The records, as JSON lines.")
+@click.option("--md5", "form", flag_value="md5", help="Checksums, for md5sum -c.")
+@click.option("--m3u8", "form", flag_value="m3u8", help="A playlist of the recordings.")
+@click.option("--files0-from", metavar="FILE", help="Take paths from FILE, each ended by NUL.")
+@click.option("--type", "types", metavar="T", multiple=True, help="Of this object type only.")
+@click.option("--since", metavar="D", help="Of this day or later: 2026-11-17, 2026-11 or 2026.")
+@click.option("--until", metavar="D", help="Of this day or earlier.")
+@click.option("--mount", metavar="PATH", help="List this mount.")
+@click.option("--profile", metavar="NAME", help="List the account of this profile.")
+@click.option("--offline", is_flag=True, help="List what is known, and ask the service nothing.")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
+def command(
+    paths: Sequence[str],
+    form: str,
+    files0_from: str | None,
+    types: Sequence[str],
+    since: str | None,
+    until: str | None,
+    mount: str | None,
+    profile: str | None,
+    offline: bool,
+    options: Sequence[str],
+) -> int:
+    """Print a line for each object of days, months or files.
+
+    Without PATH, of all. PATH is a file or folder of a mount, or such a path without the mount
+    point. Standard input is the FILE -. What could not be looked at is said on standard error,
+    and the exit status is 4.
+    """
+    condition = condition_of(types=types, since=since, until=until)
+    if files0_from is not None:
+        if paths:
+            raise UsageError("give paths as arguments or with --files0-from, not both")
+        paths = _paths_from(files0_from)
+        if not paths:
+            return 0
+    if mount is None and profile is None:
+        mount = _mount_named(paths)
+    with source_of(mount, profile, options, offline=offline) as source:
+        made = FORMS[form]()
+        write = sys.stdout.buffer.write
+        write(made.head().encode())
+        for path, result in _results(source, paths, condition, as_typed=form == "md5"):
+            if result.record is not None:
+                listed = Listed(path, result.record, source.zone, source.profile)
+                write(made.line(listed).encode(errors="surrogateescape"))
+        write(made.tail().encode())
+        sys.stdout.buffer.flush()
+        return say_what_was_looked_at(source.answer)
+
+
+def _paths_from(file: str) -> list[str]:
+    """Return the paths in a file, or on standard input, each ended by NUL. Raises UsageError."""
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+    return [os.fsdecode(path) for path in content.split(b"\0") if path]
+
+
+def _mount_named(paths: Sequence[str]) -> str | None:
+    """Return the mount that the first path lies in; None if it is relative and lies in none."""
+    try:
+        return mount_of(paths[0]).point if paths else None
+    except UsageError:
+        if paths[0].startswith("/"):
+            raise
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A path of the command line: as typed, below the source's top, and the folder it may be."""
+
+    typed: str
+    path: str
+    folder: Condition | None
+
+
+def _chosen(source: Source, typed: str) -> _Chosen:
+    """Return what a path means. Raises UsageError if it is not of the source."""
+    path = typed.strip("/")
+    if isinstance(source, MountSource):
+        try:
+            path = below(source.point, typed)
+        except UsageError:
+            if typed.startswith("/") or folder_of(path.partition("/")[0]) is None:
+                raise
+    elif typed.startswith("/"):
+        raise UsageError(f"{typed} is not in a phonofs mount; without one, paths begin with a year")
+    return _Chosen(typed, path, folder_of(path))
+
+
+def folder_of(path: str) -> Condition | None:
+    """Return the days of a folder by its path ``[REGION/][YEAR[/YEAR-MONTH[/DAY]]]``, or None."""
+    names = path.split("/") if path else []
+    region = names.pop(0) if names and not names[0].isdecimal() else ""
+    of: Directory | None = Directory(0)
+    for name in names:
+        of = named(of, name) if of is not None else None
+    if of is None or ("." in region and not names):
+        return None
+    if not of.year:
+        return Condition(region=region)
+    return Condition(region=region, since=of.first_day, until=of.stop_day - timedelta(days=1))
+
+
+def _results(
+    source: Source, paths: Sequence[str], condition: Condition, *, as_typed: bool
+) -> Iterator[tuple[str, Found]]:
+    """Yield what the paths name, in their order, each with the path to show for it.
+
+    That begins with the source's top or, if it is to be ``as_typed``, with a relative path.
+    """
+    if not paths:
+        for some in source.find(condition, "manifest", records=True):
+            yield from ((source.top + result.path, result) for result in some)
+    chosen = [_chosen(source, path) for path in paths]
+    for are_folders, group in groupby(chosen, lambda each: each.folder is not None):
+        if are_folders:
+            for each in group:
+                yield from _of_folder(source, each, condition, as_typed=as_typed)
+        else:
+            yield from _of_files(source, [*group], condition, as_typed=as_typed)
+
+
+def _of_folder(
+    source: Source, chosen: _Chosen, condition: Condition, *, as_typed: bool
+) -> Iterator[tuple[str, Found]]:
+    assert chosen.folder is not None
+    within = both(condition, chosen.folder)
+    if within.since and within.until and within.since > within.until:
+        return
+    typed = as_typed and not chosen.typed.startswith("/")
+    for some in source.find(within, f"manifest {chosen.typed}", records=True):
+        for result in some:
+            rest = result.path.removeprefix(chosen.path).lstrip("/")
+            shown = f"{chosen.typed.rstrip('/')}/{rest}" if typed else source.top + result.path
+            yield shown, result
+
+
+def _of_files(
+    source: Source, files: Sequence[_Chosen], condition: Condition, *, as_typed: bool
+) -> Iterator[tuple[str, Found]]:
+    typed = {each.path: each.typed for each in files if as_typed and not each.typed.startswith("/")}
+    for some in source.files([each.path for each in files]):
+        for result in some:
+            day = folder_of(result.path.rpartition("/")[0]) or Condition()
+            within = both(condition, day)
+            is_within = not (within.since and within.until and within.since > within.until)
+            if result.record and is_within and condition.accepts(facets_of(result.record)):
+                yield typed.get(result.path, source.top + result.path), result
+
+
+def both(condition: Condition, folder: Condition) -> Condition:
+    """Return the condition for objects of a folder only."""
+    since = max(filter(None, (condition.since, folder.since)), default=None)
+    until = min(filter(None, (condition.until, folder.until)), default=None)
+    return msgspec.structs.replace(condition, region=folder.region, since=since, until=until)

@@ -1,0 +1,147 @@
+"""The commands ``find`` and ``manifest`` of the control socket: searches of a running mount.
+
+Both are answered with a first line on the mount, lines with what was found, and a last line that
+says what was looked at. Between two lines other tasks run.
+"""
+
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from typing import TypeVar
+
+import msgspec
+import trio
+
+from phonofs.catalogue.catalogue import Catalogue
+from phonofs.catalogue.search import day_of, file_named, read, report, search_known
+from phonofs.discovery.lister import Lister
+from phonofs.discovery.record_search import RecordSearch
+from phonofs.errors import CatalogueError, ServiceError, UsageError
+from phonofs.search.answer import Answer, Found
+from phonofs.search.condition import Condition
+from phonofs.search.narrowing import narrowing
+
+Event = dict[str, object]
+
+EVERYTHING = Condition()
+MOST_PATHS = 1000
+"""Paths in one request; a request has at most 64 KiB."""
+
+
+_Request = TypeVar("_Request")
+
+
+class _Find(msgspec.Struct):
+    condition: Condition
+    what: str = "this search"
+    records: bool = False
+    offline: bool = False
+
+
+class _Manifest(msgspec.Struct):
+    paths: list[str]
+
+
+class SearchCommands:
+    """Answers searches. ``check`` raises the error with which everything is refused, if any."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        lister: Lister,
+        profile: str,
+        check: Callable[[], None],
+    ) -> None:
+        self._catalogue = catalogue
+        self._lister = lister
+        self._search = RecordSearch(catalogue, lister)
+        self._profile = profile
+        self._check = check
+
+    async def find(self, asked: Mapping[str, object]) -> AsyncGenerator[Event, None]:
+        """Answer with the objects that match a condition. Raises UsageError, CatalogueError."""
+        request = _converted(asked, _Find)
+        self._check()
+        yield self._head()
+        answer = Answer(narrow=narrowing(request.condition))
+        settled: set[str] = set()
+        if not request.offline:
+            settled = await self._search.prepare(request.condition, answer)
+        for found in search_known(self._catalogue, request.condition, records=request.records):
+            self._check()
+            if found:
+                yield _found(found)
+            await trio.lowlevel.checkpoint()
+        # Not before: a damaged record shows when it is read, and then its day is not known.
+        report(self._catalogue, request.condition, request.what, _now_ms(), answer, settled)
+        yield {"answer": answer}
+
+    async def manifest(self, asked: Mapping[str, object]) -> AsyncGenerator[Event, None]:
+        """Answer with the records of files, by their paths below the mount point."""
+        paths = _converted(asked, _Manifest).paths[:MOST_PATHS]
+        self._check()
+        yield self._head()
+        answer = Answer()
+        objects = []
+        for path in paths:
+            try:
+                ino = await self._ino(path)
+            except (ServiceError, CatalogueError) as error:
+                answer.missing.append(f"{path} could not be looked at: {error}")
+                continue
+            if ino is None:
+                answer.missing.append(f"{path} is not there")
+            else:
+                objects.append((path, ino))
+            await trio.lowlevel.checkpoint()
+        for found in read(self._catalogue, objects, EVERYTHING):
+            self._check()
+            if found:
+                yield _found(found)
+            await trio.lowlevel.checkpoint()
+        yield {"answer": answer}
+
+    def _head(self) -> Event:
+        return {"profile": self._profile, "timezone": self._catalogue.placement.view.timezone}
+
+    async def _ino(self, path: str) -> int | None:
+        """Return the inode number of a file; list its day if needed. Raises ServiceError."""
+        day = day_of(self._catalogue, path)
+        if day is None:
+            return None
+        if errors := await self._lister.list_days([day]):
+            raise errors[day]
+        return file_named(self._catalogue, path)
+
+
+def _converted(asked: Mapping[str, object], kind: type[_Request]) -> _Request:
+    try:
+        return msgspec.convert(asked, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the search is not understood: {error}") from None
+
+
+def _found(found: Iterable[Found]) -> Event:
+    paths, objects = [], []
+    for path, record in found:
+        if record is None:
+            paths.append(path)
+        else:
+            objects.append(
+                {
+                    "path": path,
+                    "region": record.region,
+                    "size": record.size,
+                    "state": record.state,
+                    "record": msgspec.Raw(_one_line(record.source)),
+                }
+            )
+    return {"found": paths, "objects": objects}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _one_line(source: bytes) -> bytes:
+    """Return JSON without line ends, which can only be between its tokens."""
+    return source.replace(b"\r", b" ").replace(b"\n", b" ")

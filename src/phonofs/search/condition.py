@@ -1,0 +1,107 @@
+"""What a search asks for, and whether an object matches. Pure."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from datetime import date
+from functools import lru_cache
+
+import msgspec
+
+from phonofs.search.facets import LONGEST, Facets
+from phonofs.tree.sanitize import clean, visible
+
+FEWEST_DIGITS = 6
+"""A phone number with at least this many digits also matches the end of a longer one."""
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What objects must be like; all of it must hold, and an empty field holds for all.
+
+    agent, queue   names, as file names show them; case does not count, ``*`` stands for any text
+    call           ``callId``
+    number         digits of a phone number of either side
+    types          object types, of which one must be it; case does not count
+    direction      ``in`` or ``out``
+    longer_ms, shorter_ms  the duration must be more, or less; an unknown one is neither
+    tags           tags and their values; case does not count, ``*`` stands for any text
+    since, until   the first and the last day folder
+    region         the region
+    """
+
+    agent: str = ""
+    queue: str = ""
+    call: str = ""
+    number: str = ""
+    types: tuple[str, ...] = ()
+    direction: str = ""
+    longer_ms: int | None = None
+    shorter_ms: int | None = None
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    since: date | None = None
+    until: date | None = None
+    region: str = ""
+
+    def accepts(self, facets: Facets) -> bool:
+        """Return whether an object with these facets matches, its day, region and tags apart."""
+        return (
+            (not self.agent or matches(self.agent, facets.agent))
+            and (not self.queue or matches(self.queue, facets.queue))
+            and (not self.call or self.call == facets.call)
+            and (not self.number or any(_is_end(self.number, full) for full in facets.numbers))
+            and (not self.types or self.is_type(facets.type))
+            and (not self.direction or self.direction == facets.direction)
+            and self._lasts(facets.duration_ms)
+        )
+
+    def is_type(self, type: str) -> bool:
+        """Return whether an object type is one of those asked for."""
+        return type.casefold() in map(str.casefold, self.types)
+
+    def _lasts(self, duration_ms: int | None) -> bool:
+        if self.longer_ms is None and self.shorter_ms is None:
+            return True
+        return (
+            duration_ms is not None
+            and (self.longer_ms is None or duration_ms > self.longer_ms)
+            and (self.shorter_ms is None or duration_ms < self.shorter_ms)
+        )
+
+    def accepts_tags(self, tags: Mapping[str, str]) -> bool:
+        """Return whether the tags of a record match."""
+        return all(
+            key in tags and matches(pattern, tags[key][:LONGEST])
+            for key, pattern in self.tags.items()
+        )
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Return whether a text matches a pattern: without case, compared as file names show both.
+
+    ``*`` stands for any text. ``Alex Wilber`` and ``alex-wilber`` are the same.
+    """
+    compiled = _compiled(pattern)
+    folded = _folded(text)
+    return compiled == folded if isinstance(compiled, str) else bool(compiled.fullmatch(folded))
+
+
+def _is_end(number: str, full: str) -> bool:
+    return full == number or (len(number) >= FEWEST_DIGITS and full.endswith(number))
+
+
+@lru_cache(maxsize=4096)  # names of agents and queues repeat
+def _folded(text: str) -> str:
+    return _fold(clean(text))
+
+
+@lru_cache(maxsize=64)
+def _compiled(pattern: str) -> str | re.Pattern[str]:
+    if "*" not in pattern:
+        return _folded(pattern)
+    # The edges of a part between two stars count: "Jo *" is not "Jo*".
+    parts = (re.sub("-{2,}", "-", _fold(visible(part))) for part in pattern.split("*"))
+    return re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFC", text.casefold())

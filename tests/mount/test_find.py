@@ -1,0 +1,328 @@
+"""``phonofs find`` and ``phonofs manifest``, over a mount and over the catalogue alone."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from phonofs.fakeservice.account import Account, Item, change, flat_item
+from phonofs.manifest.columns import COLUMNS
+from tests.mount.test_control import NOBODY, as_user, asked_as, public
+from tests.support.accounts import NOON_MS
+from tests.support.customers import DEMO_KEY, OTHER_KEY, customers, objects_of
+from tests.support.demo_mount import Demo
+from tests.support.mounts import (
+    Mount,
+    mount_in_background,
+    mounted,
+    phonofs,
+    standing,
+    status_of,
+    unmount,
+    unmounted,
+    until,
+)
+
+pytestmark = pytest.mark.fuse
+
+__all__ = ["public"]  # a fixture
+
+DAY_MS = 86_400_000
+FORMULA = "=HYPERLINK(1)"
+NOT_MOUNTED = "test-find"  # of a profile that is mounted, that mount is searched
+
+
+def id_of(path: str) -> str:
+    return os.getxattr(path, "user.phonofs.id").decode()
+
+
+def ids_of(output: str, end: str = "\n") -> set[str]:
+    return {id_of(path) for path in output.split(end) if path}
+
+
+def is_shown(item: Item) -> bool:
+    return item.state in ("AVAILABLE", "ARCHIVED")
+
+
+def agents(item: Item) -> set[str]:
+    return {item.tags.get("agentName", ""), item.tags.get("userName", "")}
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+@pytest.mark.promise("search-whole-or-said")
+def test_find_prints_all_objects_of_an_agent_and_nothing_else(demo: Demo):
+    """With no folder ever opened; and no content is asked for."""
+    before = demo.service.counters.requests["content"]
+    done = phonofs(demo.mount, "find", "--mount", str(demo.point), "--agent", "alex wilber")
+    assert done.returncode == 0, done.stderr
+    expected = {
+        item.id for item in demo.service.account if is_shown(item) and "Alex Wilber" in agents(item)
+    }
+    assert ids_of(done.stdout) == expected != set()
+    assert done.stderr.startswith("looked at everything")
+    assert demo.service.counters.requests["content"] == before
+
+
+@pytest.mark.promise("search-whole-or-said")
+def test_a_manifest_is_the_object_list(demo: Demo):
+    done = phonofs(demo.mount, "manifest", str(demo.point))
+    assert done.returncode == 0, done.stderr
+    listed = rows(done.stdout)
+    items = {item.id: item for item in demo.service.account if is_shown(item)}
+    assert sorted(row["id"] for row in listed) == sorted(items)
+    assert [*listed[0]] == [name for name, _ in COLUMNS]
+    for row in listed:
+        assert Path(row["path"]).name == row["name"]
+        assert int(row["bytes"]) == os.stat(row["path"]).st_size
+        assert row["type"] == items[row["id"]].type
+    lines = phonofs(demo.mount, "manifest", "--jsonl", str(demo.point)).stdout.splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [record["path"] for record in records] == [row["path"] for row in listed]
+    assert [record["id"] for record in records] == [row["id"] for row in listed]
+
+
+def test_duckdb_reads_both_tables(demo: Demo, tmp_path):
+    duckdb = pytest.importorskip("duckdb", reason="is no dependency: this ran by hand")
+    count = sum(map(is_shown, demo.service.account))
+    for form in ("csv", "jsonl"):
+        path = tmp_path / f"calls.{form}"
+        path.write_text(phonofs(demo.mount, "manifest", f"--{form}", str(demo.point)).stdout)
+        read = "read_json_auto" if form == "jsonl" else "read_csv_auto"
+        [(found, paths)] = duckdb.sql(
+            f"SELECT count(*), count(DISTINCT path) FROM {read}('{path}')"
+        ).fetchall()
+        assert (found, paths) == (count, count)
+
+
+def test_what_find_prints_is_listed_by_manifest(demo: Demo):
+    asked = ("--mount", str(demo.point), "--direction", "in", "--longer", "30s")
+    found = subprocess.run(
+        [sys.executable, "-m", "phonofs.cli", "find", "-0", *asked],
+        env=demo.mount.environment, capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    listed = subprocess.run(
+        [sys.executable, "-m", "phonofs.cli", "manifest", "--files0-from=-"],
+        env=demo.mount.environment, input=found.stdout, capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    paths = [os.fsdecode(path) for path in found.stdout.split(b"\0") if path]
+    assert [row["path"] for row in rows(listed.stdout.decode())] == paths != []
+    as_json = phonofs(demo.mount, "find", "--json", *asked).stdout.splitlines()
+    assert [json.loads(line)["path"] for line in as_json] == paths
+
+
+def test_md5sum_checks_a_folder_and_a_copy_of_it(tmp_path):
+    items = [flat_item(f"{n:08d}", 5000, NOON_MS + n * DAY_MS) for n in range(3)]
+    with (
+        standing(Account(items)) as stand_in,
+        mounted(stand_in.url, tmp_path) as mount,
+    ):
+        sums = phonofs(mount, "manifest", "--md5", str(mount.point)).stdout
+        assert subprocess.run(["md5sum", "-c"], input=sums, text=True, check=False).returncode == 0
+        copy = tmp_path / "copy"
+        subprocess.run(["cp", "-r", "--no-preserve=mode", mount.point, copy], check=True)
+        by_name = subprocess.run(
+            [sys.executable, "-m", "phonofs.cli", "manifest", "--md5",
+             "--mount", mount.point, "2026/2026-03"],
+            cwd=copy, env=mount.environment, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        assert len(by_name.splitlines()) == 3
+        check = ["md5sum", "-c", "--quiet"]
+        done = subprocess.run(check, input=by_name, text=True, cwd=copy, check=False)
+        assert done.returncode == 0
+        damaged = next(path for path in copy.rglob("*.mp3"))
+        damaged.write_bytes(b"x" * 5000)
+        done = subprocess.run(
+            check, input=by_name, text=True, cwd=copy, capture_output=True, check=False
+        )
+        assert (done.returncode, "FAILED" in done.stdout) == (1, True)
+
+
+def test_links_are_made_anew_and_nothing_else_is_touched(demo: Demo, tmp_path):
+    links = tmp_path / "links"
+    asked = ("find", "--mount", str(demo.point), "--link", str(links))
+    for agent in ("Hannah Weiss", "Alex Wilber"):
+        done = phonofs(demo.mount, *asked, "--agent", agent)
+        assert done.returncode == 0, done.stderr
+        targets = [os.readlink(link) for link in links.iterdir()]
+        assert targets
+        assert all(agent.replace(" ", "-") in Path(target).name for target in targets)
+        assert done.stdout == f"{len(targets)} files linked in {links}\n"
+    one = next(iter(links.iterdir()))
+    assert one.name == f"{Path(os.readlink(one)).parent.name}_{Path(os.readlink(one)).name}"
+    (links / "mine").write_text("kept")
+    done = phonofs(demo.mount, *asked)
+    assert (done.returncode, "mine" in done.stderr) == (1, True)
+    assert len([*links.iterdir()]) == len(targets) + 1
+
+
+@pytest.mark.parametrize("asked", [("--call", "00000123"), ("--number", "+1 (202) 555-0148")])
+def test_a_call_or_number_in_an_unlisted_account_costs_few_requests(tmp_path, asked):
+    """400 days of two objects; at most three searches for all that match."""
+    items = [
+        flat_item(f"{n:08d}", 1000, NOON_MS - n // 2 * DAY_MS,
+                  tags={"callId": f"{n:08d}", "address": f"+1202555{n:04d}"})
+        for n in range(800)
+    ]  # fmt: skip
+    items[148].tags["callId"] = "00000123"
+    with standing(Account(items)) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+        until(lambda: status_of(mount)["catalogue"]["followed"])
+        until(lambda: not mount_is_busy(mount))
+        before = stand_in.service.counters.requests["search"]
+        done = phonofs(mount, "find", "--mount", str(mount.point), *asked)
+        assert done.returncode == 0, done.stderr
+        assert "00000148" in ids_of(done.stdout)
+        assert stand_in.service.counters.requests["search"] - before <= 3
+        assert "asked the service for" in done.stderr
+
+
+def mount_is_busy(mount: Mount) -> bool:
+    return bool(status_of(mount)["service"]["slots"]["in_use"])
+
+
+@pytest.mark.promise("search-whole-or-said")
+def test_what_cannot_be_looked_at_is_said(tmp_path):
+    """The service goes away after one day was opened: that day is found, the rest is said."""
+    items = [flat_item(f"{n:08d}", 1000, NOON_MS - n * DAY_MS) for n in range(5)]
+    with (
+        standing(Account(items)) as stand_in,
+        mounted(stand_in.url, tmp_path, read_deadline="1s") as mount,
+    ):
+        day = mount.point / "2026/2026-03/2026-03-02"
+        assert len([*day.iterdir()]) == 1
+        stand_in.stop()
+        done = phonofs(mount, "find", "--mount", str(mount.point))
+        assert done.returncode == 4, done.stderr
+        assert ids_of(done.stdout) >= {"00000000"}
+        assert "could not be looked at" in done.stderr
+        done = phonofs(mount, "find", "--mount", str(mount.point), "--since", "2026-03-02")
+        assert (done.returncode, ids_of(done.stdout)) == (0, {"00000000"})
+        done = phonofs(mount, "manifest", str(day), str(day / "nothing.mp3"))
+        assert (done.returncode, len(rows(done.stdout))) == (4, 1)
+        assert f"{day.relative_to(mount.point)}/nothing.mp3 is not there" in done.stderr
+
+
+@pytest.mark.promise("search-whole-or-said")
+def test_a_withdrawn_object_is_no_longer_found(tmp_path):
+    items = [flat_item(f"{n:08d}", 1000, NOON_MS) for n in range(3)]
+    with (
+        standing(Account(items)) as stand_in,
+        mounted(stand_in.url, tmp_path, poll_interval="200ms") as mount,
+    ):
+        asked = ("find", "--mount", str(mount.point), "--call", "00000001")
+        assert ids_of(phonofs(mount, *asked).stdout) == {"00000001"}
+        service = stand_in.service
+        now_ms = service.now_ms() + 1000
+        change(service.account, "us-east", "00000001", now_ms, state="REVOKED")
+        until(lambda: phonofs(mount, *asked).stdout == "")
+        assert phonofs(mount, *asked).returncode == 0
+
+
+def test_without_a_mount_the_catalogue_answers(tmp_path):
+    """Paths begin with the year then; a day that was never opened is said to be missing."""
+    items = [flat_item(f"{n:08d}", 1000, NOON_MS - n * DAY_MS) for n in range(3)]
+    with standing(Account(items)) as stand_in, unmounted(stand_in, tmp_path) as mount:
+        mount_in_background(mount)
+        [path] = (mount.point / "2026/2026-03/2026-03-01").iterdir()
+        relative = str(path.relative_to(mount.point))
+        unmount(mount)
+        stand_in.stop()
+        asked = ("--profile", NOT_MOUNTED)
+        done = phonofs(mount, "find", *asked, "--since", "2026-03-01", "--until", "2026-03-01")
+        assert (done.returncode, done.stdout) == (0, f"{relative}\n"), done.stderr
+        assert done.stderr == "looked at 2026-03-01 (known)\n"
+        done = phonofs(mount, "find", *asked)
+        assert done.returncode == 4
+        assert relative in done.stdout
+        assert "open their folders" in done.stderr
+        done = phonofs(mount, "manifest", *asked, "2026/2026-03/2026-03-01", relative)
+        assert [row["path"] for row in rows(done.stdout)] == [relative, relative]
+        done = phonofs(mount, "manifest", *asked, "--md5", relative)
+        [item] = [each for each in items if each.id == "00000001"]
+        content = b"".join(item.content.pieces(0, 1000))
+        assert done.stdout == f"{hashlib.md5(content).hexdigest()}  {relative}\n"
+        assert "--link needs a mount" in phonofs(mount, "find", *asked, "--link", "x").stderr
+
+
+@pytest.mark.promise("search-whole-or-said")
+def test_another_customers_key_finds_nothing_of_the_first(tmp_path):
+    accounts = {
+        DEMO_KEY: objects_of("customer-A", "aaaa", 5000, 6000),
+        OTHER_KEY: objects_of("customer-B", "bbbb", 800),
+    }
+    with customers(accounts) as stand_in, unmounted(stand_in, tmp_path) as mount:
+        mount_in_background(mount)
+        assert len(phonofs(mount, "find", "--mount", str(mount.point)).stdout.splitlines()) == 2
+        unmount(mount)
+        for key, count in ((DEMO_KEY, 2), (OTHER_KEY, 0)):
+            done = phonofs(mount, "find", "--profile", NOT_MOUNTED, PHONOFS_KEY=key)
+            assert len(done.stdout.splitlines()) == count
+        assert done.returncode == 1
+        assert "nothing is known of the account" in done.stderr
+
+
+def test_other_users_search_what_they_may_read(public, tmp_path):
+    items = [flat_item(f"{n:08d}", 1000, NOON_MS) for n in range(2)]
+    with (
+        standing(Account(items)) as stand_in,
+        mounted(stand_in.url, public, allow_other="yes") as mount,
+    ):
+        done = subprocess.run(
+            as_user(NOBODY, sys.executable, "-m", "phonofs.cli", "find",
+                    "--mount", str(mount.point), "--call", "00000001"),
+            env={**mount.environment, "HOME": "/nonexistent"},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, 1), done.stderr
+        name = status_of(mount)["control_shared"]
+        public.chmod(0o700)
+        for command in ({"command": "find", "condition": {}}, {"command": "manifest", "paths": []}):
+            assert "may not" in asked_as(NOBODY, name, **command)["error"]
+
+
+@pytest.mark.promise("manifest-harmless")
+def test_a_hostile_name_reaches_no_spreadsheet_and_no_terminal(tmp_path):
+    tags = {"callId": "\x1b]0;x\x07", "callerName": FORMULA, "agentName": "\x1b[31m=1+1"}
+    item = flat_item("00000000", 1000, NOON_MS, tags=tags, name="@SUM(1)\u202e.mp3")
+    with standing(Account([item])) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+        outputs = [
+            phonofs(mount, "manifest", f"--{form}", str(mount.point)).stdout
+            for form in ("csv", "jsonl", "md5", "m3u8")
+        ]
+        outputs.append(phonofs(mount, "find", "--mount", str(mount.point)).stdout)
+        outputs.append(phonofs(mount, "find", "--json", "--mount", str(mount.point)).stdout)
+        assert not any("\x1b" in text or "\x07" in text for text in outputs)
+        [row] = rows(outputs[0])
+        assert row["caller_name"] == f"'{FORMULA}"
+        assert row["agent"] == " [31m=1+1"
+        assert row["object_name"] == "'@SUM(1).mp3"
+        assert json.loads(outputs[1])["tags"][1]["value"] == FORMULA
+
+
+def test_words_are_refused_until_they_are_looked_for(demo: Demo):
+    done = phonofs(demo.mount, "find", "chargeback")
+    assert (done.returncode, "not looked for in transcripts yet" in done.stderr) == (1, True)
+
+
+def test_dates_are_those_of_the_folders(demo: Demo):
+    last = datetime(2026, 3, 1, tzinfo=UTC).date()
+    for since, until_day in ((last, last), (last - timedelta(days=9), last - timedelta(days=3))):
+        asked = ("--since", str(since), "--until", str(until_day))
+        done = phonofs(demo.mount, "find", "--mount", str(demo.point), *asked)
+        expected = sorted(
+            str(path)
+            for path in demo.point.rglob("*")
+            if path.is_file() and str(since) <= path.parent.name <= str(until_day)
+        )
+        assert done.stdout.splitlines() == expected != []
+        listed = phonofs(demo.mount, "manifest", str(demo.point), *asked)
+        assert [row["path"] for row in rows(listed.stdout)] == expected
