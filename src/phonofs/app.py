@@ -280,7 +280,13 @@ def _build(
     )
     events = Broadcast()
     index = CallIndex(catalogue)
-    texts = TextFiles(catalogue, reader, tell=kernel.tell, tell_size=kernel.tell_size)
+    texts = TextFiles(
+        catalogue,
+        reader,
+        profile=settings.profile,
+        tell=kernel.tell,
+        tell_size=kernel.tell_size,
+    )
     changes = AccountChanges(
         catalogue, reader, cache, kernel, events, admission, (index.changed, texts.changed)
     )

@@ -1,5 +1,6 @@
 """The views over a real mount, read with real tools; every text compared with the service's."""
 
+import csv
 import errno
 import json
 import os
@@ -27,6 +28,7 @@ from tests.support.mounts import Mount, StandIn, files, mounted, phonofs, standi
 pytestmark = pytest.mark.fuse
 
 MONTH = "2026-03"
+LISTS = ("MD5SUMS", "calls.csv", "calls.jsonl")
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def id_of(path: Path) -> str:
 
 
 def is_text(path: Path) -> bool:
-    return path.stat().st_ino >> 56 > 0
+    return 0 < path.stat().st_ino >> 56 <= 4
 
 
 # the date tree
@@ -113,7 +115,7 @@ def test_an_object_has_one_inode_and_one_content(world):
     tree = {path.stat().st_ino: path for path in files(mount.point)}
     for view in (f"by-agent/{MONTH}/Ann-Lee", "by-day/2026-03-02", "latest"):
         for path in below(mount.point / ".views" / view):
-            if not is_text(path):
+            if not is_text(path) and path.name not in LISTS:
                 same = tree[path.stat().st_ino]
                 assert path.stat() == same.stat()
                 assert id_of(path) == id_of(same)
@@ -417,7 +419,54 @@ def test_no_texts_if_they_are_switched_off(tmp_path):
         assert "text" not in os.listdir(views)
         assert not (views / "text").exists()
         assert not any(is_text(path) for path in below(views))
-        assert len(below(views / "by-day")) == 6 * 5
+        assert len(below(views / "by-day")) == 6 * 5 + len(LISTS)
+
+
+# lists
+
+
+@pytest.mark.promise("size-is-the-text-s")
+def test_lists_of_a_day_name_every_object(demo: Demo):
+    for day in sorted((demo.point / ".views/by-day").iterdir())[-8:]:
+        shown = {
+            path.name: path for path in below(day) if path.name not in LISTS and not is_text(path)
+        }
+        with (day / "calls.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        records = [json.loads(line) for line in (day / "calls.jsonl").read_text().splitlines()]
+        assert [row["name"] for row in rows] == sorted(shown)
+        for row, record in zip(rows, records, strict=True):
+            seen, path = shown[row["name"]], demo.point / row["path"]
+            assert path.stat().st_ino == seen.stat().st_ino
+            assert row["id"] == record["id"] == id_of(seen)
+            assert record["path"] == row["path"]
+        for name in LISTS[1:]:
+            assert (day / name).stat().st_size == len((day / name).read_bytes()) > 0
+        command = ["md5sum", "-c", "--quiet", "MD5SUMS"]
+        if (day / "MD5SUMS").exists():
+            ran = subprocess.run(command, cwd=day, capture_output=True, text=True)
+            assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+@pytest.mark.promise("size-is-the-text-s")
+def test_lists_follow_changes(tmp_path):
+    with (
+        standing(calls(days=1, each=1)) as stand_in,
+        mounted(stand_in.url, tmp_path, poll_interval="0.2s") as mount,
+    ):
+        table = mount.point / ".views/by-day/2026-03-02/calls.csv"
+        before = table.read_bytes()
+        assert table.stat().st_size == len(before)
+        account = stand_in.service.account
+        now_ms = stand_in.service.now_ms() // 1000 * 1000
+        change(account, "us-east", "00000000-4", now_ms, state="REVOKED")
+        until(lambda: _read(table).count("\n") == before.count(b"\n") - 1)
+        assert table.stat().st_size == len(table.read_bytes())
+        assert "00000000-4" not in table.read_text()
+        for item in call(5, account.item("us-east", "00000000-0").created_ms, "=cmd|A1"):
+            account.put(replace(item, updated_ms=now_ms + 1000))
+        until(lambda: "'=cmd" in _read(table))
+        assert table.stat().st_size == len(table.read_bytes())
 
 
 # reading ahead

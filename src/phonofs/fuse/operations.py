@@ -404,7 +404,7 @@ class Operations(pyfuse3.Operations):
         attributes.entry_timeout = VIEW_NAME_S
         if not entry.sure:
             attributes.attr_timeout = 0.0
-        elif entry.is_directory or entry.target:
+        elif entry.is_directory or entry.target or not entry.told:
             attributes.attr_timeout = VIEW_NAME_S
         if entry.target:
             attributes.st_mode = cast(Any, stat.S_IFLNK | 0o777)

@@ -16,8 +16,16 @@ from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.errors import NoSuchName
 from phonofs.tree.layout import FIRST_DAY, LAST_DAY, Directory, day_directory, directory_of
 from phonofs.view_tree.in_steps import worked_out
-from phonofs.views.calls import Call, CallObject, call_object, joined
-from phonofs.views.names import Text, text_of_ino, texts
+from phonofs.views.calls import Call, CallObject, call_object, hash_of, joined
+from phonofs.views.names import (
+    MANIFESTS,
+    Manifest,
+    Text,
+    ViewFile,
+    manifests,
+    text_of_ino,
+    texts,
+)
 
 OBJECTS_KEPT = 60_000
 """Objects of which the calls stay in memory, about 0.6 KB each: two months of 1,000 a day."""
@@ -25,16 +33,22 @@ OBJECTS_KEPT = 60_000
 
 @dataclass(frozen=True, slots=True)
 class _Day:
-    """The calls of a day; ``of`` has each by the inode numbers of its objects."""
+    """The calls of a day; ``of`` has each by the inode numbers of its objects.
+
+    ``version`` is a hash of all that lists of the day depend on.
+    """
 
     calls: list[Call]
     of: dict[int, Call]
+    version: int
 
     @classmethod
     def joined(cls, day: Directory, objects: list[CallObject], after: list[CallObject]) -> "_Day":
         """Join the objects of a day, with what belongs to them on the day after."""
         calls = joined(day.name, objects, after)
-        return cls(calls, {each.ino: call for call in calls for each in call.objects()})
+        found = {each.ino: call for call in calls for each in call.objects()}
+        records = [(each.ino, each.record, each.name) for each in (*objects, *after)]
+        return cls(calls, found, hash_of(records))
 
 
 class CallIndex:
@@ -74,9 +88,20 @@ class CallIndex:
         """
         return (await self._day(day)).calls
 
-    async def text(self, ino: int) -> Text:
-        """Return a text by its inode number. Raises NoSuchName, Malformed."""
+    async def manifests(self, day: Directory) -> list[ViewFile]:
+        """Return the lists of a day, with their names. Raises Malformed."""
+        known = await self._day(day)
+        return manifests(day.ino, known.version, known.calls)
+
+    async def text(self, ino: int) -> Text | Manifest:
+        """Return a text or a list by its inode number. Raises NoSuchName, Malformed."""
         found = text_of_ino(ino)
+        if found and found[0] in MANIFESTS.values():
+            listed = directory_of(found[1])
+            for file in await self.manifests(listed) if listed and listed.day else ():
+                if file.ino == ino and isinstance(file.text, Manifest):
+                    return file.text
+            raise NoSuchName(f"there is no list with inode {ino}")
         day = directory_of(self._catalogue.parent(found[1])) if found else None
         if found and day:
             for which in (day, _beside(day, -1)):  # a comment may belong to a call before midnight

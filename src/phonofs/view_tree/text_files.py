@@ -28,8 +28,9 @@ from phonofs.errors import (
 from phonofs.model import State
 from phonofs.reader.reader import NO_SCAN, Reader
 from phonofs.texts import forms, render
+from phonofs.view_tree.manifests import written
 from phonofs.views.calls import CallObject, hash_of
-from phonofs.views.names import Text, TextKind
+from phonofs.views.names import KIND_SHIFT, MANIFESTS, Manifest, Text, TextKind
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +45,17 @@ AHEAD = (4, 8, 14, 28)
 asked for."""
 
 
+Made = Text | Manifest
+"""What is made here: a text of contents, or a list of records."""
+
+
 class OpenText:
     """A text that a process has open, with its bytes.
 
     withdrawn  whether what it was made of has gone or changed: then it gives no more bytes
     """
 
-    def __init__(self, text: Text, content: bytes) -> None:
+    def __init__(self, text: Made, content: bytes) -> None:
         self.text = text
         self.content = content
         self.withdrawn = False
@@ -92,13 +97,17 @@ class TextFiles:
         catalogue: Catalogue,
         reader: Reader,
         *,
+        profile: str = "",
         tell: Callable[[ChangeSet], None] = lambda changes: None,
         tell_size: Callable[[int], None] = lambda ino: None,
     ) -> None:
-        """``tell`` has the kernel drop sizes and pages, ``tell_size`` the size of one text."""
+        """``profile`` is named in lists. ``tell`` has the kernel drop sizes and pages,
+        ``tell_size`` the size of one text.
+        """
         self._catalogue = catalogue
         self._sizes = catalogue.text_sizes
         self._reader = reader
+        self._profile = profile
         self._tell = tell
         self._tell_size = tell_size
         self._nursery: trio.Nursery | None = None
@@ -126,7 +135,7 @@ class TextFiles:
 
     # sizes
 
-    def known_sizes(self, texts: Sequence[Text]) -> dict[int, int]:
+    def known_sizes(self, texts: Sequence[Made]) -> dict[int, int]:
         """Return the sizes that are known, in bytes or NO_TEXT, by inode number. Never waits."""
         known = self._sizes.known([text.ino for text in texts])
         return {
@@ -135,7 +144,7 @@ class TextFiles:
             if text.ino in known and known[text.ino][0] == _version(text)
         }
 
-    async def size(self, text: Text) -> int:
+    async def size(self, text: Made) -> int:
         """Return the size of a text in bytes; make the text first if it is not known.
 
         Raises NoSuchName if its source has a form that is not known; errors of the service.
@@ -148,7 +157,7 @@ class TextFiles:
             raise NoSuchName("there is no text of a content whose form is not known")
         return size
 
-    def make_ahead(self, texts: Iterable[Text], count: int) -> None:
+    def make_ahead(self, texts: Iterable[Made], count: int) -> None:
         """Begin to make at most ``count`` of these texts: those whose sizes are not known."""
         free = min(count, AHEAD[-1] - len(self._making))
         for text in texts:
@@ -161,7 +170,7 @@ class TextFiles:
 
     # bytes
 
-    async def open(self, text: Text) -> OpenText:
+    async def open(self, text: Made) -> OpenText:
         """Open a text. Raises as :meth:`size` does."""
         content = await self._content(text)
         if content is None:
@@ -187,6 +196,7 @@ class TextFiles:
 
     def changed(self, changes: ChangeSet) -> None:
         """Forget what is made of objects that have gone or have other content now."""
+        self._forget_lists(changes)
         gone = {
             change.ino: change.record
             for change in changes.objects
@@ -195,7 +205,7 @@ class TextFiles:
         if not gone:
             return
         for opened in [each for some in self._open.values() for each in some]:
-            if any(source.ino in gone for source in opened.text.sources):
+            if any(source in gone for source in opened.text.made_of):
                 opened.withdraw()
         try:
             forgotten = self._sizes.forget(gone)
@@ -210,9 +220,19 @@ class TextFiles:
             told = [ObjectChange(CHANGED, ino, 0, "", record, True) for ino in forgotten]
             self._tell(ChangeSet(told))
 
+    def _forget_lists(self, changes: ChangeSet) -> None:
+        """Forget the lists of the days of which objects have gone or changed."""
+        days = {parent for change in changes.objects for parent, _ in change.entries}
+        days |= {change.parent_ino for change in changes.objects}
+        lists = [kind << KIND_SHIFT | day for kind in MANIFESTS.values() for day in days if day]
+        for ino in lists:
+            self._kept.pop(ino, None)
+            for opened in self._open.get(ino, ()):
+                opened.withdraw()
+
     # making
 
-    async def _content(self, text: Text) -> bytes | None:
+    async def _content(self, text: Made) -> bytes | None:
         """Return the bytes of a text, None if there are none. Raises errors of the service."""
         version, content = self._kept.get(text.ino, (0, b""))
         if version == _version(text):
@@ -223,7 +243,7 @@ class TextFiles:
             raise making.error
         return making.content
 
-    def _start(self, text: Text) -> _Making:
+    def _start(self, text: Made) -> _Making:
         key = text.ino, _version(text)
         making = self._making.get(key)
         if making is None:
@@ -234,7 +254,7 @@ class TextFiles:
             self._making[key] = making
         return making
 
-    async def _make(self, text: Text, making: _Making) -> None:
+    async def _make(self, text: Made, making: _Making) -> None:
         content: bytes | None = None
         error: PhonofsError | None = PhonofsError("the text could not be made")
         try:
@@ -249,7 +269,9 @@ class TextFiles:
             del self._making[text.ino, _version(text)]
             making.end(content, error)
 
-    async def _made(self, text: Text) -> bytes | None:
+    async def _made(self, text: Made) -> bytes | None:
+        if isinstance(text, Manifest):
+            return await written(self._catalogue, text, self._profile)
         contents = [await self._read(source) for source in text.sources]
         made = partial(_written, text, [each for each in contents if each is not None])
         if None in contents:
@@ -278,14 +300,13 @@ class TextFiles:
         finally:
             self._reader.release(handle)
 
-    def _learned(self, text: Text, content: bytes | None) -> None:
+    def _learned(self, text: Made, content: bytes | None) -> None:
         """Keep a text and its size; if its size was another one, have the kernel forget that."""
         known = _version(text), NO_TEXT if content is None else len(content)
         before = self._sizes.known([text.ino]).get(text.ino)
         if before != known:
             try:
-                sources = [source.ino for source in text.sources]
-                self._sizes.put(text.ino, *known, sources=[*sources, text.of.ino])
+                self._sizes.put(text.ino, *known, sources=text.made_of)
             except CatalogueError as error:
                 log.warning("the size of a text could not be noted: %s", error)
         if content is not None:
@@ -307,7 +328,7 @@ class TextFiles:
             )
 
 
-def _version(text: Text) -> int:
+def _version(text: Made) -> int:
     return hash_of(render.VERSION, text.version)
 
 

@@ -25,8 +25,8 @@ from phonofs.view_tree.recent_listings import RecentListings
 from phonofs.view_tree.text_files import AHEAD, TextFiles
 from phonofs.views import calls, names, places
 from phonofs.views.calls import RECORDINGS, Call
-from phonofs.views.names import Text, ViewFile
-from phonofs.views.places import BY_AGENT, TEXT, Lists, Place
+from phonofs.views.names import Manifest, Text, ViewFile
+from phonofs.views.places import BY_AGENT, BY_DAY, TEXT, Lists, Place
 
 LATEST_CALLS = 200
 """Recordings that ``latest`` shows."""
@@ -59,10 +59,12 @@ class ViewEntry(Entry, frozen=True, gc=False):
 
     target  where it leads, if it is a link
     sure    whether its size is known; if not, ``size`` is 0 and must not be kept
+    told    whether the kernel is told if its size changes
     """
 
     target: str = ""
     sure: bool = True
+    told: bool = True
 
 
 class ViewSettings(Protocol):
@@ -104,7 +106,7 @@ class _Listing:
         for file in made.files.values():
             if file.text is None:
                 made.objects.append(file.ino)
-            elif file.ino not in made.order:
+            elif isinstance(file.text, Text) and file.ino not in made.order:
                 made.order[file.ino] = len(made.texts)
                 made.texts.append(file.text)
         return made
@@ -226,7 +228,7 @@ class Views:
             size = await self._texts.size(text)
         return self._text_entry("", text, size)
 
-    async def text(self, ino: int) -> Text:
+    async def text(self, ino: int) -> Text | Manifest:
         """Return a text. Raises StaleInode, Malformed."""
         try:
             return await self._index.text(ino)
@@ -290,10 +292,10 @@ class Views:
         return found
 
     @staticmethod
-    def _text_entry(name: str, text: Text, size: int | None) -> ViewEntry:
+    def _text_entry(name: str, text: Text | Manifest, size: int | None) -> ViewEntry:
         at_ms = text.modified
-        sure = size is not None
-        return ViewEntry(text.ino, name, False, size or 0, at_ms, at_ms, False, sure=sure)
+        sure, told = size is not None, isinstance(text, Text)
+        return ViewEntry(text.ino, name, False, size or 0, at_ms, at_ms, False, "", sure, told)
 
     # what is where
 
@@ -380,7 +382,12 @@ class Views:
                 files += names.files(call, dated=dated)
             if number % CALLS_AT_ONCE == CALLS_AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
-        return files if self._with_texts else [file for file in files if file.text is None]
+        if not self._with_texts:
+            files = [file for file in files if file.text is None]
+        return files + await self._manifests(place)
+
+    async def _manifests(self, place: Place) -> list[ViewFile]:
+        return await self._index.manifests(place.span) if place.view == BY_DAY else []
 
     # calls
 

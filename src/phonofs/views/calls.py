@@ -6,6 +6,7 @@ joined together with the day after it, as far as that is known.
 """
 
 import hashlib
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -27,6 +28,8 @@ COMMENT, NOTES, SUMMARY, TRANSCRIPT = (
     "transcription",
 )
 
+MD5_DIGITS = 32
+
 LONGEST_VALUE = 180
 """Bytes of an agent's or a queue's name that are used as the name of a directory."""
 
@@ -39,6 +42,8 @@ class CallObject(msgspec.Struct, frozen=True, gc=False):
     start          sorts the objects of a call: when it was created (epoch ms)
     modified       when its record changed last (epoch ms)
     content        a hash of the fingerprint of its content
+    record         a checksum of its record
+    summed         whether md5sum can check it: it can be read, and its record has a plain MD5
     call           the tag ``callId``
     source         the id of the object that it was made of
     speaker        whose side of the call it has: ``owner`` or ``external``; '' for both
@@ -56,6 +61,8 @@ class CallObject(msgspec.Struct, frozen=True, gc=False):
     start: int
     modified: int
     content: int
+    record: int
+    summed: bool
     call: str = ""
     source: str = ""
     speaker: str = ""
@@ -117,6 +124,8 @@ def call_object(ino: int, name: str, record: Record) -> CallObject:
         start=record.created_ms,
         modified=record.updated_ms,
         content=hash_of(record.fingerprint),
+        record=zlib.crc32(record.source),
+        summed=record.state == State.AVAILABLE and len(record.checksum) == MD5_DIGITS,
         call=tag("callId"),
         source=tag("sourceId", "sourceObjectId"),
         speaker=cut(clean(tag("speaker").lower()), 20),

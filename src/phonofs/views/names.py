@@ -7,7 +7,7 @@ what is added here comes from tables or is cleaned in the same way.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -40,6 +40,9 @@ class TextKind(IntEnum):
     SUBTITLES = 2
     SUMMARY = 3
     NOTES = 4
+    CSV = 5
+    JSON_LINES = 6
+    CHECKSUMS = 7
 
 
 class Text(NamedTuple):
@@ -66,17 +69,80 @@ class Text(NamedTuple):
         return hash_of(self.kind, self.of.duration_ms, speakers, contents)
 
     @property
+    def made_of(self) -> tuple[int, ...]:
+        """The inode numbers of the objects without which it would not be the same."""
+        return (self.of.ino, *(each.ino for each in self.sources))
+
+    @property
     def modified(self) -> int:
         """When the newest of its sources changed last (epoch ms)."""
         return max(each.modified for each in self.sources)
 
 
+class Manifest(NamedTuple):
+    """A list of the objects of a day.
+
+    day      the inode number of the day
+    version  a hash of all records, with their names
+    """
+
+    kind: TextKind
+    day: int
+    version: int
+    calls: Sequence[Call]
+
+    @property
+    def ino(self) -> int:
+        """Its inode number."""
+        return self.kind << KIND_SHIFT | self.day
+
+    @property
+    def made_of(self) -> tuple[int, ...]:
+        """No contents: records only."""
+        return ()
+
+    @property
+    def modified(self) -> int:
+        """When the newest of the records changed last (epoch ms)."""
+        return max((each.modified for call in self.calls for each in call.objects()), default=0)
+
+
+MANIFESTS = {
+    "MD5SUMS": TextKind.CHECKSUMS,
+    "calls.csv": TextKind.CSV,
+    "calls.jsonl": TextKind.JSON_LINES,
+}
+"""The lists of a day, by name."""
+
+
 class ViewFile(NamedTuple):
-    """A file of a view: a name of an object, or of a text (then ``text`` is not None)."""
+    """A file of a view: a name of an object, or of what is made (then ``text`` is not None)."""
 
     name: str
     ino: int
-    text: Text | None = None
+    text: Text | Manifest | None = None
+
+
+def manifests(day: int, version: int, calls: Sequence[Call]) -> list[ViewFile]:
+    """Return the lists of the objects of a day, with their names.
+
+    A list of checksums without any would be an error for md5sum, so there is none then.
+    """
+    summed = any(each.summed for call in calls for each in call.objects())
+    found = (
+        (name, Manifest(kind, day, version, calls))
+        for name, kind in MANIFESTS.items()
+        if summed or kind is not TextKind.CHECKSUMS
+    )
+    return [ViewFile(name, manifest.ino, manifest) for name, manifest in found]
+
+
+def names_of_objects(calls: Iterable[Call]) -> list[tuple[str, CallObject]]:
+    """Return the objects of a day's calls with the names that the view of the day gives them."""
+    calls = list(calls)
+    objects = {each.ino: each for call in calls for each in call.objects()}
+    every = unique(file for call in calls for file in files(call, dated=False))
+    return [(file.name, objects[file.ino]) for file in every if file.text is None]
 
 
 def text_of_ino(ino: int) -> tuple[TextKind, int] | None:
