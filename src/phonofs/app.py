@@ -317,6 +317,7 @@ def _build(
         changes=changes,
         control=control,
     )
+    status.add("texts", texts.statistics)
     return App(
         settings=settings,
         note=chosen.note,

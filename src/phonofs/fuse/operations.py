@@ -254,6 +254,7 @@ class Operations(pyfuse3.Operations):
             raise
         number = next(self._numbers)
         self._texts[number] = text
+        self._kernel.opened(inode)
         return FileInfo(fh=cast(Any, number), keep_cache=False)
 
     @guarded
@@ -349,6 +350,7 @@ class Operations(pyfuse3.Operations):
             self._kernel.released(file.ino)
             self._vfs.release(file.handle)
         elif (text := self._texts.pop(fh, None)) is not None:
+            self._kernel.released(text.text.ino)
             self._vfs.close_text(text)
 
     # extended attributes

@@ -41,7 +41,7 @@ SIDE_BY_SIDE = 4
 SPANS_KEPT = 4
 """Spans of time of which the calls stay grouped by agent or queue."""
 
-FILES_KEPT = 50_000
+FILES_KEPT = 20_000
 """Files of the directories of which the listings stay in memory, about 0.5 KB each."""
 
 _T = TypeVar("_T")
