@@ -61,6 +61,7 @@ ATTRIBUTES = (
     ("user.mime_type", "its media type"),
     ("user.phonofs.json", "the whole record"),
     ("user.phonofs.path", "the path below the mount point, of folders too"),
+    ("user.phonofs.known", "of the root only: the days of which every object is known, as JSON"),
     ("user.phonofs.status", "of the root only: what phonofs status --json prints"),
 )
 
@@ -79,6 +80,15 @@ STATUS = (
         "catalogue.followed.REGION",
         "watermark_ms: the newest change known; polled_at: the last time the service was asked "
         "for changes and answered; failures: tries in vain since",
+    ),
+    (
+        "catalogue.known.REGION",
+        "the days of which every object is known: the first and the last of each run of days",
+    ),
+    (
+        "index",
+        "state of the background index (off, listing, waiting, done), the day listed last (day), "
+        "and why it waits (error)",
     ),
     (
         "restores",

@@ -32,6 +32,7 @@ from phonofs.control.search_commands import SearchCommands
 from phonofs.control.server import Broadcast, Control, LongCommand, Shared
 from phonofs.credentials import Credentials, CredentialSources, cache_key, find
 from phonofs.discovery.follower import Follower
+from phonofs.discovery.indexer import Indexer
 from phonofs.discovery.lister import Lister
 from phonofs.discovery.page_worker import PageWorker
 from phonofs.errors import CatalogueError, Unavailable, UsageError
@@ -83,6 +84,7 @@ class App:
     page_worker: PageWorker
     lister: Lister
     follower: Follower
+    indexer: Indexer
     region_watch: RegionWatch
     reader: Reader
     control: Control
@@ -148,6 +150,9 @@ TASKS: dict[str, Callable[[App], Task | None]] = {
     "the control socket": lambda app: app.control.run,
     "the metrics": lambda app: app.metrics.run if app.metrics else None,
     "the change follower": lambda app: partial(_after_connect, app, app.follower.run),
+    "the indexer": lambda app: (
+        partial(_after_connect, app, app.indexer.run) if app.settings.index != "off" else None
+    ),
     "the region watch": lambda app: (
         None if app.settings.regions else partial(_after_connect, app, app.region_watch.run)
     ),
@@ -295,10 +300,14 @@ def _build(
     follower = Follower(client, catalogue, settings, changes.on_changes)
     region_watch = RegionWatch(client, catalogue, token, lister, follower)
     views = Views(catalogue, lister, index, texts, recent, settings)
-    searches = SearchCommands(catalogue, lister, settings.profile, admission.check)
+    indexer = Indexer(
+        catalogue, lister, follows=settings.poll_interval > 0, paused_s=client.paused_s
+    )
+    searches = SearchCommands(catalogue, lister, indexer, settings.profile, admission.check)
     commands = {
         "find": LongCommand(searches.find, for_readers=True),
         "manifest": LongCommand(searches.manifest, for_readers=True),
+        "index": LongCommand(searches.index, for_readers=False),
     }
     control = _control(
         settings, mountpoint, events, changes, admission, catalogue, client, commands
@@ -318,6 +327,7 @@ def _build(
         control=control,
     )
     status.add("texts", texts.statistics)
+    status.add("index", indexer.statistics)
     return App(
         settings=settings,
         note=chosen.note,
@@ -329,6 +339,7 @@ def _build(
         page_worker=page_worker,
         lister=lister,
         follower=follower,
+        indexer=indexer,
         region_watch=region_watch,
         reader=reader,
         control=control,

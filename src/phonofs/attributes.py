@@ -8,5 +8,6 @@ PREFIX = "user.phonofs."
 STATUS_ATTRIBUTE = f"{PREFIX}status"  # of the root
 JSON_ATTRIBUTE = f"{PREFIX}json"
 PATH_ATTRIBUTE = f"{PREFIX}path"
+KNOWN_ATTRIBUTE = f"{PREFIX}known"  # of the root
 CACHED_ATTRIBUTE = f"{PREFIX}cached"
 TAG_PREFIX = f"{PREFIX}tag."

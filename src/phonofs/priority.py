@@ -10,13 +10,16 @@ from collections.abc import Callable
 class Priority:
     """True if a reader waits for the request. It may become true later, and then stays so.
 
+    idle  while it is not true: whether the request goes after all others that run ahead of readers
+
     Owns the one callback that is called then, and the priorities derived from this one.
     """
 
-    __slots__ = ("_callback", "_derived", "_urgent")
+    __slots__ = ("_callback", "_derived", "_urgent", "idle")
 
-    def __init__(self, urgent: bool) -> None:
+    def __init__(self, urgent: bool, *, idle: bool = False) -> None:
         self._urgent = urgent
+        self.idle = idle
         self._derived: list[Priority] = []
         self._callback: Callable[[], None] | None = None
 
@@ -25,7 +28,7 @@ class Priority:
 
     def derive(self) -> "Priority":
         """Return the priority of one of several requests that all become urgent with this one."""
-        derived = Priority(self._urgent)
+        derived = Priority(self._urgent, idle=self.idle)
         if not self._urgent:
             self._derived.append(derived)
         return derived

@@ -12,6 +12,7 @@ from phonofs import __version__
 from phonofs.account import Admission
 from phonofs.cache.cache import Cache
 from phonofs.catalogue.catalogue import Catalogue
+from phonofs.catalogue.search import known_by_region
 from phonofs.changes import AccountChanges
 from phonofs.control.server import Control
 from phonofs.discovery.follower import Follower
@@ -103,6 +104,7 @@ class Status:
             "bytes": size,
             "regions": self._catalogue.regions(),
             "regions_to_come": list(self._regions.to_come),
+            "known": known_by_region(self._catalogue),
             **self._follower.statistics(),
         }
 

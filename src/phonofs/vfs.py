@@ -17,11 +17,13 @@ import msgspec
 from phonofs.attributes import (
     CACHED_ATTRIBUTE,
     JSON_ATTRIBUTE,
+    KNOWN_ATTRIBUTE,
     PATH_ATTRIBUTE,
     STATUS_ATTRIBUTE,
     TAG_PREFIX,
 )
 from phonofs.catalogue.catalogue import Catalogue, Entry
+from phonofs.catalogue.search import known_by_region
 from phonofs.discovery.lister import Lister
 from phonofs.errors import (
     Archived,
@@ -312,6 +314,9 @@ class Vfs:
         if ino >= VIEW_BIT:
             return None
         entry = self.entry(ino)
+        if ino == ROOT and name == KNOWN_ATTRIBUTE:
+            self.check()
+            return as_json({"regions": known_by_region(self._catalogue)})
         if name == PATH_ATTRIBUTE:
             return self._catalogue.path(ino).encode()
         if entry.is_directory:

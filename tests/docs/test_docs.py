@@ -98,6 +98,7 @@ def test_the_manual_has_every_extended_attribute_and_no_other() -> None:
     by_name = {
         attributes.STATUS_ATTRIBUTE,
         attributes.JSON_ATTRIBUTE,
+        attributes.KNOWN_ATTRIBUTE,
         attributes.PATH_ATTRIBUTE,
         attributes.CACHED_ATTRIBUTE,
     }

@@ -17,10 +17,14 @@ import trio
 from hypothesis import HealthCheck, currently_in_test_context, given, note, settings
 
 from phonofs.catalogue.catalogue import Entry
+from phonofs.catalogue.search import search_known
 from phonofs.errors import Archived, NoSuchName, ServiceError
 from phonofs.fakeservice.account import Account, Item, change
 from phonofs.fakeservice.content import ramp
 from phonofs.reader.open_object import Handle
+from phonofs.search.condition import Condition
+from phonofs.search.facets import Facets, facets_of
+from phonofs.service.records import parse_record
 from phonofs.tree.sanitize import clean
 from phonofs.views.places import VIEW_BIT
 from tests.model import strategies as s
@@ -253,6 +257,7 @@ class Teller:
         assert found == expected, set(found.items()) ^ set(expected.items())
         self.broken = False
         self.begin()
+        self._check_searches(expected)
         for path, entry in shown.items():
             key = expected[path]
             assert self.numbers.setdefault(key, entry.ino) == entry.ino, "inodes are permanent"
@@ -310,6 +315,21 @@ class Teller:
         vfs.close_text(opened)
         assert len(content) == size
         return content
+
+    def _check_searches(self, expected: dict[str, Key]) -> None:
+        """A search finds what its condition accepts of the object list, and nothing else."""
+        catalogue = self.world.app.catalogue
+        facets = {path: self._facets(key) for path, key in expected.items()}
+        agents = {each.agent for each in facets.values() if each.agent}
+        for condition in (Condition(), *(Condition(agent=agent) for agent in agents)):
+            found = [each.path for some in search_known(catalogue, condition) for each in some]
+            assert len(found) == len(set(found))
+            assert set(found) == {path for path in facets if condition.accepts(facets[path])}
+
+    def _facets(self, key: Key) -> Facets:
+        item = self.world.account.item(*key)
+        assert item is not None
+        return facets_of(parse_record(json.dumps(item.record()).encode(), item.region))
 
     def _check_mtime(self, entry: Any, item: Item) -> None:
         """createdTime until the content is another one than was seen first, then updatedTime."""

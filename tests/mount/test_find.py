@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from phonofs.fakeservice.account import Account, Item, change, flat_item
@@ -69,7 +70,7 @@ def test_find_prints_all_objects_of_an_agent_and_nothing_else(demo: Demo):
         item.id for item in demo.service.account if is_shown(item) and "Alex Wilber" in agents(item)
     }
     assert ids_of(done.stdout) == expected != set()
-    assert done.stderr.startswith("looked at everything")
+    assert done.stderr.startswith("looked at 2026-01-02 to ")
     assert demo.service.counters.requests["content"] == before
 
 
@@ -92,7 +93,6 @@ def test_a_manifest_is_the_object_list(demo: Demo):
 
 
 def test_duckdb_reads_both_tables(demo: Demo, tmp_path):
-    duckdb = pytest.importorskip("duckdb", reason="is no dependency: this ran by hand")
     count = sum(map(is_shown, demo.service.account))
     for form in ("csv", "jsonl"):
         path = tmp_path / f"calls.{form}"
@@ -183,6 +183,7 @@ def test_a_call_or_number_in_an_unlisted_account_costs_few_requests(tmp_path, as
         assert "00000148" in ids_of(done.stdout)
         assert stand_in.service.counters.requests["search"] - before <= 3
         assert "asked the service for" in done.stderr
+        assert "phonofs index makes it certain" in done.stderr
 
 
 def mount_is_busy(mount: Mount) -> bool:
@@ -243,7 +244,7 @@ def test_without_a_mount_the_catalogue_answers(tmp_path):
         done = phonofs(mount, "find", *asked)
         assert done.returncode == 4
         assert relative in done.stdout
-        assert "open their folders" in done.stderr
+        assert "run phonofs index" in done.stderr
         done = phonofs(mount, "manifest", *asked, "2026/2026-03/2026-03-01", relative)
         assert [row["path"] for row in rows(done.stdout)] == [relative, relative]
         done = phonofs(mount, "manifest", *asked, "--md5", relative)

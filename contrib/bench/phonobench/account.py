@@ -203,6 +203,8 @@ def fields(thing: Thing) -> Fields:
         "createdTime": thing.created_ms,
         "updatedTime": thing.created_ms,
         "storedBytes": thing.size,
+        "callId": thing.id,
+        "address": "+16695555518",
     }
 
 

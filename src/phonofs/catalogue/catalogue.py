@@ -13,12 +13,13 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from phonofs.catalogue.changes import ChangeCollector, created
+from phonofs.catalogue.changes import ChangeCollector
 from phonofs.catalogue.coverage import Coverage
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.directories import Directories
@@ -102,7 +103,12 @@ class Catalogue:
         self._objects = Objects(database, *parts)
         self.coverage = Coverage(database, view.scope, self._writing, now_ms)
         self.facets = FacetStore(
-            database, self._directories, self._rows, self._writing, self._list_again
+            database,
+            self._directories,
+            self._rows,
+            self._records,
+            self._writing,
+            self._list_again,
         )
         self.text_sizes = TextSizes(database, self._writing)
         with self._writing():
@@ -243,32 +249,36 @@ class Catalogue:
         found = directory_of(ino)
         if found is not None:
             return self._directories.shown_parent(found)
-        row = self._rows.row(ino)
-        if row is None or row.parent is None:
-            raise NoSuchName(f"inode {ino} is not in the tree")
-        return row.parent
+        return self._shown(ino)[1][0]
 
     def path(self, ino: int) -> str:
         """Return the path below the mount point, without a leading slash. Raises NoSuchName."""
         if ino == ROOT:
             return ""
         found = directory_of(ino)
-        if found is not None:
-            name = self._directories.shown_name(found)
+        if found is None:
+            parent, name = self._shown(ino)[1]
         else:
-            entry = self.entry(ino)
-            name = entry.name if entry else ""
-        above = self.path(self.parent(ino))
+            parent, name = (
+                self._directories.shown_parent(found),
+                self._directories.shown_name(found),
+            )
+        above = self.path(parent)
         return f"{above}/{name}" if above else name
+
+    def _shown(self, ino: int) -> tuple[Row, tuple[int, str]]:
+        """Return the row of an object that is shown, and its place. Raises NoSuchName."""
+        row = self._rows.row(ino)
+        if row is None or row.place is None:
+            raise NoSuchName(f"inode {ino} is not in the tree")
+        return row, row.place
 
     def record(self, ino: int) -> Record:
         """Return the record of an object that is shown.
 
         Raises NoSuchName if it is not shown, Malformed if the stored record is damaged.
         """
-        row = self._rows.row(ino)
-        if row is None or row.parent is None:
-            raise NoSuchName(f"inode {ino} is not in the tree")
+        row, _ = self._shown(ino)
         return self._record(row)
 
     def records_of(self, day: int) -> Iterator[list[tuple[int, str, Record]]]:
@@ -335,10 +345,7 @@ class Catalogue:
         The newer ``updatedTime`` wins. An object that is withdrawn, or in a state that is not
         listed, leaves the tree. Raises CatalogueError if the disk fails: then nothing is applied.
         """
-
-        def kind_of(record: Record) -> str:
-            return created(record) if watermark is None else self._kind_of(record, watermark)
-
+        kind_of = CREATED if watermark is None else partial(self._kind_of, watermark)
         batch = ChangeCollector(kind_of, listed=listed)
         with self._writing():
             self._objects.put(records, batch)
@@ -349,7 +356,7 @@ class Catalogue:
             self._settle(batch)
         return batch.changes
 
-    def _kind_of(self, record: Record, watermark: int) -> str:
+    def _kind_of(self, watermark: int, record: Record) -> str:
         """Return the kind of change of a new object of a poll; "" if it existed before."""
         spans = self.coverage.listed(record.region)
         if record.created_ms >= watermark or spans.covers(record.created_ms, record.created_ms + 1):
@@ -428,12 +435,12 @@ class Catalogue:
 
     def touched(self, ino: int) -> ChangeSet:
         """Return the change to report if the bytes served of an object so far were wrong."""
-        row = self._rows.row(ino)
-        if row is None or row.parent is None or row.name is None:
+        try:
+            _, place = self._shown(ino)
+        except NoSuchName:
             return ChangeSet()
         record, path = self.record(ino), self.path(ino)
-        change = ObjectChange(CHANGED, ino, row.parent, row.name, record, True, path=path)
-        return ChangeSet([change])
+        return ChangeSet([ObjectChange(CHANGED, ino, *place, record, True, path=path)])
 
     def _settle(self, batch: ChangeCollector) -> None:
         """Update the directories, and add paths and directories to the changes."""

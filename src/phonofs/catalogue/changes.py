@@ -7,11 +7,6 @@ from phonofs.catalogue.types import CREATED, ChangeSet, ObjectChange
 from phonofs.model import Record
 
 
-def created(record: Record) -> str:
-    """Return the kind of change of a new object: the default of ``kind_of``."""
-    return CREATED
-
-
 @dataclass(slots=True)
 class DirectoryDelta:
     """What one transaction changed in a day: its objects, bytes, newest time, and any names."""
@@ -33,13 +28,15 @@ class DirectoryDelta:
 class ChangeCollector:
     """The changes of one transaction in order, and their effect on the counts of each day.
 
-    kind_of  returns the kind of change of an object that appears; "" if nothing happened to it:
-             it existed before and is known only now
+    kind_of  the kind of change of an object that appears, or a function that returns it; "" if
+             nothing happened to the object: it existed before and is known only now
     listed   whether objects that appear are not reported, not even by name: in a listing, only
              the changed directories matter
     """
 
-    def __init__(self, kind_of: Callable[[Record], str] = created, *, listed: bool = False) -> None:
+    def __init__(
+        self, kind_of: str | Callable[[Record], str] = CREATED, *, listed: bool = False
+    ) -> None:
         self.kind_of = kind_of
         self.listed = listed
         self.changes = ChangeSet()
@@ -51,7 +48,7 @@ class ChangeCollector:
 
     def appeared(self, ino: int, parent: int, name: str, record: Record) -> None:
         """Add an object that is now shown and was not before."""
-        kind = self.kind_of(record)
+        kind = self.kind_of if isinstance(self.kind_of, str) else self.kind_of(record)
         if kind:
             self.tell(ObjectChange(kind, ino, parent, name, record, False, ((parent, name),)))
         else:

@@ -66,9 +66,11 @@ class Objects:
             region = self._directories.region_index(name)
             known = self._rows.known(region, [record.id for record in some])
             fresh = [record for record in some if record.id not in known]
-            page = prepare(Page(fresh, len(fresh), last=True), name, region, self._placement)
-            left = [fresh[at] for at in self._insert(page, region, batch, fresh.__getitem__)]
-            for record in [record for record in some if record.id in known] + left:
+            others = [record for record in some if record.id in known]
+            if fresh:
+                page = prepare(Page(fresh, len(fresh), last=True), name, region, self._placement)
+                others += [fresh[at] for at in self._insert(page, region, batch, fresh.__getitem__)]
+            for record in others:
                 row = known.pop(record.id, None)  # a later record of this object meets another row
                 if row is None or _is_news(row, *_version(record)):
                     self._put(record, region, batch)

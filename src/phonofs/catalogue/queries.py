@@ -3,14 +3,14 @@
 # ruff: noqa: S608 - only constants are put into SQL texts here, never values
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 from cachetools import LRUCache
 
-from phonofs.catalogue.database import MOST_VALUES, Database
+from phonofs.catalogue.database import Database
 from phonofs.catalogue.directories import Directories
 from phonofs.catalogue.records import Records
 from phonofs.catalogue.types import Entry
@@ -19,9 +19,6 @@ from phonofs.model import Record, State
 from phonofs.service.records import parse_record
 
 _ENTRY = "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, state"
-
-_AT_ONCE = MOST_VALUES - 1
-"""Values looked for in one query, which has the region, too."""
 
 _CLOSE = 5000
 """Inode numbers searched for the next objects of a day: half a millisecond."""
@@ -32,8 +29,6 @@ for prefetching and again when its file is opened."""
 
 LARGEST_KEPT = 20_000
 """The most entries of a day kept in memory after it was read, 0.3 KB each."""
-
-_Value = TypeVar("_Value")
 
 
 class Damaged(Exception):
@@ -157,14 +152,12 @@ class ObjectQueries:
 
     def numbered(self, inos: Sequence[int]) -> list[Row]:
         """Return the current rows of these objects, shown or not."""
-        parts = (self._rows(f"ino IN ({_marks(some)})", *some) for some in _some(inos))
-        return [row for part in parts for row in part]
+        return self._rows("ino IN (SELECT value FROM json_each(?))", _json(inos))
 
     def known(self, region: int, ids: Sequence[str]) -> dict[str, Row]:
         """Return the rows of the known ones of these identifiers, by identifier."""
-        where = "region = ? AND id IN"
-        parts = (self._rows(f"{where} ({_marks(some)})", region, *some) for some in _some(ids))
-        return {row.id: row for part in parts for row in part}
+        where = "region = ? AND id IN (SELECT value FROM json_each(?))"
+        return {row.id: row for row in self._rows(where, region, _json(ids))}
 
     # records
 
@@ -206,12 +199,8 @@ class ObjectQueries:
             return None
 
 
-def _some(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
-    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ",".join("?" * len(values))
+def _json(values: Sequence[object]) -> str:
+    return msgspec.json.encode(values).decode()
 
 
 def _entry(ino: int, name: str, size: int, mtime_ms: int, ctime_ms: int, state: str) -> Entry:

@@ -19,14 +19,19 @@ Span = tuple[int, int]
 MOST_SPANS = 3
 """Spans that a sentence names; of more it says how many there are."""
 
+MOST_RUNS = 200
+"""Runs of known days that are told of a region; they have to fit into an attribute."""
+
+DAY = timedelta(days=1)
+
 TOGETHER = 200
 """Records read at a time: 5 ms."""
 
 
-REMEDY = "open their folders, or name a shorter time with --since"
+REMEDY = "run phonofs index, or name a shorter time with --since"
 
 MOST_TRIES = 5
-"""How often the facets of some days are made, as objects change meanwhile."""
+"""How often it is looked whether facets are missing, the last time without a pause."""
 
 
 def search_known(
@@ -51,22 +56,19 @@ def _search_region(
         return
     above: dict[int, str] = {}
     for span in facets.slices(*days):
-        for _ in range(MOST_TRIES):
-            lacking = facets.lacking(*span)
-            if not lacking:
-                break
-            for day in lacking:
+        for left in reversed(range(MOST_TRIES)):
+            for day in facets.lacking(*span):
                 for _ in facets.make(day):
-                    yield []
-        matches = facets.matching(condition, *span)
-        for match in matches:
-            if match.day not in above:
-                above[match.day] = catalogue.path(match.day)
-        found = ((f"{above[match.day]}/{match.name}", match.ino) for match in matches)
-        if records or condition.tags:
-            yield from read(catalogue, found, condition, records=records)
-        else:
-            yield [Found(path, None) for path, _ in found]
+                    if left:  # objects may change meanwhile: then look again
+                        yield []
+        for matches in facets.matching(condition, *span):
+            for day in {match.day for match in matches} - above.keys():
+                above[day] = catalogue.path(day)
+            found = ((f"{above[match.day]}/{match.name}", match.ino) for match in matches)
+            if records or condition.tags:
+                yield from read(catalogue, found, condition, records=records)
+            else:
+                yield [Found(path, None) for path, _ in found]
 
 
 def read(
@@ -119,20 +121,50 @@ def scope_ms(catalogue: Catalogue, condition: Condition) -> Span:
     if condition.since:
         start_ms = calendar.start_ms(min(max(condition.since, FIRST_DAY), LAST_DAY))
     if condition.until:
-        last = min(max(condition.until, FIRST_DAY), LAST_DAY - timedelta(days=1))
-        stop_ms = calendar.start_ms(last + timedelta(days=1))
+        last = min(max(condition.until, FIRST_DAY), LAST_DAY - DAY)
+        stop_ms = calendar.start_ms(last + DAY)
     return max(start_ms, catalogue.placement.since_ms), stop_ms
 
 
-def known_spans(catalogue: Catalogue, region: str, span: Span) -> list[Span]:
-    """Return the parts of a span of which every object is known, as of the last poll."""
-    edge_ms = catalogue.coverage.edge_ms(region)
-    start_ms, stop_ms = span
-    stop_ms = min(stop_ms, edge_ms or 0)
-    within = (
-        (max(one, start_ms), min(two, stop_ms)) for one, two in catalogue.coverage.listed(region)
-    )
-    return [(one, two) for one, two in within if one < two]
+def known_days(catalogue: Catalogue, region: str) -> list[tuple[date, date]]:
+    """Return runs of days, first and last, of which every object is known as of the last poll.
+
+    They begin with the first day that holds something. The last day may not be over.
+    """
+    calendar, edge_ms = catalogue.placement.calendar, catalogue.coverage.edge_ms(region)
+    oldest = _first_day(catalogue, Directory(catalogue.region_index(region)))
+    if oldest is None or edge_ms is None:
+        return []
+    runs = []
+    for start_ms, stop_ms in catalogue.coverage.listed(region):
+        first, last = calendar.day_of(start_ms), calendar.day_of(min(stop_ms, edge_ms))
+        if calendar.start_ms(first) < start_ms:
+            first += DAY
+        if stop_ms < edge_ms:
+            last -= DAY  # the day in which the span stops is known in part
+        if max(first, oldest) <= last:
+            runs.append((max(first, oldest), last))
+    return runs
+
+
+def known_by_region(catalogue: Catalogue) -> dict[str, list[list[str]]]:
+    """Return the newest MOST_RUNS runs of known days of each region, in order, as texts."""
+    return {
+        region: [[str(first), str(last)] for first, last in known_days(catalogue, region)][
+            -MOST_RUNS:
+        ]
+        for region in catalogue.regions()
+    }
+
+
+def _first_day(catalogue: Catalogue, of: Directory) -> date | None:
+    """Return the first day of a directory that is known to hold something."""
+    while not of.day:
+        known = catalogue.known(of)
+        if not known:
+            return None
+        of = min(known, key=lambda part: part.ino)
+    return of.first_day
 
 
 def gaps(catalogue: Catalogue, region: str, span: Span) -> list[Span]:
@@ -164,12 +196,12 @@ def report(
     regions = [name for name in catalogue.regions() if condition.region in ("", name)]
     if not regions:
         of = f"region {condition.region}" if condition.region else "this account"
-        answer.missing.append(f"nothing is known of {of}: mount it")
+        answer.missing.append(f"nothing is known of {of}: mount it, or run phonofs index")
     for region in regions:
         prefix = region_prefix(catalogue, region)
-        known = known_spans(catalogue, region, span)
+        known = [_run_text(*run) for run in _within(known_days(catalogue, region), condition)]
         if known:
-            answer.known.append(prefix + days_text(catalogue, known, now_ms))
+            answer.known.append(prefix + _joined(known))
         missing = gaps(catalogue, region, span) if region not in settled else []
         if missing:
             days = days_text(catalogue, missing, now_ms)
@@ -183,21 +215,33 @@ def region_prefix(catalogue: Catalogue, region: str) -> str:
     return f"{region}: " if len(catalogue.regions()) > 1 else ""
 
 
+def _within(runs: Iterable[tuple[date, date]], condition: Condition) -> Iterator[tuple[date, date]]:
+    """Cut runs of days to those that a condition names."""
+    for first, last in runs:
+        first, last = max(first, condition.since or first), min(last, condition.until or last)
+        if first <= last:
+            yield first, last
+
+
 def days_text(catalogue: Catalogue, spans: Sequence[Span], now_ms: int) -> str:
     """Return the days of spans in words: ``2026-11-01 to 2026-11-17, 2026-11-20``."""
-    said = [_days_text(catalogue, *span, now_ms) for span in spans]
-    if len(said) > MOST_SPANS:
-        said[MOST_SPANS - 1 :] = [f"and {len(said) - MOST_SPANS + 1} other spans of time"]
-    return ", ".join(said)
+    calendar = catalogue.placement.calendar
+    said = []
+    for start_ms, stop_ms in spans:
+        last = calendar.day_of(min(stop_ms - 1, max(now_ms, start_ms)))
+        if start_ms == 0:
+            said.append("everything" if stop_ms > now_ms else f"everything to {last}")
+        else:
+            said.append(_run_text(calendar.day_of(start_ms), last))
+    return _joined(said)
 
 
-def _days_text(catalogue: Catalogue, start_ms: int, stop_ms: int, now_ms: int) -> str:
-    first = _day(catalogue, start_ms)
-    last = _day(catalogue, min(stop_ms - 1, max(now_ms, start_ms)))
-    if start_ms == 0:
-        return "everything" if stop_ms > now_ms else f"everything to {last}"
+def _run_text(first: date, last: date) -> str:
     return f"{first}" if first == last else f"{first} to {last}"
 
 
-def _day(catalogue: Catalogue, at_ms: int) -> date:
-    return catalogue.placement.calendar.day_of(at_ms)
+def _joined(said: Sequence[str]) -> str:
+    if len(said) <= MOST_SPANS:
+        return ", ".join(said)
+    rest = len(said) - MOST_SPANS + 1
+    return f"{', '.join(said[: MOST_SPANS - 1])} and {rest} other spans of time"

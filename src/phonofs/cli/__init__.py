@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Command] = {
     "status": Command("status", "Show how a running mount is doing."),
     "find": Command("find", "Print the paths of the objects that match all of the options."),
     "manifest": Command("manifest", "Print a line for each object of days, months or files."),
+    "index": Command("index", "Make the whole account known, so that searches need no request."),
     "fetch": Command("fetch", "Bring files or whole days into the cache."),
     "restore": Command("restore", "Ask for archived objects back."),
     "cache": Command("cache", "Show, check or empty the cache of a profile."),

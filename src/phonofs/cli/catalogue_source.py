@@ -19,7 +19,7 @@ EVERYTHING = Condition()
 
 
 class CatalogueSource:
-    """Searches what the catalogue on disk knows, as of the last mount."""
+    """Searches what the catalogue on disk knows, as of the last mount or index."""
 
     def __init__(self, catalogue: Catalogue, profile: str) -> None:
         self._catalogue = catalogue
@@ -54,7 +54,9 @@ def opened(profile: str, options: Sequence[str]) -> Iterator[CatalogueSource]:
     Raises UsageError, also if nothing is known of that account or the key is missing.
     """
     settings = load(profile, options)
-    nothing = f"nothing is known of the account of profile {profile}: mount it"
+    nothing = (
+        f"nothing is known of the account of profile {profile}: mount it, or run phonofs index"
+    )
     if not settings.cache_dir.is_dir():
         raise UsageError(nothing)
     hashed = key_hash(settings.api_url, credentials_of(settings).key)

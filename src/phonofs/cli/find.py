@@ -8,12 +8,9 @@ from typing import Any
 
 import click
 
-from phonofs.cli.links import LinkFolder
 from phonofs.cli.report import EXIT_IN_PART
 from phonofs.cli.search_source import MountSource, Source, source_of
 from phonofs.errors import UsageError
-from phonofs.manifest.columns import Listed
-from phonofs.manifest.formats import JsonLines
 from phonofs.search.answer import Answer, Found
 from phonofs.search.options import condition_of
 from phonofs.units import format_count, printable
@@ -107,6 +104,10 @@ def _print_paths(top: str, found: Iterable[list[Found]], end: bytes) -> None:
 
 
 def _print_records(source: Source, found: Iterable[list[Found]]) -> None:
+    # Without these imports, a search that prints paths starts 20 ms sooner.
+    from phonofs.manifest.columns import Listed
+    from phonofs.manifest.formats import JsonLines
+
     form = JsonLines()
     for some in found:
         for path, record in some:
@@ -119,6 +120,8 @@ def _print_records(source: Source, found: Iterable[list[Found]]) -> None:
 def _link(source: Source, link: str, found: Iterable[list[Found]]) -> int:
     if not isinstance(source, MountSource):
         raise UsageError("--link needs a mount: nothing is mounted that links could lead to")
+    from phonofs.cli.links import LinkFolder  # as above
+
     folder = LinkFolder(link, source.point)
     return sum(folder.add(source.top + path for path, _ in some) for some in found)
 

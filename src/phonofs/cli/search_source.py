@@ -13,7 +13,7 @@ from phonofs.config import DEFAULT_PROFILE
 from phonofs.control.client import connect, refusal
 from phonofs.errors import Unavailable, UsageError
 from phonofs.fuse.mountinfo import absolute as resolve
-from phonofs.fuse.mountinfo import mount_of, mounts_of
+from phonofs.fuse.mountinfo import mount_of, only_mount_of
 from phonofs.search.answer import Answer, Found
 from phonofs.search.condition import Condition
 from phonofs.service.records import parse_record
@@ -94,7 +94,8 @@ class MountSource:
         """Yield files with their records."""
         for start in range(0, len(paths), BATCH):
             some = list(paths[start : start + BATCH])
-            yield from self._results({"command": "manifest", "paths": some})
+            request = {"command": "manifest", "paths": some, "offline": self._offline}
+            yield from self._results(request)
 
     def _results(self, request: Mapping[str, object]) -> Iterator[list[Found]]:
         decoder = msgspec.json.Decoder(_Line)
@@ -126,7 +127,7 @@ def source_of(
     """
     if mount is not None and profile is not None:
         raise UsageError("--mount and --profile are two ways to say the same; give one of them")
-    point = mount_of(mount).point if mount is not None else _the_mount(profile)
+    point = mount_of(mount).point if mount is not None else only_mount_of(profile)
     if point is not None:
         yield MountSource(point, offline=offline)
         return
@@ -135,14 +136,6 @@ def source_of(
 
     with opened(profile or DEFAULT_PROFILE, options) as source:
         yield source
-
-
-def _the_mount(profile: str | None) -> str | None:
-    found = mounts_of(profile)
-    if len(found) > 1:
-        points = ", ".join(each.point for each in found)
-        raise UsageError(f"there is more than one phonofs mount; name one with --mount: {points}")
-    return found[0].point if found else None
 
 
 def below(point: str, path: str) -> str:

@@ -88,7 +88,25 @@ def _known(status: Status) -> str:
     objects = format_count(int(_at(status, "catalogue", "objects")), "object")
     regions = ", ".join(_found(status, "catalogue", "regions") or [])
     where = f", in {regions}" if regions else ""
-    return f"{objects}, {format_size(_at(status, 'catalogue', 'bytes'))}{where}"
+    known = f"{objects}, {format_size(_at(status, 'catalogue', 'bytes'))}{where}"
+    return "; ".join(filter(None, (known, _whole_since(status), _index(status))))
+
+
+def _whole_since(status: Status) -> str:
+    """Return since when every object of every region is known."""
+    runs = _found(status, "catalogue", "known") or {}
+    if not runs or not all(runs.values()):
+        return ""
+    return f"all from {max(found[-1][0] for found in runs.values())} on"
+
+
+def _index(status: Status) -> str:
+    """Return what the indexer does, if the option ``index`` is on."""
+    state, day = _found(status, "index", "state"), _found(status, "index", "day")
+    if state in (None, "off", "done"):
+        return ""
+    error = _found(status, "index", "error")
+    return f"indexing, {error}" if error else f"indexing, at {day}" if day else "indexing"
 
 
 def _changes(status: Status, now_s: float) -> str:

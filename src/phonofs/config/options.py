@@ -105,6 +105,13 @@ OPTIONS: tuple[Option, ...] = (
         "how often the service is asked for changes; 0: never",
         least=0,
     ),
+    Option(
+        "index",
+        Kind.CHOICE,
+        "off",
+        "what is listed in the background: off, or records (the whole account)",
+        choices=("off", "records"),
+    ),
     Option("page_size", Kind.NUMBER, "100", "records per page of a search", least=1, most=1000),
     Option(
         "max_connections",

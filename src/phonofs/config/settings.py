@@ -80,6 +80,7 @@ class Settings:
     cache_min_free: int
     cache_encrypt: str
     poll_interval: float
+    index: str
     page_size: int
     max_connections: int
     timeout: float

@@ -1,11 +1,14 @@
-"""The commands ``find`` and ``manifest`` of the control socket: searches of a running mount.
+"""The commands ``find``, ``manifest`` and ``index`` of the control socket.
 
-Both are answered with a first line on the mount, lines with what was found, and a last line that
-says what was looked at. Between two lines other tasks run.
+The first two are answered with a first line on the mount, lines with what was found, and a last
+line that says what was looked at; ``index`` with a line of progress after each month. Between two
+lines other tasks run.
 """
 
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from datetime import date
 from typing import TypeVar
 
 import msgspec
@@ -13,6 +16,7 @@ import trio
 
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.catalogue.search import day_of, file_named, read, report, search_known
+from phonofs.discovery.indexer import TRIES, Indexer
 from phonofs.discovery.lister import Lister
 from phonofs.discovery.record_search import RecordSearch
 from phonofs.errors import CatalogueError, ServiceError, UsageError
@@ -39,20 +43,27 @@ class _Find(msgspec.Struct):
 
 class _Manifest(msgspec.Struct):
     paths: list[str]
+    offline: bool = False
+
+
+class _Index(msgspec.Struct):
+    since: date | None = None
 
 
 class SearchCommands:
-    """Answers searches. ``check`` raises the error with which everything is refused, if any."""
+    """Answers the commands. ``check`` raises the error with which everything is refused, if any."""
 
     def __init__(
         self,
         catalogue: Catalogue,
         lister: Lister,
+        indexer: Indexer,
         profile: str,
         check: Callable[[], None],
     ) -> None:
         self._catalogue = catalogue
         self._lister = lister
+        self._indexer = indexer
         self._search = RecordSearch(catalogue, lister)
         self._profile = profile
         self._check = check
@@ -77,14 +88,14 @@ class SearchCommands:
 
     async def manifest(self, asked: Mapping[str, object]) -> AsyncGenerator[Event, None]:
         """Answer with the records of files, by their paths below the mount point."""
-        paths = _converted(asked, _Manifest).paths[:MOST_PATHS]
+        request = _converted(asked, _Manifest)
         self._check()
         yield self._head()
         answer = Answer()
         objects = []
-        for path in paths:
+        for path in request.paths[:MOST_PATHS]:
             try:
-                ino = await self._ino(path)
+                ino = await self._ino(path, offline=request.offline)
             except (ServiceError, CatalogueError) as error:
                 answer.missing.append(f"{path} could not be looked at: {error}")
                 continue
@@ -100,14 +111,22 @@ class SearchCommands:
             await trio.lowlevel.checkpoint()
         yield {"answer": answer}
 
+    async def index(self, asked: Mapping[str, object]) -> AsyncGenerator[Event, None]:
+        """Index the account; answer with the progress. Raises the service's last error."""
+        since = _converted(asked, _Index).since
+        self._check()
+        async with aclosing(self._indexer.steps(since, tries=TRIES)) as steps:
+            async for progress in steps:
+                yield {"progress": progress}
+
     def _head(self) -> Event:
         return {"profile": self._profile, "timezone": self._catalogue.placement.view.timezone}
 
-    async def _ino(self, path: str) -> int | None:
+    async def _ino(self, path: str, *, offline: bool) -> int | None:
         """Return the inode number of a file; list its day if needed. Raises ServiceError."""
         day = day_of(self._catalogue, path)
-        if day is None:
-            return None
+        if day is None or offline:
+            return file_named(self._catalogue, path)
         if errors := await self._lister.list_days([day]):
             raise errors[day]
         return file_named(self._catalogue, path)

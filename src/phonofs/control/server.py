@@ -14,6 +14,7 @@ the runtime directory at logout), ``trouble`` says so, and it is tried again eve
 import logging
 import math
 import os
+import pwd
 import secrets
 import socket
 import stat
@@ -249,7 +250,8 @@ class Control:
     ) -> None:
         """Send the lines of a command; stop if the client hangs up."""
         if not peer.is_owner and not command.for_readers:
-            await _send(stream, {"error": "only the owner of the mount may ask for this"})
+            error = f"only {_owner()}, the owner of the mount, may ask for this"
+            await _send(stream, {"error": error})
             return
         if not peer.is_owner and not await self._lets_read(peer):
             await _send(stream, {"error": "you may not read these files"})
@@ -318,6 +320,13 @@ class Control:
             nursery.start_soon(_until_hangup, stream, nursery.cancel_scope)
             async for event in events:
                 await _send(stream, event)
+
+
+def _owner() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user {os.getuid()}"
 
 
 def _decoded(request: bytes) -> Event:

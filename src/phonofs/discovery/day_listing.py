@@ -4,9 +4,7 @@ A pass requests all pages of a search once. It is repeated until the passes are 
 continued where the service does not page far enough. Used by ``lister``.
 """
 
-import math
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from operator import itemgetter
 
@@ -17,7 +15,7 @@ from phonofs.catalogue.coverage import SECOND_MS
 from phonofs.catalogue.prepared_page import PreparedPage
 from phonofs.discovery.estimates import DaySizeEstimator
 from phonofs.discovery.page_worker import PageWorker
-from phonofs.discovery.pagination import MOST_PASSES, OffsetPager, complete
+from phonofs.discovery.pagination import MOST_PASSES, MOST_RECORDS, OffsetPager, complete
 from phonofs.discovery.planning import Span
 from phonofs.discovery.searches import Searches
 from phonofs.errors import Malformed, OffsetRefused, Unavailable
@@ -28,9 +26,6 @@ from phonofs.tree.layout import Directory
 AT_ONCE = 5
 """Pages applied together. That takes a fifth less time than one by one, but blocks the event loop
 for 7 ms."""
-
-_Answer = tuple[int, PreparedPage | None]
-"""The answer to a ``pageKey``: a page, or None if the service refused the offset."""
 
 
 class DayListing:
@@ -143,35 +138,40 @@ class DayListing:
 
     async def _pass(self, query: Query, paging: OffsetPager) -> None:
         """Request all pages of a search once, and apply them."""
-        send, receive = trio.open_memory_channel[_Answer](math.inf)
+        come: list[tuple[int, PreparedPage]] = []
 
         async def request(key: int, limit: int) -> None:
             try:
-                send.send_nowait((key, await self._page(query, key, limit)))
+                page = await self._page(query, key, limit)
             except OffsetRefused:
-                send.send_nowait((key, None))
+                paging.refuse(key)
+            else:
+                paging.feed(key, page)
+                come.append((key, page))
+            await trio.lowlevel.checkpoint()  # what has arrived together is considered together
+            self._page_worker.expect(paging.expected)
+            self._check(len(self._seen) + len(paging.seen))
+            start()
+            if len(come) >= AT_ONCE or paging.done:
+                await self._take_in(come)
+
+        def start() -> None:
+            for key, limit in paging.ask():
+                nursery.start_soon(request, key, limit)
 
         try:
             async with trio.open_nursery() as nursery:
-                come: list[tuple[int, PreparedPage]] = []
-                _start(nursery, request, paging)
-                while not paging.done:
-                    for key, page in await _landed(receive):
-                        if page is None:
-                            paging.refuse(key)
-                        else:
-                            paging.feed(key, page)
-                            come.append((key, page))
-                    self._page_worker.expect(paging.expected)
-                    received = len(self._seen) + len(paging.seen)
-                    self._searches.check_space(self._name, received)
-                    _start(nursery, request, paging)
-                    if len(come) >= AT_ONCE or paging.done:
-                        await self._take_in(come)
-                        come = []
+                start()
         finally:
             moved, self._moved = self._moved, ChangeSet()
             self._searches.tell(moved)
+
+    def _check(self, received: int) -> None:
+        """Raise Malformed if the listing is endless, CatalogueError if the disk is too full."""
+        name = self._name
+        if received > MOST_RECORDS:
+            raise Malformed(f"{name} cannot be listed: it has more than {MOST_RECORDS} objects")
+        self._searches.check_space(name, received)
 
     async def _page(self, query: Query, key: int, limit: int) -> PreparedPage:
         """Request a page, and have it prepared by the worker if that is possible."""
@@ -188,28 +188,13 @@ class DayListing:
         inode numbers, and prefetching works if that is the order of names too. Report changed
         objects at once.
         """
-        come.sort(key=itemgetter(0))
-        for start in range(0, len(come), AT_ONCE):
+        pages = [page for _, page in sorted(come, key=itemgetter(0))]
+        come.clear()
+        for start in range(0, len(pages), AT_ONCE):
             await trio.lowlevel.checkpoint()
-            pages = [page for _, page in come[start : start + AT_ONCE]]
-            changes = self._catalogue.take(pages, listed=not self._known)
+            some = pages[start : start + AT_ONCE]
+            changes = self._catalogue.take(some, listed=not self._known)
             if changes.objects:
                 self._searches.tell(changes)
             else:
                 self._moved.add_directories(changes.directories)
-
-
-def _start(
-    nursery: trio.Nursery, request: Callable[[int, int], Awaitable[None]], paging: OffsetPager
-) -> None:
-    for key, limit in paging.ask():
-        nursery.start_soon(request, key, limit)
-
-
-async def _landed(pages: trio.MemoryReceiveChannel[_Answer]) -> list[_Answer]:
-    """Wait for at least one answer, and return all that have arrived."""
-    landed = [await pages.receive()]
-    with suppress(trio.WouldBlock):
-        while True:
-            landed.append(pages.receive_nowait())
-    return landed

@@ -3,7 +3,9 @@
 An estimate that is too low costs a round trip; one that is too high costs some empty pages.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
+
+from cachetools import LRUCache
 
 from phonofs.tree.layout import Directory
 
@@ -30,7 +32,7 @@ class DaySizeEstimator:
     """
 
     def __init__(self) -> None:
-        self._said: OrderedDict[int, int] = OrderedDict()
+        self._said: LRUCache[int, int] = LRUCache(REMEMBERED)
         self._last: dict[int, deque[int]] = {}
         self._average: dict[int, int] = {}
         self._total: dict[int, int] = {}
@@ -39,8 +41,6 @@ class DaySizeEstimator:
         """Note the number of objects that the service gives for a part."""
         if part.day and total is not None:
             self._said[part.ino] = total
-            if len(self._said) > REMEMBERED:
-                self._said.popitem(last=False)
 
     def spread(self, region: int, first_ms: int, last_ms: int, total: int | None) -> None:
         """Note when the first and the last object of a region were created, and its total."""

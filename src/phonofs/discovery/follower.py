@@ -17,8 +17,9 @@ import trio
 from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.coverage import after
 from phonofs.config.settings import Settings
-from phonofs.discovery.pagination import LEAST_WINDOW, MOST_ODD_PAGES
+from phonofs.discovery.pagination import LEAST_WINDOW
 from phonofs.discovery.poll import FAR_EVERY_S, SWEEP_MS, ChangePoll, newest_plausible
+from phonofs.discovery.searches import Searches
 from phonofs.errors import (
     CatalogueError,
     Malformed,
@@ -61,12 +62,9 @@ class Follower:
         now_s: Callable[[], float] = time.time,
     ) -> None:
         """``on_changes`` is called with the changes, once they are in the catalogue."""
-        self._service = service
+        self._searches = Searches(service, catalogue, settings, on_changes)
         self._catalogue = catalogue
         self._interval_s = settings.poll_interval
-        self._page_size = settings.page_size
-        self._min_free = settings.cache_min_free
-        self._on_changes = on_changes
         self._now_s = now_s
         self._polls: dict[str, int] = {}
         self._began_ms: dict[str, int] = {}
@@ -131,19 +129,10 @@ class Follower:
         next poll returns them again; the others are stored when their days are listed, in order.
         If the newest second fills more than this page, its other objects existed before as well.
         """
-        query = Query(
-            types=self._catalogue.placement.view.scope.types,
-            states=tuple(State),
-            sort="updatedTime",
-            descending=True,
-        )
-        key = 0
-        for _ in range(MOST_ODD_PAGES):
-            page = await self._service.search(region, query, key, self._page_size, urgent=False)
-            key += page.count
-            if page.records or page.last or not page.count:
-                break
-        if key and not page.records:
+        query = self._query(descending=True)
+        limit = self._searches.page_size
+        page, reached = await self._searches.first_page(region, query, limit, urgent=False)
+        if reached and not page.records:
             raise Malformed(f"none of the newest records in {region} can be understood")
         times = [record.updated_ms for record in page.records]
         newest = newest_plausible(times, self._catalogue.coverage.plausible_ms(region))
@@ -156,7 +145,7 @@ class Follower:
             for record in reversed(page.records)
             if record.updated_ms >= newest - SWEEP_MS or find(region, record.id) is not None
         ]
-        self._tell(self._catalogue.apply(wanted, listed=True))
+        self._searches.take_in(wanted)
 
     async def _catch_up(self, region: str) -> None:
         """Apply everything that changed since the watermark, each page as it arrives."""
@@ -166,15 +155,17 @@ class Follower:
         quiet_s = now - self._moved.get(region, now)
         polls = self._polls.get(region, 0)
         far = polls > 0 and now - self._looked_far.get(region, -math.inf) >= FAR_EVERY_S
-        changes = ChangePoll(watermark, polls, self._page_size, quiet_s, far=far)
-        while (ask := changes.next()) is not None:
-            query = self._query(ask.from_ms)
+        limit = self._searches.page_size
+        changes = ChangePoll(watermark, polls, limit, quiet_s, far=far)
+        while changes.next is not None:
+            from_ms, key = changes.next
+            query = self._query(updated_from_ms=from_ms)
             try:
-                page = await self._service.search(region, query, ask.key, ask.limit, urgent=False)
-                _check_end(page, ask.key, region)
+                page = await self._page(region, query, key)
+                _check_end(page, key, region)
             except OffsetRefused as refused:
-                await self._pass(region, ask.from_ms, watermark, refused)
-                changes.passed(after(ask.from_ms))
+                await self._pass(region, from_ms, watermark, refused)
+                changes.passed(after(from_ms))
                 continue
             self._take_in(region, page.records, watermark)
             changes.feed(page, coverage.plausible_ms(region))
@@ -185,15 +176,14 @@ class Follower:
         if changes.reached_ms > watermark or region not in self._moved:
             self._moved[region] = trio.current_time()
 
-    def _query(self, from_ms: int, until_ms: int | None = None, **how: Any) -> Query:
-        """Return a search for what changed in a span of time, in any state."""
-        return Query(
-            updated_from_ms=from_ms,
-            updated_until_ms=until_ms,
-            types=self._catalogue.placement.view.scope.types,
-            states=tuple(State),
-            **{"sort": "updatedTime", **how},
-        )
+    async def _page(self, region: str, query: Query, key: int) -> Page:
+        service, limit = self._searches.service, self._searches.page_size
+        return await service.search(region, query, key, limit, urgent=False)
+
+    def _query(self, **how: Any) -> Query:
+        """Return a search for objects in any state, by time of change unless ``how`` says more."""
+        types = self._catalogue.placement.view.scope.types
+        return Query(types=types, states=tuple(State), **{"sort": "updatedTime", **how})
 
     async def _pass(
         self, region: str, from_ms: int, watermark: int, refused: OffsetRefused
@@ -208,12 +198,15 @@ class Follower:
         try:
             for _ in range(MOST_PAGES):
                 query = self._query(
-                    from_ms, after(from_ms), created_from_ms=created_ms or None, sort="createdTime"
+                    updated_from_ms=from_ms,
+                    updated_until_ms=after(from_ms),
+                    created_from_ms=created_ms or None,
+                    sort="createdTime",
                 )
-                page = await self._service.search(region, query, key, self._page_size, urgent=False)
+                page = await self._page(region, query, key)
                 self._take_in(region, page.records, watermark)
                 _check_end(page, key, region)
-                if page.count == 0 or (page.last and page.count < self._page_size):
+                if page.count == 0 or (page.last and page.count < self._searches.page_size):
                     return
                 times = [record.created_ms for record in page.records]
                 if times and times == sorted(times) and times[-1] > created_ms:
@@ -232,16 +225,11 @@ class Follower:
 
     def _take_in(self, region: str, records: Sequence[Record], watermark: int) -> None:
         """Apply changes to the catalogue and report them. Raises CatalogueError."""
-        what = f"what changed in {region}"
-        self._catalogue.check_free_space(self._taken, self._min_free, what, MOST_TAKEN)
+        self._searches.check_space(f"what changed in {region}", self._taken, MOST_TAKEN)
         since_ms = max(watermark, self._began_ms.get(region, 0))
         changes = self._catalogue.apply(records, watermark=since_ms)
         self._taken += len(changes.objects) + sum(map(len, changes.directories.values()))
-        self._tell(changes)
-
-    def _tell(self, changes: ChangeSet) -> None:
-        if changes:
-            self._on_changes(changes)
+        self._searches.tell(changes)
 
     # outages
 

@@ -152,12 +152,17 @@ class Lister:
             call = self._single_flight.start(part, part.name, lambda _: work())
             await call.wait(self._deadline_s)
 
+    def expect(self, records: int) -> None:
+        """Note how many records the next listings bring together; many have a second process."""
+        self._page_worker.expect(records)
+
     async def list_days(
-        self, days: Iterable[Directory], *, urgent: bool = True
+        self, days: Iterable[Directory], *, idle: bool = False
     ) -> dict[Directory, PhonofsError]:
         """List those of the days that are not known, several at a time; wait without a deadline.
 
-        Return the errors of days that could not be listed.
+        ``idle`` listings go after all other requests. Return the errors of days that could not be
+        listed.
         """
         errors: dict[Directory, PhonofsError] = {}
 
@@ -165,8 +170,8 @@ class Lister:
             if self._searches.knowledge(day).whole(day):
                 return
             try:
-                call = self._start(day.ino, day, urgent=urgent)
-                await call.wait(math.inf, urgent=urgent)
+                call = self._start(day.ino, day, urgent=not idle, idle=idle)
+                await call.wait(math.inf, urgent=not idle)
             except (ServiceError, CatalogueError) as error:
                 errors[day] = error
 
@@ -191,9 +196,11 @@ class Lister:
         """Return the number of running listings."""
         return {"listings": len(self._single_flight)}
 
-    def _start(self, ino: int, directory: Directory, *, urgent: bool = True) -> SharedCall:
-        work = partial(self._list, ino, directory)
-        return self._single_flight.start(ino, directory.name or "the root", work, urgent=urgent)
+    def _start(
+        self, ino: int, directory: Directory, *, urgent: bool = True, idle: bool = False
+    ) -> SharedCall:
+        work, name = partial(self._list, ino, directory), directory.name or "the root"
+        return self._single_flight.start(ino, name, work, urgent=urgent, idle=idle)
 
     async def _list(self, ino: int, directory: Directory, urgent: Priority) -> None:
         try:

@@ -37,31 +37,31 @@ class CoverageSnapshot:
     since_ms: int
     known: Callable[[Directory], Collection[Directory]]
 
-    def span(self, of: Directory) -> Span:
+    def span(self, directory: Directory) -> Span:
         """Return the span ``[start, stop)`` of a directory, cut at ``since``."""
-        start_ms, stop_ms = self.calendar.span_ms(of)
+        start_ms, stop_ms = self.calendar.span_ms(directory)
         return max(start_ms, self.since_ms), stop_ms
 
-    def whole(self, of: Directory) -> bool:
+    def whole(self, directory: Directory) -> bool:
         """Return whether a directory can be shown: everything in it up to the edge is known."""
         if self.edge_ms is None:
             return False
-        start_ms, stop_ms = self.span(of)
-        if of.day:
+        start_ms, stop_ms = self.span(directory)
+        if directory.day:
             began = start_ms < self.edge_ms or start_ms >= stop_ms
             return began and self.listed.covers(start_ms, min(stop_ms, self.edge_ms))
-        return not self.unsettled(of)
+        return not self.unsettled(directory)
 
-    def unsettled(self, of: Directory) -> list[Directory]:
+    def unsettled(self, directory: Directory) -> list[Directory]:
         """Return the parts, up to the edge, that are not known to be empty or to hold anything."""
-        start_ms, stop_ms = self.span(of)
-        known = self.known(of)
+        start_ms, stop_ms = self.span(directory)
+        known = self.known(directory)
         parts: dict[Directory, None] = {}
         for gap in self.listed.missing(start_ms, min(stop_ms, self.edge_ms or 0)):
-            parts.update(dict.fromkeys(self.calendar.parts(of, *gap)))
+            parts.update(dict.fromkeys(self.calendar.parts(directory, *gap)))
         return [part for part in parts if part not in known]
 
-    def stale(self, of: Directory) -> bool:
+    def stale(self, directory: Directory) -> bool:
         """Return whether a directory that can be shown should be checked again first.
 
         That is only so if nobody follows the changes: for what is younger than RECENT_MS, by our
@@ -69,16 +69,20 @@ class CoverageSnapshot:
         """
         if self.following:
             return False
-        return self.span(of)[1] > self._recent_ms if of.day else bool(self.recent(of))
+        return (
+            self.span(directory)[1] > self._recent_ms
+            if directory.day
+            else bool(self.recent(directory))
+        )
 
     @property
     def _recent_ms(self) -> int:
         return min(self.now_ms, self.edge_ms or 0) - RECENT_MS
 
-    def recent(self, of: Directory) -> list[Directory]:
+    def recent(self, directory: Directory) -> list[Directory]:
         """Return the empty parts that may have got objects lately, as nobody follows changes."""
-        start_ms, stop_ms = self.span(of)
+        start_ms, stop_ms = self.span(directory)
         stop_ms = min(stop_ms, max(self.now_ms, self.edge_ms or 0) + 1)
-        parts = self.calendar.parts(of, max(start_ms, self._recent_ms), stop_ms)
-        known = self.known(of)
+        parts = self.calendar.parts(directory, max(start_ms, self._recent_ms), stop_ms)
+        known = self.known(directory)
         return [part for part in parts if part not in known]

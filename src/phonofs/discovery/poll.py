@@ -6,7 +6,6 @@ time reached, at offset 0. Only if all records of a page have the same time, the
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from phonofs.discovery.pagination import FRUITLESS
 from phonofs.errors import Malformed
@@ -30,18 +29,12 @@ _REMEMBERED = 50_000
 """Changes remembered to notice repetition, 8 MB: a catch-up may have millions."""
 
 
-class Ask(NamedTuple):
-    """The next search: its earliest ``updatedTime`` (epoch ms), offset, and number of records."""
-
-    from_ms: int
-    key: int
-    limit: int
-
-
 class ChangePoll:
     """One poll of a region. Owns how far it got.
 
     reached_ms  all changes up to this ``updatedTime`` have been received
+    next        the search to make now: its earliest ``updatedTime`` (epoch ms) and its offset;
+                None if everything has been received
     """
 
     def __init__(
@@ -55,45 +48,39 @@ class ChangePoll:
         late_ms = FAR_MS if far else SWEEP_MS if polls % SWEEP_EVERY == 0 else OVERLAP_MS
         back_ms = max(late_ms - int(quiet_s * 1000), 0)
         self.reached_ms = watermark_ms
-        self._ask: Ask | None = Ask(max(watermark_ms - back_ms, 0), 0, limit)
+        self.next: tuple[int, int] | None = (max(watermark_ms - back_ms, 0), 0)
+        self._limit = limit
         self._seen: set[tuple[str, int]] = set()
         self._ordered = True
         self._newest_ms = watermark_ms
         self._fruitless = 0
-
-    def next(self) -> Ask | None:
-        """Return the search to make now; None if everything has been received."""
-        return self._ask
 
     def feed(self, page: Page, plausible_ms: int) -> None:
         """Note the page received; times later than ``plausible_ms`` are ignored.
 
         Raises Malformed if the service repeats its pages endlessly.
         """
-        assert self._ask is not None
+        assert self.next is not None
         self._note(page)
         times = [one.updated_ms for one in page.records if one.updated_ms <= plausible_ms]
         self._ordered = self._ordered and times == sorted(times)
         self._newest_ms = max([self._newest_ms, *times])
         # A full page that is marked as the last may not be the last: the next one tells, unless
         # the service keeps sending the same page.
-        full = page.count >= self._ask.limit and self._fruitless < FRUITLESS
+        full = page.count >= self._limit and self._fruitless < FRUITLESS
         over = page.count == 0 or (page.last and not full)
         if over or self._ordered:  # if not ordered, later pages may hold older changes
             self.reached_ms = self._newest_ms
-        self._ask = None if over else self._following(self._ask, page, times)
+        from_ms, key = self.next
+        further = self._ordered and times and times[-1] > from_ms
+        after = (times[-1], 0) if further else (from_ms, key + page.count)
+        self.next = None if over else after
 
     def passed(self, until_ms: int) -> None:
         """Continue from ``until_ms``; all earlier changes were applied in some other way."""
-        assert self._ask is not None
         if self._ordered:
             self.reached_ms = max(self.reached_ms, until_ms - 1)
-        self._ask = Ask(until_ms, 0, self._ask.limit)
-
-    def _following(self, ask: Ask, page: Page, times: Sequence[int]) -> Ask:
-        if self._ordered and times and times[-1] > ask.from_ms:
-            return Ask(times[-1], 0, ask.limit)
-        return Ask(ask.from_ms, ask.key + page.count, ask.limit)
+        self.next = (until_ms, 0)
 
     def _note(self, page: Page) -> None:
         if len(self._seen) > _REMEMBERED:

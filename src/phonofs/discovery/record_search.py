@@ -89,10 +89,10 @@ class RecordSearch:
 
     async def _list(self, region: str, spans: Sequence[Span]) -> None:
         """List the days of the spans, unless they have too many objects."""
-        of = Directory(self._catalogue.region_index(region))
-        if not await self._is_few(of, spans):
+        if not await self._is_few(Directory(self._catalogue.region_index(region)), spans):
             return
-        async for days_of_month in unlisted_days(self._catalogue, self._lister, of, spans):
+        span = spans[0][0], spans[-1][1]
+        for days_of_month in await unlisted_days(self._catalogue, self._lister, region, span):
             errors = await self._lister.list_days(days_of_month)
             if errors:
                 raise next(iter(errors.values()))

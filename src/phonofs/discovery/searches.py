@@ -1,6 +1,6 @@
-"""What all listings of one account share: their searches, and what the catalogue notes of them.
+"""What listings and polls share: their searches, and what the catalogue notes of them.
 
-Used by ``lister`` and the modules it calls. Nothing here depends on which directory is listed.
+Used by ``follower``, ``lister`` and the modules it calls.
 """
 
 import time
@@ -9,12 +9,12 @@ from typing import TypeVar
 
 import trio
 
-from phonofs.catalogue.catalogue import Catalogue, ChangeSet
+from phonofs.catalogue.catalogue import MOST_UNCHECKED, Catalogue, ChangeSet
 from phonofs.config.settings import Settings
-from phonofs.discovery.pagination import MOST_ODD_PAGES, MOST_RECORDS
+from phonofs.discovery.pagination import MOST_ODD_PAGES
 from phonofs.discovery.planning import CoverageSnapshot
 from phonofs.errors import Malformed
-from phonofs.model import Query, Record
+from phonofs.model import Page, Query, Record
 from phonofs.service.client import Client
 from phonofs.tree.layout import Directory
 
@@ -33,7 +33,7 @@ and when the listing began (trio's clock)."""
 
 
 class Searches:
-    """Searches for listings, and stores what they find.
+    """Searches for listings and polls, and stores what they find.
 
     service, catalogue  of the account
     page_size     records per search page
@@ -114,17 +114,27 @@ class Searches:
     async def first(self, region: str, query: Query) -> tuple[Record | None, int | None]:
         """Return the first usable record of a search, and the total number of records, if known.
 
-        A page marked as the last is not believed if its total says that there are more records.
-        Raises ServiceError, also if no record can be parsed.
+        Raises as :meth:`first_page` does.
         """
-        key, limit = 0, 1
+        page, reached = await self.first_page(region, query, 1)
+        total = page.total or (reached if page.last else None)
+        return (page.records[0] if page.records else None), total
+
+    async def first_page(
+        self, region: str, query: Query, limit: int, *, urgent: bool = True
+    ) -> tuple[Page, int]:
+        """Return the first page with a usable record, or the last one, and where it ends.
+
+        Asks for ``limit`` records, then for whole pages. A page marked as the last is not believed
+        if its total says that there are more records. Raises ServiceError, also if no record can
+        be parsed.
+        """
+        key = 0
         for _ in range(MOST_ODD_PAGES):
-            page = await self.service.search(region, query, key, limit)
+            page = await self.service.search(region, query, key, limit, urgent=urgent)
             key, limit = key + page.count, self.page_size
-            over = not page.count or (page.last and (page.total or 0) <= key)
-            if page.records or over:
-                total = page.total or (key if page.last else None)
-                return (page.records[0] if page.records else None), total
+            if page.records or not page.count or (page.last and (page.total or 0) <= key):
+                return page, key
         raise Malformed(f"no record of {key} in {region} can be understood")
 
     async def each(
@@ -153,8 +163,9 @@ class Searches:
         if changes:
             self._on_changes(changes)
 
-    def check_space(self, name: str, count: int) -> None:
-        """Raise Malformed if a listing is endless, CatalogueError if the disk is too full."""
-        if count > MOST_RECORDS:
-            raise Malformed(f"{name} cannot be listed: it has more than {MOST_RECORDS} objects")
-        self.catalogue.check_free_space(count, self._min_free, name)
+    def check_space(self, what: str, count: int, most: int = MOST_UNCHECKED) -> None:
+        """Raise CatalogueError if the disk is too full for ``count`` records.
+
+        Up to ``most`` of them are stored however full it is.
+        """
+        self.catalogue.check_free_space(count, self._min_free, what, most)

@@ -4,8 +4,9 @@
 read the current one.
 """
 
-from collections import OrderedDict
 from collections.abc import Collection
+
+from cachetools import LRUCache
 
 from phonofs.tree.layout import Directory
 
@@ -20,7 +21,7 @@ class SequentialDays:
     """Owns the recently opened days and when each was opened (trio's clock, seconds)."""
 
     def __init__(self) -> None:
-        self._opened: OrderedDict[Directory, float] = OrderedDict()
+        self._opened: LRUCache[Directory, float] = LRUCache(WALKERS)
 
     def opened(
         self, day: Directory, now_s: float, siblings: Collection[Directory]
@@ -30,7 +31,5 @@ class SequentialDays:
         at = order.index(day) if day in siblings else 0
         before_s = self._opened.pop(order[at - 1], None) if at else None
         self._opened[day] = now_s
-        if len(self._opened) > WALKERS:
-            self._opened.popitem(last=False)
         walks = before_s is not None and now_s - before_s <= LATELY_S
         return order[at + 1] if walks and at + 1 < len(order) else None

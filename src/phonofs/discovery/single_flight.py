@@ -20,9 +20,9 @@ Work = Callable[[Priority], Awaitable[None]]
 class SharedCall:
     """One call and its outcome. ``name`` says what is listed, for messages."""
 
-    def __init__(self, name: str, urgent: bool) -> None:
+    def __init__(self, name: str, priority: Priority) -> None:
         self.name = name
-        self.priority = Priority(urgent)
+        self.priority = priority
         self.over = trio.Event()
         self.error: PhonofsError | None = None
 
@@ -33,7 +33,11 @@ class SharedCall:
             await work(self.priority)
             self.error = None
         except* (ServiceError, CatalogueError) as group:
-            self.error = _first(group)
+            first: BaseException = group  # to show it for all
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            assert isinstance(first, PhonofsError)
+            self.error = first
             log.debug("listing %s failed: %s", self.name, self.error)
         except* Exception:  # other listings must continue
             log.exception("listing %s failed by a fault of phonofs", self.name)
@@ -79,14 +83,19 @@ class SingleFlight:
         finally:
             self._nursery = None
 
-    def start(self, key: Hashable, name: str, work: Work, *, urgent: bool = True) -> SharedCall:
-        """Return the call for ``key``; start it if there is none. Raises Unavailable."""
+    def start(
+        self, key: Hashable, name: str, work: Work, *, urgent: bool = True, idle: bool = False
+    ) -> SharedCall:
+        """Return the call for ``key``; start it if there is none. Raises Unavailable.
+
+        An ``idle`` call goes after all others, until an urgent caller waits for it.
+        """
         call = self._calls.get(key)
         if call is not None:
             return call
         if self._nursery is None:
             raise Unavailable("the lister is not running")
-        call = SharedCall(name, urgent)
+        call = SharedCall(name, Priority(urgent, idle=idle))
         try:
             self._nursery.start_soon(self._run, key, work, call)  # it begins to run later
         except RuntimeError as error:  # the nursery has just closed
@@ -99,10 +108,3 @@ class SingleFlight:
             await call.run(work)
         finally:
             del self._calls[key]
-
-
-def _first(group: BaseExceptionGroup[PhonofsError]) -> PhonofsError:
-    """Return the first error of a group, to show it for all."""
-    for error in group.exceptions:
-        return _first(error) if isinstance(error, BaseExceptionGroup) else error
-    raise AssertionError("a group is never empty")

@@ -1,30 +1,39 @@
-"""Finds out which days of some spans of time may hold objects, newest first.
+"""Finds out which days of a span of time may hold objects that are not known.
 
 Used by searches and by the indexer. Years and months are asked for with one search each; the days
 of a month that holds something are not, since listing an empty day costs one search too.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from phonofs.catalogue.catalogue import Catalogue
-from phonofs.catalogue.search import Span
+from phonofs.catalogue.search import Span, gaps
 from phonofs.discovery.lister import Lister
 from phonofs.tree.layout import Directory
 
 
 async def unlisted_days(
-    catalogue: Catalogue, lister: Lister, region: Directory, spans: Sequence[Span]
-) -> AsyncIterator[list[Directory]]:
-    """Yield the days of the spans that are not known to be empty: a month at a time, newest first.
+    catalogue: Catalogue, lister: Lister, region: str, span: Span
+) -> list[list[Directory]]:
+    """Return the days of a span of which objects may be missing, month by month, newest first.
 
     Raises ServiceError.
     """
-    for year in await _parts(catalogue, lister, region, spans):
-        for month in await _parts(catalogue, lister, year, spans):
-            days = _overlapping(
-                catalogue, catalogue.placement.calendar.parts(month, *_hull(spans)), spans
-            )
-            yield days[::-1]
+    of = Directory(catalogue.region_index(region))
+    if gaps(catalogue, region, span) and lister.needs(of.ino):
+        await lister.list(of.ino)  # that tells where the first and the last object are
+    spans = gaps(catalogue, region, span)
+    if not spans:
+        return []
+    calendar = catalogue.placement.calendar
+    hull = spans[0][0], spans[-1][1]
+    months = [
+        month
+        for year in await _parts(catalogue, lister, of, spans)
+        for month in await _parts(catalogue, lister, year, spans)
+    ]
+    days = (_overlapping(catalogue, calendar.parts(month, *hull), spans) for month in months)
+    return [some[::-1] for some in days]
 
 
 async def _parts(
@@ -46,7 +55,3 @@ def _overlapping(
         if any(start_ms < stop and begin < stop_ms for begin, stop in spans):
             found.append(part)
     return found
-
-
-def _hull(spans: Sequence[Span]) -> Span:
-    return spans[0][0], spans[-1][1]

@@ -169,6 +169,19 @@ def mounts_of(profile: str | None = None, table: Path = MOUNTS) -> list[Mounted]
     return [mount for mount in found if mount.owner == os.getuid()] or found
 
 
+def only_mount_of(profile: str | None = None, table: Path = MOUNTS) -> str | None:
+    """Return the only mount (of a profile) of the caller, or else of this machine; None if there
+    is none.
+
+    Raises UsageError if there are several.
+    """
+    found = mounts_of(profile, table)
+    if len(found) > 1:
+        points = ", ".join(mount.point for mount in found)
+        raise UsageError(f"there is more than one phonofs mount; name one with --mount: {points}")
+    return found[0].point if found else None
+
+
 def mounted_type(path: str) -> str | None:
     """Return the file system type of the topmost mount exactly at ``path``, else None."""
     found = mounted_at(path)

@@ -41,6 +41,6 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
         if self.asked:
             said.append(
                 f"asked the service for {', '.join(self.asked)}: what has its tags in another form "
-                "may escape that"
+                "may escape that, and phonofs index makes it certain"
             )
         return "; ".join(said)

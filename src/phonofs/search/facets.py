@@ -12,7 +12,6 @@ from phonofs.tree.sanitize import clean
 NUMBER_TAGS = ("address", "callerId", "calleeId")
 """The tags that may hold a phone number; ``address`` may hold a name instead."""
 
-MOST_NUMBERS = 8
 LONGEST = 512
 """Characters of a tag that are looked at, as in file names."""
 
@@ -54,30 +53,27 @@ def facets_of(record: Record) -> Facets:
     """Return the facets of any record."""
     tags = record.tags
     return Facets(
-        type=record.type,
-        agent=clean(first_tag(tags, "agentName", "userName")[:LONGEST]),
-        queue=clean(first_tag(tags, "queueName")[:LONGEST]),
-        call=first_tag(tags, "callId")[:LONGEST],
-        numbers=numbers_of(tags),
-        direction=_DIRECTIONS.get(tags.get("direction", "").strip().upper(), ""),
-        start_ms=start_ms(record),
-        duration_ms=duration_ms(record),
+        record.type,
+        clean(first_tag(tags, "agentName", "userName")[:LONGEST]),
+        clean(first_tag(tags, "queueName")[:LONGEST]),
+        first_tag(tags, "callId")[:LONGEST],
+        numbers_of(tags),
+        _DIRECTIONS.get(tags.get("direction", "").strip().upper(), ""),
+        start_ms(record),
+        duration_ms(record),
     )
 
 
 def numbers_of(tags: Mapping[str, str]) -> tuple[str, ...]:
     """Return the digits of each phone number in the tags, each once."""
-    found: dict[str, None] = {}
-    for key in NUMBER_TAGS:
-        text = tags.get(key, "").strip()
-        if text and len(text) <= LONGEST and _NUMBER.fullmatch(text):
-            found[digits_of(text)] = None
-    return tuple(found)
+    texts = {tags[key].strip() for key in NUMBER_TAGS if key in tags}
+    numbers = (text for text in texts if len(text) <= LONGEST and _NUMBER.fullmatch(text))
+    return tuple(sorted({digits_of(text) for text in numbers}))
 
 
 def digits_of(text: str) -> str:
     """Return the digits of a phone number."""
-    return text if text.isdecimal() else re.sub(r"[^0-9]", "", text)
+    return text.lstrip("+") if text.lstrip("+").isdecimal() else re.sub(r"[^0-9]", "", text)
 
 
 def duration_ms(record: Record) -> int | None:

@@ -263,6 +263,10 @@ class Client:
         finally:
             await body.aclose()
 
+    def paused_s(self) -> float:
+        """Return for how many more seconds the service wants no requests; 0 if it takes them."""
+        return self._transport.gates.longest_s
+
     def statistics(self) -> dict[str, Any]:
         """Return the transport's statistics, and ``token``, ``ways`` and ``failed_ways``.
 

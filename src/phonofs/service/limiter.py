@@ -23,22 +23,23 @@ class Permit:
 
     ``urgent`` says what the limiter counts it as: a reader waits for the request, or it runs in
     the background. A background permit is promoted when its priority rises. Permits that wait
-    are ordered by ``number``.
+    are ordered by ``number``, but those of an idle priority come after all others.
     """
 
-    __slots__ = ("_granted", "_limiter", "_number", "_priority", "urgent")
+    __slots__ = ("_granted", "_limiter", "_order", "_priority", "urgent")
 
     def __init__(self, limiter: "PriorityLimiter", number: int, priority: bool | Priority) -> None:
         self.urgent = bool(priority)
         self._limiter = limiter
-        self._number = number
         self._granted = trio.Event()
         self._priority = priority if isinstance(priority, Priority) else None
+        idle = self._priority is not None and self._priority.idle and not self.urgent
+        self._order = (idle, number)
         if self._priority is not None and not self.urgent:
             self._priority.on_rise(self._rise)
 
     def __lt__(self, other: "Permit") -> bool:
-        return self._number < other._number
+        return self._order < other._order
 
     @property
     def granted(self) -> bool:
@@ -65,6 +66,7 @@ class Permit:
         else:
             self._limiter.withdraw(self)
             self.urgent = True
+            self._order = (False, self._order[1])
             self._limiter.enqueue(self)
 
 
@@ -81,8 +83,9 @@ class PriorityLimiter:
 
     Owns the counts and the waiting permits. Invariants: ``0 <= in_use <= total``; ``0 <=
     ahead_in_use <= min(in_use, ahead)``; no permit waits while it could be granted. Urgent
-    requests go first; requests of the same kind go in the order in which they came. A waiting
-    request that becomes urgent takes its place among the urgent ones by the time it came.
+    requests go first, idle ones last; requests of the same kind go in the order in which they
+    came. A waiting request that becomes urgent takes its place among the urgent ones by the time it
+    came.
     """
 
     def __init__(self, total: int) -> None:

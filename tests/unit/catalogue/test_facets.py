@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from phonofs.catalogue.catalogue import Catalogue
-from phonofs.catalogue.search import known_spans, search_known
+from phonofs.catalogue.search import known_days, search_known
 from phonofs.search.condition import Condition
 from phonofs.search.facets import facets_of
 from phonofs.search.options import condition_of
@@ -107,10 +107,9 @@ def test_a_day_with_a_damaged_record_is_not_known(tmp_path):
         connection.execute("UPDATE record SET text = x'0011' WHERE ino = ?", [ino])
     catalogue = opened(tmp_path)
     catalogue.coverage.set_following("us-east")
-    day = (ms("2024-09-17"), ms("2024-09-18"))
-    assert known_spans(catalogue, "us-east", day) == [day]
+    assert known_days(catalogue, "us-east") == [(date(2024, 9, 17), date(2024, 9, 19))]
     assert len(found(catalogue, condition_of(agent="Jo"))) == 1
-    assert known_spans(catalogue, "us-east", day) == []
+    assert known_days(catalogue, "us-east") == [(date(2024, 9, 18), date(2024, 9, 19))]
     catalogue.apply([make("a", NOON, agentName="Jo")])
     assert len(found(catalogue, condition_of(agent="Jo"))) == 2
     catalogue.close()

@@ -319,7 +319,7 @@ def test_an_endless_service_is_given_up():
     same = page(1000, 2000)
     feed = partial(changes.feed, same, 1 << 60)
     with pytest.raises(Malformed, match="repeats"):
-        _ = [feed() for _ in range(100) if changes.next()]
+        _ = [feed() for _ in range(100) if changes.next]
 
 
 def test_a_service_that_does_not_sort_is_read_by_offset():
@@ -327,10 +327,10 @@ def test_a_service_that_does_not_sort_is_read_by_offset():
     changes = ChangePoll(DAY_MS * 9000, 1, 100)
     changes.feed(page(5000, 1000), 1 << 60)
     assert changes.reached_ms == DAY_MS * 9000
-    assert changes.next() == (DAY_MS * 9000 - OVERLAP_MS, 2, 100)
+    assert changes.next == (DAY_MS * 9000 - OVERLAP_MS, 2)
     changes.feed(page(9000, 3000, last=True, prefix="x"), 1 << 60)
     assert changes.reached_ms == DAY_MS * 9000 + 9000
-    assert changes.next() is None
+    assert changes.next is None
 
 
 def test_the_newest_plausible_time():

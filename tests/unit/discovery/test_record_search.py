@@ -92,7 +92,7 @@ async def test_too_many_unknown_objects_are_said_not_listed(tmp_path, monkeypatc
         assert count < 40
         [missing] = answer.missing
         assert "it needs the records of" in missing
-        assert "open their folders" in missing
+        assert "run phonofs index" in missing
 
 
 async def test_offline_asks_nothing_and_says_what_is_missing(tmp_path):

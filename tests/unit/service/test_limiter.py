@@ -48,6 +48,34 @@ async def test_ahead_leaves_two_slots_free() -> None:
     assert slots.statistics() == {"total": 4, "in_use": 0, "ahead_in_use": 0, "waiting": 0}
 
 
+async def test_idle_requests_go_after_all_others_until_somebody_waits_for_them() -> None:
+    slots = PriorityLimiter(3)  # one ahead of readers at a time
+    held = await slots.acquire(False)
+    order: list[str] = []
+    promoted = Priority(False, idle=True)
+
+    async def take(name: str, priority: bool | Priority) -> None:
+        permit = await slots.acquire(priority)
+        order.append(name)
+        await trio.testing.wait_all_tasks_blocked()
+        permit.release()
+
+    async with trio.open_nursery() as nursery:
+        for name, priority in (
+            ("idle", Priority(False, idle=True)),
+            ("promoted", promoted),
+            ("ahead", Priority(False)),
+            ("ahead too", False),
+        ):
+            nursery.start_soon(take, name, priority)
+            await trio.testing.wait_all_tasks_blocked()
+        assert order == []
+        promoted.rise()
+        await trio.testing.wait_all_tasks_blocked()
+        held.release()
+    assert order == ["promoted", "ahead", "ahead too", "idle"]
+
+
 async def test_one_slot_serves_everybody() -> None:
     """With ``max_connections=1`` read-ahead still goes on."""
     slots = PriorityLimiter(1)

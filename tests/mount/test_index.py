@@ -1,0 +1,116 @@
+"""``phonofs index`` and the option ``index``: the whole account is known afterwards."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from phonofs.fakeservice.account import Account, flat_item
+from tests.mount.test_control import NOBODY, asked_as, public
+from tests.support.accounts import NOON_MS
+from tests.support.mounts import Mount, mounted, phonofs, standing, status_of, unmounted, until
+
+pytestmark = pytest.mark.fuse
+
+__all__ = ["public"]  # a fixture
+
+DAY_MS = 86_400_000
+DAYS = 70
+NOT_MOUNTED = "test-index"  # of a profile that is mounted, that mount would do it
+
+
+def account() -> Account:
+    """Two objects a day; the last one is of 2 March 2026."""
+    return Account(
+        flat_item(f"{n:08d}", 1000, NOON_MS - n // 2 * DAY_MS, tags={"agentName": f"A{n % 5}"})
+        for n in range(2 * DAYS)
+    )
+
+
+def is_known(mount: Mount) -> bool:
+    found = json.loads(os.getxattr(mount.point, "user.phonofs.known"))["regions"]
+    return [first for first, _ in found["us-east"]] == ["2025-12-23"]
+
+
+def test_after_index_a_mount_answers_without_the_service(tmp_path):
+    with standing(account()) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+        done = phonofs(mount, "index", str(mount.point))
+        assert (done.returncode, done.stdout) == (0, f"{2 * DAYS} objects known\n"), done.stderr
+        assert is_known(mount)
+        assert status_of(mount)["catalogue"]["known"]["us-east"][0][0] == "2025-12-23"
+        assert "all from 2025-12-23 on" in phonofs(mount, "status", str(mount.point)).stdout
+        searches = stand_in.service.counters.requests["search"]
+        assert phonofs(mount, "index", str(mount.point)).returncode == 0
+        assert stand_in.service.counters.requests["search"] - searches <= 2
+        assert stand_in.service.counters.requests["content"] == 0
+        stand_in.stop()
+        done = phonofs(mount, "find", "--mount", str(mount.point), "--agent", "A3")
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, 2 * DAYS // 5), done.stderr
+        assert len([*mount.point.rglob("*.mp3")]) == 2 * DAYS
+
+
+def test_a_mount_indexes_by_itself_if_it_is_told_to(tmp_path):
+    with (
+        standing(account()) as stand_in,
+        mounted(stand_in.url, tmp_path, index="records") as mount,
+    ):
+        until(lambda: status_of(mount)["index"]["state"] == "done")
+        assert is_known(mount)
+
+
+def test_without_a_mount_the_command_does_it_with_the_profiles_key(tmp_path):
+    with standing(account()) as stand_in, unmounted(stand_in, tmp_path) as mount:
+        done = phonofs(mount, "index", "--profile", NOT_MOUNTED, "--since", "2026-02")
+        assert done.returncode == 0, done.stderr
+        assert 60 <= int(done.stdout.split()[0]) < 70  # and the first ones, to know where they are
+        asked = ("find", "--profile", NOT_MOUNTED)
+        done = phonofs(mount, *asked, "--since", "2026-02")
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, 60), done.stderr
+        assert phonofs(mount, *asked).returncode == 4
+        done = phonofs(mount, "index", "--profile", NOT_MOUNTED)
+        assert (done.returncode, done.stdout) == (0, f"{2 * DAYS} objects known\n"), done.stderr
+        stand_in.stop()
+        done = phonofs(mount, *asked, "--agent", "A1")
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, 2 * DAYS // 5), done.stderr
+        assert phonofs(mount, "index", "--profile", NOT_MOUNTED, "--since", "x").returncode == 1
+
+
+def test_it_outlasts_a_service_that_asks_for_pauses(tmp_path):
+    with standing(account()) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+        rule = {"kind": "search", "fail": "status", "status": 429, "every": 20, "count": 4}
+        plan = stand_in.faults({**rule, "retry_after": 1})
+        done = phonofs(mount, "index", str(mount.point))
+        assert (done.returncode, done.stdout) == (0, f"{2 * DAYS} objects known\n"), done.stderr
+        assert plan.fired
+
+
+def test_ctrl_c_ends_the_command_and_the_next_run_goes_on(tmp_path):
+    with standing(account()) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+        stand_in.faults({"kind": "search", "fail": "delay", "seconds": 0.3})
+        command = [sys.executable, "-m", "phonofs.cli", "index", str(mount.point)]
+        process = subprocess.Popen(command, env=mount.environment, stderr=subprocess.PIPE)
+        until(lambda: status_of(mount)["catalogue"]["objects"] > 20)
+        process.send_signal(2)
+        _, said = process.communicate(timeout=20)
+        assert (process.returncode, b"goes on from here" in said) == (130, True)
+        stand_in.faults()
+        done = phonofs(mount, "index", str(mount.point))
+        assert (done.returncode, done.stdout) == (0, f"{2 * DAYS} objects known\n"), done.stderr
+
+
+def test_only_the_owner_indexes(public, tmp_path):
+    with (
+        standing(account()) as stand_in,
+        mounted(stand_in.url, public, allow_other="yes") as mount,
+    ):
+        name = status_of(mount)["control_shared"]
+        assert "only root, the owner" in asked_as(NOBODY, name, command="index")["error"]
+        phonofs(mount, "index", str(mount.point))
+        done = subprocess.run(
+            ["getfattr", "--only-values", "-n", "user.phonofs.known", mount.point],
+            user=65534, group=65534, capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0
+        assert b"2025-12-23" in done.stdout
