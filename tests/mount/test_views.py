@@ -399,13 +399,15 @@ def test_a_form_that_is_not_known_has_no_text(tmp_path):
         day = mount.point / ".views/by-day/2026-03-02"
         with pytest.raises(FileNotFoundError):
             next(p for p in below_names(day) if p.name.endswith("_00000000.txt")).read_bytes()
+        for path in below_names(day):
+            if path.name.endswith("_00000000.srt"):
+                assert [_errno_of(os.stat, path) for _ in range(3)] == [errno.ENOENT] * 3
         time.sleep(1.1)  # names in views are kept for a second
         names = [name for name in os.listdir(day) if "_00000000." in name]
         assert sorted(name.partition("_00000000.")[2] for name in names) == [
             "agentnotes.txt",
             "mp3",
             "notes.txt",
-            "srt",
             "summary.json",
             "summary.txt",
             "transcript.external.json",

@@ -7,7 +7,7 @@ and ``views``; ``changes.py`` tells it what changed.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -72,12 +72,21 @@ class OpenText:
 
 
 class _Making:
-    """A text that is being made, for all who wait for it."""
+    """A text that is being made, for all who wait for it.
 
-    def __init__(self) -> None:
+    outdated  whether what it is made of has gone or changed meanwhile
+    """
+
+    def __init__(self, text: Made) -> None:
+        self.text = text
+        self.outdated = False
         self.over = trio.Event()
         self.content: bytes | None = None
         self.error: PhonofsError | None = None
+
+    def outdate(self) -> None:
+        """Give the text to nobody."""
+        self.outdated = True
 
     def end(self, content: bytes | None, error: PhonofsError | None) -> None:
         """Let those who wait have the text, None for none, or the error."""
@@ -157,16 +166,14 @@ class TextFiles:
             raise NoSuchName("there is no text of a content whose form is not known")
         return size
 
-    def make_ahead(self, texts: Iterable[Made], count: int) -> None:
+    def make_ahead(self, texts: Sequence[Made], count: int) -> None:
         """Begin to make at most ``count`` of these texts: those whose sizes are not known."""
-        free = min(count, AHEAD[-1] - len(self._making))
-        for text in texts:
-            if free <= 0:
-                return
-            if (text.ino, _version(text)) not in self._making and not self.known_sizes([text]):
-                with suppress(Unavailable):
-                    self._start(text)
-                free -= 1
+        known = self.known_sizes(texts)
+        unknown = [text for text in texts if text.ino not in known]
+        coming = [text for text in unknown if (text.ino, _version(text)) not in self._making]
+        for text in coming[: max(0, min(count, AHEAD[-1] - len(self._making)))]:
+            with suppress(Unavailable):
+                self._start(text)
 
     # bytes
 
@@ -205,12 +212,16 @@ class TextFiles:
         if not gone:
             return
         for opened in [each for some in self._open.values() for each in some]:
-            if any(source in gone for source in opened.text.made_of):
+            if not gone.keys().isdisjoint(opened.text.made_of):
                 opened.withdraw()
+        for making in self._making.values():
+            if not gone.keys().isdisjoint(making.text.made_of):
+                making.outdate()
         try:
             forgotten = self._sizes.forget(gone)
         except CatalogueError as error:
             log.warning("the sizes of texts could not be forgotten: %s", error)
+            self._kept.clear()
             return
         record = next(iter(gone.values()))
         for ino in forgotten:
@@ -249,7 +260,7 @@ class TextFiles:
         if making is None:
             if self._nursery is None:
                 raise Unavailable("phonofs is not reading now")
-            making = _Making()
+            making = _Making(text)
             self._nursery.start_soon(self._make, text, making)
             self._making[key] = making
         return making
@@ -258,9 +269,11 @@ class TextFiles:
         content: bytes | None = None
         error: PhonofsError | None = PhonofsError("the text could not be made")
         try:
-            content = await self._made(text)
-            self._learned(text, content)
-            error = None
+            made = await self._made(text)
+            if making.outdated:
+                raise Gone("what this text is made of was taken away or changed")
+            self._learned(text, made)
+            content, error = made, None
         except PhonofsError as failed:
             error = forget_frames(failed)
         except Exception:

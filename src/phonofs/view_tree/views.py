@@ -50,6 +50,9 @@ ENTRIES_AT_ONCE = 300
 """Entries that are looked up in one step, 4 ms."""
 
 
+TEXTS_AHEAD = 100
+"""How many of the next texts of a directory are looked at for those whose size is not known."""
+
 CALLS_AT_ONCE = 50
 """Calls of which the files are named in one step, 4 ms."""
 
@@ -222,11 +225,9 @@ class Views:
         errors of the service.
         """
         text = await self.text(ino)
-        size = self._texts.known_sizes([text]).get(ino)
-        if size is None:
+        if not self._texts.known_sizes([text]):
             self._make_ahead(ino)
-            size = await self._texts.size(text)
-        return self._text_entry("", text, size)
+        return self._text_entry("", text, await self._texts.size(text))
 
     async def text(self, ino: int) -> Text | Manifest:
         """Return a text. Raises StaleInode, Malformed."""
@@ -238,7 +239,8 @@ class Views:
     def _make_ahead(self, ino: int) -> None:
         for listing in reversed(self._listings.values()):
             if ino in listing.order:
-                coming = listing.texts[listing.order[ino] + 1 :]
+                at = listing.order[ino] + 1
+                coming = listing.texts[at : at + TEXTS_AHEAD]
                 self._texts.make_ahead(coming, listing.count_asked())
                 return
 
