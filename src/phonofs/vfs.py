@@ -18,9 +18,11 @@ from phonofs.attributes import (
     CACHED_ATTRIBUTE,
     JSON_ATTRIBUTE,
     KNOWN_ATTRIBUTE,
+    MADE_FROM_ATTRIBUTE,
     PATH_ATTRIBUTE,
     STATUS_ATTRIBUTE,
     TAG_PREFIX,
+    TYPE_ATTRIBUTE,
 )
 from phonofs.catalogue.catalogue import Catalogue, Entry
 from phonofs.catalogue.search import known_by_region
@@ -40,6 +42,7 @@ from phonofs.reader.reader import Reader
 from phonofs.tree.layout import FIRST_OBJECT_INO, ROOT, is_directory
 from phonofs.view_tree.text_files import OpenText, TextFiles
 from phonofs.view_tree.views import ViewEntry, Views
+from phonofs.views.names import Text, TextKind
 from phonofs.views.places import VIEW_BIT
 
 ATTRIBUTE_NAME_MAX = 255  # bytes; XATTR_NAME_MAX of linux/limits.h
@@ -266,6 +269,19 @@ class Vfs:
         self.check()
         return opened
 
+    async def text_attribute(self, ino: int, name: str) -> bytes:
+        """Return an extended attribute of a text: its type, or the ids of what it is made of.
+
+        Raises NoSuchAttribute, StaleInode.
+        """
+        self.check()
+        text = await self._of_views().text(ino)
+        if name == TYPE_ATTRIBUTE:
+            return _TYPES[text.kind].encode()
+        if name == MADE_FROM_ATTRIBUTE and isinstance(text, Text):
+            return " ".join(source.id for source in text.sources).encode()
+        raise NoSuchAttribute(f"there is no attribute {name}")
+
     def text_was_resized(self, ino: int) -> bool:
         """Return whether the kernel may believe a former size of a text; true once."""
         return self._texts is not None and self._texts.was_resized(ino)
@@ -348,6 +364,17 @@ def as_json(document: dict[str, object]) -> bytes:
 
 
 _LENIENT = ("utf-8", "replace")
+
+_TYPES = {
+    TextKind.CONVERSATION: "text",
+    TextKind.SUBTITLES: "subtitles",
+    TextKind.SUMMARY: "summary-text",
+    TextKind.NOTES: "notes-text",
+    TextKind.CSV: "list",
+    TextKind.JSON_LINES: "list",
+    TextKind.CHECKSUMS: "list",
+}
+"""The type of what the views make, as an attribute."""
 
 _OF_RECORD: Mapping[str, Callable[[Record], str]] = {
     "user.phonofs.id": lambda record: record.id,

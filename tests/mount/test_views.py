@@ -497,6 +497,30 @@ def test_who_reads_one_agents_calls_is_brought_nobody_elses(tmp_path):
             }  # fmt: skip
 
 
+# attributes
+
+
+def test_attributes_of_what_the_views_make(world):
+    _, mount = world
+    day = mount.point / ".views/by-day/2026-03-02"
+    found = {
+        path.name.partition("_00000000.")[2]: os.getxattr(path, "user.phonofs.type")
+        for path in below(day)
+        if "_00000000." in path.name and is_text(path)
+    }
+    assert found == {
+        "txt": b"text",
+        "srt": b"subtitles",
+        "summary.txt": b"summary-text",
+        "notes.txt": b"notes-text",
+    }
+    [words] = [path for path in below(day) if path.name.endswith("_00000000.txt")]
+    assert os.getxattr(words, "user.phonofs.made_from") == b"00000000-1 00000000-2"
+    assert os.listxattr(words) == os.listxattr(day) == []
+    for path, name in [(words, "user.phonofs.id"), (day, "user.phonofs.type")]:
+        assert _errno_of(os.getxattr, path, name) == errno.ENODATA
+
+
 # tools
 
 

@@ -365,6 +365,8 @@ class Operations(pyfuse3.Operations):
         if not name.startswith(b"user."):
             raise FUSEError(errno.EOPNOTSUPP)
         text = name.decode("utf-8", "surrogateescape")
+        if inode >= VIEW_BIT and text_of_ino(inode) is not None:
+            return await self._vfs.text_attribute(inode, text)
         return self._vfs.attribute(inode, text)
 
     @guarded
