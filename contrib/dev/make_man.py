@@ -118,6 +118,11 @@ STATUS = (
         "is under way: waiters, streams, handles, parts, files ahead",
     ),
     (
+        "texts",
+        "texts of the views that are being made, and types of contents whose form is not known "
+        "(unknown_forms)",
+    ),
+    (
         "fuse",
         "open files and folders, operations waiting, answers by errno, the last error and its time",
     ),

@@ -32,7 +32,7 @@ WORDS = frozenset(
 )
 
 RECORDS: dict[str, dict[str, str]] = {
-    "cache/read_plan.py": {"outcome": "a record that a thread fills and hands back"},
+    "cache/checked_read.py": {"outcome": "a record that a thread fills and hands back"},
     "cache/write_behind.py": {"job": "likewise"},
     "cli/fetch.py": {"outcome": "the sums of a run"},
     "cache/index_file.py": {"connection": "sqlite3's, set up where it is made"},
@@ -41,18 +41,8 @@ RECORDS: dict[str, dict[str, str]] = {
         "self._idle": "trio's CancelScope",
     },
     "errors.py": {"each": "an exception, of which the traceback is dropped"},
-    "fakeservice/fault_injection.py": {
-        "answer": "a record that a fault alters before it is sent",
-        "delivery": "how that record is sent",
-    },
-    "fakeservice/objects.py": {
-        "answer": "a record, made a few lines above",
-        "counters.of(item.region, item.id)": "plain counters",
-    },
-    "fakeservice/service.py": {
-        "answer.delivery": "how a record is sent",
-        "self.counters": "plain counters",
-    },
+    "fakeservice/fault_injection.py": {"answer": "a record that is altered before it is sent"},
+    "fakeservice/service.py": {"answer": "likewise"},
     "fuse/errors.py": {"handler": "a wrapped function, which keeps its name"},
     "fuse/interrupts.py": {
         "caller": "a record of this module's InterruptibleRequests",

@@ -62,9 +62,9 @@ async def customers_of(
     async def known() -> Credentials:
         return credentials
 
-    keeper = TokenProvider(transport, settings.api_url, known)
+    keeper = TokenProvider(transport, known)
     deadline_s = min(PATIENCE_S, settings.read_deadline)
-    client = Client(transport, keeper, settings.api_url, read_deadline_s=deadline_s)
+    client = Client(transport, keeper, read_deadline_s=deadline_s)
     failed: PhonofsError | None = Unavailable(f"no answer within {PATIENCE_S:g} s")
     seen: set[str] = set()
     async with trio.open_nursery() as nursery:

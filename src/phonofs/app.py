@@ -259,30 +259,9 @@ def _build(
     transport: Transport,
 ) -> App:
     """Build the services above the stores and the connection, each from those before it."""
-    token = TokenProvider(
-        transport, settings.api_url, partial(_admitted_credentials, settings, admission)
-    )
-    client = Client(
-        transport,
-        token,
-        settings.api_url,
-        read_deadline_s=settings.read_deadline,
-        delivery_methods=_delivery_methods(catalogue.recall(DELIVERY_METHODS)),
-    )
+    token, client = _connection(settings, admission, catalogue, transport)
     recent = RecentListings(catalogue)
-    reader = Reader(
-        client,
-        cache,
-        Limits(
-            read_deadline_s=settings.read_deadline,
-            cache_bytes=settings.cache_size,
-            connections=settings.max_connections,
-            verify=settings.verify,
-        ),
-        siblings=recent.siblings,
-        on_size=updates.on_size,
-        on_wrong=updates.on_corrupt,
-    )
+    reader = _reader(settings, cache, client, updates, recent)
     events = Broadcast()
     index = CallIndex(catalogue)
     texts = TextFiles(
@@ -356,6 +335,44 @@ def _build(
             views=views,
             texts=texts,
         ),
+    )
+
+
+def _connection(
+    settings: Settings, admission: Admission, catalogue: Catalogue, transport: Transport
+) -> tuple[TokenProvider, Client]:
+    """Build what requests a token, and the client that uses it."""
+    token = TokenProvider(transport, partial(_admitted_credentials, settings, admission))
+    client = Client(
+        transport,
+        token,
+        read_deadline_s=settings.read_deadline,
+        delivery_methods=_delivery_methods(catalogue.recall(DELIVERY_METHODS)),
+    )
+    return token, client
+
+
+def _reader(
+    settings: Settings,
+    cache: Cache,
+    client: Client,
+    updates: KernelUpdates,
+    recent: RecentListings,
+) -> Reader:
+    """Build the reader, which tells the kernel of a size or content that turned out wrong."""
+    limits = Limits(
+        read_deadline_s=settings.read_deadline,
+        cache_bytes=settings.cache_size,
+        connections=settings.max_connections,
+        verify=settings.verify,
+    )
+    return Reader(
+        client,
+        cache,
+        limits,
+        siblings=recent.siblings,
+        on_size=updates.on_size,
+        on_wrong=updates.on_corrupt,
     )
 
 

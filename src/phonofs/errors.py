@@ -34,6 +34,7 @@ Each message is one sentence for the user: it names the subject and, if there is
 It never contains a secret, a token or the query of a URL.
 """
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 _Error = TypeVar("_Error", bound=BaseException)
@@ -198,15 +199,23 @@ def forget_frames(error: _Error) -> _Error:
     The frames of a traceback keep their variables alive, for a request half a megabyte of
     received bytes.
     """
+    for each in chain_of(error):
+        each.__traceback__ = None
+    return error
+
+
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, its causes and contexts, and those within exception groups, each once."""
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()
     while waiting:
         each = waiting.pop()
         if each is not None and id(each) not in seen:
             seen.add(id(each))
-            each.__traceback__ = None
-            waiting += (each.__cause__, each.__context__)
-    return error
+            yield each
+            waiting += (each.__context__, each.__cause__)
+            if isinstance(each, BaseExceptionGroup):
+                waiting += each.exceptions
 
 
 def unwrap(error: BaseException) -> BaseException:

@@ -130,3 +130,17 @@ def test_the_scripts_are_what_shellcheck_likes() -> None:
     assert all(os.access(script, os.X_OK) for script in scripts)
     outcome = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
     assert outcome.stdout == ""
+
+
+CLOCK = re.compile(r"assert .*time\.(?:monotonic|perf_counter|process_time|thread_time)\(\)[^<]*<")
+
+
+def test_every_bound_on_time_has_the_common_scale() -> None:
+    """On a slow machine all bounds are widened alike: see tests/support/timing.py."""
+    compared = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if CLOCK.search(line)
+    ]
+    assert compared == []

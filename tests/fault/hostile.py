@@ -4,15 +4,11 @@
 """
 
 import contextlib
-import gc
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
-
-import trio
 
 Answer = Callable[[Any, bytes, int], bool]
 """Takes the socket, the request and its number; returns whether to keep the connection."""
@@ -106,37 +102,3 @@ def sent_with_its_end(sock: socket.socket, data: bytes) -> bool:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
     sock.sendall(data)
     return False
-
-
-class Stretches(trio.abc.Instrument):
-    """Measures the longest CPU time that the event loop spent between two polls of its sockets."""
-
-    def __init__(self) -> None:
-        self.longest_s = 0.0
-        self.spent_s = 0.0
-        self._since_s = time.thread_time()
-
-    def after_io_wait(self, timeout: float) -> None:
-        """Begin a stretch: the loop has polled its sockets."""
-        self._since_s = time.thread_time()
-
-    def before_io_wait(self, timeout: float) -> None:
-        """End the stretch: the loop is about to poll its sockets."""
-        stretch_s = time.thread_time() - self._since_s
-        self.spent_s += stretch_s
-        self.longest_s = max(self.longest_s, stretch_s)
-
-
-@contextlib.contextmanager
-def stretches() -> Iterator[Stretches]:
-    """Measure this event loop, without the cost of collecting other tests' garbage."""
-    gc.collect()
-    gc.freeze()
-    instrument = Stretches()
-    trio.lowlevel.add_instrument(instrument)
-    try:
-        yield instrument
-    finally:
-        instrument.before_io_wait(0)  # end the current stretch, so that it counts
-        trio.lowlevel.remove_instrument(instrument)
-        gc.unfreeze()

@@ -6,6 +6,7 @@ without end, very many small pieces, or very many bytes that mean little.
 
 import gzip
 import itertools
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,11 +16,10 @@ from urllib.parse import parse_qsl
 import trio
 
 from phonofs.fakeservice.account import Account
-from phonofs.fakeservice.faults import Faults, plan
 from phonofs.fakeservice.options import Options
 from phonofs.fakeservice.responses import Request
-from phonofs.fakeservice.routes import route
-from phonofs.fakeservice.service import Service
+from phonofs.fakeservice.routes import routed
+from tests.support.counted_service import Service
 from tests.support.mounts import START_S
 
 Endpoint = Literal["token", "regions", "search", "record", "presign", "content", "restore"]
@@ -131,17 +131,42 @@ ON_THE_WIRE: Mapping[str, Attack] = {
     )
 }  # fmt: skip
 
-IN_JSON: Mapping[str, dict[str, object]] = {
-    "zeros": {"of": "zeros", "items": LARGE // 2},
-    "few zeros": {"of": "zeros", "items": 500_000},
-    "objects": {"of": "objects", "items": LARGE // 3},
-    "few objects": {"of": "objects", "items": 300_000},
-    "arrays": {"of": "arrays", "items": LARGE // 3},
-    "few arrays": {"of": "arrays", "items": 300_000},
-    "tags": {"of": "tags", "items": 1_000_000},
-    "nested": {"of": "nested", "items": 100_000},
+IN_JSON: Mapping[str, tuple[str, int]] = {
+    "zeros": ("0", LARGE // 2),
+    "few zeros": ("0", 500_000),
+    "objects": ("{}", LARGE // 3),
+    "few objects": ("{}", 300_000),
+    "arrays": ("[]", LARGE // 3),
+    "few arrays": ("[]", 300_000),
+    "tags": ('{"key":"t","value":""}', 1_000_000),
+    "nested": ("", 100_000),
 }
-"""Bombs of a fault plan; ``few`` stay within the limits for a page of ordinary records."""
+"""JSON that is cheap to send and expensive to parse: so many of these values, or nested lists.
+
+``few`` stay within the limits for a page of ordinary records.
+"""
+
+
+def bomb(body: bytes, name: str) -> bytes:
+    """Return the JSON with a bomb: in place of its records, as tags of the first, or in it.
+
+    It is inserted as text: encoding it would take as long as the client's decoding.
+    """
+    unit, items = IN_JSON[name]
+    whole = json.loads(body)
+    page = whole[0] if isinstance(whole, list) and whole else whole
+    records = page.get("content") if isinstance(page, dict) else None
+    if not isinstance(page, dict):
+        whole = "@bomb@"
+    elif name in ("tags", "nested"):
+        (records[0] if records else page)["tags" if name == "tags" else "bomb"] = "@bomb@"
+    else:
+        page["bomb" if records is None else "content"] = "@bomb@"
+    huge = "[" * items + "]" * items
+    if unit:
+        last = "NaN" if unit == "[]" else unit  # NaN is not valid JSON
+        huge = f"[{f'{unit},' * (items - 1)}{last}]"
+    return json.dumps(whole).replace('"@bomb@"', huge).encode()
 
 
 class HostileService:
@@ -151,7 +176,7 @@ class HostileService:
         self.service = Service(account, options)
         self.fired = 0
         self._endpoint: Endpoint | None = None
-        self._attack: Attack | None = None
+        self._attack = ""
         self._ready = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=(self._serve,), daemon=True)
 
@@ -162,15 +187,11 @@ class HostileService:
     def attack(self, endpoint: Endpoint, name: str) -> None:
         """Answer this endpoint with an attack from now on."""
         self.fired = 0
-        self._endpoint, self._attack = endpoint, ON_THE_WIRE.get(name)
-        if self._attack is None:
-            rule = {"kind": endpoint, "fail": "bomb", **IN_JSON[name]}
-            self.service.faults = Faults(plan([rule]))
+        self._endpoint, self._attack = endpoint, name
 
     def behave(self) -> None:
         """Answer correctly again."""
-        self._endpoint = self._attack = None
-        self.service.faults = Faults()
+        self._endpoint = None
 
     def start(self) -> None:
         self._thread.start()
@@ -200,18 +221,21 @@ class HostileService:
             nursery.cancel_scope.cancel()
 
     async def _answer(self, stream: trio.SocketStream, request: Request) -> None:
-        asked = route(request)
+        asked = routed(request)
         answer = await self.service.answer(request)
-        body = answer.content.read(answer.start, answer.stop)
+        body = answer.body()
         fields = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
         head = f"HTTP/1.1 {answer.status} x\r\n{fields}".encode()
         if asked.kind == self._endpoint:
             self.fired += 1
-            if self._attack is not None:
+            if self._attack in ON_THE_WIRE:
                 if b"json" in head:
                     body = body.ljust(1_000_000)  # white space changes nothing
-                await _send(stream, self._attack(head, body), slowly=self._attack is drip)
+                pieces = ON_THE_WIRE[self._attack](head, body)
+                await _send(stream, pieces, slowly=self._attack == "drip")
                 return
+            if answer.status == 200:
+                body = bomb(body, self._attack)
         await stream.send_all(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
 
 

@@ -8,7 +8,6 @@ URL ID``, since no command asks for a single record.
 import mmap
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,8 @@ from struct import pack_into, unpack_from
 from typing import Any
 
 import trio
-import trio.abc
+
+from tests.support.timing import LongestStep
 
 SIZE = 4096
 _LONGEST, _BASE, _WHERE = 0, 8, 16
@@ -64,18 +64,14 @@ class Report:
         pack_into("d", self._memory, _LONGEST, longest_s)
 
 
-class Longest(trio.abc.Instrument):
-    """Records the longest time between two points at which other tasks may run."""
+class Longest(LongestStep):
+    """Writes the longest time between two points at which other tasks may run to a report."""
 
     def __init__(self, report: Report) -> None:
+        super().__init__()
         self._report = report
-        self._began_s = 0.0
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self._began_s = time.thread_time()
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        spent_s = time.thread_time() - self._began_s
+    def note(self, spent_s: float, task: trio.lowlevel.Task) -> None:
         if spent_s > self._report.longest_s:
             self._report.note(spent_s, task.name)
 

@@ -19,9 +19,10 @@ from typing import Any, NoReturn
 import trio
 
 from phonofs.fakeservice.account import Account
-from phonofs.fakeservice.faults import Asked, Fault, Faults, Plan, Rule
+from phonofs.fakeservice.faults import Faults, Plan, Rule
 from phonofs.fakeservice.options import Options
-from phonofs.fakeservice.service import Service
+from phonofs.fakeservice.responses import Request
+from tests.support.counted_service import Service
 from tests.support.mounts import StandIn
 
 HOST = "127.0.0.1"
@@ -56,7 +57,7 @@ def _rule(index: int, given: Mapping[str, Any]) -> Rule:
         select["nth"] = [select["nth"]]
     values = {key: given.get(key, default) for key, default in parameters.items()}
     values["count"] = given.get("count", math.inf)
-    return Rule(name, index, select, Fault(given["fail"], values, name))
+    return Rule(name, index, select, given["fail"], values)
 
 
 class Network:
@@ -148,7 +149,7 @@ class Passage:
         self._network = network
         self._client = client
         self._server = server
-        self._fault: Fault | None = None
+        self._fault: Rule | None = None
         self._struck = False
         self._passed = -1
         self._head_bytes = 0
@@ -174,7 +175,7 @@ class Passage:
 
     def _decide(self, request: bytes) -> None:
         path = request.split(b" ", 2)[1].decode("latin-1") if request.count(b" ") > 1 else ""
-        self._fault = self._network.decided.decide(Asked("other", path))
+        self._fault = self._network.decided.decide(Request("GET", path))
         self._struck, self._passed, self._head_bytes, self._tail = False, 0, 0, b""
 
     async def _answers(self, scope: trio.CancelScope) -> None:
@@ -208,7 +209,7 @@ class Passage:
         if data:
             await self._client.send_all(data)
 
-    async def _drip(self, data: bytes, fault: Fault) -> None:
+    async def _drip(self, data: bytes, fault: Rule) -> None:
         if not self._passed:
             self._strike(fault)
         size = max(1, int(fault["bytes_per_s"] / DRIPS_A_SECOND))
@@ -216,7 +217,7 @@ class Passage:
             await self._forward(data[start : start + size])
             await trio.sleep(1 / DRIPS_A_SECOND)
 
-    def _flipped(self, data: bytes, fault: Fault) -> bytes:
+    def _flipped(self, data: bytes, fault: Rule) -> bytes:
         """Return the data, with the fault's byte changed if the data contains it."""
         if not self._head_bytes:
             seen = self._tail + data
@@ -243,12 +244,12 @@ class Passage:
             await trio.sleep_forever()  # until the client closes the connection
         raise _Ended
 
-    def _due(self, fault: Fault) -> bool:
-        return self._struck or self._network.fired[fault.rule] < fault["count"]
+    def _due(self, fault: Rule) -> bool:
+        return self._struck or self._network.fired[fault.name] < fault["count"]
 
-    def _strike(self, fault: Fault) -> None:
+    def _strike(self, fault: Rule) -> None:
         self._struck = True
-        self._network.fired[fault.rule] += 1
+        self._network.fired[fault.name] += 1
 
 
 class _Ended(Exception):

@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from phonofs.fakeservice.service import Service
 from tests.support.authority import Authority
+from tests.support.counted_service import Service
 from tests.support.mounts import StandIn
 
 HOST = "127.0.0.1"

@@ -26,13 +26,15 @@ from phonofs.fakeservice.account import Account
 from phonofs.fakeservice.faults import Faults, plan
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.fakeservice.server import serve
-from phonofs.fakeservice.service import Service
 from phonofs.tree.layout import ROOT
+from tests.support.counted_service import Service
 from tests.support.mounts import START_S
 
 RATE = 10
 PATIENCE = 5
 """Attempts at what must work: a busy machine can be slower than the fast clock allows."""
+PAUSE_S = 5.0
+"""Between them, so that what failed is tried again: for some seconds the error is the answer."""
 KERNEL = 131072
 """Bytes that the kernel reads at a time."""
 
@@ -268,6 +270,7 @@ async def living(
                 with contextlib.suppress(Unavailable):
                     await app.connect()
                     break
+                await trio.sleep(PAUSE_S)
             else:
                 await app.connect()
         scene = Scene(app, service)

@@ -16,11 +16,11 @@ import trio
 from phonofs.fakeservice.account import change, flat_item
 from phonofs.fakeservice.options import Options
 from phonofs.fakeservice.server import serve
-from phonofs.fakeservice.service import Service
 from phonofs.tree.layout import ROOT
 from tests.fault.scene import KERNEL, fast, living, outcome, until
 from tests.fault.tools import needs, quiet, status
 from tests.support.accounts import NOON_MS, content_of, flat
+from tests.support.counted_service import Service
 from tests.support.mounts import Mount, files
 from tests.support.mounts import standing as standing_apart
 from tests.support.mounts import until as happens

@@ -54,7 +54,7 @@ FAULTS = {
     "overrun": {"fail": "overrun", "by": 5},
     "another range": {"fail": "wrong_range", "by": 1},
     "whole": {"fail": "whole"},
-    "etag": {"fail": "etag"},
+    "etag": {"fail": "headers", "set": {"ETag": '"changed"'}},
     "flip": {"fail": "flip", "at": 777},
     "flip late": {"fail": "flip", "at": (6 << 20) + 1},
     "gzip": {"fail": "encoding"},

@@ -7,7 +7,7 @@ from phonofs.errors import CredentialsRefused, PhonofsError
 from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.options import Options
 from tests.fault.scene import KERNEL, RATE, fast, living, outcome, standing, thinned, until
-from tests.support.accounts import NOON_MS, flat
+from tests.support.accounts import JSON_TEXT, NOON_MS, flat
 
 pytestmark = pytest.mark.expected_log
 
@@ -39,9 +39,9 @@ FAULTS = {
     "an empty list": {"fail": "json", "value": []},
     "content that is no list": {"fail": "json", "value": {"content": "x", "lastPage": True}},
     "an error in JSON": {"fail": "json", "value": {"error": "internal", "status": 500}},
-    "half a page": {"fail": "text", "body": '{"content": [{"id": "a", "tags": [{"key": '},
-    "deep": {"fail": "text", "body": "[" * 100_000},
-    "half a string": {"fail": "text", "body": '{"content": ["\\ud8'},
+    "half a page": {**JSON_TEXT, "body": '{"content": [{"id": "a", "tags": [{"key": '},
+    "deep": {**JSON_TEXT, "body": "[" * 100_000},
+    "half a string": {**JSON_TEXT, "body": '{"content": ["\\ud8'},
     "endless": {"fail": "endless"},
     "repeat": {"fail": "repeat"},
     "empty pages": {"fail": "empty"},
@@ -156,7 +156,7 @@ TOKENS = {
     "no token": {"fail": "json", "value": {"expires_in": "10"}},
     "dead at once": {"fail": "json", "value": {"access_token": "dead", "expires_in": "0"}},
     "never ends": {"fail": "json", "value": {"access_token": "dead", "expires_in": "9" * 40}},
-    "NaN": {"fail": "text", "body": '{"access_token": "dead", "expires_in": NaN}'},
+    "NaN": {**JSON_TEXT, "body": '{"access_token": "dead", "expires_in": NaN}'},
     "refused": {"fail": "status", "status": 401},
     "redirect": {"fail": "redirect", "to": "http://127.0.0.2:9/steal"},
 }

@@ -8,13 +8,12 @@ import shutil
 
 import pytest
 
-from phonofs.cache import entry
+from phonofs.cache import entry, stored_blocks
 from phonofs.cache.blockfile import BlockFile
 from phonofs.cache.blocks import BlockChecksums
-from phonofs.cache.buffers import Buffer, BufferPool
+from phonofs.cache.buffers import BufferPool
 from phonofs.cache.entry import CacheEntry
 from phonofs.cache.index import Index
-from phonofs.cache.read_plan import ReadPlan
 from phonofs.errors import PhonofsError
 from phonofs.fakeservice.options import Options
 from phonofs.reader.download import Download
@@ -26,6 +25,7 @@ from tests.fault.tools import quiet
 from tests.fault.tools import reading as readers_of
 from tests.support.accounts import content_of, flat
 from tests.support.mounts import files, mounted, standing, until
+from tests.support.timing import timely
 
 SIZES = (1, 4095, 300_000, (2 << 20) + 17)
 DEADLINE_S = 20.0
@@ -50,7 +50,7 @@ def test_out_of_memory_at_large(tmp_path):
         with readers_of((path, 0, SIZE) for path in paths) as readers:
             ends = readers.ends()
         assert {got for got, _ in ends if got < 0} <= {-errno.EIO}
-        assert max(took for _, took in ends) < 10
+        assert timely(max(took for _, took in ends), 10)
         assert vm_size_of(pid) <= resource.prlimit(pid, resource.RLIMIT_AS)[0]
         assert any(sign in mount.log_text() for sign in SIGNS), "it did not fire"
         limit(pid, resource.RLIM_INFINITY)
@@ -83,12 +83,12 @@ def read(path):
 PLACES = {
     "disk and memory": [
         (BlockFile, "read_into"), (BlockFile, "view_nowait"), (BlockFile, "write_blocks"),
-        (Buffer, "__init__"), (Buffer, "put"), (BufferPool, "add"), (CacheEntry, "__init__"),
+        (BufferPool, "__setitem__"), (CacheEntry, "__init__"),
     ],
     "blocks": [
-        (ReadPlan, "run"), (BlockChecksums, "put"), (BlockChecksums, "get"),
-        (BlockChecksums, "pack"), (entry, "crcs_of"), (CacheEntry, "hash_on"), (Index, "load"),
-        (Index, "save"), (Index, "declare_all"), (CacheEntry, "flush_data"),
+        (entry, "read_blocks"), (BlockChecksums, "put"), (BlockChecksums, "get"),
+        (BlockChecksums, "pack"), (stored_blocks, "crcs_of"), (CacheEntry, "hash_on"),
+        (Index, "row"), (Index, "save"), (Index, "declare_all"), (CacheEntry, "begin_flush"),
     ],
     "reader": [
         (Download, "__init__"), (Download, "_park"), (OpenObject, "__init__"),

@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-import time
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -20,6 +18,7 @@ from tests.fault.scene import until as happens
 from tests.fault.tools import needs
 from tests.support.accounts import NOON_MS, content_of, flat
 from tests.support.mounts import Mount, files, mounted, standing, until
+from tests.support.timing import Stopwatch
 
 MIB = 1 << 20
 
@@ -153,9 +152,9 @@ async def test_rclone_4595_no_scan_of_the_cache_at_the_start(tmp_path):
             shard = tmp_path / "cache/content" / f"{number % 256:02x}"
             shard.mkdir(exist_ok=True)
             (shard / f"{number:030x}").touch()
-        begun = time.monotonic()
+        watch = Stopwatch()
         async with living(service, tmp_path) as scene:
-            assert time.monotonic() - begun < 1.5
+            assert watch.within(1.5)
             (ino,) = (await scene.tree()).values()
             assert await outcome(scene, ino, 20.0) == "right"
 
@@ -207,9 +206,9 @@ def test_rclone_7442_df_does_not_hang(tmp_path):
     with standing(flat(1000)) as stand_in, mounted(stand_in.url, tmp_path) as mount:
         assert len(os.listdir(mount.point)) == 1
         stand_in.faults({"fail": "stall"})
-        begun = time.monotonic()
+        watch = Stopwatch()
         said = subprocess.run(["df", mount.point], capture_output=True, text=True, check=True)
-        assert time.monotonic() - begun < 1
+        assert watch.within(1)
         assert "phonofs" in said.stdout
 
 
@@ -223,9 +222,7 @@ async def test_rclone_9899_a_dead_key_is_not_hammered(tmp_path):
     ):
         cached, other = (await scene.tree()).values()
         assert await outcome(scene, cached, 20.0) == "right"
-        service.options = replace(service.options, secret="another")
-        service.tokens._options = service.options
-        service.tokens.revoke()
+        service.choose(secret="another")
         before = service.counters.requests["token"]
         for _ in range(8):
             assert await outcome(scene, other, 5.0) == "CredentialsRefused"

@@ -6,8 +6,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from phonofs.fakeservice.account import Item, flat_item
-from phonofs.fakeservice.options import DELIVERY_METHODS, Options
+from phonofs.fakeservice.options import Options
 from tests.model.world import NOW_MS, Look
+from tests.support.accounts import DELIVERY_METHODS, JSON_TEXT
 
 HOUR_MS = 3_600_000
 IDS = [f"{'same' * 2}-{n}" for n in range(4)] + ["otherone-1", "otherone-2"]
@@ -151,7 +152,7 @@ HOW = st.one_of(
     st.fixed_dictionaries({"fail": st.just("status"), "status": st.sampled_from([500, 502, 503])}),
     st.just({"fail": "status", "status": 429, "retry_after": 2}),
     st.just({"fail": "html"}),
-    st.just({"fail": "text", "body": '{"content": ['}),
+    st.just({**JSON_TEXT, "body": '{"content": ['}),
     st.just({"fail": "json", "value": []}),
     st.just({"fail": "delay", "seconds": 3}),
     st.just({"fail": "reset"}),

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from phonofs.errors import ServiceError
 from phonofs.fakeservice.account import Account, flat_item
-from phonofs.fakeservice.options import DELIVERY_METHODS, Options
+from phonofs.fakeservice.options import Options
 from tests.model import strategies as s
 from tests.model.test_tree_model import MODEL, check_gauges, note_plan
 from tests.model.world import NOW_MS, Look, World, run
+from tests.support.accounts import DELIVERY_METHODS
 
 pytestmark = pytest.mark.expected_log("")
 

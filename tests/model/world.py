@@ -31,12 +31,12 @@ from phonofs.fakeservice.account import Account, Item
 from phonofs.fakeservice.faults import Faults, plan
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.fakeservice.responses import Answer, Dropped, Request
-from phonofs.fakeservice.service import Service
 from phonofs.process.supervise import keep_running
 from phonofs.service.records import parse_record
 from phonofs.service.session import Transport
 from phonofs.tree.layout import ROOT
 from phonofs.tree.naming import file_name
+from tests.support.counted_service import Service
 
 NOW_MS = int(datetime(2024, 4, 2, 12, tzinfo=ZoneInfo("UTC")).timestamp() * 1000)
 API, STORE = "http://127.0.0.1:1", "http://127.0.0.1:2"

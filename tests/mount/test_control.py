@@ -53,7 +53,7 @@ def test_the_mount_restores_with_its_own_key(tmp_path):
     ):
         done = phonofs(mount, "restore", *files(mount.point), env=without_key(mount))
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == "2 of 2 asked for, for 7 days\n"
+        assert done.stdout == "2 of 2 requested, for 7 days\n"
         assert stand_in.service.counters.requests["restore"] == 2
         assert stand_in.service.counters.requests["token"] == 1
         assert status(mount)["restores"]["pending"] == 2
@@ -68,7 +68,7 @@ def test_one_that_is_there_already_keeps_no_other_from_being_restored(tmp_path):
         first, second = files(mount.point)
         assert phonofs(mount, "restore", first).returncode == 0
         done = phonofs(mount, "restore", first, second)
-        assert (done.returncode, done.stdout) == (3, "1 of 2 asked for, for 7 days\n")
+        assert (done.returncode, done.stdout) == (3, "1 of 2 requested, for 7 days\n")
         assert "00000000" in done.stderr
         assert stand_in.service.counters.requests["restore"] == 3
 
@@ -203,7 +203,7 @@ def test_without_a_runtime_folder_there_is_a_mount_without_a_socket(tmp_path):
             for words in (["watch"], ["status", "--log-level", "debug"]):
                 done = phonofs(mount, *words, mount.point)
                 assert done.returncode == 1
-                assert "takes no commands: the control socket /proc/none" in done.stderr
+                assert "accepts no commands: the control socket /proc/none" in done.stderr
             assert phonofs(mount, "restore", path).returncode == 0  # with the profile's own key
             assert stand_in.service.counters.requests["restore"] == 1
         finally:
@@ -235,7 +235,7 @@ def test_a_socket_that_was_removed_at_logout_comes_back(tmp_path):
             shutil.rmtree(tmp_path / "run")
             done = phonofs(mount, "status", "--log-level", "info", mount.point)
             assert "owner" not in done.stderr
-            assert done.returncode == 0 or "is gone" in done.stderr
+            assert done.returncode == 0 or "does not exist" in done.stderr
             until(
                 lambda: phonofs(mount, "status", "--log-level", "info", mount.point).returncode == 0
             )

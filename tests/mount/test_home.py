@@ -15,7 +15,6 @@ import pytest
 
 from phonofs.fakeservice.account import flat_item
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
-from phonofs.fakeservice.tokens import Tokens
 from tests.support.accounts import content_of, flat
 from tests.support.mounts import Mount, files, mounted, standing, until
 
@@ -142,9 +141,10 @@ def test_a_restored_object_becomes_readable_by_itself(tmp_path):
 def test_a_key_without_edit_access_gets_a_sentence(tmp_path):
     """Exit status 2, one line, nothing pending."""
     with (
-        standing(flat(1000, state="ARCHIVED"), Options(editable=False)) as stand_in,
+        standing(flat(1000, state="ARCHIVED")) as stand_in,
         mounted(stand_in.url, tmp_path) as mount,
     ):
+        stand_in.faults({"kind": "restore", "fail": "status", "status": 403})
         done = phonofs(mount, "restore", mount.point)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -210,7 +210,7 @@ def test_a_key_that_dies_is_read_again_while_the_mount_lives(tmp_path):
         try:
             second, first = files(mount.start().point)  # reading ahead goes forward only
             first.read_bytes()
-            stand_in.service.tokens = Tokens(Options(secret="another"))
+            stand_in.service.choose(secret="another")
             with pytest.raises(OSError, match=r"Permission denied|Input/output"):
                 second.read_bytes()
             assert len(first.read_bytes()) == 2000

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET
-from phonofs.fakeservice.tokens import Tokens
 from tests.support.accounts import flat
 from tests.support.mounts import StandIn, standing
 
@@ -218,11 +217,11 @@ def test_the_keyring_keeps_nothing_after_logout_nor_of_the_key_before(
     assert "the keyring" in log_in(environment).stdout
     assert DEMO_SECRET in keyring.read_text()
     before = stand_in.service.options
-    stand_in.service.tokens = Tokens(before.__class__(key="new", secret="other"))
+    stand_in.service.choose(key="new", secret="other")
     try:
         assert log_in(environment, "new", "other").returncode == 0
     finally:
-        stand_in.service.tokens = Tokens(before)
+        stand_in.service.choose(key=before.key, secret=before.secret)
     assert DEMO_SECRET not in keyring.read_text()
     done = phonofs(environment, "logout", "work")
     assert "the keyring" in done.stdout

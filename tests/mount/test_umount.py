@@ -71,7 +71,7 @@ def test_who_keeps_a_mount_busy_is_named(mount, way):
         pid = mount.process.pid
         done = phonofs(mount, "umount", "--lazy", mount.point)
         assert done.returncode == 0
-        assert f"process {pid} goes on serving it" in done.stderr
+        assert f"process {pid} still serves it" in done.stderr
         assert f"(pid {user.pid})" in done.stderr
     finally:
         user.kill()
@@ -92,7 +92,7 @@ def test_a_copy_in_another_name_space_is_said_and_then_the_lock_names_the_proces
         until(lambda: os.readlink(f"/proc/{container.pid}/ns/mnt") != own)
         done = phonofs(mount, "umount", mount.point)
         assert (done.returncode, done.stdout) == (0, "")
-        assert f"process {mount.process.pid} goes on serving" in done.stderr
+        assert f"process {mount.process.pid} still serves it" in done.stderr
         assert f"sleep (pid {container.pid})" in done.stderr
         done = phonofs(mount, "mount", mount.point)
         assert done.returncode == 1
@@ -119,7 +119,7 @@ def test_a_mount_point_that_is_a_link_is_its_target_in_every_command(apart, tmp_
     assert told["mountpoint"] == str(apart.point)
     assert phonofs(apart, "status", "--log-level", "info", link).returncode == 0
     assert phonofs(apart, "fetch", link).returncode == 0
-    assert phonofs(apart, "restore", link).stdout == "none of them is archived\n"
+    assert phonofs(apart, "restore", link).stdout == "none of the files is archived\n"
     watch = subprocess.Popen(
         [*PHONOFS, "watch", link], env=apart.environment, stderr=subprocess.PIPE, text=True
     )

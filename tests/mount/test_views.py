@@ -18,10 +18,9 @@ import pytest
 
 from phonofs.demo.dataset import demo_account
 from phonofs.fakeservice.account import Account, change
-from phonofs.fakeservice.content import text
 from phonofs.texts import forms, render
 from tests.support.accounts import content_of
-from tests.support.calls import AUDIO_BYTES, call, calls, transcript_json
+from tests.support.calls import AUDIO_BYTES, call, calls, text, transcript_json
 from tests.support.demo_mount import Demo
 from tests.support.mounts import Mount, StandIn, files, mounted, phonofs, standing, until
 

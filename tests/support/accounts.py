@@ -3,9 +3,13 @@
 from datetime import UTC, datetime
 
 from phonofs.fakeservice.account import Account, flat_item
-from phonofs.fakeservice.service import Service
+from tests.support.counted_service import Service
 
 NOON_MS = int(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp() * 1000)
+DELIVERY_METHODS = ("range", "presign", "redirect", "stream")
+"""The values of the fake service's option ``content``."""
+JSON_TEXT = {"fail": "status", "status": 200, "content_type": "application/json"}
+"""A fault, but for its ``body``: this text in place of an answer in JSON."""
 
 
 def flat(*sizes: int, created_ms: int = NOON_MS, **fields: object) -> Account:

@@ -59,17 +59,17 @@ def on_disk(folder: Path) -> int:
 
 def fill(cache: Cache, wanted: Record, data: bytes) -> None:
     """Put an object into the cache and release it."""
-    blob = cache.blob(wanted)
+    entry = cache.entry(wanted)
     for start in range(0, len(data), BLOCK):
-        blob.write(start, data[start : start + BLOCK])
-    cache.release(blob)
+        entry.write(start, data[start : start + BLOCK])
+    cache.release(entry)
 
 
 async def stored(folder: Path, wanted: Record, data: bytes, size: int = PLENTY) -> None:
     """Make a cache with one verified object, and close it."""
     cache = open_cache(folder, size)
-    blob = cache.blob(wanted)
-    blob.write(0, data)
-    assert await blob.check()
-    cache.release(blob)
+    entry = cache.entry(wanted)
+    entry.write(0, data)
+    assert await entry.check()
+    cache.release(entry)
     cache.close()

@@ -4,12 +4,17 @@ import json
 from collections.abc import Iterator
 
 from phonofs.fakeservice.account import Account, Item
-from phonofs.fakeservice.content import ramp, text
+from phonofs.fakeservice.content import Content, plain, ramp
 from tests.support.accounts import NOON_MS
 
 DAY_MS = 86_400_000
 MINUTE_MS = 60_000
 AUDIO_BYTES = 3000
+
+
+def text(words: str) -> Content:
+    """Return content that is this text in UTF-8."""
+    return plain(words.encode())
 
 
 def transcript_json(*lines: str, speaker: str = "") -> str:

@@ -4,13 +4,11 @@ import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import trio
-
 from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.fakeservice.responses import Answer, Request
-from phonofs.fakeservice.service import Service
 from tests.support.accounts import NOON_MS
+from tests.support.counted_service import Service
 from tests.support.mounts import StandIn
 
 OTHER_KEY = "other-key"
@@ -60,7 +58,7 @@ class SeveralCustomers(Service):
             key = base64.b64decode(word).decode().partition(":")[0]
             return self.by_key.get(key)
         for service in self.by_key.values():
-            if service.tokens.accepts(request, trio.current_time()):
+            if service.tokens.accepts(request):
                 return service
         return None
 

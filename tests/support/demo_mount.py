@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from phonofs.fakeservice.service import Service
+from tests.support.counted_service import Service
 from tests.support.mounts import Mount, StandIn
 
 

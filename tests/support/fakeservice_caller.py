@@ -9,7 +9,7 @@ from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.faults import Faults, load
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.fakeservice.responses import Answer, Request
-from phonofs.fakeservice.service import Service
+from tests.support.counted_service import Service
 
 BORN_MS = 1_700_000_000_000
 NOW_MS = 1_800_000_000_000

@@ -20,8 +20,9 @@ import trio
 from phonofs.fakeservice.account import Account
 from phonofs.fakeservice.faults import Faults, load
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
-from phonofs.fakeservice.server import serve
-from phonofs.fakeservice.service import Service
+from phonofs.fakeservice.server import listen, serve
+from tests.support.counted_service import Service
+from tests.support.timing import Stopwatch
 
 START_S = 20.0
 
@@ -51,7 +52,8 @@ class StandIn:
     async def _run(self, ready: threading.Event) -> None:
         self._token = trio.lowlevel.current_trio_token()
         with trio.CancelScope() as self._scope:
-            async with serve(self.service, port=self._port, store_port=self._store_port) as service:
+            sockets = listen(self.service, self._port, self._store_port)
+            async with serve(self.service, sockets) as service:
                 self._port = int(service.url.rpartition(":")[2])
                 self._store_port = int(service.store_url.rpartition(":")[2])
                 async with self.beside(service):
@@ -145,9 +147,9 @@ class Mount:
 
 def until(condition: Callable[[], bool], within_s: float = START_S) -> None:
     """Wait for something that another process does; check every 10 ms."""
-    end = time.monotonic() + within_s
+    watch = Stopwatch()
     while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
+        assert watch.within(within_s), "it did not happen in time"
         time.sleep(0.01)
 
 

@@ -312,7 +312,7 @@ class FakeCache:
         self.slow = slow
         self.blobs: dict[tuple[str, str], FakeBlob] = {}
 
-    def blob(self, record: Record) -> FakeBlob:
+    def entry(self, record: Record) -> FakeBlob:
         key = record.id, record.fingerprint
         if key not in self.blobs:
             self.blobs[key] = FakeBlob(record, self.in_memory)

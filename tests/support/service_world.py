@@ -5,6 +5,7 @@ Content is a ramp modulo a prime, so that a test notices a misplaced byte.
 
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -166,6 +167,14 @@ class Connected:
             return data[start - body.start :]
 
 
+def plain_httpx(
+    context: ssl.SSLContext | None = None, connections: int = 16
+) -> httpx.AsyncHTTPTransport:
+    """Return httpx's own transport as phonofs uses it for proxies, but without one."""
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    return httpx.AsyncHTTPTransport(verify=context or True, http2=False, limits=limits)
+
+
 async def credentials() -> tuple[str, Secret]:
     """Return a key and a secret."""
     return "key", Secret("s3cret-canary")
@@ -181,9 +190,9 @@ async def connected(
     read = options.pop("credentials", credentials)
     async with Transport(api_url, http=mock, timeout_s=timeout_s, max_connections=slots) as way:
         async with trio.open_nursery() as nursery:
-            keeper = TokenProvider(way, api_url, read)
+            keeper = TokenProvider(way, read)
             await nursery.start(keeper.run)
-            yield Connected(way, keeper, Client(way, keeper, api_url, **options))
+            yield Connected(way, keeper, Client(way, keeper, **options))
             nursery.cancel_scope.cancel()
         assert way.slots.statistics()["in_use"] == 0
 

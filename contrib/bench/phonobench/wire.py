@@ -24,8 +24,8 @@ from phonobench.processes import Failed, run
 from phonobench.ratios import Spread, ratios
 from phonobench.servers import NGINX, nginx, origin
 from phonobench.things import MIB, make, write
-from phonofs.service.messages import Request
-from phonofs.service.session import Transport
+from phonofs.service.session import Transport, new_request
+from phonofs.service.streaming_response import stream_of
 
 BLOCK = 256 * 1024
 CURL = "curl"
@@ -92,23 +92,23 @@ async def _plain_httpx(url: str, context: ssl.SSLContext) -> int:
 
 def ours(url: str, context: ssl.SSLContext) -> int:
     """phonofs's transport with the bodies read from the socket."""
-    return trio.run(_ours, url, context, True)
+    return trio.run(_ours, url, context, None)
 
 
 def ordinary(url: str, context: ssl.SSLContext) -> int:
-    """phonofs's transport on httpx's own, what it falls back to."""
-    return trio.run(_ours, url, context, False)
+    """phonofs's session on httpx's own transport, as behind a proxy."""
+    return trio.run(_ours, url, context, httpx.AsyncHTTPTransport(verify=context))
 
 
-async def _ours(url: str, context: ssl.SSLContext, fast: bool) -> int:
+async def _ours(url: str, context: ssl.SSLContext, http: httpx.AsyncBaseTransport | None) -> int:
     parts = urlsplit(url)
     api = f"{parts.scheme}://{parts.netloc}"
     size = 0
     async with (
-        Transport(api, fast=fast, context=context, proxies={}) as transport,
-        aclosing(await transport.open(Request("content", url))) as stream,
+        Transport(api, http=http, context=context, proxies={}) as transport,
+        aclosing(await transport.open(new_request("content", url))) as response,
     ):
-        async for chunk in stream:
+        async for chunk in stream_of(response):
             size += len(chunk)
     return size
 

@@ -7,16 +7,16 @@ blocks         block arithmetic, CRCs of blocks, their packed form              
 breaker        when a failing disk is no longer used, and when it is tried again       (pure)
 budget         the hard cap, the free space that remains, the charge of an object      (pure)
 removal        removes files, and counts what they take on disk
-codec          how a block is stored in its file: as plain bytes, or encrypted         (pure)
+codec          how a block is stored in the file of an encrypted cache                (pure)
 directory      the cache directory: its owner, its lock, its marker
 index_file     the SQLite file of the index: opened, checkpointed, removed, found damaged
 index          which blocks of which object are on disk, and which was used last
 buffers        blocks that are not whole yet, or cannot go to disk; bounded
 blockfile      one open file of blocks
 accounts       which accounts have used the directory
-filestore      the files: creates, opens, counts, moves to the trash, removes
+filestore      the files: creates, opens, counts, removes
 set_aside      what other accounts left: counted, and evicted first
-read_plan      what a thread reads and checks for an entry
+checked_read   what a thread reads and checks for an entry
 backend        the disk as the entries see it: files, index, budget, breaker
 checksum_task  checks a whole object against the checksum of its record
 stored_blocks  the blocks of one object that are on disk

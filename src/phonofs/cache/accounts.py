@@ -295,16 +295,14 @@ class Accounts:
     def _write(self) -> None:
         if self._folder < 0:
             return
-        with self._writing:
-            self._write_note(_Note(1, list(self._accounts.values()), dict(self._keys)))
-
-    def _write_note(self, note: _Note) -> None:
         new = f"{NOTE}.new"
-        try:
-            write_file(self._folder, new, msgspec.json.encode(note))
-            os.rename(new, NOTE, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-        except OSError as error:  # the next mount asks the service whose the key is
-            log.warning("%s cannot be written: %s", self.path / NOTE, error.strerror)
+        with self._writing:
+            note = _Note(1, list(self._accounts.values()), dict(self._keys))
+            try:
+                write_file(self._folder, new, msgspec.json.encode(note))
+                os.rename(new, NOTE, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            except OSError as error:  # the next mount asks the service whose the key is
+                log.warning("%s cannot be written: %s", self.path / NOTE, error.strerror)
 
 
 def _read(folder: int) -> _Note | None:

@@ -5,22 +5,22 @@ and never raised: the caller continues in memory.
 """
 
 import logging
+import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import trio
 
-from phonofs.cache.blockfile import BlockFile
 from phonofs.cache.breaker import PAUSE_S, CircuitBreaker, describe
 from phonofs.cache.budget import DiskBudget
 from phonofs.cache.codec import AesGcmCodec
-from phonofs.cache.directory import Claim, claim
+from phonofs.cache.directory import IN_MEMORY, REMOTE, claim, closed_on_error, file_system_of
 from phonofs.cache.filestore import FileStore
-from phonofs.cache.index import Identity, Index, Saved
+from phonofs.cache.index import Index
 from phonofs.cache.index_file import is_damage, say_damaged
 
 log = logging.getLogger(__name__)
@@ -37,127 +37,81 @@ SAY_AGAIN_S = 60.0
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Counters:
-    """Bytes in and out since the start, for statistics."""
-
-    read_bytes: int = 0
-    written_bytes: int = 0
-    lost_bytes: int = 0
-    refused_bytes: int = 0
-
-    def read(self, n: int) -> None:
-        """Count bytes that were read."""
-        self.read_bytes += n
-
-    def lost(self, n: int) -> None:
-        """Count bytes on disk that were wrong or missing."""
-        self.lost_bytes += n
-
-    def written(self, n: int, offered: int) -> None:
-        """Count ``n`` bytes that were written, out of ``offered``."""
-        self.written_bytes += n
-        self.refused_bytes += offered - n
-
-
-@dataclass(slots=True)
 class Disk:
     """The opened parts of a cache directory.
 
-    claim, files, index  the directory, its files, its index
-    trash_bytes          bytes in ``trash/`` that stay charged until they are removed
-    used_bytes           bytes on disk when it was opened, including those in ``trash/``
+    content_fd    the descriptor of ``content/``, which holds the lock
+    files, index  its files, its index
+    used_bytes    bytes on disk when it was opened
+    settled       whether all files have a row, or belong to an open entry. If not, nothing is
+                  written until the maintenance task has removed the others
     """
 
-    claim: Claim
-    files: FileStore
-    index: Index
-    trash_bytes: int = 0
-    used_bytes: int = 0
-
-    @classmethod
-    def open(cls, directory: Path, cap: int, codec: AesGcmCodec | None = None) -> "Disk":
+    def __init__(self, directory: Path, cap: int, codec: AesGcmCodec | None = None) -> None:
         """Claim the directory and open its files and index.
 
-        Files that the index does not know, that were written with another key, or that an earlier
-        run had evicted are removed. If there are many, they stay in ``trash/`` until the
-        maintenance task removes them, and the whole ``cap`` (bytes) is charged for them.
+        Files that the index does not know because it is new, or that were written with another key,
+        are removed. If there are many, the maintenance task removes them, and until then the whole
+        ``cap`` (bytes) is charged for them.
 
         Raises UsageError, OSError or sqlite3.Error.
         """
-        claimed = claim(directory)
-        try:
-            if claimed.remote:
-                log.warning("the cache folder is on a network file system (%s)", claimed.kind)
-            files = FileStore(claimed.content_fd, in_ram=claimed.in_ram, codec=codec)
-            disk = cls(claimed, files, Index.open(claimed.content_fd, files.move_all_to_trash))
+        self.content_fd = claim(directory)
+        with closed_on_error(self.content_fd):
+            kind = file_system_of(self.content_fd)
+            if kind in REMOTE:
+                log.warning("the cache folder is on a network file system (%s)", kind)
+            self.files = FileStore(self.content_fd, in_ram=kind in IN_MEMORY, codec=codec)
+            self.index = Index.open(self.content_fd)
+            self.settled = True
             try:
-                disk._begin(cap)
+                self.used_bytes = self._used(cap)
             except BaseException:
-                disk.index.abandon()
+                self.index.abandon()
                 raise
-        except BaseException:
-            claimed.drop()
-            raise
-        return disk
 
-    def _begin(self, cap: int) -> None:
+    def _used(self, cap: int) -> int:
+        """Return what is on disk: the sum of the rows, after checking those left open.
+
+        A row is left open if the process died while it wrote the object.
+        """
+        damaged = self.index.replaced
         try:
-            same_key = self.index.key_id == self.files.codec.key_id
-            used = self._used() if same_key else None
+            if self.index.key_id == self.files.key_id:
+                self.compare(self.index.left_open())
+                return self.index.totals()[1]
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
             say_damaged(error)
-            self.start_empty(damaged=True)
-            used = 0
-        if used is None:
-            self.start_empty()
-            used = 0
-        if not self.files.empty_trash(EMPTY_AT_ONCE):
-            self.trash_bytes = cap
-        self.used_bytes = used + self.trash_bytes
+            damaged = True
+        self.start_empty(damaged=damaged)
+        if not self.files.remove_all(EMPTY_AT_ONCE):
+            return cap
+        self.settle()
+        return 0
 
-    def _used(self) -> int:
-        """Return the bytes on disk: the sum of the rows, after checking those left open.
-
-        A row is left open if the process died while it wrote the object.
-        """
-        self.compare(self.index.left_open())
-        return self.index.totals()[1]
-
-    def compare(self, charges: Iterable[tuple[bytes, int]]) -> tuple[list[bytes], int]:
+    def compare(self, charges: Iterable[tuple[bytes, int]]) -> list[bytes]:
         """Correct the charges in rows to what their files take; delete rows without a file.
 
-        Takes keys and charges. Returns the deleted keys, and the change in the sum of all charges
-        in bytes. Raises OSError or sqlite3.Error.
+        Takes keys and charges; returns the deleted keys. Raises OSError or sqlite3.Error.
         """
-        gone, known, change = [], [], 0
-        for key, charge in charges:
-            found = self.files.charged(key)
-            if found is None:
-                gone.append(key)
-                change -= charge
-            else:
-                known.append((key, max(found, charge)))
-                change += max(0, found - charge)
+        found = [(key, charge, self.files.charged(key)) for key, charge in charges]
+        gone = [key for key, _, size in found if size is None]
         self.index.delete(gone)
-        self.index.settle(known)
-        return gone, change
+        self.index.settle((key, max(size or 0, charge)) for key, charge, size in found)
+        return gone
 
-    def start_empty(self, spare: Collection[bytes] = (), *, damaged: bool = False) -> None:
-        """Make a new index, and move all files to ``trash/`` except those of the ``spare`` keys.
-
-        Raises OSError or sqlite3.Error.
-        """
+    def start_empty(self, *, damaged: bool) -> None:
+        """Make a new index; it knows no file. Raises OSError or sqlite3.Error."""
         self.index.abandon()
-        fd = self.claim.content_fd
-        self.index = Index.renew(fd, lambda: self.files.move_all_to_trash(spare), damaged=damaged)
-        self.index.set_key_id(self.files.codec.key_id)
+        self.index = Index.renew(self.content_fd, damaged=damaged)
+        self.settled = False
 
-    def trashed(self, n: int) -> None:
-        """Count bytes moved to the trash, or removed from it if negative."""
-        self.trash_bytes += n
+    def settle(self) -> None:
+        """Note that all files have a row, or belong to an open entry. Raises sqlite3.Error."""
+        self.index.set_key_id(self.files.key_id)
+        self.settled = True
 
     def close(self) -> None:
         """Close the index and release the directory."""
@@ -165,21 +119,21 @@ class Disk:
             self.index.close()
         except sqlite3.Error as error:
             log.warning("the index of the cache could not be written: %s", error)
-        self.claim.drop()
+        os.close(self.content_fd)
 
 
 class Backend:
     """Shared services of all entries. Owns the disk, its budget and breaker, and the counters.
 
     disk           None if there is no disk: everything stays in memory
+    counters       bytes in and out since the start, for statistics
     wake           set when the maintenance task has something to do
     index_damaged  the index is damaged and could not be rebuilt; rebuilding is tried again
-    untidy         a file or its row could not be removed; files and rows are compared soon
+    untidy         files and rows may differ; they are compared soon
     """
 
     def __init__(
         self,
-        disk: Disk | None,
         *,
         size_bytes: int,
         min_free_bytes: int,
@@ -187,7 +141,7 @@ class Backend:
         start_empty: Callable[[], None],
     ) -> None:
         """``evict(n)`` frees space; ``start_empty()`` makes a new index and keeps open entries."""
-        self.disk = disk
+        self.disk: Disk | None = None
         self.breaker = CircuitBreaker()
         self.budget = DiskBudget(
             size_bytes,
@@ -195,7 +149,7 @@ class Backend:
             free_bytes=lambda: self.disk.files.free_bytes() if self.disk else 0,
             evict=evict,
         )
-        self.counters = Counters()
+        self.counters: Counter[str] = Counter()
         self.index_damaged = False
         self.untidy = False
         self.wake = trio.Event()
@@ -205,105 +159,56 @@ class Backend:
         self._threads = trio.CapacityLimiter(THREADS)
 
     def use(self, disk: Disk) -> None:
-        """Use this disk from now on; before, none could be opened."""
+        """Use this disk from now on."""
         self.disk = disk
-        self.untidy = True
+        self.untidy = not disk.settled
 
     def accepts(self, size: int) -> bool:
         """Return whether the disk is in use and an object of ``size`` bytes fits under the cap."""
-        return self.disk is not None and self.breaker.on and size <= self.budget.cap
+        usable = self.disk is not None and self.disk.settled and self.breaker.on
+        return usable and size <= self.budget.cap
 
-    def query(self, question: Callable[[Index], T]) -> T | None:
-        """Return the index's answer; None if that fails, which counts as a failure of the disk."""
-        answers: list[T] = []
-        self.tell(lambda index: answers.append(question(index)))
-        return answers[0] if answers else None
-
-    def tell(self, change: Callable[[Index], object]) -> bool:
-        """Change the index; return False if that fails, which counts as a failure of the disk."""
+    def attempt(self, work: Callable[[Disk], object]) -> bool:
+        """Do something with the disk; return False if that fails, which is noted."""
         if self.disk is None:
             return False
         try:
-            change(self.disk.index)
-        except (sqlite3.Error, ValueError) as error:
+            work(self.disk)
+        except (OSError, sqlite3.Error, ValueError) as error:
             self.failed(error)
             return False
         return True
 
-    def declare(self, objects: Iterable[tuple[Identity, int]]) -> bool:
-        """Record in the index that these objects, each with its size, are written to disk.
+    def query(self, question: Callable[[Disk], T]) -> T | None:
+        """Return an answer of the disk; None if that fails, which is noted."""
+        answers: list[T] = []
+        self.attempt(lambda disk: answers.append(question(disk)))
+        return answers[0] if answers else None
 
-        Returns False if that fails.
-        """
-        return self.tell(lambda index: index.declare_all(objects))
-
-    def save(self, rows: Iterable[Saved]) -> bool:
-        """Write rows whose bytes are on disk; return False if that fails."""
-        return self.tell(lambda index: index.save(rows))
-
-    def create_file(self, identity: Identity) -> BlockFile | None:
-        """Return a new file for the object, or None if the disk fails."""
-        try:
-            return self.disk.files.create(identity.key) if self.disk else None
-        except OSError as error:
-            self.failed(error)
-            return None
-
-    def open_file(self, identity: Identity) -> BlockFile | None:
-        """Return the object's file, or None if the disk fails.
-
-        Raises FileNotFoundError if the file does not exist.
-        """
-        try:
-            return self.disk.files.open(identity.key) if self.disk else None
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            self.failed(error)
-            return None
-
-    def remove_file(self, identity: Identity) -> bool:
-        """Remove the file of an object, then its row; return False if either remains."""
-        return self.remove({identity.key: 0})
-
-    def remove(self, charges: Mapping[bytes, int]) -> bool:
-        """Remove files and rows; return whether all of them are gone.
+    def remove(self, charges: Mapping[bytes, int]) -> None:
+        """Remove files and rows.
 
         The charge of an object is released if both its file and its row are gone. A row is deleted
         even if its file cannot be removed, so that withdrawn content is never read again.
         """
         if self.disk is None or not charges:
-            return False
-        gone = []
-        for key in charges:
-            try:
-                self.disk.files.remove(key)
-                gone.append(key)
-            except OSError as error:
-                self.failed(error)
-        deleted = self.tell(lambda index: index.delete(charges))
+            return
+        gone = [key for key in charges if self._remove_file(key)]
+        deleted = self.attempt(lambda disk: disk.index.delete(charges))
         if deleted:
             self.budget.release(sum(charges[key] for key in gone))
         self.untidy |= not deleted or len(gone) < len(charges)
-        return deleted and len(gone) == len(charges)
 
-    def charge_trash(self, n: int) -> None:
-        """Charge for ``n`` bytes in ``trash/`` that were not charged before."""
-        if self.disk is not None:
-            self.disk.trashed(n)
-            self.budget.recount(self.budget.used + n)
+    def _remove_file(self, key: bytes) -> bool:
+        return self.attempt(lambda disk: disk.files.remove(key))
 
-    def trash_removed(self, n: int) -> None:
-        """Note that ``n`` bytes were removed from ``trash/``, and release their charge."""
-        if self.disk is not None:
-            n = min(n, self.disk.trash_bytes)
-            self.disk.trashed(-n)
-            self.budget.release(n)
-
-    def reserved(self) -> None:
-        """Note that space was reserved; wake the maintenance task if it should evict ahead."""
+    def reserve(self, n: int) -> bool:
+        """Charge ``n`` bytes that are about to be written; return False if they do not fit."""
+        if not self.budget.reserve(n):
+            return False
         if self.budget.left < self.budget.headroom // 2:
-            self.wake.set()
+            self.wake.set()  # so that the maintenance task evicts ahead
+        return True
 
     def failed(self, error: Exception) -> None:
         """Note a failure of the disk; after a few failures nothing is written there for a while.
@@ -311,7 +216,7 @@ class Backend:
         A damaged index is rebuilt at once. If that fails, or the index is damaged again within
         PAUSE_S, nothing is written to disk for PAUSE_S.
         """
-        self.budget.revoke_grant()
+        self.budget.recount(self.budget.used)  # the next write checks both limits
         damaged = isinstance(error, sqlite3.Error) and is_damage(error)
         if damaged and not self.index_damaged:
             self._renew_index(error)
@@ -336,7 +241,13 @@ class Backend:
         self._started_empty = self.now()
         self._start_empty()
         self.index_damaged = False
+        self.untidy = True
         self.wake.set()
+
+    def works_again(self) -> None:
+        """Note that the disk can be used again; files and rows may differ."""
+        self.breaker.worked()
+        self.untidy = True
 
     def tidied(self) -> None:
         """Note that files and rows are being compared."""

@@ -11,6 +11,7 @@ import os
 
 from phonofs.cache.blocks import BLOCK, Data, block_count
 from phonofs.cache.codec import AesGcmCodec
+from phonofs.cache.removal import bytes_on_disk
 
 SCRATCH = 1 << 20
 """Bytes of the longest read answered on the event loop: the largest read of the kernel."""
@@ -33,13 +34,12 @@ class BlockFile:
     uses it: the first half for copies, the second for views.
     """
 
-    __slots__ = ("_fd", "_in_ram", "_scratch", "writable")
+    __slots__ = ("_fd", "_in_ram", "_scratch")
 
-    def __init__(self, fd: int, scratch: memoryview, *, in_ram: bool, writable: bool) -> None:
+    def __init__(self, fd: int, scratch: memoryview, *, in_ram: bool) -> None:
         self._fd = fd
         self._scratch = scratch
         self._in_ram = in_ram
-        self.writable = writable
 
     def write_blocks(self, first: int, data: Data) -> None:
         """Write whole blocks from block ``first`` on. Raises OSError.
@@ -69,14 +69,11 @@ class BlockFile:
             return None
         return view if start else view.tobytes()
 
-    def truncate(self, length: int) -> None:
-        """Cut the file to ``length`` bytes. Raises OSError."""
-        if length < self.size():
+    def cut(self, length: int) -> int:
+        """Cut the file to ``length`` bytes; return the bytes on disk then. Raises OSError."""
+        if length < os.fstat(self._fd).st_size:
             os.ftruncate(self._fd, length)
-
-    def size(self) -> int:
-        """Return the length of the file in bytes."""
-        return os.fstat(self._fd).st_size
+        return bytes_on_disk(os.fstat(self._fd))
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -100,16 +97,9 @@ class EncryptedBlockFile(BlockFile):
     __slots__ = ("_codec", "_last", "_name")
 
     def __init__(
-        self,
-        fd: int,
-        scratch: memoryview,
-        *,
-        in_ram: bool,
-        writable: bool,
-        codec: AesGcmCodec,
-        name: bytes,
+        self, fd: int, scratch: memoryview, *, in_ram: bool, codec: AesGcmCodec, name: bytes
     ) -> None:
-        super().__init__(fd, scratch, in_ram=in_ram, writable=writable)
+        super().__init__(fd, scratch, in_ram=in_ram)
         self._codec = codec
         self._name = name
         self._last: tuple[int, bytes] = (-1, b"")
@@ -153,10 +143,10 @@ class EncryptedBlockFile(BlockFile):
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         return data if len(data) == n else None
 
-    def truncate(self, length: int) -> None:
-        """Cut the file to ``length`` bytes. Raises OSError."""
+    def cut(self, length: int) -> int:
+        """Cut the file to ``length`` bytes, as in :class:`BlockFile`."""
         self._last = (-1, b"")
-        super().truncate(length)
+        return super().cut(length)
 
     def _decrypted(self, index: int) -> bytes | None:
         if self._last[0] == index:

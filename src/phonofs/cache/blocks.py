@@ -6,9 +6,8 @@ The CRC is CRC-32C (Castagnoli), for which processors have an instruction: 19 Gi
 
 from __future__ import annotations
 
-import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from crc32c import crc32c
 
@@ -82,19 +81,19 @@ class BlockChecksums:
         """Forget the CRCs of blocks ``[first, last)``."""
         self.known.remove(first, last)
 
-    def pack(self, blocks: Iterable[tuple[int, int]]) -> tuple[bytes, bytes]:
-        """Return the intervals of ``blocks`` and their CRCs in order, as little-endian u32."""
+    def pack(self) -> tuple[bytes, bytes]:
+        """Return the intervals of the known blocks, and their CRCs in order; both as u32."""
         bounds, crcs = array("I"), array("I")
-        for first, last in blocks:
+        for first, last in self.known:
             bounds.extend((first, last))
             crcs.extend(self._crcs[first:last])
-        return _to_bytes(bounds), _to_bytes(crcs)
+        return bounds.tobytes(), crcs.tobytes()
 
     @classmethod
     def unpack(cls, bounds: bytes, crcs: bytes) -> BlockChecksums:
         """Reverse :meth:`pack`. Raises ValueError if the two do not fit together."""
         checksums = cls()
-        flat, values = _from_bytes(bounds), _from_bytes(crcs)
+        flat, values = array("I", bounds), array("I", crcs)
         at = 0
         for first, last in zip(flat[::2], flat[1::2], strict=True):
             if not first < last <= first + len(values) - at:
@@ -102,17 +101,3 @@ class BlockChecksums:
             checksums.put(first, values[at : at + last - first])
             at += last - first
         return checksums
-
-
-def _to_bytes(values: array[int]) -> bytes:
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values.tobytes()
-
-
-def _from_bytes(packed: bytes) -> array[int]:
-    values = array("I")
-    values.frombytes(packed)
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values

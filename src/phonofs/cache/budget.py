@@ -45,13 +45,6 @@ class DiskBudget:
         """Bytes until ``used`` reaches the cap; negative above the cap."""
         return self.cap - self.used
 
-    def allocate(self, charged: int = 0) -> "Allocation":
-        """Return the allocation of one object, of which ``charged`` bytes are in ``used`` already.
-
-        They are not charged again.
-        """
-        return Allocation(self, charged)
-
     def reserve(self, n: int) -> bool:
         """Charge ``n`` bytes that are about to be written; return False if they do not fit."""
         if n > self.granted and not self._grant(n):
@@ -65,12 +58,8 @@ class DiskBudget:
         self.used -= n
 
     def recount(self, used: int) -> None:
-        """Set ``used``, after the index was rebuilt or the disk failed."""
+        """Set ``used``; the next write checks both limits again."""
         self.used = used
-        self.granted = 0
-
-    def revoke_grant(self) -> None:
-        """Make the next write check both limits."""
         self.granted = 0
 
     def deficit(self) -> int:
@@ -98,31 +87,3 @@ class DiskBudget:
 
     def _available(self) -> int:
         return min(self.left, self._free_bytes() - self.min_free)
-
-
-class Allocation:
-    """The bytes charged for one object. A second release has no effect."""
-
-    __slots__ = ("_budget", "bytes")
-
-    def __init__(self, budget: DiskBudget, charged: int) -> None:
-        self._budget = budget
-        self.bytes = charged
-
-    def grow(self, n: int) -> bool:
-        """Charge ``n`` more bytes before they are written; return False if they do not fit."""
-        if not self._budget.reserve(n):
-            return False
-        self.bytes += n
-        return True
-
-    def shrink(self, n: int) -> None:
-        """Release ``n`` bytes, or all of them if there are fewer."""
-        n = min(n, self.bytes)
-        self._budget.release(n)
-        self.bytes -= n
-
-    def release(self) -> None:
-        """Release all bytes."""
-        self._budget.release(self.bytes)
-        self.bytes = 0

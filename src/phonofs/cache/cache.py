@@ -11,9 +11,10 @@ released entries that keep their file open.
 
 import hashlib
 import logging
+import os
 import sqlite3
-import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -27,8 +28,8 @@ from phonofs.cache.buffers import BufferPool
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.directory import claim, has_cache
 from phonofs.cache.entry import CacheEntry
-from phonofs.cache.filestore import Removed, empty_content
-from phonofs.cache.index import Identity, Row
+from phonofs.cache.filestore import empty_content
+from phonofs.cache.index import Row
 from phonofs.cache.index_file import remove as remove_index
 from phonofs.cache.set_aside import SetAside
 from phonofs.cache.write_behind import WriteBehind
@@ -44,10 +45,7 @@ MEMORY_BYTES = 64 << 20
 reader limits what it reads without a disk to half of it; this limit is the safety net."""
 
 EVICT_AT_ONCE = 64
-"""Objects moved to the trash between two turns of the event loop: 2 ms."""
-
-REMOVE_STEP = 256
-"""Files removed per call in a thread."""
+"""Objects evicted between two turns of the event loop: 2 ms."""
 
 ASIDE_STEP = 16 << 20
 """Bytes of other accounts removed per call; a mount that ends waits for one call at most."""
@@ -64,18 +62,20 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def remove_content(directory: Path) -> Removed:
+def remove_content(directory: Path) -> tuple[int, int]:
     """Remove all content from a cache directory that no process uses.
 
-    Needs neither the index nor the key of an encrypted cache. Raises UsageError if the directory
-    is in use or is not a cache, and OSError if something cannot be removed.
+    Returns the number of removed files, and the bytes that they took on disk. Needs neither the
+    index nor the key of an encrypted cache. Raises UsageError if the directory is in use or is not
+    a cache, and OSError if something cannot be removed.
     """
-    claimed = claim(directory)
+    content = claim(directory)
     try:
-        remove_index(claimed.content_fd)
-        return empty_content(claimed.content_fd)
+        remove_index(content)
+        sizes = list(empty_content(content))
     finally:
-        claimed.drop()
+        os.close(content)
+    return len(sizes), sum(sizes)
 
 
 class _Idle(LRUCache[bytes, CacheEntry]):
@@ -90,38 +90,32 @@ class _Idle(LRUCache[bytes, CacheEntry]):
 class Cache:
     """All cached content. Made by :meth:`open`.
 
-    Owns the entries. ``_open`` holds the entries that are in use or must still be saved,
-    ``_closing`` only the latter, ``_idle`` the released ones.
+    Owns the entries. ``_open`` holds the entries that are in use or must still be saved, ``_idle``
+    the others that keep their file open.
     Invariants: an object has at most one entry; no object with an entry in ``_open`` is evicted;
     every file on disk has a row, which is written before the file.
     """
 
     def __init__(
         self,
-        disk: Disk | None,
         *,
         size_bytes: int,
         min_free_bytes: int,
         set_aside: SetAside | None = None,
         open_disk: Callable[[], Disk] | None = None,
     ) -> None:
-        """``open_disk`` opens the disk later if it could not be opened now."""
+        """``open_disk`` opens the disk, now or later; None if there is none."""
         self.set_aside = set_aside
         self.backend = Backend(
-            disk,
             size_bytes=size_bytes,
             min_free_bytes=min_free_bytes,
             evict=self.evict,
             start_empty=self._start_empty,
         )
-        if disk is not None:
-            self.backend.budget.recount(disk.used_bytes + self._set_aside_bytes)
         self.write_behind = WriteBehind()
         self._pool = BufferPool(MEMORY_BYTES + write_behind.CAPACITY_BYTES)
         self._open: dict[bytes, CacheEntry] = {}
-        self._closing: dict[bytes, CacheEntry] = {}
         self._idle = _Idle(IDLE)
-        self._emptying = trio.Lock()
         self._evictions = 0
         self._open_disk = open_disk
 
@@ -146,44 +140,59 @@ class Cache:
         """
         if set_aside is not None:
             set_aside.protect(codec.key_id if codec else 0, disk=bool(size_bytes))
-        disk, failure = None, None
-        open_disk = partial(Disk.open, directory, size_bytes, codec)
-        try:
-            if size_bytes:
-                disk = open_disk()
-            elif has_cache(directory):
-                remove_content(directory)
-        except (OSError, sqlite3.Error) as error:
-            failure = error
         cache = cls(
-            disk,
             size_bytes=size_bytes,
             min_free_bytes=min_free_bytes,
             set_aside=set_aside,
-            open_disk=open_disk if size_bytes else None,
+            open_disk=partial(Disk, directory, size_bytes, codec) if size_bytes else None,
         )
-        if failure is not None:
-            cache.backend.breaker.still_bad(failure, cache.backend.now())
+        try:
+            cache.open_disk()
+            if not size_bytes and has_cache(directory):
+                remove_content(directory)
+        except (OSError, sqlite3.Error) as error:
+            cache.backend.breaker.still_bad(error, cache.backend.now())
             what = "the disk cache is off" if size_bytes else f"content is left in {directory}"
-            log.warning("%s: %s", what, describe(failure))
+            log.warning("%s: %s", what, describe(error))
         return cache
+
+    def open_disk(self) -> None:
+        """Open the disk if there is one that is not open yet.
+
+        Raises UsageError, OSError or sqlite3.Error.
+        """
+        if self._open_disk is None:
+            return
+        disk = self._open_disk()
+        self._open_disk = None
+        self.backend.use(disk)
+        self.backend.budget.recount(disk.used_bytes + self._set_aside_bytes)
+        for key in self._open:  # these entries do not know the files an earlier run left
+            row = disk.index.row(key)
+            if row is not None:
+                self.backend.remove({key: row.charge})
 
     # Entries
 
-    def blob(self, record: Record) -> CacheEntry:
+    def entry(self, record: Record) -> CacheEntry:
         """Return the entry of an object, pinned until :meth:`release`."""
         key = key_of(record.region, record.id, record.fingerprint)
-        texts = map(_storable, (record.region, record.id, record.checksum))
-        return self.pin(Identity(key, *texts), record.size)
+        region, id, checksum = map(_storable, (record.region, record.id, record.checksum))
+        return self.pin(Row(key, region, id, checksum, record.size))
 
-    def pin(self, identity: Identity, size: int) -> CacheEntry:
-        """Return the entry of an object without its record, pinned until :meth:`release`."""
-        key = identity.key
+    def pin(self, row: Row) -> CacheEntry:
+        """Return the entry of an object, pinned until :meth:`release`.
+
+        ``row`` says what is known of the object if the index does not know it.
+        """
+        key = row.key
         entry = self._open.get(key)
         if entry is None:
-            entry = self._idle.pop(key, None) or self._load(identity, size)
+            entry = self._idle.pop(key, None)
+            if entry is None:
+                known = self.backend.query(lambda disk: disk.index.row(key))
+                entry = CacheEntry(self.backend, self._pool, row, known)
             self._open[key] = entry
-        self._closing.pop(key, None)
         entry.pin()
         if entry.deferrable:
             self.write_behind.admit(entry)
@@ -193,28 +202,25 @@ class Cache:
         """Unpin the entry; put it away if it has no pins left and nothing to save."""
         if not entry.unpin():
             return
-        if self._open.get(entry.identity.key) is not entry:  # it was withdrawn meanwhile
+        if self._open.get(entry.key) is not entry:  # it was withdrawn meanwhile
             entry.close()
         elif entry.deferred:
             self.write_behind.mark_ready(entry)
         elif entry.unsaved or entry.busy:
-            self._closing[entry.identity.key] = entry
             self.backend.wake.set()
         else:
             self._settle(entry)
 
     def _settle(self, entry: CacheEntry) -> None:
         """Put away an entry that is no longer in use; its blocks on disk stay."""
-        key = entry.identity.key
-        self._open.pop(key, None)
-        self._closing.pop(key, None)
+        self._open.pop(entry.key, None)
         self.write_behind.discard(entry)
         if entry.reusable:
-            self._idle[key] = entry
+            self._idle[entry.key] = entry
         else:
             entry.close()
         if self.backend.disk is not None and entry.has_file and not entry.withdrawn:
-            self.backend.disk.index.touch(key)
+            self.backend.disk.index.touch(entry.key)
 
     def cached_bytes(self, record: Record) -> int:
         """Return how many bytes of an object are on disk or about to be."""
@@ -222,13 +228,8 @@ class Cache:
         entry = self._open.get(key) or self._idle.get(key)
         if entry is not None:
             return entry.cached_bytes
-        row = self.backend.query(lambda index: index.row(key))
+        row = self.backend.query(lambda disk: disk.index.row(key))
         return row.bytes if row else 0
-
-    def _load(self, identity: Identity, size: int) -> CacheEntry:
-        found = self.backend.query(lambda index: index.load(identity.key))
-        row, checksums = found if found is not None else (None, None)
-        return CacheEntry(self.backend, self._pool, identity, size, row=row, checksums=checksums)
 
     # Saving and flushing
 
@@ -236,167 +237,132 @@ class Cache:
         """Write the rows of these entries in one transaction."""
         saving = []
         for entry in entries:
-            saved = entry.saving()
-            if saved is not None:
-                saving.append((entry, saved))
-            elif entry.worthless and self.backend.remove_file(entry.identity):
-                entry.no_file()
-        if saving and self.backend.save([saved for _, saved in saving]):
-            for entry, saved in saving:
-                entry.saved(final=saved.final)
+            row = entry.saving()
+            if row is not None:
+                saving.append((entry, row))
+            elif entry.worthless:
+                self.backend.remove({entry.key: entry.disown_file()})
+        rows = [row for _, row in saving]
+        if rows and self.backend.attempt(lambda disk: disk.index.save(rows)):
+            for entry, row in saving:
+                entry.saved(final=not row.open)
 
-    def due(self, since: float, n: int) -> list[CacheEntry]:
-        """Return the entries with at least ``n`` unsaved bytes, or some since before ``since``."""
-        return [
+    def put_away(self, since: float) -> None:
+        """Save and put away the released entries, except those that a thread still reads.
+
+        Also saves other entries that have something unsaved since before ``since``.
+        """
+        released = [
             entry
             for entry in self._open.values()
-            if entry.unsaved_since is not None
-            and (entry.unsaved_since <= since or entry.unsaved_bytes >= n)
+            if not (entry.pins or entry.deferred or entry.busy)
         ]
-
-    def close_released(self) -> None:
-        """Save and put away the released entries, except those that a thread still reads."""
-        closing = [entry for entry in self._closing.values() if not entry.busy]
-        self.save(closing)
-        for entry in closing:
+        due = [
+            entry
+            for entry in self._open.values()
+            if entry.unsaved_since is not None and entry.unsaved_since <= since
+        ]
+        self.save(dict.fromkeys([*released, *due]))
+        for entry in released:
             self._settle(entry)
 
-    async def flush(self) -> None:
-        """Create the files of small new entries that are ready, many at a time, in a thread."""
-        entries = self.write_behind.take_ready()
+    async def flush(self, entries: list[CacheEntry]) -> None:
+        """Create the files of deferred entries, in a thread."""
+        with self._flushing(entries) as write:
+            await self.backend.in_thread(write)
+
+    @contextmanager
+    def _flushing(self, entries: list[CacheEntry]) -> Iterator[Callable[[], None]]:
+        """Reserve space, declare the rows, have the caller write the files, save the rows."""
         jobs = write_behind.begin(self.backend, entries)
-        disk = self.backend.disk
         try:
-            if jobs and disk is not None:
-                await self.backend.in_thread(lambda: write_behind.write_files(disk.files, jobs))
+            yield partial(write_behind.write_files, self.backend.disk, jobs)
         finally:
-            self._flushed(entries, jobs)
-
-    def _flush_now(self, entries: list[CacheEntry]) -> None:
-        jobs = write_behind.begin(self.backend, entries)
-        if self.backend.disk is not None:
-            write_behind.write_files(self.backend.disk.files, jobs)
-        self._flushed(entries, jobs)
-
-    def _flushed(self, entries: list[CacheEntry], jobs: list[write_behind.FlushJob]) -> None:
-        write_behind.finish(self.backend, jobs)
-        self.save(job.entry for job in jobs)
-        for entry in entries:
-            if entry.deferred and entry.present:  # its bytes changed after the flush began
-                self.write_behind.mark_ready(entry)
-                continue
-            self.write_behind.discard(entry)
-            if not entry.pins and self._open.get(entry.identity.key) is entry:
-                self._settle(entry)
+            write_behind.finish(self.backend, jobs)
+            self.save(job.entry for job in jobs)
+            for entry in entries:
+                if entry.deferred and entry.present:  # its bytes changed after the flush began
+                    self.write_behind.mark_ready(entry)
+                    continue
+                self.write_behind.discard(entry)
+                if not entry.pins and self._open.get(entry.key) is entry:
+                    self._settle(entry)
 
     # Eviction and forgetting
 
     def evict(self, n: int) -> int:
         """Remove unused objects of at least ``n`` bytes, the least recently used first.
 
-        Content that other accounts left is removed before them. Nothing is removed while
-        ``trash/`` takes the whole cap: then eviction frees no space, but emptying the trash does.
-        Returns the freed bytes.
+        Content that other accounts left is removed before them. Nothing is removed while unknown
+        files are charged with the whole cap: then only removing those frees space. Returns the
+        freed bytes.
         """
-        backend, disk = self.backend, self.backend.disk
-        if disk is not None and disk.trash_bytes >= backend.budget.cap:
-            backend.wake.set()  # eviction frees no space, but emptying the trash does
+        disk = self.backend.disk
+        if disk is not None and not disk.settled:
             return 0
         freed = self.set_aside.evict(n) if self.set_aside is not None else 0
-        if disk is not None:
-            freed += self._evict(n - freed, disk.files.remove)
-        backend.budget.release(freed)
+        while freed < n:
+            step, held = self._evict(n - freed)
+            _close_all(held)
+            if not step:
+                break
+            freed += step
+        self.backend.budget.release(freed)
         return freed
 
     async def evict_ahead(self) -> None:
         """Keep headroom free, so that a write need not wait until a large file is removed.
 
-        Removes content that other accounts left first, then unused objects, in slices, by moving
-        them to the trash.
+        Removes content that other accounts left first, then unused objects, in slices. A thread
+        frees the space of large files, which takes long.
         """
         backend = self.backend
         disk = backend.disk
-        if disk is None or not backend.breaker.on:
+        if disk is None or not disk.settled or not backend.breaker.on:
             return
-        missing = backend.budget.deficit() - disk.trash_bytes
-        others, freed = self.set_aside, missing
-        while others is not None and others.bytes and missing > 0 and freed:
+        others, freed = self.set_aside, 1
+        while others is not None and freed and (missing := backend.budget.deficit()):
             freed = await backend.in_thread(partial(others.evict, min(missing, ASIDE_STEP)))
             backend.budget.release(freed)
-            missing -= freed
-        while self.evict_to_trash(backend.budget.deficit() - disk.trash_bytes, EVICT_AT_ONCE):
+        freed = 1
+        while freed and (missing := backend.budget.deficit()):
+            freed, held = self._evict(missing)
+            with trio.CancelScope(shield=True):
+                await backend.in_thread(partial(_close_all, held))
+            backend.budget.release(freed)
             await trio.lowlevel.checkpoint()
-        await self.empty_trash()
 
-    def evict_to_trash(self, n: int, most: int = sys.maxsize) -> int:
-        """Move unused objects of at least ``n`` bytes to the trash, at most ``most`` objects.
+    def _evict(self, n: int) -> tuple[int, list[int]]:
+        """Remove a slice of the least recently used objects, or fewer if they are ``n`` bytes.
 
-        Returns their bytes.
+        Returns the charges of those whose file and row are both gone, and descriptors of the files,
+        which take space until these are closed.
         """
-        disk = self.backend.disk
-        if disk is None:
-            return 0
-        freed = self._evict(n, disk.files.move_to_trash, most)
-        disk.trashed(freed)
-        return freed
+        freed = 0
+        gone: list[bytes] = []
+        held: list[int] = []
 
-    def _evict(self, n: int, remove: Callable[[bytes], None], most: int = sys.maxsize) -> int:
-        """Remove objects; return the charges of those whose file and row are both gone."""
-        backend, disk = self.backend, self.backend.disk
-        if disk is None or n <= 0:
-            return 0
-        freed, gone = 0, []
-        try:
-            for key, charge in disk.index.oldest():
-                if key not in self._open and self._removed(key, remove):
-                    freed += charge
-                    gone.append(key)
-                if freed >= n or len(gone) >= most or not backend.breaker.on:
-                    break
-            disk.index.delete(gone)
-        except sqlite3.Error as error:
-            # The rows still exist, and their charges are released when they are deleted; bytes in
-            # the trash are charged separately.
-            if remove == disk.files.move_to_trash:
-                backend.charge_trash(freed)
-            backend.failed(error)
-            return 0
+        most = EVICT_AT_ONCE + len(self._open)
+        for key, charge in self.backend.query(lambda disk: disk.index.oldest(most)) or ():
+            if freed >= n or not self.backend.breaker.on:
+                break
+            if key not in self._open and self._detached(key, held):
+                self._close_idle(key)
+                freed += charge
+                gone.append(key)
+        # If the rows cannot be deleted, their charges are released when they are deleted later.
+        if not gone or not self.backend.attempt(lambda disk: disk.index.delete(gone)):
+            return 0, held
         self._evictions += len(gone)
-        return freed
+        return freed, held
 
-    def _removed(self, key: bytes, remove: Callable[[bytes], None]) -> bool:
-        try:
-            remove(key)
-        except OSError as error:
-            self.backend.failed(error)
-            return False
-        self._close_idle(key)
-        return True
+    def _detached(self, key: bytes, held: list[int]) -> bool:
+        return self.backend.attempt(lambda disk: held.extend(disk.files.detach(key)))
 
     def _close_idle(self, key: bytes) -> None:
         entry = self._idle.pop(key, None)
         if entry is not None:
             entry.close()
-
-    async def empty_trash(self) -> None:
-        """Remove the files in the trash, in a thread and in steps.
-
-        A mount that ends waits for one step at most.
-        """
-        disk = self.backend.disk
-        if disk is None or not disk.trash_bytes or self._emptying.locked():
-            return
-        async with self._emptying:
-            n = disk.trash_bytes
-            try:
-                while not await self.backend.in_thread(
-                    partial(disk.files.empty_trash, REMOVE_STEP)
-                ):
-                    pass
-            except OSError as error:
-                self.backend.failed(error)
-                return
-            self.backend.trash_removed(n)
 
     def forget(self, region: str, id: str, *, but: str = "") -> None:
         """Remove every content of an object, even if it is being read.
@@ -405,26 +371,18 @@ class Cache:
         """
         spared = key_of(region, id, but) if but else b""
         region, id = _storable(region), _storable(id)
+        charges = dict(self.backend.query(lambda disk: list(disk.index.keys_of(region, id))) or ())
+        charges.pop(spared, None)
         for entry in [*self._open.values(), *self._idle.values()]:
-            identity = entry.identity
-            if identity[1:3] == (region, id) and identity.key != spared:
-                self._forget(entry)
-        keys = self.backend.query(lambda index: index.keys_of(region, id)) or []
-        self.backend.remove({key: charge for key, charge in keys if key != spared})
-
-    def _forget(self, entry: CacheEntry) -> None:
-        key = entry.identity.key
-        self._open.pop(key, None)
-        self._closing.pop(key, None)
-        self._idle.pop(key, None)
-        self.write_behind.discard(entry)
-        entry.withdraw()
-        charged = entry.charged
-        entry.no_file()
-        self.backend.budget.recount(self.backend.budget.used + charged)
-        self.backend.remove({key: charged})
-        if not entry.pins:
-            entry.close()
+            if (entry.row.region, entry.row.id) == (region, id) and entry.key != spared:
+                self._open.pop(entry.key, None)
+                self._idle.pop(entry.key, None)
+                self.write_behind.discard(entry)
+                entry.withdraw()
+                charges[entry.key] = entry.disown_file()
+                if not entry.pins:
+                    entry.close()
+        self.backend.remove(charges)
 
     def check_index(self) -> bool:
         """Check every page of the index; return False if it is damaged, or was when opened.
@@ -433,26 +391,20 @@ class Cache:
         """
         if self.backend.disk is None:
             return True
-        sound = self.backend.tell(lambda index: index.check())
+        sound = self.backend.attempt(lambda disk: disk.index.check())
         return sound and not self.backend.disk.index.replaced
 
     def _start_empty(self) -> None:
-        """Make a new index; open files stay, all others are moved to the trash.
+        """Make a new index; open files stay, all others are removed by the maintenance task.
 
-        The moved files stay charged until they are removed. Raises OSError or sqlite3.Error.
+        The whole cap is charged until then. Raises OSError or sqlite3.Error.
         """
-        disk, budget = self.backend.disk, self.backend.budget
+        disk = self.backend.disk
         if disk is None:
             return
-        kept = {key: entry for key, entry in self._open.items() if entry.has_file}
-        disk.start_empty(kept)
-        self._close_all_idle()
-        disk.index.declare_all((entry.identity, entry.size) for entry in kept.values())
-        for entry in kept.values():
-            entry.save_again()
-        charged = sum(entry.charged for entry in kept.values()) + self._set_aside_bytes
-        disk.trashed(max(0, budget.used - charged) - disk.trash_bytes)
-        budget.recount(charged + disk.trash_bytes)
+        disk.start_empty(damaged=True)
+        disk.index.declare_all(entry.row for entry in self._open.values() if entry.has_file)
+        self.recount()
 
     def _close_all_idle(self) -> None:
         while self._idle:
@@ -460,48 +412,28 @@ class Cache:
 
     # For maintenance
 
-    def open_again(self) -> None:
-        """Open the disk if it could not be opened before.
+    @property
+    def open_names(self) -> set[str]:
+        """The hex names of the files that may belong to open entries."""
+        return {key.hex() for key in self._open}
 
-        Raises UsageError, OSError or sqlite3.Error.
-        """
-        backend = self.backend
-        if self._open_disk is None or backend.disk is not None:
-            return
-        disk = self._open_disk()
-        self._open_disk = None
-        backend.use(disk)
-        backend.budget.recount(disk.used_bytes + self._set_aside_bytes)
-        for key in self._open:  # these entries do not know the files an earlier run left
-            row = disk.index.row(key)
-            if row is not None:
-                backend.remove({key: row.charge})
-
-    def is_open(self, name: str) -> bool:
-        """Return whether the file with the hex name ``name`` belongs to an open entry."""
-        try:
-            return bytes.fromhex(name) in self._open
-        except ValueError:
-            return False
-
-    def compare(self, keys: Iterable[bytes]) -> None:
+    def compare(self, charges: Iterable[tuple[bytes, int]]) -> None:
         """Correct the charges of these objects to what their files take.
 
-        A row without a file is deleted. Open entries are left alone. Raises OSError and
-        sqlite3.Error.
+        Takes keys and charges. A row without a file is deleted. Open entries are left alone. Raises
+        OSError and sqlite3.Error.
         """
-        disk = self.backend.disk
-        if disk is None:
-            return
-        rows = [disk.index.row(key) for key in keys if key not in self._open]
-        gone, change = disk.compare((row.identity.key, row.charge) for row in rows if row)
-        for key in gone:
-            self._close_idle(key)
-        self.backend.budget.recount(self.backend.budget.used + change)
+        if self.backend.disk is not None:
+            closed = [(key, charge) for key, charge in charges if key not in self._open]
+            for key in self.backend.disk.compare(closed):
+                self._close_idle(key)
 
     def recount(self) -> None:
-        """Set the budget to the charges in the index and of open entries. Raises sqlite3.Error."""
-        disk = self.backend.disk
+        """Set the budget to the charges in the index and of open entries. Raises sqlite3.Error.
+
+        While there may be unknown files, the whole cap is charged.
+        """
+        disk, budget = self.backend.disk, self.backend.budget
         if disk is None:
             return
         self._close_all_idle()
@@ -509,8 +441,8 @@ class Cache:
         for key, entry in self._open.items():
             row = disk.index.row(key)
             used += entry.charged - (row.charge if row else 0)
-            entry.save_again()
-        self.backend.budget.recount(used + disk.trash_bytes + self._set_aside_bytes)
+            entry.changed()
+        budget.recount((used if disk.settled else budget.cap) + self._set_aside_bytes)
 
     # Inspection
 
@@ -525,17 +457,9 @@ class Cache:
     def _set_aside_bytes(self) -> int:
         return self.set_aside.bytes if self.set_aside is not None else 0
 
-    def entries(self) -> Iterator[Row]:
-        """Yield every object on disk, the least recently used first.
-
-        Stops early if the index is damaged.
-        """
-        if self.backend.disk is None:
-            return
-        try:
-            yield from self.backend.disk.index.rows()
-        except sqlite3.Error as error:
-            self.backend.failed(error)
+    def entries(self) -> list[Row]:
+        """Return the rows of all objects on disk, the least recently used first."""
+        return self.backend.query(lambda disk: list(disk.index.rows())) or []
 
     def statistics(self) -> dict[str, object]:
         """Return numbers for status and metrics: bytes, counts, and whether the disk is used."""
@@ -547,13 +471,13 @@ class Cache:
             "disk_bytes": backend.budget.used,
             "set_aside_bytes": self._set_aside_bytes,
             "cap_bytes": backend.budget.cap,
-            "memory_bytes": self._pool.bytes,
+            "memory_bytes": self._pool.currsize,
             "open": len(self._open),
             "pinned": sum(1 for entry in self._open.values() if entry.pins > 0),
-            "read_bytes": counters.read_bytes,
-            "written_bytes": counters.written_bytes,
-            "lost_bytes": counters.lost_bytes,
-            "refused_bytes": counters.refused_bytes,
+            "read_bytes": counters["read_bytes"],
+            "written_bytes": counters["written_bytes"],
+            "lost_bytes": counters["lost_bytes"],
+            "refused_bytes": counters["refused_bytes"],
             "evictions": self._evictions,
             "errors": backend.breaker.failures,
         }
@@ -566,9 +490,15 @@ class Cache:
         for entry in entries:
             while not entry.unpin():
                 pass
-        self._flush_now([entry for entry in entries if entry.deferred])
-        self.save(entry for entry in entries if entry.unsaved)
+        with self._flushing([entry for entry in entries if entry.deferred]) as write:
+            write()
+        self.put_away(float("-inf"))
         for entry in list(self._open.values()):
             self._settle(entry)
         self._close_all_idle()
         self.backend.close()
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)

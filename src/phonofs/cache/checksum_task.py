@@ -6,12 +6,12 @@ stopped.
 """
 
 import hashlib
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from phonofs.cache.blocks import BLOCK
+from phonofs.cache.index import Row
 from phonofs.checksum import PartsHash, expected, multipart_sizes
 from phonofs.ranges import Ranges
 
@@ -21,46 +21,39 @@ HASH_NOW = BLOCK
 HASH_STEP = 32 << 20
 """Bytes hashed per call in a thread; a check can be cancelled and continued between two calls."""
 
-
-class Content(Protocol):
-    """What the task needs from its entry."""
-
-    present: Ranges
-    size: int
-    verified: bool
-    unverified: bool
-
-    @property
-    def checksum(self) -> str:
-        """The checksum in the record."""
-        ...
-
-    @property
-    def complete(self) -> bool:
-        """Whether every byte is present."""
-        ...
-
-    async def hash_on(self, hashed: Callable[[memoryview], None], start: int, stop: int) -> bool:
-        """Call ``hashed`` with the bytes; return False if some turned out to be missing."""
-        ...
-
-    def passed(self) -> None:
-        """Note that the content matches its checksum."""
-
-    def rejected(self) -> None:
-        """Note that the content does not match its checksum."""
+Read = Callable[[Callable[[memoryview], None], int, int], Awaitable[bool]]
+"""Passes the bytes ``[start, stop)`` to a function; returns False if some are missing."""
 
 
 class ChecksumTask:
     """The check of one object. Only one check runs at a time; other callers wait for it.
 
-    position  bytes hashed so far: the start of a block, or the end of the object
+    verified    the whole object has the right checksum, or the right length if it has no checksum
+    accepted    counts as verified in this run only, whatever its checksum
+    unverified  complete in an earlier run but not verified then: no byte can be read yet
+    position    bytes hashed so far: the start of a block, or the end of the object
+
+    ``decided(right)`` is called with the result of each check of the whole.
     """
 
-    def __init__(self, content: Content) -> None:
-        self._content = content
+    def __init__(
+        self, row: Row, present: Ranges, size: int, read: Read, decided: Callable[[bool], None]
+    ) -> None:
+        self.verified = bool(row.verified)
+        self.accepted = False
+        self._checksum = row.checksum
+        self._want = expected(row.checksum)
+        self._present = present
+        self._size = size
+        self._read = read
+        self._decided = decided
         self._lock = trio.Lock()
+        self.unverified = bool(present) and self._complete and not self.verified
         self.restart()
+
+    @property
+    def _complete(self) -> bool:
+        return self._present.covers(0, self._size)
 
     def restart(self) -> None:
         """Start again at the first byte: the bytes that were hashed have changed."""
@@ -68,26 +61,41 @@ class ChecksumTask:
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._parts: list[PartsHash] = []
 
+    def lost(self, size: int) -> None:
+        """Note that bytes were lost, and how long the object is."""
+        self._size = size
+        self.verified = self.accepted = self.unverified = False
+        self.restart()
+
+    def accept(self) -> None:
+        """Accept the content in this run if it is complete; see ``CacheEntry.accept``."""
+        if self._complete:
+            self.accepted = True
+            self._passed()
+
+    def _passed(self) -> None:
+        self.verified = True
+        self.unverified = False
+        self._decided(True)
+
     async def whole(self) -> bool:
         """Return whether the complete content is right; see ``CacheEntry.check``."""
-        content = self._content
-        if content.verified:
+        if self.verified:
             return True
         async with self._lock:
-            want = expected(content.checksum)
-            while not content.verified:
-                if not content.complete:
+            while not self.verified:
+                if not self._complete:
                     return False
-                if want is None and not content.unverified:
-                    content.passed()
-                elif self.position < content.size:
-                    if not await self._step(content.size):
+                if self._want is None and not self.unverified:
+                    self._passed()
+                elif self.position < self._size:
+                    if not await self._step(self._size):
                         return False
-                elif want is None or want.matches(self._md5.digest()):
-                    content.passed()
+                elif self._want is None or self._want.matches(self._md5.digest()):
+                    self._passed()
                 else:
                     self.restart()
-                    content.rejected()
+                    self._decided(False)
                     return False
         return True
 
@@ -96,47 +104,42 @@ class ChecksumTask:
 
         See ``CacheEntry.check_parts``.
         """
-        content = self._content
         async with self._lock:
             self.restart()
-            sizes = multipart_sizes(content.checksum, content.size)
-            self._parts = [PartsHash(size) for size in sizes]
-            while content.complete and not content.verified and self._parts:
-                if self.position < content.size:
-                    if not await self._step(content.size):
+            self._parts = [PartsHash(n) for n in multipart_sizes(self._checksum, self._size)]
+            while self._complete and not self.verified and self._parts:
+                if self.position < self._size:
+                    if not await self._step(self._size):
                         return False
-                elif any(parts.matches(content.checksum) for parts in self._parts):
-                    content.passed()
+                elif any(parts.matches(self._checksum) for parts in self._parts):
+                    self._passed()
                 else:
                     self.restart()
-        return content.verified
+        return self.verified
 
     def now(self, data: bytes) -> bool:
         """Return whether ``data``, the whole content of a small object, is right."""
         if self._lock.locked():
             return False
-        want = expected(self._content.checksum)
-        if want is not None:
+        if self._want is not None:
             md5 = hashlib.md5(data, usedforsecurity=False)
-            if not want.matches(md5.digest()):
+            if not self._want.matches(md5.digest()):
                 return False
-        self._content.passed()
+        self._passed()
         return True
 
     async def ahead(self) -> None:
         """Hash one step of the bytes present after ``position``, unless a check is running."""
-        content = self._content
-        if content.verified or content.unverified or expected(content.checksum) is None:
-            return
-        if not self._lock.locked():
+        done = self.verified or self.unverified or self._want is None
+        if not done and not self._lock.locked():
             async with self._lock:
-                await self._step(content.present.stop_of(self.position))
+                await self._step(self._present.stop_of(self.position))
 
     async def _step(self, stop: int) -> bool:
         """Hash one step towards ``stop``; return False if bytes turned out to be missing."""
         start = self.position
         stop = min(stop, start + HASH_STEP)
-        if stop < self._content.size:
+        if stop < self._size:
             stop -= stop % BLOCK
         if start >= stop:
             return True
@@ -147,9 +150,9 @@ class ChecksumTask:
             for each in parts:
                 each.update(data)
 
-        there = await self._content.hash_on(update, start, stop)
+        there = await self._read(update, start, stop)
         if self._md5 is not md5:  # it was restarted meanwhile
-            return self._content.complete and not self._content.verified
+            return self._complete and not self.verified
         if not there:
             self.restart()
             return False

@@ -1,4 +1,4 @@
-"""How a block is stored in its file: as plain bytes, or encrypted with AES-256-GCM. Pure.
+"""How a block is stored in the file of an encrypted cache: with AES-256-GCM. Pure.
 
 An encrypted block consists of nonce, length, ciphertext and tag, and starts at ``index * stride``.
 The object's key in the cache, the block's index and its length are authenticated with it: a block
@@ -25,31 +25,17 @@ NONCE, LENGTH, TAG = 12, 4, 16  # bytes
 HEAD = NONCE + LENGTH
 
 
-class PlainCodec:
-    """Stores blocks as plain bytes.
-
-    stride  distance in bytes between the starts of two adjacent blocks in a file
-    key_id  tells apart caches with different keys; 0 for no key
-    """
-
-    stride = BLOCK
-    key_id = 0
-
-    def span(self, first: int, last: int, size: int) -> tuple[int, int]:
-        """Return the range of the file that blocks ``[first, last)`` of an object take.
-
-        ``size`` is the length of the object in bytes; its last block may be short.
-        """
-        return first * BLOCK, min(last * BLOCK, size)
-
-
-class AesGcmCodec(PlainCodec):
+class AesGcmCodec:
     """Encrypts blocks; see the module. All objects of a cache share one codec.
 
-    ``key_id`` is between 1 and 2^31 - 1 and does not reveal the key.
+    stride    distance in bytes between the starts of two adjacent blocks in a file
+    overhead  bytes stored in addition to those of a block
+    key_id    between 1 and 2^31 - 1; tells apart caches with different keys, and does not reveal
+              the key
     """
 
     stride = HEAD + BLOCK + TAG
+    overhead = HEAD + TAG
 
     def __init__(self, key: bytes) -> None:
         """``key`` has 32 bytes. Raises UsageError if ``cryptography`` is not installed."""
@@ -60,11 +46,6 @@ class AesGcmCodec(PlainCodec):
         self._aead = gcm.AESGCM(key)
         digest = hashlib.blake2b(key, digest_size=4, person=b"phonofs cache").digest()
         self.key_id = int.from_bytes(digest, "big") & 0x7FFFFFFF or 1
-
-    def span(self, first: int, last: int, size: int) -> tuple[int, int]:
-        """Return the range of the file that blocks ``[first, last)`` of an object take."""
-        length = min(last * BLOCK, size) - (last - 1) * BLOCK
-        return first * self.stride, (last - 1) * self.stride + HEAD + length + TAG
 
     def encode(self, name: bytes, index: int, block: Data) -> bytes:
         """Return block ``index`` of the object ``name`` in the form stored on disk."""

@@ -3,12 +3,10 @@
 ::
 
     CACHE_DIR/            mode 0700; ``accounts`` shows it with several accounts
-        content/          the content of objects
+        content/          the content of objects; locked with flock while a mount uses it
             phonofs-cache the marker, with the version of this layout
             CACHEDIR.TAG  tells backup programs to skip it (bford.info/cachedir)
-            lock          locked with flock while a mount uses the cache; has its process id
             index.sqlite
-            trash/        evicted files that are to be removed
             3f/           one of 256 shards, with one file per object
 
 Everything is opened relative to a descriptor and never through a link. If something is wrong with
@@ -23,7 +21,6 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from phonofs.cache.removal import DIRECTORY_FLAGS
@@ -40,47 +37,21 @@ _TAG = (
     "# This folder is a cache of phonofs; it can be removed while nothing is mounted.\n"
 )
 _OURS = frozenset({CONTENT, "accounts.json", "catalogue.sqlite"})
-_OURS_FROM_THE_START = frozenset({MARKER, "CACHEDIR.TAG", "lock"})
-_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
-_REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "fuse.sshfs", "fuse.s3fs"})
+_OURS_FROM_THE_START = frozenset({MARKER, "CACHEDIR.TAG"})
+
+IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+"""File systems that never wait for a device."""
+
+REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "fuse.sshfs", "fuse.s3fs"})
+"""File systems on another machine, where locks and SQLite cannot be relied on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A cache directory that is locked until :meth:`drop`.
-
-    path        the cache directory, for messages
-    content_fd  the descriptor of ``content/``
-    lock_fd     holds the lock
-    kind        the type of the file system, empty if it is unknown
-    """
-
-    path: Path
-    content_fd: int
-    lock_fd: int
-    kind: str
-
-    @property
-    def in_ram(self) -> bool:
-        """Whether reading a file never waits for a device."""
-        return self.kind in _IN_MEMORY
-
-    @property
-    def remote(self) -> bool:
-        """Whether it is on another machine, where locks and SQLite cannot be relied on."""
-        return self.kind in _REMOTE
-
-    def drop(self) -> None:
-        """Release the lock and close the descriptors."""
-        os.close(self.content_fd)
-        os.close(self.lock_fd)
-
-
-def claim(path: Path) -> Claim:
+def claim(path: Path) -> int:
     """Create or open the cache directory, and lock it.
 
-    Raises UsageError if it must not be used, and OSError if the disk is full, read-only or failing:
-    then the caller continues without a cache.
+    Returns the descriptor of ``content/``, which holds the lock until it is closed. Raises
+    UsageError if the directory must not be used, and OSError if the disk is full, read-only or
+    failing: then the caller continues without a cache.
     """
     folder = open_own(path)
     try:
@@ -88,10 +59,10 @@ def claim(path: Path) -> Claim:
     finally:
         os.close(folder)
     with closed_on_error(content):
-        lock = _lock(content, path)
-        with closed_on_error(lock):
-            _mark(content, path)
-            return Claim(path, content, lock, file_system_of(content))
+        with contextlib.suppress(OSError):  # NFS; there the lock of the folder above counts
+            _flock(content, path)
+        _mark(content, path)
+    return content
 
 
 def has_cache(path: Path) -> bool:
@@ -233,24 +204,19 @@ def _open_content(folder: int, path: Path) -> int:
 
 
 def lock_folder(folder: int, path: Path) -> int:
-    """Lock a directory by the file ``lock`` in it, or by itself if no file can be created."""
+    """Lock a directory by the file ``lock`` in it, or by itself if no file can be created.
+
+    Returns the descriptor that holds the lock. Raises UsageError if another process has it.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        return _lock(folder, path)
+        lock = os.open("lock", flags, 0o600, dir_fd=folder)
     except OSError:
         lock = os.open(".", DIRECTORY_FLAGS, dir_fd=folder)
     with closed_on_error(lock), contextlib.suppress(OSError):
-        _flock(lock, path)  # a file system without locks cannot be written either
-    return lock
-
-
-def _lock(content: int, path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    lock = os.open("lock", flags, 0o600, dir_fd=content)
-    with closed_on_error(lock):
         _flock(lock, path)
-        with contextlib.suppress(OSError):  # a full disk; the process id is for messages only
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        os.ftruncate(lock, 0)  # fails on a full disk; the process id is for messages only
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
 
 

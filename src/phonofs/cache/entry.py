@@ -16,24 +16,17 @@ check of the complete object shows whether they are right.
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
 from phonofs.cache.backend import Backend
 from phonofs.cache.blockfile import View
-from phonofs.cache.blocks import (
-    BLOCK,
-    BlockChecksums,
-    Data,
-    block_count,
-    bytes_of,
-    crcs_of,
-    touched_blocks,
-)
-from phonofs.cache.buffers import Buffer, BufferPool
+from phonofs.cache.blocks import BLOCK, Data, block_count, bytes_of, touched_blocks
+from phonofs.cache.buffers import BufferPool
+from phonofs.cache.checked_read import Outcome, Source, read_blocks
 from phonofs.cache.checksum_task import HASH_NOW, ChecksumTask
-from phonofs.cache.index import Identity, Row, Saved
-from phonofs.cache.read_plan import Outcome, ReadPlan, Source
+from phonofs.cache.index import Row
 from phonofs.cache.stored_blocks import StoredBlocks
 from phonofs.ranges import Ranges
 
@@ -41,16 +34,14 @@ log = logging.getLogger(__name__)
 
 
 class CacheEntry:
-    """The cached bytes of one object. Returned by ``Cache.blob``, which pins it.
+    """The cached bytes of one object. Returned by ``Cache.entry``, which pins it.
 
     All methods run on the event loop; ``read`` and the checks do their slow part in a thread.
 
-    identity    which content it is
+    row         its row when it was opened: says which content it is
+    key         names the content
     size        length of the object in bytes: the real length, once it is known
     present     bytes that can be read, on disk or in memory; only this class changes it
-    verified    the whole object has the right checksum, or the right length if it has no checksum
-    accepted    counts as verified in this run only, whatever its checksum
-    unverified  complete in an earlier run but not verified then: no byte can be read yet
     in_memory   new bytes stay in memory, because the disk must not be used
     deferred    write-behind creates its file later; until then its blocks stay in memory
     pins        number of users
@@ -60,52 +51,36 @@ class CacheEntry:
     Invariant: a block is either stored, or has a buffer, or is not present.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        pool: BufferPool,
-        identity: Identity,
-        size: int,
-        *,
-        row: Row | None = None,
-        checksums: BlockChecksums | None = None,
-    ) -> None:
-        """``row`` and ``checksums`` come from the index, None if it does not know the object."""
-        self.identity = identity
-        self.size = row.size if row is not None else size
-        self.verified = row is not None and row.verified
-        self.accepted = False
+    def __init__(self, backend: Backend, pool: BufferPool, row: Row, known: Row | None) -> None:
+        """``known`` is the row from the index, if there is one; else ``row`` says what it is."""
+        self.row = known or row
+        self.key = row.key
+        self.size = self.row.size if self.row.bytes else row.size
         self.in_memory = True  # until it is pinned
         self.deferred = False
         self.pins = 0
         self.withdrawn = False
         self.generation = 0
-        self.unsaved_bytes = 0
         self.unsaved_since: float | None = None
         self._backend = backend
         self._pool = pool
         self._stored = StoredBlocks(
-            backend,
-            identity,
-            self.size,
-            self._lose,
-            charge=row.charge if row is not None else None,
-            checksums=checksums or BlockChecksums(),
+            backend, self.row, self.size, self._lose, self._pass_by, known=known is not None
         )
         self.present = Ranges(bytes_of(*run, self.size) for run in self._stored.runs)
-        self.unverified = bool(self.present) and self.complete and not self.verified
-        self._buffers: dict[int, Buffer] = {}
-        self._needed: dict[object, tuple[int, int]] = {}
+        self._buffers: dict[int, bytearray] = {}
         self._ready: Callable[[CacheEntry], None] = lambda entry: None
-        self._task = ChecksumTask(self)
-
-    def __repr__(self) -> str:
-        return f"<CacheEntry {self.identity.id} {self.present.total()}/{self.size}>"
+        self._task = ChecksumTask(self.row, self.present, self.size, self.hash_on, self._decided)
 
     @property
-    def checksum(self) -> str:
-        """The checksum in the record; the whole object is checked against it."""
-        return self.identity.checksum
+    def verified(self) -> bool:
+        """Whether the whole object has the right checksum, or length if it has no checksum."""
+        return self._task.verified
+
+    @property
+    def unverified(self) -> bool:
+        """Whether it was complete in an earlier run but not verified: no byte can be read yet."""
+        return self._task.unverified
 
     @property
     def complete(self) -> bool:
@@ -126,7 +101,7 @@ class CacheEntry:
     @property
     def memory_bytes(self) -> int:
         """Bytes of its buffers."""
-        return sum(len(buffer.data) for buffer in self._buffers.values())
+        return sum(map(len, self._buffers.values()))
 
     @property
     def cached_bytes(self) -> int:
@@ -161,14 +136,6 @@ class CacheEntry:
         self.pins = max(0, self.pins - 1)
         return not self.pins
 
-    def need(self, ticket: object, start: int, stop: int) -> None:
-        """Keep the buffers of ``[start, stop)`` until :meth:`unneed`: a read waits for them."""
-        self._needed[ticket] = (start, stop)
-
-    def unneed(self, ticket: object) -> None:
-        """End a :meth:`need`: the read no longer waits."""
-        self._needed.pop(ticket, None)
-
     # Writing
 
     def write(self, offset: int, data: Data) -> None:
@@ -178,7 +145,7 @@ class CacheEntry:
         to ``present``. Bytes beyond ``size`` and bytes of a verified object are not stored.
         """
         view = memoryview(data)[: max(0, self.size - offset)]
-        if not view or self.withdrawn or self.verified:
+        if not view or self.withdrawn or self._task.verified:
             return
         before = self.present.total()
         at, stop = offset, offset + len(view)
@@ -192,7 +159,9 @@ class CacheEntry:
             at = end
         if self._task.position > offset:
             self._task.restart()
-        self._backend.counters.written(self.present.total() - before, len(view))
+        written = self.present.total() - before
+        self._backend.counters["written_bytes"] += written
+        self._backend.counters["refused_bytes"] += len(view) - written
 
     def _whole_run(self, at: int, stop: int) -> int:
         """Return the end of the run of whole blocks without a buffer at ``at``, 0 if none."""
@@ -212,40 +181,35 @@ class CacheEntry:
         buffer = self._buffers.get(index)
         if buffer is None:
             try:
-                buffer = self._pool.add(self, index, stop - start)
+                buffer = bytearray(stop - start)
+                self._pool[self._drop_buffer, index] = buffer
             except MemoryError as error:
                 self._backend.no_memory(error)
                 return
             self._buffers[index] = buffer
-        buffer.put(at - start, piece)
+        buffer[at - start : at - start + len(piece)] = piece
         self.present.add(at, at + len(piece))
-        if buffer.whole and not (self.in_memory or self.deferred):
+        if self._is_whole(index) and not (self.in_memory or self.deferred):
             self._store_buffer(index)
 
+    def _is_whole(self, index: int) -> bool:
+        return self.present.covers(*bytes_of(index, index + 1, self.size))
+
     def _store_buffer(self, index: int) -> None:
-        if self._store(index, memoryview(self._buffers[index].data)):
+        if self._store(index, memoryview(self._buffers[index])):
             self._forget_buffer(index)
 
     def _store(self, first: int, blocks: memoryview) -> bool:
         """Write whole blocks to disk; return False if they must stay in memory."""
         if not self._stored.write(first, blocks):
-            log.debug("the disk does not take %s: it is read through memory", self.identity.id)
+            log.debug("the disk does not take %s: it is read through memory", self.row.id)
             self.in_memory = True
             return False
         self.present.add(*bytes_of(first, first + block_count(len(blocks)), self.size))
-        self._changed(len(blocks))
+        self.changed()
         return True
 
     # Buffers
-
-    def drop_buffer(self, index: int) -> bool:
-        """Drop the buffer of a block to save memory; return False if it must stay."""
-        start, stop = bytes_of(index, index + 1, self.size)
-        needed = any(a < stop and start < b for a, b in self._needed.values())
-        if needed or (self.deferred and not self.in_memory):
-            return False
-        self._drop(index, index + 1)
-        return True
 
     def keep(self, ranges: Ranges) -> None:
         """Drop the buffers outside ``ranges`` if the object stays in memory."""
@@ -255,8 +219,11 @@ class CacheEntry:
                 self._drop(index, index + 1)
 
     def _forget_buffer(self, index: int) -> None:
-        if self._buffers.pop(index, None) is not None:
-            self._pool.remove(self, index)
+        self._buffers.pop(index, None)
+        self._pool.pop((self._drop_buffer, index), None)
+
+    def _drop_buffer(self, index: int) -> None:
+        self._drop(index, index + 1)
 
     # Reading
 
@@ -268,21 +235,15 @@ class CacheEntry:
     def lend_now(self, offset: int, n: int) -> View | None:
         """Like :meth:`read_now`; a memoryview is valid until the next read of any entry."""
         stop = offset + n
-        if self.unverified or not self.present.covers(offset, stop):
+        if self._task.unverified or not self.present.covers(offset, stop):
             return None
         first, last = touched_blocks(offset, stop)
         if self._stored.runs.covers(first, last):
-            data = self._view_stored(first, last, offset, stop)
+            data = self._stored.view_nowait(first, last, offset, stop)
         else:
             data = self._join(first, last, offset, stop)
         if data is not None:
-            self._backend.counters.read(n)
-        return data
-
-    def _view_stored(self, first: int, last: int, offset: int, stop: int) -> View | None:
-        data = self._stored.view_nowait(first, last, offset, stop)
-        if data is None and self._stored.unreadable:
-            self._pass_by()
+            self._backend.counters["read_bytes"] += n
         return data
 
     def _join(self, first: int, last: int, offset: int, stop: int) -> bytes | None:
@@ -294,10 +255,10 @@ class CacheEntry:
             buffer = self._buffers.get(index)
             data: View | None
             if buffer is not None:
-                self._pool.touch(self, index)
-                data = memoryview(buffer.data)[a - start : b - start]
+                self._pool.get((self._drop_buffer, index))
+                data = memoryview(buffer)[a - start : b - start]
             else:
-                data = self._view_stored(index, index + 1, a, b)
+                data = self._stored.view_nowait(index, index + 1, a, b)
             if data is None:
                 return None
             parts.append(bytes(data))
@@ -317,7 +278,7 @@ class CacheEntry:
         outcome = await self._read_blocks(offset, offset + n)
         if outcome is None:
             return None
-        self._backend.counters.read(n)
+        self._backend.counters["read_bytes"] += n
         start = offset % BLOCK
         return outcome.data[start : start + n]
 
@@ -337,13 +298,14 @@ class CacheEntry:
         self, start: int, stop: int, hashed: Callable[[memoryview], None] | None = None
     ) -> Outcome | None:
         """Read the blocks of ``[start, stop)`` in a thread; None if any is bad or missing."""
-        if not self.present.covers(start, stop) or not self._openable():
+        file = self._stored.open() if self._stored.runs else None
+        if not self.present.covers(start, stop):  # now at the latest
             await trio.lowlevel.checkpoint()
             return None
-        plan = ReadPlan([self._source(i) for i in range(*touched_blocks(start, stop))], hashed)
+        sources = [self._source(index) for index in range(*touched_blocks(start, stop))]
         generation = self.generation
         with self._stored.in_use():
-            outcome = await self._backend.in_thread(plan.run)
+            outcome = await self._backend.in_thread(partial(read_blocks, file, sources, hashed))
         if self.generation != generation or not self._believe(outcome):
             return None
         return outcome
@@ -353,8 +315,8 @@ class CacheEntry:
         start, stop = bytes_of(index, index + 1, self.size)
         buffer = self._buffers.get(index)
         if buffer is not None:
-            return Source(index, start, stop, memoryview(buffer.data), None)
-        return Source(index, start, stop, self._stored.open(), self._stored.crc(index))
+            return Source(index, start, stop, memoryview(buffer), 0)
+        return Source(index, start, stop, None, self._stored.crc(index))
 
     def _believe(self, outcome: Outcome) -> bool:
         """Apply the outcome of a read in a thread; return whether all blocks were right.
@@ -369,14 +331,6 @@ class CacheEntry:
         for index in outcome.bad:
             self._lose(index, index + 1)
         return not outcome.bad
-
-    def _openable(self) -> bool:
-        """Return whether the file could be opened, or no block is in it."""
-        if not self._stored.runs or self._stored.open() is not None:
-            return True
-        if self._stored.unreadable:
-            self._pass_by()
-        return False
 
     def _pass_by(self) -> None:
         """Do without the file, which cannot be opened now: its bytes are fetched into memory."""
@@ -420,28 +374,21 @@ class CacheEntry:
 
         A later run checks it again.
         """
-        if self.complete:
-            self.accepted = True
-            self.passed()
+        self._task.accept()
 
     async def check_ahead(self) -> None:
         """Hash the bytes present from the start on, so that :meth:`check` has less to do."""
         await self._task.ahead()
 
-    def passed(self) -> None:
-        """Note that the whole content is right; the row says so, unless it was only accepted."""
-        self.verified = True
-        self.unverified = False
-        if self.deferred:
-            self._ready(self)
-        elif self._stored.has_file:
-            self.unsaved_since = float("-inf")  # saved at the next round of maintenance
-
-    def rejected(self) -> None:
-        """Note that the whole content is wrong; forget it if it is from an earlier run."""
-        if self.unverified:
-            log.warning("%s in the cache does not have its checksum", self.identity.id)
+    def _decided(self, right: bool) -> None:
+        """Note whether the whole content is right; forget a wrong one of an earlier run."""
+        if not right and self.unverified:
+            log.warning("%s in the cache does not have its checksum", self.row.id)
             self.reset()
+        elif right and self.deferred:
+            self._ready(self)
+        elif right and self._stored.has_file:
+            self.unsaved_since = float("-inf")  # saved at the next round of maintenance
 
     # Losing
 
@@ -452,10 +399,7 @@ class CacheEntry:
         for index in [index for index in self._buffers if first <= index < last]:
             self._forget_buffer(index)
         self.present.remove(first * BLOCK, last * BLOCK)
-        self.verified = False
-        self.accepted = False
-        self.unverified = False
-        self._task.restart()
+        self._task.lost(self.size)
 
     def _lose(self, first: int, last: int) -> None:
         """Forget blocks that turned out to be wrong or missing: they must be fetched again."""
@@ -464,11 +408,11 @@ class CacheEntry:
             "the cache lost the bytes %d to %d of %s, which are fetched again",
             start,
             stop,
-            self.identity.id,
+            self.row.id,
         )
-        self._backend.counters.lost(stop - start)
+        self._backend.counters["lost_bytes"] += stop - start
         self._drop(first, last)
-        self._changed(0)
+        self.changed()
 
     def reset(self) -> None:
         """Forget every byte, on disk and in memory."""
@@ -476,7 +420,7 @@ class CacheEntry:
         if self._stored.has_file:
             self._stored.open()
             self._stored.cut(self.size, 0)
-            self._changed(0)
+            self.changed()
             self._backend.wake.set()
 
     def resize(self, size: int) -> None:
@@ -485,22 +429,23 @@ class CacheEntry:
             return
         edge, end = min(size, self.size), max(size, self.size)
         kept = self._cut_block(edge)
-        self._drop(edge // BLOCK, block_count(end))  # the length of the block at the edge changes
         self.size = size
+        self._drop(edge // BLOCK, block_count(end))  # the length of the block at the edge changes
         self._stored.cut(size, block_count(edge))
         for start, piece in kept:
             self._buffer(start, piece)
         if self.deferred and end == size:
             self._defer_no_longer()
-        self._changed(0)
+        self.changed()
 
     def _cut_block(self, edge: int) -> list[tuple[int, memoryview]]:
         """Return the checked bytes of the block that a new length cuts, as (offset, bytes)."""
         index, start = edge // BLOCK, edge // BLOCK * BLOCK
         buffer = self._buffers.get(index)
         if buffer is not None:
-            data = memoryview(buffer.data)
-            return [(start + a, data[a : min(b, edge - start)]) for a, b in buffer.filled]
+            data, there = memoryview(buffer), self.present
+            cut = ((max(a, start), min(b, edge)) for a, b in there if a < edge and start < b)
+            return [(a, data[a - start : b - start]) for a, b in cut]
         if edge == start or not self._stored.is_checked(index):
             return []  # once cut, a block of an earlier run cannot be checked
         found = self.read_now(start, edge - start)
@@ -521,10 +466,10 @@ class CacheEntry:
         self._stored.close()
         self.deferred = False
 
-    def no_file(self) -> None:
-        """Note that its file was removed."""
-        self._stored.gone()
+    def disown_file(self) -> int:
+        """Note that its file is being removed; return its charge, which the caller releases."""
         self.unsaved_since = None
+        return self._stored.disown_file()
 
     # Write-behind
 
@@ -542,46 +487,40 @@ class CacheEntry:
     def _defer_no_longer(self) -> None:
         """Write its whole blocks to disk at once, because the object grew."""
         self.deferred = False
-        for index in [i for i, buffer in self._buffers.items() if buffer.whole]:
+        for index in [index for index in self._buffers if self._is_whole(index)]:
             self._store_buffer(index)
 
-    def flush_data(self) -> list[tuple[int, bytes]]:
-        """Return the whole blocks that wait in buffers, as (index, bytes)."""
-        whole = ((i, buffer) for i, buffer in sorted(self._buffers.items()) if buffer.whole)
-        return [(index, bytes(buffer.data)) for index, buffer in whole]
+    def begin_flush(self) -> list[tuple[int, bytes]]:
+        """Charge for the file to be created; return its blocks, as (index, bytes).
 
-    def reserve(self, blocks: list[int]) -> bool:
-        """Charge for a file with these blocks before it is created; False if it does not fit."""
-        return all(self._stored.charge(index, index + 1) for index in blocks)
+        Empty if no block is whole, or the disk does not accept them: then they stay in memory.
+        """
+        whole = [index for index in sorted(self._buffers) if self._is_whole(index)]
+        if self.deferred and whole and all(self._stored.charge(i, i + 1) for i in whole):
+            return [(index, bytes(self._buffers[index])) for index in whole]
+        if self.deferred and (whole or not self.pins):
+            self.not_flushed()
+        return []
 
     def flushed(self, blocks: list[tuple[int, bytes]]) -> None:
         """Note that its file was created with these blocks, and closed."""
         self.deferred = False
-        self._stored.made()
-        for index, data in blocks:
-            self._stored.put(index, crcs_of(memoryview(data)))
+        self._stored.flushed(blocks)
+        for index, _ in blocks:
             self._forget_buffer(index)
-        self._changed(0)
+        self.changed()
 
     def not_flushed(self, *, retry: bool = False) -> None:
         """Note that its file was not created: it stays in memory, or until the next ``retry``."""
-        self._stored.release_space()
+        self._backend.budget.release(self._stored.disown_file())
         if not retry:
             self.deferred = False
             self.in_memory = True
 
     # Its row
 
-    def stored_blocks(self) -> list[int]:
-        """Return the indices of the blocks on disk."""
-        return self._stored.indices
-
-    def distrust(self, index: int) -> None:
-        """Make sure that a block on disk is checked again before it is read."""
-        self._stored.distrust(index)
-
-    def _changed(self, n: int) -> None:
-        self.unsaved_bytes += n
+    def changed(self) -> None:
+        """Note that its row must be saved."""
         if self.unsaved_since is None and self._stored.has_file:
             self.unsaved_since = self._backend.now()
 
@@ -591,26 +530,19 @@ class CacheEntry:
         gone = self.withdrawn or self._stored.unreadable or self.pins
         return self._stored.has_file and not gone
 
-    def saving(self) -> Saved | None:
+    def saving(self) -> Row | None:
         """Return the row to save, or None if none is needed."""
         stored = self._stored
         if self.withdrawn or stored.unreadable or not stored.has_file:
             return None
-        held = stored.total_bytes
-        verified = self.verified and not self.accepted and held == self.size
-        row = Row(self.identity, self.size, held, stored.charged, verified)
-        final = held == self.size or not self.pins
-        if final and not held and self.size:
+        verified = self.verified and not self._task.accepted
+        final = not self.pins or stored.total_bytes == self.size
+        if final and not stored.runs:
             return None
-        return Saved(row, *stored.packed(), final)
-
-    def save_again(self) -> None:
-        """Make the next save write the row again, because it may be lost."""
-        self._changed(0)
+        return stored.row(verified=verified, final=final)
 
     def saved(self, *, final: bool) -> None:
         """Note that the row was saved; if ``final``, it must be declared before the next write."""
-        self.unsaved_bytes = 0
         self.unsaved_since = None
         if final:
             self._stored.row_saved()

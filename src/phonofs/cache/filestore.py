@@ -1,27 +1,26 @@
 """Creates, opens, counts and removes the files of the cache directory.
 
 Each object has one file, named after its key, in one of 256 shard directories below ``content/``.
-Evicted files are first moved to ``trash/``, which is quick, and removed from there in a thread:
-their bytes stay charged until then.
 """
 
 import contextlib
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 from phonofs.buffers import page_aligned
 from phonofs.cache.blockfile import SCRATCH, BlockFile, EncryptedBlockFile
-from phonofs.cache.codec import AesGcmCodec, PlainCodec
-from phonofs.cache.removal import DIRECTORY_FLAGS, bytes_on_disk, remove_below, remove_tree
+from phonofs.cache.blocks import BLOCK, page_ceil, page_floor
+from phonofs.cache.codec import AesGcmCodec
+from phonofs.cache.directory import closed_on_error
+from phonofs.cache.removal import DIRECTORY_FLAGS, bytes_on_disk, remove_tree
 
-_NO_FILE = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
-"""The errors of opening a link, a directory or a pipe in the place of a file."""
+_NO_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
+"""The errors of opening nothing, or a link, a directory or a pipe in the place of a file."""
 
-TRASH, PROBE = "trash", "probe"
+PROBE = "probe"
 
 USUAL = 1 << 18
 """Bytes of a usual file. Removing a file takes the longer the larger it is."""
@@ -29,99 +28,82 @@ USUAL = 1 << 18
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # opening a planted pipe must not wait
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """The number of removed files, and the bytes that they took on disk."""
-
-    files: int = 0
-    bytes: int = 0
-
-
 class FileStore:
     """The files below ``content/``: ``3f/…``, named after the hex digits of the keys.
 
-    Borrows the directory's descriptor; the claim owns and closes it. Methods raise OSError if the
-    disk fails.
+    Borrows the directory's descriptor. Methods raise OSError if the disk fails. ``key_id`` is that
+    of the codec, 0 for plain bytes.
     """
 
     def __init__(
         self, directory_fd: int, *, in_ram: bool, codec: AesGcmCodec | None = None
     ) -> None:
-        self.codec: PlainCodec = codec or PlainCodec()
-        self._aes = codec
+        self.key_id = codec.key_id if codec else 0
+        self._codec = codec
         self._content = directory_fd
         self._in_ram = in_ram
         self._scratch = page_aligned(2 * SCRATCH)
 
     def create(self, key: bytes) -> BlockFile:
-        """Return a new, empty file; one that was left under its name is emptied."""
+        """Return a new, empty file; what was left under its name is removed."""
         with self._shard(key, make=True) as shard:
-            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | _FLAGS
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(key.hex()[2:], dir_fd=shard)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS
             fd = os.open(key.hex()[2:], flags, 0o600, dir_fd=shard)
-        return self._block_file(fd, key, writable=True)
+        return self._block_file(fd, key)
 
-    def open(self, key: bytes) -> BlockFile:
+    def open(self, key: bytes) -> BlockFile | None:
         """Return the file of an object; on a read-only disk it can only be read.
 
-        Raises FileNotFoundError if it does not exist or is not a regular file.
+        Returns None if it does not exist or is not a regular file.
         """
         try:
             with self._shard(key) as shard:
-                fd, writable = _open_file(key.hex()[2:], shard)
+                fd = _open_file(key.hex()[2:], shard)
         except OSError as error:
             if error.errno not in _NO_FILE:
                 raise
-            raise FileNotFoundError(error.errno, "no file") from error
-        file = self._block_file(fd, key, writable=writable)
+            return None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return None
         with contextlib.suppress(OSError):  # the kernel's own read-ahead suffices
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        return file
+        return self._block_file(fd, key)
 
     def remove(self, key: bytes) -> None:
         """Remove the file of an object, if it exists."""
-        with contextlib.suppress(FileNotFoundError), self._shard(key) as shard:
-            os.unlink(key.hex()[2:], dir_fd=shard)
+        for fd in self.detach(key):
+            os.close(fd)
 
-    def move_to_trash(self, key: bytes) -> None:
-        """Move the file of an object to ``trash/``, which is quick even for a large file."""
-        missing = contextlib.suppress(FileNotFoundError)
-        with self._directory(TRASH, make=True) as trash, missing, self._shard(key) as shard:
-            os.rename(key.hex()[2:], key.hex(), src_dir_fd=shard, dst_dir_fd=trash)
+    def detach(self, key: bytes) -> list[int]:
+        """Remove the name of an object's file, if it exists; quick even for a large file.
 
-    def move_name_to_trash(self, shard_name: str, name: str) -> int:
-        """Move a file of any name in a shard to ``trash/``; return the bytes it takes on disk."""
-        inside = name[len(shard_name) :]
-        with self._directory(TRASH, make=True) as trash, self._directory(shard_name) as shard:
-            found = os.stat(inside, dir_fd=shard, follow_symlinks=False)
-            os.rename(inside, _unique(name), src_dir_fd=shard, dst_dir_fd=trash)
-        return bytes_on_disk(found)
-
-    def move_all_to_trash(self, spare: Collection[bytes] = ()) -> None:
-        """Move all files to ``trash/`` except those of the ``spare`` keys; most as whole shards."""
-        spared: dict[str, set[str]] = {}
-        for key in spare:
-            spared.setdefault(key.hex()[:2], set()).add(key.hex()[2:])
-        with self._directory(TRASH, make=True) as trash:
-            for name in filter(is_shard, os.listdir(self._content)):
-                if name not in spared:
-                    os.rename(name, _unique(name), src_dir_fd=self._content, dst_dir_fd=trash)
-                    continue
-                with self._directory(name) as shard:
-                    for inside in set(os.listdir(shard)) - spared[name]:
-                        target = _unique(name + inside)
-                        os.rename(inside, target, src_dir_fd=shard, dst_dir_fd=trash)
-
-    def empty_trash(self, most: int) -> bool:
-        """Remove up to ``most`` files, or ``most * USUAL`` bytes, from ``trash/``.
-
-        Returns whether it is empty now. Call it in a thread.
+        The file takes space until the returned descriptor of it is closed, in a thread. A kill
+        closes it too.
         """
+        with contextlib.suppress(FileNotFoundError), self._shard(key) as shard:
+            fd = os.open(key.hex()[2:], os.O_PATH | _FLAGS, dir_fd=shard)
+            with closed_on_error(fd):
+                os.unlink(key.hex()[2:], dir_fd=shard)
+            return [fd]
+        return []
+
+    def remove_names(self, shard_name: str, names: Iterable[str]) -> None:
+        """Remove files of any name in a shard; call it in a thread."""
+        with contextlib.suppress(FileNotFoundError), self._directory(shard_name) as shard:
+            for name in names:
+                for _ in remove_tree(name[len(shard_name) :], shard):
+                    pass
+
+    def remove_all(self, most: int) -> bool:
+        """Remove up to ``most`` files, or ``most * USUAL`` bytes; return whether none is left."""
         files = size = 0
-        with contextlib.suppress(FileNotFoundError), self._directory(TRASH) as trash:
-            for removed in remove_below(trash):
-                files, size = files + 1, size + removed
-                if files >= most or size >= most * USUAL:
-                    return not os.listdir(trash)
+        for removed in empty_content(self._content):
+            files, size = files + 1, size + removed
+            if files >= most or size >= most * USUAL:
+                return False
         return True
 
     def names(self, shard_name: str) -> dict[str, int]:
@@ -133,6 +115,22 @@ class FileStore:
                     status = os.stat(name, dir_fd=shard, follow_symlinks=False)
                     found[shard_name + name] = bytes_on_disk(status)
         return found
+
+    def span(self, first: int, last: int, size: int) -> tuple[int, int]:
+        """Return the range of the file that blocks ``[first, last)`` of an object take.
+
+        ``size`` is the length of the object in bytes; its last block may be short.
+        """
+        stride, overhead = BLOCK, 0
+        if self._codec is not None:
+            stride, overhead = self._codec.stride, self._codec.overhead
+        length = min(last * BLOCK, size) - (last - 1) * BLOCK
+        return first * stride, (last - 1) * stride + length + overhead
+
+    def cost(self, first: int, last: int, size: int) -> int:
+        """Return the bytes that blocks ``[first, last)`` take on disk, in whole pages."""
+        start, stop = self.span(first, last, size)
+        return page_ceil(stop) - page_floor(start)
 
     def charged(self, key: bytes) -> int | None:
         """Return the bytes that the file of an object takes on disk; None if there is no file."""
@@ -159,17 +157,11 @@ class FileStore:
             os.close(fd)
             os.unlink(PROBE, dir_fd=self._content)
 
-    def _block_file(self, fd: int, key: bytes, *, writable: bool) -> BlockFile:
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise FileNotFoundError(errno.EINVAL, "not a file")
-        except OSError:
-            os.close(fd)
-            raise
-        if self._aes is None:
-            return BlockFile(fd, self._scratch, in_ram=self._in_ram, writable=writable)
+    def _block_file(self, fd: int, key: bytes) -> BlockFile:
+        if self._codec is None:
+            return BlockFile(fd, self._scratch, in_ram=self._in_ram)
         return EncryptedBlockFile(
-            fd, self._scratch, in_ram=self._in_ram, writable=writable, codec=self._aes, name=key
+            fd, self._scratch, in_ram=self._in_ram, codec=self._codec, name=key
         )
 
     def _shard(self, key: bytes, *, make: bool = False) -> AbstractContextManager[int]:
@@ -196,25 +188,20 @@ def is_shard(name: str) -> bool:
     return len(name) == 2 and set(name) <= set("0123456789abcdef")
 
 
-def empty_content(directory: int) -> Removed:
+def empty_content(directory: int) -> Iterator[int]:
     """Remove the files of all objects below ``content/``, whether the index knows them or not.
 
-    Raises OSError if something cannot be removed.
+    Yields the bytes on disk of each. Raises OSError if something cannot be removed.
     """
-    names = [n for n in os.listdir(directory) if is_shard(n) or n in (TRASH, PROBE)]
-    sizes = [size for name in names for size in remove_tree(name, directory)]
-    return Removed(len(sizes), sum(sizes))
+    for name in os.listdir(directory):
+        if is_shard(name) or name == PROBE:
+            yield from remove_tree(name, directory)
 
 
-def _unique(name: str) -> str:
-    """Return a name that nothing in ``trash/`` has, because a directory cannot replace another."""
-    return f"{name[:200]}-{os.urandom(8).hex()}"
-
-
-def _open_file(name: str, shard: int) -> tuple[int, bool]:
+def _open_file(name: str, shard: int) -> int:
     try:
-        return os.open(name, os.O_RDWR | _FLAGS, dir_fd=shard), True
+        return os.open(name, os.O_RDWR | _FLAGS, dir_fd=shard)
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        return os.open(name, os.O_RDONLY | _FLAGS, dir_fd=shard), False
+        return os.open(name, os.O_RDONLY | _FLAGS, dir_fd=shard)  # writing to it fails

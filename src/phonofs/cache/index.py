@@ -14,58 +14,49 @@ with every use: it is the order of eviction.
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import starmap
+from typing import Any, NamedTuple
 
 from phonofs.cache import index_file
-from phonofs.cache.blocks import BlockChecksums
 from phonofs.cache.index_file import is_damage, say_damaged
 
 KEY_BYTES = 16
 
+Packed = bytes
+"""Numbers as little-endian or big-endian u32, as this machine stores them."""
 
-class Identity(NamedTuple):
-    """One content: the key is a hash of region, id and fingerprint, and names the file."""
+
+class Row(NamedTuple):
+    """What the index knows of one content; one that it does not know has the defaults.
+
+    key       a hash of region, id and fingerprint; names the file
+    size      length of the object in bytes
+    bytes     how many of them are on disk
+    verified  whether the whole object had the right checksum
+    present   the blocks on disk, packed
+    crcs      their CRCs, packed
+    charge    bytes charged to the budget for its file
+    open      whether more may be written in this run
+    """
 
     key: bytes
     region: str
     id: str
     checksum: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What is known of one object.
-
-    size      length of the object in bytes
-    bytes     how many of them are on disk
-    charge    bytes charged to the budget for its file
-    verified  whether the whole object had the right checksum
-    """
-
-    identity: Identity
     size: int
-    bytes: int
-    charge: int
-    verified: bool
+    bytes: int = 0
+    verified: bool = False
+    present: Packed = b""
+    crcs: Packed = b""
+    charge: int = 0
+    open: bool = False
 
 
-class Saved(NamedTuple):
-    """A row to write: ``present`` and ``crcs`` are its blocks on disk, packed.
-
-    ``final``: nothing more will be written in this run.
-    """
-
-    row: Row
-    present: bytes
-    crcs: bytes
-    final: bool
-
-
-_DECLARE = (
-    "INSERT INTO object(key, region, id, checksum, size, used, open)"
-    " VALUES(?, ?, ?, ?, ?, ?, 1) ON CONFLICT(key) DO UPDATE SET open = 1 RETURNING used"
+_READ = (
+    "SELECT key, region, id, checksum, size, bytes, verified, present, crcs, charge, open, seal"
+    " FROM object"
 )
 
 
@@ -76,153 +67,104 @@ class Index:
     replaced  whether it replaced a damaged one
     """
 
-    def __init__(
-        self, directory_fd: int, on_new: Callable[[], None], *, replaced: bool = False
-    ) -> None:
+    def __init__(self, directory_fd: int, *, replaced: bool = False) -> None:
         self.count = 0
         self.replaced = replaced
         self._touched: dict[bytes, int] = {}
-        self._db = index_file.connect(directory_fd, on_new)
-        try:
-            (last,) = self._db.execute("SELECT max(used) FROM object").fetchone()
-        except BaseException:
-            self._db.close()
-            raise
-        self._used: int = last or 0
+        self._db, self._used = index_file.connect(directory_fd)
 
     @classmethod
-    def open(cls, directory_fd: int, on_new: Callable[[], None]) -> "Index":
-        """Open the index in a directory; a damaged one is replaced by an empty one.
-
-        ``on_new`` is called before an empty one is made: it has to remove the files, which will
-        have no rows.
-        """
+    def open(cls, directory_fd: int) -> "Index":
+        """Open the index in a directory; a damaged one is replaced by an empty one."""
         try:
-            return cls(directory_fd, on_new)
+            return cls(directory_fd)
         except sqlite3.DatabaseError as error:
             if not is_damage(error, opening=True):
                 raise
             say_damaged(error)
-            return cls.renew(directory_fd, on_new, damaged=True)
+            return cls.renew(directory_fd, damaged=True)
 
     @classmethod
-    def renew(
-        cls, directory_fd: int, on_new: Callable[[], None], *, damaged: bool = False
-    ) -> "Index":
+    def renew(cls, directory_fd: int, *, damaged: bool) -> "Index":
         """Replace the index by an empty one; ``damaged`` if that is the reason."""
         index_file.remove(directory_fd)
-        return cls(directory_fd, on_new, replaced=damaged)
+        return cls(directory_fd, replaced=damaged)
 
     @property
     def key_id(self) -> int:
-        """The ``key_id`` of the codec that wrote the content; 0 for no encryption."""
+        """The ``key_id`` of the codec that wrote all files; 0 for no encryption.
+
+        UNSETTLED if there may be files without a row.
+        """
         (key_id,) = self._db.execute("PRAGMA application_id").fetchone()
         return int(key_id)
 
     def set_key_id(self, key_id: int) -> None:
-        """Record which codec writes the content from now on."""
+        """Record that all files have a row, and are written by this codec."""
         self._db.execute(f"PRAGMA application_id = {int(key_id)}")
 
-    def declare_all(self, objects: Iterable[tuple[Identity, int]]) -> None:
-        """Record that bytes of these objects, each with its size, are about to be written."""
+    def declare_all(self, rows: Iterable[Row]) -> None:
+        """Record that bytes of these objects are about to be written."""
+        rows = list(rows)
         with self._transaction():
-            new = sum([self._declare(identity, size) for identity, size in objects])
+            new = self._insert(rows)
+            self._db.executemany(
+                "UPDATE object SET open = 1 WHERE key = ?", [(row.key,) for row in rows]
+            )
         self.count += new
 
-    def _declare(self, identity: Identity, size: int) -> bool:
-        """Declare one object; return whether it is new. An existing row keeps its ``used``."""
-        now = self._next()
-        (used,) = self._db.execute(_DECLARE, (*identity, size, now)).fetchone()
-        return bool(used == now)
-
-    def save(self, rows: Iterable[Saved]) -> None:
+    def save(self, rows: Iterable[Row]) -> None:
         """Write rows whose bytes are on disk, in one transaction."""
+        rows = list(rows)
         with self._transaction():
-            new = sum([self._save(saved) for saved in rows])
+            new = self._insert(rows)
+            self._db.executemany(
+                "UPDATE object SET size = ?, bytes = ?, verified = ?, present = ?, crcs = ?,"
+                " charge = ?, open = ?, seal = ?, used = ? WHERE key = ?",
+                [(*row[4:], _seal(row), self._next(), row.key) for row in rows],
+            )
         self.count += new
 
-    def _save(self, saved: Saved) -> bool:
-        """Save one row; return whether it is new."""
-        row = saved.row
-        new = self._declare(row.identity, row.size)
-        (number,) = self._db.execute(
-            "UPDATE object SET size = ?, bytes = ?, charge = ?, used = ?, open = ?, verified = ?"
-            " WHERE key = ? RETURNING number",
-            (
-                *(row.size, row.bytes, row.charge, self._next()),
-                *(not saved.final, row.verified, row.identity.key),
-            ),
-        ).fetchone()
-        seal = _seal(row, saved.present, saved.crcs)
-        self._db.execute(
-            "INSERT OR REPLACE INTO blocks VALUES(?, ?, ?, ?)",
-            (number, saved.present, saved.crcs, seal),
-        )
-        return new
+    def _insert(self, rows: list[Row]) -> int:
+        """Insert the rows that are new; return how many were."""
+        return self._db.executemany(
+            "INSERT INTO object(key, region, id, checksum, size, used, open)"
+            " VALUES(?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO NOTHING",
+            [(*row[:5], self._next()) for row in rows],
+        ).rowcount
 
-    def load(self, key: bytes) -> tuple[Row, BlockChecksums] | None:
-        """Return the row of an object, and its blocks; None if there is no row.
+    def row(self, key: bytes) -> Row | None:
+        """Return the row of an object; None if there is none.
 
         Of a damaged row only the charge is used: then no blocks are known.
         """
-        found = self._db.execute(
-            "SELECT key, region, id, checksum, size, bytes, charge, verified, present, crcs, seal"
-            " FROM object LEFT JOIN blocks USING(number) WHERE key = ?",
-            (key,),
-        ).fetchone()
-        if found is None:
-            return None
-        row, (present, crcs, seal) = _row(found), found[8:]
-        if present is None or seal != _seal(row, present, crcs):
-            return Row(row.identity, row.size, 0, row.charge, verified=False), BlockChecksums()
-        return row, BlockChecksums.unpack(present, crcs)
-
-    def row(self, key: bytes) -> Row | None:
-        """Return the row of an object, without its blocks."""
-        found = self._db.execute(
-            "SELECT key, region, id, checksum, size, bytes, charge, verified"
-            " FROM object WHERE key = ?",
-            (key,),
-        ).fetchone()
+        found = self._db.execute(f"{_READ} WHERE key = ?", (key,)).fetchone()
         return _row(found) if found else None
 
     def rows(self) -> Iterator[Row]:
         """Yield every row, the least recently used first; for commands, since it is slow."""
         self.flush()
-        for found in self._db.execute(
-            "SELECT key, region, id, checksum, size, bytes, charge, verified"
-            " FROM object ORDER BY used"
-        ):
-            yield _row(found)
+        return map(_row, self._db.execute(f"{_READ} ORDER BY used"))
 
-    def keys_of(self, region: str, id: str) -> list[tuple[bytes, int]]:
-        """Return key and charge of every content of an object."""
+    def keys_of(self, region: str, id: str) -> Iterator[tuple[bytes, int]]:
+        """Yield key and charge of every content of an object."""
         return self._charges(
             "SELECT key, charge FROM object WHERE region = ? AND id = ?", (region, id)
         )
 
-    def keys_between(self, first: bytes, last: bytes) -> list[tuple[bytes, int]]:
-        """Return key and charge of all content with ``first <= key < last``."""
+    def keys_between(self, first: bytes, last: bytes) -> Iterator[tuple[bytes, int]]:
+        """Yield key and charge of all content with ``first <= key < last``."""
         return self._charges(
             "SELECT key, charge FROM object WHERE key >= ? AND key < ?", (first, last)
         )
 
-    def oldest(self) -> Iterator[tuple[bytes, int]]:
-        """Yield key and charge, the least recently used first; rows may be deleted meanwhile."""
+    def oldest(self, n: int) -> list[tuple[bytes, int]]:
+        """Return key and charge of the ``n`` least recently used objects, the oldest first."""
         self.flush()
-        after = -1
-        while True:
-            batch = self._db.execute(
-                "SELECT used, key, charge FROM object WHERE used > ? ORDER BY used LIMIT 64",
-                (after,),
-            ).fetchall()
-            if not batch:
-                return
-            after = batch[-1][0]
-            yield from (_charge(*row[1:]) for row in batch)
+        return list(self._charges("SELECT key, charge FROM object ORDER BY used LIMIT ?", (n,)))
 
-    def left_open(self) -> list[tuple[bytes, int]]:
-        """Return key and charge of the objects whose row was not final when the process ended."""
+    def left_open(self) -> Iterator[tuple[bytes, int]]:
+        """Yield key and charge of the objects whose row was not final when the process ended."""
         return self._charges("SELECT key, charge FROM object WHERE open = 1")
 
     def settle(self, charges: Iterable[tuple[bytes, int]]) -> None:
@@ -292,8 +234,8 @@ class Index:
         self._used += 1
         return self._used
 
-    def _charges(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[bytes, int]]:
-        return [_charge(*row) for row in self._db.execute(query, values)]
+    def _charges(self, query: str, values: tuple[object, ...] = ()) -> Iterator[tuple[bytes, int]]:
+        return starmap(_charge, self._db.execute(query, values))
 
     def _many(self, statement: str, values: list[tuple[object, ...]]) -> int:
         """Execute a statement for each of the values; return how many rows it changed."""
@@ -328,19 +270,19 @@ def _charge(key: object, charge: object) -> tuple[bytes, int]:
     return key, charge
 
 
-def _row(found: tuple[object, ...]) -> Row:
-    _, region, id, checksum, size, held, _, verified = found[:8]
-    key, charge = _charge(found[0], found[6])
-    if not isinstance(size, int) or not isinstance(held, int) or not 0 <= held <= size:
+def _row(found: tuple[Any, ...]) -> Row:
+    *values, seal = found
+    row = Row(*values)
+    _charge(row.key, row.charge)
+    if seal == _seal(row):
+        return row
+    if not isinstance(row.size, int) or row.size < 0:
         raise sqlite3.DatabaseError("a size is malformed")
-    identity = Identity(key, str(region), str(id), str(checksum))
-    return Row(identity, size, held, charge, bool(verified))
+    region, id, checksum = map(str, row[1:4])
+    return Row(row.key, region, id, checksum, row.size, charge=row.charge)
 
 
-def _seal(row: Row, present: bytes, crcs: bytes) -> bytes:
-    """Return a hash of a row, which shows whether the row was damaged."""
-    digest = hashlib.blake2b(row.identity.key, digest_size=8)
-    digest.update(f"|{row.identity.checksum}|{row.size}|{int(row.verified)}|".encode())
-    digest.update(present)
-    digest.update(crcs)
-    return digest.digest()
+def _seal(row: Row) -> bytes:
+    """Return a hash of all that a row claims, which shows whether the row was damaged."""
+    claims = (sys.byteorder, *row[:6], bool(row.verified), row.present, row.crcs)
+    return hashlib.blake2b(repr(claims).encode(), digest_size=8).digest()

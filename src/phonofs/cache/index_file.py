@@ -9,7 +9,6 @@ import logging
 import os
 import sqlite3
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -17,32 +16,31 @@ log = logging.getLogger(__name__)
 NAME = "index.sqlite"
 _FILES = (NAME, f"{NAME}-wal", f"{NAME}-shm", f"{NAME}-journal")
 
-VERSION = 3
-_SCHEMA = """
+UNSETTLED = -2
+"""The ``key_id`` of an index that is new: there may still be files of an earlier one."""
+
+VERSION = 4
+_SCHEMA = f"""
 CREATE TABLE object (
-    number INTEGER PRIMARY KEY,
     key BLOB NOT NULL UNIQUE,
     region TEXT NOT NULL,
     id TEXT NOT NULL,
     checksum TEXT NOT NULL,
     size INTEGER NOT NULL,
     bytes INTEGER NOT NULL DEFAULT 0,
+    verified INTEGER NOT NULL DEFAULT 0,
     charge INTEGER NOT NULL DEFAULT 0,
-    used INTEGER NOT NULL,
     open INTEGER NOT NULL,
-    verified INTEGER NOT NULL DEFAULT 0
+    used INTEGER NOT NULL,
+    seal BLOB NOT NULL DEFAULT x'',
+    present BLOB NOT NULL DEFAULT x'',
+    crcs BLOB NOT NULL DEFAULT x''
 ) STRICT;
 CREATE INDEX object_used ON object(used, charge);
 CREATE INDEX object_id ON object(region, id);
 CREATE INDEX object_open ON object(open) WHERE open = 1;
-CREATE TABLE blocks (
-    number INTEGER PRIMARY KEY,
-    present BLOB NOT NULL,
-    crcs BLOB NOT NULL,
-    seal BLOB NOT NULL
-) STRICT;
-CREATE TRIGGER object_gone AFTER DELETE ON object
-    BEGIN DELETE FROM blocks WHERE number = OLD.number; END;
+PRAGMA application_id = {UNSETTLED};
+PRAGMA user_version = {VERSION};
 """
 
 _DAMAGE = frozenset(
@@ -75,10 +73,10 @@ def say_damaged(error: Exception) -> None:
     log.warning("the index of the cache is damaged (%s); the cache starts empty", error)
 
 
-def connect(directory_fd: int, on_new: Callable[[], None]) -> sqlite3.Connection:
-    """Open the index in a directory, or create it.
+def connect(directory_fd: int) -> tuple[sqlite3.Connection, int]:
+    """Open the index in a directory, or create it; return the largest ``used`` too.
 
-    ``on_new`` is called before the schema of a new one is created. Raises sqlite3.Error or OSError.
+    Raises sqlite3.Error or OSError.
     """
     _prepare(directory_fd)
     connection = sqlite3.connect(_path(directory_fd), isolation_level=None, timeout=1.0)
@@ -90,14 +88,14 @@ def connect(directory_fd: int, on_new: Callable[[], None]) -> sqlite3.Connection
         connection.execute("PRAGMA temp_store = MEMORY")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            on_new()
-            connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+            connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"it has version {version}, not {VERSION}")
+        (used,) = connection.execute("SELECT max(used) FROM object").fetchone()
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, used or 0
 
 
 def checkpoint(directory_fd: int) -> None:
@@ -122,14 +120,15 @@ def remove(directory_fd: int) -> None:
 def key_id_of(directory: Path) -> int:
     """Return the ``key_id`` of the codec in an index that is not open; -1 if there is no index.
 
-    It is SQLite's application id: four bytes at offset 68 of the file (SQLite's file format, 1.3).
+    UNSETTLED if there may be files of an earlier one. It is SQLite's application id: four bytes at
+    offset 68 of the file (SQLite's file format, 1.3).
     """
     try:
         with (directory / NAME).open("rb") as file:
             head = file.read(72)
     except OSError:
         return -1
-    return int.from_bytes(head[68:72], "big") if len(head) == 72 else -1
+    return int.from_bytes(head[68:72], "big", signed=True) if len(head) == 72 else -1
 
 
 def _path(directory_fd: int) -> str:

@@ -22,9 +22,8 @@ log = logging.getLogger(__name__)
 TICK_S = 5.0
 """How often the task runs if nothing wakes it."""
 
-SAVE_BYTES = 256 << 20
-SAVE_AFTER_S = 10.0
-"""After a kill at most this many bytes, or the bytes of this many seconds, are fetched again."""
+SAVE_AFTER_S = 5.0
+"""After a kill at most the bytes of this many seconds, and of one tick, are fetched again."""
 
 CHECKPOINT_S = 30.0
 """How often the write-ahead log of the index is checkpointed, which syncs the disk."""
@@ -34,7 +33,6 @@ ORPHAN_PAUSE_S = 0.1
 """The search for orphans begins this long after the start, and pauses after each 256th of the
 cache."""
 
-
 COMPARE_STEP = 64
 """Rows compared with their files between two turns of the event loop: 2 ms."""
 
@@ -43,7 +41,7 @@ async def run(cache: Cache) -> None:
     """Maintain the cache until cancelled."""
     async with trio.open_nursery() as nursery:
         if cache.backend.budget.cap:
-            nursery.start_soon(_flushes, cache)
+            nursery.start_soon(cache.write_behind.run, cache.flush)
             nursery.start_soon(_remove_orphans_once, cache)
             nursery.start_soon(_checkpoints, cache)
         while True:
@@ -53,20 +51,12 @@ async def run(cache: Cache) -> None:
 
 async def run_once(cache: Cache) -> None:
     """Do all work that is due now."""
-    cache.close_released()
-    cache.save(cache.due(trio.current_time() - SAVE_AFTER_S, SAVE_BYTES))
+    cache.put_away(trio.current_time() - SAVE_AFTER_S)
     await cache.evict_ahead()
     await _try_again(cache)
-    await _tidy(cache)
-    cache.backend.tell(lambda index: index.flush())
+    await tidy(cache)
+    cache.backend.attempt(lambda disk: disk.index.flush())
     await trio.lowlevel.checkpoint()
-
-
-async def _flushes(cache: Cache) -> None:
-    with cache.write_behind.open():
-        while True:
-            await cache.write_behind.wait()
-            await cache.flush()
 
 
 async def _try_again(cache: Cache) -> None:
@@ -75,34 +65,27 @@ async def _try_again(cache: Cache) -> None:
     if not backend.breaker.due(trio.current_time()):
         return
     try:
-        cache.open_again()
+        cache.open_disk()
         disk = backend.disk
         if disk is None:
             return
         await backend.in_thread(disk.files.probe)
         if backend.index_damaged:
             backend.start_empty()
-            await cache.empty_trash()
         disk.index.probe()
-        cache.recount()
     except (OSError, sqlite3.Error, UsageError) as error:
         backend.breaker.still_bad(error, trio.current_time())
         return
-    backend.breaker.worked()
+    backend.works_again()
     log.warning("the disk cache is on again")
 
 
-async def _tidy(cache: Cache) -> None:
-    """Compare files and rows if one of them could not be removed, once the disk works."""
+async def tidy(cache: Cache) -> None:
+    """Compare files and rows if they may differ, once the disk works."""
     backend = cache.backend
-    if backend.disk is None or not backend.untidy or not backend.breaker.on:
-        return
-    backend.tidied()
-    try:
+    wanted = backend.untidy or (backend.disk is not None and not backend.disk.settled)
+    if wanted and backend.breaker.on:
         await remove_orphans(cache, 0.0)
-        cache.recount()
-    except sqlite3.Error as error:
-        backend.failed(error)
 
 
 async def _checkpoints(cache: Cache) -> None:
@@ -110,11 +93,9 @@ async def _checkpoints(cache: Cache) -> None:
         await trio.sleep(CHECKPOINT_S)
         if cache.backend.disk is None:
             continue
-        work = partial(checkpoint, cache.backend.disk.claim.content_fd)
-        try:
+        work = partial(checkpoint, cache.backend.disk.content_fd)
+        with contextlib.suppress(sqlite3.Error):  # it is tried again
             await cache.backend.in_thread(work)
-        except sqlite3.Error as error:
-            log.info("the index's log could not be brought in: %s", error)
 
 
 async def _remove_orphans_once(cache: Cache) -> None:
@@ -127,29 +108,34 @@ async def remove_orphans(cache: Cache, pause_s: float) -> None:
     disk = cache.backend.disk
     if disk is None:
         return
+    cache.backend.tidied()
+    index = disk.index
     try:
         for number in range(256):
             await _remove_orphans_of(cache, disk, number)
             await trio.sleep(pause_s)
-        await cache.empty_trash()
+        if disk.index is index:  # else it was found damaged meanwhile
+            disk.settle()
+            cache.recount()
     except (OSError, sqlite3.Error) as error:
         cache.backend.failed(error)
 
 
 async def _remove_orphans_of(cache: Cache, disk: Disk, number: int) -> None:
-    """List the files first, then query the index, because a row is written before its file."""
+    """List the files first, then query the index, because a row is written before its file.
+
+    An object that is opened while a thread removes its orphaned file is fetched again later.
+    """
     shard = f"{number:02x}"
-    names = await cache.backend.in_thread(lambda: disk.files.names(shard))
+    names = await cache.backend.in_thread(partial(disk.files.names, shard))
     end = bytes([number + 1]) if number < 255 else b"\xff" * 17
-    rows = dict(disk.index.keys_between(bytes([number]), end))
-    found = {key: names.pop(key.hex(), 0) for key in rows}
-    wrong = [key for key, size in found.items() if not size or size > rows[key]]
+    wrong = []
+    for key, charge in disk.index.keys_between(bytes([number]), end):
+        size = names.pop(key.hex(), 0)
+        if not size or size > charge:
+            wrong.append((key, charge))
     for at in range(0, len(wrong), COMPARE_STEP):
         cache.compare(wrong[at : at + COMPARE_STEP])
         await trio.lowlevel.checkpoint()
-    for done, name in enumerate(names):
-        if done % COMPARE_STEP == COMPARE_STEP - 1:
-            await trio.lowlevel.checkpoint()
-        if not cache.is_open(name):
-            with contextlib.suppress(FileNotFoundError):  # it was evicted meanwhile
-                cache.backend.charge_trash(disk.files.move_name_to_trash(shard, name))
+    orphans = names.keys() - cache.open_names
+    await cache.backend.in_thread(partial(disk.files.remove_names, shard, orphans))

@@ -50,15 +50,10 @@ def remove_tree(name: str, directory: int | None = None) -> Iterator[int]:
             return
         inside = os.open(name, DIRECTORY_FLAGS, dir_fd=directory)
         try:
-            yield from remove_below(inside)
+            for below in os.listdir(inside):
+                yield from remove_tree(below, inside)
         finally:
             os.close(inside)
         os.rmdir(name, dir_fd=directory)
     except FileNotFoundError:
         pass
-
-
-def remove_below(directory: int) -> Iterator[int]:
-    """Remove everything in an open directory; yield and raise as :func:`remove_tree` does."""
-    for name in os.listdir(directory):
-        yield from remove_tree(name, directory)

@@ -12,9 +12,9 @@ log = logging.getLogger(__name__)
 class SetAside:
     """The data of the accounts that are not mounted.
 
-    ``_charged`` has the bytes still charged for each account, by its id. ``_left`` are the accounts
-    that can still be evicted. An account whose files cannot be removed stays charged and is not
-    tried again. The lock is needed because :meth:`evict` may run in a thread.
+    ``_charged`` has the bytes still charged for each account, by its id. An account whose files
+    cannot be removed stays charged and is not tried again. The lock is needed because
+    :meth:`evict` may run in a thread.
 
     Invariant: ``bytes`` decreases by what :meth:`evict` returns.
     """
@@ -22,10 +22,10 @@ class SetAside:
     def __init__(self, accounts: Accounts, mine: Account | None) -> None:
         """``mine`` is the mounted account; None if there is none."""
         self._accounts = accounts
-        self._left = [one for one in accounts.all() if one is not mine]
-        self._charged = {one.id: accounts.size(one) for one in self._left}
+        self._others = [one for one in accounts.all() if one is not mine]
+        self._charged = {one.id: accounts.size(one) for one in self._others}
         self._lock = threading.Lock()
-        self._pieces: Iterator[int] | None = None
+        self._removals = self._remove()
 
     @property
     def bytes(self) -> int:
@@ -38,7 +38,7 @@ class SetAside:
         Without ``disk`` that is all of it. With encryption (``key_id`` is that of the codec, 0 for
         none) it is what was written without it or with another key.
         """
-        for account in self._left:
+        for account in self._others:
             if not disk or (key_id and self._accounts.key_id(account) not in (-1, key_id)):
                 try:
                     self._accounts.drop_content(account)
@@ -55,29 +55,24 @@ class SetAside:
         freed = 0
         while freed < n:
             with self._lock:
-                if not self._left:
-                    break
-                freed += self._remove_one()
+                piece = next(self._removals, None)
+            if piece is None:
+                break
+            freed += piece
         return freed
 
-    def _remove_one(self) -> int:
-        account = self._left[-1]
-        if self._pieces is None:
-            self._pieces = self._accounts.pieces(account)
-        try:
-            piece = next(self._pieces, None)
-        except OSError as error:
-            home = self._accounts.home(account)
-            log.warning("what is set aside in %s cannot be removed: %s", home, error.strerror)
-            self._pieces = None
-            self._left.pop()
-            return 0
-        if piece is None:
-            self._pieces = None
-            self._left.pop()
+    def _remove(self) -> Iterator[int]:
+        """Remove file by file; yield the bytes that are no longer charged."""
+        for account in reversed(self._others):
+            try:
+                for piece in self._accounts.pieces(account):
+                    given = min(piece, self._charged[account.id])
+                    self._charged[account.id] -= given
+                    account.measure(self._charged[account.id])
+                    yield given
+            except OSError as error:
+                home = self._accounts.home(account)
+                log.warning("what is set aside in %s cannot be removed: %s", home, error.strerror)
+                continue
             self._accounts.forget(account)
-            return self._charged.pop(account.id)
-        given = min(piece, self._charged[account.id])
-        self._charged[account.id] -= given
-        account.measure(self._charged[account.id])
-        return given
+            yield self._charged.pop(account.id)

@@ -8,10 +8,10 @@ raised.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from phonofs.cache.backend import Backend
+from phonofs.cache.backend import Backend, Disk
 from phonofs.cache.blockfile import BlockFile, View
-from phonofs.cache.blocks import BlockChecksums, bytes_of, crcs_of, page_ceil, page_floor
-from phonofs.cache.index import Identity
+from phonofs.cache.blocks import BlockChecksums, bytes_of, crcs_of
+from phonofs.cache.index import Row
 from phonofs.ranges import Ranges
 
 CHECK_NOW = 8
@@ -27,8 +27,11 @@ class StoredBlocks:
     has_file    whether there is a file
     row_open    whether the index knows that bytes are being written
     unreadable  the file cannot be opened now: this run does not use it, a later one may
+    charged     bytes charged to the budget. A lost block that is written again is charged twice,
+                since only removing or cutting the file gives back its space
 
-    ``lost(first, last)`` is called for blocks that turned out to be wrong or missing.
+    ``lost(first, last)`` is called for blocks that turned out to be wrong or missing, and
+    ``passed_by()`` if the file is unreadable.
     Invariants: every block in ``runs`` has a checksum; ``_checked`` ⊆ ``runs``: the blocks that
     were written or checked while the file was open.
     """
@@ -36,27 +39,27 @@ class StoredBlocks:
     def __init__(
         self,
         backend: Backend,
-        identity: Identity,
+        row: Row,
         size: int,
         lost: Callable[[int, int], None],
+        passed_by: Callable[[], None],
         *,
-        charge: int | None,
-        checksums: BlockChecksums,
+        known: bool,
     ) -> None:
-        """``charge``: bytes charged for the file of an earlier run, None if there is none."""
-        self.identity = identity
+        """``row`` is from the index if ``known``; else the object has no file yet."""
         self.size = size
-        self.runs = Ranges(checksums.known)
-        self.has_file = charge is not None
+        self.has_file = known
         self.row_open = False
         self.unreadable = False
+        self.charged = row.charge
         self._backend = backend
+        self._row = row
         self._lost = lost
-        self._checksums = checksums
+        self._passed_by = passed_by
+        self._checksums = BlockChecksums.unpack(row.present, row.crcs)
+        self.runs = self._checksums.known
         self._checked = Ranges()
         self._file: BlockFile | None = None
-        self._pages = Ranges(self._pages_of(*run) for run in self.runs)
-        self._allocation = backend.budget.allocate(charge or 0)
         self._users = 0
         self._retired: list[BlockFile] = []
 
@@ -66,88 +69,80 @@ class StoredBlocks:
         return sum(stop - start for start, stop in (bytes_of(*run, self.size) for run in self.runs))
 
     @property
-    def charged(self) -> int:
-        """Bytes charged to the budget."""
-        return self._allocation.bytes
-
-    @property
     def busy(self) -> bool:
         """Whether a thread uses the file."""
         return self._users > 0
 
-    @property
-    def indices(self) -> list[int]:
-        """The index of each block on disk."""
-        return [index for run in self.runs for index in range(*run)]
-
-    def packed(self) -> tuple[bytes, bytes]:
-        """Return the runs and their checksums in the form stored in the index."""
-        return self._checksums.pack(self.runs)
+    def row(self, *, verified: bool, final: bool) -> Row:
+        """Return the row that the index should have; ``final`` if nothing more will be written."""
+        present, crcs = self._checksums.pack()
+        held = self.total_bytes
+        return self._row._replace(
+            size=self.size,
+            bytes=held,
+            verified=verified and held == self.size,
+            present=present,
+            crcs=crcs,
+            charge=self.charged,
+            open=not final,
+        )
 
     # Writing
 
     def write(self, first: int, blocks: memoryview) -> bool:
         """Write whole blocks to disk; return False if the disk does not accept them."""
-        last = first + len(crcs := crcs_of(blocks))
-        if not (self._open_for_writing() and self.charge(first, last)):
+        crcs = crcs_of(blocks)
+        last = first + len(crcs)
+        file = self._open_for_writing()
+        if file is None or not self.charge(first, last):
             return False
-        assert self._file is not None
-        try:
-            self._file.write_blocks(first, blocks)
-        except OSError as error:
-            self._backend.failed(error)
+        if not self._backend.attempt(lambda _: file.write_blocks(first, blocks)):
             return False
         self._checked.add(first, last)
-        self.put(first, crcs)
+        self._checksums.put(first, crcs)
         return True
 
-    def put(self, first: int, crcs: list[int]) -> None:
-        """Note that the blocks from ``first`` on are in the file."""
-        self._checksums.put(first, crcs)
-        self.runs.add(first, first + len(crcs))
+    def _open_for_writing(self) -> BlockFile | None:
+        """Declare the row, then open the file; return None if the disk does not accept it.
 
-    def made(self) -> None:
-        """Note that write-behind declared the row, and created and closed the file."""
+        The row comes first, so that the next run knows of the file after a kill.
+        """
+        if not self.row_open or self._file is None:
+            if not self._backend.accepts(self.size):
+                return None
+            if not self.row_open and not self._backend.attempt(self._declare):
+                return None
+            self.row_open = True
+            if not self.has_file:
+                self.has_file = self._backend.attempt(self._create)
+        return self.open()
+
+    def _declare(self, disk: Disk) -> None:
+        disk.index.declare_all([self._row])
+
+    def _create(self, disk: Disk) -> None:
+        self._file = disk.files.create(self._row.key)
+
+    def charge(self, first: int, last: int) -> bool:
+        """Charge for those of the blocks that are not on disk; return False if they do not fit."""
+        disk = self._backend.disk
+        if disk is None:
+            return False
+        cost = sum(disk.files.cost(*run, self.size) for run in self.runs.missing(first, last))
+        if not self._backend.reserve(cost):
+            return False
+        self.charged += cost
+        return True
+
+    def flushed(self, blocks: list[tuple[int, bytes]]) -> None:
+        """Note that write-behind declared the row, and wrote and closed the file."""
         self.has_file = self.row_open = True
+        for index, data in blocks:
+            self._checksums.put(index, crcs_of(memoryview(data)))
 
     def row_saved(self) -> None:
         """Note that the row is final: it must be declared again before more is written."""
         self.row_open = False
-
-    def _open_for_writing(self) -> bool:
-        """Declare the row, then open the file; return whether the file can be written.
-
-        The row comes first, so that the next run knows of the file after a kill.
-        """
-        if self.row_open and self._file is not None:
-            return self._file.writable
-        if not self._backend.accepts(self.size):
-            return False
-        if not self.row_open and not self._backend.declare([(self.identity, self.size)]):
-            return False
-        self.row_open = True
-        if not self.has_file:
-            self._file = self._backend.create_file(self.identity)
-            self.has_file = self._file is not None
-        return self.open() is not None and self._file is not None and self._file.writable
-
-    def charge(self, first: int, last: int) -> bool:
-        """Charge for the uncharged pages of these blocks; return False if they do not fit."""
-        span = self._pages_of(first, last)
-        cost = sum(stop - start for start, stop in self._pages.missing(*span))
-        if cost and not self._allocation.grow(cost):
-            return False
-        if cost:
-            self._pages.add(*span)
-            self._backend.reserved()
-        return True
-
-    def _pages_of(self, first: int, last: int) -> tuple[int, int]:
-        disk = self._backend.disk
-        if disk is None:
-            return 0, 0
-        start, stop = disk.files.codec.span(first, last, self.size)
-        return page_floor(start), page_ceil(stop)
 
     # Reading
 
@@ -183,25 +178,22 @@ class StoredBlocks:
         if self.runs.covers(index, index + 1):
             self._checked.add(index, index + 1)
 
-    def distrust(self, index: int) -> None:
-        """Make sure that a block is checked again before it is read."""
-        self._checked.remove(index, index + 1)
-
     # The file
 
     def open(self) -> BlockFile | None:
         """Return the open file; None if it cannot be opened: then its blocks are not present."""
-        if self._file is not None or not self.has_file:
-            return self._file
-        try:
-            self._file = self._backend.open_file(self.identity)
-        except FileNotFoundError:
-            for run in list(self.runs):
-                self._lost(*run)
-            self.gone()
-        else:
-            self.unreadable = self._file is None
+        if self._file is None and self.has_file:
+            self.unreadable = not self._backend.attempt(self._find)
+            if self.unreadable:
+                self._passed_by()
+            elif self._file is None:
+                for run in list(self.runs):
+                    self._lost(*run)
+                self._backend.budget.release(self.disown_file())
         return self._file
+
+    def _find(self, disk: Disk) -> None:
+        self._file = disk.files.open(self._row.key)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -226,36 +218,28 @@ class StoredBlocks:
         elif file is not None:
             file.close()
 
-    def gone(self) -> None:
-        """Note that the file no longer exists, and release its charge."""
+    def disown_file(self) -> int:
+        """Forget the file; return its charge, which the caller releases."""
         self.close()
-        self.release_space()
         self.has_file = False
-
-    def release_space(self) -> None:
-        """Release the charge: nothing is on disk."""
-        self._allocation.release()
-        self._pages = Ranges()
+        charged, self.charged = self.charged, 0
+        return charged
 
     # Losing
 
     def drop(self, first: int, last: int) -> None:
-        """Forget blocks; their pages stay charged until the file is cut or removed."""
-        self.runs.remove(first, last)
+        """Forget blocks; they stay charged until the file is cut or removed."""
         self._checked.remove(first, last)
         self._checksums.forget(first, last)
 
     def cut(self, size: int, blocks: int) -> None:
         """Set the new length of the object, and cut the file after its first ``blocks`` blocks."""
         self.size = size
-        if self._file is None:
+        file = self._file
+        if file is None:
             return
-        keep = self._pages_of(0, blocks)[1] if blocks else 0
-        try:
-            self._file.truncate(keep)
-        except OSError as error:
-            self._backend.failed(error)
-            return
-        before = self._pages.total()
-        self._pages.remove(keep, 1 << 62)
-        self._allocation.shrink(before - self._pages.total())
+        left = self._backend.query(lambda disk: file.cut(disk.files.span(0, blocks, size)[1]))
+        if left is not None:
+            freed = max(0, self.charged - left)
+            self._backend.budget.release(freed)
+            self.charged -= freed

@@ -7,15 +7,14 @@ then it writes the files in a thread, then it completes the rows. After a kill b
 objects are fetched again. Objects that the disk does not accept stay in memory.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import trio
 
-from phonofs.cache.backend import Backend
+from phonofs.cache.backend import Backend, Disk
 from phonofs.cache.entry import CacheEntry
-from phonofs.cache.filestore import FileStore
 
 LARGEST = 256 << 10
 """Bytes of the largest object that waits: to write more takes longer than to create a file."""
@@ -48,11 +47,6 @@ class FlushJob:
     error: OSError | MemoryError | None = None
     done: bool = False
 
-    @property
-    def current(self) -> bool:
-        """Whether the entry still has the bytes that were written to the file."""
-        return self.entry.deferred and self.entry.generation == self.generation
-
 
 @dataclass(slots=True)
 class WriteBehind:
@@ -68,90 +62,79 @@ class WriteBehind:
     _some: trio.Event = field(default_factory=trio.Event)
     _many: trio.Event = field(default_factory=trio.Event)
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Admit entries while the context is open: the caller flushes them."""
+    async def run(self, flush: Callable[[list[CacheEntry]], Awaitable[None]]) -> None:
+        """Admit entries and flush those that are ready, many at a time, until cancelled."""
         self.running = True
         try:
-            yield
+            while True:
+                await self._some.wait()
+                with trio.move_on_after(FLUSH_DELAY_S):
+                    await self._many.wait()
+                ready, self._ready = list(self._ready.values()), {}
+                self._some, self._many = trio.Event(), trio.Event()
+                await flush(ready)
         finally:
             self.running = False
 
-    def admit(self, entry: CacheEntry) -> bool:
-        """Defer the file of a new entry; return False if it must be created at once."""
+    def admit(self, entry: CacheEntry) -> None:
+        """Defer the file of a new entry, if it is small and not too much waits."""
         size, count = self._bytes + entry.size, len(self._waiting) + 1
         full = size > CAPACITY_BYTES or count > CAPACITY_FILES
-        if not self.running or full or entry.size > LARGEST:
-            return False
+        if full or not self.running or entry.size > LARGEST:
+            return
         self._bytes = size
-        self._waiting[entry.identity.key] = entry.size
+        self._waiting[entry.key] = entry.size
         if size > FLUSH_BYTES or count > FLUSH_FILES:
             self._many.set()
         entry.defer(self.mark_ready)
-        return True
 
     def mark_ready(self, entry: CacheEntry) -> None:
         """Note that the entry can be flushed: it is complete and checked, or was released."""
-        self._ready[entry.identity.key] = entry
+        self._ready[entry.key] = entry
         self._some.set()
 
     def discard(self, entry: CacheEntry) -> None:
         """Forget the entry: it no longer waits."""
-        self._bytes -= self._waiting.pop(entry.identity.key, 0)
-        self._ready.pop(entry.identity.key, None)
-
-    async def wait(self) -> None:
-        """Wait until an entry is ready, and then for more, at most FLUSH_DELAY_S."""
-        await self._some.wait()
-        with trio.move_on_after(FLUSH_DELAY_S):
-            await self._many.wait()
-
-    def take_ready(self) -> list[CacheEntry]:
-        """Return the entries to flush now."""
-        ready, self._ready = list(self._ready.values()), {}
-        self._some, self._many = trio.Event(), trio.Event()
-        return ready
+        self._bytes -= self._waiting.pop(entry.key, 0)
+        self._ready.pop(entry.key, None)
 
 
 def begin(backend: Backend, entries: Iterable[CacheEntry]) -> list[FlushJob]:
     """Reserve the space and declare the rows, before the files are created."""
-    jobs = []
-    for entry in entries:
-        blocks = entry.flush_data() if entry.deferred else []
-        if blocks and entry.reserve([index for index, _ in blocks]):
-            jobs.append(FlushJob(entry, entry.generation, blocks))
-        elif entry.deferred and (blocks or not entry.pins):
-            entry.not_flushed()
-    objects = [(job.entry.identity, job.entry.size) for job in jobs]
-    if jobs and not (backend.accepts(0) and backend.declare(objects)):
-        for job in jobs:
-            job.entry.not_flushed()
-        return []
-    return jobs
+    jobs = [FlushJob(entry, entry.generation, entry.begin_flush()) for entry in entries]
+    jobs = [job for job in jobs if job.blocks]
+    rows = [job.entry.row for job in jobs]
+    if not jobs or (
+        backend.accepts(0) and backend.attempt(lambda disk: disk.index.declare_all(rows))
+    ):
+        return jobs
+    for job in jobs:
+        job.entry.not_flushed()
+    return []
 
 
-def write_files(files: FileStore, jobs: Sequence[FlushJob]) -> None:
-    """Create the files; call it in a thread."""
+def write_files(disk: Disk | None, jobs: Sequence[FlushJob]) -> None:
+    """Create the files; call it in a thread. There are no jobs if there is no disk."""
+    if disk is None:
+        return
     for job in jobs:
         try:
-            file = files.create(job.entry.identity.key)
-            try:
+            with closing(disk.files.create(job.entry.key)) as file:
                 for index, data in job.blocks:
                     file.write_blocks(index, data)
-                job.done = True
-            finally:
-                file.close()
+            job.done = True
         except (OSError, MemoryError) as error:
-            job.done, job.error = False, error
+            job.error = error
 
 
 def finish(backend: Backend, jobs: Sequence[FlushJob]) -> None:
     """Tell the entries about their files; remove files that are no longer wanted."""
     for job in jobs:
-        if job.done and job.current:
-            job.entry.flushed(job.blocks)
+        entry = job.entry
+        if job.done and entry.deferred and entry.generation == job.generation:
+            entry.flushed(job.blocks)
             continue
-        backend.remove_file(job.entry.identity)
-        job.entry.not_flushed(retry=job.error is None)
+        backend.remove({entry.key: entry.disown_file()})
+        entry.not_flushed(retry=job.error is None)
         if job.error is not None:
             backend.failed(job.error)

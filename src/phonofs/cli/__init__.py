@@ -30,23 +30,25 @@ class Command:
 
 COMMANDS: Mapping[str, Command] = {
     "mount": Command("mount", "Mount an account as a read-only folder."),
-    "umount": Command("umount", "Unmount, also a mount whose process has died."),
+    "umount": Command("umount", "Unmount, even if the serving process has died."),
     "demo": Command("demo", "Mount a made-up account: no key, no network."),
-    "doctor": Command("doctor", "Check everything a mount needs, and say what to do."),
-    "login": Command("login", "Ask for key and secret, try them, and keep them."),
-    "logout": Command("logout", "Forget the key and the secret that login kept."),
-    "status": Command("status", "Show how a running mount is doing."),
+    "doctor": Command("doctor", "Check everything that a mount needs; say how to fix it."),
+    "login": Command("login", "Ask for key and secret, check them, and store them."),
+    "logout": Command("logout", "Delete the key and the secret that login stored."),
+    "status": Command("status", "Show the state of a running mount."),
     "find": Command("find", "Print the paths of the objects that match all of the options."),
     "manifest": Command("manifest", "Print a line for each object of days, months or files."),
     "index": Command("index", "Make the whole account known, so that searches need no request."),
-    "fetch": Command("fetch", "Bring files or whole days into the cache."),
-    "restore": Command("restore", "Ask for archived objects back."),
+    "fetch": Command("fetch", "Download files or whole days into the cache."),
+    "restore": Command("restore", "Request the restore of archived objects."),
     "cache": Command("cache", "Show, check or empty the cache of a profile."),
-    "watch": Command("watch", "Print a JSON line for each object that appears, changes or goes."),
+    "watch": Command(
+        "watch", "Print a line of JSON for each object that appears, changes or disappears."
+    ),
     "setup-mount-helper": Command(
         "setup_mount_helper", "Make `mount -t phonofs` and fstab work (as root)."
     ),
-    "mount-helper": Command("mount_helper", "What mount(8) runs.", hidden=True),
+    "mount-helper": Command("mount_helper", "Mount, as mount(8) runs it.", hidden=True),
 }
 
 

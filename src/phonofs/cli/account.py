@@ -69,8 +69,8 @@ async def _connected(settings: Settings, credentials: Credentials) -> AsyncItera
         ) as transport,
         trio.open_nursery() as nursery,
     ):
-        keeper = TokenProvider(transport, settings.api_url, known)
+        keeper = TokenProvider(transport, known)
         nursery.start_soon(keeper.run)
-        client = Client(transport, keeper, settings.api_url, read_deadline_s=patience_s)
+        client = Client(transport, keeper, read_deadline_s=patience_s)
         yield Account(transport, client, keeper)
         nursery.cancel_scope.cancel()

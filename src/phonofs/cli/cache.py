@@ -4,17 +4,16 @@ A running mount locks its cache; ``phonofs status`` shows that cache.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import click
 import trio
 
 from phonofs.account import known
-from phonofs.cache import fsck
+from phonofs.cache import fsck, maintenance
 from phonofs.cache.accounts import Account, Accounts, key_hash
 from phonofs.cache.cache import Cache, remove_content
 from phonofs.cache.codec import AesGcmCodec
-from phonofs.cache.filestore import Removed
 from phonofs.cli.account import credentials_of
 from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE, Settings
@@ -28,17 +27,23 @@ EXIT_DAMAGED = 1
 @click.command("cache")
 @click.argument("action", type=click.Choice(["show", "verify", "clear"]))
 @click.argument("profile", default=DEFAULT_PROFILE)
-@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="Options, as with mount.")
 @click.option("--list", "listed", is_flag=True, help="Show each object too.")
 def command(action: str, profile: str, options: Sequence[str], listed: bool) -> int:
     """Show, check or empty the cache of a profile.
 
-    ``verify`` reads every block and compares its checksum; what is wrong is removed, so that it
-    is fetched again. ``clear`` removes all content, also of a damaged or encrypted cache, and
-    keeps the catalogue; of what other accounts left in the folder, and of damaged catalogues, it
-    keeps nothing. The profile must not be mounted.
+    'verify' reads every block and compares its checksum; it removes what is wrong, which is then
+    downloaded again. 'clear' removes all content, even of a damaged or encrypted cache, and
+    everything that other accounts left in the folder; it keeps the catalogue, unless that is
+    damaged. The profile must not be mounted.
     """
-    with _accounts(profile, options) as (settings, accounts):
+    settings = load(profile, options)
+    if not settings.cache_dir.is_dir():
+        if action == "clear":
+            click.echo(f"There is no cache at {settings.cache_dir}.")
+            return 0
+        raise UsageError(f"there is no cache at {settings.cache_dir}")
+    with closing(Accounts.open(settings.cache_dir)) as accounts:
         mine = _account(accounts, settings)
         others = [one for one in accounts.all() if one is not mine]
         if action == "clear":
@@ -57,13 +62,12 @@ def command(action: str, profile: str, options: Sequence[str], listed: bool) -> 
 
 def _clear(accounts: Accounts, mine: Account | None, others: Sequence[Account]) -> int:
     """Remove all content files of the directory; needs no index, no key and no cache size."""
-    removed = Removed()
+    count = size = 0
     try:
         if mine is not None:
-            removed = remove_content(accounts.home(mine))
+            count, size = remove_content(accounts.home(mine))
         accounts.remove_damaged()
-        count = format_count(removed.files, "object")
-        click.echo(f"{count} removed, {format_size(removed.bytes)} freed")
+        click.echo(f"{format_count(count, 'object')} removed, {format_size(size)} freed")
         for other in others:
             what = f"{format_size(accounts.size(other))} of {_whose(other)}"
             accounts.remove(other)
@@ -71,7 +75,7 @@ def _clear(accounts: Accounts, mine: Account | None, others: Sequence[Account]) 
     except OSError as error:
         raise UsageError(
             f"the cache in {accounts.path} cannot be emptied: {error.strerror}; "
-            "see to its disk and try again"
+            "check its disk and try again"
         ) from error
     return 0
 
@@ -80,18 +84,6 @@ def _whose(account: Account) -> str:
     """Return a description of an account that the user may recognise."""
     customers = ", ".join(map(printable, account.customers[:3])) or "an account without a name"
     return f"{customers} ({account.api_url})" if account.api_url else customers
-
-
-@contextmanager
-def _accounts(profile: str, options: Sequence[str]) -> Iterator[tuple[Settings, Accounts]]:
-    settings = load(profile, options)
-    if not settings.cache_dir.is_dir():
-        raise UsageError(f"there is no cache at {settings.cache_dir} yet")
-    accounts = Accounts.open(settings.cache_dir)
-    try:
-        yield settings, accounts
-    finally:
-        accounts.close()
 
 
 def _account(accounts: Accounts, settings: Settings) -> Account | None:
@@ -112,11 +104,11 @@ def _account(accounts: Accounts, settings: Settings) -> Account | None:
 @contextmanager
 def _opened(settings: Settings, accounts: Accounts, account: Account | None) -> Iterator[Cache]:
     if not settings.cache_size:
-        raise UsageError("cache_size is 0: nothing is kept on disk")
+        raise UsageError("cache_size is 0: no content is on disk")
     if settings.cache_encrypt == "session":
-        raise UsageError("cache_encrypt is session: without its mount nobody can read the cache")
+        raise UsageError("cache_encrypt is session: only its mount can read the cache")
     if account is None:
-        yield Cache(None, size_bytes=settings.cache_size, min_free_bytes=0)
+        yield Cache(size_bytes=settings.cache_size, min_free_bytes=0)
         return
     key = cache_key(settings.profile, settings.cache_encrypt)
     cache = Cache.open(
@@ -130,20 +122,20 @@ def _opened(settings: Settings, accounts: Accounts, account: Account | None) -> 
         if state["state"] != "on":
             raise UsageError(
                 f"the cache in {settings.cache_dir} cannot be used: {state['reason']}; "
-                "see to its disk, or empty it with phonofs cache clear"
+                "check its disk, or empty it with `phonofs cache clear`"
             )
         yield cache
-        trio.run(cache.empty_trash)
+        trio.run(maintenance.tidy, cache)
     finally:
         cache.close()
 
 
 def _show(cache: Cache, *, listed: bool) -> None:
-    rows = list(cache.entries())
+    rows = cache.entries()
     for row in rows if listed else ():
         state = "whole" if row.verified else "part"
-        id = printable(row.identity.id)
-        click.echo(f"{row.identity.region} {id} {row.bytes} of {row.size} bytes, {state}")
+        id = printable(row.id)
+        click.echo(f"{row.region} {id} {row.bytes} of {row.size} bytes, {state}")
     whole = sum(row.verified for row in rows)
     size = format_size(sum(row.charge for row in rows))
     cap = format_size(int(str(cache.statistics()["cap_bytes"])))
@@ -154,10 +146,10 @@ def _show(cache: Cache, *, listed: bool) -> None:
 
 def _verify(cache: Cache, *, listed: bool) -> int:
     findings = trio.run(fsck.verify, cache)
-    damaged = [finding for finding in findings if finding.bad_bytes]
-    for finding in findings if listed else damaged:
-        outcome = f"{finding.bad_bytes} bytes wrong, removed" if finding.bad_bytes else "good"
-        id = printable(finding.id)
-        click.echo(f"{finding.region} {id} {finding.bytes} bytes: {outcome}")
+    damaged = [(row, bad) for row, bad in findings if bad]
+    for row, bad in findings if listed else damaged:
+        outcome = f"{bad} bytes wrong, removed" if bad else "good"
+        id = printable(row.id)
+        click.echo(f"{row.region} {id} {row.bytes} bytes: {outcome}")
     click.echo(f"{format_count(len(findings), 'object')} checked, {len(damaged)} damaged")
     return EXIT_DAMAGED if damaged else 0

@@ -25,7 +25,7 @@ from phonofs.errors import (
 )
 from phonofs.fuse.mount_check import FUSE_DEVICE, check_device, check_others_allowed
 from phonofs.model import Query, Record, State
-from phonofs.service.messages import Request
+from phonofs.service.session import new_request
 from phonofs.units import format_count, format_duration, format_size
 
 CLOCK_TOLERANCE_S = 60.0
@@ -39,7 +39,7 @@ METHODS = {
     "range": "content by ranges",
     "presign": "content by presigned URLs",
     "redirect": "content by redirects to presigned URLs",
-    "stream": "content as whole streams only: a seek far ahead waits",
+    "stream": "content as whole streams only: a seek far ahead must wait",
 }
 
 
@@ -81,7 +81,7 @@ def _fusermount() -> str:
     program = shutil.which("fusermount3")
     if program is None:
         if os.geteuid() == 0:
-            return "not installed, and not needed by root"
+            return "not installed; root does not need it"
         raise MountFailed("fusermount3 is missing: install the package fuse3")
     if os.geteuid() != 0 and not os.stat(program).st_mode & stat.S_ISUID:
         raise MountFailed(f"{program} is not setuid root: as root, run `chmod u+s {program}`")
@@ -90,7 +90,7 @@ def _fusermount() -> str:
 
 def _allow_other(settings: Settings) -> str:
     if not settings.allow_other:
-        return "allow_other is off: the mount is for you alone"
+        return "allow_other is off: only you can read the mount"
     check_others_allowed()
     return "allow_other is on, and allowed"
 
@@ -151,8 +151,8 @@ async def check_service(settings: Settings, account: Account) -> AsyncIterator[F
 
 async def _clock(settings: Settings, account: Account) -> str:
     asked = time.time()
-    answer = await account.transport.request(
-        Request("doctor", settings.api_url), limit_bytes=1 << 20
+    answer, _ = await account.transport.request(
+        new_request("doctor", settings.api_url), limit_bytes=1 << 20
     )
     now = (asked + time.time()) / 2
     try:
@@ -180,7 +180,7 @@ async def _region(
         )
         sample = next((record for record in page.records if record.size > 1), None)
         if sample is None:
-            nothing = "no object to try; how content is given is not known yet"
+            nothing = "no object to try: how content is delivered is not known yet"
             return Finding(name, nothing), page.records
         await _first_byte(account, sample)
         count = await _count(settings, account, region)
@@ -207,15 +207,15 @@ async def _checksums(settings: Settings, account: Account, sample: Sequence[Reco
     types = ", ".join(differing)
     if differing and settings.verify == "checksum":
         text = (
-            f"contents of {types} do not have the checksums of their records, and reading them "
-            "is an error: with verify=length they are given where two fetches agree"
+            f"contents of {types} do not match the checksums of their records, so reading them "
+            "fails: with verify=length they can be read if two downloads agree"
         )
         return Finding(name, text, UsageError(text))
     if differing:
-        return Finding(name, f"those of {types} differ: verify=length fits")
+        return Finding(name, f"contents of {types} do not match: verify=length fits")
     if not right:
-        return Finding(name, "no small object whose checksum can be computed to try")
-    fits = "fits" if settings.verify == "checksum" else "would fit, and costs no second fetch"
+        return Finding(name, "not tried: no small object has a checksum that can be computed")
+    fits = "fits" if settings.verify == "checksum" else "would fit, and needs no second download"
     return Finding(name, f"right for {', '.join(right)}: verify=checksum {fits}")
 
 
@@ -240,7 +240,7 @@ async def _has_its_checksum(account: Account, record: Record) -> bool:
     if want is None or want.matches(first):
         return True
     if (first, length) != await _digest(account, record) or length != record.size:
-        raise Corrupt(f"object {record.id} came with a wrong length, or otherwise each time")
+        raise Corrupt(f"object {record.id} came with a wrong length, or with other bytes each time")
     return False
 
 

@@ -1,7 +1,7 @@
-"""Forks child processes of a command, stops them and waits for them.
+"""Forks a child process of a command, stops it and waits for it.
 
-A child has its own session, so that Ctrl-C reaches only the parent, which stops its children in
-order. A child gets SIGTERM if the parent dies for any reason.
+The child has its own session, so that Ctrl-C reaches only the parent, which stops the child. The
+child gets SIGTERM if the parent dies for any reason.
 """
 
 import ctypes
@@ -14,21 +14,18 @@ from typing import NoReturn
 
 from phonofs.cli.report import report
 from phonofs.errors import PhonofsError
-from phonofs.process.daemonize import end_after
+from phonofs.process.daemonize import Ready, end_after
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOP_S = 6.0
 """A clean stop of a mount takes up to 5 s."""
 
-Say = Callable[[str], None]
-
 
 class Child:
     """A running child. Owns its pid and pidfd; ``status`` is its exit status after it ended."""
 
-    def __init__(self, pid: int, said: str) -> None:
+    def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.said = said
         self.status: int | None = None
         self._process = os.pidfd_open(pid)
 
@@ -62,19 +59,22 @@ class ChildFailed(PhonofsError):
 
 
 @contextmanager
-def running(work: Callable[[Say], None]) -> Iterator[Child]:
-    """Run ``work`` in a child during the block, which starts after ``work`` has called ``say``.
+def running(
+    work: Callable[[Ready], None], meanwhile: Callable[[], None] = lambda: None
+) -> Iterator[Child]:
+    """Run ``work`` in a child during the block, which starts after ``work`` has called ``ready``.
 
-    Call it before any thread or event loop exists. Raises ChildFailed if the child ends earlier.
+    ``meanwhile`` is called in this process as soon as the child exists; it may start threads. None
+    may exist before. Raises ChildFailed if the child ends before that.
     """
-    child = _fork(work)
+    child = _fork(work, meanwhile)
     try:
         yield child
     finally:
         child.stop()
 
 
-def _fork(work: Callable[[Say], None]) -> Child:
+def _fork(work: Callable[[Ready], None], meanwhile: Callable[[], None]) -> Child:
     read_end, write_end = os.pipe()
     parent = os.getpid()
     pid = os.fork()
@@ -82,16 +82,17 @@ def _fork(work: Callable[[Say], None]) -> Child:
         os.close(read_end)
         _be_child(work, write_end, parent)
     os.close(write_end)
+    meanwhile()
     with os.fdopen(read_end, "rb") as pipe:
-        said = pipe.readline().decode(errors="replace")
-    if not said.endswith("\n"):
+        is_ready = pipe.read(1)
+    if not is_ready:
         raise ChildFailed(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) or 1)
-    return Child(pid, said.strip())
+    return Child(pid)
 
 
-def _be_child(work: Callable[[Say], None], write_end: int, parent: int) -> NoReturn:
-    def say(text: str) -> None:
-        os.write(write_end, f"{text}\n".encode())
+def _be_child(work: Callable[[Ready], None], write_end: int, parent: int) -> NoReturn:
+    def ready(note: str) -> None:
+        os.write(write_end, b".")
         os.close(write_end)
 
     def run() -> None:
@@ -101,6 +102,6 @@ def _be_child(work: Callable[[Say], None], write_end: int, parent: int) -> NoRet
             return
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        work(say)
+        work(ready)
 
     end_after(run, report)

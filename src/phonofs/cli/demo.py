@@ -1,20 +1,23 @@
-"""``phonofs demo``: mounts a made-up account, which a stand-in for the service serves on loopback.
+"""``phonofs demo``: mounts a made-up account, which a fake of the service serves on loopback.
 
-The stand-in and the mount are child processes; this process waits and stops both in order.
+The mount is a child process. This process has the fake service in a thread, which ends with the
+process; the main thread waits for a signal and then stops the mount.
 """
 
 import os
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 
 import click
 import trio
 
-from phonofs.cli.children import Child, ChildFailed, Say, running
+from phonofs.cli.children import Child, ChildFailed, running
 from phonofs.cli.mount import serve_logged
 from phonofs.cli.settings import split_options, surroundings
 from phonofs.config import Layer, Settings, Source, merge
@@ -22,10 +25,11 @@ from phonofs.demo.dataset import demo_account
 from phonofs.errors import MountFailed, UsageError
 from phonofs.fakeservice.faults import Faults, Plan, described_failures, load
 from phonofs.fakeservice.options import Options, described_options, options_from
-from phonofs.fakeservice.server import serve
+from phonofs.fakeservice.server import listen, serve
 from phonofs.fakeservice.service import Service
 from phonofs.fuse.mountinfo import SOURCE, absolute, mounted_at, mounted_type
 from phonofs.fuse.unmount import abandon
+from phonofs.process.daemonize import Ready
 
 PROFILE = "demo"
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -35,8 +39,8 @@ class DemoCommand(click.Command):
     """A command whose help ends with tables of the values of its options."""
 
     tables: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
-        ("What --set takes", tuple(described_options())),
-        ("What a rule of a fault plan can say after fail", tuple(described_failures())),
+        ("Names and values for --set", tuple(described_options())),
+        ("Values of fail in a rule of a fault plan", tuple(described_failures())),
     )
     """The title and the rows of each table; the manual contains them too."""
 
@@ -49,11 +53,15 @@ class DemoCommand(click.Command):
 
 @click.command("demo", cls=DemoCommand)
 @click.argument("mountpoint", required=False)
-@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="Options, as with mount.")
 @click.option("--fault", metavar="PLAN", help="A fault plan: which requests fail, and how.")
-@click.option("--set", "choices", metavar="NAME=VALUE", multiple=True, help="How it answers.")
-@click.option("--serve-only", is_flag=True, help="Only the stand-in, for other clients.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Its port.")
+@click.option(
+    "--set", "choices", metavar="NAME=VALUE", multiple=True, help="How the fake service answers."
+)
+@click.option("--serve-only", is_flag=True, help="Only serve, for other clients.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port of the API."
+)
 def command(
     mountpoint: str | None,
     options: Sequence[str],
@@ -64,91 +72,88 @@ def command(
 ) -> int:
     """Mount a made-up account: no key, no network.
 
-    Stays in the foreground; Ctrl-C unmounts and leaves nothing.
+    Stays in the foreground; Ctrl-C unmounts the account and cleans up.
 
-    A fault plan is a file, or TOML or JSON itself: a list 'rule' and, if chance plays a part, a
-    'seed'. A rule says what shall 'fail', and for which requests: by 'kind' (token, regions,
-    search, record, content, presign, store, restore), 'path', 'id', 'region', 'nth', 'every',
-    'skip', 'from_s', 'until_s', 'probability', 'count'. The first rule that holds decides.
+    A fault plan is a file, or TOML or JSON itself: a list 'rule' and, for random faults, a 'seed'.
+    Each rule says what fails ('fail'), and for which requests: by 'kind' (token, regions, search,
+    record, content, presign, store, restore, other), 'path', 'id', 'nth', 'every', 'skip',
+    'probability', 'count'. The first rule that fires decides.
 
-    While it runs, the service takes JSON: POST /-/add and /-/change an object by the words of its
-    record, /-/faults another plan, /-/options other values of --set. GET /-/counters tells what
-    was asked of it.
+    While it runs, the fake service accepts JSON: POST an object with the fields of a record to
+    /-/add or /-/change, another plan to /-/faults, other values of --set to /-/options.
     """
-    stand_in = StandIn(options_from(choices), load(fault) if fault else Plan(), port)
-    if serve_only:
-        return _serve_only(stand_in)
-    if mountpoint is None:
+    service = _service(options_from(choices), load(fault) if fault else Plan())
+    if mountpoint is None and not serve_only:
         raise UsageError("name an empty or new folder to mount on: `phonofs demo calls`")
+    sockets = listen(service, port)
+    if mountpoint is None or serve_only:
+        return _serve_only(service, sockets)
     try:
-        return _demo(mountpoint, options, stand_in, hints=not fault)
+        return _demo(mountpoint, options, service, sockets, hints=not fault)
     except ChildFailed as error:  # the child has already reported why
         return error.exit_status
 
 
-class StandIn:
-    """The stand-in for the service, which runs in its own process."""
-
-    def __init__(self, options: Options, plan: Plan, port: int) -> None:
-        self.options = options
-        self.plan = plan
-        self.port = port
-
-    def run(self, say: Say) -> None:
-        """Serve until stopped; call ``say`` with the URL when it can be reached."""
-
-        async def main() -> None:
-            now = datetime.now(UTC)
-            account = demo_account(
-                now.date(),
-                until_ms=int(now.timestamp() * 1000),
-                customer_id=self.options.customer_id,
-            )
-            service = Service(account, self.options, Faults(self.plan))
-            async with serve(service, port=self.port):
-                say(service.url)
-                await trio.sleep_forever()
-
-        trio.run(main)
+def _service(options: Options, plan: Plan) -> Service:
+    now = datetime.now(UTC)
+    account = demo_account(
+        now.date(), until_ms=int(now.timestamp() * 1000), customer_id=options.customer_id
+    )
+    return Service(account, options, Faults(plan))
 
 
-def _serve_only(stand_in: StandIn) -> int:
-    def say(url: str) -> None:
-        click.echo(
-            f"api_url {url}\nkey     {stand_in.options.key}\nsecret  {stand_in.options.secret}"
-        )
+async def _serve(service: Service, sockets: Sequence[socket.socket]) -> None:
+    async with serve(service, sockets):
+        await trio.sleep_forever()
 
+
+def _serve_only(service: Service, sockets: Sequence[socket.socket]) -> int:
+    options = service.options
     try:
-        stand_in.run(say)
+        click.echo(f"api_url {service.url}\nkey     {options.key}\nsecret  {options.secret}")
+        trio.run(_serve, service, sockets)
     except* KeyboardInterrupt:
         pass  # trio raises it in an exception group
     return 0
 
 
-def _demo(mountpoint: str, options: Sequence[str], stand_in: StandIn, *, hints: bool) -> int:
+def _demo(
+    mountpoint: str,
+    options: Sequence[str],
+    service: Service,
+    sockets: Sequence[socket.socket],
+    *,
+    hints: bool,
+) -> int:
+    serving = Thread(target=trio.run, args=(_serve, service, sockets), daemon=True)
     with ExitStack() as stack:
         stack.enter_context(_stopping_on_signals())
-        service = stack.enter_context(running(stand_in.run))
         stack.enter_context(_folder(mountpoint))
         private = stack.enter_context(tempfile.TemporaryDirectory(prefix="phonofs-demo-"))
-        settings = demo_settings(service.said, Path(private), options, stand_in.options)
+        settings = demo_settings(service.url, Path(private), options, service.options)
         if mounted_type(absolute(mountpoint)) is None:  # else it is not ours: mounting will fail
             stack.callback(_clear, mountpoint)
-        mount = stack.enter_context(running(lambda say: serve_logged(settings, mountpoint, say)))
+
+        def mount(ready: Ready) -> None:
+            for each in sockets:
+                each.close()  # or the ports would stay open if the parent is killed
+            serve_logged(settings, mountpoint, ready)
+
+        child = stack.enter_context(running(mount, meanwhile=serving.start))
         found = example(Path(mountpoint)) if hints else None
         click.echo(what_to_try(mountpoint, found, settings.views))
-        return _until_stopped(mount, mountpoint)
+        return _until_stopped(child, mountpoint)
 
 
-def demo_settings(url: str, folder: Path, options: Sequence[str], stand_in: Options) -> Settings:
+def demo_settings(url: str, folder: Path, options: Sequence[str], service: Options) -> Settings:
     """Return the settings of a demo mount: of the user's settings, only ``-o`` is used."""
     layers = [
         Layer(
             Source.FILE,
             {
                 "api_url": url,
-                "key": stand_in.key,
-                "secret": stand_in.secret,
+                "key": service.key,
+                "secret": service.secret,
                 "cache_dir": str(folder / "cache"),
                 "cache_size": "1G",
                 "log_level": "warning",

@@ -15,11 +15,11 @@ from phonofs.units import printable
 
 @click.command("doctor")
 @click.argument("profile", default=DEFAULT_PROFILE)
-@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="Options, as with mount.")
 def command(profile: str, options: tuple[str, ...]) -> int:
-    """Check everything a mount needs, and say what to do.
+    """Check everything that a mount needs; say how to fix it.
 
-    FUSE, settings, credentials, token, regions, how content can be read, cache folder, clock.
+    Checks FUSE, settings, credentials, token, regions, delivery of content, cache folder and clock.
     """
     found = show(check_machine())
     try:

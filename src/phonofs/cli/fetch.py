@@ -41,20 +41,21 @@ class Outcome:
 
 @click.command("fetch")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
-@click.option("-n", "--dry-run", is_flag=True, help="Only say how much it would be.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only print how much would be downloaded.")
 @click.option(
     "-j",
     "--jobs",
     type=click.IntRange(1, 64),
     default=8,
     metavar="N",
-    help="Files side by side (8).",
+    help="Files to download at the same time (8).",
 )
 def command(paths: Sequence[str], dry_run: bool, jobs: int) -> int:
-    """Bring files or whole days into the cache.
+    """Download files or whole days into the cache.
 
-    PATH is a file, a folder or a glob within one mount. What is there already is not read again,
-    so after Ctrl-C the next run goes on.
+    PATH is a file, a folder or a glob within one mount. What the cache already has is not read
+    again, so after Ctrl-C the next run continues. Archived files are skipped; if all are archived,
+    the exit status is 1.
     """
     point = one_mount(paths)
     files = list(chosen(paths))
@@ -62,13 +63,17 @@ def command(paths: Sequence[str], dry_run: bool, jobs: int) -> int:
     wanted = [file for file in files if not file.archived and (file.missing or file.unsized)]
     missing = sum(file.missing for file in wanted)
     click.echo(_plan(files, archived, wanted, missing))
-    if dry_run or not wanted:
+    if dry_run:
+        return 0
+    if archived and len(archived) == len(files):
+        raise UsageError("nothing was fetched: an archived file must be restored first")
+    if not wanted:
         return 0
     _check_free_space(point, missing)
     try:
         outcome = _fetch_all(wanted, missing, jobs)
     except KeyboardInterrupt:
-        click.echo("\nstopped; the next run goes on from here", err=True)
+        click.echo("\nstopped; the next run continues from here", err=True)
         # Do not return: Python would wait for threads that wait for the service.
         os._exit(EXIT_INTERRUPTED)
     return _report(outcome, len(wanted))
@@ -79,7 +84,7 @@ def _plan(
 ) -> str:
     parts = [format_count(len(files), "file"), f"{len(wanted)} to fetch ({format_size(missing)})"]
     if archived:
-        parts.append(f"{len(archived)} archived, which `phonofs restore` asks for")
+        parts.append(f"{len(archived)} archived (see `phonofs restore`)")
     return ", ".join(parts)
 
 
@@ -90,7 +95,7 @@ def _check_free_space(point: str, missing: int) -> None:
     if isinstance(cap, int) and missing > cap:
         raise UsageError(
             f"{format_size(missing)} do not fit into the cache of {format_size(cap)}: "
-            "raise cache_size, or fetch less"
+            "increase cache_size, or fetch less"
         )
 
 
@@ -182,7 +187,7 @@ def _report(outcome: Outcome, wanted: int) -> int:
         click.echo(f"{printable(str(path))}: {error.strerror}", err=True)
     click.echo(f"{outcome.done} of {wanted} fetched" + _failures(outcome.failed))
     if outcome.full:
-        raise UsageError("the cache has no room left (cache_size, cache_min_free); stopped")
+        raise UsageError("stopped: the cache has no room left (see cache_size and cache_min_free)")
     return _status(outcome.failed)
 
 

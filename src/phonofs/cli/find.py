@@ -59,10 +59,9 @@ def command(
 ) -> int:
     """Print the paths of the objects that match all of the options.
 
-    A running mount answers from what it knows, and asks the service for the rest; with --profile
-    or without a mount, the catalogue on disk answers. What could not be looked at is said on
-    standard error, and the exit status is 4. Names are compared as file names show them, without
-    case.
+    Your running mount answers from what it knows, and asks the service for the rest; without one,
+    the catalogue on disk answers. What could not be looked at is said on standard error, and the
+    exit status is 4. Names are compared as file names show them, without case.
     """
     if words:
         raise UsageError(

@@ -16,7 +16,7 @@ from phonofs.config import DEFAULT_PROFILE, Settings
 from phonofs.control.client import connect, refusal
 from phonofs.discovery.indexer import TRIES, Progress
 from phonofs.errors import Unavailable, UsageError, unwrap
-from phonofs.fuse.mountinfo import mount_of, only_mount_of
+from phonofs.fuse.mountinfo import mount_of, own_mount
 from phonofs.process.hardening import keep_secrets_in_memory
 from phonofs.process.supervise import keep_running
 from phonofs.search.options import first_day
@@ -58,7 +58,7 @@ def command(
         raise UsageError(f"{' and '.join(named)}: name one mount or one profile")
     day = first_day(since, "--since") if since is not None else None
     path = mountpoint or mount
-    point = mount_of(path).point if path else only_mount_of(profile)
+    point = mount_of(path).point if path else own_mount(profile)
     try:
         if point is not None:
             return _show(_by_mount(point, day))

@@ -1,4 +1,4 @@
-"""``phonofs login``: asks for key and secret, tries them, and stores them."""
+"""``phonofs login``: asks for key and secret, checks them, and stores them."""
 
 import sys
 from collections.abc import Sequence
@@ -14,20 +14,21 @@ from phonofs.errors import UsageError
 
 @click.command("login")
 @click.argument("profile", default=DEFAULT_PROFILE)
-@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="Options, as with mount.")
 def command(profile: str, options: tuple[str, ...]) -> int:
-    """Ask for key and secret, try them, and keep them.
+    """Ask for key and secret, check them, and store them.
 
-    Neither is echoed. They go to the keyring where there is one, else to a file that only you
-    can read. Where the input is no terminal: the key and the secret, a line each. While another
-    key is configured, or another secret in secret_file, they are refused: a mount would use those.
+    They are not echoed, and are stored in the keyring if there is one, else in a file that only you
+    can read. If standard input is no terminal, it must have the key and the secret, one per line.
+    If another key is configured, or another secret in secret_file, nothing is stored, because a
+    mount would use those.
     """
     settings = load(profile, options)
     credentials = asked()
     _check_it_will_be_used(settings, credentials, options)
     regions = ask(settings, credentials, _try)
     place = store(profile, credentials, places(settings).folder)
-    click.echo(f"They work (regions: {', '.join(regions)}) and are kept in {place}.")
+    click.echo(f"Checked (regions: {', '.join(regions)}) and stored in {place}.")
     return 0
 
 
@@ -46,7 +47,7 @@ def asked() -> Credentials:
     """Read key and secret from the terminal or standard input. Raises UsageError."""
     key, secret = _line("API key"), _line("Secret")
     if not key or not secret:
-        raise UsageError("both a key and a secret are needed; nothing was changed")
+        raise UsageError("both a key and a secret are needed; nothing was stored")
     return Credentials(key, Secret(secret))
 
 

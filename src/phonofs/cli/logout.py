@@ -14,14 +14,14 @@ from phonofs.fuse.mountinfo import SOURCE, mounts
 
 @click.command("logout")
 @click.argument("profile", default=DEFAULT_PROFILE)
-@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="Options, as with mount.")
 @click.option("--clear", is_flag=True, help="Empty the cache of the profile, too.")
 @click.pass_context
 def command(context: click.Context, profile: str, options: Sequence[str], clear: bool) -> int:
-    """Forget the key and the secret that login kept.
+    """Delete the key and the secret that login stored.
 
     The cache stays, unless --clear is given. A key or secret in the configuration or the
-    environment stays as well; where it stands is printed.
+    environment stays, too; its place is printed.
     """
     removed = forget(profile, own_folder(os.environ))  # first: the configuration may be invalid
     if removed:
@@ -34,7 +34,7 @@ def command(context: click.Context, profile: str, options: Sequence[str], clear:
         click.echo("Still there: the credentials of systemd ($CREDENTIALS_DIRECTORY)")
     for mount in mounts():
         if mount.is_phonofs and mount.source == f"{SOURCE}{profile}":
-            click.echo(f"Still mounted: {mount.point}, which goes on until it is unmounted.")
+            click.echo(f"Still mounted: {mount.point}, which continues until it is unmounted.")
     there = load(profile, options).cache_dir.is_dir()
     if not clear:
         if there:

@@ -36,7 +36,7 @@ def _option_list() -> str:
 def command(words: Sequence[str], options: Sequence[str], foreground: bool) -> int:
     """Mount an account as a read-only folder.
 
-    Returns once the tree can be read, and serves it from the background.
+    Returns once the folder can be read; a background process then serves it.
     """
     profile, mountpoint = profile_and_path(words)
     return start(load(profile, options), mountpoint, foreground=foreground)
@@ -45,7 +45,7 @@ def command(words: Sequence[str], options: Sequence[str], foreground: bool) -> i
 def profile_and_path(words: Sequence[str]) -> tuple[str, str]:
     """Return profile and mount point from the arguments ``[PROFILE] MOUNTPOINT``."""
     if len(words) > 2:
-        raise UsageError(f"{words[2]!r} is one word too many; see `phonofs mount --help`")
+        raise UsageError(f"{words[2]!r} is one argument too many; see `phonofs mount --help`")
     profile = words[0] if len(words) == 2 else DEFAULT_PROFILE
     return profile, words[-1]
 

@@ -46,12 +46,12 @@ _IGNORED_PREFIX = re.compile(r"(x-|X-|context|fscontext|defcontext|rootcontext|v
 @click.argument("profile")
 @click.argument("mountpoint")
 @click.option("-o", "options", metavar="OPT,…", multiple=True, help="Mount options.")
-@click.option("-s", "sloppy", is_flag=True, help="Ignore options that are not known.")
-@click.option("-f", "fake", is_flag=True, help="Check everything, mount nothing.")
-@click.option("-n", "_no_mtab", is_flag=True, help="Taken and ignored.")
-@click.option("-v", "verbose", is_flag=True, help="Say what is mounted where.")
-@click.option("-N", "_namespace", metavar="NS", help="Taken and ignored.")
-@click.option("-t", "_type", metavar="TYPE", help="Taken and ignored.")
+@click.option("-s", "sloppy", is_flag=True, help="Ignore unknown options.")
+@click.option("-f", "fake", is_flag=True, help="Check everything, but mount nothing.")
+@click.option("-n", "_no_mtab", is_flag=True, help="Accepted and ignored.")
+@click.option("-v", "verbose", is_flag=True, help="Print what is mounted where.")
+@click.option("-N", "_namespace", metavar="NS", help="Accepted and ignored.")
+@click.option("-t", "_type", metavar="TYPE", help="Accepted and ignored.")
 def command(
     profile: str,
     mountpoint: str,
@@ -63,8 +63,8 @@ def command(
 ) -> int:
     """Mount PROFILE on MOUNTPOINT for mount(8).
 
-    Where it is mounted already there is nothing to do: mount -a may run again, and so may
-    mount -o remount, whose other options take effect at the next mount.
+    If it is already mounted there, nothing is done: mount -a may run again, and so may
+    mount -o remount, whose changed options take effect at the next mount.
     """
     profile = source_profile(profile)
     given = flattened(options)
@@ -137,7 +137,7 @@ def check_handed_over(options: Mapping[str, object]) -> None:
     file, whatever its mode. Without ``allow_other``, the kernel lets no other user in anyway.
     """
     if "allow_other" in options and "default_permissions" not in options:
-        raise UsageError("allow_other needs default_permissions beside it: add it to the options")
+        raise UsageError("allow_other needs default_permissions, too: add it to the options")
 
 
 def ours(options: Iterable[str], *, sloppy: bool) -> str:

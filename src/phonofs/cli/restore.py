@@ -21,30 +21,36 @@ BATCH = 100
 
 @click.command("restore")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
-@click.option("--days", type=click.IntRange(1, 10), default=7, metavar="N", help="1 to 10 (7).")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask, however many there are.")
-@click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 10),
+    default=7,
+    metavar="N",
+    help="How many days, 1 to 10 (7).",
+)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="Options, as with mount.")
 def command(paths: Sequence[str], days: int, yes: bool, options: Sequence[str]) -> int:
-    """Ask for archived objects back.
+    """Request the restore of archived objects.
 
-    It takes up to 24 hours, and a key with edit access. The mount asks, with its own key, for
-    whoever may read the files, which become readable by themselves. Where it takes no commands,
-    the key of its profile is used, with the options of -o.
+    A restore takes up to 24 hours and needs a key with edit access. The mount requests it with its
+    own key, for anyone who may read the files; they become readable without further commands. If
+    the mount accepts no commands, the key of its profile is used, with the options of -o.
     """
     point = one_mount(paths)
     archived = [file for file in chosen(paths) if file.archived]
     if not archived:
-        click.echo("none of them is archived")
+        click.echo("none of the files is archived")
         return 0
     if len(archived) > MANY and not yes:
-        click.confirm(f"Ask for {len(archived)} archived objects back?", abort=True, err=True)
+        click.confirm(f"Request the restore of {len(archived)} objects?", abort=True, err=True)
     try:
         failures = _by_mount(point, archived, days)
     except NoCommands:
         failures = _by_key(point, archived, days, options)
     for failure in failures:
         click.echo(f"phonofs: {printable(failure)}", err=True)
-    asked = f"{len(archived) - len(failures)} of {len(archived)} asked for"
+    asked = f"{len(archived) - len(failures)} of {len(archived)} requested"
     click.echo(f"{asked}, for {format_count(days, 'day')}")
     return Gone.exit_status if failures else 0
 

@@ -13,7 +13,7 @@ from phonofs.config import DEFAULT_PROFILE
 from phonofs.control.client import connect, refusal
 from phonofs.errors import Unavailable, UsageError
 from phonofs.fuse.mountinfo import absolute as resolve
-from phonofs.fuse.mountinfo import mount_of, only_mount_of
+from phonofs.fuse.mountinfo import mount_of, own_mount
 from phonofs.search.answer import Answer, Found
 from phonofs.search.condition import Condition
 from phonofs.service.records import parse_record
@@ -127,7 +127,7 @@ def source_of(
     """
     if mount is not None and profile is not None:
         raise UsageError("--mount and --profile are two ways to say the same; give one of them")
-    point = mount_of(mount).point if mount is not None else only_mount_of(profile)
+    point = mount_of(mount).point if mount is not None else own_mount(profile)
     if point is not None:
         yield MountSource(point, offline=offline)
         return

@@ -38,7 +38,7 @@ def one_mount(paths: Iterable[str]) -> str:
     """Return the mount point that contains all paths. Raises UsageError if there are several."""
     points = {mount_of(path).point for path in paths}
     if len(points) != 1:
-        raise UsageError(f"name paths of one mount at a time, not of {', '.join(sorted(points))}")
+        raise UsageError(f"all paths must be in one mount, not in {', '.join(sorted(points))}")
     return points.pop()
 
 
@@ -59,7 +59,7 @@ def chosen(paths: Iterable[str]) -> Iterator[Chosen]:
 def _expanded(text: str) -> Iterator[Path]:
     found = [text] if os.path.lexists(text) else sorted(glob.glob(text, recursive=True))
     if not found:
-        raise UsageError(f"{text} is not there")
+        raise UsageError(f"{text} does not exist")
     for each in found:
         path = Path(each)
         yield from _files_below(path) if path.is_dir() else [path]
@@ -96,7 +96,7 @@ def _look(path: Path) -> Chosen:
             size == 0 and not of_nothing(_attribute(path, "checksum")),
         )
     except OSError as error:
-        raise UsageError(f"{path} cannot be looked at: {error.strerror}") from None
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _attribute(path: Path, name: str) -> str:

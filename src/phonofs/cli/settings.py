@@ -102,10 +102,10 @@ def _tables(path: Path) -> dict[str, dict[str, object]]:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     for name, table in content.items():
         if not isinstance(table, dict):
-            raise UsageError(f"{path}: {name} stands outside of a table; put it below [default]")
+            raise UsageError(f"{path}: {name} is outside of a table; put it below [default]")
         if "secret" in table and stat.S_IMODE(status.st_mode) & 0o077:
             raise UsageError(
-                f"{path}, [{name}]: holds a secret that others can read; run `chmod 600 {path}`"
+                f"{path}, [{name}]: contains a secret that others can read; run `chmod 600 {path}`"
             )
     return content
 

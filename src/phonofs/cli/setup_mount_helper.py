@@ -17,7 +17,7 @@ FOLDER = Path("/sbin")
 def command() -> int:
     """Make `mount -t phonofs` and fstab work (as root).
 
-    Puts a link to mount.phonofs into /sbin, the only place where mount(8) looks.
+    Links mount.phonofs into /sbin, the only folder that mount(8) searches.
     """
     link = FOLDER / PROGRAM
     click.echo(f"{link} -> {set_up(link, helper())}")
@@ -29,7 +29,7 @@ def helper() -> Path:
     beside = Path(sys.executable).parent / PROGRAM
     found = str(beside) if beside.exists() else shutil.which(PROGRAM)
     if found is None:
-        raise UsageError(f"{PROGRAM} is not there: install phonofs with pip or pipx")
+        raise UsageError(f"{PROGRAM} does not exist: install phonofs with pip or pipx")
     return Path(found).absolute()
 
 
@@ -38,7 +38,7 @@ def set_up(link: Path, target: Path) -> Path:
     if link.exists() and not link.is_symlink():
         if link.samefile(target):
             return target
-        raise UsageError(f"{link} is there already and no link; remove it first")
+        raise UsageError(f"{link} exists and is not a link; remove it first")
     new = link.with_name(f".{link.name}.{os.getpid()}")
     try:
         new.symlink_to(target)

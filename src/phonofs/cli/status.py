@@ -33,9 +33,9 @@ REFRESH_S = 1.0
 def command(
     mountpoint: str | None, everything: bool, as_json: bool, watch: bool, log_level: str | None
 ) -> int:
-    """Show how a running mount is doing.
+    """Show the state of a running mount.
 
-    Without MOUNTPOINT, the only mount of yours is shown, or the only one there is.
+    Without MOUNTPOINT, shows your only mount, or the only mount of all users.
     """
     point = (mount_of(mountpoint) if mountpoint else the_only_mount()).point
     if log_level:

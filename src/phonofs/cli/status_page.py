@@ -118,7 +118,7 @@ def _changes(status: Status, now_s: float) -> str:
     else:
         checked = f"checked {_ago(now_s - min(polls))}"
     failing = [
-        f"; {name} could not be asked ({format_count(int(_at(region, 'failures')), 'failure')})"
+        f"; {name} could not be checked ({format_count(int(_at(region, 'failures')), 'failure')})"
         for name, region in followed.items()
         if _at(region, "failures")
     ]
@@ -134,7 +134,7 @@ def _cache(status: Status, bar: str) -> str:
     drawn = bar[0] * filled + bar[1] * (BAR_WIDTH - filled)
     said = f"{drawn} {format_size(used)} of {format_size(cap)} on disk"
     apart = _at(status, "cache", "set_aside_bytes")
-    return said + (f", {format_size(apart)} of it of other accounts" if apart else "")
+    return said + (f", {format_size(apart)} of it for other accounts" if apart else "")
 
 
 def _hit_rate(status: Status, before: Status | None) -> str:
@@ -174,12 +174,12 @@ def _restores(status: Status, now_s: float) -> str:
     if not pending:
         return ""
     asked_s = now_s - _at(status, "restores", "oldest_at")
-    return f"{format_count(pending, 'object')} pending, the oldest asked for {_ago(asked_s)}"
+    return f"{format_count(pending, 'object')} pending, the oldest requested {_ago(asked_s)}"
 
 
 def _commands(status: Status) -> str:
     trouble = status.get("control_error")
-    return f"not taken: {trouble}" if trouble else ""
+    return f"not accepted: {trouble}" if trouble else ""
 
 
 def _last_error(status: Status, now_s: float) -> str:

@@ -20,11 +20,11 @@ NAMED = 5
 
 @click.command("umount")
 @click.argument("mountpoint")
-@click.option("-z", "--lazy", is_flag=True, help="Detach now, clean up when nobody uses it.")
+@click.option("-z", "--lazy", is_flag=True, help="Detach now; clean up once it is unused.")
 def command(mountpoint: str, lazy: bool) -> int:
-    """Unmount, also a mount whose process has died.
+    """Unmount, even if the serving process has died.
 
-    What keeps it from being unmounted, or serves it on elsewhere, is named.
+    If the mount is in use, or if a copy of it stays elsewhere, the processes are named.
     """
     take_down(mountpoint, lazy=lazy)
     return 0
@@ -62,7 +62,7 @@ def _busy(mounted: Mounted, error: MountFailed) -> str:
     )
     return (
         f"{mounted.point} could not be unmounted: it is in use by {who}; "
-        f"end that, or detach it with `phonofs umount --lazy {mounted.point}`"
+        f"stop that, or detach the mount with `phonofs umount --lazy {mounted.point}`"
     )
 
 
@@ -93,13 +93,13 @@ def _say_it_lives_on(
     mounted: Mounted, pid: int, copies: Sequence[Process], users: Sequence[Process]
 ) -> None:
     if copies:
-        why = f"a copy of it lives on in the mount name space of {_listed(copies)}"
+        why = f"a copy of it is still in the mount namespace of {_listed(copies)}"
     elif users:
         why = f"it is still in use by {_listed(users)}"
     else:
         why = "it has not ended yet"
     click.echo(
-        f"phonofs: {mounted.point} is unmounted, but process {pid} goes on serving it and keeps "
+        f"phonofs: {mounted.point} is unmounted, but process {pid} still serves it and keeps "
         f"its cache locked: {why}",
         err=True,
     )

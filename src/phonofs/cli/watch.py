@@ -20,12 +20,12 @@ SECRET = BY_NAME["secret"].variable
 
 @click.command("watch")
 @click.argument("mountpoint")
-@click.option("--exec", "program", metavar="CMD", help="Run it for each, with path and record.")
+@click.option("--exec", "program", metavar="CMD", help="Run this command for each.")
 def command(mountpoint: str, program: str | None) -> int:
-    """Print a JSON line for each object that appears, changes or goes.
+    """Print a line of JSON for each object that appears, changes or disappears.
 
-    With --exec the command is run for each, one at a time: the path as its last argument, the
-    line on its standard input, its kind in PHONOFS_CHANGE.
+    With --exec, CMD is run for each change, one at a time: with the path as its last argument, the
+    line on its standard input, and the kind of change in PHONOFS_CHANGE.
     """
     point = mount_of(mountpoint).point
     words = shlex.split(program) if program else []
@@ -73,7 +73,7 @@ def _of_no_file(event: dict[str, object]) -> str:
     if event.get("kind") == "overflow":
         return (
             f"{event.get('dropped')} changes were missed, because the command takes longer than "
-            "they come; it is not run for them"
+            "they come; it is not run for those"
         )
     return f"an event of kind {printable(str(event.get('kind')))} names no file"
 

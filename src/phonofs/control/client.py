@@ -59,27 +59,27 @@ def connect(mountpoint: str, request: Mapping[str, object]) -> BinaryIO:
     status = status_of(mountpoint)
     path, shared = status.get("control"), status.get("control_shared")
     if not isinstance(path, str):
-        why = status.get("control_error") or "it does not say where"
-        raise NoCommands(f"{mountpoint} takes no commands: {why}")
+        why = status.get("control_error") or "its status does not name a socket"
+        raise NoCommands(f"{mountpoint} accepts no commands: {why}")
     try:
         return _sent(path, request)
     except PermissionError:
         if not isinstance(shared, str):
             raise UsageError(
-                f"{mountpoint} takes no commands from you: only its owner may give them"
+                f"{mountpoint} accepts no commands from you, only from its owner"
             ) from None
     except (FileNotFoundError, ConnectionRefusedError):
         if not isinstance(shared, str):
             raise NoCommands(
-                f"the control socket {path} of {mountpoint} is gone; the mount makes it again "
-                "within some seconds"
+                f"the control socket {path} of {mountpoint} does not exist; the mount creates it "
+                "again within seconds"
             ) from None
     except OSError as error:
-        raise NoCommands(f"{mountpoint} cannot be given commands: {error.strerror}") from None
+        raise NoCommands(f"{mountpoint} cannot be sent commands: {error.strerror}") from None
     try:
         return _sent("\0" + shared.removeprefix("@"), request)
     except OSError as error:
-        raise NoCommands(f"{mountpoint} cannot be given commands: {error.strerror}") from None
+        raise NoCommands(f"{mountpoint} cannot be sent commands: {error.strerror}") from None
 
 
 def _sent(path: str, request: Mapping[str, object]) -> BinaryIO:
@@ -114,4 +114,4 @@ def _explained(mountpoint: str, error: OSError) -> PhonofsError:
             f"{mountpoint} is a mount whose process has died; "
             f"take it down with `phonofs umount {mountpoint}`"
         )
-    return MountFailed(f"{mountpoint} cannot be asked: {error.strerror}")
+    return MountFailed(f"{mountpoint} cannot be read: {error.strerror}")

@@ -8,7 +8,7 @@ users may use the mount (``allow_other``), a second socket without a file takes 
 what else is for readers, from users who may read the files; the kernel tells which user asks.
 
 A mount works without a socket. If none can be made, or its directory was removed (systemd removes
-the runtime directory at logout), ``trouble`` says so, and it is tried again every ``CHECK_S``.
+the runtime directory at logout), ``trouble`` says why, and making it is retried every ``CHECK_S``.
 """
 
 import logging
@@ -88,7 +88,7 @@ class _Listener:
 
 
 async def _no_restore(region: str, id: str, days: int) -> None:
-    raise UsageError("this mount restores nothing")
+    raise UsageError("this mount cannot restore objects")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ class Control:
             opened = _opened(self._wanted)
         except UsageError as error:
             if str(error) != self.trouble:
-                log.warning("no commands are taken: %s", error)
+                log.warning("no commands are accepted: %s", error)
             self.path, self.trouble = None, str(error)
             return None
         self.path, self.trouble = opened.path, ""
@@ -187,7 +187,7 @@ class Control:
                     partial(trio.serve_listeners, self._serve, [listener], handler_nursery=clients)
                 )
                 await opened.lost()
-                log.info("the control socket %s was removed; it is made again", opened.path)
+                log.info("the control socket %s was removed; it is created again", opened.path)
                 nursery.cancel_scope.cancel()
         finally:
             opened.remove()
@@ -235,7 +235,7 @@ class Control:
             case str(name) if name in self._commands:
                 await self._answer_long(stream, peer, self._commands[name], asked)
             case _ if not peer.is_owner:
-                await _send(stream, {"error": "only the owner of the mount may ask for this"})
+                await _send(stream, {"error": "only the owner of the mount may request this"})
             case "options":
                 await _send(stream, dict(self._options()))
             case "log_level":
@@ -276,7 +276,7 @@ class Control:
         """Request the restore of each object; stop if the client hangs up."""
         region, ids, days = (asked.get(name) for name in ("region", "ids", "days"))
         if not (isinstance(region, str) and isinstance(ids, list) and isinstance(days, int)):
-            await _send(stream, {"error": "restore needs a region, ids and days"})
+            await _send(stream, {"error": "restore needs region, ids and days"})
             return
         if not peer.is_owner and not (await self._lets_read(peer) and self._are_shown(region, ids)):
             await _send(stream, {"error": "you may not read these files"})
@@ -404,7 +404,7 @@ def _opened(wanted: Path) -> _Opened:
         except UsageError:
             folder.rmdir()
             raise error from None
-        log.info("%s; it is %s instead", error, opened.path)
+        log.info("%s; %s is used instead", error, opened.path)
         return opened
 
 

@@ -1,20 +1,21 @@
 """Makes the objects of a call: recording, transcripts, notes, survey, summary and others. Pure.
 
-Names and tags follow the vendor's published examples; they are in ``data/sample.toml``.
+Names, tags and most contents are in ``data/sample.toml``; names and tags follow the vendor's
+published examples.
 """
 
 import json
 import random
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from phonofs.demo.media import mp3, mp4, wav
 from phonofs.demo.sample_data import OBJECTS, Agent, Topic
 from phonofs.fakeservice.account import Item
-from phonofs.fakeservice.content import Content, text
+from phonofs.fakeservice.content import Content, plain
 
 COMMENT_MS = 4_000
 """Length of a caller's answer to a survey question; its record states no duration."""
@@ -60,6 +61,7 @@ class CallFacts:
             "transaction": self.start_ms // 1000 % 100_000,
             "bucket_id": self.new_id("bucket"),
             "session_id": self.new_id("session"),
+            "transcript_id": self.new_id("transcriptcallcenterrecording"),
             "party_tag": "calleeName" if outward else "callerName",
             "callee": self.party if outward else self.agent.name,
             "caller": self.agent.name if outward else self.party,
@@ -83,27 +85,28 @@ class CallFacts:
         return max(1, self.duration_ms // 1000)
 
 
-def _item(call: CallFacts, type: str, content: Content, of: Item | None = None) -> Item:
-    """Make an object of the call, derived from ``of``, as the sample data describes its type."""
+def made(call: CallFacts, type: str, value: Any = None) -> Item:
+    """Make an object of the call, as the sample data describes its type.
+
+    A ``value`` is encoded in JSON, and replaces the content that the sample data describes.
+    """
     sample = OBJECTS[type]
     alike = OBJECTS.get(sample.get("like", ""), {})
-    tags = {**alike.get("tags", {}), **sample.get("tags", {})}
-    known = {**call.attributes(), "of": of}
-    return _made(
+    known = call.attributes()
+    return _item(
         call,
         sample.get("label", type),
-        sample["delay_s"],
+        (call.end_ms // 1000 + sample["delay_s"]) * 1000,  # records have whole seconds
         type=type,
         name=sample["name"].format_map(known),
         mime_type=sample.get("mime_type", JSON),
-        content=content,
-        tags={key.format_map(known): value.format_map(known) for key, value in tags.items()},
+        content=_content(call, sample, known) if value is None else _json(value),
+        tags=_filled({**alike.get("tags", {}), **sample.get("tags", {})}, known),
+        multipart_bytes=sample.get("multipart_bytes", 0),
     )
 
 
-def _made(call: CallFacts, label: str, delay_s: int, **fields: Any) -> Item:
-    """Make an object created ``delay_s`` seconds after the call; records have whole seconds."""
-    created_ms = (call.end_ms // 1000 + delay_s) * 1000
+def _item(call: CallFacts, label: str, created_ms: int, **fields: Any) -> Item:
     return Item(
         id=call.new_id(label),
         created_ms=created_ms,
@@ -115,44 +118,33 @@ def _made(call: CallFacts, label: str, delay_s: int, **fields: Any) -> Item:
     )
 
 
-def work_recording(call: CallFacts) -> Item:
-    """Make a ``callrecording``, mono."""
-    content = mp3(call.id, call.agent.name, call.duration_ms, stereo=False)
-    return _item(call, "callrecording", content)
+def _content(call: CallFacts, sample: Mapping[str, Any], known: Mapping[str, Any]) -> Content:
+    match sample:
+        case {"clip": "screen"}:
+            return mp4(call.id, call.seconds)
+        case {"clip": "tone"}:
+            return wav(call.id, COMMENT_MS)
+        case {"clip": clip}:
+            artist = sample.get("artist", "{agent.name}").format_map(known)
+            return mp3(call.id, artist, call.duration_ms, stereo=clip == "stereo")
+        case {"text": template}:
+            return plain(template.format_map(known).encode())
+    return _json(_filled(sample["json"], known))
 
 
-def contact_recording(call: CallFacts) -> Item:
-    """Make a ``callcenterrecording``: stereo, its checksum as after a multipart upload."""
-    content = mp3(call.id, call.agent.name, call.duration_ms, stereo=True)
-    return replace(_item(call, "callcenterrecording", content), multipart_bytes=5 * 1024 * 1024)
+def _filled(value: Any, known: Mapping[str, Any]) -> Any:
+    """Return the value with all texts in it filled in."""
+    if isinstance(value, dict):
+        return {_filled(name, known): _filled(each, known) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_filled(each, known) for each in value]
+    return value.format_map(known)
 
 
-def screen_recording(call: CallFacts) -> Item:
-    """Make a ``screenrecording`` as long as the call, in whole seconds."""
-    return _item(call, "screenrecording", mp4(call.id, call.seconds))
-
-
-def voicemail(call: CallFacts) -> Item:
-    """Make a ``voicemail`` for an extension, or a ``callcentervoicemail`` for a queue."""
-    content = mp3(call.id, call.party, call.duration_ms, stereo=False)
-    return _item(call, "callcentervoicemail" if call.contact else "voicemail", content)
-
-
-def meeting(call: CallFacts) -> Item:
-    """Make a ``meeting``: a recorded conference."""
-    return _item(call, "meeting", mp4(call.id, call.seconds))
-
-
-def transcript(
-    call: CallFacts,
-    of: Item,
-    speaker: str = "",
-    said: Sequence[str] = (),
-    delay_s: int = 75,
-) -> Item:
+def transcript(call: CallFacts, of: Item, speaker: str, said: Sequence[str]) -> Item:
     """Make the ``transcription`` of a recording; a Work call has one for each ``speaker``.
 
-    ``said`` replaces the lines of the call's topic.
+    ``said`` replaces the lines of the call's topic, unless it is empty.
     """
     duration_ms = int(of.tags.get("duration", COMMENT_MS))
     turns = _turns(said or call.topic.lines, duration_ms, speaker)
@@ -175,10 +167,10 @@ def transcript(
         **({"speaker": speaker} if speaker else {}),
     }
     suffix = f"_{speaker}" if speaker else ""
-    return _made(
+    return _item(
         call,
         f"transcript{of.type}{speaker}",
-        delay_s,
+        of.created_ms + 35_000,
         type="transcription",
         name=f"{of.name.rpartition('.')[0]}{suffix}.json",
         mime_type=JSON,
@@ -202,13 +194,7 @@ def _turns(said: Sequence[str], duration_ms: int, speaker: str) -> list[dict[str
 
 
 def _json(value: Any) -> Content:
-    return text(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
-
-
-def notes(call: CallFacts) -> Item:
-    """Make ``agentnotes``: a text whose file name has its own extension."""
-    written = f"{call.topic.notes}\n{call.agent.name}, {call.start:%d %B %Y}, {call.id}\n"
-    return _item(call, "agentnotes", text(written))
+    return plain((json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
 
 
 def survey(call: CallFacts) -> Item:
@@ -218,44 +204,13 @@ def survey(call: CallFacts) -> Item:
         {"question": "How satisfied are you with the call?", "answer": score},
         {"question": "Was your concern solved?", "answer": "yes" if score > 2 else "no"},
     ]
-    content = _json({"pcsId": call.id, "callId": call.id, "answers": answers})
-    return _item(call, "postcallsurvey", content)
-
-
-def voice_comment(call: CallFacts) -> Item:
-    """Make a ``voicecommentrecording``: the caller's answer to a survey question, as WAV."""
-    return _item(call, "voicecommentrecording", wav(f"{call.id}-q1", COMMENT_MS))
+    content = {"pcsId": call.id, "callId": call.id, "answers": answers}
+    return made(call, "postcallsurvey", content)
 
 
 def sentiment(call: CallFacts) -> Item:
     """Make the ``sentimentScore`` of the transcript."""
-    mood = call.topic.mood
-    scores = [
-        {"turn": at, "score": round(mood * (at + 1) / len(call.topic.lines), 3)}
-        for at in range(len(call.topic.lines))
-    ]
-    content = _json({"callId": call.id, "overall": mood, "scores": scores})
-    return _item(call, "sentimentScore", content)
-
-
-def summary(call: CallFacts, of: Item) -> Item:
-    """Make the ``summary`` of the transcript ``of``."""
-    content = _json({"callId": call.id, "topic": call.topic.name, "summary": call.topic.summary})
-    return _item(call, "summary", content, of)
-
-
-def rare(call: CallFacts) -> Iterator[Item]:
-    """Yield one object of each type that few accounts have and no document describes."""
-    peaks = [abs(at % 40 - 20) for at in range(200)]
-    for type, value in {
-        "calladditionalfields": {"crmId": call.id, "reason": call.topic.name},
-        "statehistory": [
-            {"state": state, "at": call.start_ms} for state in ("queued", "offered", "ended")
-        ],
-        "tcltransactions": {"codes": [call.topic.name]},
-        "waveform": {"samplesPerSecond": 2, "peaks": peaks},
-        "chattranscription": [{"from": "visitor", "text": turn} for turn in call.topic.lines],
-        "meetings_transcriptions": {"transcript": " ".join(call.topic.lines)},
-    }.items():
-        yield _item(call, type, _json({"callId": call.id, "of": value}))
-    yield _item(call, "cm-report", text(f"call,agent\n{call.id},{call.agent.name}\n"))
+    mood, turns = call.topic.mood, len(call.topic.lines)
+    scores = [{"turn": at, "score": round(mood * (at + 1) / turns, 3)} for at in range(turns)]
+    content = {"callId": call.id, "overall": mood, "scores": scores}
+    return made(call, "sentimentScore", content)

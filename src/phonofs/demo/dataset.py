@@ -7,16 +7,25 @@ midnight.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 
 from phonofs.demo import calls
 from phonofs.demo.calls import CallFacts
 from phonofs.demo.media import whole_frames_ms
-from phonofs.demo.sample_data import AGENTS, AWKWARD, COMMENTS, PARTIES, QUEUES, TOPICS, VOICEMAILS
+from phonofs.demo.sample_data import (
+    AGENTS,
+    AWKWARD,
+    COMMENTS,
+    PARTIES,
+    QUEUES,
+    RARE,
+    TOPICS,
+    VOICEMAILS,
+)
 from phonofs.fakeservice.account import CUSTOMER, Account, Item
-from phonofs.fakeservice.content import text
+from phonofs.fakeservice.content import plain
 
 DAYS = 60
 ARCHIVED_AFTER = 45
@@ -24,14 +33,13 @@ ARCHIVED_AFTER = 45
 AWKWARD_DAYS_AGO = 3
 MIDNIGHT_DAYS_AGO = 10
 RARE_DAYS_AGO = 12
-REGION = "us-east"
 
 
 def demo_account(
     today: date,
     *,
     seed: int = 8,
-    regions: tuple[str, ...] = (REGION,),
+    regions: tuple[str, ...] = ("us-east",),
     until_ms: int | None = None,
     customer_id: str = CUSTOMER,
 ) -> Account:
@@ -39,11 +47,10 @@ def demo_account(
 
     If there is more than one region, the calls are spread over them.
     """
-    items = Dataset(today, seed, regions).items()
     return Account(
         (
             replace(item, customer_id=customer_id)
-            for item in items
+            for item in Dataset(today, seed, regions).items()
             if until_ms is None or item.created_ms <= until_ms
         ),
         regions,
@@ -74,7 +81,8 @@ class Dataset:
                 yield from self._midnight(day)
         yield from self._hidden()
         rare = self._call(self._today - timedelta(days=RARE_DAYS_AGO), 13 * 3600, contact=True)
-        yield from calls.rare(rare)
+        for type in RARE:
+            yield calls.made(rare, type)
 
     def _day(self, day: date, ago: int) -> Iterator[Item]:
         number = day.toordinal()
@@ -85,7 +93,7 @@ class Dataset:
         if ago % 6 == 2:
             yield from self._voicemail(day, contact=ago % 12 == 2)
         if ago % 14 == 5:
-            yield calls.meeting(self._call(day, 9 * 3600, contact=False))
+            yield calls.made(self._call(day, 9 * 3600, contact=False), "meeting")
 
     def _call(
         self, day: date, second: int, *, contact: bool | None = None, party: str | None = None
@@ -96,9 +104,9 @@ class Dataset:
         start_ms = int(start.timestamp() * 1000) + chance.randrange(1000)
         if contact is None:
             contact = chance.random() < 0.55
-        token = f"{chance.getrandbits(64):016x}"
+        contact_id = f"int-{start_ms:x}-{chance.getrandbits(64):016x}-phone-00-acmecorp01"
         return CallFacts(
-            id=f"int-{start_ms:x}-{token}-phone-00-acmecorp01" if contact else str(start_ms + 7),
+            id=contact_id if contact else str(start_ms + 7),
             contact=contact,
             start_ms=start_ms,
             duration_ms=whole_frames_ms(int(chance.triangular(12_000, 420_000, 60_000))),
@@ -113,72 +121,68 @@ class Dataset:
         )
 
     def _work(self, call: CallFacts) -> Iterator[Item]:
-        recording = calls.work_recording(call)
-        yield recording
-        if self._chance.random() < 0.6:
-            yield calls.transcript(call, recording, "owner")
-            yield calls.transcript(call, recording, "external")
+        has_transcripts = self._chance.random() < 0.6
+        yield from _recorded(
+            call, "callrecording", ("owner", "external") if has_transcripts else ()
+        )
 
     def _contact(self, call: CallFacts) -> Iterator[Item]:
-        recording = calls.contact_recording(call)
-        yield recording
-        spoken = calls.transcript(call, recording)
-        if self._chance.random() < 0.8:
-            yield spoken
+        has_transcript = self._chance.random() < 0.8
+        yield from _recorded(call, "callcenterrecording", ("",) if has_transcript else ())
+        if has_transcript:
             yield calls.sentiment(call)
-            yield calls.summary(call, spoken)
+            yield calls.made(call, "summary")
         if self._chance.random() < 0.7:
-            yield calls.notes(call)
+            yield calls.made(call, "agentnotes")
         if self._chance.random() < 0.45:
             yield calls.survey(call)
-            yield from self._comment(call)
+            said = self._chance.choice(COMMENTS)
+            yield from _recorded(call, "voicecommentrecording", said=(said,))
         if self._chance.random() < 0.15:
-            yield calls.screen_recording(call)
-
-    def _comment(self, call: CallFacts) -> Iterator[Item]:
-        comment = calls.voice_comment(call)
-        yield comment
-        yield calls.transcript(call, comment, "", (self._chance.choice(COMMENTS),), delay_s=120)
+            yield calls.made(call, "screenrecording")
 
     def _voicemail(self, day: date, *, contact: bool) -> Iterator[Item]:
         call = self._call(day, self._chance.randrange(3600, 23 * 3600), contact=contact)
         call = replace(call, direction="INBOUND", duration_ms=whole_frames_ms(18_000))
-        message = calls.voicemail(call)
-        yield message
-        yield calls.transcript(call, message, "", (self._chance.choice(VOICEMAILS),))
+        type, said = (
+            "callcentervoicemail" if contact else "voicemail",
+            self._chance.choice(VOICEMAILS),
+        )
+        yield from _recorded(call, type, said=(said,))
 
     def _awkward(self, day: date) -> Iterator[Item]:
         """Yield a day of calls whose parties have names that are awkward in a file name."""
         for at, party in enumerate(AWKWARD):
             call = self._call(day, 7 * 3600 + at * 300, contact=bool(at % 2), party=party)
             call = replace(call, duration_ms=whole_frames_ms(5_000 + at * 360), direction="INBOUND")
-            yield calls.contact_recording(call) if call.contact else calls.work_recording(call)
+            yield calls.made(call, "callcenterrecording" if call.contact else "callrecording")
             if at % 7 == 0:
-                yield replace(calls.notes(call), name=f"{party}/{party}.agentnotes")
+                yield replace(calls.made(call, "agentnotes"), name=f"{party}/{party}.agentnotes")
         yield from self._twins(self._call(day, 12 * 3600, contact=False, party="Twin"))
 
     def _twins(self, call: CallFacts) -> Iterator[Item]:
         """Yield two objects whose file names would be equal, and one of an unknown type."""
-        first = calls.work_recording(call)
+        first = calls.made(call, "callrecording")
         yield first
-        other = calls.work_recording(replace(call, agent=AGENTS[0], id=f"{call.id}0"))
+        other = calls.made(replace(call, agent=AGENTS[0], id=f"{call.id}0"), "callrecording")
         yield replace(first, id=first.id[:8] + other.id[8:], content=other.content)
         yield replace(
             first, id=call.new_id("chat"), type="chatlog", name="chat", mime_type="",
-            content=text("Hello!\nHello, how can I help?\n"), tags={"callId": call.id},
+            content=plain(b"Hello!\nHello, how can I help?\n"), tags={"callId": call.id},
         )  # fmt: skip
 
     def _midnight(self, day: date) -> Iterator[Item]:
-        """Yield objects created in the first and last seconds of a day and next to it, UTC."""
+        """Yield objects created in the first and last seconds of a day and next to it, UTC.
+
+        A recording is made 8 s after its call.
+        """
         begin_ms = int(datetime.combine(day, time(), UTC).timestamp() * 1000)
         for at_ms in (-1000, 0, 1000, 86_399_000, 86_400_000):
             call = self._call(day, 0, contact=False, party="Night Shift")
-            call = replace(call, duration_ms=whole_frames_ms(6_000))
-            made = calls.work_recording(call)
-            start = str(begin_ms + at_ms - 9_000)
-            tags = {**made.tags, "startTime": start, "endTime": str(begin_ms + at_ms - 3_000)}
-            moved_ms = begin_ms + at_ms
-            yield replace(made, created_ms=moved_ms, updated_ms=moved_ms, tags=tags)
+            duration_ms = whole_frames_ms(6_000)
+            start_ms = begin_ms + at_ms - 8_000 - duration_ms
+            call = replace(call, start_ms=start_ms, duration_ms=duration_ms)
+            yield calls.made(call, "callrecording")
 
     def _aged(self, item: Item, ago: int) -> Item:
         """Return the object, archived if it is an old recording; a quarter stay available."""
@@ -190,4 +194,14 @@ class Dataset:
         day = self._today - timedelta(days=20)
         for at, state in enumerate(("PENDING", "REVOKED", "DELETED", "FAILED", "QUARANTINED")):
             call = self._call(day, 15 * 3600 + at * 600, contact=True)
-            yield replace(calls.contact_recording(call), state=state)
+            yield replace(calls.made(call, "callcenterrecording"), state=state)
+
+
+def _recorded(
+    call: CallFacts, type: str, speakers: Sequence[str] = ("",), said: Sequence[str] = ()
+) -> Iterator[Item]:
+    """Yield a recording of this type, and a transcript for each of the speakers."""
+    recording = calls.made(call, type)
+    yield recording
+    for speaker in speakers:
+        yield calls.transcript(call, recording, speaker, said)

@@ -1,7 +1,7 @@
 """Makes playable recordings of any length (MP3, WAV, MP4) from the clips in ``data``.
 
-The length is exact: an MP3 has whole frames of 36 ms, a WAV whole samples, an MP4 one picture
-a second. Each recording contains the title it is given, so that two objects differ.
+The length is exact: an MP3 has whole frames of 36 ms, a WAV whole samples, an MP4 16 pictures of
+the same length. Each recording contains the title it is given, so that two objects differ.
 
 The clips were made with ffmpeg 5.1: ``mono.mp3`` and ``stereo.mp3`` are 28 frames (MPEG-2 Layer
 III, 16 kHz, 16 and 24 kbit/s; libmp3lame with ``-reservoir 0 -write_xing 0``, so that any frame
@@ -11,14 +11,13 @@ can follow any other), ``screen.mp4`` is 16 pictures (H.264 baseline, 320x180, l
 
 import struct
 from importlib.resources import files
-from itertools import cycle, islice
 
-from phonofs.fakeservice.content import Content, Loop
+from phonofs.fakeservice.content import Content, Loop, plain
 
 FRAME_MS = 36
 """576 samples at 16 kHz."""
-KEY_EVERY = 8
-"""Every eighth picture of the clip is a key frame."""
+PICTURES = 16
+"""The number of pictures in the clip."""
 
 
 def _clip(name: str) -> bytes:
@@ -29,10 +28,6 @@ _MONO, _STEREO = Loop(_clip("mono.mp3")), Loop(_clip("stereo.mp3"))
 _TONE_HEAD = _clip("tone.wav")[:44]
 _TONE = Loop(_clip("tone.wav")[44:])
 _SCREEN = _clip("screen.mp4")
-_MOOV = _SCREEN.index(b"moov") - 4
-_TABLES = _SCREEN.index(b"stts") - 4
-_SIZES = struct.unpack_from(">16I", _SCREEN, _SCREEN.index(b"stsz") + 16)
-_PICTURES = Loop(_SCREEN[-sum(_SIZES) :])
 
 
 def whole_frames_ms(duration_ms: int) -> int:
@@ -76,31 +71,18 @@ def wav(title: str, duration_ms: int) -> Content:
 
 
 def mp4(title: str, seconds: int) -> Content:
-    """Make an MP4 of exactly this many seconds (at least 1), 130 bytes a second.
+    """Make an MP4 of exactly this many seconds (at least 1): the clip, with longer pictures.
 
-    It has the clip's boxes up to the sample tables, then new tables for the repeated pictures
+    Only times are written into its boxes, and a box with the title is added at the end
     (ISO/IEC 14496-12).
     """
-    sizes = list(islice(cycle(_SIZES), seconds))
-    keys = range(1, seconds + 1, KEY_EVERY)
-    tables = _table(b"stts", 1, seconds, 1000) + _table(b"stss", len(keys), *keys)
-    tables += _table(b"stsc", 1, 1, seconds, 1) + _table(b"stsz", 0, seconds, *sizes)
-    tables_bytes = len(tables) + len(_table(b"stco", 1, 0))
-    moov = bytearray(_SCREEN[_MOOV:_TABLES])
-    for box in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):  # each of them contains the tables
-        at = moov.index(box) - 4
-        struct.pack_into(">I", moov, at, len(moov) - at + tables_bytes)
-    for box, at in ((b"mvhd", 20), (b"tkhd", 24), (b"mdhd", 20)):
-        struct.pack_into(">I", moov, moov.index(box) + at, seconds * 1000)
-    start = _SCREEN[: _MOOV - 8] + _box(b"free", title.encode("utf-8", "replace"))
-    tables += _table(b"stco", 1, len(start) + len(moov) + tables_bytes + 8)
-    head = start + moov + tables + struct.pack(">I4s", 8 + sum(sizes), b"mdat")
-    return Content(head, _PICTURES, len(head) + sum(sizes))
-
-
-def _box(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + len(body), name) + body
-
-
-def _table(name: bytes, *numbers: int) -> bytes:
-    return _box(name, struct.pack(f">I{len(numbers)}I", 0, *numbers))
+    movie, name = bytearray(_SCREEN), title.encode("utf-8", "replace")
+    for box, offset, number in (
+        (b"mvhd", 20, seconds * 1000),  # in milliseconds, as the clip has it
+        (b"tkhd", 24, seconds * 1000),
+        (b"mdhd", 16, PICTURES),  # time units in a second
+        (b"mdhd", 20, seconds * PICTURES),
+        (b"stts", 16, seconds),  # time units of each picture
+    ):
+        struct.pack_into(">I", movie, movie.index(box) + offset, number)
+    return plain(bytes(movie) + struct.pack(">I4s", 8 + len(name), b"free") + name)

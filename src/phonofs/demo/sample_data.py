@@ -48,4 +48,8 @@ AWKWARD: Sequence[str] = [*_SAMPLE["awkward"], "half a \ud83d emoji"]  # TOML ha
 VOICEMAILS: Sequence[str] = _SAMPLE["voicemails"]
 COMMENTS: Sequence[str] = _SAMPLE["comments"]
 OBJECTS: Mapping[str, Mapping[str, Any]] = _SAMPLE["objects"]
-"""For each type, its ``name``, ``mime_type``, ``delay_s``, ``label``, ``like`` and ``tags``."""
+"""For each type, its ``name``, ``mime_type``, ``delay_s``, ``label``, ``like``, ``tags``, and its
+content: a ``clip`` with its ``artist``, a ``text``, or ``json``.
+"""
+RARE: Sequence[str] = _SAMPLE["rare"]
+"""The types that few accounts have."""

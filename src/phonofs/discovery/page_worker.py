@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping
 from contextlib import suppress
 
 import msgspec
@@ -106,14 +105,17 @@ class PageWorker:
             self._waiting.popleft().close()
 
     async def _have(self) -> None:
-        """Start the process, exchange messages until it is idle, and kill it."""
+        """Start the process, exchange messages until it is idle, and kill it.
+
+        Its environment has none of our settings: it gets no key and no secret.
+        """
         self._not_before_s = trio.current_time() + REST_S  # reset below if it does not fail
         process = await trio.lowlevel.open_process(
             [sys.executable, "-P", "-m", "phonofs.discovery.page_worker_main"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_without_settings(os.environ),
+            env={name: value for name, value in os.environ.items() if "PHONOFS" not in name},
             start_new_session=True,
         )
         self.pid = process.pid
@@ -183,8 +185,3 @@ def _widen(process: trio.Process) -> None:
         if isinstance(stream, trio.lowlevel.FdStream):
             with suppress(OSError):
                 fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
-def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without our settings: the process gets no key and no secret."""
-    return {name: value for name, value in environment.items() if "PHONOFS" not in name}

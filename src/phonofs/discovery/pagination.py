@@ -40,6 +40,11 @@ _OVERLAPS_FROM = 10
 class OffsetPager:
     """One pass over a listing. Owns what was requested and received, and the conclusions.
 
+    seen      the ids of the usable records received
+    rejected  how many records received could not be used
+    shifted   whether two pages disagree about the record that both have
+    size      the number of records, once the pass is done
+
     Invariant: ``_covered`` and ``_flying`` hold no offset beyond the furthest one requested; a
     pass is done when no request is in flight, no offset before the end is missing, and the end
     was seen.
@@ -53,6 +58,7 @@ class OffsetPager:
         self.seen: set[str] = set()
         self.rejected = 0
         self.shifted = False
+        self.size = 0
         self._limit = limit
         self._side_by_side = side_by_side
         step = limit - 1 if limit >= _OVERLAPS_FROM else limit
@@ -60,7 +66,6 @@ class OffsetPager:
         self._covered = Ranges()
         self._flying: dict[int, int] = {}
         self._edges: dict[int, str] = {}
-        self._top = 0
         self._closed = False
         self._beyond: int | None = None
         self._refused_at: int | None = None
@@ -76,18 +81,13 @@ class OffsetPager:
         self._barren = 0
 
     @property
-    def size(self) -> int:
-        """The number of records, once the pass is done."""
-        return self._top
-
-    @property
     def expected(self) -> int:
         """The probable number of records; 0 while nothing is known."""
         if not self._total:
             return 0
-        if self._total >= self._top:
+        if self._total >= self.size:
             return self._total
-        return self._total * self._limit if self._total * self._limit >= self._top else 0
+        return self._total * self._limit if self._total * self._limit >= self.size else 0
 
     @property
     def done(self) -> bool:
@@ -98,7 +98,7 @@ class OffsetPager:
 
     @property
     def _ended(self) -> bool:
-        return self._closed and self._covered.covers(0, self._top)
+        return self._closed and self._covered.covers(0, self.size)
 
     @property
     def refused(self) -> bool:
@@ -110,8 +110,8 @@ class OffsetPager:
         """Whether a pass that is done is consistent: it saw every record before its end, none
         moved, none was received twice, and no page before the end was empty.
         """
-        whole = self._reached >= self._top and len(self.seen) + self.rejected >= self._top
-        shrank = self._beyond is not None and self._beyond < self._top
+        whole = self._reached >= self.size and len(self.seen) + self.rejected >= self.size
+        shrank = self._beyond is not None and self._beyond < self.size
         changed = any(len(totals) > 1 for totals in self._totals.values()) and self._agrees
         return whole and not (self.shifted or shrank or changed)
 
@@ -123,9 +123,9 @@ class OffsetPager:
     @property
     def _agrees(self) -> bool:
         """Whether a ``total`` of the service is the number of records, or of pages."""
-        pages = {-(-self._top // limit) for limit in (self._limit, *self._totals)}
+        pages = {-(-self.size // limit) for limit in (self._limit, *self._totals)}
         totals = {total for totals in self._totals.values() for total in totals}
-        return self._top in totals or not pages.isdisjoint(totals)
+        return self.size in totals or not pages.isdisjoint(totals)
 
     @property
     def denied(self) -> bool:
@@ -251,11 +251,11 @@ class OffsetPager:
         """Note the end: where a page marked as last stops, unless another reached further."""
         if page.count == 0:
             self._beyond = key if self._beyond is None else min(self._beyond, key)
-        if page.count and stop > self._top:
+        if page.count and stop > self.size:
             self._closed = False
-            self._top = stop
-        ends_here = page.last and page.count > 0 and stop == self._top
-        nothing_after = self._beyond is not None and self._beyond <= self._top
+            self.size = stop
+        ends_here = page.last and page.count > 0 and stop == self.size
+        nothing_after = self._beyond is not None and self._beyond <= self.size
         self._closed = self._closed or ends_here or nothing_after
 
     def _compare_edges(self, key: int, ids: Sequence[str], count: int) -> None:

@@ -7,7 +7,10 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
+
+from cachetools import LRUCache
 
 from phonofs.fakeservice.content import Content, ramp
 from phonofs.fakeservice.fiql import Expression, Fields, Value, matches
@@ -43,7 +46,6 @@ class Item:
     customer_id: str = CUSTOMER
     user_id: str = "2xEVyEt2SFmZfL3v5UuEdw"
     bucket_id: str = ""
-    shared: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self) -> Json:
@@ -63,7 +65,7 @@ class Item:
             "objectState": self.state,
             "bucketId": self.bucket_id or self.id,
             "tags": [{"key": key, "value": value} for key, value in self.tags.items()],
-            "shared": self.shared,
+            "shared": False,
             **self.extra,
         }
 
@@ -72,19 +74,17 @@ class Item:
         """The checksum in the record; computed on first use."""
         if self.checksum is not None:
             return self.checksum
-        return (
-            self.content.multipart(self.multipart_bytes)
-            if self.multipart_bytes
-            else self.content.md5
-        )
+        part = self.multipart_bytes
+        return self.content.multipart(part) if part else self.content.md5
 
     @property
     def etag(self) -> str:
         """The ETag of the content, with its quotes; reads no content if the checksum is empty."""
         return f'"{self.sum or f"{self.content.size}-{self.content.phase}"}"'
 
+    @cached_property
     def fields(self) -> Fields:
-        """Return the values for filters and sorting: the tags, overridden by the record's fields.
+        """The values for filters and sorting: the tags, overridden by the record's fields.
 
         The service's guide calls ``objectName`` ``name`` and ``storedBytes`` ``size``.
         """
@@ -112,14 +112,6 @@ def iso(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-@dataclass(frozen=True, slots=True)
-class Sort:
-    """The field or tag by which a search is sorted. The sort is stable."""
-
-    field: str = "createdTime"
-    descending: bool = False
-
-
 class Account:
     """An account whose objects are all in memory.
 
@@ -130,8 +122,8 @@ class Account:
 
     def __init__(self, items: Iterable[Item] = (), regions: Iterable[str] = ()) -> None:
         self._items: dict[tuple[str, str], Item] = {}
-        self._fields: dict[tuple[str, str], Fields] = {}
-        self._found: dict[tuple[str, Expression, Sort], list[Item]] = {}
+        # Enough for the pages of concurrent searches.
+        self._found: LRUCache[tuple[str, Expression, str, bool], list[Item]] = LRUCache(64)
         self._regions = list(regions)
         self._lock = threading.Lock()
         for item in items:
@@ -149,32 +141,23 @@ class Account:
         return tuple(self._regions)
 
     def search(
-        self, region: str, query: Expression, sort: Sort, offset: int, limit: int
-    ) -> tuple[list[Json], int]:
-        """Return up to ``limit`` records from ``offset`` on, and the number of all that match."""
-        found = self.matching(region, query, sort)
-        return [item.record() for item in found[offset : offset + limit]], len(found)
+        self, region: str, query: Expression, sort: str = "createdTime", descending: bool = False
+    ) -> list[Item]:
+        """Return all objects of a region that match, sorted by a field or tag. The sort is stable.
 
-    def matching(self, region: str, query: Expression, sort: Sort) -> list[Item]:
-        """Return all objects of a region that match, sorted."""
-        key = (region, query, sort)
+        Missing values come first, then numbers by size, then texts.
+        """
+        key = (region, query, sort, descending)
         with self._lock:
             if key not in self._found:
-                if len(self._found) >= 64:  # enough for the pages of concurrent searches
-                    self._found.clear()
-                self._found[key] = self._find(region, query, sort)
+                found = [
+                    each
+                    for each in self._items.values()
+                    if each.region == region and matches(query, each.fields)
+                ]
+                found.sort(key=lambda each: _rank(each.fields.get(sort)), reverse=descending)
+                self._found[key] = found
             return self._found[key]
-
-    def _find(self, region: str, query: Expression, sort: Sort) -> list[Item]:
-        hits = [
-            key
-            for key, fields in self._fields.items()
-            if key[0] == region and matches(query, fields)
-        ]
-        hits.sort(
-            key=lambda key: sort_key(self._fields[key].get(sort.field)), reverse=sort.descending
-        )
-        return [self._items[key] for key in hits]
 
     def item(self, region: str, id: str) -> Item | None:
         """Return the object, or None if it does not exist."""
@@ -185,7 +168,6 @@ class Account:
         key = (item.region, item.id)
         with self._lock:
             self._items[key] = item
-            self._fields[key] = item.fields()
             self._found.clear()
             if item.region not in self._regions:
                 self._regions.append(item.region)
@@ -203,14 +185,11 @@ def change(account: Account, region: str, id: str, now_ms: int, **fields: Any) -
     return True
 
 
-def sort_key(value: Value) -> tuple[int, float, str]:
-    """Return a key that sorts missing values first, then numbers by size, then texts."""
+def _rank(value: Value) -> tuple[int, float, str]:
     if value is None:
         return 0, 0, ""
-    if isinstance(value, int):
-        return 1, value, ""
-    digits = value.isascii() and value.isdigit() and len(value) < 19
-    return (1, int(value), "") if digits else (2, 0, value)
+    digits = isinstance(value, int) or (value.isascii() and value.isdigit() and len(value) < 19)
+    return (1, int(value), "") if digits else (2, 0, str(value))
 
 
 def flat_item(id: str, size: int, created_ms: int, **fields: Any) -> Item:

@@ -26,9 +26,9 @@ class Loop:
         return memoryview(self.unit * (CHUNK // len(self.unit) + 2))
 
     def piece(self, start: int, size: int) -> memoryview:
-        """Return up to ``size`` (at most ``CHUNK``) bytes from ``start`` on, without a copy."""
+        """Return ``size`` (at most ``CHUNK``) bytes from ``start`` on, without a copy."""
         phase = start % len(self.unit)
-        return self._tile[phase : phase + min(size, CHUNK)]
+        return self._tile[phase : phase + size]
 
 
 PRIME = 251
@@ -48,15 +48,15 @@ class Content:
     size: int
     phase: int = 0
 
-    def pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
-        """Yield the bytes ``[start, stop)`` in order, in pieces of at most ``CHUNK`` bytes."""
+    def pieces(self, start: int, stop: int, most: int = CHUNK) -> Iterator[bytes | memoryview]:
+        """Yield the bytes ``[start, stop)`` in order, in pieces of at most ``most`` and CHUNK."""
         stop = min(stop, self.size)
         while start < stop:
+            size = min(stop - start, most, CHUNK)
             if start < len(self.head):
-                piece: bytes | memoryview = self.head[start : min(stop, start + CHUNK)]
+                piece: bytes | memoryview = self.head[start : start + size]
             else:
-                at = start - len(self.head) + self.phase
-                piece = self.loop.piece(at, stop - start)
+                piece = self.loop.piece(start - len(self.head) + self.phase, size)
             yield piece
             start += len(piece)
 
@@ -77,20 +77,12 @@ class Content:
 
         Source: Amazon S3's ETag of a multipart upload.
         """
-        if self.size <= part:
-            sums = [bytes.fromhex(self.md5)]
-        else:
-            sums = [
-                hashlib.md5(self.read(start, start + part), usedforsecurity=False).digest()
-                for start in range(0, self.size, part)
-            ]
+        sums = [
+            hashlib.md5(self.read(start, start + part), usedforsecurity=False).digest()
+            for start in range(0, max(1, self.size), part)
+        ]
         whole = hashlib.md5(b"".join(sums), usedforsecurity=False)
         return f"{whole.hexdigest()}-{len(sums)}"
-
-
-def text(value: str) -> Content:
-    """Return content that is this text in UTF-8."""
-    return plain(value.encode())
 
 
 def plain(value: bytes) -> Content:

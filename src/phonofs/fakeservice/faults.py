@@ -12,108 +12,115 @@ what happens to them::
     retry_after = 1
 
 These keys select requests; a request must satisfy all that are given: ``kind``, ``path`` and ``id``
-(globs), ``region``, ``nth`` (a number or a list, counted from 1 among the requests that match the
-rule), ``every`` (each n-th), ``skip`` (not the first n), ``from_s`` / ``until_s`` (seconds since
-the first request), ``probability`` (0 to 1, from the seed), ``count`` (fires at most n times). The
-first rule that fires decides. ``fail`` says what happens: one of FAILURES, with the parameters
-named there; ``phonofs demo --help`` lists them.
+(globs), ``nth`` (a number or a list, counted from 1 among the requests that match the rule),
+``every`` (each n-th), ``skip`` (not the first n), ``probability`` (0 to 1, from the seed),
+``count`` (fires at most n times). The first rule that fires decides. ``fail`` says what happens:
+one of FAILURES, with the parameters named there; ``phonofs demo --help`` lists them.
 """
 
 import json
 import random
-import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta
 
 from phonofs.errors import UsageError
+from phonofs.fakeservice.responses import Request
 
-KINDS = frozenset(
-    {"token", "regions", "search", "record", "content", "presign", "store"} | {"restore", "other"}
-)
+Kind = Literal[
+    "token", "regions", "search", "record", "content", "presign", "store", "restore", "other"
+]
+KINDS = frozenset(get_args(Kind))
+
+_Status = Annotated[int, Meta(ge=200, le=599)]
+_Bytes = Annotated[int, Meta(ge=0, lt=1 << 62)]
+_After = Annotated[int, Meta(ge=-1, lt=1 << 62)]
+_Amount = Annotated[float, Meta(gt=0, lt=1e12)]
+_Headers = dict[
+    Annotated[str, Meta(pattern=r"^[\w-]+\Z")],
+    Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z")] | None,
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Something that can happen to a request: its description, its parameters and their defaults.
 
-    A default of ``...`` marks a required parameter.
+    ``parameters`` has the type and the default of each; a default of ``...`` marks a required one.
     """
 
     help: str
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, tuple[Any, Any]]
 
 
-def _failure(help: str, **parameters: Any) -> Failure:
+def _failure(help: str, **parameters: tuple[Any, Any]) -> Failure:
     return Failure(help, parameters)
 
 
 FAILURES: Mapping[str, Failure] = {
     "status": _failure(
-        "this status in place of the answer",
-        status=...,
-        retry_after=None,
-        body="",
-        content_type="text/plain",
+        "this status in place of the answer, with this body",
+        status=(_Status, ...),
+        retry_after=(Any, None),
+        body=(str, ""),
+        content_type=(str, "text/plain"),
     ),
-    "html": _failure("a gateway's page in place of the answer", status=200),
-    "json": _failure("any other JSON in place of the answer", value=..., status=200),
-    "text": _failure(
-        "this text in place of a JSON answer, half of one for instance", body=..., status=200
-    ),
-    "bomb": _failure(
-        "JSON that is cheap to send and dear to read: so many zeros, objects or arrays in place of "
-        "records, or tags of one record, or nested lists in it",
-        of="zeros",
-        items=1_000_000,
-    ),
+    "html": _failure("a gateway's page in place of the answer", status=(_Status, 200)),
+    "json": _failure("other JSON in place of the answer", value=(Any, ...), status=(_Status, 200)),
     "record": _failure(
-        "fields laid over every record of the answer (null: taken out)",
-        set=...,
+        "fields of every record in the answer replaced (null: removed)",
+        set=(dict[str, Any], ...),
     ),
     "headers": _failure(
-        "header fields laid over those of the answer (null: taken out), and so many lines more",
-        set={},
-        lines=0,
+        "header fields of the answer replaced (null: removed)", set=(_Headers, ...)
     ),
-    "etag": _failure("this ETag", etag='"changed"'),
-    "redirect": _failure("a redirect to a URL, to itself if that is empty", to="", status=302),
-    "delay": _failure("a pause before the answer", seconds=...),
-    "interim": _failure(
-        "so many interim answers before the answer (-1: without an end)", code=100, number=1000
+    "redirect": _failure(
+        "a redirect to this URL; empty: to the same URL", to=(str, ""), status=(_Status, 302)
     ),
-    "reset": _failure("RST after so many bytes of the body (-1: before the headers)", after=-1),
+    "delay": _failure("a pause before the answer", seconds=(_Amount, ...)),
+    "reset": _failure(
+        "RST after this many bytes of the body (-1: before the headers)", after=(_After, -1)
+    ),
     "cut": _failure(
-        "the end of the connection after so many bytes, fewer than the Content-Length", after=0
+        "the connection closed after this many bytes, fewer than the Content-Length",
+        after=(_Bytes, 0),
     ),
     "stall": _failure(
-        "no further byte after so many of the body (-1: not even headers); the connection stays "
-        "open",
-        after=-1,
+        "nothing more after this many bytes of the body (-1: not even headers); the connection "
+        "stays open",
+        after=(_After, -1),
     ),
-    "drip": _failure("a body as slow as this", bytes_per_s=...),
-    "chunks": _failure("a body in chunks of so many bytes", bytes=1),
+    "drip": _failure("a body as slow as this", bytes_per_s=(_Amount, ...)),
     "unframed": _failure(
-        "a body without a stated length, which ends with the connection after so many bytes (-1: "
-        "after all)",
-        after=-1,
+        "a body without a stated length, which ends with the connection after this many bytes "
+        "(-1: all of them)",
+        after=(_After, -1),
     ),
-    "short": _failure("a body so many bytes shorter, its Content-Length in agreement", by=1),
-    "long": _failure("a body so many bytes longer, its Content-Length in agreement", by=1),
-    "overrun": _failure("so many bytes more than the Content-Length says", by=1),
-    "wrong_range": _failure("206 for a range so many bytes further on, which it says", by=1),
+    "short": _failure("a body this many bytes shorter, with that Content-Length", by=(_Bytes, 1)),
+    "long": _failure("a body this many bytes longer, with that Content-Length", by=(_Bytes, 1)),
+    "overrun": _failure("this many bytes more than the Content-Length", by=(_Bytes, 1)),
+    "wrong_range": _failure(
+        "206 for a range this many bytes further on, with that Content-Range", by=(_Bytes, 1)
+    ),
     "as_200": _failure("200 for a range, with its Content-Range"),
     "whole": _failure("200 with the whole body for a range"),
-    "flip": _failure("the byte at this offset of the object, xor the mask", at=0, mask=255),
-    "encoding": _failure("the body compressed although nobody asked", encoding="gzip"),
-    "endless": _failure("never a last page: beyond the end comes the last page again"),
+    "flip": _failure(
+        "the byte at this offset of the object, xor the mask",
+        at=(_Bytes, 0),
+        mask=(Annotated[int, Meta(ge=0, le=255)], 255),
+    ),
+    "encoding": _failure("a compressed body that was not asked for", encoding=(str, "gzip")),
+    "endless": _failure("never a last page: after the end, the first page again"),
     "repeat": _failure("the first page again, whatever was asked for"),
     "empty": _failure("a page without records that is not the last"),
-    "expired": _failure("a presigned URL that is dead from birth"),
-    "revoke": _failure("all tokens die, also this request's; it goes on"),
+    "expired": _failure("a presigned URL that has already expired"),
+    "revoke": _failure("all tokens revoked, after this request was accepted"),
 }
 """The values of ``fail``. ``--help`` and the manual are made from this table."""
 
@@ -123,68 +130,49 @@ def described_failures() -> Iterator[tuple[str, str]]:
     for name, failure in FAILURES.items():
         given = [
             each if default is ... else f"{each}={json.dumps(default)}"
-            for each, default in failure.parameters.items()
+            for each, (_, default) in failure.parameters.items()
         ]
         yield f"{name} ({', '.join(given)})" if given else name, failure.help
 
 
-_SELECTORS: Mapping[str, tuple[type, ...]] = {
-    "name": (str,),
-    "kind": (str, list),
-    "path": (str,),
-    "id": (str,),
-    "region": (str,),
-    "nth": (int, list),
-    "every": (int,),
-    "skip": (int,),
-    "from_s": (int, float),
-    "until_s": (int, float),
-    "probability": (int, float),
-    "count": (int,),
+_SELECTORS: Mapping[str, Any] = {
+    "name": str,
+    "kind": list[Kind],
+    "path": str,
+    "id": str,
+    "nth": list[int],
+    "every": Annotated[int, Meta(ge=1)],
+    "skip": int,
+    "probability": float,
+    "count": int,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a rule sees of a request. ``at_s`` is in seconds since the first request."""
-
-    kind: str
-    path: str
-    id: str = ""
-    region: str = ""
-    at_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What happens to one request: ``fail`` is one of FAILURES, with all its parameters."""
-
-    fail: str
-    parameters: Mapping[str, Any]
-    rule: str
-
-    def __getitem__(self, name: str) -> Any:
-        return self.parameters[name]
+"""The type of each key that selects requests; ``kind`` and ``nth`` may be single values too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule of the plan. ``index`` is its position, from 0."""
+    """One rule of the plan. ``index`` is its position, from 0.
+
+    ``select`` says which requests it selects. ``fail``, one of FAILURES, happens to them, with
+    the ``parameters``: all that it has.
+    """
 
     name: str
     index: int
     select: Mapping[str, Any]
-    fault: Fault
+    fail: str
+    parameters: Mapping[str, Any]
 
-    def matches(self, asked: Asked) -> bool:
+    def __getitem__(self, parameter: str) -> Any:
+        return self.parameters[parameter]
+
+    def matches(self, request: Request) -> bool:
         """Whether the rule selects this request, regardless of counts and chance."""
         select = self.select
         return (
-            asked.kind in select.get("kind", KINDS)
-            and fnmatchcase(asked.path, select.get("path", "*"))
-            and fnmatchcase(asked.id, select.get("id", "*"))
-            and asked.region == select.get("region", asked.region)
-            and select.get("from_s", 0) <= asked.at_s < select.get("until_s", float("inf"))
+            request.kind in select.get("kind", KINDS)
+            and fnmatchcase(request.path, select.get("path", "*"))
+            and fnmatchcase(request.id, select.get("id", "*"))
         )
 
     def fires(self, number: int, chance: float) -> bool:
@@ -198,13 +186,12 @@ class Rule:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """A validated fault plan; ``source`` is the decoded text it was made from."""
+    """A validated fault plan."""
 
     rules: tuple[Rule, ...] = ()
     seed: int = 0
-    source: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Faults:
@@ -222,13 +209,13 @@ class Faults:
             for rule in self.plan.rules
         ]
 
-    def decide(self, asked: Asked) -> Fault | None:
-        """Return what happens to this request, or None. Every rule that matches it counts it."""
+    def decide(self, request: Request) -> Rule | None:
+        """Return the rule for this request, or None. Every rule that matches it counts it."""
         chosen = None
         for rule in self.plan.rules:
-            if rule.matches(asked) and self._fires(rule) and chosen is None:
+            if rule.matches(request) and self._fires(rule) and chosen is None:
                 self.fired[rule.name] += 1
-                chosen = rule.fault
+                chosen = rule
         return chosen
 
     def _fires(self, rule: Rule) -> bool:
@@ -243,11 +230,10 @@ def load(text: str) -> Plan:
     if "\n" not in text and "=" not in text and not text.lstrip().startswith(("{", "[")):
         try:
             text = Path(text).read_text(encoding="utf-8")
-        except OSError as error:
-            why = error.strerror
-            raise UsageError(f"the fault plan {text!r} cannot be read: {why}") from error
-        except ValueError as error:
-            raise UsageError(f"the fault plan {text!r} cannot be read: {error}") from error
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"the fault plan {text!r} cannot be read: {getattr(error, 'strerror', error)}"
+            ) from error
     return plan(_decoded(text))
 
 
@@ -266,101 +252,40 @@ def plan(source: Any) -> Plan:
         source = {"rule": source}
     if not isinstance(source, dict) or set(source) - {"seed", "rule"}:
         raise UsageError("the fault plan must have a list 'rule' and may have a 'seed', no more")
-    rules, seed = source.get("rule", []), source.get("seed", 0)
-    if not isinstance(rules, list) or not isinstance(seed, int):
-        raise UsageError("in the fault plan 'rule' must be a list and 'seed' a whole number")
+    seed = _checked("the fault plan", "seed", source.get("seed", 0), int)
+    rules = _checked("the fault plan", "rule", source.get("rule", []), list[dict[str, Any]])
     made = tuple(_rule(index, each) for index, each in enumerate(rules))
     names = [rule.name for rule in made]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"the fault plan has two rules named {name!r}")
-    return Plan(made, seed, source)
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise UsageError(f"the fault plan has two rules named {repeated[0]!r}")
+    return Plan(made, seed)
 
 
-def _rule(index: int, source: Any) -> Rule:
+def _rule(index: int, source: Mapping[str, Any]) -> Rule:
     where = f"rule {index + 1} of the fault plan"
-    if not isinstance(source, dict):
-        raise UsageError(f"{where} must be a table")
     fail = source.get("fail")
     if not isinstance(fail, str) or fail not in FAILURES:
         raise UsageError(f"{where}: 'fail' must be one of {', '.join(FAILURES)}")
-    name = str(source.get("name", f"{index + 1}:{fail}"))
-    parameters = _parameters(where, fail, source)
-    select = _select(where, source, FAILURES[fail].parameters)
-    return Rule(name, index, select, Fault(fail, parameters, name))
-
-
-def _parameters(where: str, fail: str, source: Mapping[str, Any]) -> Mapping[str, Any]:
-    made = {name: source.get(name, default) for name, default in FAILURES[fail].parameters.items()}
-    for name, value in made.items():
+    parameters = {}
+    for name, (kind, default) in FAILURES[fail].parameters.items():
+        value = source.get(name, default)
         if value is ...:
             raise UsageError(f"{where}: {fail!r} needs {name!r}")
-        if not _fits(value, name, fail):
-            raise UsageError(f"{where}: {name!r} cannot be {value!r}")
-    return made
-
-
-def _whole(low: int, high: int) -> Callable[[Any], bool]:
-    return lambda value: type(value) is int and low <= value <= high
-
-
-def _is_amount(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value < 1e12
-
-
-def _are_headers(fields: Any) -> bool:
-    """Whether these can be sent as header fields; null removes a field."""
-    if not isinstance(fields, dict) or not all(map(_HEADER.fullmatch, fields)):
-        return False
-    values = [value for value in fields.values() if value is not None]
-    return all(isinstance(value, str) and value.isprintable() for value in values)
-
-
-_HEADER = re.compile(r"[\w-]+", re.ASCII)
-_CHECKS: Mapping[str, Callable[[Any], bool]] = {
-    "status": _whole(200, 599),
-    "of": lambda value: value in ("zeros", "objects", "arrays", "tags", "nested"),
-    "code": lambda value: value in (100, 102, 103),
-    "retry_after": lambda value: True,
-    "value": lambda value: True,
-    "bytes": _whole(1, 1 << 20),
-    "items": _whole(0, 10**8),
-    "lines": _whole(0, 10**6),
-    **dict.fromkeys(("after", "by", "at", "mask", "number"), _whole(-1, (1 << 62) - 1)),
-    **dict.fromkeys(("seconds", "bytes_per_s"), _is_amount),
-}
-"""Checks a parameter's value; a parameter without a check is a text."""
-
-
-def _fits(value: Any, name: str, fail: str) -> bool:
-    if name == "set":
-        return isinstance(value, dict) if fail == "record" else _are_headers(value)
-    return _CHECKS[name](value) if name in _CHECKS else isinstance(value, str)
-
-
-def _select(
-    where: str, source: Mapping[str, Any], parameters: Mapping[str, Any]
-) -> Mapping[str, Any]:
+        parameters[name] = _checked(where, name, value, kind)
     select = {}
-    for name, value in source.items():
-        if name == "fail" or name in parameters:
-            continue
+    for name in source.keys() - parameters.keys() - {"fail"}:
         if name not in _SELECTORS:
             raise UsageError(f"{where}: unknown key {name!r}")
-        if not isinstance(value, _SELECTORS[name]) or isinstance(value, bool):
-            raise UsageError(f"{where}: {name!r} cannot be {value!r}")
-        select[name] = value
-    return _settled(where, select)
+        value = source[name]
+        if name in ("kind", "nth") and not isinstance(value, list):
+            value = [value]
+        select[name] = _checked(where, name, value, _SELECTORS[name])
+    return Rule(select.get("name", f"{index + 1}:{fail}"), index, select, fail, parameters)
 
 
-def _settled(where: str, select: dict[str, Any]) -> Mapping[str, Any]:
-    """Turn single values into lists, and check the values. Raises UsageError."""
-    for name in ("kind", "nth"):
-        if name in select and not isinstance(select[name], list):
-            select[name] = [select[name]]
-    unknown = [kind for kind in map(str, select.get("kind", ())) if kind not in KINDS]
-    if unknown:
-        raise UsageError(f"{where}: unknown kind {unknown[0]!r}, one of {', '.join(sorted(KINDS))}")
-    if not all(type(each) is int for each in select.get("nth", ())) or select.get("every", 1) < 1:
-        raise UsageError(f"{where}: 'nth' and 'every' are whole numbers from 1")
-    return select
+def _checked(where: str, name: str, value: Any, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}: {name!r} cannot be {value!r}: {error}") from error

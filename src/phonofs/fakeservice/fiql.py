@@ -7,6 +7,7 @@ parentheses. ``createdTime`` and ``updatedTime`` are compared with epoch millise
 """
 
 import re
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import eq, ge, gt, le, lt, ne
@@ -18,9 +19,12 @@ MAX_LENGTH = 16_000
 MAX_DEPTH = 50
 """Nested parentheses: far more than anyone writes, far fewer than Python's stack allows."""
 
-_TOKEN = re.compile(r"[;,()]|[^;,()]+")
-_COMPARISON = re.compile(r"(?P<field>[\w.:-]+)(?P<operator>==|!=|=gt=|=ge=|=lt=|=le=)(?P<value>.+)")
-_SET = re.compile(r"(?P<field>[\w.:-]+)=(?P<operator>in|out)=")
+_TOKEN = re.compile(
+    r"(?P<field>[\w.:-]+)(?:(?P<set>=in=|=out=)\((?P<values>[^;,()]+(?:,[^;,()]+)*)\)"
+    r"|(?P<operator>==|!=|=gt=|=ge=|=lt=|=le=)(?P<value>[^;,()]+))|[;,()]"
+)
+"""A comparison, a comparison with a set of values, a separator or a parenthesis."""
+_TIME = re.compile(r"-?[0-9]{1,18}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 Value = str | int | None
@@ -66,92 +70,51 @@ def parse(text: str) -> Expression:
     """Parse a filter. Raises FilterError, also if the text is empty."""
     if len(text) > MAX_LENGTH:
         raise FilterError(f"the filter is longer than {MAX_LENGTH} characters")
-    parser = _Parser(_TOKEN.findall(text))
-    expression = parser.some(0)
-    if parser.peek():
-        raise FilterError(f"unexpected {parser.peek()!r}")
-    return expression
+    tokens: deque[Expression | str] = deque()
+    at = 0
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if found is None:
+            raise FilterError(f"not a comparison: {text[at : at + 80]!r}")
+        tokens.append(_comparison(found) if found["field"] else found[0])
+        at = found.end()
+    return _parsed(tokens, 0)
 
 
-class _Parser:
-    """Recursive descent over the tokens. Invariant: ``_at`` is the index of the next token."""
+def _parsed(tokens: deque[Expression | str], depth: int) -> Expression:
+    """Take the tokens up to the parenthesis that closes this one, or to the end.
 
-    def __init__(self, tokens: list[str]) -> None:
-        self._tokens = tokens
-        self._at = 0
-
-    def peek(self) -> str:
-        return self._tokens[self._at] if self._at < len(self._tokens) else ""
-
-    def take(self) -> str:
-        token = self.peek()
-        self._at += 1
-        return token
-
-    def some(self, depth: int) -> Expression:
-        parts = self._list(",", self.every, depth)
-        return parts[0] if len(parts) == 1 else Or(parts)
-
-    def every(self, depth: int) -> Expression:
-        parts = self._list(";", self.one, depth)
-        return parts[0] if len(parts) == 1 else And(parts)
-
-    def _list(
-        self, separator: str, part: Callable[[int], Expression], depth: int
-    ) -> tuple[Expression, ...]:
-        parts = [part(depth)]
-        while self.peek() == separator:
-            self.take()
-            parts.append(part(depth))
-        return tuple(parts)
-
-    def one(self, depth: int) -> Expression:
-        first = self.take()
-        among = _SET.fullmatch(first)
-        if among is not None:
-            return self._set(among["field"], among["operator"])
-        if first != "(":
-            return _comparison(first)
-        if depth == MAX_DEPTH:
-            raise FilterError(f"more than {MAX_DEPTH} parentheses within each other")
-        inner = self.some(depth + 1)
-        if self.take() != ")":
-            raise FilterError("a parenthesis is not closed")
-        return inner
-
-    def _set(self, field: str, operator: str) -> Expression:
-        """Parse a list: ``=in=`` is true if one value is equal, ``=out=`` if none is."""
-        if self.take() != "(":
-            raise FilterError(f"={operator}= takes a list in parentheses")
-        values = [self._value()]
-        while self.peek() == ",":
-            self.take()
-            values.append(self._value())
-        if self.take() != ")":
-            raise FilterError("a list is not closed")
-        if operator == "in":
-            return Or(tuple(_checked(Comparison(field, "==", value)) for value in values))
-        return And(tuple(_checked(Comparison(field, "!=", value)) for value in values))
-
-    def _value(self) -> str:
-        value = self.take()
-        if not value or value in ";,()":
-            raise FilterError("a list holds no value where one should be")
-        return value
+    ``;`` (all of them) binds tighter than ``,`` (any of them).
+    """
+    any_of: list[Expression] = []
+    all_of: list[Expression] = []
+    separator: Expression | str = ","
+    while separator in (";", ","):
+        first = tokens.popleft() if tokens else ""
+        if first == "(" and depth < MAX_DEPTH:
+            first = _parsed(tokens, depth + 1)
+        if isinstance(first, str):
+            raise FilterError(f"unexpected {first!r}" if first else "a comparison is missing")
+        all_of.append(first)
+        separator = tokens.popleft() if tokens else ""
+        if separator != ";":
+            any_of.append(all_of[0] if len(all_of) == 1 else And(tuple(all_of)))
+            all_of = []
+    if separator != (")" if depth else ""):
+        raise FilterError(f"unexpected {separator!r}" if separator else "a parenthesis is open")
+    return any_of[0] if len(any_of) == 1 else Or(tuple(any_of))
 
 
-def _comparison(token: str) -> Comparison:
-    found = _COMPARISON.fullmatch(token)
-    if found is None:
-        raise FilterError(f"not a comparison: {token[:80]!r}")
-    return _checked(Comparison(found["field"], found["operator"], found["value"]))
-
-
-def _checked(comparison: Comparison) -> Comparison:
-    """Return the comparison. Raises TimeError if a time is not compared with a number."""
-    if comparison.field in TIME_FIELDS and not re.fullmatch(r"-?[0-9]{1,18}", comparison.value):
-        raise TimeError(f"{comparison.field} is compared with epoch milliseconds")
-    return comparison
+def _comparison(found: re.Match[str]) -> Expression:
+    """Return the comparison: ``=in=`` is true if one value is equal, ``=out=`` if none is."""
+    field, values = found["field"], (found["values"] or found["value"]).split(",")
+    if field in TIME_FIELDS and not all(_TIME.fullmatch(value) for value in values):
+        raise TimeError(f"{field} is compared with epoch milliseconds")
+    if found["set"] == "=in=":
+        return Or(tuple(Comparison(field, "==", value) for value in values))
+    if found["set"] == "=out=":
+        return And(tuple(Comparison(field, "!=", value) for value in values))
+    return Comparison(field, found["operator"], found["value"])
 
 
 def matches(expression: Expression, fields: Fields) -> bool:
@@ -176,19 +139,13 @@ _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
 
 
 def _compare(actual: Value, operator: str, wanted: str) -> bool:
+    """Compare as numbers if both are numbers, else as texts."""
     if actual is None:
         return operator == "!="
-    left, right = _comparable(actual, wanted)
-    return bool(_COMPARE[operator](left, right))
-
-
-def _comparable(actual: str | int, wanted: str) -> tuple[float | str, float | str]:
-    """Return both values as numbers if both are numbers, else both as texts."""
-    if isinstance(actual, int) and _NUMBER.fullmatch(wanted):
-        return actual, float(wanted) if "." in wanted else int(wanted)
-    if _NUMBER.fullmatch(wanted) and _NUMBER.fullmatch(str(actual)):
-        return float(actual), float(wanted)
-    return str(actual), wanted
+    compare = _COMPARE[operator]
+    if _NUMBER.fullmatch(wanted) and (isinstance(actual, int) or _NUMBER.fullmatch(actual)):
+        return bool(compare(float(actual), float(wanted)))
+    return bool(compare(str(actual), wanted))
 
 
 def names(expression: Expression) -> frozenset[str]:

@@ -1,58 +1,180 @@
-"""The fake service on two loopback ports: the API's origin and the store's."""
+"""The fake service on two loopback ports: the API's origin and the store's. HTTP/1.1 on trio.
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+h11 parses the requests. It would refuse to write most of what a fault plan asks for (a body longer
+or shorter than its Content-Length, an end in the middle), so the answers are written without it.
+Bodies are sent in pieces of 256 KiB.
+"""
+
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
+from http.client import responses as reasons
+from typing import Literal, get_args
+from urllib.parse import parse_qsl
 
+import h11
 import trio
 
 from phonofs.errors import UsageError
-from phonofs.fakeservice.http_server import serve_connection
+from phonofs.fakeservice.responses import Answer, Dropped, Request, refusal
 from phonofs.fakeservice.service import Service
 
 HOST = "127.0.0.1"
 BACKLOG = 512
+RECEIVE = 64 * 1024
+LINGER_RESET = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+"""struct linger: on, 0 s. With it, closing the socket sends RST."""
+GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+"""Raised if the client has closed the connection."""
+
+Origin = Literal["api", "store"]
+
+
+def listen(service: Service, port: int = 0, store_port: int = 0) -> list[socket.socket]:
+    """Open the two ports (0: any free one), and set the ``url`` and ``store_url`` of the service.
+
+    Raises UsageError if a port is taken. To be served with :func:`serve`.
+    """
+    sockets = [_bound(port), _bound(store_port)]
+    api, store = (f"http://{HOST}:{each.getsockname()[1]}" for each in sockets)
+    service.listen_at(api, store)
+    return sockets
+
+
+def _bound(port: int) -> socket.socket:
+    if not 0 <= port < 65536:
+        raise UsageError(f"{port} is not a port")
+    try:
+        return socket.create_server((HOST, port), backlog=BACKLOG)
+    except OSError as error:
+        raise UsageError(f"port {port} on {HOST} cannot be used: {error}") from error
 
 
 @asynccontextmanager
-async def serve(service: Service, *, port: int = 0, store_port: int = 0) -> AsyncIterator[Service]:
-    """Serve on loopback until the block ends; port 0 takes any free port.
+async def serve(service: Service, sockets: Iterable[socket.socket] = ()) -> AsyncIterator[Service]:
+    """Serve on these sockets until the block ends, by default on two new ones. Yields the service.
 
-    Yields the service, whose ``url`` and ``store_url`` are set. Raises UsageError if a port is
-    taken.
+    An error in the block comes out as it is, not within a group.
     """
-    api, store = await _listen(port), await _listen(store_port)
-    service.listen_at(_url(api), _url(store))
     error: Exception | None = None
     async with trio.open_nursery() as nursery:
-        _accept(nursery, service, "api", api)
-        _accept(nursery, service, "store", store)
+        for origin, each in zip(get_args(Origin), sockets or listen(service), strict=True):
+            listener = trio.SocketListener(trio.socket.from_stdlib_socket(each))
+            nursery.start_soon(
+                trio.serve_listeners, partial(_serve_connection, service, origin), [listener]
+            )
         try:
             yield service
-        except Exception as raised:  # noqa: BLE001 (raised again below, not within a group)
+        except Exception as raised:  # noqa: BLE001 (raised again below)
             error = raised
         nursery.cancel_scope.cancel()
     if error is not None:
         raise error
 
 
-async def _listen(port: int) -> list[trio.SocketListener]:
-    if not 0 <= port < 65536:
-        raise UsageError(f"{port} is not a port")
+async def _serve_connection(service: Service, origin: Origin, stream: trio.SocketStream) -> None:
+    """Answer the requests of one connection, one after another, until it ends."""
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    early, goes_on = b"", True
+    async with stream:
+        with suppress(*GONE):
+            try:
+                while goes_on and (read := await _receive(stream, origin, early)):
+                    request, early = read
+                    goes_on = await _exchange(service, stream, request)
+            except h11.RemoteProtocolError as error:
+                await _send(stream, refusal(400, str(error)), goes_on=False)
+
+
+async def _receive(
+    stream: trio.SocketStream, origin: Origin, early: bytes
+) -> tuple[Request, bytes] | None:
+    """Return the next request and the bytes after it, or None at the end of the connection."""
+    # Each request gets a new parser: h11 parses the next only after it has written an answer.
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=128 * 1024)
+    if early:
+        parser.receive_data(early)
+    body = bytearray()
+    while not isinstance(event := parser.next_event(), h11.EndOfMessage):
+        if event is h11.NEED_DATA:
+            if parser.they_are_waiting_for_100_continue:
+                await stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+            parser.receive_data(await stream.receive_some(RECEIVE))
+        elif isinstance(event, h11.Request):
+            head = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+        else:
+            return None
+    return _request(head, bytes(body), origin), bytes(parser.trailing_data[0])
+
+
+def _request(head: h11.Request, body: bytes, origin: Origin) -> Request:
+    path, _, query = head.target.decode("latin-1").partition("?")
+    values = parse_qsl(query, keep_blank_values=True, errors="replace")
+    first = dict(reversed(values))  # of each name
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+    return Request(head.method.decode("ascii"), path, first, headers, body, origin)
+
+
+async def _exchange(service: Service, stream: trio.SocketStream, request: Request) -> bool:
+    """Answer one request; return whether another may follow on the connection."""
+    goes_on = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_until_gone, stream, nursery.cancel_scope)
+        goes_on = await _answer(service, stream, request)
+        nursery.cancel_scope.cancel()
+    return goes_on
+
+
+async def _answer(service: Service, stream: trio.SocketStream, request: Request) -> bool:
     try:
-        return await trio.open_tcp_listeners(port, host=HOST, backlog=BACKLOG)
-    except OSError as error:
-        raise UsageError(f"port {port} on {HOST} cannot be used: {error}") from error
+        answer = await service.answer(request)
+        await answer.begin()
+        goes_on = answer.whole and request.headers.get("connection", "").lower() != "close"
+        await _send(stream, answer, goes_on, head_only=request.method == "HEAD")
+    except Dropped as dropped:
+        if dropped.reset:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+        return False
+    except GONE:
+        return False
+    return goes_on
 
 
-def _url(listeners: list[trio.SocketListener]) -> str:
-    return f"http://{HOST}:{listeners[0].socket.getsockname()[1]}"
+async def _until_gone(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+    """Cancel an answer (a stalled one, for example) if the client closes the connection."""
+    await trio.lowlevel.wait_readable(stream.socket)
+    try:
+        gone = not await stream.socket.recv(1, socket.MSG_PEEK)
+    except OSError:
+        gone = True
+    if gone:
+        scope.cancel()
 
 
-def _accept(
-    nursery: trio.Nursery, service: Service, origin: str, listeners: list[trio.SocketListener]
+async def _send(
+    stream: trio.SocketStream, answer: Answer, goes_on: bool, *, head_only: bool = False
 ) -> None:
-    handler = partial(
-        serve_connection, origin=origin, respond=service.answer, counters=service.counters
-    )
-    nursery.start_soon(partial(trio.serve_listeners, handler, listeners))
+    head = _head(answer, goes_on)
+    async with aclosing(answer.pieces()) as pieces:
+        async for piece in pieces:
+            if head_only:
+                break
+            if head and len(piece) <= RECEIVE:
+                piece = head + piece  # in one packet
+            elif head:
+                await stream.send_all(head)
+            await stream.send_all(piece)
+            head = b""
+    await stream.send_all(head)
+
+
+def _head(answer: Answer, goes_on: bool) -> bytes:
+    reason = reasons.get(answer.status, "Unknown")
+    framing = {} if answer.unframed else {"Content-Length": str(answer.length)}
+    closing = {} if goes_on else {"Connection": "close"}
+    fields = (framing | answer.headers | closing).items()
+    lines = (f"HTTP/1.1 {answer.status} {reason}", *(f"{name}: {value}" for name, value in fields))
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")

@@ -1,55 +1,44 @@
-"""Issues and checks bearer tokens and presigned URLs. Pure; the caller passes the time."""
+"""Issues and checks bearer tokens, and signs and checks presigned URLs."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 from urllib.parse import parse_qs, urlencode
+
+import trio
 
 from phonofs.fakeservice.options import Options
 from phonofs.fakeservice.responses import Answer, Request, of_json
 
 
 class Tokens:
-    """The issued tokens. Owns them and the second each expires at (on the clock of ``now_s``)."""
+    """The issued tokens. Owns them and the second each expires at (on trio's clock)."""
 
-    def __init__(self, options: Options) -> None:
-        self._options = options
+    def __init__(self) -> None:
         self._dies_s: dict[str, float] = {}
 
-    def answer(self, request: Request, now_s: float, wall_ms: int) -> tuple[Answer, bool]:
-        """Return the answer to a token request, and whether a token was issued."""
-        if not self._is_client(request.headers.get("authorization", "")):
-            return of_json(401, {"error": "invalid_client", "ErrorCode": "invalid_client"}), False
-        if _form(request).get("grant_type") != "client_credentials":
-            return of_json(400, {"error": "unsupported_grant_type"}), False
-        return of_json(200, self._issue(now_s, wall_ms)), True
-
-    def _is_client(self, authorization: str) -> bool:
-        scheme, _, encoded = authorization.partition(" ")
-        try:
-            given = base64.b64decode(encoded.strip(), validate=True)
-        except (binascii.Error, ValueError):
-            return False
-        wanted = f"{self._options.key}:{self._options.secret}".encode()
-        return scheme.lower() == "basic" and hmac.compare_digest(given, wanted)
-
-    def _issue(self, now_s: float, wall_ms: int) -> dict[str, Any]:
-        token = _token()
-        life_s = self._options.token_life_s
+    def answer(self, request: Request, options: Options, now_ms: int) -> Answer:
+        """Answer a token request, with 200 if a token was issued."""
+        client = base64.b64encode(f"{options.key}:{options.secret}".encode()).decode()
+        if request.headers.get("authorization", "") != f"Basic {client}":
+            return of_json(401, {"error": "invalid_client", "ErrorCode": "invalid_client"})
+        kind = request.headers.get("content-type", "").lower()
+        is_form = kind.startswith("application/x-www-form-urlencoded")
+        form = parse_qs(request.body.decode("latin-1")) if is_form else {}
+        if form.get("grant_type") != ["client_credentials"]:
+            return of_json(400, {"error": "unsupported_grant_type"})
+        token, life_s, now_s = _token(), options.token_life_s, trio.current_time()
         self._dies_s = {each: dies for each, dies in self._dies_s.items() if dies > now_s}
         self._dies_s[token] = now_s + life_s
-        products = self._options.products
-        return {
-            "api_product_list": f"[{products}]",
-            "api_product_list_json": [each for each in products.split(",") if each],
+        grant = {
+            "api_product_list": f"[{options.products}]",
+            "api_product_list_json": options.products.split(","),
             "organization_name": "8x8",
             "token_type": "BearerToken",
-            "issued_at": str(wall_ms),
-            "client_id": self._options.key,
+            "issued_at": str(now_ms),
+            "client_id": options.key,
             "access_token": token,
             "application_name": "demo",
             "scope": "",
@@ -57,17 +46,12 @@ class Tokens:
             "refresh_count": "0",
             "status": "approved",
         }
+        return of_json(200, grant)
 
-    def accepts(self, request: Request, now_s: float) -> bool:
+    def accepts(self, request: Request) -> bool:
         """Whether the request has a valid token."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and self._dies_s.get(token.strip(), now_s) > now_s
-
-    def follow(self, options: Options) -> None:
-        """Use these options from now on. If the key or secret changes, revoke all tokens."""
-        before, self._options = self._options, options
-        if (before.key, before.secret) != (options.key, options.secret):
-            self.revoke()
+        return scheme.lower() == "bearer" and self._dies_s.get(token, 0) > trio.current_time()
 
     def revoke(self) -> None:
         """Revoke all tokens."""
@@ -80,40 +64,31 @@ def _token() -> str:
     return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
 
 
-def _form(request: Request) -> Mapping[str, str]:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
-        return {}
-    return {name: values[0] for name, values in parse_qs(request.body.decode("latin-1")).items()}
-
-
 class Signer:
-    """Signs presigned URLs: a path, the time it expires, and a signature of both."""
+    """Signs presigned URLs: a path, the time it expires (UTC epoch ms), a signature of both."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
         self._secret = secrets.token_bytes(32)
 
-    def sign(self, path: str, dies_ms: int, life_s: float) -> str:
-        """Return path and query of a URL that is valid until ``dies_ms`` (UTC epoch)."""
+    def sign(self, path: str, life_s: float) -> str:
+        """Return path and query of a URL that is valid for ``life_s`` seconds."""
+        dies = str(self._now_ms() + int(life_s * 1000))
         query = {
             "response-content-disposition": "attachment",
             "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
             "X-Amz-Security-Token": "of-the-demo",
             "X-Amz-Expires": f"{life_s:g}",
             "X-Amz-SignedHeaders": "host",
-            "dies": str(dies_ms),
-            "X-Amz-Signature": self._signature(path, str(dies_ms)),
+            "dies": dies,
+            "X-Amz-Signature": self._signature(path, dies),
         }
         return f"{path}?{urlencode(query)}"
 
-    def accepts(self, request: Request, now_ms: int) -> bool:
+    def accepts(self, request: Request) -> bool:
         """Whether path and expiry are as they were signed, and the URL has not expired."""
-        dies = request.query.get("dies", "")
-        signature = request.query.get("X-Amz-Signature", "")
-        right = hmac.compare_digest(
-            self._signature(request.path, dies), signature.encode("ascii", "replace").decode()
-        )
-        return right and now_ms < int(dies)
+        dies, given = (request.query.get(name, "") for name in ("dies", "X-Amz-Signature"))
+        return given == self._signature(request.path, dies) and self._now_ms() < int(dies)
 
     def _signature(self, path: str, dies: str) -> str:
         message = f"{path}\n{dies}".encode("utf-8", "replace")

@@ -152,7 +152,8 @@ def the_only_mount(table: Path = MOUNTS) -> Mounted:
 
     Raises UsageError if there is none, or more than one to choose from.
     """
-    found = mounts_of(table=table)
+    found = [mount for mount in mounts(table) if mount.is_phonofs]
+    found = [mount for mount in found if mount.owner == os.getuid()] or found
     if not found:
         raise UsageError("nothing is mounted by phonofs")
     if len(found) > 1:
@@ -161,25 +162,22 @@ def the_only_mount(table: Path = MOUNTS) -> Mounted:
     return found[0]
 
 
-def mounts_of(profile: str | None = None, table: Path = MOUNTS) -> list[Mounted]:
-    """Return the phonofs mounts (of a profile) of the caller, or else all of this machine."""
-    found = [mount for mount in mounts(table) if mount.is_phonofs]
-    if profile is not None:
-        found = [mount for mount in found if mount.source == SOURCE + profile]
-    return [mount for mount in found if mount.owner == os.getuid()] or found
-
-
-def only_mount_of(profile: str | None = None, table: Path = MOUNTS) -> str | None:
-    """Return the only mount (of a profile) of the caller, or else of this machine; None if there
-    is none.
+def own_mount(profile: str | None = None, table: Path = MOUNTS) -> str | None:
+    """Return the only mount (of a profile) that the caller made; None if there is none.
 
     Raises UsageError if there are several.
     """
-    found = mounts_of(profile, table)
+    found = [
+        mount.point
+        for mount in mounts(table)
+        if mount.is_phonofs and mount.owner == os.getuid()
+        if profile is None or mount.source == SOURCE + profile
+    ]
     if len(found) > 1:
-        points = ", ".join(mount.point for mount in found)
-        raise UsageError(f"there is more than one phonofs mount; name one with --mount: {points}")
-    return found[0].point if found else None
+        raise UsageError(
+            f"there is more than one phonofs mount; name one with --mount: {', '.join(found)}"
+        )
+    return found[0] if found else None
 
 
 def mounted_type(path: str) -> str | None:

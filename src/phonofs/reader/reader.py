@@ -317,7 +317,7 @@ class Reader:
             return content
         if content is not None:
             self._failed.add(content)
-        blob = self._cache.blob(record)
+        blob = self._cache.entry(record)
         try:
             content = OpenObject(record, ino, blob, self._context, self._close_if_idle)
         except BaseException:

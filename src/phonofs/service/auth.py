@@ -4,11 +4,14 @@ Used by the client. Its task runs in the nursery of the composition root, so tha
 cancelled does not cancel a refresh that others wait for. The token is kept in memory only.
 """
 
+import copy
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import trio
 
 from phonofs.config import Secret
@@ -22,8 +25,7 @@ from phonofs.errors import (
 )
 from phonofs.service import oauth
 from phonofs.service.errors_map import failure
-from phonofs.service.messages import TOKENS, Request, Token
-from phonofs.service.session import Transport
+from phonofs.service.session import TOKEN, Transport, new_request
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +64,18 @@ Credentials = tuple[str, Secret]
 """Key and secret."""
 
 
-class TokenProvider:
-    """Provides the access token.
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token with its number, valid for ``life_s`` seconds, ``until`` (trio's clock)."""
+
+    value: str = field(repr=False)
+    generation: int
+    life_s: float
+    until: float
+
+
+class TokenProvider(httpx.Auth):
+    """Provides the access token; as :class:`httpx.Auth`, sends it with requests.
 
     Owns the token, its generation (incremented with every token fetched), and the error if there
     is no token.
@@ -75,7 +87,6 @@ class TokenProvider:
     def __init__(
         self,
         transport: Transport,
-        api_url: str,
         credentials: Callable[[], Awaitable[Credentials]],
     ) -> None:
         """``credentials`` is called before every try.
@@ -83,7 +94,7 @@ class TokenProvider:
         It may wait, and may raise UsageError, WrongAccount and ServiceError.
         """
         self._transport = transport
-        self._url = api_url.rstrip("/") + oauth.TOKEN_PATH
+        self._url = transport.api_url + oauth.TOKEN_PATH
         self._credentials = credentials
         self._token: Token | None = None
         self._generation = 0
@@ -93,14 +104,11 @@ class TokenProvider:
         self._rejection_pause_s = 0.0
         self._rejected_at = float("-inf")
         self._used = False
-        self._granted_at = 0.0
-        self._short_lived = False
         self._trying = False
         self._tried_at = -LEAST_INTERVAL_S
         self._renew_at = 0.0
         self._changed = trio.Event()
         self._wanted = trio.Event()
-        self._fetched = 0
         self._rejected = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -116,6 +124,19 @@ class TokenProvider:
                 self._changed.set()
                 self._changed = trio.Event()
 
+    async def async_auth_flow(
+        self, request: httpx.Request
+    ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """Send a request with the token; after a 401 once more, with a new one."""
+        token = await self.token()
+        request.headers["Authorization"] = f"Bearer {token.value}"
+        response = yield request
+        if response.status_code == 401:
+            await response.aclose()  # its permit may be needed to ask for a token
+            self.reject(token)
+            request.headers["Authorization"] = f"Bearer {(await self.token()).value}"
+            yield request
+
     async def token(self) -> Token:
         """Return a valid token; wait for the first one, or for a refresh that is running.
 
@@ -128,7 +149,7 @@ class TokenProvider:
             paused = trio.current_time() < self._not_before
             under_way = self._trying or (self._wanted.is_set() and not paused)
             if self._error is not None and not under_way:
-                raise _again(self._error)
+                raise copy.copy(self._error)  # an error collects a traceback when it is raised
             if not under_way:
                 self._wanted.set()
             await self._changed.wait()
@@ -145,13 +166,13 @@ class TokenProvider:
         Only the first rejection of a token counts. Rejections also cover a case that no deadline
         can: a token that expired while the machine was suspended.
         """
-        if self._token is None or token.generation != self._token.generation:
+        if token is not self._token:
             return
         now = trio.current_time()
         if now - self._rejected_at > LONGEST_REJECTION_PAUSE_S:
             self._rejection_pause_s = 0.0
         self._rejected_at = now
-        if now - self._granted_at < self._rejection_pause_s > SHORT_REJECTION_PAUSE_S:
+        if now - (token.until - token.life_s) < self._rejection_pause_s > SHORT_REJECTION_PAUSE_S:
             return
         longer_s = max(LEAST_INTERVAL_S, 2 * self._rejection_pause_s)
         self._rejection_pause_s = min(longer_s, LONGEST_REJECTION_PAUSE_S)
@@ -178,7 +199,7 @@ class TokenProvider:
         return {
             "valid": token is not None,
             "life_s": round(left_s, 1),
-            "fetched": self._fetched,
+            "fetched": self._generation,
             "rejected": self._rejected,
             "failures": self._failures,
             "error": str(self._error) if self._error is not None else "",
@@ -191,7 +212,8 @@ class TokenProvider:
         """
         with trio.move_on_at(self._renew_at):
             await self._wanted.wait()
-        if self._short_lived and not self._used and self._error is None:
+        short = self._token is not None and self._token.life_s <= SHORT_LIFE_S
+        if short and not self._used and self._error is None:
             await self._wanted.wait()
         await trio.sleep_until(max(self._tried_at + LEAST_INTERVAL_S, self._not_before))
         self._wanted = trio.Event()
@@ -210,14 +232,12 @@ class TokenProvider:
 
     async def _fetch(self) -> oauth.Grant:
         key, secret = await self._read_credentials()
-        request = Request(
-            "token", self._url, "POST", oauth.headers(key, secret), oauth.BODY, TOKENS
-        )
-        answer = await self._transport.request(request, limit_bytes=LARGEST_ANSWER)
-        if answer.status == 200:
-            return oauth.parse_grant(answer.body)
-        refusal = oauth.refusal(answer.status)
-        raise refusal or failure(answer.status, "a token", pause_s=answer.pause_s)
+        headers = oauth.headers(key, secret)
+        request = new_request(TOKEN, self._url, "POST", headers=headers, content=oauth.BODY)
+        response, body = await self._transport.request(request, limit_bytes=LARGEST_ANSWER)
+        if response.status_code == 200:
+            return oauth.parse_grant(body)
+        raise oauth.refusal(response.status_code) or failure(response, "a token")
 
     async def _read_credentials(self) -> Credentials:
         try:
@@ -236,10 +256,8 @@ class TokenProvider:
             log.info("a token was granted again after %d failures", self._failures)
         now = trio.current_time()
         self._generation += 1
-        self._fetched += 1
-        self._token = Token(grant.token, self._generation, now + grant.life_s)
-        self._granted_at, self._used = now, False
-        self._short_lived = grant.life_s <= SHORT_LIFE_S
+        self._token = Token(grant.token, self._generation, grant.life_s, now + grant.life_s)
+        self._used = False
         self._renew_at = now + grant.life_s * random.uniform(*RENEW_AT)  # noqa: S311
         self._error, self._failures, self._not_before = None, 0, 0.0
 
@@ -261,10 +279,3 @@ class TokenProvider:
         now = trio.current_time()
         self._not_before = now + (asked_s or 0.0)
         self._renew_at = max(now + pause_s * spread, self._not_before)
-
-
-def _again(error: ServiceError) -> ServiceError:
-    """Return a copy of an error, because an error collects a traceback each time it is raised."""
-    if isinstance(error, Unavailable):
-        return type(error)(str(error), error.retry_after_s)
-    return type(error)(str(error))

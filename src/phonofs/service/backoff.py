@@ -5,7 +5,6 @@ not control it; and a pause that the service asks for applies to all requests.
 """
 
 import re
-from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -37,12 +36,6 @@ def pause_s(attempt: int, chance: float, asked_s: float | None = None) -> float:
     return max(longest * (1 - chance / 2), asked_s or 0.0)
 
 
-def pause_for(error: BaseException, attempt: int, chance: float) -> float:
-    """Return the pause in seconds after ``error``, at least the one that the service asked for."""
-    asked_s = error.retry_after_s if isinstance(error, Unavailable) else None
-    return pause_s(attempt, chance, asked_s)
-
-
 def retry_after_s(value: str | None, date: str | None, now_s: float) -> float | None:
     """Return the seconds that a ``Retry-After`` header asks to wait; None if it cannot be read.
 
@@ -68,13 +61,3 @@ def http_date_s(text: str) -> float | None:
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-
-
-def asked_pause_s(status: int, headers: Mapping[str, str], now_s: float) -> float | None:
-    """Return the seconds that a response asks to wait before a retry; ``now_s`` in epoch seconds.
-
-    The pause of a 429 applies to all requests to the origin, that of other statuses to this one.
-    """
-    if not transient(status):
-        return None
-    return retry_after_s(headers.get("retry-after"), headers.get("date"), now_s)

@@ -6,6 +6,8 @@ loop for seconds.
 
 import re
 
+import httpx
+
 Data = bytes | memoryview
 
 LONGEST_LINE = 4096
@@ -28,10 +30,6 @@ every 16 bytes received. Servers that flush after each word stay far below it.""
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
 _LATER_LINE = re.compile(rb"\r\n" + _LINE.pattern)
 _TRAILER_END = re.compile(rb"(?:\A|\n)\r?\n")
-
-
-class ChunkedError(Exception):
-    """The received bytes are not valid chunked coding."""
 
 
 class ChunkedDecoder:
@@ -66,7 +64,7 @@ class ChunkedDecoder:
     def decode(self) -> Data:
         """Return the next bytes of the body; empty if more must be fed first, or at the end.
 
-        Raises ChunkedError.
+        Raises httpx.RemoteProtocolError if they are not valid.
         """
         pieces: list[Data] = []
         size, most = 0, self._chunks + CHUNKS_AT_ONCE
@@ -114,8 +112,8 @@ class ChunkedDecoder:
         return False
 
     def _check_incomplete(self, most_bytes: int) -> None:
-        """Raise ChunkedError if the undecoded bytes cannot be the beginning of a valid line."""
+        """Raise httpx.RemoteProtocolError if the undecoded bytes cannot begin a valid line."""
         rest = bytes(self._data[self._at : self._at + most_bytes + 1])
         whole = not self._trailer and b"\n" in rest[2 if self._line is _LATER_LINE else 0 :]
         if whole or len(rest) > most_bytes:
-            raise ChunkedError("no chunk, or a line without end")
+            raise httpx.RemoteProtocolError("no chunk, or a line without end")

@@ -7,9 +7,10 @@ import logging
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
+import httpx
 import trio
 
 from phonofs.errors import (
@@ -22,17 +23,15 @@ from phonofs.errors import (
 )
 from phonofs.model import Page, Query, Record
 from phonofs.priority import Priority
-from phonofs.service.api import Api
 from phonofs.service.auth import TokenProvider
-from phonofs.service.backoff import pause_for, retryable
-from phonofs.service.content import Body, ContentFetcher, ContentRequest
+from phonofs.service.backoff import pause_s, retryable
+from phonofs.service.content import Body, ContentFetcher
 from phonofs.service.content_headers import RangeRequest
 from phonofs.service.errors_map import failure
 from phonofs.service.fiql import fiql
-from phonofs.service.messages import Request, Response
 from phonofs.service.record_limits import LARGEST_RECORD, largest_page, most_values
 from phonofs.service.records import parse_page, parse_record
-from phonofs.service.session import Transport
+from phonofs.service.session import Transport, new_request
 from phonofs.service.tolerant_json import decode, weigh
 
 log = logging.getLogger(__name__)
@@ -75,14 +74,6 @@ _UNREADABLE = b'{"content": [null], "lastPage": false}'
 _Result = TypeVar("_Result")
 
 
-class _Failed(Exception):
-    """A search was answered with status 500; ``pause_s`` as it was asked for."""
-
-    def __init__(self, pause_s: float | None) -> None:
-        super().__init__()
-        self.pause_s = pause_s
-
-
 class Client:
     """Sends requests to the service, and retries them.
 
@@ -97,17 +88,15 @@ class Client:
         self,
         transport: Transport,
         keeper: TokenProvider,
-        api_url: str,
         *,
         read_deadline_s: float = 60.0,
         delivery_methods: Mapping[str, str] | None = None,
     ) -> None:
         """``delivery_methods`` are those of an earlier run."""
         self._transport = transport
-        self._api = Api(transport, keeper, api_url)
         self._keeper = keeper
         self._deadline_s = read_deadline_s
-        self._contents = ContentFetcher(self._api, delivery_methods or {})
+        self._contents = ContentFetcher(transport, keeper, delivery_methods or {})
         self._limits: dict[str, tuple[int, float]] = {}
         self._answered: dict[str, int] = {}
         self._learning = trio.Lock()
@@ -165,13 +154,13 @@ class Client:
 
         async def once() -> bytes:
             nonlocal failures
-            try:
-                return await self._search(region, query, page_key, limit, urgent)
-            except _Failed as failed:
+            response, body = await self._search(region, query, page_key, limit, urgent)
+            if response.status_code == 500:
                 failures += 1
                 if page_key and failures >= FAILURES_OF_AN_OFFSET and region in self._answered:
-                    raise OffsetRefused(_refused_at(region, page_key, 500)) from None
-                raise failure(500, f"a search in {region}", pause_s=failed.pause_s) from None
+                    raise OffsetRefused(_refused_at(region, page_key, response))
+            _check(response, body, f"a search in {region}")
+            return body
 
         return await self._retry(f"a search in {region}", once)
 
@@ -191,9 +180,11 @@ class Client:
         """Return an object's record. Raises Gone if there is no such object (any more)."""
 
         async def once() -> Record:
-            request = Request("record", self._api.url(region, "objects", id))
-            answer = await self._api.request(request, limit_bytes=LARGEST_RECORD_ANSWER)
-            body = _successful(answer, f"object {id}", of_object=True)
+            request = new_request("record", self._transport.url(region, "objects", id))
+            response, body = await self._transport.request(
+                request, limit_bytes=LARGEST_RECORD_ANSWER, auth=self._keeper
+            )
+            _check(response, body, f"object {id}", of_object=True)
             weigh(body, most_values(1), f"object {id}")
             record = parse_record(body, region)
             if record.id != id:
@@ -208,17 +199,19 @@ class Client:
         That takes up to 24 hours. Raises Refused if the key may not restore objects, Gone if
         there is no such object.
         """
-        request = Request(
+        request = new_request(
             "restore",
-            self._api.url(region, "objects", id, "restore"),
+            self._transport.url(region, "objects", id, "restore"),
             "POST",
-            {"Content-Type": "application/json"},
-            b'{"expirationDays": %d}' % max(1, min(days, 10)),
+            headers={"Content-Type": "application/json"},
+            content=b'{"expirationDays": %d}' % max(1, min(days, 10)),
         )
-        answer = await self._api.request(request, limit_bytes=LARGEST_RECORD_ANSWER)
-        if answer.status == 403:
+        response, body = await self._transport.request(
+            request, limit_bytes=LARGEST_RECORD_ANSWER, auth=self._keeper
+        )
+        if response.status_code == 403:
             raise Refused(f"the API key may not restore object {id}: it needs edit access")
-        _successful(answer, f"object {id}", of_object=True)
+        _check(response, body, f"object {id}", of_object=True)
 
     @asynccontextmanager
     async def content(
@@ -239,14 +232,9 @@ class Client:
         """
         if start < 0 or (stop is not None and stop <= start):
             raise ValueError("an empty part of an object cannot be asked for")
-        wanted = RangeRequest(
-            f"object {record.id}", start, stop, etag, record.mime_type, record.size
-        )
-        body = await self._contents.open(_content_request(record, wanted, urgent))
-        try:
+        request = _range_request(record, start, stop, urgent, etag)
+        async with aclosing(await self._contents.open(request)) as body:
             yield body
-        finally:
-            await body.aclose()
 
     @asynccontextmanager
     async def whole_content(
@@ -256,12 +244,9 @@ class Client:
 
         Not retried; raises the errors of :meth:`content`.
         """
-        wanted = RangeRequest(f"object {record.id}", 0, None, None, record.mime_type, record.size)
-        body = await self._contents.open_whole(_content_request(record, wanted, urgent))
-        try:
+        request = _range_request(record, 0, None, urgent)
+        async with aclosing(await self._contents.open_whole(request)) as body:
             yield body
-        finally:
-            await body.aclose()
 
     def paused_s(self) -> float:
         """Return for how many more seconds the service wants no requests; 0 if it takes them."""
@@ -284,35 +269,35 @@ class Client:
         """Ask the known regions one after another until one answers."""
         error: Exception = Malformed("the service names no regions")
         for region in KNOWN_REGIONS:
-            request = Request("regions", self._api.url(region, "regions"))
+            request = new_request("regions", self._transport.url(region, "regions"))
             try:
-                answer = await self._api.request(request, limit_bytes=LARGEST_REGIONS_ANSWER)
-                return parse_regions(_successful(answer, "the regions"))
+                response, body = await self._ask(request, LARGEST_REGIONS_ANSWER)
+                _check(response, body, "the regions")
+                return parse_regions(body)
             except (Malformed, Gone) as other:
                 error = other
         raise error
 
     async def _search(
         self, region: str, query: Query, page_key: int, limit: int, urgent: bool | Priority
-    ) -> bytes:
-        """Try a search once, with the largest page that the region accepts."""
+    ) -> tuple[httpx.Response, bytes]:
+        """Try a search once, with the largest page that the region accepts.
+
+        Return the response, whatever its status, and its body. Raises OffsetRefused.
+        """
         size = self._limit(region, limit)
-        answer = await self._page(region, query, page_key, size, urgent)
-        if answer.status in TOO_MUCH and page_key and self._answered.get(region, 0) < size:
+        response, body = await self._page(region, query, page_key, size, urgent)
+        if response.status_code in TOO_MUCH and page_key and self._answered.get(region, 0) < size:
             await self._learn(region, query, size)
             if self._limit(region, limit) < size:
-                size = self._limit(region, limit)
-                answer = await self._page(region, query, page_key, size, urgent)
-        if answer.status in TOO_FAR and page_key:
-            raise OffsetRefused(_refused_at(region, page_key, answer.status))
-        if answer.status in TOO_MUCH:
-            answer, size = await self._smaller(region, query, size, urgent)
-        if answer.status == 500:
-            raise _Failed(answer.pause_s)
-        body = _successful(answer, f"a search in {region}")
-        if not page_key:
+                return await self._search(region, query, page_key, limit, urgent)
+        if response.status_code in TOO_FAR and page_key:
+            raise OffsetRefused(_refused_at(region, page_key, response))
+        if response.status_code in TOO_MUCH:
+            response, body, size = await self._smaller(region, query, response, size, urgent)
+        if response.is_success and not page_key:
             self._answered[region] = max(self._answered.get(region, 0), size)
-        return body
+        return response, body
 
     def _limit(self, region: str, limit: int) -> int:
         """Return the limit to request; a learned one is used for an hour."""
@@ -326,49 +311,63 @@ class Client:
         """
         async with self._learning:
             if self._answered.get(region, 0) < self._limit(region, limit):
-                await self._search(region, query, 0, limit, True)
+                response, body = await self._search(region, query, 0, limit, True)
+                _check(response, body, f"a search in {region}")
 
     async def _smaller(
-        self, region: str, query: Query, refused: int, urgent: bool | Priority
-    ) -> tuple[Response, int]:
-        """Return the first page in the largest accepted size, and remember that size."""
+        self,
+        region: str,
+        query: Query,
+        response: httpx.Response,
+        refused: int,
+        urgent: bool | Priority,
+    ) -> tuple[httpx.Response, bytes, int]:
+        """Return the first page in the largest accepted size, and remember that size.
+
+        ``response`` is that to a search for ``refused`` records.
+        """
         for size in LIMITS:
             if size < refused:
-                answer = await self._page(region, query, 0, size, urgent)
-                if answer.status not in TOO_MUCH:
+                response, body = await self._page(region, query, 0, size, urgent)
+                if response.status_code not in TOO_MUCH:
                     log.info("region %s takes pages of at most %d records", region, size)
                     self._limits[region] = size, trio.current_time() + LIMIT_LIFE_S
-                    return answer, size
-        raise failure(400, f"a search in {region}")
+                    return response, body, size
+        raise failure(response, f"a search in {region}")
 
     async def _page(
         self, region: str, query: Query, page_key: int, limit: int, urgent: bool | Priority
-    ) -> Response:
-        """Return the response, whatever its status.
+    ) -> tuple[httpx.Response, bytes]:
+        """Return the response, whatever its status, and its body.
 
         One record may make its page too large to be read. Then smaller pages are requested, to
         read the others; a record that is too large by itself is rejected.
         """
         for size in dict.fromkeys((limit, max(limit // 10, 1), 1)):
-            request = Request("search", self._api.url(region, "objects", query=_search_query(
-                query, page_key, size)))  # fmt: skip
+            asked = _search_query(query, page_key, size)
+            request = new_request("search", self._transport.url(region, "objects", query=asked))
             try:
-                answer = await self._api.request(
-                    request, limit_bytes=largest_page(size), urgent=urgent
-                )
-                if 200 <= answer.status < 300:
-                    weigh(answer.body, most_values(size), f"a search in {region}")
+                response, body = await self._ask(request, largest_page(size), urgent)
+                if response.is_success:
+                    weigh(body, most_values(size), f"a search in {region}")
             except TooLarge as error:
                 too_large = error
             else:
-                return answer
+                return response, body
         if not _RECORD_FOLLOWS.match(too_large.start):
             raise too_large
         log.warning(
             "a record in %s was set aside: it is larger, or nested deeper, than a record may be",
             region,
         )
-        return Response(200, {}, _UNREADABLE)
+        return httpx.Response(200), _UNREADABLE
+
+    async def _ask(
+        self, request: httpx.Request, limit_bytes: int, urgent: bool | Priority = True
+    ) -> tuple[httpx.Response, bytes]:
+        return await self._transport.request(
+            request, limit_bytes=limit_bytes, urgent=urgent, auth=self._keeper
+        )
 
     async def _retry(self, what: str, once: Callable[[], Awaitable[_Result]]) -> _Result:
         """Retry until it works or ``read_deadline`` has passed; the pauses are those of backoff."""
@@ -381,19 +380,34 @@ class Client:
                     return await once()
                 except Unavailable as failed:
                     error = failed
-                pause_s = pause_for(error, attempt, random.random())  # noqa: S311
-                if not retryable(error) or trio.current_time() + pause_s >= deadline:
+                wait_s = pause_s(attempt, random.random(), error.retry_after_s)  # noqa: S311
+                if not retryable(error) or trio.current_time() + wait_s >= deadline:
                     break
-                log.debug("%s: %s; trying again in %.1f s", what, error, pause_s)
-                await trio.sleep(pause_s)
+                log.debug("%s: %s; trying again in %.1f s", what, error, wait_s)
+                await trio.sleep(wait_s)
                 attempt += 1
         raise error
 
 
-def _content_request(
-    record: Record, wanted: RangeRequest, urgent: bool | Priority
-) -> ContentRequest:
-    return ContentRequest(record.region, record.id, record.size, wanted, urgent, record.fingerprint)
+def _range_request(
+    record: Record,
+    start: int,
+    stop: int | None,
+    urgent: bool | Priority,
+    etag: str | None = None,
+) -> RangeRequest:
+    return RangeRequest(
+        f"object {record.id}",
+        start,
+        stop,
+        etag,
+        record.mime_type,
+        record.size,
+        record.region,
+        record.id,
+        record.fingerprint,
+        urgent,
+    )
 
 
 def parse_regions(body: bytes) -> list[str]:
@@ -408,7 +422,8 @@ def parse_regions(body: bytes) -> list[str]:
     return list(dict.fromkeys(value))
 
 
-def _refused_at(region: str, page_key: int, status: int) -> str:
+def _refused_at(region: str, page_key: int, response: httpx.Response) -> str:
+    status = response.status_code
     return f"the service answers a search in {region} at offset {page_key} with status {status}"
 
 
@@ -422,9 +437,6 @@ def _search_query(query: Query, page_key: int, limit: int) -> dict[str, str | in
     }
 
 
-def _successful(answer: Response, what: str, *, of_object: bool = False) -> bytes:
-    if 200 <= answer.status < 300:
-        return answer.body
-    raise failure(
-        answer.status, what, body=answer.body, pause_s=answer.pause_s, of_object=of_object
-    )
+def _check(response: httpx.Response, body: bytes, what: str, *, of_object: bool = False) -> None:
+    if not response.is_success:
+        raise failure(response, what, body=body, of_object=of_object)

@@ -60,7 +60,6 @@ class Connection:
         self._burst = 0
         self._crumbs = 0
         self._broken: OSError | None = None
-        self.idle_since = 0.0
 
     async def send(self, data: bytes) -> None:
         """Send everything. Raises OSError."""
@@ -79,31 +78,22 @@ class Connection:
 
         The view is valid until the next call. Raises OSError. A checkpoint at least every 1 MiB.
         """
-        most_bytes = min(most_bytes, BUFFER_BYTES)
         if self._crumbs > MOST_CRUMBS:
             self._burst = 0
             await trio.sleep(CRUMB_PAUSE_S)
         elif self._burst >= BURST_BYTES:
             self._burst = 0
             await trio.lowlevel.checkpoint()
-        while True:
-            size = self._fill(most_bytes)
-            if size >= 0:
-                self._count(size, most_bytes)
-                return self._buffer[:size]
+        while (view := self._receive(most_bytes)) is None:
             self._burst = 0
             await trio.lowlevel.wait_readable(self._socket)
+        return view
 
     def receive_now(self, most_bytes: int) -> memoryview | None:
         """Receive without waiting; None if nothing has arrived, or if a checkpoint is due."""
         if self._burst >= BURST_BYTES or self._crumbs > MOST_CRUMBS:
             return None
-        most_bytes = min(most_bytes, BUFFER_BYTES)
-        size = self._fill(most_bytes)
-        if size < 0:
-            return None
-        self._count(size, most_bytes)
-        return self._buffer[:size]
+        return self._receive(most_bytes)
 
     def is_stale(self) -> bool:
         """Whether an idle connection has something to read, which usually is its end.
@@ -118,22 +108,21 @@ class Connection:
         poll.register(self._socket.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
-    def mark_idle(self, now_s: float) -> None:
-        """Remember in :attr:`idle_since` when its last response ended."""
-        self.idle_since = now_s
-
     def close(self) -> None:
         """Close it at once, without a TLS close_notify."""
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
 
-    def _count(self, size: int, most_bytes: int) -> None:
+    def _receive(self, most_bytes: int) -> memoryview | None:
+        """Return what has arrived; None if there is nothing."""
+        most_bytes = min(most_bytes, BUFFER_BYTES)
+        size = self._fill(most_bytes)
+        if size < 0:
+            return None
         self._burst += max(size, LEAST_READ)
-        if size >= min(CRUMB_BYTES, most_bytes):
-            self._crumbs = 0
-        else:
-            self._crumbs += 1
+        self._crumbs = 0 if size >= min(CRUMB_BYTES, most_bytes) else self._crumbs + 1
+        return self._buffer[:size]
 
     def _fill(self, most_bytes: int) -> int:
         """Read what has arrived; return the number of bytes, or -1 if there is nothing.

@@ -10,15 +10,13 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Self
 
+import httpx
 import trio
 
 from phonofs.errors import Archived, Malformed, ServiceError, Unavailable, Untrusted
-from phonofs.priority import Priority
 from phonofs.service import presigned
-from phonofs.service.api import Api, refused
 from phonofs.service.content_headers import ContentHeaders, RangeRequest, validated_headers
 from phonofs.service.delivery import (
     PRESIGN,
@@ -29,10 +27,10 @@ from phonofs.service.delivery import (
     DeliveryMethods,
 )
 from phonofs.service.errors_map import REDIRECTS
-from phonofs.service.messages import Request
-from phonofs.service.presigned import Key, PresignedUrl, PresignedUrlCache
+from phonofs.service.presigned import PresignedUrl, PresignedUrlCache
 from phonofs.service.record_limits import LARGEST_OBJECT
-from phonofs.service.streaming_response import Chunk, StreamingResponse
+from phonofs.service.session import Transport, new_request
+from phonofs.service.streaming_response import Chunk, refused, stream_of
 from phonofs.service.url_policy import MOST_HOPS
 
 log = logging.getLogger(__name__)
@@ -42,23 +40,6 @@ _LINK_REFUSED = (400, 401, 403)
 
 _LINK_DEAD = (*_LINK_REFUSED, 404, 410)
 """After these a URL is not used again, and a cached one is renewed: the object may have moved."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContentRequest:
-    """A request for bytes of one object. ``size`` is its length according to its record."""
-
-    region: str
-    id: str
-    size: int
-    wanted: RangeRequest
-    urgent: bool | Priority
-    fingerprint: str = ""
-
-    @property
-    def key(self) -> Key:
-        """The key of its link; new content, of another fingerprint, may have another link."""
-        return self.region, self.id, self.fingerprint
 
 
 class _MethodFailed(Exception):
@@ -85,16 +66,16 @@ class Body:
     if the body ends early, Malformed if it is longer than announced.
     """
 
-    def __init__(self, stream: StreamingResponse, headers: ContentHeaders, what: str) -> None:
+    def __init__(self, response: httpx.Response, headers: ContentHeaders, what: str) -> None:
         self.start = headers.start
         self.stop = headers.stop
         self.total = headers.total
         self.etag = headers.etag
-        self.sent_at = stream.sent_at
+        self.sent_at = response.extensions["sent_at"]
         self.framed = headers.framed
         self.is_partial = headers.is_partial
         self._reached = headers.start
-        self._stream = stream
+        self._stream = stream_of(response)
         self._what = what
 
     def __aiter__(self) -> Self:
@@ -126,13 +107,19 @@ class ContentFetcher:
     Owns what is known of the regions (``methods``) and the presigned URLs.
     """
 
-    def __init__(self, api: Api, known_methods: Mapping[str, str]) -> None:
-        """``known_methods`` has the delivery methods of an earlier run."""
+    def __init__(
+        self, transport: Transport, auth: httpx.Auth, known_methods: Mapping[str, str]
+    ) -> None:
+        """``auth`` is for the service only, not for object stores.
+
+        ``known_methods`` has the delivery methods of an earlier run.
+        """
         self.methods = DeliveryMethods(known_methods)
-        self._api = api
+        self._transport = transport
+        self._auth = auth
         self._links = PresignedUrlCache()
 
-    async def open(self, request: ContentRequest) -> Body:
+    async def open(self, request: RangeRequest) -> Body:
         """Return the body for a request; the caller closes it."""
         self.methods.retry_failed(request.region)
         method = self.methods.get(request.region)
@@ -145,28 +132,28 @@ class ContentFetcher:
             self.methods.forget(request.region)
         return await self._open_direct(request)
 
-    async def open_whole(self, request: ContentRequest) -> Body:
+    async def open_whole(self, request: RangeRequest) -> Body:
         """Return the whole body, asked for without a range; nothing is learned from it."""
         return await self._open_whole(request, None)
 
-    async def _open_direct(self, request: ContentRequest) -> Body:
-        stream = await self._ask_service(request, ranged=True)
-        if stream.status in REDIRECTS:
-            link = await self._redirected(request, stream)
+    async def _open_direct(self, request: RangeRequest) -> Body:
+        response = await self._ask_service(request, ranged=True)
+        if response.status_code in REDIRECTS:
+            link = await self._redirected(request, response)
             body = await self._by_link(request, REDIRECT, link)
             if body is None:
                 self.methods.forgive(request.region)
-                raise Unavailable(f"the links to {request.wanted.what} are refused")
+                raise Unavailable(f"the links to {request.what} are refused")
             return body
-        body = await self._body(request, stream, RANGE)
-        if stream.status != 200 or body.is_partial or self._is_useful(request, body):
+        body = await self._body(request, response, RANGE)
+        if response.status_code != 200 or body.is_partial or self._is_useful(request, body):
             return body
         await body.aclose()
         linked = await self._by_link(request, PRESIGN)
         return linked if linked is not None else await self._open_whole(request, STREAM)
 
     async def _by_link(
-        self, request: ContentRequest, method: DeliveryMethod, link: PresignedUrl | None = None
+        self, request: RangeRequest, method: DeliveryMethod, link: PresignedUrl | None = None
     ) -> Body | None:
         """Return the body behind a link, or by another method if fresh links do not work.
 
@@ -176,13 +163,12 @@ class ContentFetcher:
         if self.methods.has_failed(request.region, method):
             return None
         try:
-            body = await self._open_linked(request, method, link)
+            return await self._open_linked(request, method, link)
         except _MethodFailed as failed:
             return await self._by_another_method(request, method, failed)
-        return body
 
     async def _by_another_method(
-        self, request: ContentRequest, method: DeliveryMethod, failed: _MethodFailed
+        self, request: RangeRequest, method: DeliveryMethod, failed: _MethodFailed
     ) -> Body:
         region, error = request.region, failed.error
         self.methods.end_retry(region)
@@ -204,34 +190,36 @@ class ContentFetcher:
         log.warning("region %s: content by way of %s failed: %s", region, method, failed.reason)
         return body
 
-    async def _without(self, request: ContentRequest, method: DeliveryMethod) -> Body | None:
+    async def _without(self, request: RangeRequest, method: DeliveryMethod) -> Body | None:
         """Return the body by a method that neither failed nor uses the same links."""
         if method == REDIRECT:
             return await self._by_link(request, PRESIGN)
         return await self._open_direct(request)
 
-    def _is_useful(self, request: ContentRequest, body: Body) -> bool:
+    def _is_useful(self, request: RangeRequest, body: Body) -> bool:
         """Whether to use a whole body that came in response to a range.
 
         Yes, if the whole was wanted (which shows nothing about ranges), if ``If-Range`` may have
         made it whole, if its length is not that of the object (it may be something else, from
         which nothing is learned), and if the region honoured ranges before and may do so again.
         """
-        if request.wanted.is_whole(body.total) or request.wanted.etag:
+        if request.is_whole(body.total) or request.etag:
             return True
         if body.total not in (None, request.size):
             return True
         return self.methods.range_ignored(request.region)
 
-    async def _open_whole(self, request: ContentRequest, method: DeliveryMethod | None) -> Body:
-        request = replace(request, wanted=request.wanted.whole())
-        stream = await self._ask_service(request, ranged=False)
-        if stream.status in REDIRECTS:
-            stream = await self._get(request, await self._redirected(request, stream), ranged=False)
-        return await self._body(request, stream, method)
+    async def _open_whole(self, request: RangeRequest, method: DeliveryMethod | None) -> Body:
+        request = request.whole()
+        response = await self._ask_service(request, ranged=False)
+        if response.status_code in REDIRECTS:
+            response = await self._get(
+                request, await self._redirected(request, response), ranged=False
+            )
+        return await self._body(request, response, method)
 
     async def _open_linked(
-        self, request: ContentRequest, method: DeliveryMethod, link: PresignedUrl | None
+        self, request: RangeRequest, method: DeliveryMethod, link: PresignedUrl | None
     ) -> Body | None:
         """Return the body behind a link; None if the service gives no link by this method.
 
@@ -242,40 +230,42 @@ class ContentFetcher:
         first = link or known or await self._link(request, method)
         if first is None:
             return None
-        stream = await self._follow(request, first, fresh=first is not known)
-        if stream.status in (_LINK_REFUSED if first is not known else _LINK_DEAD):
-            error = await refused(stream, request.wanted.what)
+        response = await self._follow(request, first, fresh=first is not known)
+        if response.status_code in (_LINK_REFUSED if first is not known else _LINK_DEAD):
+            error = await refused(response, request.what)
             if isinstance(error, Archived):
                 raise error
             renewed = await self._link(request, method)
             if renewed is None:
                 self.methods.forget(request.region, method)
-                raise Unavailable(f"the link to {request.wanted.what} is refused") from error
-            stream = await self._follow(request, renewed, fresh=True)
-        if stream.status in _LINK_REFUSED:
-            error = await refused(stream, request.wanted.what)
+                raise Unavailable(f"the link to {request.what} is refused") from error
+            response = await self._follow(request, renewed, fresh=True)
+        if response.status_code in _LINK_REFUSED:
+            error = await refused(response, request.what)
             if isinstance(error, Archived):
                 raise error
-            raise _MethodFailed(error, f"a fresh link is answered with status {stream.status}")
+            raise _MethodFailed(
+                error, f"a fresh link is answered with status {response.status_code}"
+            )
         self.methods.link_reached(request.region)
-        return await self._body(request, stream, method)
+        return await self._body(request, response, method)
 
     async def _follow(
-        self, request: ContentRequest, link: PresignedUrl, *, fresh: bool
-    ) -> StreamingResponse:
+        self, request: RangeRequest, link: PresignedUrl, *, fresh: bool
+    ) -> httpx.Response:
         """Request a link; forget it if it does not work."""
         try:
-            stream = await self._get(request, link, ranged=True)
+            response = await self._get(request, link, ranged=True)
         except ServiceError as error:
             self._links.drop(request.key, link)
             if fresh and isinstance(error, Unavailable):
                 raise _MethodFailed(error) from error
             raise
-        if stream.status in _LINK_DEAD:
+        if response.status_code in _LINK_DEAD:
             self._links.drop(request.key, link)
-        return stream
+        return response
 
-    async def _link(self, request: ContentRequest, method: DeliveryMethod) -> PresignedUrl | None:
+    async def _link(self, request: RangeRequest, method: DeliveryMethod) -> PresignedUrl | None:
         async with self._links.lock(request.key):
             link = self._links.get(request.key)
             if link is not None:
@@ -284,49 +274,51 @@ class ContentFetcher:
                 self._presign(request) if method == PRESIGN else self._ask_redirect(request)
             )
 
-    async def _presign(self, request: ContentRequest) -> PresignedUrl | None:
-        url = self._api.url(
+    async def _presign(self, request: RangeRequest) -> PresignedUrl | None:
+        url = self._transport.url(
             request.region, "objects", request.id, "content", query={"presignUrl": "true"}
         )
-        stream = await self._api.open(Request("presign", url), urgent=request.urgent)
-        if stream.status in REDIRECTS:
-            return await self._redirected(request, stream)
-        if stream.status in (400, 403, 405, 406, 415, 422, 501):
-            await stream.aclose()
+        response = await self._ask(request, new_request("presign", url))
+        if response.status_code in REDIRECTS:
+            return await self._redirected(request, response)
+        if response.status_code in (400, 403, 405, 406, 415, 422, 501):
+            await response.aclose()
             return None
-        if stream.status != 200:
-            raise await refused(stream, request.wanted.what)
+        if response.status_code != 200:
+            raise await refused(response, request.what)
         try:
-            answer = presigned.parse_presigned(await stream.read(presigned.LARGEST_ANSWER))
+            answer = presigned.parse_presigned(
+                await stream_of(response).read(presigned.LARGEST_ANSWER)
+            )
         except Malformed:  # the content itself: the parameter was ignored
             answer = None
         finally:
-            await stream.aclose()
-        return None if answer is None else self._remember(request, stream, answer, True)
+            await response.aclose()
+        return None if answer is None else self._remember(request, response, answer, True)
 
-    async def _ask_redirect(self, request: ContentRequest) -> PresignedUrl | None:
-        stream = await self._ask_service(request, ranged=True)
-        if stream.status in REDIRECTS:
-            return await self._redirected(request, stream)
-        if stream.status in (200, 206, 416):
-            await stream.aclose()
+    async def _ask_redirect(self, request: RangeRequest) -> PresignedUrl | None:
+        response = await self._ask_service(request, ranged=True)
+        if response.status_code in REDIRECTS:
+            return await self._redirected(request, response)
+        if response.status_code in (200, 206, 416):
+            await response.aclose()
             return None
-        raise await refused(stream, request.wanted.what)
+        raise await refused(response, request.what)
 
-    async def _redirected(self, request: ContentRequest, stream: StreamingResponse) -> PresignedUrl:
-        await stream.aclose()
-        return self._remember(request, stream, stream.headers.get("location", ""), False)
+    async def _redirected(self, request: RangeRequest, response: httpx.Response) -> PresignedUrl:
+        await response.aclose()
+        return self._remember(request, response, response.headers.get("location", ""), False)
 
     def _remember(
-        self, request: ContentRequest, stream: StreamingResponse, url: str, presign: bool
+        self, request: RangeRequest, response: httpx.Response, url: str, presign: bool
     ) -> PresignedUrl:
         """Make a link of a URL from a response, and cache it for its lifetime.
 
         Without a lifetime, a presigned URL counts for half an hour; a redirect may work only
         once and is not cached.
         """
-        target = self._api.transport.targets.target(url, stream.url)
-        life_s = presigned.life_s(target, stream.headers.get("date"), time.time())
+        target = self._transport.targets.target(url, str(response.url))
+        life_s = presigned.life_s(target, response.headers.get("date"), time.time())
         if life_s is None:
             life_s = presigned.DEFAULT_LIFE_S - presigned.LARGEST_MARGIN_S if presign else 0.0
         link = PresignedUrl(target, trio.current_time() + life_s)
@@ -334,44 +326,46 @@ class ContentFetcher:
             self._links.put(request.key, link)
         return link
 
-    async def _ask_service(self, request: ContentRequest, *, ranged: bool) -> StreamingResponse:
-        url = self._api.url(request.region, "objects", request.id, "content")
-        headers = request.wanted.headers() if ranged else {}
-        return await self._api.open(Request("content", url, headers=headers), urgent=request.urgent)
+    async def _ask_service(self, request: RangeRequest, *, ranged: bool) -> httpx.Response:
+        url = self._transport.url(request.region, "objects", request.id, "content")
+        headers = request.headers() if ranged else {}
+        return await self._ask(request, new_request("content", url, headers=headers))
+
+    async def _ask(self, request: RangeRequest, message: httpx.Request) -> httpx.Response:
+        return await self._transport.open(message, urgent=request.urgent, auth=self._auth)
 
     async def _get(
-        self, request: ContentRequest, link: PresignedUrl, *, ranged: bool
-    ) -> StreamingResponse:
+        self, request: RangeRequest, link: PresignedUrl, *, ranged: bool
+    ) -> httpx.Response:
         """Request a link without the token, and follow further redirects."""
         url = link.url
-        transport = self._api.transport
-        headers = request.wanted.headers() if ranged else {}
+        headers = request.headers() if ranged else {}
         for _ in range(MOST_HOPS):
-            stream = await transport.open(
-                Request("link", url, headers=headers), urgent=request.urgent
+            response = await self._transport.open(
+                new_request("link", url, headers=headers), urgent=request.urgent
             )
-            if stream.status not in REDIRECTS:
-                return stream
-            await stream.aclose()
-            url = transport.targets.target(stream.headers.get("location", ""), url)
-        raise Malformed(f"the service redirects {request.wanted.what} too often")
+            if response.status_code not in REDIRECTS:
+                return response
+            await response.aclose()
+            url = self._transport.targets.target(response.headers.get("location", ""), url)
+        raise Malformed(f"the service redirects {request.what} too often")
 
     async def _body(
-        self, request: ContentRequest, stream: StreamingResponse, method: DeliveryMethod | None
+        self, request: RangeRequest, response: httpx.Response, method: DeliveryMethod | None
     ) -> Body:
         """Return the body of a successful response, and learn from it; else raise its error."""
-        if stream.status not in (200, 206, 416):
-            raise await refused(stream, request.wanted.what)
+        if response.status_code not in (200, 206, 416):
+            raise await refused(response, request.what)
         try:
-            headers = validated_headers(stream.status, stream.headers, request.wanted)
+            headers = validated_headers(response.status_code, response.headers, request)
         except BaseException:
-            await stream.aclose()
+            await response.aclose()
             raise
-        if method is not None and stream.status != 416:
+        if method is not None and response.status_code != 416:
             self.methods.learn(
                 request.region,
                 method,
                 is_partial=headers.is_partial,
-                as_wanted=request.wanted.is_whole(headers.total) or bool(request.wanted.etag),
+                as_wanted=request.is_whole(headers.total) or bool(request.etag),
             )
-        return Body(stream, headers, request.wanted.what)
+        return Body(response, headers, request.what)

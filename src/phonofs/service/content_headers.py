@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from phonofs.errors import Changed, Malformed
+from phonofs.priority import Priority
 from phonofs.service.record_limits import LARGEST_OBJECT
 
 Headers = Mapping[str, str]
@@ -29,10 +30,10 @@ class ContentRange:
 
 @dataclass(frozen=True, slots=True)
 class RangeRequest:
-    """Bytes ``[start, stop)`` of an object (``stop`` None: to its end).
+    """A request for bytes ``[start, stop)`` of an object (``stop`` None: to its end).
 
-    ``what`` names it in messages. ``etag`` is that of the bytes already present; ``mime_type``
-    and ``size`` are those of the record.
+    ``what`` names it in messages. ``etag`` is that of the bytes already present; ``mime_type``,
+    ``size``, ``region``, ``id`` and ``fingerprint`` are those of the record.
     """
 
     what: str
@@ -41,6 +42,15 @@ class RangeRequest:
     etag: str | None = None
     mime_type: str = ""
     size: int = 0
+    region: str = ""
+    id: str = ""
+    fingerprint: str = ""
+    urgent: bool | Priority = True
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The key of its link; new content, of another fingerprint, may have another one."""
+        return self.region, self.id, self.fingerprint
 
     def headers(self) -> dict[str, str]:
         """Return the request headers (a weak ETag is not allowed in ``If-Range``)."""

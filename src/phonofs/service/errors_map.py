@@ -4,7 +4,8 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable
 
 import httpx
 import trio
@@ -17,8 +18,9 @@ from phonofs.errors import (
     ServiceError,
     Unavailable,
     Untrusted,
+    chain_of,
 )
-from phonofs.service.backoff import transient
+from phonofs.service.backoff import retry_after_s, transient
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -41,7 +43,7 @@ def explained(error: Exception, host: str, timeout_s: float) -> ServiceError:
         return error
     if isinstance(error, trio.TooSlowError | httpx.TimeoutException):
         return Unavailable(f"{host} did not answer within {timeout_s:g} s")
-    causes = list(_causes(error))
+    causes = list(chain_of(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Untrusted(
@@ -57,15 +59,19 @@ def explained(error: Exception, host: str, timeout_s: float) -> ServiceError:
     return Unavailable(f"the connection to {host} broke ({type(error).__name__})")
 
 
-def failure(status: int, what: str, *, body: bytes = b"", pause_s: float | None = None,
-            of_object: bool = False) -> ServiceError:  # fmt: skip
+def failure(
+    response: httpx.Response, what: str, *, body: bytes = b"", of_object: bool = False
+) -> ServiceError:
     """Return the error for an unsuccessful response to a request for ``what``.
 
     Only for an object (``of_object``) does 404 mean that it is gone; elsewhere it means that the
     URL is wrong.
     """
+    status = response.status_code
     if transient(status):
-        return Unavailable(f"the service answers {what} with status {status}", pause_s)
+        return Unavailable(
+            f"the service answers {what} with status {status}", asked_pause_s(response)
+        )
     if of_object and status in (403, 409, 400) and _says_archived(body):
         return Archived(f"{what} lies in cold storage and must be restored first")
     if status == 401:
@@ -82,19 +88,15 @@ def failure(status: int, what: str, *, body: bytes = b"", pause_s: float | None 
     return Malformed(f"the service answers {what} with status {status}")
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and its causes, also those within groups; at most 40."""
-    left: list[BaseException | None] = [error]
-    for _ in range(40):
-        if not left:
-            return
-        found = left.pop()
-        if found is None:
-            continue
-        yield found
-        left += [found.__context__, found.__cause__]
-        if isinstance(found, BaseExceptionGroup):
-            left += found.exceptions
+def asked_pause_s(response: httpx.Response) -> float | None:
+    """Return the seconds that a response asks to wait before a retry, if it is a temporary failure.
+
+    The pause of a 429 applies to all requests to the origin, that of other statuses to this one.
+    """
+    if not transient(response.status_code):
+        return None
+    headers = response.headers
+    return retry_after_s(headers.get("retry-after"), headers.get("date"), time.time())
 
 
 def _reason(causes: Iterable[BaseException]) -> str:

@@ -1,9 +1,9 @@
 """A fast HTTP/1.1 transport for httpx, which reads bodies straight from the socket.
 
 Used by :mod:`phonofs.service.session`, which adds permits, deadlines and checks. A body of known
-length is received as views of one reused buffer. A simple head is parsed in one step
-(:mod:`.response_head`), every other by h11. The cost of a head is bounded, and so is that of a
-chunk (:mod:`phonofs.service.chunked`). Requests through a proxy use httpx's own transport.
+length is received as views of one reused buffer. The cost of a head (:mod:`.response_head`) is
+bounded, and so is that of a chunk (:mod:`.chunked`). Requests through a proxy use httpx's own
+transport.
 
 A connection is reused only after its response was read to the end. In every other case, also
 after a cancellation, it is closed at once and synchronously.
@@ -13,30 +13,21 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
-import h11
 import httpx
 import trio
 
 from phonofs.errors import Malformed
-from phonofs.service.chunked import ChunkedDecoder, ChunkedError
+from phonofs.service.chunked import ChunkedDecoder
 from phonofs.service.connection import BUFFER_BYTES, Connection, connect
-from phonofs.service.response_head import NO_BODY, Head, plain_head, request_head
-from phonofs.service.url_policy import Origin
+from phonofs.service.response_head import Head, head_size, parse_head, request_head
+from phonofs.service.url_policy import Origin, origin_of
 
 log = logging.getLogger(__name__)
 
-PLAIN_BYTES = 1 << 13
-"""Longer heads, and heads that arrive in pieces, are parsed by h11."""
-
 HEAD_BYTES = 1 << 14
-"""Bytes received at a time for h11, which copies the part of the body in them."""
-
-STEP_BYTES = 1 << 11
-"""Bytes that h11 parses between two checkpoints: 100 interim responses in them take 10 ms."""
+"""Bytes received at a time for the rest of a head; they are copied."""
 
 LARGEST_HEAD = 1 << 16
 MOST_LINES = 1000
@@ -50,6 +41,14 @@ RESOLVERS = 16
 may take a minute."""
 
 Piece = bytes | memoryview
+
+
+class _Idle(NamedTuple):
+    """An idle connection, and since when (seconds of :func:`_now_s`)."""
+
+    origin: Origin
+    connection: Connection
+    since_s: float
 
 
 class Http11Transport(httpx.AsyncBaseTransport):
@@ -72,7 +71,7 @@ class Http11Transport(httpx.AsyncBaseTransport):
         self._most = most
         self._keep_alive_s = keep_alive_s
         self._in_use = in_use
-        self._idle: dict[Origin, list[Connection]] = {}
+        self._idle: list[_Idle] = []  # the one used last is the last
         self._resolvers = trio.CapacityLimiter(RESOLVERS)
         self._closed = False
 
@@ -85,9 +84,7 @@ class Http11Transport(httpx.AsyncBaseTransport):
         """
         if request.method in UNSUPPORTED:
             raise httpx.UnsupportedProtocol(f"{request.method} is not supported")
-        url = request.url
-        port = url.port or (443 if url.scheme == "https" else 80)
-        origin = Origin(url.scheme, url.raw_host.decode("ascii"), port)
+        origin = origin_of(request.url)
         kept = self._take(origin) if request.method == "GET" else None
         if kept is not None:
             try:
@@ -102,53 +99,41 @@ class Http11Transport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the idle connections; those in use are closed with their responses."""
         self._closed = True
-        for connections in self._idle.values():
-            for connection in connections:
-                connection.close()
-        self._idle.clear()
+        self._close_longest_idle(0)
 
     def idle(self) -> int:
         """Return the number of idle connections."""
-        return sum(len(connections) for connections in self._idle.values())
+        return len(self._idle)
 
     def give_back(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection whose last response was read to the end."""
-        connection.mark_idle(_now_s())
         self._expire()
-        if self._closed or self.idle() >= self._most:
+        if self._closed or len(self._idle) >= self._most:
             connection.close()
         else:
-            self._idle.setdefault(origin, []).append(connection)
+            self._idle.append(_Idle(origin, connection, _now_s()))
 
     def _take(self, origin: Origin) -> Connection | None:
         self._expire()
-        while connections := self._idle.get(origin, []):
-            connection = connections.pop()
-            if not connections:
-                del self._idle[origin]
-            if not connection.is_stale():
-                return connection
-            connection.close()
+        for idle in reversed(self._idle):
+            if idle.origin == origin:
+                self._idle.remove(idle)
+                if not idle.connection.is_stale():
+                    return idle.connection
+                idle.connection.close()
         return None
 
     def _expire(self) -> None:
         oldest = _now_s() - self._keep_alive_s
-        for origin, connections in list(self._idle.items()):
-            while connections and connections[0].idle_since <= oldest:
-                connections.pop(0).close()
-            if not connections:
-                del self._idle[origin]
+        self._close_longest_idle(sum(idle.since_s > oldest for idle in self._idle))
 
-    def _close_idle_connection(self) -> None:
-        """If a new connection would be too many, close the one that was idle longest."""
-        while self._idle and self.idle() + self._in_use() > self._most:
-            origin = min(self._idle, key=lambda origin: self._idle[origin][0].idle_since)
-            self._idle[origin].pop(0).close()
-            if not self._idle[origin]:
-                del self._idle[origin]
+    def _close_longest_idle(self, most: int) -> None:
+        """Close those that were idle longest, so that ``most`` stay."""
+        while len(self._idle) > max(most, 0):
+            self._idle.pop(0).connection.close()
 
     async def _connect(self, origin: Origin, request: httpx.Request) -> Connection:
-        self._close_idle_connection()
+        self._close_longest_idle(self._most - self._in_use())
         context = self._context if origin.scheme == "https" else None
         check = request.extensions.get("check_address")
         try:
@@ -161,9 +146,9 @@ class Http11Transport(httpx.AsyncBaseTransport):
     ) -> httpx.Response:
         """Send the request and read the response's head. Closes the connection if that fails."""
         try:
-            begun = await _ask(connection, request, origin.host)
-            body = ResponseBody(self, origin, connection, begun)
-            return httpx.Response(begun.status, headers=begun.headers, stream=body)
+            head, data = await _ask(connection, request, origin.host)
+            body = ResponseBody(self, origin, connection, head, data)
+            return httpx.Response(head.status, headers=head.headers, stream=body)
         except BaseException:
             connection.close()
             raise
@@ -178,19 +163,27 @@ class ResponseBody(httpx.AsyncByteStream):
     """
 
     def __init__(
-        self, transport: Http11Transport, origin: Origin, connection: Connection, begun: "_Begun"
+        self,
+        transport: Http11Transport,
+        origin: Origin,
+        connection: Connection,
+        head: Head,
+        data: Piece,
     ) -> None:
+        """``data`` is what came after the head; a view is valid until more is received."""
         self._transport = transport
         self._origin = origin
         self._connection: Connection | None = connection
-        self._chunked = begun.chunked
-        self._stays = begun.stays
-        self._first = begun.first
-        self._left: int | None = None
-        self._ended = False
-        if begun.length is not None:
-            self._left = begun.length - sum(map(len, begun.first))
-            self._ended = self._left == 0
+        self._chunked = ChunkedDecoder() if head.chunked else None
+        self._left = head.length
+        self._first = b"" if head.chunked else data[: head.length]
+        self._stays = head.stays
+        if self._chunked is not None:
+            self._chunked.feed(data)
+        elif self._left is not None:
+            self._stays = head.stays and len(data) <= self._left
+            self._left -= len(self._first)
+        self._ended = self._left == 0
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -198,12 +191,14 @@ class ResponseBody(httpx.AsyncByteStream):
     async def __anext__(self) -> Piece:
         """Return the next piece. Raises httpx.ReadError or RemoteProtocolError if it is cut off."""
         if self._first:
-            return self._first.pop(0)
+            return self._take_first()
         if self._ended or self._connection is None:
             self.close()
             raise StopAsyncIteration
-        with _Dropping(self):
+        try:
             return await self._receive(self._connection)
+        except OSError as error:
+            raise httpx.ReadError(type(error).__name__) from error
 
     def now(self) -> Piece | None:
         """Return the next piece of a body of known length if it has arrived, else None.
@@ -211,12 +206,18 @@ class ResponseBody(httpx.AsyncByteStream):
         This spares most pieces a timeout. Raises the same errors as waiting for it.
         """
         if self._first:
-            return self._first.pop(0)
+            return self._take_first()
         if not self._left or self._connection is None:
             return None
-        with _Dropping(self):
+        try:
             view = self._connection.receive_now(self._left)
-            return None if view is None else self._took(view)
+        except OSError as error:
+            raise httpx.ReadError(type(error).__name__) from error
+        return None if view is None else self._took(view)
+
+    def _take_first(self) -> Piece:
+        first, self._first = self._first, b""
+        return first
 
     @property
     def over(self) -> bool:
@@ -271,154 +272,50 @@ class ResponseBody(httpx.AsyncByteStream):
                 raise httpx.RemoteProtocolError("the body ended early")
             chunked.feed(data)
 
-    def drop(self) -> None:
-        """Close the connection, because the rest of the body cannot be used."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-class _Dropping:
-    """Wraps receiving: closes the connection on any error, and raises httpx's exceptions."""
-
-    __slots__ = ("_body",)
-
-    def __init__(self, body: ResponseBody) -> None:
-        self._body = body
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is None:
-            return
-        self._body.drop()
-        if isinstance(error, OSError):
-            raise httpx.ReadError(type(error).__name__) from error
-        if isinstance(error, ChunkedError):
-            raise httpx.RemoteProtocolError("not HTTP") from error
-
 
 class _Silent(Exception):
     """The connection broke before a byte of a response arrived."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """A response whose head has arrived.
-
-    first    the part of the body that came with the head; a view is valid until more is received
-    length   that of the body; None if ``chunked`` or the end of the connection determines it
-    chunked  decodes the body; it has the part that came with the head
-    stays    whether the connection can be reused if nothing follows the body
-    """
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    first: list[Piece]
-    length: int | None
-    chunked: ChunkedDecoder | None = None
-    stays: bool = False
-
-
-async def _ask(connection: Connection, request: httpx.Request, host: str) -> _Begun:
-    """Send a request and receive the response's head."""
+async def _ask(connection: Connection, request: httpx.Request, host: str) -> tuple[Head, Piece]:
+    """Send a request; return the head of its response, and the data received after it."""
     message = request_head(request.method, request.url.raw_path, request.headers.raw)
     if message is None:
         raise httpx.LocalProtocolError("the request cannot be sent")
-    heard = False
     try:
         await connection.send(message + request.content)
-        view = await connection.receive(BUFFER_BYTES)
-        if not view:
-            raise _Silent("the server closed the connection")
-        heard = True
-        head = plain_head(bytes(view[:PLAIN_BYTES]))
-        if head is not None:
-            return _plain(head, view)
-        return await _read_head(connection, request, bytes(view), host)
+        data = await connection.receive(BUFFER_BYTES)
     except OSError as error:
-        if not heard:
-            raise _Silent(type(error).__name__) from error
+        raise _Silent(type(error).__name__) from error
+    if not data:
+        raise _Silent("the server closed the connection")
+    try:
+        return await _read_head(connection, data, host)
+    except OSError as error:
         raise httpx.ReadError(type(error).__name__) from error
-    except h11.ProtocolError as error:
-        raise httpx.RemoteProtocolError("not HTTP") from error
 
 
-def _plain(head: Head, view: memoryview) -> _Begun:
-    rest = view[head.size : head.size + head.length]
-    more = len(view) > head.size + head.length
-    first: list[Piece] = [rest] if rest else []
-    return _Begun(head.status, head.headers, first, head.length, stays=head.stays and not more)
-
-
-async def _read_head(
-    connection: Connection, request: httpx.Request, data: bytes, host: str
-) -> _Begun:
-    """Parse the head with h11, beginning with ``data``; in small steps and within limits."""
-    machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
-    machine.send(h11.Request(
-        method=request.method, target=request.url.raw_path, headers=request.headers.raw
-    ))  # fmt: skip
-    if request.content:
-        machine.send(h11.Data(data=request.content))
-    machine.send(h11.EndOfMessage())
-    size = lines = 0
+async def _read_head(connection: Connection, data: Piece, host: str) -> tuple[Head, Piece]:
+    """Read the head that begins with ``data``, after any interim responses (1xx)."""
+    left_bytes, left_lines = LARGEST_HEAD, MOST_LINES
     while True:
-        for at in range(0, len(data) or 1, STEP_BYTES):
-            step = data[at : at + STEP_BYTES]
-            machine.receive_data(step)
-            event = _final_head(machine)
-            if event is not None:
-                return _begun(event, machine.trailing_data[0] + data[at + STEP_BYTES :])
-            size += len(step)
-            lines += step.count(b"\n")
-            if size > LARGEST_HEAD or lines > MOST_LINES:
-                raise Malformed(f"{host} sends too much before the body of its answer")
-            await trio.lowlevel.checkpoint()
-        data = bytes(await connection.receive(HEAD_BYTES))
-
-
-def _final_head(machine: h11.Connection) -> h11.Response | None:
-    """Return the head of the final response; None if it is not complete yet."""
-    while True:
-        event = machine.next_event()
-        if isinstance(event, h11.Response):
-            return event
-        if event is h11.NEED_DATA:
-            return None
-        if not isinstance(event, h11.InformationalResponse):
-            raise httpx.RemoteProtocolError("no answer")
-
-
-def _begun(head: h11.Response, rest: bytes) -> _Begun:
-    """Return the response that begins with ``head``; ``rest`` is what came after the head.
-
-    With ``Transfer-Encoding``, a length is ignored and the connection not reused. Otherwise two
-    readers that understand it differently could be used for smuggling (RFC 9112, 6.3).
-    """
-    names = dict(head.headers)
-    chunked, sized = b"transfer-encoding" in names, b"content-length" in names
-    closes = any(
-        name == b"connection" and b"close" in value.lower() for name, value in head.headers
-    )
-    stays = head.http_version == b"1.1" and not closes and not (chunked and sized)
-    status, headers = head.status_code, list(head.headers.raw_items())
-    if chunked and status not in NO_BODY:
-        decoder = ChunkedDecoder()
-        decoder.feed(rest)
-        return _Begun(status, headers, [], None, decoder, stays)
-    length = int(names[b"content-length"]) if sized else None
-    if status in NO_BODY:
-        length = 0
-    first = rest if length is None else rest[:length]
-    stays = stays and length is not None and len(rest) == len(first)
-    return _Begun(status, headers, [first] if first else [], length, stays=stays)
+        size = head_size(data)
+        text = bytes(data[: size or LARGEST_HEAD + 1])
+        if len(text) > LARGEST_HEAD:
+            raise httpx.RemoteProtocolError("the head is too long")
+        if len(text) > left_bytes or text.count(b"\n") > left_lines:
+            raise Malformed(f"{host} sends too much before the body of its answer")
+        if size:
+            head, data = parse_head(text), data[size:]
+            if head.status >= 200:
+                return head, data
+            left_bytes -= size
+            left_lines -= text.count(b"\n")
+        else:
+            more = await connection.receive(HEAD_BYTES)
+            if not more:
+                raise httpx.RemoteProtocolError("the head ended early")
+            data = text + more
 
 
 def _now_s() -> float:

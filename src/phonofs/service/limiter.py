@@ -169,63 +169,42 @@ class PriorityLimiter:
             queue.pop(0).grant()
 
 
-class Gate:
-    """Holds requests back during a pause that the service asked for (``Retry-After``).
+class Gates:
+    """Holds requests back during pauses that the service asked for (``Retry-After``).
 
-    Owns the end of the pause (trio's clock). A later, shorter pause does not end it earlier.
+    Each ``key`` has its own pause, so that the one of an origin delays no other. Owns the pauses
+    under way: the end (trio's clock) and the length of each.
     """
 
     SPREAD = 0.1
     """Waiting requests continue spread over this share of the pause, not all at once."""
 
     def __init__(self) -> None:
-        self._until = 0.0
-        self._length_s = 0.0
-
-    def close(self, pause_s: float) -> None:
-        """Let no request pass for ``pause_s`` seconds from now."""
-        until = trio.current_time() + pause_s
-        if until > self._until:
-            self._until, self._length_s = until, pause_s
-
-    @property
-    def closed_s(self) -> float:
-        """Seconds until it opens; 0 if it is open."""
-        return max(0.0, self._until - trio.current_time())
-
-    async def passed(self) -> None:
-        """Wait until it is open. A checkpoint only if it is closed."""
-        while (closed_s := self.closed_s) > 0:
-            spread_s = min(1.0, self._length_s * self.SPREAD) * random.random()  # noqa: S311
-            await trio.sleep(closed_s + spread_s)
-
-
-class Gates:
-    """One gate for each ``key``, so that the pause of one origin delays no other.
-
-    Owns the closed gates.
-    """
-
-    def __init__(self) -> None:
-        self._closed: dict[Hashable, Gate] = {}
+        self._pauses: dict[Hashable, tuple[float, float]] = {}
 
     def close(self, key: Hashable, pause_s: float) -> None:
-        """Let no request of ``key`` pass for ``pause_s`` seconds from now."""
-        self._closed = {each: gate for each, gate in self._closed.items() if gate.closed_s}
-        self._closed.setdefault(key, Gate()).close(pause_s)
+        """Let no request of ``key`` pass for ``pause_s`` seconds from now.
+
+        A later, shorter pause does not end it earlier.
+        """
+        now = trio.current_time()
+        self._pauses = {each: pause for each, pause in self._pauses.items() if pause[0] > now}
+        pause = now + pause_s, pause_s
+        self._pauses[key] = max(pause, self._pauses.get(key, pause))
 
     def closed_s(self, key: Hashable) -> float:
         """Seconds until the gate of ``key`` opens; 0 if it is open."""
-        gate = self._closed.get(key)
-        return gate.closed_s if gate is not None else 0.0
+        until, _ = self._pauses.get(key, (0.0, 0.0))
+        return max(0.0, until - trio.current_time())
 
     @property
     def longest_s(self) -> float:
         """Seconds until the last closed gate opens."""
-        return max((gate.closed_s for gate in self._closed.values()), default=0.0)
+        return max(map(self.closed_s, self._pauses), default=0.0)
 
     async def passed(self, key: Hashable) -> None:
         """Wait until the gate of ``key`` is open. A checkpoint only if it is closed."""
-        gate = self._closed.get(key)
-        if gate is not None:
-            await gate.passed()
+        while (closed_s := self.closed_s(key)) > 0:
+            _, length_s = self._pauses[key]
+            spread_s = min(1.0, length_s * self.SPREAD) * random.random()  # noqa: S311
+            await trio.sleep(closed_s + spread_s)

@@ -5,7 +5,6 @@ from the locks of the cache.
 """
 
 import re
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlsplit
 
 import trio
+from cachetools import TLRUCache
 
 from phonofs.errors import Malformed
 from phonofs.service.backoff import http_date_s
@@ -89,25 +89,18 @@ class PresignedUrlCache:
     """
 
     def __init__(self) -> None:
-        self._links: OrderedDict[Key, PresignedUrl] = OrderedDict()
+        self._links: TLRUCache[Key, PresignedUrl] = TLRUCache(
+            MOST_LINKS, ttu=lambda _key, link, _now: link.until, timer=trio.current_time
+        )
         self._locks: dict[Key, trio.Lock] = {}
 
     def get(self, key: Key) -> PresignedUrl | None:
         """Return the URL of an object, if there is one that has not expired."""
-        link = self._links.get(key)
-        if link is not None and trio.current_time() >= link.until:
-            del self._links[key]
-            return None
-        if link is not None:
-            self._links.move_to_end(key)
-        return link
+        return self._links.get(key)
 
     def put(self, key: Key, link: PresignedUrl) -> None:
         """Cache a URL."""
         self._links[key] = link
-        self._links.move_to_end(key)
-        while len(self._links) > MOST_LINKS:
-            self._links.popitem(last=False)
 
     def drop(self, key: Key, link: PresignedUrl) -> None:
         """Drop a URL that no longer works, unless another has replaced it."""

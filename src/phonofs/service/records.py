@@ -3,11 +3,16 @@
 Pure. The vendor's documents disagree about shapes (a page is an object or an array of objects,
 ``storedBytes`` is a number or a string); all of them are accepted. If a field that a file needs
 (id, size, creation time) cannot be read, that one record is set aside; other fields are repaired.
+
+The service nearly always sends plain records, and a listing of 10,000 spends most of its time here:
+so a record is first read in one step that repairs nothing, and only if that fails by the code that
+reads any. For plain records both give the same result.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -23,19 +28,7 @@ from phonofs.service.record_limits import (
     MOST_RECORDS,
     MOST_TAGS,
 )
-from phonofs.service.records_fast import plain_record
-from phonofs.service.tolerant_json import decode_leniently, mend_text
-
-__all__ = [
-    "LARGEST_OBJECT",
-    "LARGEST_RECORD",
-    "integer",
-    "parse_page",
-    "parse_record",
-    "time_ms",
-    "truth",
-    "valid_id",
-]
+from phonofs.service.tolerant_json import decode_leniently, decode_source, mend_text
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
@@ -47,7 +40,12 @@ _TIME = re.compile(
     r" ?(Z|z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?(?:\[(?:UTC|GMT|Etc/UTC)\])?",
     re.ASCII,
 )
-_CHECKSUM = re.compile(r"[0-9a-f]{32}(-[1-9]\d{0,4})?")
+_CHECKSUM = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,4})?")
+
+_PLAIN_ID = re.compile(r"[0-9A-Za-z_-]{1,200}")
+_MINUTE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}")
+_SIXTY = {f"{number:02d}": number * 1000 for number in range(60)}
+_STATES = frozenset(map(str, State))
 
 
 class _PageShape(msgspec.Struct):
@@ -57,6 +55,33 @@ class _PageShape(msgspec.Struct):
     lastPage: Any = None
     pageKey: Any = None
     total: Any = None
+
+
+class _Tag(msgspec.Struct, gc=False):
+    """One element of ``tags``."""
+
+    key: str
+    value: str = ""
+
+
+class _PlainShape(msgspec.Struct, gc=False):
+    """The fields of a record, with the types in the vendor's examples."""
+
+    id: str
+    type: str
+    storedBytes: int
+    createdTime: str
+    updatedTime: str
+    objectState: str
+    mimeType: str = ""
+    objectName: str = ""
+    checksumType: str = ""
+    checksum: str = ""
+    customerId: str | None = ""
+    tags: list[_Tag] = []
+
+
+_DECODER = msgspec.json.Decoder(_PlainShape)
 
 
 class _Odd(ValueError):
@@ -75,10 +100,10 @@ def parse_page(body: bytes, region: str) -> Page:
 
 def parse_record(body: bytes, region: str) -> Record:
     """Return the record in the response for one object, or in a list of one. Raises Malformed."""
-    record = plain_record(body, region)
+    record = _plain_record(body, region)
     if record is not None:
         return record
-    value, source = _read(body, "an object")
+    value, source = decode_source(body, "an object")
     if isinstance(value, list) and len(value) == 1:
         value, source = value[0], None
     try:
@@ -122,6 +147,63 @@ def valid_id(value: str) -> bool:
     return bool(_ID.fullmatch(value)) and not _ID_FORBIDS & set(value) and value not in (".", "..")
 
 
+def _plain_record(source: bytes, region: str) -> Record | None:
+    """Return the record in ``source`` in one step; None if it is not plain."""
+    if len(source) > LONGEST_TEXT:  # below it no text is too long, and tags are not too many
+        return None
+    try:
+        shape = _DECODER.decode(source)
+        created_ms = updated_ms = _plain_time_ms(shape.createdTime)
+        if shape.updatedTime != shape.createdTime:
+            updated_ms = _plain_time_ms(shape.updatedTime)
+    except (msgspec.MsgspecError, ValueError, KeyError, RecursionError):
+        return None
+    if not (
+        shape.type
+        and 0 <= shape.storedBytes <= LARGEST_OBJECT
+        and shape.objectState in _STATES
+        and shape.checksumType in ("MD5", "")
+        and _PLAIN_ID.fullmatch(shape.id)
+        and (not shape.checksum or _CHECKSUM.fullmatch(shape.checksum))
+    ):
+        return None
+    return Record(  # positional arguments take half of the time, a tenth of parsing a record
+        shape.id,
+        region,
+        shape.type,
+        shape.mimeType,
+        shape.objectName,
+        shape.storedBytes,
+        created_ms,
+        updated_ms,
+        shape.objectState,
+        shape.checksum,
+        {tag.key: tag.value for tag in shape.tags if tag.key},
+        source,
+        shape.customerId or "",
+    )
+
+
+def _plain_time_ms(text: str) -> int:
+    """Return epoch ms of a UTC time such as ``2022-11-01T21:22:22``.
+
+    Raises ValueError or KeyError for any other form.
+    """
+    if len(text) != 19 or text[16] != ":":
+        raise ValueError(text)
+    found = _minute_ms(text[:16]) + _SIXTY[text[17:]]
+    if not EARLIEST_MS <= found <= LATEST_MS:
+        raise ValueError(text)
+    return found
+
+
+@lru_cache(maxsize=1024)  # records come sorted by time
+def _minute_ms(text: str) -> int:
+    if not _MINUTE.fullmatch(text):
+        raise ValueError(text)
+    return int(datetime.fromisoformat(f"{text}:00+00:00").timestamp()) * 1000
+
+
 def _lenient_page(body: bytes, region: str) -> Page:
     value = decode_leniently(body, "a search")
     parts = value if isinstance(value, list) else [value]
@@ -148,23 +230,13 @@ def _check_count(found: Sequence[Any]) -> None:
 
 def _page(found: Iterable[Any], region: str, shape: _PageShape) -> Page:
     """``found``: the source text of each record, or its value if the text had to be repaired."""
-    records, rejected, count = [], [], 0
+    records, rejected = [], []
     for each in found:
-        count += 1
-        if isinstance(each, bytes) and len(each) > LARGEST_RECORD:
-            rejected.append(f"a record was set aside: it is larger than {LARGEST_RECORD} bytes")
-            continue
-        plain = plain_record(each, region) if isinstance(each, bytes) else None
-        if plain is not None:
-            records.append(plain)
-            continue
         try:
-            value, source = (
-                _read(each, "a record (set aside)") if isinstance(each, bytes) else (each, None)
-            )
-            records.append(_record(value, source, region))
+            records.append(_one(each, region))
         except (_Odd, Malformed) as odd:
             rejected.append(str(odd))
+    count = len(records) + len(rejected)
     last = truth(shape.lastPage)
     return Page(
         records=records,
@@ -174,6 +246,18 @@ def _page(found: Iterable[Any], region: str, shape: _PageShape) -> Page:
         total=_counted(shape.total),
         rejected=rejected,
     )
+
+
+def _one(each: Any, region: str) -> Record:
+    """Return the record of a page from its source text, or from its value."""
+    if not isinstance(each, bytes):
+        return _record(each, None, region)
+    if len(each) > LARGEST_RECORD:
+        raise _Odd(f"a record was set aside: it is larger than {LARGEST_RECORD} bytes")
+    record = _plain_record(each, region)
+    if record is not None:
+        return record
+    return _record(*decode_source(each, "a record (set aside)"), region)
 
 
 def _record(value: Any, source: bytes | None, region: str) -> Record:
@@ -263,14 +347,6 @@ def _iso_ms(
 def _counted(value: object) -> int | None:
     number = integer(value)
     return number if number is not None and 0 <= number < 2**53 else None
-
-
-def _read(body: bytes, what: str) -> tuple[Any, bytes | None]:
-    """Return a value and its source text; None for the text if it had to be repaired."""
-    try:
-        return msgspec.json.decode(body), body
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return decode_leniently(body, what), None
 
 
 def _encode(value: object) -> bytes:

@@ -12,8 +12,10 @@ not followed, bodies not decoded and requests not retried here. Errors are those
 import logging
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
+from urllib.parse import quote, urlencode
 
 import httpx
 import trio
@@ -21,14 +23,19 @@ import trio
 from phonofs import __version__
 from phonofs.errors import Malformed, ServiceError, UsageError
 from phonofs.priority import Priority
-from phonofs.service.errors_map import EXPECTED, explained
+from phonofs.service.errors_map import EXPECTED, asked_pause_s, explained
 from phonofs.service.http11 import Http11Transport
 from phonofs.service.limiter import Gates, Permit, PriorityLimiter
-from phonofs.service.messages import TOKENS, Request, Response, Token
-from phonofs.service.proxies import environment_proxies, proxy_for, through
-from phonofs.service.streaming_response import CLOSING_S, Counts, StreamingResponse
+from phonofs.service.streaming_response import CLOSING_S, Counts, LimitedStream, stream_of
 from phonofs.service.tls import trusting
-from phonofs.service.url_policy import Origin, UrlPolicy, origin_of
+from phonofs.service.url_policy import (
+    Origin,
+    UrlPolicy,
+    environment_proxies,
+    origin_of,
+    proxy_for,
+    through,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +44,32 @@ KEEP_ALIVE_S = 20.0
 
 USER_AGENT = f"phonofs/{__version__}"
 
+TOKEN = "token"  # noqa: S105 (a kind of request)
+"""The kind of a request for a token. It goes before all requests that wait, which need the token.
+A 429 to it pauses no other request to the same origin, nor the reverse."""
 
-class Bearer(Protocol):
-    """Provides the token (:class:`phonofs.service.auth.TokenProvider`)."""
 
-    async def token(self) -> Token:
-        """Wait for a valid token."""
+def new_request(
+    kind: str,
+    url: str,
+    method: str = "GET",
+    *,
+    headers: Mapping[str, str] | None = None,
+    content: bytes | None = None,
+) -> httpx.Request:
+    """Return a request with the headers that all have; ``kind`` is for the statistics.
 
-    def current(self) -> Token | None:
-        """Return the token if it is valid now."""
+    Raises Malformed if the URL has no host that can be asked.
+    """
+    all_headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **(headers or {})}
+    try:
+        request = httpx.Request(
+            method, url, headers=all_headers, content=content, extensions={"kind": kind}
+        )
+        _ = request.url.host  # only now is a name in another script decoded
+    except (UnicodeError, httpx.InvalidURL) as error:
+        raise Malformed("the URL of a request has no host whose name can be used") from error
+    return request
 
 
 class Transport:
@@ -60,27 +84,32 @@ class Transport:
         *,
         max_connections: int = 16,
         timeout_s: float = 30.0,
-        fast: bool = True,
         http: httpx.AsyncBaseTransport | None = None,
         context: ssl.SSLContext | None = None,
         proxies: Mapping[str, str] | None = None,
     ) -> None:
-        """``fast`` selects :mod:`phonofs.service.http11` instead of httpx's own transport.
-
-        ``http`` replaces the network (in tests), ``proxies`` those of the environment.
+        """``http`` replaces the network (in tests), ``proxies`` those of the environment.
 
         Raises UsageError for an ``api_url`` that would show the token to others.
         """
         self.targets = UrlPolicy(api_url)
+        self.api_url = api_url.rstrip("/")
         self.slots = PriorityLimiter(max_connections)
         self.gates = Gates()
         self.timeout_s = timeout_s
-        self._context = trusting() if context is None and http is None else context
-        self._proxies = environment_proxies() if proxies is None else dict(proxies)
         self.counts = Counts()
-        self._direct = http if http is not None else self._direct_transport(fast)
-        self._given = http is not None
-        self._by_proxy: dict[str, httpx.AsyncBaseTransport] = {}
+        self._context = context
+        self._proxies: Mapping[str, str] = {}
+        if http is None:
+            self._context = context or trusting()
+            self._proxies = environment_proxies() if proxies is None else proxies
+            http = Http11Transport(
+                self._context,
+                most=self.slots.total,
+                keep_alive_s=KEEP_ALIVE_S,
+                in_use=lambda: self.slots.in_use,
+            )
+        self._by_proxy: dict[str | None, httpx.AsyncBaseTransport] = {None: http}
         quiet()
 
     async def __aenter__(self) -> Self:
@@ -93,47 +122,72 @@ class Transport:
         traceback: TracebackType | None,
     ) -> None:
         with trio.move_on_after(CLOSING_S, shield=True):
-            for transport in (self._direct, *self._by_proxy.values()):
+            for transport in self._by_proxy.values():
                 await transport.aclose()
+
+    def url(self, region: str, *path: str, query: Mapping[str, str | int] | None = None) -> str:
+        """Return the URL of a path in a region's storage; each segment is quoted."""
+        parts = "/".join(quote(part, safe="") for part in path)
+        question = f"?{urlencode(query, quote_via=quote)}" if query else ""
+        return f"{self.api_url}/storage/{quote(region, safe='')}/v3/{parts}{question}"
 
     async def request(
         self,
-        request: Request,
+        request: httpx.Request,
         *,
         limit_bytes: int,
-        urgent: bool = True,
-        bearer: Bearer | None = None,
-    ) -> Response:
-        """Return the whole response. Raises TooLarge if its body exceeds ``limit_bytes``."""
-        stream = await self.open(request, urgent=urgent, bearer=bearer)
-        return await stream.read_response(limit_bytes)
+        urgent: bool | Priority = True,
+        auth: httpx.Auth | None = None,
+    ) -> tuple[httpx.Response, bytes]:
+        """Return the response and its body, not decoded. Raises TooLarge beyond ``limit_bytes``."""
+        response = await self.open(request, urgent=urgent, auth=auth)
+        try:
+            return response, await stream_of(response).read(limit_bytes)
+        finally:
+            await response.aclose()
 
     async def open(
-        self, request: Request, *, urgent: bool | Priority = True, bearer: Bearer | None = None
-    ) -> StreamingResponse:
+        self,
+        request: httpx.Request,
+        *,
+        urgent: bool | Priority = True,
+        auth: httpx.Auth | None = None,
+    ) -> httpx.Response:
         """Send a request and return its response, whose body is still to come.
 
-        The caller closes it; until then it holds a permit.
+        The caller closes it; until then it holds a permit. Its ``stream`` is a
+        :class:`LimitedStream`; ``sent_at`` among its extensions is when the request was sent
+        (trio's clock), after it waited for a permit and the end of a pause.
 
         Raises Unavailable if there is no response, also if the connection broke or the response
         is not HTTP; Untrusted for the server's certificate; Malformed for a host that may not be
-        asked and for a response that is too costly to read; with ``bearer`` also the errors of
-        the token provider.
+        asked and for a response that is too costly to read; and the errors of ``auth``.
         """
-        origin = origin_of(request.url)
-        if bearer is not None and origin != self.targets.api:
+        if auth is None:
+            return await self._open(request, urgent)
+        if origin_of(request.url) != self.targets.api:
             raise RuntimeError("the token stays with the service")
-        throttled = origin, request.throttled_with
-        permit, token = await self._admit(urgent, bearer, throttled)
+        flow = auth.async_auth_flow(request)
+        try:
+            response = await self._open(await anext(flow), urgent)
+            with suppress(StopAsyncIteration):
+                while True:
+                    response = await self._open(await flow.asend(response), urgent)
+            return response
+        finally:
+            await flow.aclose()
+
+    async def _open(self, request: httpx.Request, urgent: bool | Priority) -> httpx.Response:
+        origin, kind = origin_of(request.url), request.extensions["kind"]
+        throttled = origin, kind == TOKEN
+        permit = await self._acquire(urgent, throttled)
         sent_at = trio.current_time()
         try:
-            response = await self._send(request, origin, token)
-            stream = StreamingResponse(
-                request.url,
+            response = await self._send(request, origin)
+            stream = LimitedStream(
                 response,
-                token=token,
+                host=origin.host,
                 permit=permit,
-                sent_at=sent_at,
                 timeout_s=self.timeout_s,
                 counts=self.counts,
             )
@@ -142,9 +196,15 @@ class Transport:
             if isinstance(error, ServiceError):
                 self.counts.failed(error)
             raise
-        if stream.pause_s and stream.status == 429:
-            self.gates.close(throttled, stream.pause_s)
-        return stream
+        if response.status_code == 429:
+            self.gates.close(throttled, asked_pause_s(response) or 0.0)
+        return httpx.Response(
+            response.status_code,
+            headers=response.headers,
+            stream=stream,
+            extensions={"sent_at": sent_at},
+            request=request,
+        )
 
     def statistics(self) -> dict[str, Any]:
         """Return requests by kind, errors by class, bytes received, permits, and the longest pause.
@@ -159,100 +219,47 @@ class Transport:
             "paused_s": round(self.gates.longest_s, 3),
         }
 
-    async def _admit(
-        self, urgent: bool | Priority, bearer: Bearer | None, throttled: tuple[Origin, str]
-    ) -> tuple[Permit, Token | None]:
-        """Acquire a permit at a moment without a pause and with a valid token.
-
-        No request waits for a gate or a token while it holds a permit, because the request for a
-        token needs a permit too. That one goes before all that wait, which need the token.
-        """
+    async def _acquire(self, urgent: bool | Priority, throttled: tuple[Origin, bool]) -> Permit:
+        """Acquire a permit at a moment without a pause; no request holds one during a pause."""
         while True:
-            if bearer is not None:
-                await bearer.token()
             await self.gates.passed(throttled)
-            permit = await self.slots.acquire(urgent, first=throttled[1] == TOKENS)
-            token = bearer.current() if bearer is not None else None
-            if not self.gates.closed_s(throttled) and (bearer is None or token is not None):
-                return permit, token
+            permit = await self.slots.acquire(urgent, first=throttled[1])
+            if not self.gates.closed_s(throttled):
+                return permit
             permit.release()
 
-    async def _send(self, request: Request, origin: Origin, token: Token | None) -> httpx.Response:
-        self.counts.asked(request.kind)
-        proxy = None if self._given else proxy_for(origin, self._proxies)
-        try:
-            message = self._http_request(request, origin, token)
-            with trio.fail_after(self.timeout_s):
-                response = await self._transport(proxy).handle_async_request(message)
-        except EXPECTED as error:
-            raise explained(error, through(origin.host, proxy), self.timeout_s) from error
-        if origin != self.targets.api and proxy is None:
-            await self._check_server(response)
-        return response
-
-    def _http_request(self, request: Request, origin: Origin, token: Token | None) -> httpx.Request:
-        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token.value}"
+    async def _send(self, request: httpx.Request, origin: Origin) -> httpx.Response:
+        self.counts.asked(request.extensions["kind"])
         # httpcore leaves a socket open when it is cancelled while it connects, but not when its
         # own timeout ends it: so that comes a little earlier than ours.
-        extensions: dict[str, Any] = {"timeout": {"connect": self.timeout_s * 0.95}}
+        request.extensions["timeout"] = {"connect": self.timeout_s * 0.95}
         if origin != self.targets.api:
-            extensions["check_address"] = self.targets.check_address
+            request.extensions["check_address"] = self.targets.check_address
+        proxy = proxy_for(origin, self._proxies)
         try:
-            message = httpx.Request(
-                request.method, request.url, headers=headers, content=request.body or None,
-                extensions=extensions,
-            )  # fmt: skip
-            _ = message.url.host  # only now is a name in another script decoded
-        except UnicodeError as error:
-            raise Malformed(f"{origin.host} is not the name of a host") from error
-        return message
-
-    async def _check_server(self, response: httpx.Response) -> None:
-        """Check the address of the server that httpx reached, before its response is used.
-
-        http11 checks before it sends anything; a proxy connects to servers by itself.
-        """
-        network = response.extensions.get("network_stream")
-        address = network.get_extra_info("server_addr") if network is not None else None
-        try:
-            self.targets.check_address(str(address[0]) if address else "")
-        except ServiceError:
-            with trio.move_on_after(CLOSING_S, shield=True):
-                await response.aclose()
-            raise
+            with trio.fail_after(self.timeout_s):
+                return await self._transport(proxy).handle_async_request(request)
+        except EXPECTED as error:
+            raise explained(error, through(origin.host, proxy), self.timeout_s) from error
 
     def _transport(self, proxy: str | None) -> httpx.AsyncBaseTransport:
-        if proxy is None:
-            return self._direct
+        """Return the transport for a proxy: httpx's own, HTTP/1.1 only.
+
+        A proxy connects to servers by itself, so their addresses are not checked here.
+        """
         if proxy not in self._by_proxy:
-            self._by_proxy[proxy] = self._httpx_transport(proxy)
-        return self._by_proxy[proxy]
-
-    def _direct_transport(self, fast: bool) -> httpx.AsyncBaseTransport:
-        if not fast or self._context is None:
-            return self._httpx_transport(None)
-        return Http11Transport(
-            self._context,
-            most=self.slots.total,
-            keep_alive_s=KEEP_ALIVE_S,
-            in_use=lambda: self.slots.in_use,
-        )
-
-    def _httpx_transport(self, proxy: str | None) -> httpx.AsyncBaseTransport:
-        """Return httpx's own transport, HTTP/1.1 only: its HTTP/2 has a fifth of the speed."""
-        limits = httpx.Limits(
-            max_connections=self.slots.total,
-            max_keepalive_connections=self.slots.total,
-            keepalive_expiry=KEEP_ALIVE_S,
-        )
-        try:
-            return httpx.AsyncHTTPTransport(
-                verify=self._context or True, http2=False, limits=limits, proxy=proxy
+            limits = httpx.Limits(
+                max_connections=self.slots.total,
+                max_keepalive_connections=self.slots.total,
+                keepalive_expiry=KEEP_ALIVE_S,
             )
-        except (ImportError, ValueError) as error:
-            raise UsageError("the proxy in the environment cannot be used") from error
+            try:
+                self._by_proxy[proxy] = httpx.AsyncHTTPTransport(
+                    verify=self._context or True, http2=False, limits=limits, proxy=proxy
+                )
+            except (ImportError, ValueError) as error:
+                raise UsageError("the proxy in the environment cannot be used") from error
+        return self._by_proxy[proxy]
 
 
 def quiet() -> None:

@@ -1,27 +1,23 @@
-"""A response of the service while its body is received.
+"""The body of a response of the service while it is received.
 
 Used by :class:`phonofs.service.session.Transport`. Each chunk has a deadline, and the body a
 minimum speed. Errors are those of :mod:`phonofs.errors`.
 """
 
 import logging
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any
 
 import httpx
 import trio
 
-from phonofs.errors import Malformed, PhonofsError, TooLarge, Unavailable
-from phonofs.service.backoff import asked_pause_s
-from phonofs.service.content_headers import Headers, content_length
-from phonofs.service.errors_map import EXPECTED, explained
+from phonofs.errors import Malformed, PhonofsError, ServiceError, TooLarge, Unavailable
+from phonofs.service.content_headers import content_length
+from phonofs.service.errors_map import EXPECTED, explained, failure
 from phonofs.service.http11 import ResponseBody
 from phonofs.service.limiter import Permit
-from phonofs.service.messages import Response, Token
-from phonofs.service.url_policy import origin_of
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +26,9 @@ LEAST_BYTES_S = 1024
 
 CLOSING_S = 2.0
 """Closing a TLS stream may wait for the other side; after this time it is left to the system."""
+
+LARGEST_ERROR = 1 << 14
+"""How much of an unsuccessful response is read (it may say that an object is archived)."""
 
 KEPT_CHUNKS = 16
 KEPT_BYTES = 1 << 16
@@ -90,44 +89,38 @@ class MinimumSpeed:
         return slow
 
 
-class StreamingResponse:
-    """A response whose body is still to come: an async iterator over its chunks, in order.
+class LimitedStream(httpx.AsyncByteStream):
+    """The stream of a response: an async iterator over the chunks of its body, in order.
 
     Holds a permit until the last byte came or :meth:`aclose`, which may be called more than once.
-    ``sent_at`` (trio's clock) is when the request was sent, after it waited for a permit, a token
-    and the end of a pause.
+    A memoryview is valid only until the next chunk is asked for.
     """
 
     def __init__(
         self,
-        url: str,
         response: httpx.Response,
         *,
-        token: Token | None,
+        host: str,
         permit: Permit,
-        sent_at: float,
         timeout_s: float,
         counts: Counts,
     ) -> None:
-        self.status = response.status_code
-        self.headers: Headers = {key.lower(): value for key, value in response.headers.items()}
-        self.token = token
-        self.url = url
-        self.sent_at = sent_at
-        self._host = origin_of(url).host
-        self.pause_s = asked_pause_s(self.status, self.headers, time.time())
+        """``response`` is that of a transport, whose stream this one wraps."""
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        self._stream = response.stream
+        self._chunks: AsyncIterator[Chunk] = aiter(self._stream)
+        self._http11_body = self._stream if isinstance(self._stream, ResponseBody) else None
+        self._headers = response.headers
+        self._host = host
         self._timeout_s = timeout_s
         self._counts = counts
-        self._response = response
-        self._http11_body = response.stream if isinstance(response.stream, ResponseBody) else None
-        self._chunks: AsyncIterator[Chunk] = aiter(response.stream)  # type: ignore[arg-type]
         self._permit = permit
         self._speed = MinimumSpeed(timeout_s)
         self._received = 0
         self._small_chunks = 0
         self._closed = False
 
-    def __aiter__(self) -> Self:
+    def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Chunk:
@@ -189,14 +182,6 @@ class StreamingResponse:
             raise self._failed(self._too_slow())
         return b"".join(parts)
 
-    async def read_response(self, limit_bytes: int) -> Response:
-        """Read the whole body as in :meth:`read`, and close it in any case."""
-        try:
-            body = await self.read(limit_bytes)
-            return Response(self.status, self.headers, body, self.token, self.pause_s)
-        finally:
-            await self.aclose()
-
     async def aclose(self) -> None:
         """Close the body and release the permit, within 2 s whatever the other side does."""
         if self._closed:
@@ -210,11 +195,11 @@ class StreamingResponse:
 
     async def _close(self) -> None:
         try:
-            if self._http11_body is None and self._received == content_length(self.headers):
+            if self._http11_body is None and self._received == content_length(self._headers):
                 await anext(self._chunks, None)  # only then does httpcore reuse it
             if (closing := getattr(self._chunks, "aclose", None)) is not None:
                 await closing()
-            await self._response.aclose()
+            await self._stream.aclose()
         except (httpx.HTTPError, OSError, RuntimeError, trio.BrokenResourceError) as error:
             log.debug("closing a connection failed: %s", type(error).__name__)
 
@@ -224,3 +209,20 @@ class StreamingResponse:
     def _failed(self, error: PhonofsError) -> PhonofsError:
         self._counts.failed(error)
         return error
+
+
+async def refused(response: httpx.Response, what: str, *, of_object: bool = True) -> ServiceError:
+    """Close an unsuccessful response and return its error."""
+    try:
+        body = await stream_of(response).read(LARGEST_ERROR)
+    except ServiceError:
+        body = b""
+    finally:
+        await response.aclose()
+    return failure(response, what, body=body, of_object=of_object)
+
+
+def stream_of(response: httpx.Response) -> LimitedStream:
+    """Return the stream of a response of :class:`phonofs.service.session.Transport`."""
+    assert isinstance(response.stream, LimitedStream)
+    return response.stream

@@ -52,10 +52,15 @@ def decode(body: bytes, what: str) -> Any:
 
     Raises Malformed, which names ``what``, if it is not JSON at all.
     """
+    return decode_source(body, what)[0]
+
+
+def decode_source(body: bytes, what: str) -> tuple[Any, bytes | None]:
+    """Return the value as :func:`decode`, and ``body``, or None if it had to be repaired."""
     try:
-        return msgspec.json.decode(body)
+        return msgspec.json.decode(body), body
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return decode_leniently(body, what)
+        return decode_leniently(body, what), None
 
 
 def decode_leniently(body: bytes, what: str) -> Any:

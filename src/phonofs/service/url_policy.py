@@ -1,16 +1,24 @@
-"""Decides where requests may go: the service's own origin, and URLs in its responses. Pure.
+"""Decides where requests may go, and by which proxy. Pure.
+
+The token goes to the service's own origin only.
 
 A URL in a response (a redirect, a presigned URL) is untrusted input. It must be https, must not
 hold a user name, and must not lead from a public service to this machine or its network. Host names
 are checked here as text. Each address that a name resolves to is checked again
 (:meth:`UrlPolicy.check_address`) before a connection to it is opened, so that a name cannot resolve
 to a private address, and redirects cannot be used to scan the internal network.
+
+Proxies are those in the environment (``https_proxy``, ``all_proxy``, ``no_proxy``).
 """
 
 import ipaddress
 import re
+import urllib.request
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urldefrag, urljoin, urlsplit
+
+import httpx
 
 from phonofs.config import is_loopback
 from phonofs.errors import Malformed, UsageError
@@ -63,12 +71,11 @@ class Origin(NamedTuple):
     port: int
 
 
-def origin_of(url: str) -> Origin:
+def origin_of(url: httpx.URL) -> Origin:
     """Return the origin of an http(s) URL. Raises ValueError if it has none."""
-    parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname:
+    if url.scheme not in _PORTS or not url.raw_host or (url.port or 0) >= 1 << 16:
         raise ValueError("not an http or https URL with a host")
-    return Origin(parts.scheme, parts.hostname.lower(), parts.port or _PORTS[parts.scheme])
+    return Origin(url.scheme, url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme])
 
 
 class UrlPolicy:
@@ -80,8 +87,8 @@ class UrlPolicy:
     def __init__(self, api_url: str) -> None:
         """Raise UsageError unless ``api_url`` is https, or http to a loopback address."""
         try:
-            self.api = origin_of(api_url)
-        except ValueError:
+            self.api = origin_of(httpx.URL(api_url))
+        except (ValueError, httpx.InvalidURL):
             raise UsageError("api_url must look like https://HOST") from None
         self._local = is_loopback(self.api.host)
         if self.api.scheme != "https" and not self._local:
@@ -98,10 +105,10 @@ class UrlPolicy:
             raise Malformed("the service points to something that is not a URL")
         try:
             absolute = urldefrag(urljoin(base, url)).url
-            origin, parts = origin_of(absolute), urlsplit(absolute)
-        except ValueError:
+            origin = origin_of(httpx.URL(absolute))
+        except (ValueError, httpx.InvalidURL):
             raise Malformed("the service points to something that is not a URL") from None
-        if parts.username is not None or parts.password is not None:
+        if "@" in urlsplit(absolute).netloc:
             raise Malformed(f"the service points to {origin.host} with a user name: refused")
         if origin != self.api:
             self._check_host(origin)
@@ -161,3 +168,40 @@ def _looks_like_number(host: str) -> bool:
     Examples are ``127.1``, ``0x7f.1`` and ``2130706433``; :mod:`ipaddress` does not accept them.
     """
     return bool(_NUMBER.fullmatch(host.rstrip(".").rsplit(".", 1)[-1]))
+
+
+def environment_proxies() -> dict[str, str]:
+    """Return the proxies in the environment by scheme; ``no`` holds the exceptions."""
+    return urllib.request.getproxies()
+
+
+def proxy_for(origin: Origin, proxies: Mapping[str, str]) -> str | None:
+    """Return the URL of the proxy for a server; None if it is reached directly, like loopback."""
+    if not proxies or is_loopback(origin.host):
+        return None
+    if _is_excepted(f"{origin.host}:{origin.port}", proxies.get("no", "")):
+        return None
+    found = proxies.get(origin.scheme) or proxies.get("all")
+    if found and "://" not in found:
+        return f"http://{found}"
+    return found
+
+
+def through(host: str, proxy: str | None) -> str:
+    """Return the host for a message, with the proxy if there is one; never with its password."""
+    if proxy is None:
+        return host
+    return f"{host} (by way of the proxy {urlsplit(proxy).hostname or 'in the environment'})"
+
+
+def _is_excepted(place: str, exceptions: str) -> bool:
+    """Return whether ``no_proxy`` covers ``host:port``.
+
+    Its entries are hosts, domains (which include their subdomains), or ``*``.
+    """
+    host = place.rpartition(":")[0]
+    for word in exceptions.lower().replace(",", " ").split():
+        name = word.lstrip("*").lstrip(".")
+        if not name or any(x == name or x.endswith(f".{name}") for x in (host, place)):
+            return True
+    return False

@@ -20,6 +20,7 @@ import trio.lowlevel
 import trio.testing
 
 from phonofs.cache import maintenance
+from phonofs.cache.backend import Backend
 from phonofs.cache.cache import Cache
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cli import group, run
@@ -67,10 +68,10 @@ async def store(folder: Path, count: int) -> None:
     """A cache of that many checked objects, closed; its log is in its index."""
     cache = open_cache(folder)
     for n in range(count):
-        blob = cache.blob(record_of(n))
-        blob.write(0, data_of(n))
-        assert blob.check_now()
-        cache.release(blob)
+        entry = cache.entry(record_of(n))
+        entry.write(0, data_of(n))
+        assert entry.check_now()
+        cache.release(entry)
     cache.close()
     assert len(content_files(folder)) == count
 
@@ -140,13 +141,13 @@ async def used_by_a_mount(folder: Path, cap: int = 64 * MIB) -> dict[str, object
     async with trio.open_nursery() as nursery:
         nursery.start_soon(maintenance.run, cache)
         for n in range(0, COUNT, 4):
-            blob = cache.blob(record_of(n))
-            got = await blob.read(0, SIZE)
+            entry = cache.entry(record_of(n))
+            got = await entry.read(0, SIZE)
             assert got in (None, data_of(n))
-            if not blob.complete:
-                blob.write(0, data_of(n))
-                assert await blob.check()
-            cache.release(blob)
+            if not entry.complete:
+                entry.write(0, data_of(n))
+                assert await entry.check()
+            cache.release(entry)
             if n % 20 == 0:
                 assert on_disk(folder) <= cap
         cache.forget("us-east", "object-0")
@@ -255,12 +256,11 @@ def test_clear_needs_neither_size_nor_key(tmp_path: Path, capsys, monkeypatch):
 
 
 def test_clear_removes_what_no_row_stands_for(tmp_path: Path, capsys, monkeypatch):
-    """What a kill left in ``trash/``, and files of rows that were lost."""
+    """Files of rows that were lost, whatever their names."""
     filled(tmp_path, 3)
-    (tmp_path / "content/trash").mkdir(exist_ok=True)
-    (tmp_path / "content/trash/left").write_bytes(b"x" * 9000)
-    (tmp_path / "content/ab").mkdir(exist_ok=True)
-    (tmp_path / "content/ab" / ("0" * 30)).write_bytes(b"x" * 9000)
+    for shard, name in (("ab", "left"), ("cd", "0" * 30)):
+        (tmp_path / "content" / shard).mkdir(exist_ok=True)
+        (tmp_path / "content" / shard / name).write_bytes(b"x" * 9000)
     status, out, _ = phonofs(capsys, monkeypatch, tmp_path, "clear")
     assert (status, removed(out)) == (0, 5)
     assert content_files(tmp_path) == []
@@ -273,8 +273,8 @@ def test_clear_removes_links_and_does_not_follow_them(tmp_path: Path, capsys, mo
     (victim / "precious").write_text("x")
     folder = tmp_path / "cache"
     filled(folder, 3)
-    (folder / "content/trash").mkdir(exist_ok=True)
-    (folder / "content/trash/folder").symlink_to(victim)
+    (folder / "content/ab").mkdir(exist_ok=True)
+    (folder / "content/ab/folder").symlink_to(victim)
     (folder / "content/00").exists() or (folder / "content/00").symlink_to(victim)
     assert phonofs(capsys, monkeypatch, folder, "clear")[0] == 0
     assert content_files(folder) == []
@@ -365,13 +365,13 @@ async def test_what_is_forgotten_is_given_back_once(tmp_path: Path, failing: dic
     failing["DELETE FROM object"] = 1
     cache.forget("us-east", "object-0")
     cache.forget("us-east", "object-0")
-    blob = cache.blob(record_of(1))
-    assert await blob.read(0, SIZE) == data_of(1)
+    entry = cache.entry(record_of(1))
+    assert await entry.read(0, SIZE) == data_of(1)
     cache.forget("us-east", "object-1")
-    blob.resize(SIZE + BLOCK)
-    blob.resize(10)
-    blob.reset()
-    cache.release(blob)
+    entry.resize(SIZE + BLOCK)
+    entry.resize(10)
+    entry.reset()
+    cache.release(entry)
     assert int(str(cache.statistics()["disk_bytes"])) >= on_disk(tmp_path) == 8 * CHARGE
     cache.close()
 
@@ -388,7 +388,7 @@ async def test_a_withdrawn_object_that_was_to_be_put_down_is_given_back_once(
     real = os.open
 
     def open_(path, flags, *rest, dir_fd=None, **named):
-        if full and dir_fd is not None and flags & os.O_TRUNC:
+        if full and dir_fd is not None and flags & os.O_EXCL:
             fired.append(1)
             if trio.lowlevel.in_trio_run():
                 cache.forget("us-east", "new")
@@ -403,9 +403,9 @@ async def test_a_withdrawn_object_that_was_to_be_put_down_is_given_back_once(
         nursery.start_soon(maintenance.run, cache)
         await trio.testing.wait_all_tasks_blocked()
         full = True
-        blob = cache.blob(record("new", data))
-        blob.write(0, data)
-        cache.release(blob)
+        entry = cache.entry(record("new", data))
+        entry.write(0, data)
+        cache.release(entry)
         with trio.move_on_after(20):
             while cache.statistics()["open"]:  # noqa: ASYNC110 - as above
                 await trio.sleep(0.02)
@@ -420,23 +420,64 @@ async def test_a_withdrawn_object_that_was_to_be_put_down_is_given_back_once(
 
 
 @pytest.mark.promise("cap-is-hard")
-async def test_what_a_kill_left_on_its_way_out_counts(tmp_path: Path):
-    """``trash/`` is content on disk like any other."""
+async def test_what_a_kill_left_on_its_way_out_counts(tmp_path: Path, monkeypatch):
+    """Whichever of names, rows and bytes were removed when it came."""
     await store(tmp_path, 20)
     cap = 20 * CHARGE
+    states: list[dict[Path, bytes]] = []
+    content = index_of(tmp_path).parent
+    real = sqlite3.connect
+
+    def look() -> None:
+        paths = [*content_files(tmp_path), *content.glob("index.sqlite*")]
+        states.append({path: path.read_bytes() for path in paths})
+
+    class Connection(sqlite3.Connection):
+        def executemany(self, statement, *rest):
+            if statement.startswith("DELETE FROM object"):
+                look()
+            return super().executemany(statement, *rest)
+
+    async def in_thread(self, work):
+        look()
+        return work()
+
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *a, **named: real(*a, **named, factory=Connection)
+    )
+    monkeypatch.setattr(Backend, "in_thread", in_thread)
     cache = open_cache(tmp_path, cap)
-    cache.evict_to_trash(10 * CHARGE)
-    index = index_of(tmp_path)
-    state = {path: path.read_bytes() for path in index.parent.glob("index.sqlite*")}
+    await cache.evict_ahead()
     cache.close()
-    for path, data in state.items():  # as a kill leaves it: nothing was removed, nothing closed
-        path.write_bytes(data)
-    assert on_disk(tmp_path) == 20 * CHARGE
-    cache = open_cache(tmp_path, cap)
-    assert int(str(cache.statistics()["disk_bytes"])) >= on_disk(tmp_path)
-    for n in range(100, 130):
-        fill(cache, record_of(n), data_of(n))
-        assert on_disk(tmp_path) <= cap
+    monkeypatch.undo()
+    assert len(states) == 2
+    for state in states:  # as a kill leaves it: the rest was not removed, nothing was closed
+        for path in [*content_files(tmp_path), *content.glob("index.sqlite*")]:
+            path.unlink()
+        for path, data in state.items():
+            path.write_bytes(data)
+        assert 0 < on_disk(tmp_path) < 20 * CHARGE
+        cache = open_cache(tmp_path, cap)
+        assert int(str(cache.statistics()["disk_bytes"])) >= on_disk(tmp_path)
+        for n in range(100, 130):
+            fill(cache, record_of(n), data_of(n))
+            assert on_disk(tmp_path) <= cap
+        cache.close()
+
+
+@pytest.mark.promise("cap-is-hard")
+async def test_files_of_another_key_count_until_they_are_removed(tmp_path: Path):
+    """Also if the mount that removed them was killed, and none of them has a row any more."""
+    encrypted(tmp_path).close()
+    for n in range(3000):
+        path = tmp_path / "content" / f"{n % 256:02x}" / f"{n:030x}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    cap = 4000 * PAGE
+    encrypted(tmp_path, OTHER, cap).close()
+    assert len(content_files(tmp_path)) == 2000, "not all at once"
+    cache = encrypted(tmp_path, OTHER, cap)
+    assert int(str(cache.statistics()["disk_bytes"])) >= on_disk(tmp_path) > 0
     cache.close()
 
 
@@ -562,15 +603,15 @@ async def test_blocks_that_a_full_disk_did_not_take_are_not_there(tmp_path: Path
     data = ramp(20 * BLOCK)
     wanted = record("a", data)
     cache = encrypted(tmp_path)
-    blob = cache.blob(wanted)
-    blob.write(19 * BLOCK, data[19 * BLOCK :])
+    entry = cache.entry(wanted)
+    entry.write(19 * BLOCK, data[19 * BLOCK :])
     half = BLOCK // 2
     for n in range(17):  # so many that the first is written early, with a gap
         at = n * BLOCK + half
-        blob.write(at, data[at : at + half // 2])
-    blob.write(0, data[:half])
+        entry.write(at, data[at : at + half // 2])
+    entry.write(0, data[:half])
     full(True)
-    cache.release(blob)
+    cache.release(entry)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(maintenance.run, cache)
         with trio.fail_after(20):
@@ -579,15 +620,15 @@ async def test_blocks_that_a_full_disk_did_not_take_are_not_there(tmp_path: Path
         nursery.cancel_scope.cancel()
     full(False)
     for _ in range(2):
-        blob = cache.blob(wanted)
-        for start, stop in list(blob.present):
+        entry = cache.entry(wanted)
+        for start, stop in list(entry.present):
             for at in range(start, stop, PAGE):
                 n = min(PAGE, stop - at)
-                got = blob.read_now(at, n) or await blob.read(at, n)
+                got = entry.read_now(at, n) or await entry.read(at, n)
                 assert got in (None, data[at : at + n]), at
-        got = blob.read_now(19 * BLOCK, PAGE) or await blob.read(19 * BLOCK, PAGE)
+        got = entry.read_now(19 * BLOCK, PAGE) or await entry.read(19 * BLOCK, PAGE)
         assert got == data[19 * BLOCK : 19 * BLOCK + PAGE]
-        cache.release(blob)
+        cache.release(entry)
         cache.close()
         cache = encrypted(tmp_path)
     cache.close()
@@ -599,11 +640,11 @@ async def test_a_damaged_block_is_not_built_upon(tmp_path: Path):
     data = ramp(3 * BLOCK)
     wanted = record("a", data, checksum="")
     cache = encrypted(tmp_path)
-    blob = cache.blob(wanted)
-    blob.write(BLOCK, data[BLOCK : 3 * BLOCK])
+    entry = cache.entry(wanted)
+    entry.write(BLOCK, data[BLOCK : 3 * BLOCK])
     half = BLOCK // 2
-    blob.write(0, data[:half])
-    cache.release(blob)
+    entry.write(0, data[:half])
+    cache.release(entry)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(maintenance.run, cache)
         with trio.fail_after(20):
@@ -611,23 +652,23 @@ async def test_a_damaged_block_is_not_built_upon(tmp_path: Path):
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
     (path,) = content_files(tmp_path)
-    blob = cache.blob(wanted)
-    blob.read_now(BLOCK, 10)  # its file is open
+    entry = cache.entry(wanted)
+    entry.read_now(BLOCK, 10)  # its file is open
     with path.open("r+b") as file:
         file.seek(1000)
         file.write(b"damage")
-    blob.write(half, data[half:BLOCK])
+    entry.write(half, data[half:BLOCK])
     for at in range(0, 3 * BLOCK, PAGE):
-        got = blob.read_now(at, PAGE) or await blob.read(at, PAGE)
+        got = entry.read_now(at, PAGE) or await entry.read(at, PAGE)
         assert got in (None, data[at : at + PAGE]), at
-    cache.release(blob)
+    cache.release(entry)
     cache.close()
     cache = encrypted(tmp_path)
-    blob = cache.blob(wanted)
+    entry = cache.entry(wanted)
     for at in range(0, 3 * BLOCK, PAGE):
-        got = blob.read_now(at, PAGE) or await blob.read(at, PAGE)
+        got = entry.read_now(at, PAGE) or await entry.read(at, PAGE)
         assert got in (None, data[at : at + PAGE]), at
-    cache.release(blob)
+    cache.release(entry)
     cache.close()
 
 
@@ -636,8 +677,8 @@ async def test_a_slow_disk_does_not_stop_who_writes(tmp_path: Path, monkeypatch)
     data = ramp(6 * BLOCK)
     wanted = record("a", data)
     cache = encrypted(tmp_path)
-    blob = cache.blob(wanted)
-    blob.write(0, data[: 4 * BLOCK])
+    entry = cache.entry(wanted)
+    entry.write(0, data[: 4 * BLOCK])
     waiting, written = trio.Event(), trio.Event()
     token, real = trio.lowlevel.current_trio_token(), os.pread
     times_out: list[bool] = []
@@ -660,16 +701,16 @@ async def test_a_slow_disk_does_not_stop_who_writes(tmp_path: Path, monkeypatch)
     async with trio.open_nursery() as nursery:
 
         async def read() -> None:
-            assert await blob.read(0, 3 * BLOCK) == data[: 3 * BLOCK]
+            assert await entry.read(0, 3 * BLOCK) == data[: 3 * BLOCK]
 
         nursery.start_soon(read)
         await waiting.wait()
-        blob.write(4 * BLOCK, data[4 * BLOCK : 5 * BLOCK])
-        blob.write(5 * BLOCK, data[5 * BLOCK : 5 * BLOCK + 1000])
-        assert blob.read_now(5 * BLOCK, 1000) == data[5 * BLOCK : 5 * BLOCK + 1000]
+        entry.write(4 * BLOCK, data[4 * BLOCK : 5 * BLOCK])
+        entry.write(5 * BLOCK, data[5 * BLOCK : 5 * BLOCK + 1000])
+        assert entry.read_now(5 * BLOCK, 1000) == data[5 * BLOCK : 5 * BLOCK + 1000]
         written.set()
     assert times_out == [False]
-    cache.release(blob)
+    cache.release(entry)
     cache.close()
 
 
@@ -864,12 +905,12 @@ def test_a_disk_in_trouble_from_the_start_means_no_cache(
         async def use() -> None:
             cache = open_cache(folder, size)
             for n in range(10):
-                blob = cache.blob(record_of(n))
-                if not blob.complete:
-                    blob.write(0, data_of(n))
-                assert (blob.read_now(0, SIZE) or await blob.read(0, SIZE)) == data_of(n)
-                assert await blob.check()
-                cache.release(blob)
+                entry = cache.entry(record_of(n))
+                if not entry.complete:
+                    entry.write(0, data_of(n))
+                assert (entry.read_now(0, SIZE) or await entry.read(0, SIZE)) == data_of(n)
+                assert await entry.check()
+                cache.release(entry)
             cache.close()
 
         trio.run(use)

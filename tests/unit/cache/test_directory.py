@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.cache import directory
+from phonofs.cache import backend
 from phonofs.cache.directory import claim, file_system_of, has_cache, lock_folder
 from phonofs.errors import UsageError
+from tests.support.caching import open_cache
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077])
@@ -27,28 +28,33 @@ def modes(path: Path) -> set[int]:
 
 def test_it_is_ours_alone_whatever_the_umask(tmp_path: Path, umask: int):
     """Folders 0700, files 0600, also those above it that had to be made."""
-    claimed = claim(tmp_path / "a" / "b")
-    claimed.drop()
+    os.close(claim(tmp_path / "a" / "b"))
     assert modes(tmp_path / "a") == {0o700, 0o600}
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
 
 
 def test_it_is_marked_and_tagged(tmp_path: Path):
     """So that we know our own, and backups pass it by."""
-    claim(tmp_path).drop()
+    os.close(claim(tmp_path))
     assert has_cache(tmp_path)
     tag = (tmp_path / "content" / "CACHEDIR.TAG").read_text()
     assert tag.startswith("Signature: 8a477f597d28d172789f06886806bc55\n")
-    claim(tmp_path).drop()
+    os.close(claim(tmp_path))
 
 
 def test_a_second_one_says_so(tmp_path: Path):
     """One mount at a time."""
-    first = claim(tmp_path)
-    with pytest.raises(UsageError, match=rf"another phonofs \(process {os.getpid()}\) is using"):
+    folder = os.open(tmp_path, os.O_RDONLY)
+    first, lock = claim(tmp_path), lock_folder(folder, tmp_path)
+    with pytest.raises(UsageError, match=r"another phonofs is using"):
         claim(tmp_path)
-    first.drop()
-    claim(tmp_path).drop()
+    with pytest.raises(UsageError, match=rf"another phonofs \(process {os.getpid()}\) is using"):
+        lock_folder(folder, tmp_path)
+    os.close(first)
+    os.close(lock)
+    os.close(claim(tmp_path))
+    os.close(lock_folder(folder, tmp_path))
+    os.close(folder)
 
 
 def test_without_a_lock_file_the_folder_itself_is_locked(tmp_path: Path):
@@ -75,7 +81,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", script], env=child_env(), check=False)
     assert done.returncode == -9
-    claim(tmp_path).drop()
+    os.close(claim(tmp_path))
 
 
 def child_env() -> dict[str, str]:
@@ -122,7 +128,7 @@ def test_a_folder_with_another_use_is_not_taken_over(tmp_path: Path):
 def test_an_empty_folder_is_made_ours(tmp_path: Path):
     """The rights of others go."""
     tmp_path.chmod(0o777)
-    claim(tmp_path).drop()
+    os.close(claim(tmp_path))
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
 
 
@@ -137,7 +143,7 @@ def test_a_content_folder_that_is_not_ours_is_left_alone(tmp_path: Path):
 
 def test_another_layout_is_left_alone(tmp_path: Path):
     """A newer version made it."""
-    claim(tmp_path).drop()
+    os.close(claim(tmp_path))
     (tmp_path / "content" / "phonofs-cache").write_text("phonofs cache, layout 99\n")
     with pytest.raises(UsageError, match="another version"):
         claim(tmp_path)
@@ -145,10 +151,10 @@ def test_another_layout_is_left_alone(tmp_path: Path):
 
 def test_a_marker_lost_in_a_power_cut_is_written_again(tmp_path: Path):
     """An empty one is still a marker."""
-    claim(tmp_path).drop()
+    os.close(claim(tmp_path))
     marker = tmp_path / "content" / "phonofs-cache"
     marker.write_text("")
-    claim(tmp_path).drop()
+    os.close(claim(tmp_path))
     assert marker.read_text().startswith("phonofs cache")
 
 
@@ -183,7 +189,7 @@ def test_nothing_is_left_open_after_a_refusal(tmp_path: Path):
         with pytest.raises(UsageError):
             claim(tmp_path)
     assert len(os.listdir("/proc/self/fd")) == before
-    first.drop()
+    os.close(first)
 
 
 def test_the_file_system_is_known(tmp_path: Path):
@@ -193,10 +199,9 @@ def test_the_file_system_is_known(tmp_path: Path):
     os.close(fd)
 
 
-def test_a_network_file_system_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.expected_log("on a network file system")
+def test_a_network_file_system_is_noticed(tmp_path: Path, monkeypatch, expected_log):
     """There, locks and the index are not to be trusted."""
-    monkeypatch.setattr(directory, "file_system_of", lambda fd: "nfs4")
-    claimed = claim(tmp_path)
-    assert claimed.remote
-    assert not claimed.in_ram
-    claimed.drop()
+    monkeypatch.setattr(backend, "file_system_of", lambda fd: "nfs4")
+    open_cache(tmp_path).close()
+    assert len(expected_log.seen) == 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from phonofs.cache import checksum_task, stored_blocks
 from phonofs.cache.blockfile import BlockFile
 from phonofs.cache.blocks import BLOCK
-from phonofs.cache.buffers import Buffer
+from phonofs.cache.buffers import BufferPool
 from phonofs.cache.cache import Cache
 from phonofs.cache.entry import CacheEntry
 from phonofs.cache.maintenance import run_once
@@ -25,23 +25,23 @@ RECORD = record("a", DATA)
 LOST = pytest.mark.expected_log("the cache lost", "the disk of the cache fails")
 
 
-async def read_all(blob: CacheEntry, step: int = BLOCK) -> bytes | None:
-    parts = [await blob.read(at, min(step, blob.size - at)) for at in range(0, blob.size, step)]
+async def read_all(entry: CacheEntry, step: int = BLOCK) -> bytes | None:
+    parts = [await entry.read(at, min(step, entry.size - at)) for at in range(0, entry.size, step)]
     return None if None in parts else b"".join(part or b"" for part in parts)
 
 
 async def test_what_was_written_is_read_at_once(tmp_path: Path):
     """In this run, without any check."""
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    assert (blob.size, blob.complete, list(blob.present)) == (len(DATA), False, [])
-    blob.write(BLOCK, memoryview(DATA)[BLOCK : 2 * BLOCK])
-    assert list(blob.present) == [(BLOCK, 2 * BLOCK)]
-    assert blob.read_now(BLOCK + 7, 100) == DATA[BLOCK + 7 : BLOCK + 107]
-    assert blob.read_now(BLOCK - 1, 2) is None
-    assert await blob.read(BLOCK - 1, 2) is None
-    assert not blob.in_memory
-    cache.release(blob)
+    entry = cache.entry(RECORD)
+    assert (entry.size, entry.complete, list(entry.present)) == (len(DATA), False, [])
+    entry.write(BLOCK, memoryview(DATA)[BLOCK : 2 * BLOCK])
+    assert list(entry.present) == [(BLOCK, 2 * BLOCK)]
+    assert entry.read_now(BLOCK + 7, 100) == DATA[BLOCK + 7 : BLOCK + 107]
+    assert entry.read_now(BLOCK - 1, 2) is None
+    assert await entry.read(BLOCK - 1, 2) is None
+    assert not entry.in_memory
+    cache.release(entry)
     cache.close()
 
 
@@ -50,35 +50,35 @@ async def test_what_was_written_survives_a_remount(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(stored_blocks, "CHECK_NOW", 2)
     await stored(tmp_path, RECORD, DATA)
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    assert blob.complete
-    assert blob.verified
-    assert blob.read_now(BLOCK - 5, 10) == DATA[BLOCK - 5 : BLOCK + 5]
-    assert blob.read_now(0, len(DATA)) is None  # too much to check at once
-    assert await blob.read(0, len(DATA)) == DATA
-    assert blob.read_now(0, len(DATA)) == DATA
-    assert await blob.check()
+    entry = cache.entry(RECORD)
+    assert entry.complete
+    assert entry.verified
+    assert entry.read_now(BLOCK - 5, 10) == DATA[BLOCK - 5 : BLOCK + 5]
+    assert entry.read_now(0, len(DATA)) is None  # too much to check at once
+    assert await entry.read(0, len(DATA)) == DATA
+    assert entry.read_now(0, len(DATA)) == DATA
+    assert await entry.check()
     cache.close()
 
 
 async def test_a_partial_object_survives_in_whole_blocks(tmp_path: Path):
     """What lies in a block that is not whole is fetched again."""
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    blob.write(100, DATA[100 : 2 * BLOCK + 7])
-    blob.write(3 * BLOCK, DATA[3 * BLOCK :])
-    cache.release(blob)
+    entry = cache.entry(RECORD)
+    entry.write(100, DATA[100 : 2 * BLOCK + 7])
+    entry.write(3 * BLOCK, DATA[3 * BLOCK :])
+    cache.release(entry)
     cache.close()
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    assert list(blob.present) == [(BLOCK, 2 * BLOCK), (3 * BLOCK, len(DATA))]
-    assert await blob.read(BLOCK, 10) == DATA[BLOCK : BLOCK + 10]
-    assert not blob.verified
-    blob.write(0, DATA[:BLOCK])
-    blob.write(2 * BLOCK, DATA[2 * BLOCK : 3 * BLOCK])
-    assert blob.complete
-    assert await blob.check()
-    assert await read_all(blob, 1000) == DATA
+    entry = cache.entry(RECORD)
+    assert list(entry.present) == [(BLOCK, 2 * BLOCK), (3 * BLOCK, len(DATA))]
+    assert await entry.read(BLOCK, 10) == DATA[BLOCK : BLOCK + 10]
+    assert not entry.verified
+    entry.write(0, DATA[:BLOCK])
+    entry.write(2 * BLOCK, DATA[2 * BLOCK : 3 * BLOCK])
+    assert entry.complete
+    assert await entry.check()
+    assert await read_all(entry, 1000) == DATA
     cache.close()
 
 
@@ -93,20 +93,20 @@ async def test_a_flipped_bit_is_never_served(tmp_path: Path, at: int, now: bool)
         file.seek(at)
         file.write(bytes([DATA[at] ^ 1]))
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
+    entry = cache.entry(RECORD)
     block = at // BLOCK * BLOCK
     end = min(block + BLOCK, len(DATA))
-    got = blob.read_now(at, 1) if now else await blob.read(at, 1)
+    got = entry.read_now(at, 1) if now else await entry.read(at, 1)
     assert got is None
-    assert blob.present.missing(0, len(DATA)) == [(block, end)]
-    assert not blob.verified
+    assert entry.present.missing(0, len(DATA)) == [(block, end)]
+    assert not entry.verified
     for start in range(0, len(DATA), BLOCK):
         stop = min(start + BLOCK, len(DATA))
         if start != block:
-            assert await blob.read(start, stop - start) == DATA[start:stop]
-    blob.write(block, DATA[block:end])
-    assert await read_all(blob) == DATA
-    assert await blob.check()
+            assert await entry.read(start, stop - start) == DATA[start:stop]
+    entry.write(block, DATA[block:end])
+    assert await read_all(entry) == DATA
+    assert await entry.check()
     cache.close()
 
 
@@ -117,11 +117,11 @@ async def test_a_truncated_file_is_a_miss_from_there_on(tmp_path: Path, length: 
     await stored(tmp_path, RECORD, DATA)
     os.truncate(file_of(tmp_path, RECORD), length)
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
+    entry = cache.entry(RECORD)
     for start in range(0, len(DATA), BLOCK):
         stop = min(start + BLOCK, len(DATA))
         want = DATA[start:stop] if stop <= length else None
-        assert await blob.read(start, stop - start) == want
+        assert await entry.read(start, stop - start) == want
     cache.close()
 
 
@@ -131,10 +131,10 @@ async def test_of_a_truncated_file_what_is_left_stays(tmp_path: Path):
     await stored(tmp_path, RECORD, DATA)
     os.truncate(file_of(tmp_path, RECORD), 2 * BLOCK + 5)
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    assert await blob.read(0, len(DATA)) is None
-    assert list(blob.present) == [(0, 2 * BLOCK)]
-    assert await blob.read(0, 2 * BLOCK) == DATA[: 2 * BLOCK]
+    entry = cache.entry(RECORD)
+    assert await entry.read(0, len(DATA)) is None
+    assert list(entry.present) == [(0, 2 * BLOCK)]
+    assert await entry.read(0, 2 * BLOCK) == DATA[: 2 * BLOCK]
     cache.close()
 
 
@@ -144,7 +144,7 @@ async def test_a_passing_read_error_costs_nothing(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(stored_blocks, "CHECK_NOW", 0)  # the first look, which does not wait
     await stored(tmp_path, RECORD, DATA)
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
+    entry = cache.entry(RECORD)
     real, failures = os.preadv, [errno.EIO]
 
     def preadv(fd: int, buffers: list[memoryview], at: int, *flags: int) -> int:
@@ -153,7 +153,7 @@ async def test_a_passing_read_error_costs_nothing(tmp_path: Path, monkeypatch: p
         return real(fd, buffers, at, *flags)
 
     monkeypatch.setattr(os, "preadv", preadv)
-    assert await blob.read(0, len(DATA)) == DATA
+    assert await entry.read(0, len(DATA)) == DATA
     assert not failures
     cache.close()
 
@@ -166,10 +166,10 @@ async def test_zeros_in_place_of_bytes_are_a_miss(tmp_path: Path):
     os.truncate(file_of(tmp_path, RECORD), 0)
     os.truncate(file_of(tmp_path, RECORD), size)
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    assert await blob.read(0, len(DATA)) is None
-    assert blob.read_now(0, 1) is None
-    assert not blob.present
+    entry = cache.entry(RECORD)
+    assert await entry.read(0, len(DATA)) is None
+    assert entry.read_now(0, 1) is None
+    assert not entry.present
     cache.close()
 
 
@@ -185,9 +185,9 @@ async def test_a_swapped_file_is_a_miss(tmp_path: Path):
     (tmp_path / "x").rename(b)
     cache = open_cache(tmp_path)
     for wanted in (RECORD, other):
-        blob = cache.blob(wanted)
-        assert await blob.read(0, 10) is None
-        assert blob.read_now(BLOCK, 10) is None
+        entry = cache.entry(wanted)
+        assert await entry.read(0, 10) is None
+        assert entry.read_now(BLOCK, 10) is None
     cache.close()
 
 
@@ -206,11 +206,11 @@ async def test_a_file_that_is_no_file_any_more_is_a_miss(tmp_path: Path, how: st
     elif how == "pipe":
         os.mkfifo(path)
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    assert await blob.read(0, 10) is None
-    assert not blob.present
-    blob.write(0, DATA)  # wherever it goes
-    assert blob.read_now(0, len(DATA)) == DATA
+    entry = cache.entry(RECORD)
+    assert await entry.read(0, 10) is None
+    assert not entry.present
+    entry.write(0, DATA)  # wherever it goes
+    assert entry.read_now(0, len(DATA)) == DATA
     assert (tmp_path / "victim").read_bytes() == DATA
     assert not (tmp_path / "victim").is_symlink()
     cache.close()
@@ -223,18 +223,18 @@ async def test_a_file_touched_while_it_was_closed_is_checked_again(
     """In the same run, too: released, closed, changed by somebody, opened again."""
     monkeypatch.setattr("phonofs.cache.cache.IDLE", 1)
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    blob.write(0, DATA)
-    assert await blob.check()
-    cache.release(blob)
+    entry = cache.entry(RECORD)
+    entry.write(0, DATA)
+    assert await entry.check()
+    cache.release(entry)
     fill(cache, record("b", DATA), DATA)
     await run_once(cache)
     with file_of(tmp_path, RECORD).open("r+b") as file:
         file.write(b"\xff")
-    blob = cache.blob(RECORD)
-    assert blob.read_now(0, 10) is None
-    assert await blob.read(0, 10) is None
-    assert blob.read_now(BLOCK, 10) == DATA[BLOCK : BLOCK + 10]
+    entry = cache.entry(RECORD)
+    assert entry.read_now(0, 10) is None
+    assert await entry.read(0, 10) is None
+    assert entry.read_now(BLOCK, 10) == DATA[BLOCK : BLOCK + 10]
     cache.close()
 
 
@@ -245,17 +245,17 @@ async def test_a_wrong_content_fails_its_check(tmp_path: Path):
     """Its bytes stay until they are reset, and none of them outlives the run."""
     cache = open_cache(tmp_path)
     wanted = record("a", DATA, checksum=md5(b"other"))
-    blob = cache.blob(wanted)
-    blob.write(0, DATA)
-    assert not await blob.check()
-    assert not blob.verified
-    assert blob.read_now(0, 5) == DATA[:5]
-    blob.reset()
-    assert not blob.present
+    entry = cache.entry(wanted)
+    entry.write(0, DATA)
+    assert not await entry.check()
+    assert not entry.verified
+    assert entry.read_now(0, 5) == DATA[:5]
+    entry.reset()
+    assert not entry.present
     assert on_disk(tmp_path) == 0
     assert cache.statistics()["disk_bytes"] == 0
-    blob.write(0, DATA)
-    assert blob.read_now(0, 5) == DATA[:5]
+    entry.write(0, DATA)
+    assert entry.read_now(0, 5) == DATA[:5]
     cache.close()
 
 
@@ -264,17 +264,17 @@ async def test_a_complete_object_nobody_checked_is_checked_before_it_is_served(t
     """The process was killed between its last byte and its check."""
     for wanted in (RECORD, record("b", DATA, checksum=md5(b"other"))):
         cache = open_cache(tmp_path)
-        blob = cache.blob(wanted)
-        blob.write(0, DATA)
+        entry = cache.entry(wanted)
+        entry.write(0, DATA)
         cache.close()  # saves what is there
         cache = open_cache(tmp_path)
-        blob = cache.blob(wanted)
-        assert blob.complete
-        assert not blob.verified
-        assert blob.read_now(0, 5) is None
+        entry = cache.entry(wanted)
+        assert entry.complete
+        assert not entry.verified
+        assert entry.read_now(0, 5) is None
         right = wanted is RECORD
-        assert await blob.read(0, 5) == (DATA[:5] if right else None)
-        assert blob.verified is blob.complete is right
+        assert await entry.read(0, 5) == (DATA[:5] if right else None)
+        assert entry.verified is entry.complete is right
         cache.close()
 
 
@@ -283,9 +283,9 @@ async def test_without_a_checksum_the_length_is_checked(tmp_path: Path):
     wanted = record("a", DATA, checksum=md5(DATA) + "-3")
     await stored(tmp_path, wanted, DATA)
     cache = open_cache(tmp_path)
-    blob = cache.blob(wanted)
-    assert blob.verified
-    assert await read_all(blob) == DATA
+    entry = cache.entry(wanted)
+    assert entry.verified
+    assert await read_all(entry) == DATA
     cache.close()
 
 
@@ -293,20 +293,20 @@ async def test_an_incomplete_object_is_not_verified(tmp_path: Path):
     """Whatever its checksum says."""
     for wanted in (RECORD, record("b", DATA, checksum="")):
         cache = open_cache(tmp_path)
-        blob = cache.blob(wanted)
-        blob.write(0, DATA[:-1])
-        assert not await blob.check()
+        entry = cache.entry(wanted)
+        entry.write(0, DATA[:-1])
+        assert not await entry.check()
         cache.close()
 
 
 async def test_an_empty_object_is_complete(tmp_path: Path):
     """Nothing has to be fetched for it."""
     cache = open_cache(tmp_path)
-    blob = cache.blob(record("a", b""))
-    assert blob.complete
-    assert await blob.check()
-    assert await blob.read(0, 0) == b""
-    cache.release(blob)
+    entry = cache.entry(record("a", b""))
+    assert entry.complete
+    assert await entry.check()
+    assert await entry.read(0, 0) == b""
+    cache.release(entry)
     cache.close()
 
 
@@ -317,34 +317,34 @@ async def test_a_check_goes_on_where_it_was_cancelled(
     monkeypatch.setattr(checksum_task, "HASH_STEP", BLOCK)
     monkeypatch.setattr(checksum_task, "HASH_NOW", 0)
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    blob.write(0, DATA)
+    entry = cache.entry(RECORD)
+    entry.write(0, DATA)
     steps = 0
-    while not blob.verified:
+    while not entry.verified:
         steps += 1
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(blob.check)
+                nursery.start_soon(entry.check)
                 await trio.testing.wait_all_tasks_blocked()
                 scope.cancel()
         assert steps < 20
-    assert blob.verified
+    assert entry.verified
     cache.close()
 
 
 async def test_checking_ahead_leaves_less_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What was hashed while it came is not read again."""
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    blob.write(0, DATA[: 2 * BLOCK + 9])
-    await blob.check_ahead()
-    blob.write(2 * BLOCK, DATA[2 * BLOCK :])
+    entry = cache.entry(RECORD)
+    entry.write(0, DATA[: 2 * BLOCK + 9])
+    await entry.check_ahead()
+    entry.write(2 * BLOCK, DATA[2 * BLOCK :])
     read: list[int] = []
     real = BlockFile.read_into
     monkeypatch.setattr(
         BlockFile, "read_into", lambda self, at, buf: (read.append(at), real(self, at, buf))[1]
     )
-    assert await blob.check()
+    assert await entry.check()
     assert min(read) == 2 * BLOCK
     cache.close()
 
@@ -352,23 +352,23 @@ async def test_checking_ahead_leaves_less_to_do(tmp_path: Path, monkeypatch: pyt
 async def test_bytes_written_again_are_hashed_again(tmp_path: Path):
     """The hash is of what lies there in the end."""
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    blob.write(0, ramp(len(DATA), 5))
-    await blob.check_ahead()
-    blob.write(0, DATA)
-    assert await blob.check()
+    entry = cache.entry(RECORD)
+    entry.write(0, ramp(len(DATA), 5))
+    await entry.check_ahead()
+    entry.write(0, DATA)
+    assert await entry.check()
     cache.close()
 
 
 async def test_several_who_check_wait_for_one(tmp_path: Path):
     """All get the same answer."""
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    blob.write(0, DATA)
+    entry = cache.entry(RECORD)
+    entry.write(0, DATA)
     answers: list[bool] = []
 
     async def ask() -> None:
-        answers.append(await blob.check())
+        answers.append(await entry.check())
 
     async with trio.open_nursery() as nursery:
         for _ in range(5):
@@ -385,18 +385,18 @@ async def test_a_longer_object_grows(tmp_path: Path):
     short = DATA[:-500]
     wanted = record("a", DATA, size=len(short))
     cache = open_cache(tmp_path)
-    blob = cache.blob(wanted)
-    blob.write(0, DATA)
-    assert list(blob.present) == [(0, len(short))]
-    blob.resize(len(DATA))
-    assert not blob.complete
-    blob.write(len(short), DATA[len(short) :])
-    assert await blob.check()
+    entry = cache.entry(wanted)
+    entry.write(0, DATA)
+    assert list(entry.present) == [(0, len(short))]
+    entry.resize(len(DATA))
+    assert not entry.complete
+    entry.write(len(short), DATA[len(short) :])
+    assert await entry.check()
     cache.close()
     cache = open_cache(tmp_path)
-    blob = cache.blob(wanted)
-    assert blob.size == len(DATA)
-    assert await read_all(blob) == DATA
+    entry = cache.entry(wanted)
+    assert entry.size == len(DATA)
+    assert await read_all(entry) == DATA
     cache.close()
 
 
@@ -404,12 +404,12 @@ async def test_a_shorter_object_shrinks(tmp_path: Path):
     """What lies behind its end is forgotten, and its space given back."""
     wanted = record("a", DATA, size=len(DATA) + 5 * BLOCK)
     cache = open_cache(tmp_path)
-    blob = cache.blob(wanted)
-    blob.write(0, DATA + ramp(5 * BLOCK))
-    blob.resize(len(DATA))
-    assert list(blob.present) == [(0, len(DATA))]
-    assert await blob.check()
-    assert await read_all(blob) == DATA
+    entry = cache.entry(wanted)
+    entry.write(0, DATA + ramp(5 * BLOCK))
+    entry.resize(len(DATA))
+    assert list(entry.present) == [(0, len(DATA))]
+    assert await entry.check()
+    assert await read_all(entry) == DATA
     assert on_disk(tmp_path) <= len(DATA) + 2 * 4096
     cache.close()
 
@@ -417,17 +417,17 @@ async def test_a_shorter_object_shrinks(tmp_path: Path):
 async def test_a_block_cut_by_a_new_length_is_not_trusted_by_its_old_seal(tmp_path: Path):
     """It was of an earlier run, and nothing can check it now."""
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    blob.write(0, DATA[: 2 * BLOCK])
+    entry = cache.entry(RECORD)
+    entry.write(0, DATA[: 2 * BLOCK])
     cache.close()
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    blob.resize(BLOCK + 100)
-    assert list(blob.present) == [(0, BLOCK)]
-    assert await blob.read(0, BLOCK) == DATA[:BLOCK]
+    entry = cache.entry(RECORD)
+    entry.resize(BLOCK + 100)
+    assert list(entry.present) == [(0, BLOCK)]
+    assert await entry.read(0, BLOCK) == DATA[:BLOCK]
     cache.close()
     cache = open_cache(tmp_path)
-    assert list(cache.blob(RECORD).present) == [(0, BLOCK)]
+    assert list(cache.entry(RECORD).present) == [(0, BLOCK)]
     cache.close()
 
 
@@ -441,44 +441,44 @@ def memory_cache(folder: Path) -> Cache:
 async def test_without_a_cache_all_is_in_memory(tmp_path: Path):
     """And nothing on disk."""
     cache = memory_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    blob.write(0, DATA)
-    assert blob.in_memory
-    assert await read_all(blob) == DATA
-    assert await blob.check()
-    assert cache.statistics()["memory_bytes"] == blob.memory_bytes >= len(DATA)
+    entry = cache.entry(RECORD)
+    entry.write(0, DATA)
+    assert entry.in_memory
+    assert await read_all(entry) == DATA
+    assert await entry.check()
+    assert cache.statistics()["memory_bytes"] == entry.memory_bytes >= len(DATA)
     assert not list(tmp_path.iterdir())
-    cache.release(blob)
+    cache.release(entry)
     assert cache.statistics()["memory_bytes"] == 0
 
 
 async def test_only_what_is_wanted_is_kept_in_memory(tmp_path: Path):
     """Whole blocks; the others are given back at once."""
     cache = memory_cache(tmp_path)
-    blob = cache.blob(record("a", ramp(MIB)))
-    blob.write(0, ramp(MIB))
-    blob.keep(Ranges([(100_000, 200_000), (MIB - 1, MIB)]))
-    assert list(blob.present) == [(0, 2 * BLOCK), (MIB - BLOCK, MIB)]
-    assert blob.memory_bytes == cache.statistics()["memory_bytes"] == 3 * BLOCK
-    assert blob.read_now(100_000, 100_000) == ramp(MIB)[100_000:200_000]
-    assert blob.read_now(2 * BLOCK - 1, 2) is None
-    assert await blob.read(2 * BLOCK, 1) is None
-    blob.write(0, ramp(MIB))
-    assert await read_all(blob) == ramp(MIB)
-    cache.release(blob)
+    entry = cache.entry(record("a", ramp(MIB)))
+    entry.write(0, ramp(MIB))
+    entry.keep(Ranges([(100_000, 200_000), (MIB - 1, MIB)]))
+    assert list(entry.present) == [(0, 2 * BLOCK), (MIB - BLOCK, MIB)]
+    assert entry.memory_bytes == cache.statistics()["memory_bytes"] == 3 * BLOCK
+    assert entry.read_now(100_000, 100_000) == ramp(MIB)[100_000:200_000]
+    assert entry.read_now(2 * BLOCK - 1, 2) is None
+    assert await entry.read(2 * BLOCK, 1) is None
+    entry.write(0, ramp(MIB))
+    assert await read_all(entry) == ramp(MIB)
+    cache.release(entry)
 
 
 async def test_memory_that_is_nobodys_any_more_is_closed(tmp_path: Path):
     """Descriptors too."""
     cache = memory_cache(tmp_path)
     before = len(os.listdir("/proc/self/fd"))
-    blobs = [cache.blob(record(str(n), DATA)) for n in range(5)]
-    for blob in blobs:
-        blob.write(0, DATA)
-    for blob in blobs[:3]:
-        blob.reset()
-    for blob in blobs:
-        cache.release(blob)
+    entries = [cache.entry(record(str(n), DATA)) for n in range(5)]
+    for entry in entries:
+        entry.write(0, DATA)
+    for entry in entries[:3]:
+        entry.reset()
+    for entry in entries:
+        cache.release(entry)
     assert len(os.listdir("/proc/self/fd")) == before
     assert cache.statistics()["memory_bytes"] == 0
 
@@ -487,17 +487,17 @@ async def test_memory_that_is_nobodys_any_more_is_closed(tmp_path: Path):
 async def test_without_any_place_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """And said not to be there, rather than promised."""
 
-    def none(self: Buffer, length: int) -> None:
+    def none(*args: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Buffer, "__init__", none)
+    monkeypatch.setattr(BufferPool, "__setitem__", none)
     cache = memory_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    blob.write(0, DATA)
-    assert not blob.present
-    assert blob.read_now(0, 1) is None
+    entry = cache.entry(RECORD)
+    entry.write(0, DATA)
+    assert not entry.present
+    assert entry.read_now(0, 1) is None
     assert cache.statistics()["refused_bytes"] == len(DATA)
-    cache.release(blob)
+    cache.release(entry)
 
 
 @pytest.mark.expected_log("the cache lost", "the disk of the cache fails", "cache is off")
@@ -508,10 +508,10 @@ async def test_bytes_that_cannot_be_read_back_turn_the_disk_off(
     """They are not written there once more, to be lost again with the next read."""
     await stored(tmp_path, RECORD, DATA)
     if in_ram:
-        monkeypatch.setattr("phonofs.cache.directory.file_system_of", lambda fd: "tmpfs")
+        monkeypatch.setattr("phonofs.cache.backend.file_system_of", lambda fd: "tmpfs")
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    assert await blob.read(0, 10) == DATA[:10]
+    entry = cache.entry(RECORD)
+    assert await entry.read(0, 10) == DATA[:10]
 
     def failing(*args: object) -> bytes:
         raise OSError(errno.EIO, "Input/output error")
@@ -519,13 +519,13 @@ async def test_bytes_that_cannot_be_read_back_turn_the_disk_off(
     with monkeypatch.context() as patch:
         patch.setattr(os, "pread", failing)
         patch.setattr(os, "preadv", failing)
-        assert blob.read_now(0, 10) is None
-        assert await blob.read(0, 10) is None
+        assert entry.read_now(0, 10) is None
+        assert await entry.read(0, 10) is None
     assert cache.statistics()["state"] == "off"
-    blob.write(0, DATA)
-    assert blob.in_memory
-    assert await read_all(blob) == DATA
-    cache.release(blob)
+    entry.write(0, DATA)
+    assert entry.in_memory
+    assert await read_all(entry) == DATA
+    cache.release(entry)
     cache.close()
 
 
@@ -535,30 +535,30 @@ async def test_memory_that_takes_nothing_is_said_once(
 ):
     """However often it is tried again for the readers that wait."""
     cache = memory_cache(tmp_path)
-    blob = cache.blob(RECORD)
+    entry = cache.entry(RECORD)
 
     def full(*args: object) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Buffer, "__init__", full)
+        patch.setattr(BufferPool, "__setitem__", full)
         for _ in range(20):
-            blob.write(0, DATA)
+            entry.write(0, DATA)
     assert len(expected_log.seen) == 1
-    assert not blob.present
-    blob.write(0, DATA)
-    assert await read_all(blob) == DATA
-    cache.release(blob)
+    assert not entry.present
+    entry.write(0, DATA)
+    assert await read_all(entry) == DATA
+    cache.release(entry)
 
 
 async def test_a_cache_in_ram_answers_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """There, the kernel cannot say whether a read would wait; it never does."""
-    monkeypatch.setattr("phonofs.cache.directory.file_system_of", lambda fd: "tmpfs")
+    monkeypatch.setattr("phonofs.cache.backend.file_system_of", lambda fd: "tmpfs")
     await stored(tmp_path, RECORD, DATA)
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    assert blob.read_now(0, BLOCK) == DATA[:BLOCK]
-    assert blob.read_now(5, 10) == DATA[5:15]
+    entry = cache.entry(RECORD)
+    assert entry.read_now(0, BLOCK) == DATA[:BLOCK]
+    assert entry.read_now(5, 10) == DATA[5:15]
     cache.close()
 
 
@@ -576,32 +576,32 @@ async def test_where_the_kernel_cannot_say_a_thread_reads(
     monkeypatch.setattr(os, "preadv", preadv)
     await stored(tmp_path, RECORD, DATA)
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    assert blob.read_now(0, 10) is None
-    assert await blob.read(0, 10) == DATA[:10]
-    assert await read_all(blob, 1000) == DATA
+    entry = cache.entry(RECORD)
+    assert entry.read_now(0, 10) is None
+    assert await entry.read(0, 10) == DATA[:10]
+    assert await read_all(entry, 1000) == DATA
     cache.close()
 
 
 async def test_an_object_partly_in_memory_is_read_across_both(tmp_path: Path):
     """Of an earlier run, of this one, on disk and not, in one read."""
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    blob.write(0, DATA[:BLOCK])
-    blob.write(2 * BLOCK, DATA[2 * BLOCK : 3 * BLOCK])
+    entry = cache.entry(RECORD)
+    entry.write(0, DATA[:BLOCK])
+    entry.write(2 * BLOCK, DATA[2 * BLOCK : 3 * BLOCK])
     cache.close()
     cache = open_cache(tmp_path)
-    blob = cache.blob(RECORD)
-    blob.write(3 * BLOCK, DATA[3 * BLOCK :])
-    blob.in_memory = True
-    blob.write(BLOCK - 10, DATA[BLOCK - 10 : 2 * BLOCK + 10])
-    assert blob.complete
-    assert await blob.read(5, len(DATA) - 9) == DATA[5:-4]
-    assert await blob.check()
-    cache.release(blob)
+    entry = cache.entry(RECORD)
+    entry.write(3 * BLOCK, DATA[3 * BLOCK :])
+    entry.in_memory = True
+    entry.write(BLOCK - 10, DATA[BLOCK - 10 : 2 * BLOCK + 10])
+    assert entry.complete
+    assert await entry.read(5, len(DATA) - 9) == DATA[5:-4]
+    assert await entry.check()
+    cache.release(entry)
     cache.close()
     cache = open_cache(tmp_path)
-    again = cache.blob(RECORD)
+    again = cache.entry(RECORD)
     assert not again.verified
     assert 0 < again.present.total() < len(DATA)
     cache.close()
@@ -639,49 +639,49 @@ def test_whatever_happens_only_the_right_bytes_come_out(tmp_path_factory, steps)
 
     async def run() -> None:
         cache = open_cache(folder)
-        blob = cache.blob(RECORD)
+        entry = cache.entry(RECORD)
         for what, arg in steps:
-            cache, blob = await step(folder, cache, blob, what, arg)
-            present = blob.present.total()
+            cache, entry = await step(folder, cache, entry, what, arg)
+            present = entry.present.total()
             assert present <= len(DATA)
         cache.close()
 
     trio.run(run)
 
 
-async def step(folder: Path, cache: Cache, blob: CacheEntry, what: str, arg):
+async def step(folder: Path, cache: Cache, entry: CacheEntry, what: str, arg):
     if what in ("write", "read", "now", "keep"):
         start, stop = arg[0], min(sum(arg), len(DATA))
         if what == "write":
-            blob.write(start, DATA[start:stop])
-            assert blob.present.covers(start, stop)
+            entry.write(start, DATA[start:stop])
+            assert entry.present.covers(start, stop)
         elif what == "keep":
-            blob.keep(Ranges([(start, stop)]))
+            entry.keep(Ranges([(start, stop)]))
         else:
             n = max(0, stop - start)
-            got = blob.read_now(start, n) if what == "now" else await blob.read(start, n)
+            got = entry.read_now(start, n) if what == "now" else await entry.read(start, n)
             assert got is None or got == DATA[start:stop]
     elif what == "remount":
         cache.close()
         cache = open_cache(folder)
-        blob = cache.blob(RECORD)
+        entry = cache.entry(RECORD)
     elif what == "release":
-        cache.release(blob)
-        blob = cache.blob(RECORD)
+        cache.release(entry)
+        entry = cache.entry(RECORD)
     elif what == "check":
-        if blob.complete and not blob.unverified:
-            right = await blob.check()
-            assert right or not blob.complete
+        if entry.complete and not entry.unverified:
+            right = await entry.check()
+            assert right or not entry.complete
     elif what == "flip":
         cache.close()
         flip(folder, arg)
         cache = open_cache(folder)
-        blob = cache.blob(RECORD)
+        entry = cache.entry(RECORD)
     elif what == "off":
-        blob.in_memory = arg
+        entry.in_memory = arg
     else:
-        blob.reset()
-    return cache, blob
+        entry.reset()
+    return cache, entry
 
 
 def flip(folder: Path, at: int) -> None:
@@ -701,30 +701,30 @@ async def test_a_small_object_is_checked_at_once(tmp_path: Path):
     data = ramp(50_000)
     cache = open_cache(tmp_path)
     for wanted, right in ((record("s", data), True), (record("t", data, checksum="0" * 32), False)):
-        blob = cache.blob(wanted)
-        blob.write(0, data[:-1])
-        assert not blob.check_now()
-        blob.write(len(data) - 1, data[-1:])
-        assert blob.check_now() is right
-        assert blob.verified is right
-        assert await blob.check() is right
-    large = cache.blob(RECORD)
+        entry = cache.entry(wanted)
+        entry.write(0, data[:-1])
+        assert not entry.check_now()
+        entry.write(len(data) - 1, data[-1:])
+        assert entry.check_now() is right
+        assert entry.verified is right
+        assert await entry.check() is right
+    large = cache.entry(RECORD)
     large.write(0, DATA)
     assert not large.check_now()
     cache.close()
     cache = open_cache(tmp_path)
-    assert cache.blob(record("s", data)).verified
-    assert not cache.blob(record("t", data, checksum="0" * 32)).check_now()
+    assert cache.entry(record("s", data)).verified
+    assert not cache.entry(record("t", data, checksum="0" * 32)).check_now()
     cache.close()
 
 
 async def test_what_is_read_stays_whatever_is_lent_meanwhile(tmp_path: Path):
-    """A copy is the reader's own; what is lent holds until more is lent, by any blob."""
+    """A copy is the reader's own; what is lent holds until more is lent, by any entry."""
     data, other = ramp(MIB), ramp(MIB, seed=7)
     await stored(tmp_path, record("a", data), data)
     await stored(tmp_path, record("b", other), other)
     cache = open_cache(tmp_path)
-    first, second = cache.blob(record("a", data)), cache.blob(record("b", other))
+    first, second = cache.entry(record("a", data)), cache.entry(record("b", other))
     mine = first.read_now(0, MIB)
     lent = first.lend_now(0, MIB)
     assert mine == data

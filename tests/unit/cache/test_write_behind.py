@@ -15,6 +15,7 @@ from phonofs.cache.backend import Backend
 from phonofs.cache.cache import Cache
 from phonofs.cache.entry import CacheEntry
 from phonofs.cache.filestore import FileStore
+from phonofs.cache.index import Index
 from phonofs.cache.write_behind import (
     CAPACITY_BYTES,
     FLUSH_BYTES,
@@ -59,35 +60,35 @@ async def running(folder: Path, size: int = PLENTY) -> AsyncIterator[Cache]:
 
 def written(cache: Cache, wanted=RECORD, data: bytes = DATA) -> CacheEntry:
     """An object that has just come, and was checked."""
-    blob = cache.blob(wanted)
-    blob.write(0, data)
-    assert blob.check_now()
-    return blob
+    entry = cache.entry(wanted)
+    entry.write(0, data)
+    assert entry.check_now()
+    return entry
 
 
 async def test_it_is_read_at_once_and_is_on_disk_soon(tmp_path: Path):
     """From memory first, then from its file, with a row that says it was checked."""
     async with running(tmp_path) as cache:
-        blob = written(cache)
+        entry = written(cache)
         assert not file_of(tmp_path, RECORD).exists()
-        assert blob.read_now(0, len(DATA)) == DATA
+        assert entry.read_now(0, len(DATA)) == DATA
         assert cache.cached_bytes(RECORD) == len(DATA), "it is about to be there"
         await trio.sleep(SOON_S)
         assert file_of(tmp_path, RECORD).read_bytes() == DATA
-        assert blob.read_now(0, len(DATA)) == DATA
+        assert entry.read_now(0, len(DATA)) == DATA
         assert [(row.bytes, row.verified) for row in cache.entries()] == [(len(DATA), True)]
-        cache.release(blob)
+        cache.release(entry)
         assert cache.statistics()["open"] == 0
     cache = open_cache(tmp_path)
-    assert cache.blob(RECORD).verified
+    assert cache.entry(RECORD).verified
     cache.close()
 
 
 async def test_many_go_in_one_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Rows first, all of them; then the files; then what the rows say of them, together."""
     saved: list[int] = []
-    save = Backend.save
-    monkeypatch.setattr(Backend, "save", lambda self, rows: saved.append(1) or save(self, rows))
+    save = Index.save
+    monkeypatch.setattr(Index, "save", lambda self, rows: saved.append(1) or save(self, rows))
     async with running(tmp_path) as cache:
         for number in range(40):
             cache.release(written(cache, record(str(number), DATA)))
@@ -101,12 +102,12 @@ async def test_a_large_one_or_one_too_many_is_a_file_at_once(tmp_path: Path):
     """What waits in memory is bounded, one by one and together."""
     async with running(tmp_path) as cache:
         large = ramp(LARGEST + 1)
-        cache.blob(record("large", large)).write(0, large)
+        cache.entry(record("large", large)).write(0, large)
         assert file_of(tmp_path, record("large", large)).exists()
         data = ramp(LARGEST)
         wanted = [record(str(number), data) for number in range(CAPACITY_BYTES // LARGEST + 1)]
         for one in wanted:
-            cache.blob(one).write(0, data)
+            cache.entry(one).write(0, data)
         assert [one.id for one in wanted if file_of(tmp_path, one).exists()] == [wanted[-1].id]
 
 
@@ -136,41 +137,41 @@ async def test_half_an_object_waits_until_it_is_let_go_of(tmp_path: Path):
     data = ramp(200_000)
     wanted = record("half", data)
     async with running(tmp_path) as cache:
-        blob = cache.blob(wanted)
-        blob.write(0, data[:150_000])
+        entry = cache.entry(wanted)
+        entry.write(0, data[:150_000])
         await trio.sleep(30)
         assert not file_of(tmp_path, wanted).exists()
-        cache.release(blob)
+        cache.release(entry)
         await trio.sleep(SOON_S)
         assert file_of(tmp_path, wanted).stat().st_size == 131_072, "whole blocks count"
         assert [row.bytes for row in cache.entries()] == [131_072]
-        blob = cache.blob(wanted)
-        blob.write(131_072, data[131_072:])
-        assert await blob.check()
-        cache.release(blob)
+        entry = cache.entry(wanted)
+        entry.write(131_072, data[131_072:])
+        assert await entry.check()
+        cache.release(entry)
     assert file_of(tmp_path, wanted).read_bytes() == data
 
 
 async def test_who_asks_how_much_is_cached_changes_nothing(tmp_path: Path):
     """``user.phonofs.cached`` counts what is on its way to disk, and does not hurry it."""
     async with running(tmp_path) as cache:
-        blob = written(cache)
+        entry = written(cache)
         assert cache.cached_bytes(RECORD) == len(DATA)
         assert not file_of(tmp_path, RECORD).exists()
         await trio.sleep(SOON_S)
         assert file_of(tmp_path, RECORD).read_bytes() == DATA
         assert cache.cached_bytes(RECORD) == len(DATA)
-        cache.release(blob)
+        cache.release(entry)
 
 
 async def test_what_was_withdrawn_meanwhile_leaves_no_file(tmp_path: Path, in_between):
     """Before it is put down, while it is, and after."""
     async with running(tmp_path) as cache:
-        blob = written(cache)
+        entry = written(cache)
         in_between.append(lambda: cache.forget("us-east", "a"))
         await trio.sleep(SOON_S)
-        assert blob.read_now(0, 10) is None
-        cache.release(blob)
+        assert entry.read_now(0, 10) is None
+        cache.release(entry)
         in_between.clear()
         other = written(cache, record("b", DATA))
         cache.forget("us-east", "b")
@@ -185,19 +186,19 @@ async def test_what_was_dropped_meanwhile_is_not_taken_for_there(tmp_path: Path,
     """Its old bytes do not stand for those that come then."""
     other = DATA[::-1]
     async with running(tmp_path) as cache:
-        blob = written(cache, record("a", DATA, checksum=""))
+        entry = written(cache, record("a", DATA, checksum=""))
 
         def changes() -> None:
             in_between.clear()
-            blob.reset()
-            blob.write(0, other)
-            assert blob.check_now()
+            entry.reset()
+            entry.write(0, other)
+            assert entry.check_now()
 
         in_between.append(changes)
         await trio.sleep(SOON_S)
         assert not in_between, "it was being put down"
-        assert blob.read_now(0, len(DATA)) == other
-        cache.release(blob)
+        assert entry.read_now(0, len(DATA)) == other
+        cache.release(entry)
         await trio.sleep(SOON_S)
     assert file_of(tmp_path, record("a", DATA, checksum="")).read_bytes() == other
 
@@ -212,10 +213,10 @@ async def test_asked_for_while_it_is_put_down_it_is_written_once(
         FileStore, "create", lambda self, key: made.append(key) or create(self, key)
     )
     async with running(tmp_path) as cache:
-        blob = written(cache)
+        entry = written(cache)
         in_between.append(lambda: cache.cached_bytes(RECORD))
         await trio.sleep(SOON_S)
-        cache.release(blob)
+        cache.release(entry)
     assert len(made) == 1
 
 
@@ -223,13 +224,13 @@ async def test_a_longer_object_than_said_does_not_stay_in_memory(tmp_path: Path)
     """The record's length is what it waits by; the real one may be any."""
     wanted, data = record("a", checksum="", size=10), ramp(3 * LARGEST)
     async with running(tmp_path) as cache:
-        blob = cache.blob(wanted)
-        blob.write(0, data[:10])
-        blob.resize(len(data))
-        blob.write(10, data[10:])
+        entry = cache.entry(wanted)
+        entry.write(0, data[:10])
+        entry.resize(len(data))
+        entry.write(10, data[10:])
         assert file_of(tmp_path, wanted).read_bytes() == data
-        assert await blob.read(0, len(data)) == data
-        cache.release(blob)
+        assert await entry.read(0, len(data)) == data
+        cache.release(entry)
 
 
 @pytest.mark.expected_log("the disk cache is off")
@@ -243,12 +244,12 @@ async def test_what_the_disk_does_not_take_is_read_from_memory(
 
     monkeypatch.setattr(FileStore, "create", full)
     async with running(tmp_path) as cache:
-        blobs = [written(cache, record(str(number), DATA)) for number in range(4)]
+        entries = [written(cache, record(str(number), DATA)) for number in range(4)]
         await trio.sleep(SOON_S)
-        assert all(blob.read_now(0, len(DATA)) == DATA and blob.in_memory for blob in blobs)
+        assert all(entry.read_now(0, len(DATA)) == DATA and entry.in_memory for entry in entries)
         assert cache.statistics()["memory_bytes"] > 0
-        for blob in blobs:
-            cache.release(blob)
+        for entry in entries:
+            cache.release(entry)
         await trio.sleep(SOON_S)
         found = cache.statistics()
         assert (found["memory_bytes"], found["disk_bytes"], found["open"]) == (0, 0, 0)
@@ -259,9 +260,9 @@ async def test_what_the_disk_does_not_take_is_read_from_memory(
 async def test_at_the_end_everything_is_put_down(tmp_path: Path):
     """A mount that ends a moment after a read keeps what was read."""
     async with running(tmp_path) as cache:
-        blob = written(cache)
+        entry = written(cache)
     assert file_of(tmp_path, RECORD).read_bytes() == DATA
-    assert blob.verified
+    assert entry.verified
 
 
 @pytest.mark.parametrize("at", range(12))

@@ -29,6 +29,7 @@ from tests.support.catalogue_world import (
     tree,
     uuid,
 )
+from tests.support.timing import timely
 
 DAY = "2024/2024-09/2024-09-17"
 NOON = "2024-09-17T12:00:00"
@@ -315,6 +316,21 @@ def test_a_failed_writing_removes_no_record(tmp_path: Path):
         catalogue.apply([make(uuid(0), NOON, updated="2024-09-18", state="REVOKED")])
     catalogue._database.run = real
     assert [catalogue.record(catalogue.find("us-east", one.id)) for one in records] == records
+    check(catalogue)
+    catalogue.close()
+
+
+def test_an_object_with_a_damaged_record_leaves_the_counts_too(tmp_path: Path):
+    """A listing lacks it: it goes, though nobody can be told what it was."""
+    catalogue = opened(tmp_path)
+    catalogue.apply([make("one-1111", NOON, size=3), make("two-2222", NOON, size=4)])
+    before = catalogue.known_objects("us-east", ms("2024-09-17"), ms("2024-09-18"))
+    one = catalogue.find("us-east", "one-1111")
+    catalogue._database.run("UPDATE record SET text = x'01' WHERE ino = ?", one)
+    changes = catalogue.reconcile(before, {"two-2222"}, ms("2024-09-20"))
+    assert not changes.objects
+    assert DAY in {catalogue.path(ino) for ino in changes.directories}
+    assert catalogue.totals() == (1, 4)
     check(catalogue)
     catalogue.close()
 
@@ -852,9 +868,9 @@ def test_costs_on_the_event_loop(tmp_path: Path):
     records = [make(uuid(n), ms("2024-09-17") + n * 8000, agentName="Ann") for n in range(10_000)]
     pages = [records[n : n + 100] for n in range(0, 10_000, 100)]
     spent = sorted(measured(lambda page=page: catalogue.apply(page)) for page in pages)
-    assert spent[50] < 0.020
+    assert timely(spent[50], 0.020)
     day = at(catalogue, DAY)
-    assert min(measured(lambda: catalogue.children(day)) for _ in range(3)) < 0.1
+    assert timely(min(measured(lambda: catalogue.children(day)) for _ in range(3)), 0.1)
     entries = catalogue.children(day)[:1000]
 
     def look() -> None:
@@ -862,7 +878,7 @@ def test_costs_on_the_event_loop(tmp_path: Path):
             catalogue.lookup(day, entry.name)
             catalogue.entry(entry.ino)
 
-    assert min(measured(look) for _ in range(3)) < 1000 * 2 * 50e-6
+    assert timely(min(measured(look) for _ in range(3)), 1000 * 2 * 50e-6)
 
 
 def measured(do) -> float:

@@ -56,6 +56,8 @@ def test_no_cache_is_one_sentence(tmp_path, capsys, monkeypatch):
     """A folder that is not there, and a cache in use."""
     status, _, err = phonofs(capsys, monkeypatch, tmp_path / "none", "show")
     assert (status, "there is no cache" in err) == (1, True)
+    status, out, _ = phonofs(capsys, monkeypatch, tmp_path / "none", "clear")
+    assert (status, "There is no cache" in out) == (0, True)  # as empty as it was to be
     cache = Cache.open(tmp_path, size_bytes=1 << 30, min_free_bytes=0)
     status, _, err = phonofs(capsys, monkeypatch, tmp_path, "show")
     cache.close()

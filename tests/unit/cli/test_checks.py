@@ -122,8 +122,8 @@ class FakeTransport:
     def __init__(self, text: str) -> None:
         self.headers = {"date": text} if text else {}
 
-    async def request(self, *_: object, **__: object) -> "FakeTransport":
-        return self
+    async def request(self, *_: object, **__: object) -> tuple["FakeTransport", bytes]:
+        return self, b""
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_login_keeps_nothing_that_does_not_work(
 
 
 def differing(*types: str) -> Account:
-    """An account whose contents of these types do not have the checksums of their records."""
+    """An account whose contents of these types do not match the checksums of their records."""
     kinds = ("callrecording", "voicemail", "transcription")
     items = [
         flat_item(
@@ -261,8 +261,8 @@ def differing(*types: str) -> Account:
     [
         ((), "checksum", True, "callrecording, transcription, voicemail: verify=checksum fits"),
         ((), "length", True, "verify=checksum would fit"),
-        (("voicemail",), "checksum", False, "contents of voicemail do not have the checksums"),
-        (("voicemail",), "length", True, "voicemail differ: verify=length fits"),
+        (("voicemail",), "checksum", False, "contents of voicemail do not match the checksums"),
+        (("voicemail",), "length", True, "voicemail do not match: verify=length fits"),
     ],
 )
 def test_doctor_says_which_setting_of_verify_fits(

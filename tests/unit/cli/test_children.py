@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from phonofs.cli.children import ChildFailed, Say, running
+from phonofs.cli.children import ChildFailed, running
 from phonofs.errors import MountFailed
+from phonofs.process.daemonize import Ready
 from tests.support.mounts import until
 
 
-def waiting(say: Say) -> None:
-    say("http://here")
+def waiting(ready: Ready) -> None:
+    ready("")
     while True:
         time.sleep(60)
 
 
 def test_a_child_runs_while_the_block_does() -> None:
     with running(waiting) as child:
-        assert child.said == "http://here"
         assert child.wait(0) is None
         os.kill(child.pid, 0)
     assert child.status == -signal.SIGTERM
@@ -30,7 +30,7 @@ def test_a_child_runs_while_the_block_does() -> None:
 
 
 def test_a_child_that_cannot_start_gives_its_status(capfd: pytest.CaptureFixture[str]) -> None:
-    def failing(say: Say) -> None:
+    def failing(ready: Ready) -> None:
         raise MountFailed("there is no room")
 
     with pytest.raises(ChildFailed) as caught, running(failing):
@@ -40,7 +40,7 @@ def test_a_child_that_cannot_start_gives_its_status(capfd: pytest.CaptureFixture
 
 
 def test_a_child_that_ends_by_itself_is_waited_for() -> None:
-    with running(lambda say: say("ready")) as child:
+    with running(lambda ready: ready("")) as child:
         assert child.wait(10) == 0
 
 
@@ -48,10 +48,10 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     """By the kernel (PR_SET_PDEATHSIG), since a killed parent can do nothing."""
     said = tmp_path / "pid"
 
-    def parent(say: Say) -> None:
+    def parent(ready: Ready) -> None:
         with running(waiting) as grandchild:
             said.write_text(str(grandchild.pid))
-            say("ready")
+            ready("")
             time.sleep(60)
 
     with running(parent) as child:
@@ -77,11 +77,11 @@ def test_a_child_ends_whose_parent_died_before_it_could_ask_for_the_signal(
             while os.getppid() == parent_pid:
                 time.sleep(0.01)
 
-    def silent(say: Say) -> None:
+    def silent(ready: Ready) -> None:
         time.sleep(60)
 
-    def parent(say: Say) -> None:
-        say("ready")
+    def parent(ready: Ready) -> None:
+        ready("")
         with running(silent):
             pass
 

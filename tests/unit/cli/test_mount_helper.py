@@ -80,7 +80,7 @@ def test_a_fake_mount_checks_the_options_and_mounts_nothing(
 def test_the_profile_may_be_left_out_of_mount() -> None:
     assert profile_and_path(["/mnt"]) == ("default", "/mnt")
     assert profile_and_path(["work", "/mnt"]) == ("work", "/mnt")
-    with pytest.raises(UsageError, match="one word too many"):
+    with pytest.raises(UsageError, match="one argument too many"):
         profile_and_path(["work", "/mnt", "x"])
 
 

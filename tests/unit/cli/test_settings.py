@@ -71,7 +71,7 @@ def test_without_any_file_the_defaults_hold(tmp_path: Path, environ: dict[str, s
     ("text", "words"),
     [
         ('[work]\ncahce_size = "1G"\n', ["etc.toml, [work]: cahce_size", "'cache_size'"]),
-        ("cache_size = 1\n", ["cache_size stands outside of a table", "[default]"]),
+        ("cache_size = 1\n", ["cache_size is outside of a table", "[default]"]),
         ("[work\n", ["etc.toml is not valid TOML", "line 1"]),
     ],
 )

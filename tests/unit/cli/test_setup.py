@@ -25,7 +25,7 @@ def test_a_program_of_somebody_else_stays(tmp_path: Path) -> None:
     link = tmp_path / "mount.phonofs"
     link.write_text("theirs")
     (tmp_path / "ours").touch()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists and is not a link"):
         set_up(link, tmp_path / "ours")
     assert link.read_text() == "theirs"
 

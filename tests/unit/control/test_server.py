@@ -78,7 +78,7 @@ async def test_a_folder_that_cannot_be_used_is_not_used(tmp_path, monkeypatch, p
     assert not list(tmp_path.glob("tmp/*"))
 
 
-@pytest.mark.expected_log("no commands are taken")
+@pytest.mark.expected_log("no commands are accepted")
 async def test_without_any_place_for_it_the_mount_goes_on_and_says_why(tmp_path, monkeypatch):
     """And once there is a place, the socket is there too; one that was removed comes back."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))

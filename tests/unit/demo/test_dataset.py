@@ -76,7 +76,7 @@ def test_transcripts_can_be_searched_for_what_was_said(account):
 def test_the_documents_example_of_a_filter_finds_transcripts(account):
     """Of the channels of a Work call, by a tag."""
     wanted = parse("type==transcription;sourceObjectType==callrecordingchannel")
-    found = [item for item in account if matches(wanted, item.fields())]
+    found = [item for item in account if matches(wanted, item.fields)]
     assert found
     assert {item.tags["speaker"] for item in found} == {"owner", "external"}
 

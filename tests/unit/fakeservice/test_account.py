@@ -8,7 +8,7 @@ from hypothesis import given, strategies
 
 from phonofs.fakeservice import account as account_module
 from phonofs.fakeservice import fiql
-from phonofs.fakeservice.account import Account, Sort, change, flat_item, iso
+from phonofs.fakeservice.account import Account, change, flat_item, iso
 from phonofs.fakeservice.content import CHUNK, RAMP, Content, Loop, ramp
 from tests.support.fakeservice_caller import BORN_MS, few
 
@@ -51,32 +51,31 @@ def test_a_multipart_checksum_is_that_of_the_parts():
     assert content.multipart(10) == once + "-1"
 
 
-def test_a_search_pages_through_everything_once():
-    """Offset and limit cut the same ordered list."""
+def test_a_search_finds_everything_once_and_in_order():
+    """By any field, up or down."""
     account = few(7)
     query = fiql.parse(f"createdTime=ge={BORN_MS}")
-    first, total = account.search("us-east", query, Sort(), 0, 4)
-    rest, _ = account.search("us-east", query, Sort(), 4, 4)
-    assert [each["id"] for each in first + rest] == [f"o{at}" for at in range(7)]
-    assert total == 7
+    found = account.search("us-east", query)
+    assert [each.id for each in found] == [f"o{at}" for at in range(7)]
+    assert account.search("us-east", query, "id", descending=True) == found[::-1]
 
 
 def test_a_change_shows_in_the_next_search():
     """Changed fields, ``updatedTime`` and the results kept for paging."""
     account = few(3)
-    assert account.search("us-east", fiql.TRUE, Sort(), 0, 9)[1] == 3
+    assert len(account.search("us-east", fiql.TRUE)) == 3
     assert change(account, "us-east", "o1", BORN_MS + 99_000, state="REVOKED")
     assert not change(account, "us-east", "none", 0)
-    found, _ = account.search("us-east", fiql.parse("objectState==REVOKED"), Sort(), 0, 9)
-    assert [(each["id"], each["updatedTime"]) for each in found] == [("o1", iso(BORN_MS + 99_000))]
+    [found] = account.search("us-east", fiql.parse("objectState==REVOKED"))
+    assert (found.id, found.record()["updatedTime"]) == ("o1", iso(BORN_MS + 99_000))
 
 
 def test_missing_and_odd_values_can_be_sorted_by():
     """Missing first, numbers by size, then texts."""
     tags = [{}, {"n": "10"}, {"n": "9"}, {"n": "x"}, {"n": "²"}]
     items = [flat_item(str(at), 1, BORN_MS, tags=each) for at, each in enumerate(tags)]
-    found, _ = Account(items).search("us-east", fiql.TRUE, Sort("n"), 0, 9)
-    assert [each["id"] for each in found] == ["0", "2", "1", "3", "4"]
+    found = Account(items).search("us-east", fiql.TRUE, "n")
+    assert [each.id for each in found] == ["0", "2", "1", "3", "4"]
 
 
 def test_an_account_may_change_in_another_thread_while_it_is_searched(
@@ -93,6 +92,6 @@ def test_an_account_may_change_in_another_thread_while_it_is_searched(
         return fiql.matches(query, fields)
 
     monkeypatch.setattr(account_module, "matches", matches)
-    assert account.search("us-east", fiql.TRUE, Sort(), 0, 9)[1] == 3
+    assert len(account.search("us-east", fiql.TRUE)) == 3
     change.join()
-    assert account.search("us-east", fiql.TRUE, Sort(), 0, 9)[1] == 4
+    assert len(account.search("us-east", fiql.TRUE)) == 4

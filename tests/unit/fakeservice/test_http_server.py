@@ -5,13 +5,14 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 
 from phonofs.errors import UsageError
 from phonofs.fakeservice.faults import Faults, load
 from phonofs.fakeservice.options import Options, options_from
 from phonofs.fakeservice.routes import BUCKET
-from phonofs.fakeservice.server import serve
-from phonofs.fakeservice.service import Service
+from phonofs.fakeservice.server import listen, serve
+from tests.support.counted_service import Service
 from tests.support.fakeservice_caller import few
 
 pytestmark = pytest.mark.real_clock
@@ -127,23 +128,6 @@ async def test_an_overrun_sends_more_than_was_said():
         assert len(body) == said + 5
 
 
-async def test_a_body_in_crumbs():
-    """Chunks of so many bytes, and the connection goes on."""
-    async with connected('[[rule]]\nfail = "chunks"\nbytes = 3\ncount = 1') as (service, stream):
-        await stream.send_all(get(service))
-        data = b""
-        while not data.endswith(b"\r\n0\r\n\r\n"):
-            data += await stream.receive_some()
-        head, _, body = data.partition(b"\r\n\r\n")
-        assert b"content-length" not in head.lower()
-        assert b"Transfer-Encoding: chunked" in head
-        chunks = body.split(b"\r\n")
-        assert set(chunks[:-6:2]) == {b"3"}
-        await stream.send_all(get(service))
-        _, whole = await receive(stream)
-        assert b"".join(chunks[1::2]) == whole
-
-
 @pytest.mark.parametrize(("after", "sent"), [(-1, None), (10, 10)])
 async def test_a_body_that_ends_with_the_connection(after, sent):
     """No length is stated; it may end early, and nothing tells."""
@@ -162,34 +146,19 @@ async def test_a_body_that_ends_with_the_connection(after, sent):
         assert body == whole[:sent]
 
 
-async def test_interim_answers_come_before_the_answer():
-    """So many of them, or without an end until the client goes."""
-    plan = '[[rule]]\nfail = "interim"\ncode = 103\nnumber = 5000\ncount = 1\n'
-    async with connected(plan + '[[rule]]\nfail = "interim"\nnumber = -1') as (service, stream):
-        await stream.send_all(get(service))
-        data = b""
-        while b"HTTP/1.1 200" not in data:
-            data += await stream.receive_some()
-        assert data.count(b"HTTP/1.1 103 Early Hints\r\n\r\n") == 5000
-        async with await trio.open_tcp_stream("127.0.0.1", port_of(service.url)) as other:
-            await other.send_all(get(service))
-            received = 0
-            while received < 5_000_000:
-                received += len(await other.receive_some())
-        with trio.fail_after(5):
-            while service.counters.active > 1:
-                await trio.lowlevel.checkpoint()
-
-
 async def test_a_stalled_answer_ends_when_its_client_goes():
-    """No task and no count stays behind."""
-    async with connected('[[rule]]\nfail = "stall"') as (service, stream):
+    """No task stays behind."""
+    async with serve(Service(few(), None, Faults(load('[[rule]]\nfail = "stall"')))) as service:
+        await trio.testing.wait_all_tasks_blocked()
+        idle = trio.lowlevel.current_statistics().tasks_living
+        stream = await trio.open_tcp_stream("127.0.0.1", port_of(service.url))
         await stream.send_all(get(service))
-        while not service.counters.active:
+        while not service.faults.fired["1:stall"]:
             await trio.lowlevel.checkpoint()
+        assert trio.lowlevel.current_statistics().tasks_living > idle
         await stream.aclose()
         with trio.fail_after(5):
-            while service.counters.active:
+            while trio.lowlevel.current_statistics().tasks_living > idle:
                 await trio.lowlevel.checkpoint()
 
 
@@ -205,11 +174,9 @@ async def test_a_port_that_is_taken_is_named():
     async with serve(Service(few())) as service:
         port = port_of(service.url)
         with pytest.raises(UsageError, match=str(port)):
-            async with serve(Service(few()), port=port):
-                pass
+            listen(Service(few()), port)
     with pytest.raises(UsageError):
-        async with serve(Service(few()), port=80_000):
-            pass
+        listen(Service(few()), 80_000)
 
 
 @pytest.mark.parametrize(
@@ -224,5 +191,5 @@ def test_a_wrong_option_is_named(setting):
 
 def test_options_from_texts():
     """Each kind of value."""
-    made = options_from(["content=stream", "total=absent", "page_limit=7", "etag=false"])
-    assert made == Options(content="stream", total="absent", page_limit=7, etag=False)
+    made = options_from(["content=stream", "total=absent", "page_limit=7", "latency_s=0.5"])
+    assert made == Options(content="stream", total="absent", page_limit=7, latency_s=0.5)

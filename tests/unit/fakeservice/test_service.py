@@ -137,13 +137,11 @@ async def test_what_public_clients_send_is_answered():
     assert await ids("type==transcription;sourceObjectType==callrecordingchannel") == ["o1"]
 
 
-async def test_the_strict_readings_are_options():
-    """Pages of 1 to 100 only, 400 for a time that is no number, a window on what can be paged."""
-    caller = await logged_in(few(5), page_limit=100, bad_time="refuse", search_window=4)
+async def test_the_strict_reading_is_an_option():
+    """Pages of 1 to 100 only."""
+    caller = await logged_in(few(5), page_limit=100)
     assert (await caller.send("GET", "objects?limit=101")).status == 400
-    assert (await caller.send("GET", "objects?filter=createdTime=ge=2022-11-01")).status == 400
-    assert (await caller.send("GET", "objects?pageKey=2&limit=2")).status == 200
-    assert (await caller.send("GET", "objects?pageKey=2&limit=3")).status == 400
+    assert (await caller.send("GET", "objects?limit=100")).status == 200
 
 
 async def test_only_available_objects_unless_states_are_named():
@@ -281,7 +279,7 @@ async def test_redirect_and_stream():
 
 
 async def test_an_archived_object_comes_back_after_a_while():
-    """Restoring takes its time, moves ``updatedTime``, and needs the right to."""
+    """Restoring takes its time, and moves ``updatedTime``."""
     account = few(2)
     change(account, "us-east", "o1", BORN_MS, state="ARCHIVED")
     caller = await logged_in(account, restore_s=60)
@@ -293,8 +291,6 @@ async def test_an_archived_object_comes_back_after_a_while():
     assert (await caller.get("objects/o1"))["objectState"] == "ARCHIVED"
     await trio.sleep(60)
     assert (await caller.get("objects/o1"))["objectState"] == "AVAILABLE"
-    refusing = await logged_in(few(), editable=False)
-    assert (await refusing.send("POST", "objects/o1/restore")).status == 403
 
 
 async def test_counters_know_which_bytes_went_out():
@@ -303,7 +299,7 @@ async def test_counters_know_which_bytes_went_out():
     for wanted in ("bytes=0-99", "bytes=50-149"):
         await body_of(await caller.send("GET", "objects/o1/content", range=wanted))
     sent = caller.service.counters.of("us-east", "o1")
-    assert (list(sent.ranges), sent.bytes, sent.twice, sent.requests) == ([(0, 150)], 200, 50, 2)
+    assert (list(sent.ranges), sent.bytes, sent.twice) == ([(0, 150)], 200, 50)
     assert caller.service.counters.requests["content"] == 2
 
 
@@ -332,7 +328,7 @@ async def test_faults_in_place_of_an_answer():
     assert (answer.status, answer.headers["Content-Type"]) == (200, "text/html")
     _, answer = await failing('fail = "json"\nvalue = [1, 2]')
     assert json.loads(await body_of(answer)) == [1, 2]
-    _, answer = await failing("fail = 'text'\nbody = '{\"a'")
+    _, answer = await failing("fail = 'status'\nstatus = 200\nbody = '{\"a'")
     assert await body_of(answer) == b'{"a'
     _, answer = await failing('fail = "redirect"\nto = "http://10.0.0.1/"')
     assert answer.headers["Location"] == "http://10.0.0.1/"
@@ -367,7 +363,7 @@ async def test_faults_of_the_connection():
         ('fail = "overrun"', 206, "bytes 10-19/1001", WHOLE[10:20] + b"\xa5"),
         ('fail = "wrong_range"\nby = 5', 206, "bytes 15-24/1001", WHOLE[15:25]),
         ('fail = "whole"', 200, None, WHOLE),
-        ('fail = "etag"', 206, "bytes 10-19/1001", WHOLE[10:20]),
+        ("fail = 'headers'\nset = {ETag = '\"changed\"'}", 206, "bytes 10-19/1001", WHOLE[10:20]),
         ('fail = "flip"\nat = 12', 206, "bytes 10-19/1001",
          WHOLE[10:12] + bytes([WHOLE[12] ^ 255]) + WHOLE[13:20]),
         ('fail = "flip"\nat = 20', 206, "bytes 10-19/1001", WHOLE[10:20]),
@@ -379,7 +375,7 @@ async def test_faults_of_a_body(fault, status, content_range, body):
     assert answer.status == status
     assert answer.headers.get("Content-Range") == content_range
     assert await body_of(answer) == body
-    assert (answer.headers["ETag"] == '"changed"') == ("etag" in fault)
+    assert (answer.headers["ETag"] == '"changed"') == ("ETag" in fault)
 
 
 async def test_a_body_longer_than_its_object():
@@ -412,48 +408,16 @@ async def test_faults_of_pages():
     caller, answer = await failing('fail = "record"\nset = {storedBytes = -1}', "objects?limit=1")
     assert json.loads(await body_of(answer))["content"][0]["storedBytes"] == -1
     assert (await caller.get("objects/o1"))["storedBytes"] == -1
+    _, answer = await failing('fail = "record"\nset = {storedBytes = -1}')
+    assert await body_of(answer) == WHOLE
 
 
-@pytest.mark.parametrize(
-    ("of", "wanted"),
-    [
-        ("zeros", [0, 0, 0]),
-        ("objects", [{}, {}, {}]),
-        ("arrays", [[], [], [], float("nan")]),
-    ],
-)
-async def test_a_page_can_be_cheap_to_send_and_dear_to_read(of, wanted):
-    """Records that are none, as many as asked for, in an answer that is a page otherwise."""
-    plan = f'fail = "bomb"\nof = "{of}"\nitems = 3'
-    _, answer = await failing(plan, "objects?limit=2")
-    page = json.loads(await body_of(answer))
-    assert (str(page["content"]), page["pageKey"]) == (str(wanted), 2)
-    _, answer = await failing(plan, "regions")
-    assert str(json.loads(await body_of(answer))) == str(wanted)
-    _, answer = await failing(plan, "objects/o1")
-    record = json.loads(await body_of(answer))
-    assert (record["id"], str(record["bomb"])) == ("o1", str(wanted))
-
-
-async def test_one_record_can_be_dear_to_read():
-    """So many tags, or so deep; the others are as ever."""
-    _, answer = await failing('fail = "bomb"\nof = "tags"\nitems = 300', "objects?limit=2")
-    first, second = json.loads(await body_of(answer))["content"]
-    assert (len(first["tags"]), len(second["tags"])) == (300, 3)
-    _, answer = await failing('fail = "bomb"\nof = "nested"\nitems = 300', "objects/o1")
-    deep = json.loads(await body_of(answer))["bomb"]
-    for _ in range(299):
-        [deep] = deep
-    assert deep == []
-
-
-async def test_headers_can_be_set_taken_out_and_many():
+async def test_headers_can_be_set_and_taken_out():
     """Over those of the answer, whatever it is."""
     set_ = '{ETag = "W/x", "Content-Range" = "Bytes 0-9/10"}'
-    _, answer = await failing(f'fail = "headers"\nset = {set_}\nlines = 2', range="bytes=0-9")
+    _, answer = await failing(f'fail = "headers"\nset = {set_}', range="bytes=0-9")
     assert answer.headers["ETag"] == "W/x"
     assert answer.headers["Content-Range"] == "Bytes 0-9/10"
-    assert len([name for name in answer.headers if name.startswith("X-Padding")]) == 2
     plan = '[{"fail": "headers", "set": {"ETag": null}, "kind": "content"}]'
     caller = await logged_in(few(), plan)
     assert "ETag" not in (await caller.send("GET", "objects/o1/content")).headers
@@ -489,21 +453,19 @@ async def test_tokens_revoked_in_the_middle_and_urls_dead_from_birth():
 
 
 async def test_a_test_of_another_process_can_look_and_change():
-    """Counters, faults and changes below ``/-/``; nonsense is refused."""
+    """Faults and changes below ``/-/``; nonsense is refused."""
     caller = await logged_in(few(2))
     plan = b'[{"fail": "html", "kind": "search"}]'
     assert (await caller.send("POST", "/-/faults", plan)).status == 200
     assert (await caller.send("GET", "objects")).headers["Content-Type"] == "text/html"
-    assert (await caller.get("/-/faults"))["fired"] == {"1:html": 1}
+    assert caller.service.faults.fired == {"1:html": 1}
     assert (await caller.send("POST", "/-/faults", b"")).status == 200
-    new = {"id": "n", "size": 5, "created_ms": BORN_MS}
+    new = {"id": "n", "size": 5, "createdTime": "2023-11-14T22:13:20"}
     assert (await caller.send("POST", "/-/add", json.dumps(new).encode())).status == 200
-    gone = {"region": "us-east", "id": "n", "state": "REVOKED"}
+    gone = {"region": "us-east", "id": "n", "objectState": "REVOKED"}
     assert (await caller.send("POST", "/-/change", json.dumps(gone).encode())).status == 200
     assert (await caller.get("objects/n"))["objectState"] == "REVOKED"
-    assert (await caller.get("/-/counters"))["requests"]["search"] == 1
-    assert (await caller.send("POST", "/-/clear")).status == 200
-    assert (await caller.get("/-/counters"))["statuses"] == {}
+    assert caller.service.counters.requests["search"] == 1
     for url, body in (("change", b"{}"), ("add", b"[]"), ("faults", b"{"), ("nothing", b"")):
         assert (await caller.send("POST", f"/-/{url}", body)).status in (400, 404)
 
@@ -538,10 +500,10 @@ async def test_objects_by_hand_have_what_a_record_has():
     assert await post("change", **again) == 200
     assert await body_of(await caller.send("GET", "objects/n/content")) == b"all new"
     assert (await caller.get("objects/n"))["updatedTime"] == "2024-01-01T00:00:00"
-    assert await post("add", id="m", created_ms=BORN_MS, text="hello") == 200
+    assert await post("add", id="m", createdTime="2023-11-14T22:13:20", text="hello") == 200
     assert (await caller.get("objects/m"))["customerId"] == "first"
     assert (await caller.get("objects", filter="customerId==first"))["pageSize"] == 1
-    assert await post("add", id="m", created_ms=BORN_MS) == 400
+    assert await post("add", id="m", createdTime="2023-11-14T22:13:20") == 400
 
 
 async def test_options_can_be_chosen_anew_while_it_runs():
@@ -550,8 +512,8 @@ async def test_options_can_be_chosen_anew_while_it_runs():
     assert (await caller.send("POST", "/-/options", b'{"sizes": "string"}')).status == 200
     assert (await caller.get("objects/o1"))["storedBytes"] == "1001"
     assert (await caller.send("POST", "/-/options", b'{"sizes": "huge"}')).status == 400
-    assert (await caller.send("POST", "/-/options", b'{"etag": false, "no": 1}')).status == 400
-    assert "ETag" in (await caller.send("GET", "objects/o1/content")).headers
+    assert (await caller.send("POST", "/-/options", b'{"sizes": "number", "no": 1}')).status == 400
+    assert (await caller.get("objects/o1"))["storedBytes"] == "1001"
     other = b'{"key": "other", "customer_id": "second"}'
     assert (await caller.send("POST", "/-/options", other)).status == 200
     assert (await caller.send("GET", "objects")).status == 401

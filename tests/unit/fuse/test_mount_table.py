@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from phonofs.errors import UsageError
-from phonofs.fuse.mountinfo import mount_of, mounted_at, the_only_mount
+from phonofs.fuse.mountinfo import mount_of, mounted_at, own_mount, the_only_mount
 
 ROOT = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
 
@@ -87,3 +87,16 @@ def test_an_automount_point_is_no_mount_until_it_is_mounted_on(table: Path) -> N
     table.write_text(ROOT + waiting + line("/mnt/calls"))
     assert mounted_at("/mnt/calls", table).is_phonofs  # type: ignore[union-attr]
     assert mount_of("/mnt/calls/2026", table).source == "phonofs#work"
+
+
+def test_a_search_takes_the_callers_own_mount_and_no_other(table: Path) -> None:
+    me = os.getuid()
+    table.write_text(ROOT + of_user("/theirs", me + 1))
+    assert own_mount(table=table) is None
+    table.write_text(ROOT + of_user("/theirs", me + 1) + of_user("/mine", me))
+    assert own_mount(table=table) == "/mine"
+    assert own_mount("work", table) == "/mine"
+    assert own_mount("home", table) is None
+    table.write_text(ROOT + of_user("/a", me) + of_user("/b", me))
+    with pytest.raises(UsageError, match="--mount: /a, /b"):
+        own_mount(table=table)

@@ -34,17 +34,17 @@ async def test_a_catalogue_that_fails_costs_no_reader_its_file(error):
 
 @pytest.mark.expected_log("reading ahead")
 async def test_a_neighbour_that_cannot_be_cached_costs_no_reader_its_file():
-    """No blob is to be had for files that are brought ahead."""
+    """No entry is to be had for files that are brought ahead."""
     files = folder(12)
     async with world(files=files) as w:
-        really, opened = w.cache.blob, set()
+        really, opened = w.cache.entry, set()
 
-        def blob(record):
+        def entry(record):
             if record.id not in opened:
                 raise MemoryError
             return really(record)
 
-        w.cache.blob = blob
+        w.cache.entry = entry
         w.reader.listed(5, (0,))
         for ino, one in files:
             opened.add(one.id)

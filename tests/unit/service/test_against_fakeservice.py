@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 import trio
 
@@ -16,11 +17,12 @@ from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.faults import Faults, plan
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from phonofs.fakeservice.server import serve
-from phonofs.fakeservice.service import Service
 from phonofs.model import Query, Record
 from phonofs.service.auth import TokenProvider
 from phonofs.service.client import Client
 from phonofs.service.session import Transport
+from tests.support.counted_service import Service
+from tests.support.service_world import plain_httpx
 
 pytestmark = pytest.mark.real_clock
 
@@ -72,7 +74,7 @@ class World:
 async def world(
     rules: list[dict[str, Any]] | None = None,
     *,
-    fast: bool = True,
+    http: httpx.AsyncBaseTransport | None = None,
     seed: int = 1,
     timeout_s: float = 0.4,
     secret: str = DEMO_SECRET,
@@ -87,12 +89,12 @@ async def world(
 
     async with (
         serve(Service(account, Options(**options), faults)) as service,
-        Transport(service.url, timeout_s=timeout_s, fast=fast, proxies={}) as way,
+        Transport(service.url, timeout_s=timeout_s, http=http, proxies={}) as way,
     ):
         async with trio.open_nursery() as nursery:
-            keeper = TokenProvider(way, service.url, credentials)
+            keeper = TokenProvider(way, credentials)
             await nursery.start(keeper.run)
-            client = Client(way, keeper, service.url, read_deadline_s=deadline_s)
+            client = Client(way, keeper, read_deadline_s=deadline_s)
             with trio.fail_after(30):
                 yield World(service, client, keeper, way)
             nursery.cancel_scope.cancel()
@@ -110,7 +112,7 @@ async def the_record(it: World) -> Record:
 @pytest.mark.parametrize("way", WAYS)
 async def test_every_way(way: str, fast: bool) -> None:
     """The right bytes for every part, the way found out, the token at one origin only."""
-    async with world(content=way, fast=fast) as it:
+    async with world(content=way, http=None if fast else plain_httpx()) as it:
         assert await it.client.regions() == ["us-east"]
         record = await the_record(it)
         for start, stop in ((SIZE - 10, SIZE), (0, SIZE), (5, 300_000), (1000, 1001)):

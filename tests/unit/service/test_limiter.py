@@ -8,9 +8,8 @@ import trio
 import trio.testing
 
 from phonofs.priority import Priority
-from phonofs.service.limiter import Gate, Permit, PriorityLimiter
-from phonofs.service.messages import Request
-from phonofs.service.session import Transport
+from phonofs.service.limiter import Gates, Permit, PriorityLimiter
+from phonofs.service.session import Transport, new_request
 from tests.support.service_world import API, cancelled_at
 
 
@@ -129,27 +128,28 @@ async def test_a_cancelled_taker_gives_back() -> None:
 
 async def test_the_gate_holds_everybody_for_as_long_as_it_was_asked() -> None:
     """A later and shorter wish does not open it; afterwards they come spread, not all at once."""
-    gate = Gate()
+    gates = Gates()
     start = trio.current_time()
     times: list[float] = []
 
     async def pass_it() -> None:
-        await gate.passed()
+        await gates.passed("one")
         times.append(trio.current_time() - start)
 
-    await gate.passed()
-    gate.close(10)
-    gate.close(2)
-    assert gate.closed_s == 10
+    await gates.passed("one")
+    gates.close("one", 10)
+    gates.close("one", 2)
+    assert gates.closed_s("one") == gates.longest_s == 10
+    assert gates.closed_s("other") == 0
     async with trio.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(pass_it)
         await trio.sleep(5)
-        gate.close(15)
+        gates.close("one", 15)
     assert min(times) >= 20
     assert max(times) <= 22
     assert len(set(times)) > 10
-    assert gate.closed_s == 0
+    assert gates.closed_s("one") == gates.longest_s == 0
 
 
 async def test_what_is_waited_for_after_all_lets_another_go_ahead() -> None:
@@ -203,7 +203,7 @@ async def test_one_that_waits_is_promoted_in_its_place() -> None:
     async with Transport(API, http=httpx.MockTransport(handler), max_connections=4) as way:
 
         async def ask(path: str, urgent: bool | Priority) -> None:
-            stream = await way.open(Request("test", f"{API}/{path}"), urgent=urgent)
+            stream = await way.open(new_request("test", f"{API}/{path}"), urgent=urgent)
             await stream.aclose()
 
         async with trio.open_nursery() as nursery:

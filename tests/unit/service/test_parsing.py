@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,9 +35,8 @@ from phonofs.service.content_headers import (
 )
 from phonofs.service.errors_map import failure
 from phonofs.service.fiql import EVERYTHING, fiql
-from phonofs.service.proxies import proxy_for
 from phonofs.service.streaming_response import MinimumSpeed
-from phonofs.service.url_policy import Origin
+from phonofs.service.url_policy import Origin, proxy_for
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_what_is_worth_another_try() -> None:
 )
 def test_statuses(status: int, body: bytes, of_object: bool, kind: type[Exception]) -> None:
     """Only of an object does 404 mean that it is gone; an outage never does."""
-    error = failure(status, "object one", body=body, of_object=of_object)
+    error = failure(httpx.Response(status), "object one", body=body, of_object=of_object)
     assert type(error) is kind
     assert re.fullmatch(r"[^\n]+", str(error))
 

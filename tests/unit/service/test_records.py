@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phonofs.errors import Malformed
+from phonofs.service.record_limits import LARGEST_OBJECT, LARGEST_RECORD
 from phonofs.service.records import (
-    LARGEST_OBJECT,
-    LARGEST_RECORD,
     integer,
     parse_page,
     parse_record,

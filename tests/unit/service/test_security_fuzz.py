@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from phonofs.errors import PhonofsError, ServiceError, UsageError
-from phonofs.fakeservice.faults import FAILURES, KINDS, Asked, Faults, load
+from phonofs.fakeservice.faults import FAILURES, KINDS, Faults, load
 from phonofs.fakeservice.fiql import FilterError, matches, parse
+from phonofs.fakeservice.responses import Request
 from phonofs.process.logging_setup import redact
 from phonofs.service.backoff import http_date_s, retry_after_s
 from phonofs.service.client import parse_regions
@@ -121,7 +122,7 @@ def test_any_fault_plan_works_or_is_refused(source: Any):
     except UsageError:
         return
     for kind in sorted(KINDS):
-        faults.decide(Asked(kind, "/x", "id", "uk", 1.0))
+        faults.decide(Request("GET", "/x", kind=kind, id="id", region="uk"))
 
 
 @given(st.text(max_size=60))

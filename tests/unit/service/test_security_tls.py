@@ -13,8 +13,7 @@ import phonofs
 from phonofs.config import OPTIONS
 from phonofs.config.options import BY_NAME
 from phonofs.errors import Unavailable, Untrusted
-from phonofs.service.messages import Request
-from phonofs.service.session import Transport
+from phonofs.service.session import Transport, new_request
 from phonofs.service.tls import trusting
 from tests.support.authority import Authority
 
@@ -52,10 +51,10 @@ async def serving(context: ssl.SSLContext) -> AsyncIterator[Server]:
 async def ask(server: Server, host: str = "localhost") -> bytes:
     url = f"https://{host}:{server.port}"
     async with Transport(url, timeout_s=5.0, proxies={}) as way:
-        answer = await way.request(
-            Request("token", f"{url}/oauth/v2/token", headers=SECRET), limit_bytes=1000
+        _, body = await way.request(
+            new_request("token", f"{url}/oauth/v2/token", headers=SECRET), limit_bytes=1000
         )
-        return answer.body
+        return body
 
 
 @pytest.mark.parametrize(

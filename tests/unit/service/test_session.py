@@ -3,6 +3,7 @@
 import ssl
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,20 @@ import pytest
 import trio
 
 from phonofs.errors import Malformed, Unavailable, Untrusted, UsageError
-from phonofs.service.messages import Request, Token
-from phonofs.service.session import Transport
+from phonofs.service.session import Transport, new_request
 from tests.support.service_world import API, STORE
 
 SECRET_URL = f"{STORE}/o?X-Amz-Signature=canary"
 
 
-class Fixed:
-    """A bearer that always has the same token."""
+class Fixed(httpx.Auth):
+    """Sends the same token always."""
 
-    async def token(self) -> Token:
-        return Token("canary-token", 1, 1e9)
-
-    def current(self) -> Token | None:
-        return Token("canary-token", 1, 1e9)
+    async def async_auth_flow(
+        self, request: httpx.Request
+    ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        request.headers["Authorization"] = "Bearer canary-token"
+        yield request
 
 
 def transport(handler: Any, **options: Any) -> Transport:
@@ -63,7 +63,7 @@ async def test_errors_are_ours(error: Exception, kind: type[Exception], words: s
 
     async with transport(handler) as way:
         with pytest.raises(kind, match=words) as caught:
-            await way.open(Request("test", SECRET_URL))
+            await way.open(new_request("test", SECRET_URL))
         assert type(caught.value) is kind
         assert "canary" not in str(caught.value)
         assert "store.example.net" in str(caught.value)
@@ -79,7 +79,7 @@ async def test_a_fault_of_ours_stays_one() -> None:
 
     async with transport(handler) as way:
         with pytest.raises(KeyError):
-            await way.open(Request("test", API))
+            await way.open(new_request("test", API))
         assert way.slots.in_use == 0
 
 
@@ -93,7 +93,7 @@ async def test_the_head_has_a_deadline() -> None:
     async with transport(handler, timeout_s=30) as way:
         start = trio.current_time()
         with pytest.raises(Unavailable, match="within 30 s"):
-            await way.open(Request("test", API))
+            await way.open(new_request("test", API))
         assert trio.current_time() - start == 30
         assert way.slots.in_use == 0
 
@@ -107,24 +107,24 @@ async def test_the_token_goes_to_the_service_only() -> None:
         return httpx.Response(200)
 
     async with transport(handler) as way:
-        await way.request(Request("a", f"{API}/x"), limit_bytes=10, bearer=Fixed())
-        await way.request(Request("b", SECRET_URL), limit_bytes=10)
+        await way.request(new_request("a", f"{API}/x"), limit_bytes=10, auth=Fixed())
+        await way.request(new_request("b", SECRET_URL), limit_bytes=10)
         for url in (SECRET_URL, "https://api.example.com:444/x", "http://api.example.com/x"):
             with pytest.raises(RuntimeError, match="stays with the service"):
-                await way.open(Request("c", url), bearer=Fixed())
+                await way.open(new_request("c", url), auth=Fixed())
     assert ["authorization" in request.headers for request in asked] == [True, False]
     assert ["check_address" in request.extensions for request in asked] == [False, True]
 
 
 OPTIMIZED = """
 import httpx, trio
-from tests.unit.service.test_session import Request, Fixed, SECRET_URL, transport
+from tests.unit.service.test_session import new_request, Fixed, SECRET_URL, transport
 
 async def main():
     asked = []
     async with transport(lambda request: asked.append(request) or httpx.Response(200)) as way:
         try:
-            await way.open(Request("c", SECRET_URL), bearer=Fixed())
+            await way.open(new_request("c", SECRET_URL), auth=Fixed())
         except RuntimeError as error:
             print(error)
     print([request.headers.get("authorization") for request in asked])
@@ -161,10 +161,10 @@ async def test_a_whole_answer_has_a_deadline_and_a_limit() -> None:
     async with transport(handler, timeout_s=30) as way:
         start = trio.current_time()
         with pytest.raises(Unavailable, match="too slowly"):
-            await way.request(Request("test", API), limit_bytes=10**9)
+            await way.request(new_request("test", API), limit_bytes=10**9)
         assert trio.current_time() - start == 30
         with pytest.raises(Malformed, match="too long"):
-            await way.request(Request("test", API), limit_bytes=10_000)
+            await way.request(new_request("test", API), limit_bytes=10_000)
         assert way.slots.in_use == 0
 
 
@@ -181,7 +181,7 @@ async def test_closing_has_a_deadline_and_is_shielded() -> None:
     async with transport(lambda request: httpx.Response(200, stream=Stuck())) as way:
         start = trio.current_time()
         with trio.CancelScope() as scope:
-            async with aclosing(await way.open(Request("test", API))):
+            async with aclosing(await way.open(new_request("test", API))):
                 scope.cancel()
         assert trio.current_time() - start == pytest.approx(2, abs=0.1)
         assert way.slots.in_use == 0
@@ -192,9 +192,9 @@ async def test_a_slot_is_held_until_the_body_is_closed() -> None:
     async with transport(
         lambda request: httpx.Response(200, content=b"x"), max_connections=1
     ) as way:
-        stream = await way.open(Request("test", API))
+        stream = await way.open(new_request("test", API))
         with trio.move_on_after(5) as scope:
-            await way.open(Request("test", API))
+            await way.open(new_request("test", API))
         assert scope.cancelled_caught
         assert way.slots.in_use == 1
         await stream.aclose()
@@ -228,9 +228,8 @@ async def test_a_proxy_of_the_environment_is_used_with_httpx(
         first = way._transport("http://127.0.0.1:9")
         assert isinstance(first, httpx.AsyncHTTPTransport)
         assert way._transport("http://127.0.0.1:9") is first
-        assert way._transport(None) is way._direct
-        assert not isinstance(way._direct, httpx.AsyncHTTPTransport)
+        assert not isinstance(way._transport(None), httpx.AsyncHTTPTransport)
     async with Transport(API, proxies={"https": "ftp://x"}) as way:
         with pytest.raises(UsageError, match="proxy"):
-            await way.open(Request("test", API))
+            await way.open(new_request("test", API))
         assert way.slots.in_use == 0

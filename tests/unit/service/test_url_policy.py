@@ -1,5 +1,6 @@
 """Where answers may lead: URLs are input."""
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,8 +135,10 @@ def test_a_service_inside_may_lead_inside() -> None:
 
 def test_origins() -> None:
     """Case and default ports do not make another origin."""
-    assert origin_of("https://API.example.com/x") == Origin("https", "api.example.com", 443)
-    assert origin_of("http://[::1]:8/x") == Origin("http", "::1", 8)
+    assert origin_of(httpx.URL("https://API.example.com/x")) == Origin(
+        "https", "api.example.com", 443
+    )
+    assert origin_of(httpx.URL("http://[::1]:8/x")) == Origin("http", "::1", 8)
 
 
 @given(st.text(max_size=60) | st.from_regex(r"https?://[ -~]{0,40}", fullmatch=True))
@@ -146,4 +149,4 @@ def test_any_text_leads_somewhere_public_or_nowhere(text: str) -> None:
     except Malformed:
         return
     assert url.lower().startswith("https://")
-    assert origin_of(url).host
+    assert origin_of(httpx.URL(url)).host
