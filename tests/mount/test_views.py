@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import mmap
 import os
 import random
 import shutil
@@ -274,7 +275,7 @@ with open(sys.argv[1], "rb") as file:
 
 
 @pytest.mark.promise("size-is-the-text-s")
-@pytest.mark.parametrize("first", ["stat", "read", "mmap", "list", "copy"])
+@pytest.mark.parametrize("first", ["stat", "read", "mmap", "list", "copy", "direct", "sendfile"])
 def test_a_size_is_the_number_of_bytes(world, first, tmp_path):
     _, mount = world
     folder = mount.point / ".views/by-day/2026-03-02"
@@ -290,6 +291,17 @@ def test_a_size_is_the_number_of_bytes(world, first, tmp_path):
             descriptor = os.open(path, os.O_RDONLY)
             data = os.read(descriptor, 1 << 20)
             os.close(descriptor)
+        elif first == "direct":
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
+            buffer = mmap.mmap(-1, 1 << 16)
+            data = buffer[: os.readv(descriptor, [buffer])]
+            os.close(descriptor)
+        elif first == "sendfile":
+            descriptor = os.open(path, os.O_RDONLY)
+            with (tmp_path / "sent").open("wb") as sent:
+                os.sendfile(sent.fileno(), descriptor, 0, 1 << 20)
+            os.close(descriptor)
+            data = (tmp_path / "sent").read_bytes()
         elif first == "mmap":  # in a process of its own: a page fault waits with the GIL held
             data = subprocess.run(
                 [sys.executable, "-c", MAPPED, path], capture_output=True, check=True
