@@ -35,8 +35,9 @@ LATEST_DAYS = 31
 """Days with recordings that it looks through for them, so that a quiet account is not listed as a
 whole."""
 
-SIDE_BY_SIDE = 4
-"""Days that are listed at a time; each listing has several searches under way itself."""
+SIDE_BY_SIDE = 2
+"""Days that are listed at a time. Each has up to 14 searches under way, so that a third would only
+wait for connections before readers."""
 
 SPANS_KEPT = 4
 """Spans of time of which the calls stay grouped by agent or queue."""
