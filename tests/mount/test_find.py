@@ -327,3 +327,25 @@ def test_dates_are_those_of_the_folders(demo: Demo):
         assert done.stdout.splitlines() == expected != []
         listed = phonofs(demo.mount, "manifest", str(demo.point), *asked)
         assert [row["path"] for row in rows(listed.stdout)] == expected
+
+
+def test_a_path_that_is_no_path_of_the_tree_is_said(demo: Demo):
+    asked = ("manifest", "--mount", str(demo.point))
+    for path, status, said in (
+        ("notes.txt", 1, "notes.txt is not in"),
+        ("/2026/2026-03", 1, "/2026/2026-03 is not in"),
+        (f"{demo.point}/notes", 4, "notes is no region of this account"),
+        (f"{demo.point}/2026/2026-13", 4, "2026/2026-13 is not there"),
+        ("2026/2026-03/2026-03-01/nobody.mp3", 4, "nobody.mp3 is not there"),
+    ):
+        done = phonofs(demo.mount, *asked, path)
+        assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+
+
+def test_searching_needs_no_fuse():
+    """So that it works where only a client is installed."""
+    code = "import sys, phonofs.cli.{}; sys.exit('pyfuse3' in sys.modules)"
+    for module in ("find", "manifest", "index", "catalogue_source", "links"):
+        assert (
+            subprocess.run([sys.executable, "-c", code.format(module)], check=False).returncode == 0
+        )

@@ -1,7 +1,7 @@
 """Writes the objects of the catalogue: adds, updates and removes them. Part of the catalogue."""
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import repeat
 
 import msgspec
@@ -78,8 +78,10 @@ class Objects:
     def take(self, page: PreparedPage, batch: ChangeCollector) -> None:
         """Apply the records of a prepared page, as :meth:`put` does."""
         region = self._directories.region_index(page.region)
-        left = self._insert(page, region, batch, page.record)
-        known = self._rows.known(region, [page.ids[at] for at in left])
+        known = self._rows.known(region, page.ids[:1])  # pages overlap by one record
+        left = self._insert(page, region, batch, page.record, known)
+        if len(left) > len(known):
+            known = self._rows.known(region, [page.ids[at] for at in left])
         for at in left:
             row = known.get(page.ids[at])
             if row is None or _is_news(row, page.updated[at], page.states[at], page.crcs[at]):
@@ -91,10 +93,12 @@ class Objects:
         region: int,
         batch: ChangeCollector,
         record: Callable[[int], Record],
+        known: Collection[str] = (),
     ) -> list[int]:
         """Add those objects of a page that are new and whose plain names are free: nearly all.
 
-        Return the positions of the others. ``record`` returns the record at a position.
+        Return the positions of the others. ``record`` returns the record at a position; ``known``
+        has ids that need not be tried.
         """
         first, count = self._next_ino, len(page.ids)
         rows = zip(
@@ -102,7 +106,7 @@ class Objects:
             page.sizes, page.created, page.updated, page.states, page.crcs, page.fingerprints,
             strict=False,
         )  # fmt: skip
-        shown = [row for row in rows if row[3] is not None]
+        shown = [row for row in rows if row[3] is not None and row[2] not in known]
         new = [row[0] for row in shown]
         if self._database.insert(_INTO, shown, " ON CONFLICT DO NOTHING") < len(shown):
             sql = "SELECT ino FROM object WHERE ino >= ? ORDER BY ino"

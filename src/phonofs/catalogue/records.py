@@ -5,7 +5,7 @@ that they would take alone, and little more than half of the space. If one of th
 withdrawn, its batch is dissolved, so that nothing of it stays readable.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 
 from phonofs.catalogue.database import Database
@@ -43,19 +43,19 @@ class Records:
         sql = "SELECT ino, text FROM record WHERE ino <= ? ORDER BY ino DESC LIMIT 1"
         return self._database.row(sql, ino) or (0, pack([]))
 
-    def add(self, first: int, batches: Iterable[tuple[int, bytes]], new: Collection[int]) -> None:
+    def add(self, first: int, batches: Iterable[tuple[int, bytes]], new: set[int]) -> None:
         """Store the texts of those objects, numbered from ``first``, that are ``new``.
 
         ``batches`` are as :func:`record_codec.batches` makes them. Call within a transaction.
         """
         rows: list[tuple[int, bytes]] = []
         for count, packed in batches:
-            inos = [ino for ino in range(first, first + count) if ino in new]
-            if len(inos) == count:
+            inos = range(first, first + count)
+            if new.issuperset(inos):
                 rows.append((first, packed))
-            elif inos:
+            elif not new.isdisjoint(inos):
                 texts = unpack(packed)
-                rows += [(ino, pack([texts[ino - first]])) for ino in inos]
+                rows += [(ino, pack([texts[ino - first]])) for ino in inos if ino in new]
             first += count
         self._database.insert("record (ino, text)", rows)
 

@@ -195,8 +195,11 @@ def report(
     span = scope_ms(catalogue, condition)
     regions = [name for name in catalogue.regions() if condition.region in ("", name)]
     if not regions:
-        of = f"region {condition.region}" if condition.region else "this account"
-        answer.missing.append(f"nothing is known of {of}: mount it, or run phonofs index")
+        answer.missing.append(
+            f"{condition.region} is no region of this account"
+            if condition.region
+            else "nothing is known of this account: mount it, or run phonofs index"
+        )
     for region in regions:
         prefix = region_prefix(catalogue, region)
         known = [_run_text(*run) for run in _within(known_days(catalogue, region), condition)]

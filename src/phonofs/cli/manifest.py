@@ -113,11 +113,16 @@ def _chosen(source: Source, typed: str) -> _Chosen:
         try:
             path = below(source.point, typed)
         except UsageError:
-            if typed.startswith("/") or folder_of(path.partition("/")[0]) is None:
+            if not _begins_with_a_year(typed):
                 raise
-    elif typed.startswith("/"):
+    elif not _begins_with_a_year(typed):
         raise UsageError(f"{typed} is not in a phonofs mount; without one, paths begin with a year")
     return _Chosen(typed, path, folder_of(path))
+
+
+def _begins_with_a_year(path: str) -> bool:
+    """Return whether a relative path begins with a year, or a region and a year."""
+    return not path.startswith("/") and any(name.isdecimal() for name in path.split("/")[:2])
 
 
 def folder_of(path: str) -> Condition | None:

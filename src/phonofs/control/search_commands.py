@@ -127,7 +127,7 @@ class SearchCommands:
         day = day_of(self._catalogue, path)
         if day is None or offline:
             return file_named(self._catalogue, path)
-        if errors := await self._lister.list_days([day]):
+        if errors := await self._lister.list_each([day]):
             raise errors[day]
         return file_named(self._catalogue, path)
 

@@ -116,7 +116,9 @@ class Indexer:
             before = self._missing_ms(span)
             for region in self._catalogue.regions():
                 try:
-                    months = await unlisted_days(self._catalogue, self._lister, region, span)
+                    months = await unlisted_days(
+                        self._catalogue, self._lister, region, span, idle=True
+                    )
                 except (ServiceError, CatalogueError) as error:
                     errors.append(error)
                     continue
@@ -158,7 +160,7 @@ class Indexer:
         async def one(day: Directory) -> None:
             async with limiter:
                 await self._until_calm()
-                found = await self._lister.list_days([day], idle=True)
+                found = await self._lister.list_each([day], idle=True)
                 errors.extend(found.values())
                 if not found:
                     await self._make(day.ino)

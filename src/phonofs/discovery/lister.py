@@ -148,34 +148,37 @@ class Lister:
         elif part.day and self._sizes.expected(part) <= MOST_FOUND:
             await self.list(part.ino)
         else:
-            work = partial(probe, self._searches, self._sizes, part)
-            call = self._single_flight.start(part, part.name, lambda _: work())
+            call = self._single_flight.start(
+                part,
+                part.name,
+                lambda urgent: probe(self._searches, self._sizes, urgent, part),
+            )
             await call.wait(self._deadline_s)
 
     def expect(self, records: int) -> None:
         """Note how many records the next listings bring together; many have a second process."""
         self._page_worker.expect(records)
 
-    async def list_days(
-        self, days: Iterable[Directory], *, idle: bool = False
+    async def list_each(
+        self, directories: Iterable[Directory], *, idle: bool = False
     ) -> dict[Directory, PhonofsError]:
-        """List those of the days that are not known, several at a time; wait without a deadline.
+        """List those directories that are not known, several at a time, without a deadline.
 
-        ``idle`` listings go after all other requests. Return the errors of days that could not be
-        listed.
+        ``idle`` listings go after all other requests. Return the errors of directories that could
+        not be listed.
         """
         errors: dict[Directory, PhonofsError] = {}
 
-        async def one(day: Directory) -> None:
-            if self._searches.knowledge(day).whole(day):
+        async def one(directory: Directory) -> None:
+            if self._searches.knowledge(directory).whole(directory):
                 return
             try:
-                call = self._start(day.ino, day, urgent=not idle, idle=idle)
+                call = self._start(directory.ino, directory, urgent=not idle, idle=idle)
                 await call.wait(math.inf, urgent=not idle)
             except (ServiceError, CatalogueError) as error:
-                errors[day] = error
+                errors[directory] = error
 
-        await self._searches.each(one, days)
+        await self._searches.each(one, directories)
         return errors
 
     async def search(self, region: Directory, span: Span, narrow: str) -> None:
@@ -208,6 +211,6 @@ class Lister:
                 day = (self._page_worker, self._sizes, directory, urgent)
                 await DayListing(self._searches, *day).run()
             else:
-                await list_parts(self._searches, self._sizes, directory)
+                await list_parts(self._searches, self._sizes, urgent, directory)
         finally:
             self._looked[ino] = trio.current_time()

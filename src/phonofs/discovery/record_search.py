@@ -93,7 +93,7 @@ class RecordSearch:
             return
         span = spans[0][0], spans[-1][1]
         for days_of_month in await unlisted_days(self._catalogue, self._lister, region, span):
-            errors = await self._lister.list_days(days_of_month)
+            errors = await self._lister.list_each(days_of_month)
             if errors:
                 raise next(iter(errors.values()))
 

@@ -15,6 +15,7 @@ from phonofs.discovery.pagination import MOST_ODD_PAGES
 from phonofs.discovery.planning import CoverageSnapshot
 from phonofs.errors import Malformed
 from phonofs.model import Page, Query, Record
+from phonofs.priority import Priority
 from phonofs.service.client import Client
 from phonofs.tree.layout import Directory
 
@@ -111,17 +112,19 @@ class Searches:
             descending=descending,
         )
 
-    async def first(self, region: str, query: Query) -> tuple[Record | None, int | None]:
+    async def first(
+        self, region: str, query: Query, urgent: Priority
+    ) -> tuple[Record | None, int | None]:
         """Return the first usable record of a search, and the total number of records, if known.
 
         Raises as :meth:`first_page` does.
         """
-        page, reached = await self.first_page(region, query, 1)
+        page, reached = await self.first_page(region, query, 1, urgent=urgent.derive())
         total = page.total or (reached if page.last else None)
         return (page.records[0] if page.records else None), total
 
     async def first_page(
-        self, region: str, query: Query, limit: int, *, urgent: bool = True
+        self, region: str, query: Query, limit: int, *, urgent: bool | Priority = True
     ) -> tuple[Page, int]:
         """Return the first page with a usable record, or the last one, and where it ends.
 

@@ -112,15 +112,15 @@ async def test_a_run_that_was_stopped_is_continued(tmp_path):
 
 
 class Watching(FakeService):
-    """Notes the priority of each search for a page of a day."""
+    """Notes the priority of each search."""
 
     def __init__(self) -> None:
         super().__init__()
         self.priorities: list[bool | Priority] = []
 
-    async def search_text(self, region, query, page_key, limit, *, urgent):
+    async def search(self, region, query, page_key=0, limit=100, *, urgent=True):
         self.priorities.append(urgent)
-        return await super().search_text(region, query, page_key, limit, urgent=urgent)
+        return await super().search(region, query, page_key, limit, urgent=urgent)
 
 
 async def test_its_searches_go_after_all_others(tmp_path):

@@ -13,6 +13,7 @@ from phonofs.discovery.lister import REFRESH_S
 from phonofs.discovery.searches import TOGETHER_S
 from phonofs.errors import Malformed, Unavailable
 from phonofs.model import Page, Query
+from phonofs.priority import Priority
 from phonofs.tree.layout import ROOT, Directory
 from tests.support.catalogue_world import (
     DAY_MS,
@@ -412,7 +413,7 @@ async def test_parts_that_hold_only_odd_records_are_not_shown(tmp_path: Path):
         searches = w.lister._searches
         query = searches.query(Directory(0), 0, ms("2022-06-01"))
         with pytest.raises(Malformed, match="can be understood"):
-            await searches.first("us-east", query)
+            await searches.first("us-east", query, Priority(True))
 
 
 @pytest.mark.parametrize("begun_s", [0.0, 0.06, 1.0])
