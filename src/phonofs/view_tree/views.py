@@ -6,10 +6,10 @@ listed first. Used by ``vfs``. Methods that may ask the service are ``async``.
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import trio
 from cachetools import LRUCache
@@ -17,35 +17,22 @@ from cachetools import LRUCache
 from phonofs.catalogue.catalogue import Catalogue, Entry
 from phonofs.catalogue.text_sizes import NO_TEXT
 from phonofs.discovery.lister import Lister
-from phonofs.errors import NoSuchName, PhonofsError, StaleInode, Unavailable
-from phonofs.tree.layout import ROOT, Directory
+from phonofs.errors import NoSuchName, StaleInode
 from phonofs.view_tree.call_index import CallIndex
 from phonofs.view_tree.in_steps import worked_out
 from phonofs.view_tree.recent_listings import RecentListings
+from phonofs.view_tree.spans import Spans
 from phonofs.view_tree.text_files import AHEAD, TextFiles
 from phonofs.views import calls, names, places
-from phonofs.views.calls import RECORDINGS, Call
+from phonofs.views.calls import Call
 from phonofs.views.names import Manifest, Text, ViewFile
 from phonofs.views.places import BY_AGENT, BY_DAY, TEXT, Lists, Place
-
-LATEST_CALLS = 200
-"""Recordings that ``latest`` shows."""
-
-LATEST_DAYS = 31
-"""Days with recordings that it looks through for them, so that a quiet account is not listed as a
-whole."""
-
-SIDE_BY_SIDE = 2
-"""Days that are listed at a time. Each has up to 14 searches under way, so that a third would only
-wait for connections before readers."""
 
 SPANS_KEPT = 4
 """Spans of time of which the calls stay grouped by agent or queue."""
 
 FILES_KEPT = 20_000
 """Files of the directories of which the listings stay in memory, about 0.5 KB each."""
-
-_T = TypeVar("_T")
 
 ENTRIES_AT_ONCE = 300
 """Entries that are looked up in one step, 4 ms."""
@@ -138,9 +125,8 @@ class Views:
     ) -> None:
         self.name = settings.views
         self._with_texts = settings.texts
-        self._deadline_s = settings.read_deadline
         self._catalogue = catalogue
-        self._lister = lister
+        self._spans = Spans(catalogue, lister, index, settings.read_deadline)
         self._index = index
         self._texts = texts
         self._recent = recent
@@ -171,7 +157,7 @@ class Views:
             for name in place.path[:-1]:
                 above = places.child(above, name) or above
             return self._ino(above)
-        return self._shown_ino(place.span)
+        return self._spans.shown_ino(place.span)
 
     # names
 
@@ -265,7 +251,7 @@ class Views:
 
     def _place_entry(self, place: Place, name: str) -> ViewEntry:
         ino = self._ino(place)
-        about = self._catalogue.entry(self._shown_ino(place.span))
+        about = self._catalogue.entry(self._spans.shown_ino(place.span))
         mtime_ms = about.mtime_ms if about else 0
         if place.lists is Lists.NOTHING:
             today = self._catalogue.placement.calendar.day_of(self._now_ms())
@@ -273,10 +259,6 @@ class Views:
             size = len(target)
             return ViewEntry(ino, name, False, size, mtime_ms, mtime_ms, False, target)
         return ViewEntry(ino, name, True, 0, mtime_ms, mtime_ms, False)
-
-    def _shown_ino(self, of: Directory) -> int:
-        """Return the inode number of a directory of the date tree, as it is shown."""
-        return ROOT if self._catalogue.shown_directory(ROOT) == of else of.ino
 
     async def _file_entries(self, files: Sequence[ViewFile]) -> list[ViewEntry]:
         """Return the entries of files; those that have gone meanwhile are left out."""
@@ -308,9 +290,10 @@ class Views:
                 return self._with_texts or place.view != TEXT
             case Lists.NAMES:
                 return place.name in await self._by_name(above, fresh=False)
-        return await self._is_shown(place.span)
+        return await self._spans.is_shown(place.span)
 
     async def _below(self, place: Place) -> list[Place]:
+        spans = self._spans
         match place.lists:
             case Lists.VIEWS:
                 top = places.top_places(place)
@@ -318,11 +301,11 @@ class Views:
             case Lists.NAMES:
                 below = sorted(await self._by_name(place, fresh=True))
             case Lists.DATES:
-                below = [each.name for each in await self._parts(place.span)]
+                below = [each.name for each in await spans.below(place.span)]
             case Lists.DAYS:
-                below = [each.name for each in await self._in_time(self._days(place.span))]
+                below = [each.name for each in await spans.in_time(spans.days(place.span))]
             case _:
-                below = [each.name for each in await self._in_time(self._months(place.span))]
+                below = [each.name for each in await spans.in_time(spans.months(place.span))]
         return [found for name in below if (found := places.child(place, name))]
 
     async def _by_name(self, place: Place, *, fresh: bool) -> dict[str, list[Call]]:
@@ -332,12 +315,12 @@ class Views:
         """
         kept = self._groups.get(place)
         if kept is not None and fresh:
-            await self._in_time(self._have_days_listed(place.span))
+            await self._spans.in_time(self._spans.list_days(place.span))
         if kept is not None and kept[0] == self._index.changes:
             return kept[1]
         changes = self._index.changes
         value = calls.agent_of if place.view == BY_AGENT else calls.queue_of
-        every = await self._in_time(self._calls(place.span))
+        every = await self._spans.in_time(self._spans.calls(place.span))
         found = await worked_out(partial(calls.by_value, every, value), len(every))
         self._groups[place] = changes, found
         return found
@@ -347,9 +330,9 @@ class Views:
         kept = self._listings.get(place)
         if kept is not None and fresh:
             if place.lists is Lists.NEWEST:
-                await self._in_time(self._newest(place.span))
+                await self._spans.in_time(self._spans.newest(place.span))
             else:
-                await self._in_time(self._have_days_listed(place.span))
+                await self._spans.in_time(self._spans.list_days(place.span))
         if kept is not None and kept.changes == self._index.changes:
             self._listings.move_to_end(place)
             return kept
@@ -367,7 +350,7 @@ class Views:
 
     async def _files(self, place: Place) -> list[ViewFile]:
         if place.lists is Lists.NEWEST:
-            found = await self._in_time(self._newest(place.span))
+            found = await self._spans.in_time(self._spans.newest(place.span))
         elif place.view in (BY_AGENT, places.BY_QUEUE):
             above = places.child(places.views_of(place.region), place.view)
             span = places.child(above, place.path[1]) if above else None
@@ -375,7 +358,7 @@ class Views:
             if not found:
                 raise NoSuchName(f"{place.name!r} is not in this folder any more")
         else:
-            found = await self._in_time(self._calls(place.span))
+            found = await self._spans.in_time(self._spans.calls(place.span))
         files: list[ViewFile] = []
         dated = not place.span.day
         for number, call in enumerate(found):
@@ -392,106 +375,6 @@ class Views:
     async def _manifests(self, place: Place) -> list[ViewFile]:
         return await self._index.manifests(place.span) if place.view == BY_DAY else []
 
-    # calls
-
-    async def _calls(self, span: Directory) -> list[Call]:
-        """Return the calls of a span of time, in order; list the days that are not known."""
-        found: list[Call] = []
-        for day in await self._have_days_listed(span):
-            found += await self._index.calls(day)
-        if span.day:
-            return found
-        return await worked_out(partial(calls.without_repeated, found), len(found))
-
-    async def _have_days_listed(self, span: Directory) -> list[Directory]:
-        """List the days of a span that are not known, or may have changed; return its days."""
-        days = await self._days(span)
-        await self._each(self._have_listed, days)
-        return days
-
-    async def _newest(self, region: Directory) -> list[Call]:
-        found: list[Call] = []
-        count = looked = 0
-        for year in reversed(await self._parts(region)):
-            for month in reversed(await self._parts(year)):
-                for day in reversed(await self._parts(month)):
-                    if count >= LATEST_CALLS or looked >= LATEST_DAYS:
-                        return _last_recordings(calls.without_repeated(found))
-                    await self._have_listed(day)
-                    here = await self._index.calls(day)
-                    recordings = sum(call.main.type in RECORDINGS for call in here)
-                    found = here + found
-                    count += recordings
-                    looked += bool(recordings)
-        return _last_recordings(calls.without_repeated(found))
-
-    async def _is_shown(self, directory: Directory) -> bool:
-        """Return whether the date tree shows a directory; ask the service if that is not known."""
-        if self._catalogue.entry(directory.ino) is not None:
-            return True
-        above = directory.parent
-        if above is None or (above.year and not await self._is_shown(above)):
-            return False
-        parent = self._shown_ino(above)
-        if self._lister.needs(parent):
-            await self._lister.find(parent, directory.name)
-        return self._catalogue.entry(directory.ino) is not None
-
-    async def _months(self, span: Directory) -> list[Directory]:
-        return await self._parts_of_each(await self._parts(span))
-
-    async def _days(self, span: Directory) -> list[Directory]:
-        """Return the days of a span that hold something, in order."""
-        if span.day:
-            return [span]
-        parts = await self._parts(span)
-        while parts and not parts[0].day:
-            parts = await self._parts_of_each(parts)
-        return parts
-
-    async def _parts_of_each(self, directories: Sequence[Directory]) -> list[Directory]:
-        await self._each(self._have_listed, directories)
-        found = [part for each in directories for part in self._catalogue.known(each)]
-        return sorted(found, key=lambda part: part.ino)
-
-    async def _parts(self, directory: Directory) -> list[Directory]:
-        return await self._parts_of_each([directory])
-
-    async def _have_listed(self, directory: Directory) -> None:
-        ino = self._shown_ino(directory)
-        if self._lister.needs(ino):
-            await self._lister.list(ino)
-
-    async def _each(
-        self, work: Callable[[Directory], Awaitable[None]], directories: Iterable[Directory]
-    ) -> None:
-        """Do some work for directories, a few at a time. Raises the first error."""
-        errors: list[PhonofsError] = []
-        waiting = iter(directories)
-
-        async def work_off() -> None:
-            for directory in waiting:
-                try:
-                    await work(directory)
-                except PhonofsError as error:
-                    errors.append(error)
-                if errors:
-                    return
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(SIDE_BY_SIDE):
-                nursery.start_soon(work_off)
-        if errors:
-            raise errors[0]
-
-    async def _in_time(self, work: Awaitable[_T]) -> _T:
-        """Wait for something up to the deadline. Listings that have begun go on after it."""
-        with trio.move_on_after(self._deadline_s):
-            return await work
-        raise Unavailable(
-            f"this took longer than {self._deadline_s:g} s; listing goes on: try again"
-        )
-
 
 def _named(entry: Entry, name: str) -> ViewEntry:
     return ViewEntry(
@@ -503,9 +386,3 @@ def _named(entry: Entry, name: str) -> ViewEntry:
         entry.ctime_ms,
         entry.archived,
     )
-
-
-def _last_recordings(found: Sequence[Call]) -> list[Call]:
-    recordings = [call for call in found if call.main.type in RECORDINGS]
-    recordings.sort(key=lambda call: (call.day, call.main.name))
-    return recordings[-LATEST_CALLS:]
