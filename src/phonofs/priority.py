@@ -6,20 +6,24 @@ Set by the reader and by discovery, which know who waits; observed by the limite
 
 from collections.abc import Callable
 
+Place = tuple[float, int]
+"""When a request was planned (trio's clock), and a number that orders those of one moment."""
+
 
 class Priority:
     """True if a reader waits for the request. It may become true later, and then stays so.
 
-    idle  while it is not true: whether the request goes after all others that run ahead of readers
-
+    ``place`` is that of the request among the others; None: that of the moment when it is made.
+    ``last``: while no reader waits for it, the request goes after all other background requests.
     Owns the one callback that is called then, and the priorities derived from this one.
     """
 
-    __slots__ = ("_callback", "_derived", "_urgent", "idle")
+    __slots__ = ("_callback", "_derived", "_urgent", "last", "place")
 
-    def __init__(self, urgent: bool, *, idle: bool = False) -> None:
+    def __init__(self, urgent: bool, place: Place | None = None, *, last: bool = False) -> None:
+        self.place = place
+        self.last = last
         self._urgent = urgent
-        self.idle = idle
         self._derived: list[Priority] = []
         self._callback: Callable[[], None] | None = None
 
@@ -28,7 +32,7 @@ class Priority:
 
     def derive(self) -> "Priority":
         """Return the priority of one of several requests that all become urgent with this one."""
-        derived = Priority(self._urgent, idle=self.idle)
+        derived = Priority(self._urgent, last=self.last)
         if not self._urgent:
             self._derived.append(derived)
         return derived

@@ -98,8 +98,8 @@ PLACES = {
     "wire": [
         (connection.Connection, "__init__"), (connection.Connection, "receive"),
         (connection.Connection, "receive_now"), (connection.Connection, "send"),
-        (wire.ResponseBody, "__init__"), (wire.ResponseBody, "_took"), (wire, "plain_head"),
-        (wire, "_plain"),
+        (wire.ResponseBody, "__init__"), (wire.ResponseBody, "_took"), (wire, "parse_head"),
+        (wire, "request_head"),
     ],
 }  # fmt: skip
 """Where memory is asked for, by the kind of thing that is put into it."""

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
 from phonofs.fakeservice.options import Options
 from tests.support.accounts import content_of, flat
-from tests.support.mounts import files, mounted, standing, until
+from tests.support.mounts import files, mounted, standing, status_of, until
 from tests.support.timing import Stopwatch
 
 pytestmark = pytest.mark.fuse
@@ -76,6 +77,49 @@ def test_a_header_does_not_download_a_film(tmp_path):
         with path.open("rb", buffering=0) as file:
             assert len(file.read(65536)) == 65536
         assert stand_in.service.counters.bytes <= 4 * MIB
+
+
+@pytest.mark.parametrize("size", [4096, 65536, MIB // 4])
+def test_a_header_takes_a_mebibyte_more_from_the_socket(tmp_path, size):
+    """Whatever the size of the header, and though the response has the whole file."""
+    with (
+        standing(flat(400 * MIB, 400 * MIB, checksum="")) as stand_in,
+        mounted(stand_in.url, tmp_path) as mount,
+    ):
+        first, path = files(mount.point)
+        for each in (first, path):  # the second time over a connection that was used before
+            before = taken_in_the_end(mount)
+            with each.open("rb", buffering=0) as file:
+                assert len(file.read(size)) == size
+                taken = taken_in_the_end(mount) - before
+            assert taken <= size + MIB + 64 * 1024  # the searches of the poll
+
+
+def taken_in_the_end(mount) -> int:
+    """The bytes that the mount took from its sockets, once it has taken no more for 20 looks."""
+    seen = []
+
+    def settled() -> bool:
+        seen.append(status_of(mount)["service"]["received_bytes"])
+        return len(seen) > 20 and len(set(seen[-20:])) == 1
+
+    until(settled)
+    return seen[-1]
+
+
+def test_more_files_are_open_than_there_are_connections(tmp_path):
+    """Each is read a little and left open; then each is read on."""
+    with (
+        standing(flat(*[12 * MIB] * 24)) as stand_in,
+        mounted(stand_in.url, tmp_path, max_connections="4") as mount,
+        ExitStack() as stack,
+    ):
+        opened = [stack.enter_context(each.open("rb", buffering=0)) for each in files(mount.point)]
+        watch = Stopwatch()
+        for _ in range(2):
+            for file in opened:
+                assert len(file.read(100_000)) == 100_000
+        assert watch.within(30)
 
 
 def test_what_is_cached_survives_a_remount_without_a_request(tmp_path):

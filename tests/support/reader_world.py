@@ -15,10 +15,12 @@ from phonofs.ranges import Ranges
 from phonofs.reader.limits import Limits
 from phonofs.reader.open_object import Handle
 from phonofs.reader.reader import Reader
+from phonofs.service.limiter import Permit, PriorityLimiter
 
 KIB, MIB = 1024, 1024 * 1024
 PATTERN = bytes(range(251)) * 4200
 LATENCY = 0.05
+FIRST_WINDOW = 14_000
 
 
 def plain(start: int, stop: int) -> bytes:
@@ -55,10 +57,14 @@ class FakeBody:
     etag: str
     chunks: "FakeChunks"
     sent_at: float
+    permit: Permit
     framed: bool = True
 
     def __aiter__(self) -> "FakeChunks":
         return self.chunks
+
+    def allow(self, most_bytes: int) -> None:
+        self.chunks.most = most_bytes
 
 
 @dataclass
@@ -106,18 +112,25 @@ class FakeChunks:
     ) -> None:
         self.service, self.asked, self.fault = service, asked, fault
         self.next, self.stop = start, stop
+        self.most = service.chunk
+        self.window, self.credit = FIRST_WINDOW, 0
 
     def __aiter__(self) -> "FakeChunks":
         return self
 
     async def __anext__(self) -> bytes:
-        start, end = self.next, min(self.stop, self.next + self.service.chunk)
+        start = self.next
+        most = min(self.most, self.service.chunk)
+        if self.service.window:
+            most = min(most, await self._credit())
+        end = min(self.stop, start + most)
         if start >= end:
             raise StopAsyncIteration
         cut = self.fault.cut_after
         if cut is not None and self.asked.sent + end - start > cut:
             raise Unavailable("cut")
         await trio.sleep((end - start) / (self.fault.rate or self.service.rate))
+        self.credit -= end - start
         self.asked.sent += end - start
         self.next = end
         data = plain(start, end)
@@ -127,14 +140,28 @@ class FakeChunks:
             data = data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :]
         return data
 
+    async def _credit(self) -> int:
+        """Wait until the connection, which starts slowly, may send more; return how much."""
+        if self.credit <= 0:
+            if self.asked.sent:
+                await trio.sleep(self.service.latency_s)
+            self.credit = self.window
+            self.window = min(2 * self.window, self.service.window)
+        return self.credit
+
 
 @dataclass
 class FakeService:
-    """Serves the true content, changed by the faults."""
+    """Serves the true content, changed by the faults.
+
+    ``window``: each response starts with ``FIRST_WINDOW`` bytes a round trip, and doubles them up
+    to this many; 0: it does not.
+    """
 
     latency_s: float = LATENCY
     rate: float = 40_000_000
     chunk: int = 64 * KIB
+    window: int = 0
     way: str = "range"
     known: bool = True
     connections: int = 16
@@ -147,7 +174,7 @@ class FakeService:
     most_open: int = 0
 
     def __post_init__(self) -> None:
-        self.limiter = trio.CapacityLimiter(self.connections)
+        self.limiter = PriorityLimiter(self.connections)
 
     def seekable(self, region: str) -> bool | None:
         return (self.way == "range") if self.known else None
@@ -171,7 +198,8 @@ class FakeService:
     ) -> AsyncIterator[FakeBody]:
         if self.held_back_s:
             await trio.sleep(self.held_back_s)
-        async with self.limiter:
+        permit = await self.limiter.acquire(urgent)
+        try:
             asked = Asked(record.id, start, stop, urgent, trio.current_time())
             self.asked.append(asked)
             fault = self.fault(asked, len(self.asked) - 1) or Fault()
@@ -198,10 +226,13 @@ class FakeService:
                     fault.etag or "v1",
                     chunks,
                     asked.at,
+                    permit,
                     framed=fault.framed,
                 )
             finally:
                 self.open_now -= 1
+        finally:
+            permit.release()
 
     @asynccontextmanager
     async def whole_content(self, record: Record, *, urgent: bool) -> AsyncIterator[FakeBody]:
@@ -385,7 +416,7 @@ class World:
                  "held", "held_bytes")  # fmt: skip
         assert {name: gauges[name] for name in names} == dict.fromkeys(names, 0)
         assert self.service.open_now == 0
-        assert self.service.limiter.borrowed_tokens == 0
+        assert self.service.limiter.in_use == 0
         assert self.cache.pinned == 0
 
 

@@ -83,9 +83,9 @@ class Bench:
         self.origin.set(0)
         return Site.webdav(self.origin.url)
 
-    def far(self, bytes_per_s: float = 0) -> Site:
-        """50 ms away."""
-        self.origin.set(LATENCY_S, bytes_per_s)
+    def far(self, bytes_per_s: float = 0, *, latency_s: float = LATENCY_S, window: int = 0) -> Site:
+        """50 ms away, unless said otherwise; connections that start slowly up to ``window``."""
+        self.origin.set(latency_s, bytes_per_s, window)
         return Site.webdav(self.origin.url)
 
     @contextmanager

@@ -2,14 +2,14 @@
 
 asyncio on bare sockets, ``sendfile`` for the bytes: fast enough not to be what is measured (the
 benchmark shows a raw socket's figure beside it). Answers as long after a request came as the
-latency is, its own work being part of that, and limits each connection's speed; both are changed
-while it runs through ``/-/set``. Counts what it sent. Speaks just enough HTTP/1.1 for the two
-peers; it is not a server for anyone else.
+latency is, its own work being part of that, and limits each connection's speed, or has it start
+slowly as TCP does; all are changed while it runs through ``/-/set``. Counts what it sent. Speaks
+just enough HTTP/1.1 for the two peers; it is not a server for anyone else.
 
     /oauth/v2/token  /storage/{region}/v3/…   the API
     /dav/…                                     WebDAV: PROPFIND, HEAD, GET
     /files/…                                   an index of links, HEAD, GET
-    /-/set?latency_s=&bytes_per_s=  /-/stats   for the benchmark
+    /-/set?latency_s=&bytes_per_s=&window=  /-/stats   for the benchmark
 """
 
 import argparse
@@ -34,6 +34,10 @@ SEND_BUFFER = 4 * 1024 * 1024
 """So that one connection is not held up by this process being asked elsewhere."""
 TICK_S = 0.01
 """A limited connection gets its bytes in portions of this long."""
+FIRST_WINDOW = 14_000
+"""What a connection that starts slowly sends in its first round trip (RFC 6928: 10 segments)."""
+IDLE_S = 0.2
+"""After this long without sending it begins anew, as Linux has it (tcp_slow_start_after_idle)."""
 
 REASONS = {200: "OK", 206: "Partial Content", 207: "Multi-Status", 404: "Not Found",
            405: "Method Not Allowed", 416: "Range Not Satisfiable"}  # fmt: skip
@@ -68,13 +72,18 @@ class Answer:
 
 
 class Site:
-    """What is served. Owns the counters and the two speeds, in seconds and bytes per second."""
+    """What is served. Owns the counters and the speeds, in seconds and bytes per second.
+
+    ``window``: a connection starts with ``FIRST_WINDOW`` bytes a round trip, and doubles them each
+    time up to this many; 0: it does not.
+    """
 
     def __init__(self, account: Account, root: Path, latency_s: float, bytes_per_s: float) -> None:
         self._account = account
         self._root = root
         self.latency_s = latency_s
         self.bytes_per_s = bytes_per_s
+        self.window = 0
         self.requests: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
 
@@ -95,6 +104,7 @@ class Site:
     def _control(self, what: str, query: Mapping[str, str]) -> Answer:
         self.latency_s = float(query.get("latency_s", self.latency_s))
         self.bytes_per_s = float(query.get("bytes_per_s", self.bytes_per_s))
+        self.window = int(query.get("window", self.window))
         if what == "stats":
             return _json({"requests": self.requests, "sent": self.sent})
         self.requests.clear()
@@ -179,13 +189,18 @@ def _span(first: str, last: str, size: int) -> tuple[int, int]:
 
 
 class Connection:
-    """One client. Owns its socket; ``_buffer`` holds what came after the last request."""
+    """One client. Owns its socket; ``_buffer`` holds what came after the last request.
+
+    ``_window`` is what it sends in a round trip if it starts slowly, ``_sent_s`` when it last sent.
+    """
 
     def __init__(self, site: Site, client: socket.socket) -> None:
         self._site = site
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._buffer = b""
+        self._window = FIRST_WINDOW
+        self._sent_s = 0.0
 
     async def serve(self) -> None:
         """Answer until the client leaves or breaks the rules."""
@@ -249,13 +264,29 @@ class Connection:
             await asyncio.sleep(wait_s)
 
     async def _send_file(self, answer: Answer, thing: Thing, file: int) -> None:
-        """The bytes of an object; each portion counts once the kernel has taken it."""
-        at, began_s = answer.start, self._loop.time()
+        """The bytes of an object, in portions as large and as often as the line allows."""
+        at, window, rate = answer.start, self._site.window, self._site.bytes_per_s
+        if self._loop.time() - self._sent_s > self._site.latency_s + IDLE_S:
+            self._window = FIRST_WINDOW
+        due_s = self._loop.time()
         while at < answer.stop:
-            rate = self._site.bytes_per_s
-            portion = min(answer.stop - at, int(rate * TICK_S) if rate else SEND_BUFFER)
+            portion = min(self._window, window) if window else int(rate * TICK_S) or SEND_BUFFER
+            end = min(answer.stop, at + portion)
+            due_s += (end - at) / rate if rate and not window else 0
+            await self._send_portion(thing, file, at, end)
+            at = end
+            if window:
+                due_s += self._site.latency_s
+                self._window = min(2 * self._window, window)
+            if at < answer.stop:
+                await asyncio.sleep(max(0, due_s - self._loop.time()))  # or the others' turn
+        self._sent_s = self._loop.time()
+
+    async def _send_portion(self, thing: Thing, file: int, at: int, end: int) -> None:
+        """Send ``[at, end)``; what the kernel has taken counts as sent."""
+        while at < end:
             try:
-                sent = os.sendfile(self._client.fileno(), file, at, portion)
+                sent = os.sendfile(self._client.fileno(), file, at, end - at)
             except BlockingIOError:
                 await self._writable()
                 continue
@@ -263,11 +294,8 @@ class Connection:
                 raise ValueError(f"the file of {thing.id} ends early")
             at += sent
             self._site.sent[thing.id] += sent
-            if rate:
-                due_s = began_s + (at - answer.start) / rate
-                await asyncio.sleep(max(0, due_s - self._loop.time()))
-            elif at < answer.stop:
-                await asyncio.sleep(0)  # the others' turn
+            if at < end:
+                await asyncio.sleep(0)
 
     async def _writable(self) -> None:
         """Wait until the socket takes more."""

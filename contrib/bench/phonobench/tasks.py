@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from phonobench.bench import LATENCY_S, LIMIT, PLAIN, RAW, Bench
-from phonobench.peers import BEFORE, OURS, Mount
+from phonobench.peers import BEFORE, OURS, Mount, Site
 from phonobench.processes import Failed, read, run
-from phonobench.things import MARK, Thing, folder_of
+from phonobench.table import BIG, SLOW_STARTS
+from phonobench.things import MARK, MIB, SPANS, Thing, folder_of
 
 FIO_S = 2
 IDLE_S = 2.0
@@ -155,6 +156,44 @@ def parallel(bench: Bench) -> None:
                 _parallel(bench, mount, row, key, chosen)
 
 
+def latency(bench: Bench) -> None:
+    """Files of all sizes over lines of several kinds; many readers at once."""
+    for latency_s in (0.0, 0.05, 0.15):
+        _spans(bench, f"at{latency_s * 1000:.0f}", bench.far(latency_s=latency_s))
+    for window in SLOW_STARTS:
+        _spans(bench, f"slow{window}", bench.far(window=window * MIB))
+    things, far = bench.group("crowd"), bench.far()
+    with bench.mounts(far, names=bench.usual()) as mounts:
+        for mount in mounts:
+            _warm(bench, mount)
+            found = read("parallel", *(mount.file(thing) for thing in things))
+            bench.add("crowd", mount, _speed(found))
+            bench.figures.add("worst32", mount.peer.name, found["worst"])
+
+
+def _spans(bench: Bench, line: str, site: Site) -> None:
+    """Each size once, cold. ``at0`` comes first: the others are compared with it."""
+    rows, slow = bench.figures.rows, line.startswith("slow")
+    with bench.mounts(site, names=bench.usual()) as mounts:
+        for mount in mounts:
+            _warm(bench, mount)
+        for size in (*SPANS, BIG):
+            thing = bench.one("big" if size == BIG else f"span{size}")
+            for mount in () if slow and size == BIG else mounts:
+                name, key = mount.peer.name, f"{line}-{size}"
+                found = read("known", mount.file(thing))
+                bench.add(key, mount, _speed(found) if slow else found["s"])
+                if line in ("at50", "at150"):
+                    least_s = 1.3 * rows[f"at0-{size}"][name][bench.round] + 0.01
+                    trips = (found["s"] - least_s) / (int(line[2:]) / 1000)
+                    bench.figures.add(f"trips{line[2:]}-{size}", name, max(0.001, trips))
+
+
+def _warm(bench: Bench, mount: Mount) -> None:
+    """Read one small file, so that the way to the service is known."""
+    read("known", mount.file(bench.one("door")))
+
+
 def _parallel(bench: Bench, mount: Mount, row: str, key: str, things: Sequence[Thing]) -> None:
     bench.far()  # counters at zero
     paths = [mount.file(thing) for thing in things]
@@ -172,4 +211,5 @@ TASKS: dict[str, Callable[[Bench], None]] = {
     "small": small,
     "listing": listing,
     "parallel": parallel,
+    "latency": latency,
 }

@@ -23,8 +23,15 @@ FIRST_DAY_MS = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000)
 MARK = b"needle in a haystack"
 """What grep looks for; stands once in each small file."""
 
-DAYS = {"big": 0, "film": 1, "small": 2, "many": 3, "eight": 4, "door": 5, "limited": 6}
-"""Which day of January 2024 holds what. ``door`` is one small file: reading it warms the way."""
+DAYS = {
+    "big": 0, "film": 1, "small": 2, "many": 3, "eight": 4, "door": 5, "limited": 6,
+    "span1": 7, "span4": 8, "span8": 9, "span32": 10, "span128": 11, "crowd": 12,
+}  # fmt: skip
+"""Which day of January 2024 holds what. ``door`` is one small file: reading it warms the way;
+``spanN`` one of N MiB (``big`` is the one of 512)."""
+
+SPANS = (1, 4, 8, 32, 128)
+"""Sizes in MiB of the files that are read whole, besides ``big``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,7 @@ class Sizes:
     small_files: int = 120
     many_files: int = 10_000
     eight: int = 32 * MIB
+    crowd: int = 8 * MIB
 
 
 SHORT = Sizes()
@@ -103,6 +111,8 @@ def things(sizes: Sizes) -> list[Thing]:
         ("eight", 8, sizes.eight, {}),
         ("door", 1, 1000, {}),
         ("limited", 1, sizes.limited, {}),
+        *((f"span{size}", 1, size * MIB, {}) for size in SPANS),
+        ("crowd", 32, sizes.crowd, {}),
     ]
     made: list[Thing] = []
     for group, count, size, fields in plan:

@@ -117,7 +117,7 @@ class Indexer:
             for region in self._catalogue.regions():
                 try:
                     months = await unlisted_days(
-                        self._catalogue, self._lister, region, span, idle=True
+                        self._catalogue, self._lister, region, span, last=True
                     )
                 except (ServiceError, CatalogueError) as error:
                     errors.append(error)
@@ -160,7 +160,7 @@ class Indexer:
         async def one(day: Directory) -> None:
             async with limiter:
                 await self._until_calm()
-                found = await self._lister.list_each([day], idle=True)
+                found = await self._lister.list_each([day], last=True)
                 errors.extend(found.values())
                 if not found:
                     await self._make(day.ino)

@@ -160,12 +160,12 @@ class Lister:
         self._page_worker.expect(records)
 
     async def list_each(
-        self, directories: Iterable[Directory], *, idle: bool = False
+        self, directories: Iterable[Directory], *, last: bool = False
     ) -> dict[Directory, PhonofsError]:
         """List those directories that are not known, several at a time, without a deadline.
 
-        ``idle`` listings go after all other requests. Return the errors of directories that could
-        not be listed.
+        Listings that are ``last`` go after all other requests. Return the errors of directories
+        that could not be listed.
         """
         errors: dict[Directory, PhonofsError] = {}
 
@@ -173,8 +173,8 @@ class Lister:
             if self._searches.knowledge(directory).whole(directory):
                 return
             try:
-                call = self._start(directory.ino, directory, urgent=not idle, idle=idle)
-                await call.wait(math.inf, urgent=not idle)
+                call = self._start(directory.ino, directory, urgent=not last, last=last)
+                await call.wait(math.inf, urgent=not last)
             except (ServiceError, CatalogueError) as error:
                 errors[directory] = error
 
@@ -200,10 +200,10 @@ class Lister:
         return {"listings": len(self._single_flight)}
 
     def _start(
-        self, ino: int, directory: Directory, *, urgent: bool = True, idle: bool = False
+        self, ino: int, directory: Directory, *, urgent: bool = True, last: bool = False
     ) -> SharedCall:
         work, name = partial(self._list, ino, directory), directory.name or "the root"
-        return self._single_flight.start(ino, name, work, urgent=urgent, idle=idle)
+        return self._single_flight.start(ino, name, work, urgent=urgent, last=last)
 
     async def _list(self, ino: int, directory: Directory, urgent: Priority) -> None:
         try:

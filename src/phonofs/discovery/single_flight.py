@@ -84,18 +84,18 @@ class SingleFlight:
             self._nursery = None
 
     def start(
-        self, key: Hashable, name: str, work: Work, *, urgent: bool = True, idle: bool = False
+        self, key: Hashable, name: str, work: Work, *, urgent: bool = True, last: bool = False
     ) -> SharedCall:
         """Return the call for ``key``; start it if there is none. Raises Unavailable.
 
-        An ``idle`` call goes after all others, until an urgent caller waits for it.
+        A call that is ``last`` goes after all others, until an urgent caller waits for it.
         """
         call = self._calls.get(key)
         if call is not None:
             return call
         if self._nursery is None:
             raise Unavailable("the lister is not running")
-        call = SharedCall(name, Priority(urgent, idle=idle))
+        call = SharedCall(name, Priority(urgent, last=last))
         try:
             self._nursery.start_soon(self._run, key, work, call)  # it begins to run later
         except RuntimeError as error:  # the nursery has just closed

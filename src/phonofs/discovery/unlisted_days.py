@@ -13,15 +13,15 @@ from phonofs.tree.layout import Directory
 
 
 async def unlisted_days(
-    catalogue: Catalogue, lister: Lister, region: str, span: Span, *, idle: bool = False
+    catalogue: Catalogue, lister: Lister, region: str, span: Span, *, last: bool = False
 ) -> list[list[Directory]]:
     """Return the days of a span of which objects may be missing, month by month, newest first.
 
-    ``idle`` requests go after all others. Raises ServiceError, CatalogueError.
+    Requests that are ``last`` go after all others. Raises ServiceError, CatalogueError.
     """
     of = Directory(catalogue.region_index(region))
     if gaps(catalogue, region, span):
-        await _list(lister, of, idle=idle)  # that tells where the first and the last object are
+        await _list(lister, of, last=last)  # that tells where the first and the last object are
     spans = gaps(catalogue, region, span)
     if not spans:
         return []
@@ -29,24 +29,24 @@ async def unlisted_days(
     hull = spans[0][0], spans[-1][1]
     months = [
         month
-        for year in await _parts(catalogue, lister, of, spans, idle=idle)
-        for month in await _parts(catalogue, lister, year, spans, idle=idle)
+        for year in await _parts(catalogue, lister, of, spans, last=last)
+        for month in await _parts(catalogue, lister, year, spans, last=last)
     ]
     days = (_overlapping(catalogue, calendar.parts(month, *hull), spans) for month in months)
     return [some[::-1] for some in days]
 
 
 async def _parts(
-    catalogue: Catalogue, lister: Lister, of: Directory, spans: Sequence[Span], *, idle: bool
+    catalogue: Catalogue, lister: Lister, of: Directory, spans: Sequence[Span], *, last: bool
 ) -> list[Directory]:
     """Return the parts of a region or year that hold something within the spans, newest first."""
-    await _list(lister, of, idle=idle)
+    await _list(lister, of, last=last)
     known = sorted(catalogue.known(of), key=lambda part: part.ino)
     return _overlapping(catalogue, known, spans)[::-1]
 
 
-async def _list(lister: Lister, of: Directory, *, idle: bool) -> None:
-    for error in (await lister.list_each([of], idle=idle)).values():
+async def _list(lister: Lister, of: Directory, *, last: bool) -> None:
+    for error in (await lister.list_each([of], last=last)).values():
         raise error
 
 

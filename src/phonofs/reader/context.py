@@ -2,15 +2,16 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
+import trio
 from cachetools import LRUCache
 
 from phonofs.errors import ServiceError
 from phonofs.model import Record
-from phonofs.reader.background_limit import BackgroundLimit
 from phonofs.reader.limits import Limits
 from phonofs.reader.memory import Memory
 from phonofs.reader.readahead import ThroughputEstimator
@@ -19,6 +20,9 @@ from phonofs.service.client import Client
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str, str]
+
+HASHING = 4
+"""Contents that are hashed ahead at a time: each takes 1 MiB, and more keep no more CPUs busy."""
 
 MOST_STALE = 4096
 """How many contents whose ETag changed are remembered: some 200 bytes each."""
@@ -41,6 +45,7 @@ class Counts:
     wrong             contents that failed their check
     waiters           reads that wait now
     ahead_files       files fetched by directory read-ahead
+    dropped           responses given up before their end, which cost a connection each
     """
 
     hits: int = 0
@@ -52,6 +57,7 @@ class Counts:
     wrong: int = 0
     waiters: int = 0
     ahead_files: int = 0
+    dropped: int = 0
 
 
 @dataclass(slots=True)
@@ -63,6 +69,8 @@ class ReaderContext:
     on_size        called with inode and size if the real length differs from the known one
     on_wrong       called with the inode whose bytes, as given so far, are not to be trusted
     active_handles how many handles are open of contents that are being downloaded
+    hashing        limits how many contents are hashed at a time while they are downloaded
+    numbers        orders the downloads, whose tasks begin to run in any order
     memory         bounds what all open objects hold in memory
     differing      how many contents of each type do not have the checksum of their record
     accepted       checksums of the contents given all the same (``verify=length``)
@@ -71,13 +79,14 @@ class ReaderContext:
 
     service: Client
     limits: Limits
-    background_limit: BackgroundLimit
     draw: Callable[[], float]
     spawn: Callable[..., Any]
     on_size: Callable[[int, int], None]
     on_wrong: Callable[[int], None]
     active_handles: Callable[[], int]
     memory: Memory
+    hashing: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(HASHING))
+    numbers: Iterator[int] = field(default_factory=count)
     counts: Counts = field(default_factory=Counts)
     throughputs: dict[str, ThroughputEstimator] = field(default_factory=dict)
     differing: Counter[str] = field(default_factory=Counter)

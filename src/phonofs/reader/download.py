@@ -22,7 +22,8 @@ from phonofs.errors import (
 from phonofs.model import Record
 from phonofs.priority import Priority
 from phonofs.reader.context import ReaderContext
-from phonofs.reader.limits import KIB, MALFORMED_TRIES, PATIENCE_S, backoff_s
+from phonofs.reader.limits import KIB, MALFORMED_TRIES, RUN_OUT, TURN_S, backoff_s
+from phonofs.reader.readahead import Flow
 from phonofs.service.content import Body
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,6 @@ class Step(Enum):
     STOP = auto()
     COUNT_REST = auto()
     """Count what the body has beyond the length of the record."""
-    PAUSE = auto()
-    """Hold the connection until a reader comes nearer, for a while."""
 
 
 class Sink(Protocol):
@@ -60,6 +59,20 @@ class Sink(Protocol):
 
     def accept(self, download: "Download", body: Body) -> None:
         """Check the head of a response; raise if its body cannot be used."""
+
+    def limit(self, download: "Download") -> int:
+        """The offset up to which it may receive now; beyond, it waits for a reader."""
+        ...
+
+    def patience_s(self, download: "Download") -> float:
+        """How long it waits there before it gives its connection up."""
+        ...
+
+    def line_limits(self, download: "Download", lead: int) -> None:
+        """A reader waits for its bytes, and they come no faster over one connection.
+
+        It brings ``lead`` bytes while another one becomes as fast as it is.
+        """
 
     def write(self, download: "Download", chunk: Chunk) -> Step:
         """Store a chunk and move the download on."""
@@ -87,7 +100,10 @@ class Download:
     requested the ``stop`` of the present request; ``stop`` may be cut after it was sent
     priority  whether a reader waits for it, or did
     whole     its body began at 0, because the service gives no ranges
+    runs_on   it has all that follows, as far as nobody else downloads that, until it is cut
     answered  whether its present request was answered
+    paused    whether it waits for a reader to come nearer, or did so until it was given up
+    dropped   how many responses it gave up before their end
     error     why it failed
     over      set once it ended
     Waiters are parked by the offset they need, nearest first. Invariant: a waiter needs more than
@@ -99,24 +115,38 @@ class Download:
         "_parked",
         "_tickets",
         "answered",
+        "dropped",
         "ended",
         "error",
         "head",
         "over",
+        "paused",
         "priority",
         "requested",
+        "runs_on",
         "scope",
         "stop",
         "whole",
     )  # fmt: skip
 
-    def __init__(self, start: int, stop: int, *, urgent: bool, whole: bool = False) -> None:
+    def __init__(
+        self,
+        start: int,
+        stop: int,
+        priority: Priority,
+        *,
+        whole: bool = False,
+        runs_on: bool = False,
+    ) -> None:
         self.head = start
         self.stop = stop
         self.requested = stop
-        self.priority = Priority(urgent)
+        self.priority = priority
         self.whole = whole
+        self.runs_on = runs_on
         self.answered = False
+        self.paused = False
+        self.dropped = 0
         self.ended = False
         self.error: Exception | None = None
         self.scope = trio.CancelScope()
@@ -129,6 +159,11 @@ class Download:
     def waiting(self) -> int:
         """How many readers wait for its bytes."""
         return len(self._parked)
+
+    @property
+    def need(self) -> int:
+        """The furthest offset that a reader waits for; ``head`` if nobody waits."""
+        return max((waiter[0] for waiter in self._parked), default=self.head)
 
     @property
     def patience(self) -> float:
@@ -163,7 +198,10 @@ class Download:
 
     def cut(self, stop: int) -> None:
         """End the download earlier; readers that wait for bytes behind ``stop`` plan again."""
-        self.stop = max(self.head, min(self.stop, stop))
+        if stop >= self.stop:
+            return
+        self.stop = max(self.head, stop)
+        self.runs_on = False
         beyond = [waiter for waiter in self._parked if waiter[0] > self.stop]
         if beyond:
             self._parked = [waiter for waiter in self._parked if waiter[0] <= self.stop]
@@ -242,7 +280,6 @@ class Download:
         while self.head < self.stop:
             reached = self.head
             try:
-                await context.background_limit.take(self)
                 await self._request(sink, context)
                 if self.head == reached < self.stop and not self.whole:
                     raise Malformed(f"object {sink.record.id}: the service sent an empty part")
@@ -266,57 +303,86 @@ class Download:
         )
         if hopeless or self.patience < trio.current_time() + pause_s:
             raise error
-        context.background_limit.leave(self)
         self.priority.rise()
         await trio.sleep(pause_s)
 
     async def _request(self, sink: Sink, context: ReaderContext) -> None:
         """Send one request and write its body; returns early if the range was cut."""
-        self.answered = False
+        self.answered = self.paused = False
         self.requested = self.stop
         async with sink.request(self) as body:
-            answered_at = trio.current_time()
             await trio.lowlevel.checkpoint_if_cancelled()  # the response may be of a dropped try
             throughput = context.throughput(sink.record.region)
+            throughput.answered(trio.current_time() - body.sent_at)
             self.answered = True
             sink.accept(self, body)
-            began = self.head
-            if self.head >= self.stop or not await self._receive(sink, context, body):
+            if self.head >= self.stop:
                 return  # another download brings it, or nobody needs it
-        throughput.answered(answered_at - body.sent_at)
-        throughput.received(self.head - began, trio.current_time() - answered_at)
+            if not self.whole:
+                body.permit.on_want(self.give_up)
+            flow = Flow(throughput, trio.current_time())
+            try:
+                await self._receive(sink, context, body, flow)
+            finally:
+                body.permit.on_want(None)
+                dropped = body.stop is not None and self.head < body.stop
+                self.dropped += dropped
+                flow.end(unwanted=dropped and self.paused)
 
-    async def _receive(self, sink: Sink, context: ReaderContext, body: Body) -> bool:
-        """Write the body; False if it was given up because no reader came near."""
+    async def _receive(self, sink: Sink, context: ReaderContext, body: Body, flow: Flow) -> None:
+        """Write the body, as far as readers want it; cut the range if they want no more of it."""
         began = self.head
-        async for chunk in body:
+        chunks = aiter(body)
+        while True:
+            room = sink.limit(self) - self.head
+            if room <= 0:
+                if not await self._reader_comes(sink, body):
+                    self.cut(self.head)
+                    return
+                flow.resume(trio.current_time())
+                continue
+            body.allow(room)
+            asked_at = trio.current_time()
+            chunk = await anext(chunks, None)
+            if chunk is None:
+                break
+            now = trio.current_time()
+            if flow.received(len(chunk), now - asked_at, now) and self._parked:
+                sink.line_limits(self, flow.lead)
             if self.head == began and self.stop - began <= len(chunk) <= AT_ONCE:
                 chunk = bytes(chunk)
-                context.background_limit.leave(self)
                 await _let_others_send()
             wanted = self.stop - self.head
             step = sink.write(self, chunk)
             if step is Step.CONTINUE:
-                continue
-            if step is Step.PAUSE:
-                if not await self._reader_comes():
-                    self.cut(self.head)
-                    return False
+                if now - flow.began_at > TURN_S and body.permit.wanted and not self.whole:
+                    self.give_up()
                 continue
             if step is Step.COUNT_REST:
                 surplus = await _count_rest(body, max(0, len(chunk) - wanted))
                 sink.end_of_body(self, body, surplus)
-            return True
+            return
         sink.end_of_body(self, body, 0)
-        return True
 
-    async def _reader_comes(self) -> bool:
+    async def _reader_comes(self, sink: Sink, body: Body) -> bool:
         """Hold the connection until a reader comes nearer; False if none does in time."""
         self._moved = trio.Event()
-        with trio.move_on_after(PATIENCE_S):
-            await self._moved.wait()
-            return True
-        return False
+        self.paused = True
+        body.permit.on_want(self.give_up)
+        body.permit.pause()
+        try:
+            with trio.move_on_after(sink.patience_s(self)):
+                await self._moved.wait()
+                self.paused = False
+        finally:
+            body.permit.resume()
+        return not self.paused
+
+    def give_up(self) -> None:
+        """Another request needs the connection more; whoever reads on asks anew."""
+        if self.stop - self.head > RUN_OUT:
+            self.cut(self.head)
+            self.scope.cancel()
 
 
 async def _count_rest(body: Body, surplus: int) -> int:

@@ -20,7 +20,11 @@ INITIAL_READAHEAD = 384 * KIB
 """Extra bytes requested after a seek: with the kernel's 128 KiB they make 512 KiB, 13 ms at
 40 MB/s, so that a reader that goes on finds the next blocks."""
 
-LEAST_AHEAD = 512 * KIB
+HEADER = 2 * MIB
+"""Who reads less from an object's start may only want its header. Until then ``LEAST_AHEAD`` is
+received ahead: with what the kernel reads by itself less than 1 MiB."""
+
+LEAST_AHEAD = 768 * KIB
 LEAST_PART = 256 * KIB
 MOST_AHEAD = 64 * MIB
 MOST_PART = 8 * MIB
@@ -34,14 +38,25 @@ LINGER_S = 5.0
 MOST_LINGERING = 64
 """Closed objects kept in case they are opened again; beyond it the oldest goes at once."""
 
-RUN_OUT = 256 * KIB
-"""A download that lacks no more than this is not cancelled: a new connection costs more."""
+RUN_OUT = 512 * KIB
+"""A download that lacks no more than this is not given up: a new connection costs more."""
+
+TURN_S = 1.0
+"""A download that was received for this long is given up if a reader waits for a connection."""
+
+WORTH_CUTTING = 2 * MOST_PART
+"""A response is cut for others to follow only if they bring more than this: what is in its socket
+by then comes twice."""
 
 QUIET_S = 1.0
 """After a failed download, nothing is read ahead for this long; reads still start downloads."""
 
 PATIENCE_S = 5.0
-"""A whole download far ahead of its readers keeps its connection this long, then ends."""
+"""A download that nobody reads on from keeps its connection this long, then ends."""
+
+LONG_PATIENCE_S = 20.0
+"""The same while a reader is near: one that plays a recording takes a block every few seconds.
+Object stores close a connection that takes nothing for longer."""
 
 MOST_CHANGES = 2
 """How often a content may come under another ETag, with its record unchanged, before its ETags are
@@ -73,8 +88,8 @@ class Limits:
     verify: str = "checksum"
 
     @property
-    def background_limit(self) -> int:
-        """How many downloads nobody waits for may run at a time."""
+    def background(self) -> int:
+        """How many downloads nobody waits for run at a time."""
         return max(1, self.connections - 2)
 
     def most_ahead(self, in_memory: bool, active_handles: int) -> int:

@@ -20,20 +20,33 @@ from phonofs.errors import (
     forget_frames,
 )
 from phonofs.model import Record
+from phonofs.priority import Priority
 from phonofs.ranges import Ranges
 from phonofs.reader.context import ReaderContext, content_key
 from phonofs.reader.download import Chunk, Download, Step
 from phonofs.reader.length import Length, is_empty
 from phonofs.reader.limits import (
     KIB,
+    LEAST_PART,
+    LONG_PATIENCE_S,
     MOST_CHANGES,
     MOST_PART,
+    PATIENCE_S,
     QUIET_S,
     RUN_OUT,
     SLACK,
     SMALL,
+    WORTH_CUTTING,
 )
-from phonofs.reader.readahead import Window, download_size, missing_ranges, split
+from phonofs.reader.readahead import (
+    ThroughputEstimator,
+    Window,
+    download_size,
+    missing_ranges,
+    reach,
+    run_on,
+    split,
+)
 from phonofs.reader.verification import ContentVerification, provable
 from phonofs.service.content import Body
 
@@ -341,9 +354,9 @@ class OpenObject:
         if not reaching:
             return None
         download = max(reaching, key=lambda download: download.head)
-        near = offset - download.head <= self.context.throughput(self.record.region).join_distance()
+        near = offset - download.head <= self._throughput.join_distance()
         if download.whole or self.whole_only or handle.window.is_sequential or near:
-            self.context.background_limit.promote(download)
+            download.priority.rise()
             return download
         download.cut(offset)
         return None
@@ -355,21 +368,34 @@ class OpenObject:
         if self._stays_whole:
             near = self._missing(0, start) if start <= 256 * KIB else []
             begin = near[-1][0] if near and near[-1][1] == start else start
-            gaps = self._missing(begin, self.size)
-        else:
-            ahead = handle.window.ahead(self.most_ahead())
-            end = (
-                start + self._download_size(ahead) if handle.window.is_sequential else stop + ahead
-            )
-            gaps = self._missing(start, min(self.size, max(stop, end)))
-        return self.start(*gaps[0], urgent=True)
+            return self.start(*self._missing(begin, self.size)[0], urgent=True)
+        runs_on = self._runs_on(handle)
+        end = self._far_end if runs_on else stop + handle.window.ahead(self.most_ahead())
+        first = self._missing(start, min(self.size, max(stop, end)))[0]
+        return self.start(*first, urgent=True, runs_on=runs_on)
 
-    def start(self, start: int, stop: int, *, urgent: bool, whole: bool = False) -> Download:
+    def _runs_on(self, handle: Handle) -> bool:
+        return handle.window.runs_on(presumed=self._throughput.presumes)
+
+    @property
+    def _far_end(self) -> int:
+        """The end of a request for all that follows.
+
+        While it is not known whether the region gives ranges, a little less than all is requested:
+        a response with all of it then shows that it does not.
+        """
+        if self.context.service.seekable(self.record.region) is None:
+            return self.size - LEAST_PART
+        return self.size
+
+    def start(
+        self, start: int, stop: int, *, urgent: bool, whole: bool = False, runs_on: bool = False
+    ) -> Download:
         """Start a download of ``[start, stop)``."""
-        download = Download(start, stop, urgent=urgent, whole=whole)
+        priority = Priority(urgent, (trio.current_time(), next(self.context.numbers)))
+        download = Download(start, stop, priority, whole=whole, runs_on=runs_on)
         self.context.spawn(download.run, self, self.context)  # may raise Unavailable; it runs later
         self.downloads.append(download)
-        self.context.background_limit.line_up(download)
         return download
 
     def _downloading(self) -> list[tuple[int, int]]:
@@ -391,15 +417,14 @@ class OpenObject:
             handle.planned(self.size + 1)
             return
         window = handle.window
-        ahead = window.ahead(self.most_ahead())
-        size = self._download_size(ahead)
-        handle.planned(window.next + size // 4)
+        most = self._connections() if window.is_long else 1
+        ahead = window.ahead(self.most_ahead(), most)
+        handle.planned(window.next + download_size(ahead, most) // 4)
         if self.blob.in_memory:
             self._keep()
-        if self.whole_only:
-            self._stir()
-        elif self._may_extend(handle):
-            self._fill(handle, ahead, size)
+        self._stir()
+        if not self.whole_only and self._may_extend(handle):
+            self._fill(handle, ahead, most)
 
     def _may_extend(self, handle: Handle) -> bool:
         if self.failure is not None or handle not in self.handles:
@@ -409,32 +434,51 @@ class OpenObject:
         known = self.answered or self.context.service.seekable(self.record.region) is not None
         return known or not self.downloads  # else the first response will show whether ranges work
 
-    def _fill(self, handle: Handle, ahead: int, size: int) -> None:
+    def _fill(self, handle: Handle, ahead: int, most: int) -> None:
+        """Start downloads of what the window of a handle lacks, so that ``most`` are running.
+
+        One that runs on is enough, unless the speed of one connection is what limits: then that
+        one is cut, and several shorter ones follow it.
+        """
         begin, end = handle.window.next, min(self.size, handle.window.next + ahead)
         if self._stays_whole:
             begin, end = 0, self.size
         if self.blob.present.covers(begin, end):
             return
-        mine = sum(begin < stop and head < end for head, stop in self._downloading())
-        free = self._parallelism(size) - mine
-        gaps = self._missing(begin, end)
-        for start, stop in split(gaps, size, end if end < self.size else None):
-            if free <= 0:
-                handle.starve()
-                return
-            self.start(start, stop, urgent=False)
-            free -= 1
+        size = min(download_size(end - begin, most), self._throughput.largest_download())
+        running = [one for one in self.downloads if begin < one.stop and one.head < end]
+        if most > 1 and not self._stays_whole:
+            for download in running:
+                last = max(download.need, download.head + max(size, self._throughput.lead))
+                if download.runs_on and download.stop - last > WORTH_CUTTING:
+                    download.cut(last)
+        if most > 1 or self._stays_whole:
+            gaps = self._missing(begin, end)
+            lacking = list(split(gaps, size, end if end < self.size else None))
+        else:
+            far_end = self._far_end if self._runs_on(handle) else begin
+            lacking = run_on(self.blob.present, self._downloading(), begin, end, far_end)
+        free = max(0, max(2, most) - len(running))
+        if len(lacking) > free:
+            handle.starve()
+        for start, stop in lacking[:free]:
+            self.start(start, stop, urgent=False, runs_on=most == 1)
 
-    def _download_size(self, ahead: int) -> int:
-        return min(
-            download_size(ahead), self.context.throughput(self.record.region).largest_download()
-        )
+    @property
+    def _throughput(self) -> ThroughputEstimator:
+        return self.context.throughput(self.record.region)
 
-    def _parallelism(self, size: int) -> int:
-        """How many downloads of this size to have at a time for this object."""
-        share = self.context.limits.background_limit // max(1, self.context.active_handles())
-        wanted = self.context.throughput(self.record.region).parallelism(size)
-        return max(1, min(wanted, max(2, share)))
+    def _connections(self) -> int:
+        """How many connections this object may use at a time."""
+        share = self.context.limits.background // max(1, self.context.active_handles())
+        return max(1, min(self._throughput.connections, share))
+
+    def line_limits(self, download: Download, lead: int) -> None:
+        """A reader waits for its bytes, and they come no faster over one connection."""
+        self._throughput.widen(lead, trio.current_time())
+        if self._connections() > 1:
+            for handle in self.handles:
+                self.context.best_effort(self.record, self.extend, handle)
 
     def prefetch(self, stop: int) -> None:
         """Download the first bytes up to ``stop``, though nobody reads them yet."""
@@ -483,19 +527,30 @@ class OpenObject:
         return min(end, offset + most)
 
     def _stir(self) -> None:
+        """Readers went on: downloads that were paused may go on, too."""
         for download in self.downloads:
-            download.reader_advanced()
+            if download.paused:
+                download.reader_advanced()
 
-    def _may_pause(self, download: Download) -> bool:
-        """Whether a whole download is far enough ahead of all readers to wait for them."""
-        if not download.whole or download.waiting:
-            return False
+    def limit(self, download: Download) -> int:
+        """The offset up to which a download may receive now; beyond, it waits for a reader."""
+        if download.stop - download.head <= RUN_OUT or self._stays_whole:
+            return download.stop
         if not self.handles:
-            return self._holds == 0
-        if not self.blob.in_memory:
-            return False
+            return download.stop if self._holds else download.need
         most = self.most_ahead()
-        return download.head > max(handle.window.next for handle in self.handles) + most
+        if download.whole:
+            if download.waiting or not self.blob.in_memory:
+                return download.stop
+            return max(handle.window.next for handle in self.handles) + most
+        windows = [handle.window for handle in self.handles]
+        return max(download.need, reach(windows, download.stop, most))
+
+    def patience_s(self, download: Download) -> float:
+        """How long a paused download keeps its connection."""
+        most = 0 if download.whole else self.most_ahead()
+        near = any(0 <= download.head - handle.window.next <= most for handle in self.handles)
+        return LONG_PATIENCE_S if near else PATIENCE_S
 
     # responses
 
@@ -708,7 +763,7 @@ class OpenObject:
             self.context.memory.hold(self, self.blob.memory_bytes)
         if download.head >= download.stop:
             return self._after_last(download)
-        return Step.PAUSE if self._may_pause(download) else Step.CONTINUE
+        return Step.CONTINUE
 
     def _after_last(self, download: Download) -> Step:
         beyond = download in self.loose and download.head >= self.size
@@ -719,7 +774,7 @@ class OpenObject:
         if isinstance(download.error, Changed):
             self.fail(download.error)  # while the blob is still its own
         self.downloads.remove(download)
-        self.context.background_limit.leave(download)
+        self.context.counts.dropped += download.dropped
         was_loose = download in self.loose
         self.loose.discard(download)
         download.end()
@@ -757,9 +812,9 @@ class OpenObject:
         self.context.notify(self.context.on_wrong, self.ino)
 
     def unqueue(self) -> None:
-        """Cancel downloads that are still queued and that nobody waits for."""
+        """Cancel downloads that nobody waits for and that were not answered yet."""
         for download in self.downloads:
-            if self.context.background_limit.queued(download):
+            if not (download.priority or download.answered):
                 download.cancel()
 
     def quit(self) -> None:

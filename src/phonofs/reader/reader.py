@@ -16,7 +16,6 @@ import trio
 from phonofs.cache.cache import Cache
 from phonofs.errors import Gone, Unavailable
 from phonofs.model import Record
-from phonofs.reader.background_limit import BackgroundLimit
 from phonofs.reader.context import Key, ReaderContext, content_key
 from phonofs.reader.directory_readahead import HOLD_S, DirectoryReadahead, PrefetchedFiles, Siblings
 from phonofs.reader.limits import LINGER_S, MIB, MOST_LINGERING, Limits
@@ -69,7 +68,6 @@ class Reader:
         self._due = inf
         self._context = ReaderContext(
             service=service, limits=limits,
-            background_limit=BackgroundLimit(limits.background_limit),
             draw=draw or SystemRandom().random,
             spawn=self._spawn,
             on_size=on_size,
@@ -78,7 +76,7 @@ class Reader:
         )  # fmt: skip
         ahead = min(64 * MIB, limits.cache_bytes // 4) or limits.memory_bytes // 2
         self._directory_readahead = DirectoryReadahead(
-            siblings, most_files=2 * limits.background_limit, most_bytes=ahead
+            siblings, most_files=2 * limits.background, most_bytes=ahead
         )
         self._prefetched = PrefetchedFiles(self._content, self._idle, ahead)
 
@@ -403,14 +401,17 @@ class Reader:
     def statistics(self) -> dict[str, Any]:
         """Counts since the start (:class:`Counts`) and gauges of the present."""
         contents = [*self._contents.values(), *self._failed]
+        downloads = [download for content in contents for download in content.downloads]
+        ahead = [download.answered for download in downloads if not download.priority]
         return {
             **asdict(self._context.counts),
-            **self._context.background_limit.statistics(),
             **self._prefetched.statistics(),
             "verify": self._limits.verify,
             "differing": dict(self._context.differing),
             "streams": len(contents),
             "handles": sum(len(content.handles) for content in contents),
-            "parts": sum(len(content.downloads) for content in contents),
+            "parts": len(downloads),
+            "ahead": sum(ahead),
+            "ahead_queued": len(ahead) - sum(ahead),
             "lingering": len(self._lingering),
         }

@@ -27,6 +27,7 @@ from phonofs.service.delivery import (
     DeliveryMethods,
 )
 from phonofs.service.errors_map import REDIRECTS
+from phonofs.service.limiter import Permit
 from phonofs.service.presigned import PresignedUrl, PresignedUrlCache
 from phonofs.service.record_limits import LARGEST_OBJECT
 from phonofs.service.session import Transport, new_request
@@ -95,6 +96,18 @@ class Body:
                 raise Malformed(f"the content of {self._what} is longer than promised")
             if len(chunk):
                 return chunk
+
+    def allow(self, most_bytes: int) -> None:
+        """Take at most this many bytes for the next chunk; what else came stays in the socket.
+
+        Through a proxy, and if the length of the body is not known, chunks have any size.
+        """
+        self._stream.allow(most_bytes)
+
+    @property
+    def permit(self) -> Permit:
+        """The permit that the body holds until it is closed."""
+        return self._stream.permit
 
     async def aclose(self) -> None:
         """Close the body and release its permit, within 2 s."""

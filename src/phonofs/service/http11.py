@@ -178,6 +178,7 @@ class ResponseBody(httpx.AsyncByteStream):
         self._left = head.length
         self._first = b"" if head.chunked else data[: head.length]
         self._stays = head.stays
+        self._most = BUFFER_BYTES
         if self._chunked is not None:
             self._chunked.feed(data)
         elif self._left is not None:
@@ -200,6 +201,13 @@ class ResponseBody(httpx.AsyncByteStream):
         except OSError as error:
             raise httpx.ReadError(type(error).__name__) from error
 
+    def allow(self, most_bytes: int) -> None:
+        """Take at most this many bytes for the next piece; what else came stays in the socket.
+
+        The part of the body that came with the head, and a body of unknown length, are not limited.
+        """
+        self._most = most_bytes
+
     def now(self) -> Piece | None:
         """Return the next piece of a body of known length if it has arrived, else None.
 
@@ -210,7 +218,7 @@ class ResponseBody(httpx.AsyncByteStream):
         if not self._left or self._connection is None:
             return None
         try:
-            view = self._connection.receive_now(self._left)
+            view = self._connection.receive_now(min(self._left, self._most))
         except OSError as error:
             raise httpx.ReadError(type(error).__name__) from error
         return None if view is None else self._took(view)
@@ -240,7 +248,7 @@ class ResponseBody(httpx.AsyncByteStream):
 
     async def _receive(self, connection: Connection) -> Piece:
         if self._left is not None:
-            return self._took(await connection.receive(self._left))
+            return self._took(await connection.receive(min(self._left, self._most)))
         if self._chunked is not None:
             return await self._receive_chunks(connection, self._chunked)
         piece = await connection.receive(BUFFER_BYTES)

@@ -8,11 +8,13 @@ never does. httpx's pool deadlocks if requests are cancelled while others wait f
 
 import random
 from bisect import insort
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import trio
 
-from phonofs.priority import Priority
+from phonofs.priority import Place, Priority
+
+FIRST: Place = (float("-inf"), 0)
 
 KEPT_FREE = 2
 """Permits that background requests leave to the requests that a reader waits for."""
@@ -23,23 +25,34 @@ class Permit:
 
     ``urgent`` says what the limiter counts it as: a reader waits for the request, or it runs in
     the background. A background permit is promoted when its priority rises. Permits that wait
-    are ordered by ``number``, but those of an idle priority come after all others.
+    are ordered by their place, but background permits of a priority that is ``last`` come last.
+
+    A holder that can do without it says so with :meth:`on_want`. It is then told to give it back
+    when another request waits for a permit: while it is ``idle``, because its request is paused;
+    and if a reader waits for the other request but not for this one.
     """
 
-    __slots__ = ("_granted", "_limiter", "_order", "_priority", "urgent")
+    __slots__ = ("_give_up", "_granted", "_limiter", "_place", "_priority", "_released",
+                 "idle", "urgent")  # fmt: skip
 
-    def __init__(self, limiter: "PriorityLimiter", number: int, priority: bool | Priority) -> None:
+    def __init__(self, limiter: "PriorityLimiter", place: Place, priority: bool | Priority) -> None:
         self.urgent = bool(priority)
         self._limiter = limiter
+        self._place = place
         self._granted = trio.Event()
+        self._give_up: Callable[[], None] | None = None
+        self._released = False
+        self.idle = False
         self._priority = priority if isinstance(priority, Priority) else None
-        idle = self._priority is not None and self._priority.idle and not self.urgent
-        self._order = (idle, number)
         if self._priority is not None and not self.urgent:
             self._priority.on_rise(self._rise)
 
     def __lt__(self, other: "Permit") -> bool:
-        return self._order < other._order
+        return (self._is_last, self._place) < (other._is_last, other._place)
+
+    @property
+    def _is_last(self) -> bool:
+        return not self.urgent and self._priority is not None and self._priority.last
 
     @property
     def granted(self) -> bool:
@@ -54,10 +67,41 @@ class Permit:
         """Wait until it is granted. A checkpoint."""
         await self._granted.wait()
 
+    def on_want(self, give_up: Callable[[], None] | None) -> None:
+        """Set what is called, once, if another request needs the permit more; None: nothing."""
+        if not self._released:
+            self._give_up = give_up
+            self._limiter.hold_loosely(self, give_up is not None)
+
+    def pause(self) -> None:
+        """Its request is paused."""
+        self.idle = True
+        self._limiter.reclaim()
+
+    def resume(self) -> None:
+        """Its request goes on."""
+        self.idle = False
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a reader waits for its request, or did."""
+        return self.urgent if self._priority is None else bool(self._priority)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a request that a reader waits for waits for a permit."""
+        return self._limiter.urgent_waiting
+
+    def give_up(self) -> None:
+        """Have its holder give it back."""
+        if self._give_up is not None:
+            self._give_up()
+
     def release(self) -> None:
         """Give it back, or stop waiting for it. To be called once."""
         if self._priority is not None:
             self._priority.on_rise(None)
+        self._released = True
         self._limiter.give_back(self)
 
     def _rise(self) -> None:
@@ -66,8 +110,7 @@ class Permit:
         else:
             self._limiter.withdraw(self)
             self.urgent = True
-            self._order = (False, self._order[1])
-            self._limiter.enqueue(self)
+            self._limiter.enqueue_urgent(self)
 
 
 class PriorityLimiter:
@@ -82,10 +125,13 @@ class PriorityLimiter:
             permit.release()
 
     Owns the counts and the waiting permits. Invariants: ``0 <= in_use <= total``; ``0 <=
-    ahead_in_use <= min(in_use, ahead)``; no permit waits while it could be granted. Urgent
-    requests go first, idle ones last; requests of the same kind go in the order in which they
-    came. A waiting request that becomes urgent takes its place among the urgent ones by the time it
-    came.
+    ahead_in_use <= min(in_use, ahead)``; no permit waits while it could be granted, but for one
+    checkpoint. Urgent requests go first; requests of the same kind go by their places: in the
+    order in which they came, or were planned. A waiting request that becomes urgent keeps its
+    place.
+
+    ``_loose`` has the permits whose holders can do without them; ``_leaving`` those that were
+    told to give theirs back, never more than requests wait.
     """
 
     def __init__(self, total: int) -> None:
@@ -96,6 +142,8 @@ class PriorityLimiter:
         self._came = 0
         self._urgent_queue: list[Permit] = []
         self._ahead_queue: list[Permit] = []
+        self._loose: dict[Permit, None] = {}
+        self._leaving: set[Permit] = set()
 
     async def acquire(self, priority: bool | Priority, *, first: bool = False) -> Permit:
         """Wait for a permit. A checkpoint; if it is cancelled, nothing stays acquired.
@@ -104,19 +152,64 @@ class PriorityLimiter:
         waits or is in use. ``first`` puts a request before all others that wait.
         """
         self._came += 1
-        permit = Permit(self, 0 if first else self._came, priority)
-        self.enqueue(permit)
+        place = priority.place if isinstance(priority, Priority) else None
+        place = FIRST if first else place or (trio.current_time(), self._came)
+        permit = Permit(self, place, priority)
         try:
+            if permit.urgent:
+                self.enqueue_urgent(permit)
+            else:
+                insort(self._ahead_queue, permit)
+                await trio.lowlevel.checkpoint()  # those planned before may come after it
+                self._grant_waiting()
+                self.reclaim()
             await permit.wait()
         except BaseException:
             permit.release()
             raise
         return permit
 
-    def enqueue(self, permit: Permit) -> None:
-        """Let a permit wait for its turn; it is granted at once if it can be."""
-        insort(self._queue(permit.urgent), permit)
-        self._grant_waiting()
+    def enqueue_urgent(self, permit: Permit) -> None:
+        """Let an urgent permit wait for its turn; it is granted at once if it can be."""
+        insort(self._urgent_queue, permit)
+        self._grant_urgent()
+        self.reclaim()
+
+    def hold_loosely(self, permit: Permit, loosely: bool) -> None:
+        """Note whether the holder of a permit can do without it."""
+        self._loose.pop(permit, None)
+        if loosely:
+            self._loose[permit] = None
+            self.reclaim()
+
+    @property
+    def urgent_waiting(self) -> bool:
+        """Whether a request that a reader waits for waits for a permit."""
+        return bool(self._urgent_queue)
+
+    def reclaim(self) -> None:
+        """Have permits given back for the requests that wait, if any holder can do without one."""
+        while (permit := self._dispensable()) is not None:
+            del self._loose[permit]
+            self._leaving.add(permit)
+            permit.give_up()
+
+    def _dispensable(self) -> Permit | None:
+        """The permit to give back next: a paused one, else for an urgent request a background one.
+
+        A background request is not helped by an urgent permit while too many of its own kind run.
+        """
+        urgent, ahead = len(self._urgent_queue), len(self._ahead_queue)
+        may_go_ahead = self.in_use < self.total and self.ahead_in_use < self.ahead
+        if may_go_ahead or len(self._leaving) >= urgent + ahead:
+            return None  # who still waits is about to be granted a permit
+        any_helps = len(self._leaving) < urgent or self.ahead_in_use < self.ahead
+        for permit in self._loose:
+            if permit.idle and (any_helps or not permit.urgent):
+                return permit
+        if len(self._leaving) < urgent:
+            return next((permit for permit in reversed(self._loose) if not permit.awaited), None)
+        return None
 
     def withdraw(self, permit: Permit) -> None:
         """Take a waiting permit out of its queue."""
@@ -127,6 +220,8 @@ class PriorityLimiter:
         if not permit.granted:
             self.withdraw(permit)
             return
+        self._loose.pop(permit, None)
+        self._leaving.discard(permit)
         self.in_use -= 1
         self.ahead_in_use -= not permit.urgent
         assert 0 <= self.ahead_in_use <= self.in_use
@@ -157,11 +252,14 @@ class PriorityLimiter:
     def _queue(self, urgent: bool) -> list[Permit]:
         return self._urgent_queue if urgent else self._ahead_queue
 
-    def _grant_waiting(self) -> None:
+    def _grant_urgent(self) -> None:
         queue = self._urgent_queue
         while queue and self.in_use < self.total:
             self.in_use += 1
             queue.pop(0).grant()
+
+    def _grant_waiting(self) -> None:
+        self._grant_urgent()
         queue = self._ahead_queue
         while queue and self.in_use < self.total and self.ahead_in_use < self.ahead:
             self.in_use += 1

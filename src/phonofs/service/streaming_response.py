@@ -149,6 +149,16 @@ class LimitedStream(httpx.AsyncByteStream):
             self._permit.release()
         return chunk
 
+    def allow(self, most_bytes: int) -> None:
+        """Take at most this many bytes for the next chunk, if the connection can be told so."""
+        if self._http11_body is not None:
+            self._http11_body.allow(most_bytes)
+
+    @property
+    def permit(self) -> Permit:
+        """The permit it holds until it is closed."""
+        return self._permit
+
     async def _took_small_chunk(self) -> None:
         self._small_chunks += 1
         if self._small_chunks % SMALL_CHUNKS_AT_ONCE == 0:

@@ -128,7 +128,7 @@ async def test_its_searches_go_after_all_others(tmp_path):
     async with world(tmp_path, account(), service=service) as it:
         await index(it)
         assert len(service.priorities) >= DAYS
-        assert all(priority.idle and not priority for priority in service.priorities)
+        assert all(priority.last and not priority for priority in service.priorities)
 
 
 async def test_who_opens_a_day_that_is_being_indexed_does_not_wait_for_the_others(tmp_path):

@@ -82,7 +82,7 @@ async def test_a_content_that_changed_is_given_up_before_its_blob_is():
         blob.reset = reset
         service.fault = lambda asked, number: Fault(etag="v2")
         with pytest.raises(Changed):
-            await w.read_on(handle)
+            await w.read_on(handle, 8 * MIB)
         w.reader.release(handle)
         assert pins
         assert min(pins) > 0

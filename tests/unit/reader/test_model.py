@@ -214,7 +214,7 @@ async def test_the_reader_cancelled_anywhere_gives_all_back():
             nursery.start_soon(_read_until_cancelled, w, handle)
             await trio.sleep(number * 0.007)
             nursery.cancel_scope.cancel()
-        assert service.limiter.borrowed_tokens == 0
+        assert service.limiter.in_use == 0
         assert w.cache.pinned == 1
         w.reader.release(handle)
         assert w.cache.pinned == 0

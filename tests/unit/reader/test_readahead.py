@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phonofs.errors import Unavailable
+from phonofs.priority import Priority
 from phonofs.ranges import Ranges
-from phonofs.reader.background_limit import BackgroundLimit
 from phonofs.reader.download import Download
 from phonofs.reader.limits import INITIAL_READAHEAD, KIB, MIB, Limits, backoff_s
 from phonofs.reader.readahead import (
@@ -15,8 +15,10 @@ from phonofs.reader.readahead import (
     Window,
     download_size,
     missing_ranges,
+    run_on,
     split,
 )
+from tests.support.reader_world import LATENCY, FakeService, record, world
 
 BLOCK = 128 * KIB
 
@@ -111,6 +113,18 @@ def test_uncovered_is_what_is_neither_there_nor_coming(present, flying, start, s
     ]
 
 
+@given(intervals, intervals, *[st.integers(0, 60)] * 3)
+def test_what_runs_on_is_the_first_gap_to_its_end(present, flying, begin, end, far_end):
+    """Against plain sets of integers: it begins in the window, and may end far behind it."""
+    covered = {n for a, b in [*present, *flying] for n in range(a, b)}
+    first = next((n for n in range(begin, end) if n not in covered), None)
+    gap = []
+    while first is not None and first + len(gap) < far_end and first + len(gap) not in covered:
+        gap.append(first + len(gap))
+    wanted = [(gap[0], gap[-1] + 1)] if gap else []
+    assert run_on(Ranges(present), flying, begin, end, far_end) == wanted
+
+
 @given(intervals, st.integers(1, 20), st.integers(0, 60))
 def test_pieces_cover_the_gaps(gaps, part, open_end):
     """In order, none twice, none much larger than a part; only an open end may be left out."""
@@ -131,11 +145,8 @@ def test_lanes_follow_latency_and_rate():
     far.received(8 * MIB, 8 * MIB / 40e6)
     near.answered(0.0005)
     near.received(8 * MIB, 8 * MIB / 600e6)
-    assert far.parallelism(8 * MIB) == 8
-    assert near.parallelism(8 * MIB) == 2
-    assert ThroughputEstimator().parallelism(MIB) == 4
     assert far.join_distance() == pytest.approx(2_000_000, rel=0.01)
-    assert near.join_distance() == 300_000
+    assert near.join_distance() == 4 * MIB
 
 
 def test_limits_are_bounded_by_cache_and_memory():
@@ -144,7 +155,7 @@ def test_limits_are_bounded_by_cache_and_memory():
     assert Limits().most_ahead(False, 1) == 64 * MIB
     assert Limits(cache_bytes=0).most_ahead(True, 1) == 16 * MIB
     assert Limits(cache_bytes=0).most_ahead(True, 8) == 2 * MIB
-    assert Limits(connections=1).background_limit == 1
+    assert Limits(connections=1).background == 1
 
 
 def test_pauses_double_and_end():
@@ -154,60 +165,31 @@ def test_pauses_double_and_end():
     assert backoff_s(50, 1.0) == 5.0
 
 
-async def go(
-    background_limit: BackgroundLimit, parts: list[Download], name: int, went: list[int]
-) -> None:
-    """What a part's task does first."""
-    await background_limit.take(parts[name])
-    went.append(name)
-
-
-async def test_turns_are_taken_in_order_and_promotion_passes_them():
-    """Two at a time, first come first served; who is waited for goes at once."""
-    background_limit, went = BackgroundLimit(2), []
-    parts = [Download(0, 1, urgent=False) for _ in range(6)]
-    async with trio.open_nursery() as nursery:
-        for name in range(6):
-            nursery.start_soon(go, background_limit, parts, name, went)
-            await trio.testing.wait_all_tasks_blocked()
-        assert went == [0, 1]
-        background_limit.promote(parts[4])
-        await trio.testing.wait_all_tasks_blocked()
-        assert went == [0, 1, 4]
-        background_limit.leave(parts[4])
-        background_limit.leave(parts[0])
-        await trio.testing.wait_all_tasks_blocked()
-        assert went == [0, 1, 4, 2]
-        for part in parts:
-            background_limit.leave(part)
-        nursery.cancel_scope.cancel()
-    for part in parts:
-        background_limit.leave(part)
-    assert background_limit.statistics() == {"ahead": 0, "ahead_queued": 0}
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-async def test_parts_go_in_the_order_they_were_lined_up_in(backwards):
-    """Whatever order their tasks begin to run in (trio's is not theirs)."""
-    background_limit, went = BackgroundLimit(2), []
-    parts = [Download(0, 1, urgent=False) for _ in range(6)]
-    for part in parts:
-        background_limit.line_up(part)
-    async with trio.open_nursery() as nursery:
-        for name in (5, 4, 3, 2, 1, 0) if backwards else range(6):
-            nursery.start_soon(go, background_limit, parts, name, went)
-            await trio.testing.wait_all_tasks_blocked()
-        assert sorted(went) == [0, 1]
-        for done, next_one in enumerate((2, 3, 4, 5)):
-            background_limit.leave(parts[done])
-            await trio.testing.wait_all_tasks_blocked()
-            assert went[-1] == next_one
-    assert len(went) == 6
+@pytest.mark.parametrize("promoted", [None, 4])
+async def test_downloads_go_in_the_order_they_were_planned_in(promoted):
+    """In whatever order their tasks begin to run. One that is waited for goes first."""
+    service = FakeService(connections=4)
+    async with world(service) as w:
+        content = w.reader._content(record(64 * MIB, checksum=""), 7)
+        content.hold()
+        downloads = [content.start(n * MIB, (n + 1) * MIB, urgent=False) for n in range(9)]
+        if promoted is not None:
+            await trio.sleep(LATENCY / 2)
+            downloads[promoted].priority.rise()
+        await trio.sleep(5)
+        order = [asked.start // MIB for asked in service.asked]
+        if promoted is not None:
+            assert order.pop(2) == promoted
+        planned = [n for n in range(9) if n != promoted]
+        assert all(abs(order.index(n) - at) <= 1 for at, n in enumerate(planned))
+        assert service.most_open == (2 if promoted is None else 3)
+        content.unhold()
+        w.reader._idle(content)
 
 
 async def test_waiters_are_woken_when_theirs_is_there():
     """Progress wakes those it satisfies and nobody else."""
-    part = Download(0, 1000, urgent=True)
+    part = Download(0, 1000, Priority(True))
     woken = []
 
     async def wait(need: int) -> None:
@@ -229,7 +211,7 @@ async def test_waiters_are_woken_when_theirs_is_there():
 
 async def test_the_end_of_a_part_tells_why():
     """Whoever has not got its bytes gets the error, whoever has them does not."""
-    part = Download(0, 1000, urgent=True)
+    part = Download(0, 1000, Priority(True))
     part.advance(500)
     part.error = Unavailable("down")
     part.end()

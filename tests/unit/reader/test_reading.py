@@ -104,13 +104,27 @@ async def test_the_tail_of_a_small_file_comes_first():
         w.reader.release(handle)
 
 
-async def test_slow_connections_get_small_parts():
-    """No part takes much longer than a second, so that its slot is soon free for others."""
+async def test_slow_connections_do_not_keep_others_waiting():
+    """While 16 readers read over slow connections, others come soon.
+
+    Each of them holds a connection, and none is held for much longer than a second.
+    """
     async with world(FakeService(rate=1e6)) as w:
-        handle = w.reader.open(record(48 * MIB), 7)
-        await w.read_on(handle)
-        assert max(asked.sent for asked in w.service.asked) < 2 * MIB
-        w.reader.release(handle)
+
+        async def read(number: int, stop: int | None) -> None:
+            handle = w.reader.open(record(12 * MIB, f"f{number}", checksum=""), number)
+            await w.read_on(handle, 0, stop)
+            w.reader.release(handle)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(1, 17):
+                nursery.start_soon(read, number, None)
+            await trio.sleep(3)
+            for number in range(17, 21):
+                began = trio.current_time()
+                await read(number, 128 * KIB)
+                assert trio.current_time() - began < 2.5
+        assert w.service.sent() < 16 * 12 * MIB + 4 * 2 * MIB
 
 
 async def test_what_lingers_in_memory_is_bounded():

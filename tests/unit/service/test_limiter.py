@@ -47,11 +47,11 @@ async def test_ahead_leaves_two_slots_free() -> None:
     assert slots.statistics() == {"total": 4, "in_use": 0, "ahead_in_use": 0, "waiting": 0}
 
 
-async def test_idle_requests_go_after_all_others_until_somebody_waits_for_them() -> None:
+async def test_some_requests_go_after_all_others_until_somebody_waits_for_them() -> None:
     slots = PriorityLimiter(3)  # one ahead of readers at a time
     held = await slots.acquire(False)
     order: list[str] = []
-    promoted = Priority(False, idle=True)
+    promoted = Priority(False, last=True)
 
     async def take(name: str, priority: bool | Priority) -> None:
         permit = await slots.acquire(priority)
@@ -61,7 +61,7 @@ async def test_idle_requests_go_after_all_others_until_somebody_waits_for_them()
 
     async with trio.open_nursery() as nursery:
         for name, priority in (
-            ("idle", Priority(False, idle=True)),
+            ("last", Priority(False, last=True)),
             ("promoted", promoted),
             ("ahead", Priority(False)),
             ("ahead too", False),
@@ -72,7 +72,7 @@ async def test_idle_requests_go_after_all_others_until_somebody_waits_for_them()
         promoted.rise()
         await trio.testing.wait_all_tasks_blocked()
         held.release()
-    assert order == ["promoted", "ahead", "ahead too", "idle"]
+    assert order == ["promoted", "ahead", "ahead too", "last"]
 
 
 async def test_one_slot_serves_everybody() -> None:
@@ -258,3 +258,89 @@ async def test_who_waits_may_be_promoted_and_cancelled_at_any_step(rises: int) -
             nursery.start_soon(others)
             more = await cancelled_at(step, take)
         assert slots.statistics() == {"total": 3, "in_use": 0, "ahead_in_use": 0, "waiting": 0}
+
+
+class Holder:
+    """A request that takes ten seconds, unless its permit is wanted elsewhere."""
+
+    def __init__(self, slots: PriorityLimiter, urgent: bool) -> None:
+        self.slots, self.priority = slots, Priority(urgent)
+        self.scope = trio.CancelScope()
+        self.began_s: float | None = None
+        self.permit: Permit | None = None
+
+    async def run(self) -> None:
+        permit = self.permit = await self.slots.acquire(self.priority)
+        self.began_s = trio.current_time()
+        permit.on_want(self.scope.cancel)
+        try:
+            with self.scope:
+                await trio.sleep(10)
+        finally:
+            permit.release()
+            permit.on_want(self.scope.cancel)  # too late: nothing is held any more
+            permit.pause()
+
+
+async def test_who_waits_overtakes_all_that_nobody_waits_for() -> None:
+    """Queued or running: the 300th in the queue begins as soon as a reader waits for it."""
+    slots = PriorityLimiter(16)
+    async with trio.open_nursery() as nursery:
+        readers = [Holder(slots, True) for _ in range(2)]
+        ahead = [Holder(slots, False) for _ in range(300)]
+        for holder in (*readers, *ahead):
+            nursery.start_soon(holder.run)
+        await trio.sleep(1)
+        assert sum(holder.began_s is not None for holder in ahead) == 14
+        last = next(holder for holder in reversed(ahead) if holder.began_s is None)
+        last.priority.rise()
+        await trio.testing.wait_all_tasks_blocked()
+        assert last.began_s == 1
+        assert sum(holder.scope.cancelled_caught for holder in ahead) == 1
+        assert not any(holder.scope.cancelled_caught for holder in (*readers, last))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_paused_request_gives_way_to_any_other() -> None:
+    """The one that was paused first; one that goes on does not, if a reader waited for it."""
+    slots = PriorityLimiter(4)
+    async with trio.open_nursery() as nursery:
+        holders = [Holder(slots, True) for _ in range(4)]
+        for holder in holders:
+            nursery.start_soon(holder.run)
+        await trio.testing.wait_all_tasks_blocked()
+        permits = [holder.permit for holder in holders if holder.permit is not None]
+        for number in (2, 1, 3):
+            permits[number].on_want(holders[number].scope.cancel)
+            permits[number].pause()
+        permits[2].resume()
+        for urgent in (False, True):
+            later = Holder(slots, urgent)
+            nursery.start_soon(later.run)
+            await trio.testing.wait_all_tasks_blocked()
+            assert later.began_s == 0
+        assert [holder.scope.cancelled_caught for holder in holders] == [False, True, False, True]
+        nursery.cancel_scope.cancel()
+    assert slots.statistics() == {"total": 4, "in_use": 0, "ahead_in_use": 0, "waiting": 0}
+
+
+async def test_nothing_is_given_up_while_permits_are_free() -> None:
+    """Not even in the moment in which a background request has come and has none yet."""
+    slots = PriorityLimiter(8)
+    async with trio.open_nursery() as nursery:
+        paused = Holder(slots, True)
+        nursery.start_soon(paused.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert paused.permit is not None
+
+        async def ask() -> None:
+            (await slots.acquire(False)).release()
+
+        for number in range(40):
+            nursery.start_soon(ask)
+            for _ in range(number % 4):
+                await trio.lowlevel.checkpoint()
+            paused.permit.pause()
+            await trio.testing.wait_all_tasks_blocked()
+        assert not paused.scope.cancel_called
+        nursery.cancel_scope.cancel()
