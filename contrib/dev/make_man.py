@@ -51,7 +51,12 @@ ERRORS = (
 ATTRIBUTES = (
     ("user.phonofs.id", "the object's id"),
     ("user.phonofs.region", "the region it is in"),
-    ("user.phonofs.type", "its type, such as callrecording"),
+    (
+        "user.phonofs.type",
+        "its type, such as callrecording; of what the views make: text, subtitles, summary-text, "
+        "notes-text or list",
+    ),
+    ("user.phonofs.made_from", "of a text in the views: the ids of the objects it is made of"),
     ("user.phonofs.state", "AVAILABLE or ARCHIVED"),
     ("user.phonofs.checksum", "its checksum, as the service says it"),
     ("user.phonofs.object_name", "its name at the service, unchanged"),
@@ -111,6 +116,11 @@ STATUS = (
         "reader",
         "hits and misses, bytes served, fetched and discarded, failures, wrong checksums; what "
         "is under way: waiters, streams, handles, parts, files ahead",
+    ),
+    (
+        "texts",
+        "texts of the views that are being made, and types of contents whose form is not known "
+        "(unknown_forms)",
     ),
     (
         "fuse",

@@ -46,6 +46,10 @@ from phonofs.service.client import Client
 from phonofs.service.session import Transport
 from phonofs.status import Status
 from phonofs.vfs import Vfs
+from phonofs.view_tree.call_index import CallIndex
+from phonofs.view_tree.recent_listings import RecentListings
+from phonofs.view_tree.text_files import TextFiles
+from phonofs.view_tree.views import Views
 
 if TYPE_CHECKING:
     from phonofs.metrics import Metrics
@@ -86,6 +90,7 @@ class App:
     control: Control
     status: Status
     metrics: "Metrics | None"
+    texts: TextFiles
     vfs: Vfs
     connected: trio.Event = field(default_factory=trio.Event)
 
@@ -139,6 +144,7 @@ TASKS: dict[str, Callable[[App], Task | None]] = {
     "the lister": lambda app: app.lister.run,
     "the page worker": lambda app: app.page_worker.run,
     "the reader": lambda app: app.reader.run,
+    "the texts": lambda app: app.texts.run,
     "the cache maintenance": lambda app: partial(_maintain, app.cache),
     "the catalogue checkpoints": lambda app: partial(_checkpoint, app.catalogue),
     "the control socket": lambda app: app.control.run,
@@ -254,13 +260,25 @@ def _build(
 ) -> App:
     """Build the services above the stores and the connection, each from those before it."""
     token, client = _connection(settings, admission, catalogue, transport)
-    reader = _reader(settings, catalogue, cache, client, updates)
+    recent = RecentListings(catalogue)
+    reader = _reader(settings, cache, client, updates, recent)
     events = Broadcast()
-    changes = AccountChanges(catalogue, reader, cache, kernel, events, admission)
+    index = CallIndex(catalogue)
+    texts = TextFiles(
+        catalogue,
+        reader,
+        profile=settings.profile,
+        tell=kernel.tell,
+        tell_size=kernel.tell_size,
+    )
+    changes = AccountChanges(
+        catalogue, reader, cache, kernel, events, admission, (index.changed, texts.changed)
+    )
     page_worker = PageWorker(catalogue.placement.view)
     lister = Lister(client, catalogue, settings, changes.on_changes, page_worker=page_worker)
     follower = Follower(client, catalogue, settings, changes.on_changes)
     region_watch = RegionWatch(client, catalogue, token, lister, follower)
+    views = Views(catalogue, lister, index, texts, recent, settings)
     indexer = Indexer(
         catalogue, lister, follows=settings.poll_interval > 0, paused_s=client.paused_s
     )
@@ -287,6 +305,7 @@ def _build(
         changes=changes,
         control=control,
     )
+    status.add("texts", texts.statistics)
     status.add("index", indexer.statistics)
     return App(
         settings=settings,
@@ -305,6 +324,7 @@ def _build(
         control=control,
         status=status,
         metrics=_metrics(settings.metrics, status),
+        texts=texts,
         vfs=Vfs(
             catalogue,
             lister,
@@ -312,6 +332,8 @@ def _build(
             cached_bytes=cache.cached_bytes,
             status=status.document,
             check=admission.check,
+            views=views,
+            texts=texts,
         ),
     )
 
@@ -331,7 +353,11 @@ def _connection(
 
 
 def _reader(
-    settings: Settings, catalogue: Catalogue, cache: Cache, client: Client, updates: KernelUpdates
+    settings: Settings,
+    cache: Cache,
+    client: Client,
+    updates: KernelUpdates,
+    recent: RecentListings,
 ) -> Reader:
     """Build the reader, which tells the kernel of a size or content that turned out wrong."""
     limits = Limits(
@@ -344,7 +370,7 @@ def _reader(
         client,
         cache,
         limits,
-        siblings=catalogue.siblings,
+        siblings=recent.siblings,
         on_size=updates.on_size,
         on_wrong=updates.on_corrupt,
     )

@@ -10,4 +10,6 @@ JSON_ATTRIBUTE = f"{PREFIX}json"
 PATH_ATTRIBUTE = f"{PREFIX}path"
 KNOWN_ATTRIBUTE = f"{PREFIX}known"  # of the root
 CACHED_ATTRIBUTE = f"{PREFIX}cached"
+TYPE_ATTRIBUTE = f"{PREFIX}type"
+MADE_FROM_ATTRIBUTE = f"{PREFIX}made_from"  # of a text
 TAG_PREFIX = f"{PREFIX}tag."

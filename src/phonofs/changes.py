@@ -6,7 +6,7 @@ catalogue has a change before anything else is told. All methods are synchronous
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -92,7 +92,10 @@ class AccountChanges:
         kernel: Kernel,
         events: Broadcast,
         admission: Admission,
+        derived: Sequence[Callable[[ChangeSet], None]] = (),
     ) -> None:
+        """``derived`` are told of changes too: they keep what is made of records and contents."""
+        self._derived = derived
         self._catalogue = catalogue
         self._reader = reader
         self._cache = cache
@@ -103,6 +106,8 @@ class AccountChanges:
 
     def on_changes(self, changes: ChangeSet) -> None:
         """Pass on changes that the catalogue has taken in."""
+        for changed in self._derived:
+            changed(changes)
         for change in changes.objects:
             record = change.record
             if change.kind == REMOVED:

@@ -18,9 +18,11 @@ from phonofs.attributes import (
     CACHED_ATTRIBUTE,
     JSON_ATTRIBUTE,
     KNOWN_ATTRIBUTE,
+    MADE_FROM_ATTRIBUTE,
     PATH_ATTRIBUTE,
     STATUS_ATTRIBUTE,
     TAG_PREFIX,
+    TYPE_ATTRIBUTE,
 )
 from phonofs.catalogue.catalogue import Catalogue, Entry
 from phonofs.catalogue.search import known_by_region
@@ -37,7 +39,11 @@ from phonofs.errors import (
 from phonofs.model import Record, State
 from phonofs.reader.open_object import Handle
 from phonofs.reader.reader import Reader
-from phonofs.tree.layout import ROOT, is_directory
+from phonofs.tree.layout import FIRST_OBJECT_INO, ROOT, is_directory
+from phonofs.view_tree.text_files import OpenText, TextFiles
+from phonofs.view_tree.views import ViewEntry, Views
+from phonofs.views.names import Text, TextKind
+from phonofs.views.places import VIEW_BIT
 
 ATTRIBUTE_NAME_MAX = 255  # bytes; XATTR_NAME_MAX of linux/limits.h
 ATTRIBUTE_SIZE_MAX = 65536  # bytes; XATTR_SIZE_MAX of linux/limits.h
@@ -59,12 +65,14 @@ class Usage:
 class FolderHandle:
     """An open directory, with the listing taken at opendir, so that offsets in it never shift.
 
-    ``answered`` says whether the service was asked for the listing, and has answered.
+    ``answered`` says whether the service was asked for the listing, and has answered; ``view``
+    whether the directory belongs to the views.
     """
 
     ino: int
     entries: Sequence[Entry]
     answered: bool
+    view: bool = False
 
 
 class Vfs:
@@ -79,14 +87,21 @@ class Vfs:
         cached_bytes: Callable[[Record], int],
         status: Callable[[], dict[str, object]],
         check: Callable[[], None] = lambda: None,
+        views: Views | None = None,
+        texts: TextFiles | None = None,
     ) -> None:
-        """``check`` raises the error with which everything but the root is refused, if any."""
+        """``check`` raises the error with which everything but the root is refused, if any.
+
+        Inode numbers from VIEW_BIT on belong to ``views`` and ``texts``; None if there are none.
+        """
         self._catalogue = catalogue
         self._lister = lister
         self._reader = reader
         self._cached_bytes = cached_bytes
         self._status = status
         self._check = check
+        self._views = views
+        self._texts = texts
 
     def check(self) -> None:
         """Raise the error with which everything but the root is refused, if there is one."""
@@ -94,17 +109,22 @@ class Vfs:
 
     # names and attributes
 
-    async def lookup(self, parent: int, name: str) -> Entry:
+    async def lookup(self, parent: int, name: str, *, pid: int = 0) -> Entry:
         """Return the entry ``name`` of a directory. Raises NoSuchName.
 
-        Asks the service only if the entry is not known and the directory needs a listing.
+        Asks the service only if the entry is not known and the directory needs a listing. ``pid``
+        is the process that asks, 0 if it is not known.
         """
         self.check()
+        if parent >= VIEW_BIT:
+            return await self._of_views().lookup(parent, name, pid)
         entry = self._catalogue.lookup(parent, name)
         if entry is None and not name.startswith(".") and self._lister.needs(parent):
             await self._lister.find(parent, name)
             self.check()
             entry = self._catalogue.lookup(parent, name)
+        if entry is None and self._views is not None and name == self._views.name:
+            entry = self._views.above(parent)
         if entry is None:
             raise NoSuchName(f"{name!r} is not in this folder")
         return entry
@@ -113,6 +133,8 @@ class Vfs:
         """Return the attributes of a file or directory. Raises StaleInode."""
         if ino != ROOT:
             self.check()
+        if ino >= VIEW_BIT:
+            return self._of_views().entry(ino)
         entry = self._catalogue.entry(ino)
         if entry is None:
             raise StaleInode(f"inode {ino} is not in the tree any more")
@@ -120,7 +142,19 @@ class Vfs:
 
     def parent(self, ino: int) -> Entry:
         """Return the directory that contains ``ino``; the root is its own parent."""
+        if ino >= VIEW_BIT:
+            return self.entry(self._of_views().parent(ino))
         return self.entry(self._catalogue.parent(ino))
+
+    def target(self, ino: int) -> str:
+        """Return where a link leads. Raises StaleInode."""
+        self.check()
+        return self._of_views().target(ino)
+
+    def _of_views(self) -> Views:
+        if self._views is None:
+            raise StaleInode("there are no views in this mount")
+        return self._views
 
     def usage(self) -> Usage:
         """Return the known objects and bytes, from memory; zeros if everything is refused."""
@@ -140,6 +174,8 @@ class Vfs:
         self.check()
         if not self.entry(ino).is_directory:
             raise NotAFolder(f"inode {ino} is a file")
+        if ino >= VIEW_BIT:
+            return await self._open_view(ino, pid)
         needs = self._lister.needs(ino)
         self._lister.opened(ino)
         answered = needs and await self._lister.list(ino)
@@ -147,7 +183,19 @@ class Vfs:
         entries = self._catalogue.children(ino)
         if pid and entries and not entries[0].is_directory:
             self._reader.listed(pid, (entries[0].ino, min(entry.ino for entry in entries)))
+            if self._views is not None:
+                self._views.listed_day(pid, ino)
+        if self._views is not None and (views := self._views.listed_in(ino)) is not None:
+            entries = sorted([*entries, views], key=lambda entry: entry.name)
         return FolderHandle(ino, entries, answered)
+
+    async def _open_view(self, ino: int, pid: int) -> FolderHandle:
+        entries = await self._of_views().entries(ino, pid)
+        self.check()
+        objects = [entry for entry in entries if FIRST_OBJECT_INO <= entry.ino < VIEW_BIT]
+        if pid and objects:
+            self._reader.listed(pid, (objects[0].ino, min(entry.ino for entry in objects)))
+        return FolderHandle(ino, entries, answered=False, view=True)
 
     # files
 
@@ -200,6 +248,49 @@ class Vfs:
         """Close a file. Downloads that no other handle needs end soon after."""
         self._reader.release(handle)
 
+    # texts of the views
+
+    async def text_entry(self, ino: int) -> ViewEntry:
+        """Return the attributes of a text; make the text if its size is not known.
+
+        Raises StaleInode, NoSuchName, errors of the service.
+        """
+        self.check()
+        entry = await self._of_views().text_entry(ino)
+        self.check()
+        return entry
+
+    async def open_text(self, ino: int) -> OpenText:
+        """Open a text. Raises as :meth:`text_entry` does."""
+        self.check()
+        views, texts = self._of_views(), self._texts
+        assert texts is not None, "where there are views there are texts"
+        opened = await texts.open(await views.text(ino))
+        self.check()
+        return opened
+
+    async def text_attribute(self, ino: int, name: str) -> bytes:
+        """Return an extended attribute of a text: its type, or the ids of what it is made of.
+
+        Raises NoSuchAttribute, StaleInode.
+        """
+        self.check()
+        text = await self._of_views().text(ino)
+        if name == TYPE_ATTRIBUTE:
+            return _TYPES[text.kind].encode()
+        if name == MADE_FROM_ATTRIBUTE and isinstance(text, Text):
+            return " ".join(source.id for source in text.sources).encode()
+        raise NoSuchAttribute(f"there is no attribute {name}")
+
+    def text_was_resized(self, ino: int) -> bool:
+        """Return whether the kernel may believe a former size of a text; true once."""
+        return self._texts is not None and self._texts.was_resized(ino)
+
+    def close_text(self, opened: OpenText) -> None:
+        """Close a text."""
+        if self._texts is not None:
+            self._texts.close(opened)
+
     # extended attributes
 
     def attribute(self, ino: int, name: str) -> bytes:
@@ -219,7 +310,7 @@ class Vfs:
         attributes that repeat others (``json``, ``path``), and tags that do not fit into
         ``LISTED_MAX``. All of these can still be read by name.
         """
-        if self.entry(ino).is_directory:
+        if ino >= VIEW_BIT or self.entry(ino).is_directory:
             return []
         record = self._catalogue.record(ino)
         of_record = {name: of(record).encode(*_LENIENT) for name, of in _OF_RECORD.items()}
@@ -236,6 +327,8 @@ class Vfs:
     def _value(self, ino: int, name: str) -> bytes | None:
         if ino == ROOT and name == STATUS_ATTRIBUTE:
             return as_json(self._status())
+        if ino >= VIEW_BIT:
+            return None
         entry = self.entry(ino)
         if ino == ROOT and name == KNOWN_ATTRIBUTE:
             self.check()
@@ -271,6 +364,17 @@ def as_json(document: dict[str, object]) -> bytes:
 
 
 _LENIENT = ("utf-8", "replace")
+
+_TYPES = {
+    TextKind.CONVERSATION: "text",
+    TextKind.SUBTITLES: "subtitles",
+    TextKind.SUMMARY: "summary-text",
+    TextKind.NOTES: "notes-text",
+    TextKind.CSV: "list",
+    TextKind.JSON_LINES: "list",
+    TextKind.CHECKSUMS: "list",
+}
+"""The type of what the views make, as an attribute."""
 
 _OF_RECORD: Mapping[str, Callable[[Record], str]] = {
     "user.phonofs.id": lambda record: record.id,

@@ -101,6 +101,7 @@ def test_the_manual_has_every_extended_attribute_and_no_other() -> None:
         attributes.KNOWN_ATTRIBUTE,
         attributes.PATH_ATTRIBUTE,
         attributes.CACHED_ATTRIBUTE,
+        attributes.MADE_FROM_ATTRIBUTE,
     }
     assert named == {*_OF_RECORD, *by_name, f"{attributes.TAG_PREFIX}KEY"}
 

@@ -25,6 +25,8 @@ from phonofs.reader.open_object import Handle
 from phonofs.search.condition import Condition
 from phonofs.search.facets import Facets, facets_of
 from phonofs.service.records import parse_record
+from phonofs.tree.sanitize import clean
+from phonofs.views.places import VIEW_BIT
 from tests.model import strategies as s
 from tests.model.world import POLL_S, Key, Look, World, reference, run
 
@@ -268,6 +270,51 @@ class Teller:
         self.world.check_kernel()
         for key, ino in self.numbers.items():
             self._check_pages(key, ino)
+        await self._views(shown)
+
+    async def _views(self, shown: dict[str, Entry]) -> None:
+        """Each object is in the view of its day, and in that of its agent, if it has one."""
+        vfs = self.world.app.vfs
+        found: dict[str, dict[int, Entry]] = {"by-day": {}, "by-agent": {}}
+        lines: list[bytes] = []
+        for entry in [vfs.entry(1), *await self.world.listing()]:
+            try:
+                views = await vfs.lookup(entry.ino, ".views")
+            except NoSuchName:
+                continue
+            for view, files in found.items():
+                top = await vfs.lookup(views.ino, view)
+                for file in await self.world.files_below(top.ino):
+                    if file.ino < VIEW_BIT:
+                        files[file.ino] = file
+                    else:
+                        content = await self._list_of_a_day(file.ino)
+                        lines += content.splitlines() if file.name == "calls.jsonl" else []
+        tree = {entry.ino: (entry.size, entry.mtime_ms, entry.archived) for entry in shown.values()}
+        for view, files in found.items():
+            seen = {ino: (each.size, each.mtime_ms, each.archived) for ino, each in files.items()}
+            expected = tree if view == "by-day" else self._with_agent(tree)
+            assert seen == expected, view
+        listed = {json.loads(line)["path"] for line in lines}
+        assert listed == set(shown)
+        assert len(lines) == len(shown)
+
+    def _with_agent(self, tree: dict[int, Any]) -> dict[int, Any]:
+        items = self.world.account.item
+        return {
+            ino: seen
+            for ino, seen in tree.items()
+            if (item := items(*self.world.key(ino))) and clean(item.tags["agentName"])
+        }
+
+    async def _list_of_a_day(self, ino: int) -> bytes:
+        vfs = self.world.app.vfs
+        size = (await vfs.text_entry(ino)).size
+        opened = await vfs.open_text(ino)
+        content = opened.read(0, size + 1)
+        vfs.close_text(opened)
+        assert len(content) == size
+        return content
 
     def _check_searches(self, expected: dict[str, Key]) -> None:
         """A search finds what its condition accepts of the object list, and nothing else."""
@@ -380,6 +427,8 @@ MODEL = settings(deadline=None, suppress_health_check=list(HealthCheck), print_b
     "one-version-a-handle",
     "failure-takes-nothing-away",
     "cap-is-hard",
+    "view-whole-or-error",
+    "size-is-the-text-s",
 )
 @settings(MODEL, max_examples=70)
 @given(s.stories(12))

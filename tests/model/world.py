@@ -233,6 +233,18 @@ class World:
                     found[below] = entry
         return found
 
+    async def files_below(self, ino: int) -> list[Entry]:
+        """Return every file below a directory of the views, by a walk."""
+        found: list[Entry] = []
+        waiting = [ino]
+        while waiting:
+            for entry in (await self.app.vfs.open_folder(waiting.pop())).entries:
+                if entry.is_directory:
+                    waiting.append(entry.ino)
+                else:
+                    found.append(entry)
+        return found
+
     def key(self, ino: int) -> Key:
         """Return the object of a file from its extended attributes."""
         attribute = self.app.vfs.attribute

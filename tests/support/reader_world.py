@@ -437,7 +437,9 @@ async def world(
     sizes: list[tuple[int, int]] = []
     wrong: list[int] = []
 
-    def order(ino: int, n: int, *, by_inode: bool = False) -> list[tuple[int, Record]]:
+    def order(
+        ino: int, n: int, *, by_inode: bool = False, pid: int = 0
+    ) -> list[tuple[int, Record]]:
         ordered = sorted(listed) if by_inode else listed
         inodes = [other for other, _ in ordered]
         at = inodes.index(ino) + 1 if ino in inodes else len(ordered)

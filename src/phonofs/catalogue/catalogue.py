@@ -31,6 +31,7 @@ from phonofs.catalogue.prepared_page import PreparedPage, prepare
 from phonofs.catalogue.queries import Damaged, ObjectQueries, Row
 from phonofs.catalogue.rebuild import rebuild
 from phonofs.catalogue.records import Records
+from phonofs.catalogue.text_sizes import TextSizes
 from phonofs.catalogue.types import (
     CHANGED,
     CREATED,
@@ -67,6 +68,9 @@ __all__ = [
 MOST_CUSTOMERS = 1000
 """Customers noted per account; if there are more, a rotated key is not recognised."""
 
+RECORDS_AT_ONCE = 100
+"""Records read in one step, 3 to 6 ms."""
+
 MOST_UNCHECKED = 20_000
 """Records of one listing that are stored however full the disk is: 40 MB, twice a large day."""
 
@@ -75,9 +79,10 @@ class Catalogue:
     """The stored tree of the account. Owns the database, the notes and the totals; its parts own
     the other tables.
 
-    placement  the view, and in which day and under which name it shows a record
-    coverage   how far each region is known
-    facets     what searches look at in each record
+    placement   the view, and in which day and under which name it shows a record
+    coverage    how far each region is known
+    facets      what searches look at in each record
+    text_sizes  how long the texts are that are made of objects
 
     Invariant: the copies in memory (regions, spans, totals, next inode number) agree with the
     file after each call, even one that failed.
@@ -105,6 +110,7 @@ class Catalogue:
             self._writing,
             self._list_again,
         )
+        self.text_sizes = TextSizes(database, self._writing)
         with self._writing():
             self.coverage.inherit()
             self._view_again(view)
@@ -273,6 +279,21 @@ class Catalogue:
         Raises NoSuchName if it is not shown, Malformed if the stored record is damaged.
         """
         row, _ = self._shown(ino)
+        return self._record(row)
+
+    def records_of(self, day: int) -> Iterator[list[tuple[int, str, Record]]]:
+        """Yield inode number, name and record of all objects of a day, some at each step.
+
+        The caller may let others run between two steps: what has left the day meanwhile is
+        left out. Raises Malformed as :meth:`record` does.
+        """
+        inos = sorted(row.ino for row in self._rows.of_day(day))  # as the records are stored
+        for start in range(0, len(inos), RECORDS_AT_ONCE):
+            rows = self._rows.numbered(inos[start : start + RECORDS_AT_ONCE])
+            shown = sorted(row for row in rows if row.parent == day)
+            yield [(row.ino, row.name or "", self._record(row)) for row in shown]
+
+    def _record(self, row: Row) -> Record:
         try:
             return self._rows.record(row)
         except Damaged as damaged:

@@ -115,4 +115,18 @@ CREATE TRIGGER facet_removed AFTER DELETE ON facet
 BEGIN
     UPDATE facet_day SET objects = objects - 1 WHERE day = old.day;
 END;
+
+-- How long the texts are that are made of objects: known once one was made, and kept for good.
+-- The version is a hash of what a text is made of and how; a row with another one is outdated.
+CREATE TABLE text (
+    ino INTEGER PRIMARY KEY,    -- kind and inode number of an object, in one number
+    version INTEGER NOT NULL,
+    size INTEGER NOT NULL       -- bytes; -1: nothing can be made of it
+) STRICT;
+
+CREATE TABLE text_source (
+    source INTEGER NOT NULL,    -- inode number of an object that a text is made of
+    text INTEGER NOT NULL,
+    PRIMARY KEY (source, text)
+) STRICT, WITHOUT ROWID;
 """

@@ -140,7 +140,8 @@ def _demo(
             serve_logged(settings, mountpoint, ready)
 
         child = stack.enter_context(running(mount, meanwhile=serving.start))
-        click.echo(what_to_try(mountpoint, example(Path(mountpoint)) if hints else None))
+        found = example(Path(mountpoint)) if hints else None
+        click.echo(what_to_try(mountpoint, found, settings.views))
         return _until_stopped(child, mountpoint)
 
 
@@ -226,12 +227,19 @@ def example(root: Path) -> tuple[Path, str] | None:
     return None
 
 
-def what_to_try(mountpoint: str, found: tuple[Path, str] | None) -> str:
-    """Return a text with the mount point and three commands to try."""
+def what_to_try(mountpoint: str, found: tuple[Path, str] | None, views: str) -> str:
+    """Return a text with the mount point and three commands to try.
+
+    ``views`` is the name of the folder of the views; empty if there is none.
+    """
     day, sound = found or (Path(mountpoint) / "YYYY" / "YYYY-MM" / "YYYY-MM-DD", "….mp3")
+    shown, texts = day, Path(mountpoint)
+    if views:
+        shown = Path(mountpoint) / views / "by-day" / day.name
+        texts = Path(mountpoint) / views / "text"
     return (
         f"A made-up account is mounted on {mountpoint}; Ctrl-C unmounts it. In another terminal:\n"
-        f"  ls -l {day}\n"
-        f"  grep -rsl invoice {mountpoint}\n"
+        f"  ls -l {shown}\n"
+        f"  grep -rs invoice {texts}\n"
         f"  ffprobe -hide_banner {day / sound}"
     )

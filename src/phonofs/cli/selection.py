@@ -10,6 +10,7 @@ from phonofs.attributes import PREFIX
 from phonofs.checksum import of_nothing
 from phonofs.errors import UsageError
 from phonofs.fuse.mountinfo import mount_of
+from phonofs.views.places import VIEW_BIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,16 @@ def one_mount(paths: Iterable[str]) -> str:
 
 
 def chosen(paths: Iterable[str]) -> Iterator[Chosen]:
-    """Yield the files, in order, each once. Raises UsageError for a path that does not exist."""
-    seen: set[Path] = set()
+    """Yield the files, in order, each object once; texts of the views are none.
+
+    Raises UsageError for a path that does not exist.
+    """
+    seen: set[int] = set()
     for text in paths:
         for path in _expanded(text):
-            if path not in seen:
-                seen.add(path)
+            ino = _inode(path)
+            if ino not in seen and ino < VIEW_BIT:
+                seen.add(ino)
                 yield _look(path)
 
 
@@ -68,6 +73,14 @@ def _files_below(folder: Path) -> Iterator[Path]:
         folders.sort()
         for name in sorted(names):
             yield Path(parent, name)
+
+
+def _inode(path: Path) -> int:
+    """Return the inode number of a name; that of a link, so that it is not followed."""
+    try:
+        return path.lstat().st_ino
+    except OSError as error:
+        raise UsageError(f"{path} cannot be looked at: {error.strerror}") from None
 
 
 def _look(path: Path) -> Chosen:

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     FLAG = "flag"
     CHOICE = "choice"
     TEMPLATE = "template"
+    NAME = "name"
     ADDRESS = "address"
 
 
@@ -149,6 +150,19 @@ OPTIONS: tuple[Option, ...] = (
         "show",
         "whether objects in cold storage are listed",
         choices=("show", "hide"),
+    ),
+    Option(
+        "views",
+        Kind.NAME,
+        ".views",
+        "the folder of the views; not listed if its name begins with a dot; empty: none",
+    ),
+    Option(
+        "texts",
+        Kind.CHOICE,
+        "on",
+        "whether the views have readable texts and subtitles",
+        choices=("on", "off"),
     ),
     Option("uid", Kind.NUMBER, "", "owner of the files", "the caller's", most=2**32 - 2),
     Option("gid", Kind.NUMBER, "", "group of the files", "the caller's", most=2**32 - 2),

@@ -62,7 +62,8 @@ class Settings:
     """All options of one mount, parsed and checked. Durations in seconds, sizes in bytes.
 
     ``archived`` is True if archived objects are shown. ``regions`` is empty if the service is
-    to be asked for them; ``types`` is empty if all types are shown.
+    to be asked for them; ``types`` is empty if all types are shown; ``views`` is empty if there
+    are none.
     """
 
     profile: str
@@ -87,6 +88,8 @@ class Settings:
     verify: str
     name_template: str
     archived: bool
+    views: str
+    texts: bool
     uid: int
     gid: int
     umask: int
@@ -120,6 +123,7 @@ def merge(layers: Sequence[Layer], profile: str, surroundings: SystemDefaults) -
             "to Europe/London"
         )
     values["archived"] = values["archived"] == "show"
+    values["texts"] = values["texts"] == "on"
     return Settings(profile=profile, **values)
 
 

@@ -194,6 +194,15 @@ def _template(option: Option, raw: object) -> str:
     return text
 
 
+def _name(option: Option, raw: object) -> str:
+    text = raw.strip() if isinstance(raw, str) else raw
+    if text == "":
+        return ""
+    if not isinstance(text, str) or not re.fullmatch(r"\.?[A-Za-z_][A-Za-z0-9._-]{0,62}", text):
+        raise ValueError("a letter, then letters, digits, '.', '_' and '-'; a '.' may stand first")
+    return text
+
+
 def _address(option: Option, raw: object) -> str | None:
     text = _text(option, raw)
     if text == "off":
@@ -219,5 +228,6 @@ READERS: Mapping[Kind, Callable[[Option, object], Any]] = {
     Kind.FLAG: _flag,
     Kind.CHOICE: _choice,
     Kind.TEMPLATE: _template,
+    Kind.NAME: _name,
     Kind.ADDRESS: _address,
 }

@@ -28,11 +28,18 @@ from phonofs.fuse.page_cache import BLOCK, LITTLE, PageCachePrefill
 from phonofs.fuse.recent_errors import RecentErrors
 from phonofs.reader.open_object import Handle
 from phonofs.vfs import FolderHandle, Vfs
+from phonofs.view_tree.text_files import OpenText
+from phonofs.view_tree.views import ViewEntry
+from phonofs.views.names import text_of_ino
+from phonofs.views.places import VIEW_BIT
 
 log = logging.getLogger(__name__)
 
 KEPT_S = 3600.0
 """How long the kernel may cache names and attributes; it is told when they change."""
+
+VIEW_NAME_S = 1.0
+"""How long it may cache names in views, of which it is not told, and where links lead."""
 
 SECTOR = 512  # bytes; the unit of st_blocks (stat(2)), whatever the file system's block size
 FRAGMENT = 4096  # bytes; the unit of statfs here: a page
@@ -97,11 +104,12 @@ class Operations(pyfuse3.Operations):
         self._prefills = WeakValueDictionary[int, PageCachePrefill]()
         self._recent_errors = RecentErrors()
         self._folders: dict[int, FolderHandle] = {}
+        self._texts: dict[int, OpenText] = {}
 
     def statistics(self) -> dict[str, object]:
         """Gauges and counts, by their names in ``phonofs status --json``."""
         return {
-            "open_files": len(self._files),
+            "open_files": len(self._files) + len(self._texts),
             "open_folders": len(self._folders),
             "waiting": len(self._interruptible),
             "errnos": dict(self.error_stats.errnos),
@@ -121,12 +129,21 @@ class Operations(pyfuse3.Operations):
             return self._attributes(self._vfs.parent(parent_inode))
         text = _text(name)
         with self._interruptible.waiting(ctx.pid):
-            return self._attributes(await self._vfs.lookup(parent_inode, text))
+            entry = await self._vfs.lookup(parent_inode, text, pid=ctx.pid)
+        return self._attributes(entry)
 
     @guarded
     async def getattr(self, inode: int, ctx: Any) -> EntryAttributes:
-        """Return the attributes, from the catalogue."""
-        return self._attributes(self._vfs.entry(inode))
+        """Return the attributes, from the catalogue; make a text if its size is not known."""
+        if inode < VIEW_BIT or text_of_ino(inode) is None:
+            return self._attributes(self._vfs.entry(inode))
+        with self._interruptible.waiting(ctx.pid):
+            return self._attributes(await self._vfs.text_entry(inode))
+
+    @guarded
+    async def readlink(self, inode: int, ctx: Any) -> bytes:
+        """Return where a link leads."""
+        return self._vfs.target(inode).encode()
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Do nothing: the catalogue keeps the inodes."""
@@ -162,7 +179,11 @@ class Operations(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: Any) -> None:
         """Return entries from ``start_id`` on, an index into the listing taken at opendir."""
         self._vfs.check()
-        entries = self._folders[fh].entries
+        listing = self._folders[fh]
+        entries = listing.entries
+        if listing.view:
+            self._read_view(entries, start_id, token)
+            return
         attributes, folder = self._blank(), None
         reply, fill = pyfuse3.readdir_reply, self._fill
         for index in range(start_id, len(entries)):
@@ -172,6 +193,12 @@ class Operations(pyfuse3.Operations):
                 self._set_kind(attributes, folder)
             fill(attributes, entry)
             if not reply(token, cast(Any, entry.name.encode()), attributes, index + 1):
+                break
+
+    def _read_view(self, entries: Sequence[Entry], start_id: int, token: Any) -> None:
+        for index in range(start_id, len(entries)):
+            name, attributes = entries[index].name.encode(), self._attributes(entries[index])
+            if not pyfuse3.readdir_reply(token, cast(Any, name), attributes, index + 1):
                 break
 
     @guarded
@@ -193,6 +220,8 @@ class Operations(pyfuse3.Operations):
         """
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise FUSEError(errno.EROFS)
+        if inode >= VIEW_BIT:
+            return await self._open_text(inode, ctx.pid)
         handle = self._vfs.open(inode, pid=ctx.pid)
         try:
             if handle.doubtful:
@@ -208,6 +237,26 @@ class Operations(pyfuse3.Operations):
         self._kernel.opened(inode)
         return FileInfo(fh=cast(Any, number), keep_cache=True)
 
+    async def _open_text(self, inode: int, pid: int) -> FileInfo:
+        """Open a text of the views. The kernel drops its pages: it is not told of every change.
+
+        If the kernel may believe a former size, the answer is ESTALE: then it looks the name up
+        again, which tells it the size, and opens again (do_filp_open in fs/namei.c).
+        """
+        with self._interruptible.waiting(pid):
+            text = await self._vfs.open_text(inode)
+        try:
+            if self._vfs.text_was_resized(inode):
+                await self._tell_size(inode)
+                raise FUSEError(errno.ESTALE)
+        except BaseException:
+            self._vfs.close_text(text)
+            raise
+        number = next(self._numbers)
+        self._texts[number] = text
+        self._kernel.opened(inode)
+        return FileInfo(fh=cast(Any, number), keep_cache=False)
+
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """Return bytes at once if they are cached, or else wait for them.
@@ -215,7 +264,10 @@ class Operations(pyfuse3.Operations):
         A borrowed buffer is safe here, because pyfuse3 replies as soon as this returns, before
         any other task runs (``fuse_read_async`` in its handlers.pxi).
         """
-        file = self._files[fh]
+        file = self._files.get(fh)
+        if file is None:
+            self._vfs.check()
+            return self._texts[fh].read(off, size)
         if size <= LITTLE:
             if file.reads_little:  # before lend_now: the prefill borrows a buffer, too
                 self._prefill_page_cache(file, off)
@@ -297,6 +349,9 @@ class Operations(pyfuse3.Operations):
         if file is not None:
             self._kernel.released(file.ino)
             self._vfs.release(file.handle)
+        elif (text := self._texts.pop(fh, None)) is not None:
+            self._kernel.released(text.text.ino)
+            self._vfs.close_text(text)
 
     # extended attributes
 
@@ -310,6 +365,8 @@ class Operations(pyfuse3.Operations):
         if not name.startswith(b"user."):
             raise FUSEError(errno.EOPNOTSUPP)
         text = name.decode("utf-8", "surrogateescape")
+        if inode >= VIEW_BIT and text_of_ino(inode) is not None:
+            return await self._vfs.text_attribute(inode, text)
         return self._vfs.attribute(inode, text)
 
     @guarded
@@ -338,7 +395,23 @@ class Operations(pyfuse3.Operations):
         attributes = self._blank()
         self._set_kind(attributes, entry.is_directory)
         self._fill(attributes, entry)
+        if isinstance(entry, ViewEntry):
+            self._fill_view(attributes, entry)
         return attributes
+
+    def _fill_view(self, attributes: EntryAttributes, entry: ViewEntry) -> None:
+        """Let the kernel keep of an entry of a view only what it is told of.
+
+        An unknown size is given as 0 and not kept at all: then a stat, and a read beyond it, ask
+        for the attributes first (fuse_update_get_attr in fs/fuse/dir.c).
+        """
+        attributes.entry_timeout = VIEW_NAME_S
+        if not entry.sure:
+            attributes.attr_timeout = 0.0
+        elif entry.is_directory or entry.target or not entry.told:
+            attributes.attr_timeout = VIEW_NAME_S
+        if entry.target:
+            attributes.st_mode = cast(Any, stat.S_IFLNK | 0o777)
 
     def _blank(self) -> EntryAttributes:
         attributes = EntryAttributes()

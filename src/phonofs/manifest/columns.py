@@ -18,19 +18,21 @@ Value = str | int | float | datetime | None
 class Listed:
     """One object of a manifest: the name of its file, its path, its record.
 
-    zone     of the times
-    profile  the profile whose account it is of
+    zone      of the times
+    profile   the profile whose account it is of
+    shown_as  its name in a view; empty if it is not listed in one
     """
 
     path: str
     record: Record
     zone: tzinfo
     profile: str
+    shown_as: str = ""
 
     @property
     def name(self) -> str:
         """The name in its folder."""
-        return self.path.rpartition("/")[2]
+        return self.shown_as or self.path.rpartition("/")[2]
 
 
 class _User(msgspec.Struct):

@@ -62,8 +62,12 @@ Files = list[tuple[int, Record]]
 class Siblings(Protocol):
     """Finds the files after another one in its folder."""
 
-    def __call__(self, ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, Record]]:
+    def __call__(
+        self, ino: int, n: int, *, by_inode: bool = False, pid: int = 0
+    ) -> Sequence[tuple[int, Record]]:
         """Return at most ``n`` readable files after ``ino``, by name or by inode; cheap.
+
+        A file may be in several directories: ``pid`` is the process that reads, if that is known.
 
         Raises Unavailable if the catalogue cannot be read.
         """
@@ -73,12 +77,15 @@ class Siblings(Protocol):
 class UpcomingFiles:
     """The files after another one in one order, asked for in batches. Owned by its scan.
 
+    They are those of the directory in which the process ``pid`` reads.
+
     Invariant: ``_coming`` are the files directly after ``_at``, in order, as they were when
     they were asked for; ``_end`` is set once there were no more.
     """
 
-    def __init__(self, siblings: Siblings, order: bool, at: int) -> None:
+    def __init__(self, siblings: Siblings, order: bool, at: int, pid: int) -> None:
         self._siblings = siblings
+        self._pid = pid
         self.order = order
         self._at = at
         self._coming: Files = []
@@ -88,7 +95,8 @@ class UpcomingFiles:
         """Return the next ``n`` files, fewer at the end of the folder."""
         while len(self._coming) < n and not self._end:
             at = self._coming[-1][0] if self._coming else self._at
-            more = self._siblings(at, max(SKIP, min(n, BATCH)), by_inode=self.order)
+            count = max(SKIP, min(n, BATCH))
+            more = self._siblings(at, count, by_inode=self.order, pid=self._pid)
             self._coming.extend(more)
             self._end = not more
         return self._coming[:n]
@@ -118,10 +126,12 @@ class Scan:
 
     __slots__ = ("_sent", "at", "orders", "passed", "ramp", "read", "recent", "streak")
 
-    def __init__(self, siblings: Siblings, ino: int, now: float, ramp: Sequence[int]) -> None:
+    def __init__(
+        self, siblings: Siblings, ino: int, now: float, ramp: Sequence[int], pid: int
+    ) -> None:
         self.at = now
         self.ramp = ramp
-        self.orders = [UpcomingFiles(siblings, order, ino) for order in (False, True)]
+        self.orders = [UpcomingFiles(siblings, order, ino, pid) for order in (False, True)]
         self.streak = 1
         self.recent: deque[int] = deque([ino], maxlen=4 * SKIP)
         self._sent: dict[int, None] = {}
@@ -240,7 +250,7 @@ class DirectoryReadahead:
         if scan is None:
             ramp = LISTER_RAMP if self._has_listed(ino, pid, now) else RAMP
             self._listers.pop(pid, None)
-            scan = Scan(self._siblings, ino, now, ramp)
+            scan = Scan(self._siblings, ino, now, ramp, pid)
             self._scans = [*self._scans[-MOST_SCANS + 1 :], scan]
         scan.note_read(kind, now)
         return scan

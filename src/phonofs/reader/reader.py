@@ -23,8 +23,14 @@ from phonofs.reader.memory import Memory
 from phonofs.reader.open_object import Handle, OpenObject
 from phonofs.service.client import Client
 
+NO_SCAN = -1
+"""The pid of a reader whose files are not read in the order of a directory: nothing is fetched
+ahead for it."""
 
-def _nobody(ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, Record]]:
+
+def _nobody(
+    ino: int, n: int, *, by_inode: bool = False, pid: int = 0
+) -> Sequence[tuple[int, Record]]:
     return ()
 
 
@@ -111,9 +117,9 @@ class Reader:
     def open(self, record: Record, ino: int, *, pid: int = 0) -> Handle:
         """Open a file. Nothing is asked of the service before the first read.
 
-        ``pid`` is the process that opens it, if that is known. Directory read-ahead goes by the
-        order of files, whichever processes read them (``xargs -P``); a pid only lets it begin
-        sooner.
+        ``pid`` is the process that opens it, if that is known, or NO_SCAN. Directory read-ahead
+        goes by the order of files, whichever processes read them (``xargs -P``); a pid only lets
+        it begin sooner.
         """
         content = self._content(record, ino)
         try:
@@ -276,12 +282,16 @@ class Reader:
 
     def _all_requested(self, handle: Handle) -> None:
         """All of a file is asked for at once, so it will be read to its end: prefetch the next."""
+        if handle.pid == NO_SCAN:
+            return
         now = trio.current_time()
         record = handle.content.record
         files = self._directory_readahead.begun(handle.ino, record, now, pid=handle.pid)
         self._prefetch(files, now)
 
     def _file_finished(self, handle: Handle) -> None:
+        if handle.pid == NO_SCAN:
+            return
         now = trio.current_time()
         content = handle.content
         files = self._directory_readahead.finished(

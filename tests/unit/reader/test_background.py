@@ -24,7 +24,7 @@ async def test_a_catalogue_that_fails_costs_no_reader_its_file(error):
     """The files that come next cannot be looked up."""
     files = folder(6)
 
-    def siblings(ino: int, n: int, *, by_inode: bool = False):
+    def siblings(ino: int, n: int, *, by_inode: bool = False, pid: int = 0):
         raise error
 
     async with world(siblings=siblings) as w:

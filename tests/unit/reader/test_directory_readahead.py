@@ -162,7 +162,9 @@ def test_a_trail_is_forgotten():
     """After some seconds without a file the sequence begins anew."""
     files = folder(20)
 
-    def siblings(ino: int, n: int, *, by_inode: bool = False) -> list[tuple[int, Record]]:
+    def siblings(
+        ino: int, n: int, *, by_inode: bool = False, pid: int = 0
+    ) -> list[tuple[int, Record]]:
         at = [other for other, _ in files].index(ino) + 1
         return files[at : at + n]
 
@@ -177,7 +179,9 @@ def test_a_trail_is_forgotten():
 def beside(files: Sequence[tuple[int, Record]]) -> DirectoryReadahead:
     """Neighbours in a folder in one order only."""
 
-    def siblings(ino: int, n: int, *, by_inode: bool = False) -> Sequence[tuple[int, Record]]:
+    def siblings(
+        ino: int, n: int, *, by_inode: bool = False, pid: int = 0
+    ) -> Sequence[tuple[int, Record]]:
         at = [other for other, _ in files].index(ino) + 1
         return files[at : at + n]
 

@@ -1,0 +1,57 @@
+"""Keeps how long the texts are that are made of objects. Part of the catalogue."""
+
+# ruff: noqa: S608 - only constants are put into SQL texts here, never values
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
+
+from phonofs.catalogue.database import MOST_VALUES, Database
+
+NO_TEXT = -1
+"""The size of a text that cannot be made, because its source has a form that is not known."""
+
+
+class TextSizes:
+    """Owns the tables ``text`` and ``text_source``. Each change is a transaction of its own."""
+
+    def __init__(
+        self, database: Database, writing: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        """``writing`` is the catalogue's transaction."""
+        self._database = database
+        self._writing = writing
+
+    def known(self, inos: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Return version and size in bytes (or NO_TEXT) of those of the texts that are known."""
+        found: dict[int, tuple[int, int]] = {}
+        for start in range(0, len(inos), MOST_VALUES):
+            some = inos[start : start + MOST_VALUES]
+            marks = ",".join("?" * len(some))
+            sql = f"SELECT ino, version, size FROM text WHERE ino IN ({marks})"
+            rows = self._database.rows(sql, *some)
+            found.update((ino, (version, size)) for ino, version, size in rows)
+        return found
+
+    def put(self, ino: int, version: int, size: int, sources: Iterable[int]) -> None:
+        """Store the size of a text. Raises CatalogueError."""
+        with self._writing():
+            sql = "INSERT OR REPLACE INTO text (ino, version, size) VALUES (?, ?, ?)"
+            self._database.run(sql, ino, version, size)
+            sql = "INSERT OR IGNORE INTO text_source (source, text) VALUES (?, ?)"
+            self._database.run_many(sql, [(source, ino) for source in sources])
+
+    def forget(self, sources: Collection[int]) -> list[int]:
+        """Forget the texts that are made of any of these objects; return those that were known.
+
+        Raises CatalogueError.
+        """
+        found: set[int] = set()
+        for source in sources:
+            sql = "SELECT text FROM text_source WHERE source = ?"
+            found.update(ino for (ino,) in self._database.rows(sql, source))
+        if found:
+            with self._writing():
+                self._database.run_many("DELETE FROM text WHERE ino = ?", [(i,) for i in found])
+                sql = "DELETE FROM text_source WHERE source = ?"
+                self._database.run_many(sql, [(source,) for source in sources])
+        return sorted(found)

@@ -1,0 +1,369 @@
+"""Makes the texts of the views, and knows how long they are.
+
+A text is made of the content of one or several objects, which are read like any file. Its size is
+known once it was made, and is then kept in the catalogue; it is never estimated. Used by ``vfs``
+and ``views``; ``changes.py`` tells it what changed.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+import trio
+from cachetools import LRUCache
+
+from phonofs.catalogue.catalogue import CHANGED, REMOVED, Catalogue, ChangeSet, ObjectChange
+from phonofs.catalogue.text_sizes import NO_TEXT
+from phonofs.errors import (
+    Archived,
+    CatalogueError,
+    Gone,
+    NoSuchName,
+    PhonofsError,
+    Unavailable,
+    forget_frames,
+)
+from phonofs.model import State
+from phonofs.reader.reader import NO_SCAN, Reader
+from phonofs.texts import forms, render
+from phonofs.view_tree.manifests import written
+from phonofs.views.calls import CallObject, hash_of
+from phonofs.views.names import KIND_SHIFT, MANIFESTS, Manifest, Text, TextKind
+
+log = logging.getLogger(__name__)
+
+BYTES_KEPT = 4 << 20
+"""Texts kept in memory, in bytes: a day of 1,000 calls."""
+
+IN_THREAD_BYTES = 128 << 10
+"""Sources that are longer are read and written in a thread: their JSON takes more than 2 ms."""
+
+AHEAD = (4, 8, 14, 28)
+"""How many of the next texts of a directory are made beside the first, the second … whose size is
+asked for."""
+
+
+Made = Text | Manifest
+"""What is made here: a text of contents, or a list of records."""
+
+
+class OpenText:
+    """A text that a process has open, with its bytes.
+
+    withdrawn  whether what it was made of has gone or changed: then it gives no more bytes
+    """
+
+    def __init__(self, text: Made, content: bytes) -> None:
+        self.text = text
+        self.content = content
+        self.withdrawn = False
+
+    def withdraw(self) -> None:
+        """Give no more bytes."""
+        self.withdrawn = True
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly ``min(size, length - offset)`` bytes. Raises Gone."""
+        if self.withdrawn:
+            raise Gone("what this text was made of was taken away or changed; open it again")
+        return self.content[offset : offset + size]
+
+
+class _Making:
+    """A text that is being made, for all who wait for it.
+
+    outdated  whether what it is made of has gone or changed meanwhile
+    """
+
+    def __init__(self, text: Made) -> None:
+        self.text = text
+        self.outdated = False
+        self.over = trio.Event()
+        self.content: bytes | None = None
+        self.error: PhonofsError | None = None
+
+    def outdate(self) -> None:
+        """Give the text to nobody."""
+        self.outdated = True
+
+    def end(self, content: bytes | None, error: PhonofsError | None) -> None:
+        """Let those who wait have the text, None for none, or the error."""
+        self.content, self.error = content, error
+        self.over.set()
+
+
+class TextFiles:
+    """Owns the texts that are being made, are open, or were made last.
+
+    ``_resized`` are texts of which the kernel may still believe a former size: an open must have
+    the name looked up again first, with the size.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        reader: Reader,
+        *,
+        profile: str = "",
+        tell: Callable[[ChangeSet], None] = lambda changes: None,
+        tell_size: Callable[[int], None] = lambda ino: None,
+    ) -> None:
+        """``profile`` is named in lists. ``tell`` has the kernel drop sizes and pages,
+        ``tell_size`` the size of one text.
+        """
+        self._catalogue = catalogue
+        self._sizes = catalogue.text_sizes
+        self._reader = reader
+        self._profile = profile
+        self._tell = tell
+        self._tell_size = tell_size
+        self._nursery: trio.Nursery | None = None
+        self._making: dict[tuple[int, int], _Making] = {}
+        self._kept: LRUCache[int, tuple[int, bytes]] = LRUCache(
+            BYTES_KEPT, lambda kept: len(kept[1]) + 100
+        )
+        self._open: defaultdict[int, set[OpenText]] = defaultdict(set)
+        self._resized: set[int] = set()
+        self._unknown_forms: set[str] = set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Make texts until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+
+    def statistics(self) -> dict[str, int]:
+        """Return the gauges: texts that are being made, and forms that were not known."""
+        return {"making": len(self._making), "unknown_forms": len(self._unknown_forms)}
+
+    # sizes
+
+    def known_sizes(self, texts: Sequence[Made]) -> dict[int, int]:
+        """Return the sizes that are known, in bytes or NO_TEXT, by inode number. Never waits."""
+        known = self._sizes.known([text.ino for text in texts])
+        return {
+            text.ino: known[text.ino][1]
+            for text in texts
+            if text.ino in known and known[text.ino][0] == _version(text)
+        }
+
+    async def size(self, text: Made) -> int:
+        """Return the size of a text in bytes; make the text first if it is not known.
+
+        Raises NoSuchName if its source has a form that is not known; errors of the service.
+        """
+        size = self.known_sizes([text]).get(text.ino)
+        if size is None:
+            content = await self._content(text)
+            size = NO_TEXT if content is None else len(content)
+        if size == NO_TEXT:
+            raise NoSuchName("there is no text of a content whose form is not known")
+        return size
+
+    def make_ahead(self, texts: Sequence[Made], count: int) -> None:
+        """Begin to make at most ``count`` of these texts: those whose sizes are not known."""
+        known = self.known_sizes(texts)
+        unknown = [text for text in texts if text.ino not in known]
+        coming = [text for text in unknown if (text.ino, _version(text)) not in self._making]
+        for text in coming[: max(0, min(count, AHEAD[-1] - len(self._making)))]:
+            with suppress(Unavailable):
+                self._start(text)
+
+    # bytes
+
+    async def open(self, text: Made) -> OpenText:
+        """Open a text. Raises as :meth:`size` does."""
+        content = await self._content(text)
+        if content is None:
+            raise NoSuchName("there is no text of a content whose form is not known")
+        opened = OpenText(text, content)
+        self._open[text.ino].add(opened)
+        return opened
+
+    def close(self, opened: OpenText) -> None:
+        """Close a text."""
+        ino = opened.text.ino
+        self._open[ino].discard(opened)
+        if not self._open[ino]:
+            del self._open[ino]
+
+    def was_resized(self, ino: int) -> bool:
+        """Return whether the kernel may believe a former size of a text; true once."""
+        resized = ino in self._resized
+        self._resized.discard(ino)
+        return resized
+
+    # changes
+
+    def changed(self, changes: ChangeSet) -> None:
+        """Forget what is made of objects that have gone or have other content now."""
+        self._forget_lists(changes)
+        gone = {
+            change.ino: change.record
+            for change in changes.objects
+            if change.kind == REMOVED or change.content
+        }
+        if not gone:
+            return
+        for opened in [each for some in self._open.values() for each in some]:
+            if not gone.keys().isdisjoint(opened.text.made_of):
+                opened.withdraw()
+        for making in self._making.values():
+            if not gone.keys().isdisjoint(making.text.made_of):
+                making.outdate()
+        try:
+            forgotten = self._sizes.forget(gone)
+        except CatalogueError as error:
+            log.warning("the sizes of texts could not be forgotten: %s", error)
+            self._kept.clear()
+            return
+        record = next(iter(gone.values()))
+        for ino in forgotten:
+            self._kept.pop(ino, None)
+            self._resized.add(ino)
+        if forgotten:
+            told = [ObjectChange(CHANGED, ino, 0, "", record, True) for ino in forgotten]
+            self._tell(ChangeSet(told))
+
+    def _forget_lists(self, changes: ChangeSet) -> None:
+        """Forget the lists of the days of which objects have gone or changed."""
+        days = {parent for change in changes.objects for parent, _ in change.entries}
+        days |= {change.parent_ino for change in changes.objects}
+        lists = [kind << KIND_SHIFT | day for kind in MANIFESTS.values() for day in days if day]
+        for ino in lists:
+            self._kept.pop(ino, None)
+            for opened in self._open.get(ino, ()):
+                opened.withdraw()
+
+    # making
+
+    async def _content(self, text: Made) -> bytes | None:
+        """Return the bytes of a text, None if there are none. Raises errors of the service."""
+        version, content = self._kept.get(text.ino, (0, b""))
+        if version == _version(text):
+            return content
+        making = self._start(text)
+        await making.over.wait()
+        if making.error is not None:
+            raise making.error
+        return making.content
+
+    def _start(self, text: Made) -> _Making:
+        key = text.ino, _version(text)
+        making = self._making.get(key)
+        if making is None:
+            if self._nursery is None:
+                raise Unavailable("phonofs is not reading now")
+            making = _Making(text)
+            self._nursery.start_soon(self._make, text, making)
+            self._making[key] = making
+        return making
+
+    async def _make(self, text: Made, making: _Making) -> None:
+        content: bytes | None = None
+        error: PhonofsError | None = PhonofsError("the text could not be made")
+        try:
+            made = await self._made(text)
+            if making.outdated:
+                raise Gone("what this text is made of was taken away or changed")
+            self._learned(text, made)
+            content, error = made, None
+        except PhonofsError as failed:
+            error = forget_frames(failed)
+        except Exception:
+            log.exception("a text could not be made through a fault of phonofs")
+        finally:
+            del self._making[text.ino, _version(text)]
+            making.end(content, error)
+
+    async def _made(self, text: Made) -> bytes | None:
+        if isinstance(text, Manifest):
+            return await written(self._catalogue, text, self._profile)
+        contents = [await self._read(source) for source in text.sources]
+        made = partial(_written, text, [each for each in contents if each is not None])
+        if None in contents:
+            content = None
+        elif sum(map(len, filter(None, contents))) > IN_THREAD_BYTES:
+            content = await trio.to_thread.run_sync(made)
+        else:
+            content = made()
+        if content is None and text.kind is not TextKind.SUBTITLES:
+            self._note_unknown(text.sources[0])
+        return content
+
+    async def _read(self, source: CallObject) -> bytes | None:
+        """Return the content of an object; None if it is too large for a text."""
+        try:
+            record = self._catalogue.record(source.ino)
+        except NoSuchName:
+            raise Gone(f"object {source.id} is not there any more") from None
+        if record.state == State.ARCHIVED:
+            raise Archived(f"object {source.id} is archived")
+        if record.size > forms.LARGEST:
+            return None
+        handle = self._reader.open(record, source.ino, pid=NO_SCAN)
+        try:
+            return await self._reader.read(handle, 0, forms.LARGEST + 1)
+        finally:
+            self._reader.release(handle)
+
+    def _learned(self, text: Made, content: bytes | None) -> None:
+        """Keep a text and its size; if its size was another one, have the kernel forget that."""
+        known = _version(text), NO_TEXT if content is None else len(content)
+        before = self._sizes.known([text.ino]).get(text.ino)
+        if before != known:
+            try:
+                self._sizes.put(text.ino, *known, sources=text.made_of)
+            except CatalogueError as error:
+                log.warning("the size of a text could not be noted: %s", error)
+        if content is not None:
+            with suppress(ValueError):  # a text that is longer than all that is kept
+                self._kept[text.ino] = known[0], content
+        if before not in (None, known):
+            self._resized.add(text.ino)
+            self._tell_size(text.ino)
+            for opened in self._open.get(text.ino, ()):
+                opened.withdraw()
+
+    def _note_unknown(self, source: CallObject) -> None:
+        if source.type not in self._unknown_forms:
+            self._unknown_forms.add(source.type)
+            log.warning(
+                "object %s (%s) has a form that is not known: there is no text of it and its like",
+                source.id,
+                source.type,
+            )
+
+
+def _version(text: Made) -> int:
+    return hash_of(render.VERSION, text.version)
+
+
+def _written(text: Text, contents: Sequence[bytes]) -> bytes | None:
+    """Return the bytes of a text, made of the contents of its sources; None if that cannot be."""
+    match text.kind:
+        case TextKind.SUMMARY:
+            words = forms.summary(contents[0])
+            return None if words is None else render.plain_file(words)
+        case TextKind.NOTES:
+            words = forms.notes(contents[0])
+            return None if words is None else render.plain_file(words)
+    sides = []
+    for source, content in zip(text.sources, contents, strict=True):
+        said = forms.utterances(content, text.of.duration_ms / 1000)
+        if said is None:
+            return None
+        if source.speaker:
+            said = [each._replace(speaker=source.speaker) for each in said]
+        names = {"owner": source.owner, "external": source.party}
+        sides.append(forms.spoken_by(said, {who: name for who, name in names.items() if name}))
+    conversation = forms.merged(sides)
+    if text.kind is TextKind.SUBTITLES:
+        return render.subtitle_file(conversation)
+    return render.text_file(conversation)

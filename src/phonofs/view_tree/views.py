@@ -1,0 +1,388 @@
+"""Lists the directories of the views, and finds names in them.
+
+A directory of a view is whole or an error, as those of the date tree: the days that it is about are
+listed first. Used by ``vfs``. Methods that may ask the service are ``async``.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import trio
+from cachetools import LRUCache
+
+from phonofs.catalogue.catalogue import Catalogue, Entry
+from phonofs.catalogue.text_sizes import NO_TEXT
+from phonofs.discovery.lister import Lister
+from phonofs.errors import NoSuchName, StaleInode
+from phonofs.view_tree.call_index import CallIndex
+from phonofs.view_tree.in_steps import worked_out
+from phonofs.view_tree.recent_listings import RecentListings
+from phonofs.view_tree.spans import Spans
+from phonofs.view_tree.text_files import AHEAD, TextFiles
+from phonofs.views import calls, names, places
+from phonofs.views.calls import Call
+from phonofs.views.names import Manifest, Text, ViewFile
+from phonofs.views.places import BY_AGENT, BY_DAY, TEXT, Lists, Place
+
+SPANS_KEPT = 4
+"""Spans of time of which the calls stay grouped by agent or queue."""
+
+FILES_KEPT = 20_000
+"""Files of the directories of which the listings stay in memory, about 0.5 KB each."""
+
+ENTRIES_AT_ONCE = 300
+"""Entries that are looked up in one step, 4 ms."""
+
+
+TEXTS_AHEAD = 100
+"""How many of the next texts of a directory are looked at for those whose size is not known."""
+
+CALLS_AT_ONCE = 50
+"""Calls of which the files are named in one step, 4 ms."""
+
+
+class ViewEntry(Entry, frozen=True, gc=False):
+    """An entry of a view.
+
+    target  where it leads, if it is a link
+    sure    whether its size is known; if not, ``size`` is 0 and must not be kept
+    told    whether the kernel is told if its size changes
+    """
+
+    target: str = ""
+    sure: bool = True
+    told: bool = True
+
+
+class ViewSettings(Protocol):
+    """The settings of the views (``config.Settings`` has them)."""
+
+    @property
+    def views(self) -> str:
+        """The name of the directory of the views; empty if there is none."""
+
+    @property
+    def texts(self) -> bool:
+        """Whether texts are shown."""
+
+    @property
+    def read_deadline(self) -> float:
+        """The longest time that a caller waits, in seconds."""
+
+
+@dataclass(slots=True)
+class _Listing:
+    """The files of a directory, as they were when the index had seen so many ``changes``.
+
+    objects  the inode numbers of its objects, in the order of names
+    order    the texts, in that order, and the place of each in it
+    asked    how many sizes of its texts were asked for before they were known
+    """
+
+    changes: int
+    files: dict[str, ViewFile]
+    objects: list[int] = field(default_factory=list)
+    texts: list[Text] = field(default_factory=list)
+    order: dict[int, int] = field(default_factory=dict)
+    asked: int = 0
+
+    @classmethod
+    def of(cls, changes: int, files: Iterable[ViewFile]) -> "_Listing":
+        """Return a listing of files."""
+        made = cls(changes, {file.name: file for file in names.unique(files)})
+        for file in made.files.values():
+            if file.text is None:
+                made.objects.append(file.ino)
+            elif isinstance(file.text, Text) and file.ino not in made.order:
+                made.order[file.ino] = len(made.texts)
+                made.texts.append(file.text)
+        return made
+
+    def count_asked(self) -> int:
+        """Count another size that was asked for; return how many to make ahead."""
+        self.asked += 1
+        return AHEAD[min(self.asked, len(AHEAD)) - 1]
+
+
+class Views:
+    """Owns the places that were looked up, which is every inode number the kernel may know, and
+    the listings of the directories used last.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        lister: Lister,
+        index: CallIndex,
+        texts: TextFiles,
+        recent: RecentListings,
+        settings: ViewSettings,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.name = settings.views
+        self._with_texts = settings.texts
+        self._catalogue = catalogue
+        self._spans = Spans(catalogue, lister, index, settings.read_deadline)
+        self._index = index
+        self._texts = texts
+        self._recent = recent
+        self._now_ms = now_ms
+        self._places: dict[int, Place] = {}
+        self._inos: dict[Place, int] = {}
+        self._listings: OrderedDict[Place, _Listing] = OrderedDict()
+        self._groups: LRUCache[Place, tuple[int, dict[str, list[Call]]]] = LRUCache(SPANS_KEPT)
+
+    # the directory of the views, in the date tree
+
+    def above(self, directory: int) -> ViewEntry | None:
+        """Return the directory of the views if this directory of the date tree holds it."""
+        region = self._catalogue.shown_directory(directory)
+        if not self.name or region is None or region.year:
+            return None
+        return self._place_entry(places.views_of(region.region), self.name)
+
+    def listed_in(self, directory: int) -> ViewEntry | None:
+        """Return the directory of the views if it is to be listed here."""
+        return None if self.name.startswith(".") else self.above(directory)
+
+    def parent(self, ino: int) -> int:
+        """Return the directory that holds a directory of the views. Raises StaleInode."""
+        place = self._place(ino)
+        if place.path:
+            above = places.views_of(place.region)
+            for name in place.path[:-1]:
+                above = places.child(above, name) or above
+            return self._ino(above)
+        return self._spans.shown_ino(place.span)
+
+    # names
+
+    async def lookup(self, parent: int, name: str, pid: int) -> ViewEntry:
+        """Return an entry of a directory of the views. Raises NoSuchName, StaleInode."""
+        place = self._place(parent)
+        if place.lists in (Lists.CALLS, Lists.TEXTS, Lists.NEWEST):
+            listing = await self._listing(place, fresh=False)
+            file = listing.files.get(name)
+            if file is None:
+                listing = await self._listing(place, fresh=True)
+                file = listing.files.get(name)
+            if file is None:
+                raise NoSuchName(f"{name!r} is not in this folder")
+            self._recent.listed_view(pid, listing.objects)
+            for entry in await self._file_entries([file]):
+                return entry
+            raise NoSuchName(f"{name!r} is not in this folder any more")
+        found = places.child(place, name)
+        if found is None or not await self._is_there(place, found):
+            raise NoSuchName(f"{name!r} is not in this folder")
+        return self._place_entry(found, name)
+
+    def entry(self, ino: int) -> ViewEntry:
+        """Return the attributes of a directory or a link. Raises StaleInode."""
+        place = self._place(ino)
+        return self._place_entry(place, place.name or self.name)
+
+    def target(self, ino: int) -> str:
+        """Return where a link leads. Raises StaleInode."""
+        return self.entry(ino).target
+
+    async def entries(self, ino: int, pid: int) -> Sequence[ViewEntry]:
+        """Return all entries of a directory, sorted by name. Raises errors of the service."""
+        place = self._place(ino)
+        if place.lists in (Lists.CALLS, Lists.TEXTS, Lists.NEWEST):
+            listing = await self._listing(place, fresh=True)
+            self._recent.listed_view(pid, listing.objects)
+            return await self._file_entries(list(listing.files.values()))
+        return [self._place_entry(each, each.name) for each in await self._below(place)]
+
+    def listed_day(self, pid: int, day: int) -> None:
+        """Note that a process listed a day of the date tree."""
+        self._recent.listed_day(pid, day)
+
+    # texts
+
+    async def text_entry(self, ino: int) -> ViewEntry:
+        """Return the attributes of a text, with its size; make it if its size is not known.
+
+        The next texts of the directory that it was seen in are made beside it. Raises NoSuchName,
+        errors of the service.
+        """
+        text = await self.text(ino)
+        if not self._texts.known_sizes([text]):
+            self._make_ahead(ino)
+        return self._text_entry("", text, await self._texts.size(text))
+
+    async def text(self, ino: int) -> Text | Manifest:
+        """Return a text. Raises StaleInode, Malformed."""
+        try:
+            return await self._index.text(ino)
+        except NoSuchName:
+            raise StaleInode(f"text {ino} is not in the views any more") from None
+
+    def _make_ahead(self, ino: int) -> None:
+        for listing in reversed(self._listings.values()):
+            if ino in listing.order:
+                at = listing.order[ino] + 1
+                coming = listing.texts[at : at + TEXTS_AHEAD]
+                self._texts.make_ahead(coming, listing.count_asked())
+                return
+
+    # entries
+
+    def _place(self, ino: int) -> Place:
+        place = self._places.get(ino)
+        if place is None:
+            raise StaleInode(f"inode {ino} is not in the views")
+        return place
+
+    def _ino(self, place: Place) -> int:
+        """Return the inode number of a place, and remember it: the kernel will ask for it."""
+        ino = self._inos.get(place)
+        if ino is None:
+            ino = place.ino
+            while ino in self._places:  # another path with the same hash
+                ino += 1
+            self._inos[place], self._places[ino] = ino, place
+        return ino
+
+    def _place_entry(self, place: Place, name: str) -> ViewEntry:
+        ino = self._ino(place)
+        about = self._catalogue.entry(self._spans.shown_ino(place.span))
+        mtime_ms = about.mtime_ms if about else 0
+        if place.lists is Lists.NOTHING:
+            today = self._catalogue.placement.calendar.day_of(self._now_ms())
+            target = places.link_target(place, today)
+            size = len(target)
+            return ViewEntry(ino, name, False, size, mtime_ms, mtime_ms, False, target)
+        return ViewEntry(ino, name, True, 0, mtime_ms, mtime_ms, False)
+
+    async def _file_entries(self, files: Sequence[ViewFile]) -> list[ViewEntry]:
+        """Return the entries of files; those that have gone meanwhile are left out."""
+        found: list[ViewEntry] = []
+        for start in range(0, len(files), ENTRIES_AT_ONCE):
+            some = files[start : start + ENTRIES_AT_ONCE]
+            sizes = self._texts.known_sizes([file.text for file in some if file.text])
+            for file in some:
+                if file.text is not None:
+                    if sizes.get(file.ino) != NO_TEXT:
+                        found.append(self._text_entry(file.name, file.text, sizes.get(file.ino)))
+                elif (entry := self._catalogue.entry(file.ino)) is not None:
+                    found.append(_named(entry, file.name))
+            if len(files) > ENTRIES_AT_ONCE:
+                await trio.lowlevel.checkpoint()
+        return found
+
+    @staticmethod
+    def _text_entry(name: str, text: Text | Manifest, size: int | None) -> ViewEntry:
+        at_ms = text.modified
+        sure, told = size is not None, isinstance(text, Text)
+        return ViewEntry(text.ino, name, False, size or 0, at_ms, at_ms, False, "", sure, told)
+
+    # what is where
+
+    async def _is_there(self, above: Place, place: Place) -> bool:
+        match above.lists:
+            case Lists.VIEWS:
+                return self._with_texts or place.view != TEXT
+            case Lists.NAMES:
+                return place.name in await self._by_name(above, fresh=False)
+        return await self._spans.is_shown(place.span)
+
+    async def _below(self, place: Place) -> list[Place]:
+        spans = self._spans
+        match place.lists:
+            case Lists.VIEWS:
+                top = places.top_places(place)
+                return [each for each in top if self._with_texts or each.view != TEXT]
+            case Lists.NAMES:
+                below = sorted(await self._by_name(place, fresh=True))
+            case Lists.DATES:
+                below = [each.name for each in await spans.below(place.span)]
+            case Lists.DAYS:
+                below = [each.name for each in await spans.in_time(spans.days(place.span))]
+            case _:
+                below = [each.name for each in await spans.in_time(spans.months(place.span))]
+        return [found for name in below if (found := places.child(place, name))]
+
+    async def _by_name(self, place: Place, *, fresh: bool) -> dict[str, list[Call]]:
+        """Return the calls of a span by agent or queue.
+
+        If ``fresh``, the service is asked first where it may have something new.
+        """
+        kept = self._groups.get(place)
+        if kept is not None and fresh:
+            await self._spans.in_time(self._spans.list_days(place.span))
+        if kept is not None and kept[0] == self._index.changes:
+            return kept[1]
+        changes = self._index.changes
+        value = calls.agent_of if place.view == BY_AGENT else calls.queue_of
+        every = await self._spans.in_time(self._spans.calls(place.span))
+        found = await worked_out(partial(calls.by_value, every, value), len(every))
+        self._groups[place] = changes, found
+        return found
+
+    async def _listing(self, place: Place, *, fresh: bool) -> _Listing:
+        """Return the files of a directory, likewise."""
+        kept = self._listings.get(place)
+        if kept is not None and fresh:
+            if place.lists is Lists.NEWEST:
+                await self._spans.in_time(self._spans.newest(place.span))
+            else:
+                await self._spans.in_time(self._spans.list_days(place.span))
+        if kept is not None and kept.changes == self._index.changes:
+            self._listings.move_to_end(place)
+            return kept
+        changes = self._index.changes
+        files = await self._files(place)
+        made = await worked_out(partial(_Listing.of, changes, files), len(files))
+        self._listings[place] = made
+        self._listings.move_to_end(place)
+        while len(self._listings) > 1 and self._files_kept() > FILES_KEPT:
+            self._listings.popitem(last=False)
+        return made
+
+    def _files_kept(self) -> int:
+        return sum(100 + len(listing.files) for listing in self._listings.values())
+
+    async def _files(self, place: Place) -> list[ViewFile]:
+        if place.lists is Lists.NEWEST:
+            found = await self._spans.in_time(self._spans.newest(place.span))
+        elif place.view in (BY_AGENT, places.BY_QUEUE):
+            above = places.child(places.views_of(place.region), place.view)
+            span = places.child(above, place.path[1]) if above else None
+            found = (await self._by_name(span, fresh=False)).get(place.name, []) if span else []
+            if not found:
+                raise NoSuchName(f"{place.name!r} is not in this folder any more")
+        else:
+            found = await self._spans.in_time(self._spans.calls(place.span))
+        files: list[ViewFile] = []
+        dated = not place.span.day
+        for number, call in enumerate(found):
+            if place.lists is Lists.TEXTS:
+                files += names.text_files(call)
+            else:
+                files += names.files(call, dated=dated)
+            if number % CALLS_AT_ONCE == CALLS_AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()
+        if not self._with_texts:
+            files = [file for file in files if file.text is None]
+        return files + await self._manifests(place)
+
+    async def _manifests(self, place: Place) -> list[ViewFile]:
+        return await self._index.manifests(place.span) if place.view == BY_DAY else []
+
+
+def _named(entry: Entry, name: str) -> ViewEntry:
+    return ViewEntry(
+        entry.ino,
+        name,
+        False,
+        entry.size,
+        entry.mtime_ms,
+        entry.ctime_ms,
+        entry.archived,
+    )

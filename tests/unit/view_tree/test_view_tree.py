@@ -1,0 +1,141 @@
+"""The order in which files of a view are read, the calls of a day, the sizes of texts."""
+
+from dataclasses import dataclass
+
+import pytest
+import trio
+
+from phonofs.catalogue.text_sizes import NO_TEXT
+from phonofs.errors import NoSuchName
+from phonofs.tree.layout import directory_of
+from phonofs.view_tree.call_index import CallIndex
+from phonofs.view_tree.recent_listings import FRESH_S, RecentListings
+from phonofs.view_tree.text_files import TextFiles
+from phonofs.view_tree.views import Views
+from tests.support.catalogue_world import make, uuid, world
+
+DAY = "2024/2024-09/2024-09-03"
+NEXT_DAY = "2024/2024-09/2024-09-04"
+
+
+def a_call(number: int, at: str, **tags: str) -> list:
+    tags = {"callId": f"c{number}", "userName": "Ann" if number % 2 else "Bob", **tags}
+    return [
+        make(uuid(10 * number), f"{at}:00Z", **tags),
+        make(uuid(10 * number + 1), f"{at}:30Z", kind="transcription", **tags),
+    ]
+
+
+def inos(calls: list) -> list[list[int]]:
+    return [[each.ino for each in call.objects()] for call in calls]
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    views: str = ".views"
+    texts: bool = True
+    read_deadline: float = 60.0
+
+
+async def test_calls_are_joined_over_midnight_and_follow_changes(tmp_path):
+    late = make(uuid(3), "2024-09-04T00:10:00Z", kind="transcription", callId="c1")
+    records = [*a_call(1, "2024-09-03T23:59"), make(uuid(4), "2024-09-04T01:00:00Z")]
+    async with world(tmp_path, records) as here:
+        index = CallIndex(here.catalogue)
+        day = await here.open(DAY)
+        of = directory_of(day)
+        assert of is not None
+        [call] = await index.calls(of)
+        assert len(list(call.objects())) == 2
+        following = await here.open(NEXT_DAY)
+        index.changed(here.catalogue.apply([late]))
+        [call] = await index.calls(of)
+        assert len(list(call.objects())) == 3
+        assert index.changes == 1
+        other = directory_of(following)
+        assert other is not None
+        assert len(await index.calls(other)) == 2
+
+
+async def test_a_text_is_found_by_its_number(tmp_path):
+    async with world(tmp_path, a_call(1, "2024-09-03T10:00")) as here:
+        index = CallIndex(here.catalogue)
+        recording, transcript = sorted(e.ino for e in here.catalogue.children(await here.open(DAY)))
+        text = await index.text(1 << 56 | recording)
+        assert [source.ino for source in text.sources] == [transcript]
+        for wrong in (1 << 56 | transcript, 3 << 56 | recording, 1 << 56 | 1 << 40, recording):
+            with pytest.raises(NoSuchName):
+                await index.text(wrong)
+
+
+async def test_who_reads_a_view_stays_in_it(tmp_path):
+    records = [
+        record for number in range(6) for record in a_call(number, f"2024-09-03T1{number}:00")
+    ]
+    async with world(tmp_path, records) as here:
+        recent = RecentListings(here.catalogue)
+        day = await here.open(DAY)
+        entries = here.catalogue.children(day)
+        anns = [e.ino for e in entries if "_Ann_" in e.name]
+        others = [e.ino for e in entries if "_Bob_" in e.name]
+
+        def after(ino: int, **how: int) -> list[int]:
+            return [other for other, _ in recent.siblings(ino, 3, **how)]
+
+        in_day = [e.ino for e in entries]
+        place = in_day.index(anns[0])
+        assert after(anns[0], pid=7) == in_day[place + 1 : place + 4]
+        recent.listed_view(7, anns)
+        recent.listed_day(8, day)
+        assert after(anns[0], pid=7) == anns[1:4]
+        assert after(anns[0], pid=7, by_inode=True) == sorted(i for i in anns if i > anns[0])[:3]
+        assert after(anns[0], pid=9) == anns[1:4]
+        assert after(anns[0], pid=8) == in_day[place + 1 : place + 4]
+        assert after(others[-2], pid=7) == in_day[in_day.index(others[-2]) + 1 :][:3]
+        await trio.sleep(FRESH_S + 1)
+        assert after(anns[0], pid=9) == in_day[place + 1 : place + 4]
+        assert after(1 << 50) == []
+
+
+async def test_sizes_are_kept_until_a_source_changes(tmp_path):
+    async with world(tmp_path, a_call(1, "2024-09-03T10:00")) as here:
+        sizes = here.catalogue.text_sizes
+        sizes.put(1 << 56 | 5, 77, 100, [5, 6])
+        sizes.put(3 << 56 | 7, 78, NO_TEXT, [7])
+        assert sizes.known([1 << 56 | 5, 3 << 56 | 7, 1]) == {
+            1 << 56 | 5: (77, 100),
+            3 << 56 | 7: (78, NO_TEXT),
+        }
+        assert sizes.forget([8]) == []
+        assert sizes.forget([6, 8]) == [1 << 56 | 5]
+        assert sizes.known([1 << 56 | 5, 3 << 56 | 7]) == {3 << 56 | 7: (78, NO_TEXT)}
+
+
+async def test_a_view_asks_for_the_days_that_are_not_known(tmp_path):
+    records = [
+        record for number in range(8) for record in a_call(number, f"2024-09-0{number + 1}T10:00")
+    ]
+    async with world(tmp_path, records) as here:
+        index, recent = CallIndex(here.catalogue), RecentListings(here.catalogue)
+        texts = TextFiles(here.catalogue, None)
+        views = Views(here.catalogue, here.lister, index, texts, recent, ViewSettings())
+        await here.open("2024")
+        top = views.above(1)
+        assert top is not None
+        assert top.is_directory
+        by_agent = await views.lookup(top.ino, "by-agent", 0)
+        [month] = await views.entries(by_agent.ino, 0)
+        assert month.name == "2024-09"
+        agents = await views.entries(month.ino, 0)
+        assert [agent.name for agent in agents] == ["Ann", "Bob"]
+        files = await views.entries(agents[0].ino, 0)
+        assert len([file for file in files if file.ino < 1 << 55]) == 8
+        assert all(file.sure == (file.ino < 1 << 55) for file in files)
+        asked = len(here.service.asked)
+        assert await views.entries(agents[0].ino, 0) == files
+        assert (await views.lookup(agents[0].ino, files[0].name, 0)) == files[0]
+        assert len(here.service.asked) == asked
+        with pytest.raises(NoSuchName):
+            await views.lookup(month.ino, "Cy", 0)
+        assert views.parent(agents[0].ino) == month.ino
+        assert views.parent(top.ino) == 1
