@@ -14,7 +14,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -485,18 +485,22 @@ class Cache:
     # The end
 
     def close(self) -> None:
-        """Flush and save what is not saved yet, and release the directory."""
-        entries = list(self._open.values())
-        for entry in entries:
-            while not entry.unpin():
-                pass
-        with self._flushing([entry for entry in entries if entry.deferred]) as write:
-            write()
-        self.put_away(float("-inf"))
+        """Flush and save what is not saved yet, and release the directory in any case."""
+        with ExitStack() as closing:
+            closing.callback(self.backend.close)
+            closing.callback(self._close_all_idle)
+            closing.callback(self._settle_all)
+            entries = list(self._open.values())
+            for entry in entries:
+                while not entry.unpin():
+                    pass
+            with self._flushing([entry for entry in entries if entry.deferred]) as write:
+                write()
+            self.put_away(float("-inf"))
+
+    def _settle_all(self) -> None:
         for entry in list(self._open.values()):
             self._settle(entry)
-        self._close_all_idle()
-        self.backend.close()
 
 
 def _close_all(descriptors: list[int]) -> None:

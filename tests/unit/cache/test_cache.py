@@ -11,7 +11,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from phonofs.cache import fsck
+from phonofs.cache import fsck, write_behind
 from phonofs.cache.cache import Cache, key_of, remove_content
 from phonofs.cache.maintenance import remove_orphans, run_once
 from phonofs.errors import UsageError
@@ -657,3 +657,23 @@ async def test_what_is_charged_for_is_right_again_after_trouble(tmp_path: Path):
     assert cache.statistics()["state"] == "on"
     assert cache.statistics()["disk_bytes"] == on_disk(tmp_path)
     cache.close()
+
+
+@pytest.mark.parametrize("at", ["begin", "finish", "write_files"])
+async def test_without_memory_for_the_last_save_the_folder_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+):
+    """The next mount can use it, and no descriptor is left."""
+    before = len(os.listdir("/proc/self/fd"))
+    cache = open_cache(tmp_path)
+    fill(cache, record_of(0), data_of(0))
+
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as short:
+        short.setattr(write_behind, at, no_memory)
+        with pytest.raises(MemoryError):
+            cache.close()
+    open_cache(tmp_path).close()
+    assert len(os.listdir("/proc/self/fd")) == before
