@@ -64,13 +64,12 @@ def test_a_storm_of_names(mount, tmp_path):
     before = os.listdir(mount.day)
     with overlaid(mount.day, tmp_path) as merged:
         with (
-            storm(merged, 1, *names()) as running,
+            storm(merged, 60, *names()) as running,
             reading((path, 0, SIZE) for path in mount.paths) as readers,
         ):
             assert {got for got, _ in readers.ends()} == {SIZE}
             done = running.operations()
-        assert set(done) == set(NAMES)
-        assert min(done.values()) > 0
+        assert {name: done[name] >= NAMES[name] for name in done} == dict.fromkeys(NAMES, True)
         assert status(mount)["fuse"]["errnos"]["ENOENT"] >= len(NAMES), "it was not asked"
         assert sorted(os.listdir(merged)) == sorted(before)
     all_is_as_before(mount, before)
