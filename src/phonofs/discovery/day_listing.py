@@ -120,10 +120,11 @@ class DayListing:
         whole = False
         while not whole and len(passes) < MOST_PASSES:
             self._page_worker.expect(self._sizes.known(self._day) if first else 0)
+            estimate = self._sizes.at_once(self._day) if first else 0
             paging = OffsetPager(
                 self._searches.page_size,
                 self._searches.side_by_side,
-                self._sizes.expected(self._day) if first else 0,
+                passes[-1].size if passes else estimate,
             )
             await self._pass(query, paging)
             passes.append(paging)

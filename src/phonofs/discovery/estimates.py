@@ -16,8 +16,11 @@ REMEMBERED = 1000
 
 
 FIRST = 400
-"""The estimate for a day of which nothing is known: four usual pages at once. At worst three of
-them are empty; but a day larger than one page saves a round trip."""
+"""The estimate for a day of which nothing is known: five usual pages."""
+
+AT_FIRST = 199
+"""So many records are requested at once if the region's total is not known either: two usual pages,
+of which one is empty at worst. A day larger than one page saves a round trip."""
 
 UNEVEN = 2
 """How many times the average a day may have: nights and weekends have next to nothing."""
@@ -64,3 +67,8 @@ class DaySizeEstimator:
             return self.known(day)
         likely = max(FIRST, UNEVEN * self._average.get(day.region, 0))
         return min(likely, self._total.get(day.region, likely))
+
+    def at_once(self, day: Directory) -> int:
+        """Return how many records to request before the first page of a day has come."""
+        guessed = day.region not in self._total and not self.known(day)
+        return AT_FIRST if guessed else self.expected(day)

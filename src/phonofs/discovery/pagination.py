@@ -10,6 +10,7 @@ be absent or anything else. It is believed only if it agrees with what was recei
 """
 
 from collections.abc import Sequence
+from math import ceil, pow
 
 from phonofs.catalogue.prepared_page import PreparedPage
 from phonofs.errors import Malformed
@@ -36,6 +37,24 @@ FRUITLESS = 8
 _OVERLAPS_FROM = 10
 """Pages of fewer records do not overlap: that would cost more than a tenth of each."""
 
+_MISSES = 4
+"""Without a ``total``, so many pages beyond the end are risked, once two pages came full. Each
+one that is not risked costs a day of 1,000 to 4,000 objects some round trips."""
+
+_PAGES_A_MISS = 20
+"""Of a large day one page in so many is risked: 5 %."""
+
+_GUESSES = 3
+"""Guesses side by side. If they exist, all pages before the furthest one do."""
+
+_AHEAD = 4
+"""There is no guess while so many times all requests are due for records that exist."""
+
+_REACH = 3
+"""How far a guess reaches while the end is unknown: this times what the misses left allow."""
+
+_UNBOUNDED = 1 << 62
+
 
 class OffsetPager:
     """One pass over a listing. Owns what was requested and received, and the conclusions.
@@ -48,6 +67,9 @@ class OffsetPager:
     Invariant: ``_covered`` and ``_flying`` hold no offset beyond the furthest one requested; a
     pass is done when no request is in flight, no offset before the end is missing, and the end
     was seen.
+
+    _misses   pages without anything new: they were requested although they did not exist
+    _emptied  offsets that came empty once although ``total`` says that there is more
     """
 
     def __init__(self, limit: int, side_by_side: int, expected: int = 0) -> None:
@@ -61,12 +83,12 @@ class OffsetPager:
         self.size = 0
         self._limit = limit
         self._side_by_side = side_by_side
-        step = limit - 1 if limit >= _OVERLAPS_FROM else limit
-        self._ramp = max(1, -(-(expected - limit) // step) + 1)
+        self._estimate = expected
         self._covered = Ranges()
         self._flying: dict[int, int] = {}
         self._edges: dict[int, str] = {}
         self._closed = False
+        self._misses = 0
         self._beyond: int | None = None
         self._refused_at: int | None = None
         self._total: int | None = None
@@ -163,12 +185,13 @@ class OffsetPager:
     def refuse(self, key: int) -> None:
         """Note that the service refused the page at ``key``; only offsets before it remain."""
         self._flying.pop(key)
+        self._misses += 1
         self._refused_at = key if self._refused_at is None else min(key, self._refused_at)
 
     def ask(self) -> list[tuple[int, int]]:
         """Return the pages to request now, as (``pageKey``, ``limit``); count them as in flight."""
         asks: list[tuple[int, int]] = []
-        while len(self._flying) < self._allowed():
+        while len(self._flying) < self._side_by_side:
             key = self._next_key()
             if key is None:
                 break
@@ -176,32 +199,72 @@ class OffsetPager:
             asks.append((key, self._limit))
         return asks
 
-    def _allowed(self) -> int:
-        """Return the number of requests allowed in flight: all if the end is known, else more with
-        each page received.
-        """
-        known = self.expected > 0 and self._pages > 0
-        return self._side_by_side if known else min(self._ramp + self._pages, self._side_by_side)
-
     def _next_key(self) -> int | None:
+        """Return the next offset to request: a guess, if one is due, else the first one missing
+        of those that exist; None if there is nothing to request now.
+        """
         reached = Ranges(self._covered)
-        for key, limit in self._flying.items():
-            reached.add(key, key + limit)
-        frontier = max((stop for _, stop in reached), default=0)
-        gap = reached.missing(0, frontier)
-        if gap:
-            key = self._before(gap[0][0])
-            return key if self._refused_at is None or key < self._refused_at else None
-        key = self._before(frontier)
-        if (
-            self._closed
-            or key in self._flying
-            or (self._beyond is not None and key >= self._beyond)
-        ):
+        for offset, limit in self._flying.items():
+            reached.add(offset, offset + limit)
+        missing = reached.missing(0, self.size if self._closed else self._existing)
+        if sum(stop - start for start, stop in missing) < self._plenty:
+            guess = self._guess(max((stop for _, stop in reached), default=0))
+            if guess is not None:
+                return guess
+        key = self._before(missing[0][0]) if missing else None
+        return None if key is None or key in self._flying or key >= self._bound else key
+
+    @property
+    def _plenty(self) -> int:
+        """Enough records that are missing for now: more need not be known to exist."""
+        return _AHEAD * self._side_by_side * self._limit
+
+    @property
+    def _existing(self) -> int:
+        """The offset before which there are records, as far as the service says so."""
+        return max(self.size + 1, self.expected)
+
+    @property
+    def _bound(self) -> int:
+        """The least offset that is not to be requested: it was refused, or came empty, or follows
+        one that came empty and is to be requested again.
+        """
+        bounds = [at + 1 for at in self._emptied if not self._covered.covers(at, at + 1)]
+        bounds += [] if self._beyond is None else [max(self._beyond, self.size + 1)]
+        bounds += [] if self._refused_at is None else [self._refused_at]
+        return min(bounds, default=_UNBOUNDED)
+
+    def _guess(self, frontier: int) -> int | None:
+        """Return an offset to request although nothing says that it exists; None for none now.
+
+        If it exists, so do all before it, which can then be requested side by side. As long as
+        nothing contradicts the estimate, all pages before it are requested. After that there are
+        a few guesses at a time: with ``n`` misses left, ``m`` pages are cut at
+        ``m ** (n / (n + 1))``, so that a miss leaves a range that the other guesses can search.
+        """
+        if self._closed or (self._pages and self.expected):
             return None
-        past_total = 0 < self.expected <= frontier
-        refused = self._refused_at is not None and key >= self._refused_at
-        return None if refused or (past_total and self._flying) else key
+        if not self._misses and frontier < self._estimate:
+            return self._before(frontier)
+        step = self._limit - (self._limit >= _OVERLAPS_FROM)
+        sure = self.size - 1 + step  # the page before it is requested in any case
+        guesses = [key for key in self._flying if key >= sure]
+        pages = sure // step
+        misses = max(_MISSES if pages > 2 else 1, 1 + pages // _PAGES_A_MISS)
+        misses -= self._misses + len(guesses)
+        some = self._estimate > 2 * self._limit  # two pages are no estimate
+        untested = some and any(key < self._estimate for key in self._flying)
+        if not self.size or untested or misses < 1 or len(guesses) >= _GUESSES:
+            return None
+        share = misses / (misses + 1)
+        if self._bound == _UNBOUNDED:
+            first = max([sure, *(key + step for key in guesses)])
+            ahead = max(2, ceil(_REACH * pow(first // step, share)))
+            return first + (ahead - 1) * step
+        unknown = -(-(self._bound - sure) // step)
+        if guesses or unknown < 1:
+            return None
+        return sure + (min(ceil(pow(unknown, share)), -(-unknown // 2)) - 1) * step
 
     def _before(self, offset: int) -> int:
         """Return where a page begins that overlaps the records before ``offset`` by one.
@@ -225,6 +288,7 @@ class OffsetPager:
             self._emptied.add(key)  # its total says there is more: request it again
             return
         further = not self._covered.covers(key, stop)
+        self._misses += not further
         if page.count and not further:
             self._stalled.add(stop)
         self._covered.add(key, stop)

@@ -1,0 +1,69 @@
+"""How many pages a listing asks the service for: hardly more than there are, and none twice."""
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+from phonofs.tree.layout import Directory
+from tests.support.catalogue_world import HOUR_MS, LATENCY_S, make, ms, uuid
+from tests.support.listing_world import SearchApi, listing
+
+DAY = Directory(0, 2024, 9, 17)
+NOON = ms("2024-09-17T12:00:00")
+
+TOTALS = {
+    "records": lambda found, limit: found,
+    "pages": lambda found, limit: -(-found // limit),
+    "absent": lambda found, limit: None,
+}
+
+
+class UnsteadyApi(SearchApi):
+    """Answers after one to two times the latency, so that pages come in another order."""
+
+    steady = True
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.latency_s = LATENCY_S * (1 if self.steady else random.uniform(1, 2))
+        return await super().__call__(request)
+
+
+def pages_of(count: int) -> int:
+    """Return how many pages of 100 there are, each of which begins with the last record before."""
+    return max(1, -(-(count - 1) // 99))
+
+
+def most_asked(count: int, total: str) -> float:
+    """Return how many pages may be asked for: 5 % and one more than there are.
+
+    A listing of 1,000 records that no total confirms is searched once more after its last record.
+    From 200 records on its end is looked for with up to four pages: with one, a day of 3,000
+    would take twice as long.
+    """
+    pages = pages_of(count)
+    unconfirmed = total == "absent" and 200 < count < 9000
+    return pages * 1.05 + 1 + (4 if unconfirmed else 0)
+
+
+@pytest.mark.parametrize("steady", [True, False])
+@pytest.mark.parametrize("total", TOTALS)
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 1000, 1001, 10_000])
+async def test_hardly_more_pages_are_asked_for_than_there_are(
+    tmp_path: Path, count: int, total: str, steady: bool
+):
+    """Whatever the total is, and in whatever order the pages come."""
+    random.seed(count)
+    records = [make(uuid(n), NOON - HOUR_MS + n * 200) for n in range(count)]
+    api = UnsteadyApi(total=TOTALS[total])
+    async with listing(tmp_path, api, [*records, make("later", "2024-09-20")]) as w:
+        await w.ls("2024/2024-09")
+        api.count()
+        api.steady = steady
+        await w.lister.list(DAY.ino)
+        assert len(w.catalogue.children(DAY.ino)) == count
+        assert len(api.searches) <= most_asked(count, total)
+        asked = Counter((search.key, *search.bounds.items()) for search in api.searches)
+        assert max(asked.values()) == 1, "no page is asked for twice"
