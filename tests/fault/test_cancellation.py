@@ -160,7 +160,10 @@ def at_work(tmp_path, instrument, at):
     async def run():
         instrument.next_at = at
         trio.lowlevel.add_instrument(instrument)
-        options = {"poll_interval": "1s", "cache_size": "1500K", "max_connections": "4"}
+        options = {
+            "poll_interval": "1s", "cache_size": "1500K", "max_connections": "4",
+            "index": "records",
+        }  # fmt: skip
         account = flat(*[200_001] * 12)
         async with (
             standing(account, Options(bytes_per_s=4 << 20, token_life_s=2)) as service,
