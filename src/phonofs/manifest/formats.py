@@ -6,6 +6,7 @@ A form is a head, a text for each object, and a tail; any of them may be empty.
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -146,7 +147,7 @@ class Playlist:
         title = " - ".join(filter(None, (cell(name) for name in names))) or cell(listed.name)
         path = listed.path
         if not path.isprintable():
-            path = f"file://{quote(path)}"
+            path = f"file://{quote(os.fsencode(path))}"
         return f"#EXTINF:{seconds},{title}\n{path}\n"
 
     def tail(self) -> str:

@@ -153,3 +153,8 @@ def test_a_playlist_has_what_can_be_played_now():
         "#EXTINF:65,Alex #EXTM3U - +120255501",
         f"{FOLDER}/x.mp3",
     ]
+
+
+def test_a_playlist_names_a_mount_point_that_is_not_utf_8():
+    played = Listed("/m\udcff/a.mp3", make("a", NOON), ZoneInfo("UTC"), "")
+    assert FORMS["m3u8"]().line(played).endswith("\nfile:///m%FF/a.mp3\n")
