@@ -250,7 +250,9 @@ def _labelled(call: Call) -> Iterator[tuple[int, str]]:
     seen = Counter[str]()
     for each in call.attached:
         what = each.what
-        label = _LABELS.get(what.type) or cut(clean(what.type), _LABEL_BYTES) or "object"
+        label = (
+            _LABELS.get(what.type) or cut(clean(what.type[:STEM_BYTES]), _LABEL_BYTES) or "object"
+        )
         if what.type == COMMENT and what.question:
             label += f"-{what.question}"
         if each.of.type == COMMENT and each.of.question:
