@@ -211,35 +211,41 @@ class TextFiles:
         }
         if not gone:
             return
+        stale: set[int] = set()
         for opened in [each for some in self._open.values() for each in some]:
             if not gone.keys().isdisjoint(opened.text.made_of):
                 opened.withdraw()
+                stale.add(opened.text.ino)
         for making in self._making.values():
             if not gone.keys().isdisjoint(making.text.made_of):
                 making.outdate()
         try:
-            forgotten = self._sizes.forget(gone)
-        except CatalogueError as error:
+            stale |= self._sizes.made_of(gone)
+            if stale:
+                self._sizes.forget(stale, gone)
+        except CatalogueError as error:  # a failing disk; the kernel is told all the same
             log.warning("the sizes of texts could not be forgotten: %s", error)
             self._kept.clear()
-            return
-        record = next(iter(gone.values()))
-        for ino in forgotten:
+        for ino in stale:
             self._kept.pop(ino, None)
             self._resized.add(ino)
-        if forgotten:
-            told = [ObjectChange(CHANGED, ino, 0, "", record, True) for ino in forgotten]
+        if stale:
+            record = next(iter(gone.values()))
+            told = [ObjectChange(CHANGED, ino, 0, "", record, True) for ino in sorted(stale)]
             self._tell(ChangeSet(told))
 
     def _forget_lists(self, changes: ChangeSet) -> None:
         """Forget the lists of the days of which objects have gone or changed."""
         days = {parent for change in changes.objects for parent, _ in change.entries}
         days |= {change.parent_ino for change in changes.objects}
-        lists = [kind << KIND_SHIFT | day for kind in MANIFESTS.values() for day in days if day]
+        lists = {kind << KIND_SHIFT | day for kind in MANIFESTS.values() for day in days if day}
         for ino in lists:
             self._kept.pop(ino, None)
             for opened in self._open.get(ino, ()):
                 opened.withdraw()
+        for making in self._making.values():
+            if making.text.ino in lists:
+                making.outdate()
 
     # making
 
@@ -316,12 +322,13 @@ class TextFiles:
     def _learned(self, text: Made, content: bytes | None) -> None:
         """Keep a text and its size; if its size was another one, have the kernel forget that."""
         known = _version(text), NO_TEXT if content is None else len(content)
-        before = self._sizes.known([text.ino]).get(text.ino)
-        if before != known:
-            try:
+        before = None
+        try:
+            before = self._sizes.known([text.ino]).get(text.ino)
+            if before != known:
                 self._sizes.put(text.ino, *known, sources=text.made_of)
-            except CatalogueError as error:
-                log.warning("the size of a text could not be noted: %s", error)
+        except CatalogueError as error:
+            log.warning("the size of a text could not be noted: %s", error)
         if content is not None:
             with suppress(ValueError):  # a text that is longer than all that is kept
                 self._kept[text.ino] = known[0], content

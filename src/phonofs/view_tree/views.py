@@ -17,12 +17,12 @@ from cachetools import LRUCache
 from phonofs.catalogue.catalogue import Catalogue, Entry
 from phonofs.catalogue.text_sizes import NO_TEXT
 from phonofs.discovery.lister import Lister
-from phonofs.errors import NoSuchName, StaleInode
+from phonofs.errors import Gone, NoSuchName, StaleInode
 from phonofs.view_tree.call_index import CallIndex
 from phonofs.view_tree.in_steps import worked_out
 from phonofs.view_tree.recent_listings import RecentListings
 from phonofs.view_tree.spans import Spans
-from phonofs.view_tree.text_files import AHEAD, TextFiles
+from phonofs.view_tree.text_files import AHEAD, OpenText, TextFiles
 from phonofs.views import calls, names, places
 from phonofs.views.calls import Call
 from phonofs.views.names import Manifest, Text, ViewFile
@@ -214,7 +214,20 @@ class Views:
         text = await self.text(ino)
         if not self._texts.known_sizes([text]):
             self._make_ahead(ino)
-        return self._text_entry("", text, await self._texts.size(text))
+        try:
+            size = await self._texts.size(text)
+        except Gone:  # it changed while it was made
+            text = await self.text(ino)
+            size = await self._texts.size(text)
+        told = ino in self._texts.known_sizes([text])  # not if it could not be noted
+        return self._text_entry("", text, size, told=told)
+
+    async def open_text(self, ino: int) -> OpenText:
+        """Open a text. Raises as :meth:`text_entry` does."""
+        try:
+            return await self._texts.open(await self.text(ino))
+        except Gone:  # it changed while it was made
+            return await self._texts.open(await self.text(ino))
 
     async def text(self, ino: int) -> Text | Manifest:
         """Return a text. Raises StaleInode, Malformed."""
@@ -277,9 +290,11 @@ class Views:
         return found
 
     @staticmethod
-    def _text_entry(name: str, text: Text | Manifest, size: int | None) -> ViewEntry:
+    def _text_entry(
+        name: str, text: Text | Manifest, size: int | None, *, told: bool = True
+    ) -> ViewEntry:
         at_ms = text.modified
-        sure, told = size is not None, isinstance(text, Text)
+        sure, told = size is not None, told and isinstance(text, Text)
         return ViewEntry(text.ino, name, False, size or 0, at_ms, at_ms, False, "", sure, told)
 
     # what is where

@@ -7,12 +7,12 @@ import pytest
 import trio
 
 from phonofs.catalogue.catalogue import ChangeSet
-from phonofs.errors import Gone, NoSuchName, Unavailable
+from phonofs.errors import CatalogueError, Gone, NoSuchName, Unavailable
 from phonofs.model import Record
 from phonofs.tree.layout import directory_of
 from phonofs.view_tree.call_index import CallIndex
 from phonofs.view_tree.text_files import AHEAD, TextFiles
-from phonofs.views.names import Text, texts
+from phonofs.views.names import Manifest, Text, texts
 from tests.support.catalogue_world import make, uuid, world
 
 DAY = "2024/2024-09/2024-09-03"
@@ -183,4 +183,60 @@ async def test_an_error_is_for_those_who_wait_only(tmp_path):
             await files.size(text)
         reader.error = None
         assert await files.size(text) > 0
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.expected_log("could not be noted")
+@pytest.mark.expected_log("could not be forgotten")
+async def test_a_full_disk_leaves_no_withdrawn_text_readable(tmp_path, monkeypatch):
+    async with world(tmp_path, a_call(1)) as here, trio.open_nursery() as nursery:
+        index, told = CallIndex(here.catalogue), []
+        files = TextFiles(here.catalogue, FakeReader(), tell=told.append)
+        await nursery.start(files.run)
+        [text] = await conversations(index, await here.open(DAY))
+
+        def full(*args: object, **kwargs: object) -> None:
+            raise CatalogueError("the disk is full")
+
+        for change in ("put", "forget"):
+            monkeypatch.setattr(here.catalogue.text_sizes, change, full)
+        opened = await files.open(text)
+        assert opened.read(0, 5) == opened.content[:5]
+        assert files.known_sizes([text]) == {}
+        deleted = make(uuid(11), "2024-09-03T10:01:30Z", kind="transcription", callId="c1",
+                       updated="2024-09-03T13:00:00Z", state="DELETED")  # fmt: skip
+        files.changed(here.catalogue.apply([deleted]))
+        with pytest.raises(Gone):
+            opened.read(0, 10)
+        assert [change.ino for changes in told for change in changes.objects] == [text.ino]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_list_made_while_an_object_was_withdrawn_is_given_to_nobody(tmp_path):
+    records = [record for number in range(60) for record in a_call(number % 60)]
+    async with world(tmp_path, records) as here, trio.open_nursery() as nursery:
+        index = CallIndex(here.catalogue)
+        files = TextFiles(here.catalogue, FakeReader())
+        await nursery.start(files.run)
+        day = directory_of(await here.open(DAY))
+        assert day is not None
+        [of_calls] = [file for file in await index.manifests(day) if file.name == "calls.csv"]
+        assert isinstance(of_calls.text, Manifest)
+        deleted = make(uuid(10), "2024-09-03T10:01:00Z", callId="c1", state="DELETED",
+                       updated="2024-09-03T13:00:00Z")  # fmt: skip
+        outcomes: list[object] = []
+
+        async def ask() -> None:
+            try:
+                outcomes.append(await files.open(of_calls.text))
+            except Gone as error:
+                outcomes.append(error)
+
+        async with trio.open_nursery() as asking:
+            asking.start_soon(ask)
+            while not files.statistics()["making"]:
+                await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            files.changed(here.catalogue.apply([deleted]))
+        assert [type(outcome) for outcome in outcomes] == [Gone]
         nursery.cancel_scope.cancel()

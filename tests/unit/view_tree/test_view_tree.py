@@ -106,8 +106,9 @@ async def test_sizes_are_kept_until_a_source_changes(tmp_path):
             1 << 56 | 5: (77, 100),
             3 << 56 | 7: (78, NO_TEXT),
         }
-        assert sizes.forget([8]) == []
-        assert sizes.forget([6, 8]) == [1 << 56 | 5]
+        assert sizes.made_of([8]) == set()
+        assert sizes.made_of([6, 8]) == {1 << 56 | 5}
+        sizes.forget([1 << 56 | 5], [6, 8])
         assert sizes.known([1 << 56 | 5, 3 << 56 | 7]) == {3 << 56 | 7: (78, NO_TEXT)}
 
 
