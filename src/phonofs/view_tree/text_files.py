@@ -25,7 +25,7 @@ from phonofs.errors import (
     Unavailable,
     forget_frames,
 )
-from phonofs.model import State
+from phonofs.model import Record, State
 from phonofs.reader.reader import NO_SCAN, Reader
 from phonofs.texts import forms, render
 from phonofs.view_tree.manifests import written
@@ -39,6 +39,13 @@ BYTES_KEPT = 4 << 20
 
 IN_THREAD_BYTES = 128 << 10
 """Sources that are longer are read and written in a thread: their JSON takes more than 2 ms."""
+
+LARGE = 2 << 20
+"""Sources that are longer are read and written one text at a time: as objects of Python, 16 MiB of
+JSON take 100 MiB."""
+
+THREADS = 2
+"""Texts that are read and written in threads at a time."""
 
 AHEAD = (4, 8, 14, 28)
 """How many of the next texts of a directory are made beside the first, the second … whose size is
@@ -127,6 +134,8 @@ class TextFiles:
         self._open: defaultdict[int, set[OpenText]] = defaultdict(set)
         self._resized: set[int] = set()
         self._unknown_forms: set[str] = set()
+        self._large = trio.CapacityLimiter(1)
+        self._threads = trio.CapacityLimiter(THREADS)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Make texts until cancelled."""
@@ -291,29 +300,36 @@ class TextFiles:
     async def _made(self, text: Made) -> bytes | None:
         if isinstance(text, Manifest):
             return await written(self._catalogue, text, self._profile)
-        contents = [await self._read(source) for source in text.sources]
-        made = partial(_written, text, [each for each in contents if each is not None])
-        if None in contents:
-            content = None
-        elif sum(map(len, filter(None, contents))) > IN_THREAD_BYTES:
-            content = await trio.to_thread.run_sync(made)
-        else:
-            content = made()
+        records = [(source.ino, self._record(source)) for source in text.sources]
+        size = sum(record.size for _, record in records)
+        content = None
+        if size <= LARGE:
+            content = await self._written(text, records)
+        elif size <= forms.LARGEST:
+            async with self._large:
+                content = await self._written(text, records)
         if content is None and text.kind is not TextKind.SUBTITLES:
             self._note_unknown(text.sources[0])
         return content
 
-    async def _read(self, source: CallObject) -> bytes | None:
-        """Return the content of an object; None if it is too large for a text."""
+    async def _written(self, text: Text, records: Sequence[tuple[int, Record]]) -> bytes | None:
+        contents = [await self._read(ino, record) for ino, record in records]
+        made = partial(_written, text, contents)
+        if sum(map(len, contents)) > IN_THREAD_BYTES:
+            return await trio.to_thread.run_sync(made, limiter=self._threads)
+        return made()
+
+    def _record(self, source: CallObject) -> Record:
         try:
             record = self._catalogue.record(source.ino)
         except NoSuchName:
             raise Gone(f"object {source.id} is not there any more") from None
         if record.state == State.ARCHIVED:
             raise Archived(f"object {source.id} is archived")
-        if record.size > forms.LARGEST:
-            return None
-        handle = self._reader.open(record, source.ino, pid=NO_SCAN)
+        return record
+
+    async def _read(self, ino: int, record: Record) -> bytes:
+        handle = self._reader.open(record, ino, pid=NO_SCAN)
         try:
             return await self._reader.read(handle, 0, forms.LARGEST + 1)
         finally:

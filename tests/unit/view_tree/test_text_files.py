@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 import trio
@@ -9,9 +10,10 @@ import trio
 from phonofs.catalogue.catalogue import ChangeSet
 from phonofs.errors import CatalogueError, Gone, NoSuchName, Unavailable
 from phonofs.model import Record
+from phonofs.texts import forms
 from phonofs.tree.layout import directory_of
 from phonofs.view_tree.call_index import CallIndex
-from phonofs.view_tree.text_files import AHEAD, TextFiles
+from phonofs.view_tree.text_files import AHEAD, LARGE, TextFiles
 from phonofs.views.names import Manifest, Text, texts
 from tests.support.catalogue_world import make, uuid, world
 
@@ -26,13 +28,17 @@ class FakeReader:
         self.contents: dict[str, bytes] = {}
         self.reads = Counter[str]()
         self.error: Exception | None = None
+        self.now = self.most = 0
 
     def open(self, record: Record, ino: int, *, pid: int) -> str:
         return record.id
 
     async def read(self, handle: str, offset: int, size: int) -> bytes:
         self.reads[handle] += 1
+        self.now += 1
+        self.most = max(self.most, self.now)
         await trio.sleep(READ_S)
+        self.now -= 1
         if self.error is not None:
             raise self.error
         said = {"utterances": [{"text": f"words of {handle}", "start": 0, "end": 1}]}
@@ -42,7 +48,7 @@ class FakeReader:
         pass
 
 
-def a_call(number: int, **changes: str) -> list[Record]:
+def a_call(number: int, **changes: Any) -> list[Record]:
     at = f"2024-09-03T10:{number:02}"
     return [
         make(uuid(10 * number), f"{at}:00Z", callId=f"c{number}"),
@@ -239,4 +245,26 @@ async def test_a_list_made_while_an_object_was_withdrawn_is_given_to_nobody(tmp_
             await trio.lowlevel.checkpoint()
             files.changed(here.catalogue.apply([deleted]))
         assert [type(outcome) for outcome in outcomes] == [Gone]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.expected_log("a form that is not known")
+async def test_large_contents_are_read_one_at_a_time(tmp_path):
+    records = [record for number in range(6) for record in a_call(number, size=LARGE + 1)]
+    sides = [
+        make(uuid(900 + n), f"2024-09-03T12:00:0{n}Z", kind="transcription", callId="c0",
+             speaker=f"s{n}", size=forms.LARGEST // 2) for n in range(3)
+    ]  # fmt: skip
+    async with world(tmp_path, [*records, *sides]) as here, trio.open_nursery() as nursery:
+        reader, index = FakeReader(), CallIndex(here.catalogue)
+        files = TextFiles(here.catalogue, reader)
+        await nursery.start(files.run)
+        too_large, *every = await conversations(index, await here.open(DAY))
+        files.make_ahead(every, 100)
+        await trio.sleep(10 * READ_S)
+        assert len(files.known_sizes(every)) == 5
+        assert reader.most == 1
+        with pytest.raises(NoSuchName):
+            await files.size(too_large)
+        assert reader.reads.total() == 5
         nursery.cancel_scope.cancel()
