@@ -114,12 +114,14 @@ class TextFiles:
         reader: Reader,
         *,
         profile: str = "",
+        most_ahead: int = AHEAD[-1],
         tell: Callable[[ChangeSet], None] = lambda changes: None,
         tell_size: Callable[[int], None] = lambda ino: None,
     ) -> None:
-        """``profile`` is named in lists. ``tell`` has the kernel drop sizes and pages,
-        ``tell_size`` the size of one text.
+        """``profile`` is named in lists. At most ``most_ahead`` texts are made that nobody waits
+        for. ``tell`` has the kernel drop sizes and pages, ``tell_size`` the size of one text.
         """
+        self._most_ahead = min(most_ahead, AHEAD[-1])
         self._catalogue = catalogue
         self._sizes = catalogue.text_sizes
         self._reader = reader
@@ -180,7 +182,7 @@ class TextFiles:
         known = self.known_sizes(texts)
         unknown = [text for text in texts if text.ino not in known]
         coming = [text for text in unknown if (text.ino, _version(text)) not in self._making]
-        for text in coming[: max(0, min(count, AHEAD[-1] - len(self._making)))]:
+        for text in coming[: max(0, min(count, self._most_ahead - len(self._making)))]:
             with suppress(Unavailable):
                 self._start(text)
 

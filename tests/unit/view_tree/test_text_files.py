@@ -268,3 +268,14 @@ async def test_large_contents_are_read_one_at_a_time(tmp_path):
             await files.size(too_large)
         assert reader.reads.total() == 5
         nursery.cancel_scope.cancel()
+
+
+async def test_few_connections_make_few_texts_ahead(tmp_path):
+    records = [record for number in range(20) for record in a_call(number)]
+    async with world(tmp_path, records) as here, trio.open_nursery() as nursery:
+        index = CallIndex(here.catalogue)
+        files = TextFiles(here.catalogue, FakeReader(), most_ahead=3)
+        await nursery.start(files.run)
+        files.make_ahead(await conversations(index, await here.open(DAY)), 1000)
+        assert files.statistics()["making"] == 3
+        nursery.cancel_scope.cancel()
