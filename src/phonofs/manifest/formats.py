@@ -20,7 +20,11 @@ from phonofs.search.facets import duration_ms
 from phonofs.tree.naming import first_tag, party
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(
+    "[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+"""What JSON may hold as it is, and a terminal obeys or does not show; it is escaped."""
+
 _BREAKS = re.compile(rb"[\r\n]+")
 
 
