@@ -59,6 +59,9 @@ log = logging.getLogger(__name__)
 DELIVERY_METHODS = "ways"
 """The catalogue's key for how each region delivers content, found out once."""
 
+AHEAD_A_CONNECTION = 2
+"""Texts made ahead for each connection: whoever comes meanwhile waits for two of them at most."""
+
 CHECKPOINT_LOOK_S = 2.0
 CHECKPOINT_BYTES = 16 << 20
 CHECKPOINT_S = 60.0
@@ -268,6 +271,7 @@ def _build(
         catalogue,
         reader,
         profile=settings.profile,
+        most_ahead=AHEAD_A_CONNECTION * settings.max_connections,
         tell=kernel.tell,
         tell_size=kernel.tell_size,
     )

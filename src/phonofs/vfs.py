@@ -117,7 +117,9 @@ class Vfs:
         """
         self.check()
         if parent >= VIEW_BIT:
-            return await self._of_views().lookup(parent, name, pid)
+            found = await self._of_views().lookup(parent, name, pid)
+            self.check()
+            return found
         entry = self._catalogue.lookup(parent, name)
         if entry is None and not name.startswith(".") and self._lister.needs(parent):
             await self._lister.find(parent, name)
@@ -263,10 +265,12 @@ class Vfs:
     async def open_text(self, ino: int) -> OpenText:
         """Open a text. Raises as :meth:`text_entry` does."""
         self.check()
-        views, texts = self._of_views(), self._texts
-        assert texts is not None, "where there are views there are texts"
-        opened = await texts.open(await views.text(ino))
-        self.check()
+        opened = await self._of_views().open_text(ino)
+        try:
+            self.check()
+        except PhonofsError:
+            self.close_text(opened)
+            raise
         return opened
 
     async def text_attribute(self, ino: int, name: str) -> bytes:
@@ -276,6 +280,7 @@ class Vfs:
         """
         self.check()
         text = await self._of_views().text(ino)
+        self.check()
         if name == TYPE_ATTRIBUTE:
             return _TYPES[text.kind].encode()
         if name == MADE_FROM_ATTRIBUTE and isinstance(text, Text):

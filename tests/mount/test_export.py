@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.accounts import content_of, flat
+from tests.support.calls import calls
 from tests.support.mounts import files, mounted, standing
 
 pytestmark = pytest.mark.fuse
@@ -56,3 +57,19 @@ def test_a_file_handle_is_good_after_a_remount(tmp_path):
             finally:
                 os.close(file)
                 os.close(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="open_by_handle_at(2) is root's")
+def test_a_file_handle_of_a_text_is_good_after_a_remount(tmp_path):
+    """Its inode number is that of an object, so that it can be found again without its name."""
+    with standing(calls()) as stand_in:
+        with mounted(stand_in.url, tmp_path) as mount:
+            day = mount.point / ".views/by-day/2026-03-02"
+            paths = [next(day.glob("*Ann*.srt")), day / "calls.csv"]
+            handles = [(handle_of(path), path.read_bytes()) for path in paths]
+            mount.stop()
+        with mounted(stand_in.url, tmp_path) as mount:
+            for handle, content in handles:
+                file = opened(mount.point, handle)
+                assert os.read(file, 100_000) == content
+                os.close(file)

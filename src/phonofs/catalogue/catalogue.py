@@ -287,7 +287,7 @@ class Catalogue:
         The caller may let others run between two steps: what has left the day meanwhile is
         left out. Raises Malformed as :meth:`record` does.
         """
-        inos = sorted(row.ino for row in self._rows.of_day(day))  # as the records are stored
+        inos = self._rows.inos_of_day(day)  # as the records are stored
         for start in range(0, len(inos), RECORDS_AT_ONCE):
             rows = self._rows.numbered(inos[start : start + RECORDS_AT_ONCE])
             shown = sorted(row for row in rows if row.parent == day)

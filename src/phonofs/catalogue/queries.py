@@ -146,6 +146,11 @@ class ObjectQueries:
         """Return the rows of a day."""
         return self._rows("parent = ?", parent)
 
+    def inos_of_day(self, parent: int) -> list[int]:
+        """Return the inode numbers of the objects of a day, in order; quick also for 10,000."""
+        sql = "SELECT ino FROM object WHERE parent = ? ORDER BY ino"
+        return [ino for (ino,) in self._database.rows(sql, parent)]
+
     def following(self, ino: int, count: int) -> list[Row]:
         """Return the rows of the next ``count`` objects after ``ino``, shown or not."""
         return self._rows("ino > ? ORDER BY ino LIMIT ?", ino, count)

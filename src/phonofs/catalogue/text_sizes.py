@@ -40,18 +40,20 @@ class TextSizes:
             sql = "INSERT OR IGNORE INTO text_source (source, text) VALUES (?, ?)"
             self._database.run_many(sql, [(source, ino) for source in sources])
 
-    def forget(self, sources: Collection[int]) -> list[int]:
-        """Forget the texts that are made of any of these objects; return those that were known.
-
-        Raises CatalogueError.
-        """
+    def made_of(self, sources: Collection[int]) -> set[int]:
+        """Return the texts that are made of any of these objects, of those that are known."""
         found: set[int] = set()
-        for source in sources:
-            sql = "SELECT text FROM text_source WHERE source = ?"
-            found.update(ino for (ino,) in self._database.rows(sql, source))
-        if found:
-            with self._writing():
-                self._database.run_many("DELETE FROM text WHERE ino = ?", [(i,) for i in found])
-                sql = "DELETE FROM text_source WHERE source = ?"
-                self._database.run_many(sql, [(source,) for source in sources])
-        return sorted(found)
+        every = list(sources)
+        for start in range(0, len(every), MOST_VALUES):
+            some = every[start : start + MOST_VALUES]
+            marks = ",".join("?" * len(some))
+            sql = f"SELECT DISTINCT text FROM text_source WHERE source IN ({marks})"
+            found.update(ino for (ino,) in self._database.rows(sql, *some))
+        return found
+
+    def forget(self, texts: Collection[int], sources: Collection[int]) -> None:
+        """Forget texts, and what is made of these objects. Raises CatalogueError."""
+        with self._writing():
+            self._database.run_many("DELETE FROM text WHERE ino = ?", [(ino,) for ino in texts])
+            sql = "DELETE FROM text_source WHERE source = ?"
+            self._database.run_many(sql, [(source,) for source in sources])

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from phonofs.cli.find import say_what_was_looked_at
-from phonofs.cli.search_source import MountSource, Source, below, source_of
+from phonofs.cli.search_source import MountSource, Source, below, checked, source_of
 from phonofs.errors import UsageError
 from phonofs.fuse.mountinfo import mount_of
 from phonofs.manifest.columns import Listed
@@ -117,7 +117,7 @@ def _chosen(source: Source, typed: str) -> _Chosen:
                 raise
     elif not _begins_with_a_year(typed):
         raise UsageError(f"{typed} is not in a phonofs mount; without one, paths begin with a year")
-    return _Chosen(typed, path, folder_of(path))
+    return _Chosen(typed, checked(path), folder_of(path))
 
 
 def _begins_with_a_year(path: str) -> bool:

@@ -1,5 +1,6 @@
 """Where ``find`` and ``manifest`` search: a running mount, or the catalogue of a profile."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import tzinfo
@@ -18,8 +19,10 @@ from phonofs.search.answer import Answer, Found
 from phonofs.search.condition import Condition
 from phonofs.service.records import parse_record
 
-BATCH = 150
-"""Paths in one request to the mount: a request has at most 64 KiB, a name 255 bytes."""
+BATCH_BYTES = 48 << 10
+"""Bytes of paths, as JSON, in one request to the mount: a request has at most 64 KiB."""
+
+LONGEST_PATH = 4095  # bytes; PATH_MAX of linux/limits.h, without the NUL
 
 
 class Source(Protocol):
@@ -92,8 +95,7 @@ class MountSource:
 
     def files(self, paths: Sequence[str]) -> Iterator[list[Found]]:
         """Yield files with their records."""
-        for start in range(0, len(paths), BATCH):
-            some = list(paths[start : start + BATCH])
+        for some in _batches(paths):
             request = {"command": "manifest", "paths": some, "offline": self._offline}
             yield from self._results(request)
 
@@ -116,6 +118,21 @@ class MountSource:
         raise Unavailable(f"{self.point} ended before its answer was whole")
 
 
+def _batches(paths: Sequence[str]) -> Iterator[list[str]]:
+    """Cut paths into lists that fit into a request."""
+    some: list[str] = []
+    size = 0
+    for path in paths:
+        cost = len(json.dumps(path)) + 2
+        if some and size + cost > BATCH_BYTES:
+            yield some
+            some, size = [], 0
+        some.append(path)
+        size += cost
+    if some:
+        yield some
+
+
 @contextmanager
 def source_of(
     mount: str | None, profile: str | None, options: Sequence[str] = (), *, offline: bool = False
@@ -136,6 +153,16 @@ def source_of(
 
     with opened(profile or DEFAULT_PROFILE, options) as source:
         yield source
+
+
+def checked(path: str) -> str:
+    """Return a path below a mount point. Raises UsageError if no file can have it."""
+    try:
+        if len(path.encode()) > LONGEST_PATH:
+            raise UsageError(f"{path[:100]}… is longer than any path of a file")
+    except UnicodeEncodeError:
+        raise UsageError(f"{path!r} is not UTF-8, as every path in a mount is") from None
+    return path
 
 
 def below(point: str, path: str) -> str:

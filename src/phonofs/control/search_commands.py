@@ -27,9 +27,6 @@ from phonofs.search.narrowing import narrowing
 Event = dict[str, object]
 
 EVERYTHING = Condition()
-MOST_PATHS = 1000
-"""Paths in one request; a request has at most 64 KiB."""
-
 
 _Request = TypeVar("_Request")
 
@@ -93,7 +90,7 @@ class SearchCommands:
         yield self._head()
         answer = Answer()
         objects = []
-        for path in request.paths[:MOST_PATHS]:
+        for path in request.paths:
             try:
                 ino = await self._ino(path, offline=request.offline)
             except (ServiceError, CatalogueError) as error:

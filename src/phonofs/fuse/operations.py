@@ -123,8 +123,8 @@ class Operations(pyfuse3.Operations):
     @guarded
     async def lookup(self, parent_inode: int, name: bytes, ctx: Any) -> EntryAttributes:
         """Return an entry by name; wait only if the service must be asked for it."""
-        if name == b".":
-            return self._attributes(self._vfs.entry(parent_inode))
+        if name == b".":  # the file of a handle, which need not be a directory
+            return await self._attributes_of(parent_inode, ctx.pid)
         if name == b"..":
             return self._attributes(self._vfs.parent(parent_inode))
         text = _text(name)
@@ -135,9 +135,12 @@ class Operations(pyfuse3.Operations):
     @guarded
     async def getattr(self, inode: int, ctx: Any) -> EntryAttributes:
         """Return the attributes, from the catalogue; make a text if its size is not known."""
+        return await self._attributes_of(inode, ctx.pid)
+
+    async def _attributes_of(self, inode: int, pid: int) -> EntryAttributes:
         if inode < VIEW_BIT or text_of_ino(inode) is None:
             return self._attributes(self._vfs.entry(inode))
-        with self._interruptible.waiting(ctx.pid):
+        with self._interruptible.waiting(pid):
             return self._attributes(await self._vfs.text_entry(inode))
 
     @guarded

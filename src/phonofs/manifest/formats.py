@@ -6,6 +6,7 @@ A form is a head, a text for each object, and a tail; any of them may be empty.
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -19,7 +20,11 @@ from phonofs.search.facets import duration_ms
 from phonofs.tree.naming import first_tag, party
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(
+    "[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+"""What JSON may hold as it is, and a terminal obeys or does not show; it is escaped."""
+
 _BREAKS = re.compile(rb"[\r\n]+")
 
 
@@ -146,7 +151,7 @@ class Playlist:
         title = " - ".join(filter(None, (cell(name) for name in names))) or cell(listed.name)
         path = listed.path
         if not path.isprintable():
-            path = f"file://{quote(path)}"
+            path = f"file://{quote(os.fsencode(path))}"
         return f"#EXTINF:{seconds},{title}\n{path}\n"
 
     def tail(self) -> str:

@@ -80,7 +80,14 @@ def _made(text: str, option: str, year: int, month: int, day: int) -> date:
 def _named(option: str, text: str | None) -> str:
     if text is not None and not text.strip():
         raise UsageError(f"{option} needs a value")
-    return text.strip() if text else ""
+    return _decoded(option, text).strip() if text else ""
+
+
+def _decoded(option: str, text: str) -> str:
+    """Return a text of the command line. Raises UsageError if it was not UTF-8, as no record is."""
+    if not text.isprintable() and any("\ud800" <= each <= "\udfff" for each in text):
+        raise UsageError(f"{option} {text!r} is not UTF-8")
+    return text
 
 
 def _digits(text: str | None) -> str:
@@ -102,7 +109,7 @@ def _duration_ms(option: str, text: str | None) -> int | None:
 
 
 def _tag(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
+    key, equals, value = _decoded("--tag", text).partition("=")
     if not key or not equals:
         raise UsageError(f"--tag {text!r}: a tag is given as KEY=VALUE, as --tag agentId=1234")
     return key, value

@@ -18,6 +18,9 @@ from phonofs.texts.plain import many_lines, one_line
 LARGEST = 16 << 20
 """Bytes of the largest content that is read: a day of speech in JSON is smaller."""
 
+MOST_VALUES = 1_500_000
+"""Values of the largest content that is read: with ``[],[]`` 16 MiB would take 350 MB of memory."""
+
 _LAST_S = 100 * 3600.0
 """The last time within a call, in seconds, that a subtitle can state: two digits of hours."""
 
@@ -131,8 +134,12 @@ def spoken_by(said: Iterable[Utterance], names: Mapping[str, str]) -> list[Utter
 
 
 def _decoded(content: bytes) -> Any:
-    """Return the JSON value; None if it is not JSON, or too large, or nested too deep."""
-    if len(content) > LARGEST:
+    """Return the JSON value; None if it is not JSON, or too large, or nested too deep.
+
+    Commas and brackets within texts count as values too.
+    """
+    values = content.count(b",") + content.count(b"[") + content.count(b"{")
+    if len(content) > LARGEST or values > MOST_VALUES:
         return None
     try:
         return msgspec.json.decode(content)

@@ -16,6 +16,10 @@ _HIDDEN = frozenset(
 """Characters with which text can be hidden in text: annotations, deprecated controls, tags. The
 joiners U+200C and U+200D stay, since Persian words and emoji need them."""
 
+MOST_MARKS = 30
+"""Combining marks in a row that are kept, as in the Stream-Safe Text Format (Unicode Annex 15). To
+put more of them into order takes the square of their number: hours for a few megabytes."""
+
 _MARKUP = str.maketrans("<>{}\\", "＜＞｛｝＼")
 """What players take for markup in subtitles, and what is shown in its place."""
 
@@ -30,9 +34,21 @@ def _is_visible(character: str) -> bool:
 def one_line(text: str) -> str:
     """Return the words of ``text`` in NFC on one line, with one space between two of them."""
     if not (text.isascii() and text.isprintable()):
-        words = ("".join(filter(_is_visible, word)) for word in text.split())
+        words = (_with_few_marks("".join(filter(_is_visible, word))) for word in text.split())
         text = unicodedata.normalize("NFC", " ".join(words))
     return " ".join(text.split())
+
+
+def _with_few_marks(word: str) -> str:
+    if word.isascii() or len(word) <= MOST_MARKS:
+        return word
+    kept: list[str] = []
+    marks = 0
+    for character in word:
+        marks = marks + 1 if unicodedata.category(character)[0] == "M" else 0
+        if marks <= MOST_MARKS:
+            kept.append(character)
+    return "".join(kept)
 
 
 def many_lines(text: str) -> str:

@@ -25,7 +25,7 @@ from phonofs.errors import (
     Unavailable,
     forget_frames,
 )
-from phonofs.model import State
+from phonofs.model import Record, State
 from phonofs.reader.reader import NO_SCAN, Reader
 from phonofs.texts import forms, render
 from phonofs.view_tree.manifests import written
@@ -39,6 +39,13 @@ BYTES_KEPT = 4 << 20
 
 IN_THREAD_BYTES = 128 << 10
 """Sources that are longer are read and written in a thread: their JSON takes more than 2 ms."""
+
+LARGE = 2 << 20
+"""Sources that are longer are read and written one text at a time: as objects of Python, 16 MiB of
+JSON take 100 MiB."""
+
+THREADS = 2
+"""Texts that are read and written in threads at a time."""
 
 AHEAD = (4, 8, 14, 28)
 """How many of the next texts of a directory are made beside the first, the second … whose size is
@@ -107,12 +114,14 @@ class TextFiles:
         reader: Reader,
         *,
         profile: str = "",
+        most_ahead: int = AHEAD[-1],
         tell: Callable[[ChangeSet], None] = lambda changes: None,
         tell_size: Callable[[int], None] = lambda ino: None,
     ) -> None:
-        """``profile`` is named in lists. ``tell`` has the kernel drop sizes and pages,
-        ``tell_size`` the size of one text.
+        """``profile`` is named in lists. At most ``most_ahead`` texts are made that nobody waits
+        for. ``tell`` has the kernel drop sizes and pages, ``tell_size`` the size of one text.
         """
+        self._most_ahead = min(most_ahead, AHEAD[-1])
         self._catalogue = catalogue
         self._sizes = catalogue.text_sizes
         self._reader = reader
@@ -127,6 +136,8 @@ class TextFiles:
         self._open: defaultdict[int, set[OpenText]] = defaultdict(set)
         self._resized: set[int] = set()
         self._unknown_forms: set[str] = set()
+        self._large = trio.CapacityLimiter(1)
+        self._threads = trio.CapacityLimiter(THREADS)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Make texts until cancelled."""
@@ -171,7 +182,7 @@ class TextFiles:
         known = self.known_sizes(texts)
         unknown = [text for text in texts if text.ino not in known]
         coming = [text for text in unknown if (text.ino, _version(text)) not in self._making]
-        for text in coming[: max(0, min(count, AHEAD[-1] - len(self._making)))]:
+        for text in coming[: max(0, min(count, self._most_ahead - len(self._making)))]:
             with suppress(Unavailable):
                 self._start(text)
 
@@ -211,35 +222,41 @@ class TextFiles:
         }
         if not gone:
             return
+        stale: set[int] = set()
         for opened in [each for some in self._open.values() for each in some]:
             if not gone.keys().isdisjoint(opened.text.made_of):
                 opened.withdraw()
+                stale.add(opened.text.ino)
         for making in self._making.values():
             if not gone.keys().isdisjoint(making.text.made_of):
                 making.outdate()
         try:
-            forgotten = self._sizes.forget(gone)
-        except CatalogueError as error:
+            stale |= self._sizes.made_of(gone)
+            if stale:
+                self._sizes.forget(stale, gone)
+        except CatalogueError as error:  # a failing disk; the kernel is told all the same
             log.warning("the sizes of texts could not be forgotten: %s", error)
             self._kept.clear()
-            return
-        record = next(iter(gone.values()))
-        for ino in forgotten:
+        for ino in stale:
             self._kept.pop(ino, None)
             self._resized.add(ino)
-        if forgotten:
-            told = [ObjectChange(CHANGED, ino, 0, "", record, True) for ino in forgotten]
+        if stale:
+            record = next(iter(gone.values()))
+            told = [ObjectChange(CHANGED, ino, 0, "", record, True) for ino in sorted(stale)]
             self._tell(ChangeSet(told))
 
     def _forget_lists(self, changes: ChangeSet) -> None:
         """Forget the lists of the days of which objects have gone or changed."""
         days = {parent for change in changes.objects for parent, _ in change.entries}
         days |= {change.parent_ino for change in changes.objects}
-        lists = [kind << KIND_SHIFT | day for kind in MANIFESTS.values() for day in days if day]
+        lists = {kind << KIND_SHIFT | day for kind in MANIFESTS.values() for day in days if day}
         for ino in lists:
             self._kept.pop(ino, None)
             for opened in self._open.get(ino, ()):
                 opened.withdraw()
+        for making in self._making.values():
+            if making.text.ino in lists:
+                making.outdate()
 
     # making
 
@@ -285,29 +302,36 @@ class TextFiles:
     async def _made(self, text: Made) -> bytes | None:
         if isinstance(text, Manifest):
             return await written(self._catalogue, text, self._profile)
-        contents = [await self._read(source) for source in text.sources]
-        made = partial(_written, text, [each for each in contents if each is not None])
-        if None in contents:
-            content = None
-        elif sum(map(len, filter(None, contents))) > IN_THREAD_BYTES:
-            content = await trio.to_thread.run_sync(made)
-        else:
-            content = made()
+        records = [(source.ino, self._record(source)) for source in text.sources]
+        size = sum(record.size for _, record in records)
+        content = None
+        if size <= LARGE:
+            content = await self._written(text, records)
+        elif size <= forms.LARGEST:
+            async with self._large:
+                content = await self._written(text, records)
         if content is None and text.kind is not TextKind.SUBTITLES:
             self._note_unknown(text.sources[0])
         return content
 
-    async def _read(self, source: CallObject) -> bytes | None:
-        """Return the content of an object; None if it is too large for a text."""
+    async def _written(self, text: Text, records: Sequence[tuple[int, Record]]) -> bytes | None:
+        contents = [await self._read(ino, record) for ino, record in records]
+        made = partial(_written, text, contents)
+        if sum(map(len, contents)) > IN_THREAD_BYTES:
+            return await trio.to_thread.run_sync(made, limiter=self._threads)
+        return made()
+
+    def _record(self, source: CallObject) -> Record:
         try:
             record = self._catalogue.record(source.ino)
         except NoSuchName:
             raise Gone(f"object {source.id} is not there any more") from None
         if record.state == State.ARCHIVED:
             raise Archived(f"object {source.id} is archived")
-        if record.size > forms.LARGEST:
-            return None
-        handle = self._reader.open(record, source.ino, pid=NO_SCAN)
+        return record
+
+    async def _read(self, ino: int, record: Record) -> bytes:
+        handle = self._reader.open(record, ino, pid=NO_SCAN)
         try:
             return await self._reader.read(handle, 0, forms.LARGEST + 1)
         finally:
@@ -316,12 +340,13 @@ class TextFiles:
     def _learned(self, text: Made, content: bytes | None) -> None:
         """Keep a text and its size; if its size was another one, have the kernel forget that."""
         known = _version(text), NO_TEXT if content is None else len(content)
-        before = self._sizes.known([text.ino]).get(text.ino)
-        if before != known:
-            try:
+        before = None
+        try:
+            before = self._sizes.known([text.ino]).get(text.ino)
+            if before != known:
                 self._sizes.put(text.ino, *known, sources=text.made_of)
-            except CatalogueError as error:
-                log.warning("the size of a text could not be noted: %s", error)
+        except CatalogueError as error:
+            log.warning("the size of a text could not be noted: %s", error)
         if content is not None:
             with suppress(ValueError):  # a text that is longer than all that is kept
                 self._kept[text.ino] = known[0], content

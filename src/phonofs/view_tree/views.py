@@ -12,24 +12,24 @@ from functools import partial
 from typing import Protocol
 
 import trio
-from cachetools import LRUCache
 
 from phonofs.catalogue.catalogue import Catalogue, Entry
 from phonofs.catalogue.text_sizes import NO_TEXT
 from phonofs.discovery.lister import Lister
-from phonofs.errors import NoSuchName, StaleInode
+from phonofs.errors import Gone, NoSuchName, StaleInode
 from phonofs.view_tree.call_index import CallIndex
 from phonofs.view_tree.in_steps import worked_out
 from phonofs.view_tree.recent_listings import RecentListings
 from phonofs.view_tree.spans import Spans
-from phonofs.view_tree.text_files import AHEAD, TextFiles
+from phonofs.view_tree.text_files import AHEAD, OpenText, TextFiles
 from phonofs.views import calls, names, places
 from phonofs.views.calls import Call
 from phonofs.views.names import Manifest, Text, ViewFile
 from phonofs.views.places import BY_AGENT, BY_DAY, TEXT, Lists, Place
 
-SPANS_KEPT = 4
-"""Spans of time of which the calls stay grouped by agent or queue."""
+CALLS_KEPT = 40_000
+"""Calls of the spans of time that stay grouped by agent or queue, with their objects 2 KB each; the
+span used last stays however many it has."""
 
 FILES_KEPT = 20_000
 """Files of the directories of which the listings stay in memory, about 0.5 KB each."""
@@ -108,6 +108,15 @@ class _Listing:
         return AHEAD[min(self.asked, len(AHEAD)) - 1]
 
 
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """The calls of a span of time by agent or queue, likewise; ``count`` is how many there are."""
+
+    changes: int
+    calls: dict[str, list[Call]]
+    count: int
+
+
 class Views:
     """Owns the places that were looked up, which is every inode number the kernel may know, and
     the listings of the directories used last.
@@ -134,7 +143,7 @@ class Views:
         self._places: dict[int, Place] = {}
         self._inos: dict[Place, int] = {}
         self._listings: OrderedDict[Place, _Listing] = OrderedDict()
-        self._groups: LRUCache[Place, tuple[int, dict[str, list[Call]]]] = LRUCache(SPANS_KEPT)
+        self._groups: OrderedDict[Place, _Groups] = OrderedDict()
 
     # the directory of the views, in the date tree
 
@@ -214,7 +223,20 @@ class Views:
         text = await self.text(ino)
         if not self._texts.known_sizes([text]):
             self._make_ahead(ino)
-        return self._text_entry("", text, await self._texts.size(text))
+        try:
+            size = await self._texts.size(text)
+        except Gone:  # it changed while it was made
+            text = await self.text(ino)
+            size = await self._texts.size(text)
+        told = ino in self._texts.known_sizes([text])  # not if it could not be noted
+        return self._text_entry("", text, size, told=told)
+
+    async def open_text(self, ino: int) -> OpenText:
+        """Open a text. Raises as :meth:`text_entry` does."""
+        try:
+            return await self._texts.open(await self.text(ino))
+        except Gone:  # it changed while it was made
+            return await self._texts.open(await self.text(ino))
 
     async def text(self, ino: int) -> Text | Manifest:
         """Return a text. Raises StaleInode, Malformed."""
@@ -277,9 +299,11 @@ class Views:
         return found
 
     @staticmethod
-    def _text_entry(name: str, text: Text | Manifest, size: int | None) -> ViewEntry:
+    def _text_entry(
+        name: str, text: Text | Manifest, size: int | None, *, told: bool = True
+    ) -> ViewEntry:
         at_ms = text.modified
-        sure, told = size is not None, isinstance(text, Text)
+        sure, told = size is not None, told and isinstance(text, Text)
         return ViewEntry(text.ino, name, False, size or 0, at_ms, at_ms, False, "", sure, told)
 
     # what is where
@@ -316,14 +340,25 @@ class Views:
         kept = self._groups.get(place)
         if kept is not None and fresh:
             await self._spans.in_time(self._spans.list_days(place.span))
-        if kept is not None and kept[0] == self._index.changes:
-            return kept[1]
+        if kept is not None and kept.changes == self._index.changes:
+            return self._keep_groups(place, kept).calls
+        self._groups.pop(place, None)  # both at once would take twice the memory
+        kept = None
         changes = self._index.changes
         value = calls.agent_of if place.view == BY_AGENT else calls.queue_of
         every = await self._spans.in_time(self._spans.calls(place.span))
         found = await worked_out(partial(calls.by_value, every, value), len(every))
-        self._groups[place] = changes, found
-        return found
+        return self._keep_groups(place, _Groups(changes, found, len(every))).calls
+
+    def _keep_groups(self, place: Place, groups: _Groups) -> _Groups:
+        """Keep groups as those used last; they may have been dropped while somebody waited."""
+        self._groups[place] = groups
+        self._groups.move_to_end(place)
+        while (
+            len(self._groups) > 1 and sum(each.count for each in self._groups.values()) > CALLS_KEPT
+        ):
+            self._groups.popitem(last=False)
+        return groups
 
     async def _listing(self, place: Place, *, fresh: bool) -> _Listing:
         """Return the files of a directory, likewise."""
@@ -334,16 +369,19 @@ class Views:
             else:
                 await self._spans.in_time(self._spans.list_days(place.span))
         if kept is not None and kept.changes == self._index.changes:
-            self._listings.move_to_end(place)
-            return kept
+            return self._keep_listing(place, kept)
         changes = self._index.changes
         files = await self._files(place)
         made = await worked_out(partial(_Listing.of, changes, files), len(files))
-        self._listings[place] = made
+        return self._keep_listing(place, made)
+
+    def _keep_listing(self, place: Place, listing: _Listing) -> _Listing:
+        """Keep a listing, likewise."""
+        self._listings[place] = listing
         self._listings.move_to_end(place)
         while len(self._listings) > 1 and self._files_kept() > FILES_KEPT:
             self._listings.popitem(last=False)
-        return made
+        return listing
 
     def _files_kept(self) -> int:
         return sum(100 + len(listing.files) for listing in self._listings.values())

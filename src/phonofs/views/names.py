@@ -17,6 +17,8 @@ from phonofs.views.calls import COMMENT, NOTES, SUMMARY, TRANSCRIPT, Call, CallO
 KIND_SHIFT = 56
 """The inode number of a text is that of an object, with its kind from this bit on."""
 
+LONGEST = 255  # NAME_MAX of linux/limits.h; one longer name fails the whole listing
+
 STEM_BYTES = 160
 """The longest common beginning of names, without the date; what is added has at most 84 bytes."""
 
@@ -232,9 +234,12 @@ def unique(found: Iterable[ViewFile]) -> list[ViewFile]:
     taken: dict[str, ViewFile] = {}
     for file in found:
         name = file.name
-        if name in taken:
-            stem, ending = _split(name)
-            name = f"{stem}_{file.ino:x}{ending}"
+        stem, ending = _split(name)
+        number = file.ino
+        while name in taken:
+            mark = f"_{number:x}{ending}"
+            name = cut(stem, LONGEST - len(mark.encode())) + mark
+            number += 1
         taken[name] = file._replace(name=name)
     return [taken[name] for name in sorted(taken)]
 
@@ -250,7 +255,9 @@ def _labelled(call: Call) -> Iterator[tuple[int, str]]:
     seen = Counter[str]()
     for each in call.attached:
         what = each.what
-        label = _LABELS.get(what.type) or cut(clean(what.type), _LABEL_BYTES) or "object"
+        label = (
+            _LABELS.get(what.type) or cut(clean(what.type[:STEM_BYTES]), _LABEL_BYTES) or "object"
+        )
         if what.type == COMMENT and what.question:
             label += f"-{what.question}"
         if each.of.type == COMMENT and each.of.question:

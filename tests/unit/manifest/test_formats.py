@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -124,7 +125,8 @@ def test_every_text_is_a_harmless_cell_and_an_ordinary_one_stays(text):
 
 def test_json_lines_are_the_records_as_they_came_with_their_paths():
     source = (
-        '{"id": "a",\r\n "storedBytes": "7", "createdTime": 1726574400000,\n"x": "\x9b1m\x7f"\n}'
+        '{"id": "a",\r\n "storedBytes": "7", "createdTime": 1726574400000,\n"x": "\x9b1m\x7f",'
+        '"gpj.exe": "\u202e\u200bé\ufeff\u2066"\n}'
     )
     record = parse_record(source.encode(), "us-east")
     text = written("jsonl", record, make("b", NOON))
@@ -132,6 +134,7 @@ def test_json_lines_are_the_records_as_they_came_with_their_paths():
     assert json.loads(first) == json.loads(source) | {"path": f"{FOLDER}/x.mp3"}
     assert json.loads(second)["id"] == "b"
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
+    assert not any(unicodedata.category(each) in ("Cf", "Zl", "Zp") for each in text)
 
 
 def test_sums_are_of_plain_md5_and_of_the_others_it_is_said():
@@ -153,3 +156,8 @@ def test_a_playlist_has_what_can_be_played_now():
         "#EXTINF:65,Alex #EXTM3U - +120255501",
         f"{FOLDER}/x.mp3",
     ]
+
+
+def test_a_playlist_names_a_mount_point_that_is_not_utf_8():
+    played = Listed("/m\udcff/a.mp3", make("a", NOON), ZoneInfo("UTC"), "")
+    assert FORMS["m3u8"]().line(played).endswith("\nfile:///m%FF/a.mp3\n")

@@ -1,5 +1,7 @@
 """What a search asks for: names as file names show them, numbers by their ends, durations."""
 
+import re
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -35,6 +37,10 @@ def accepts(condition: Condition, **tags: str) -> bool:
         ("a.c", "abc", False),
         ("", "Alex", False),
         ("*", "", True),
+        ("ab*ba", "aba", False),
+        ("a**a", "aa", True),
+        ("*ab*abc", "abcabc", True),
+        ("*a" * 40 + "*b", "a" * 512, False),
     ],
 )
 def test_names_are_compared_as_file_names_show_them(pattern, name, same):
@@ -133,3 +139,24 @@ def test_a_month_and_a_year_are_all_their_days():
 def test_what_is_not_understood_is_an_error(asked):
     with pytest.raises(UsageError):
         condition_of(**asked)
+
+
+@given(st.text("ab*", max_size=8), st.text("ab", max_size=10))
+def test_a_star_is_any_text(pattern, name):
+    expression = ".*".join(map(re.escape, pattern.split("*")))
+    assert matches(pattern, name) == bool(re.fullmatch(expression, name))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"longer_ms": 1 << 63},
+        {"shorter_ms": -1},
+        {"number": "1);callId==*;(x==1"},
+        {"agent": "x" * 1001},
+        {"tags": {"a": "\u0301" * 1001}},
+    ],
+)
+def test_what_no_command_asks_for_is_not_understood(asked):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(asked, Condition)

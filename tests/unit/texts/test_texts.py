@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from phonofs.texts import forms, render
 from phonofs.texts.forms import Utterance, Word
+from phonofs.views.calls import Attached, Call, call_object
+from phonofs.views.names import files
+from tests.support.catalogue_world import make
 
 VOCI = {
     "utterances": [
@@ -94,7 +97,14 @@ def test_an_unknown_form_has_no_text(document: object):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b'{"segments": [' + b" " * forms.LARGEST + b"]}"],
+    [
+        b"",
+        b"{",
+        b"\xff\xfe{}",
+        b"[" * 100_000,
+        b'{"segments": [' + b" " * forms.LARGEST + b"]}",
+        b'{"x": [' + b"[]," * forms.MOST_VALUES + b'1], "segments": []}',
+    ],
 )
 def test_what_is_no_json_or_too_large_has_no_text(content: bytes):
     assert forms.utterances(content) is None
@@ -228,6 +238,16 @@ def spoken_words(document: dict[str, object]) -> list[str]:
         text = item.get("text") or " ".join(each["word"] for each in item.get("events", ()))
         found += unicodedata.normalize("NFC", " ".join(text.split())).split()
     return found
+
+
+def test_marks_without_end_take_no_time_without_end():
+    marks = "e" + "\u0301\u0327" * 200_000 + " end"
+    assert len(text_of({"segments": [{"text": marks, "start": 0, "end": 1}]})) < 100
+    marks = marks[:15_000]
+    hostile = make("a", "2024-09-17T12:00:00", kind=marks, speaker=marks)
+    main = call_object(1, "x.mp3", make("b", "2024-09-17T12:00:00"))
+    found = call_object(2, "y.json", hostile)
+    assert files(Call("2024-09-17", main, (Attached(found, main),)), dated=True)
 
 
 @pytest.mark.promise("text-is-the-service-s")

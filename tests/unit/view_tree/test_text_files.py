@@ -2,17 +2,19 @@
 
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 import trio
 
 from phonofs.catalogue.catalogue import ChangeSet
-from phonofs.errors import Gone, NoSuchName, Unavailable
+from phonofs.errors import CatalogueError, Gone, NoSuchName, Unavailable
 from phonofs.model import Record
+from phonofs.texts import forms
 from phonofs.tree.layout import directory_of
 from phonofs.view_tree.call_index import CallIndex
-from phonofs.view_tree.text_files import AHEAD, TextFiles
-from phonofs.views.names import Text, texts
+from phonofs.view_tree.text_files import AHEAD, LARGE, TextFiles
+from phonofs.views.names import Manifest, Text, texts
 from tests.support.catalogue_world import make, uuid, world
 
 DAY = "2024/2024-09/2024-09-03"
@@ -26,13 +28,17 @@ class FakeReader:
         self.contents: dict[str, bytes] = {}
         self.reads = Counter[str]()
         self.error: Exception | None = None
+        self.now = self.most = 0
 
     def open(self, record: Record, ino: int, *, pid: int) -> str:
         return record.id
 
     async def read(self, handle: str, offset: int, size: int) -> bytes:
         self.reads[handle] += 1
+        self.now += 1
+        self.most = max(self.most, self.now)
         await trio.sleep(READ_S)
+        self.now -= 1
         if self.error is not None:
             raise self.error
         said = {"utterances": [{"text": f"words of {handle}", "start": 0, "end": 1}]}
@@ -42,7 +48,7 @@ class FakeReader:
         pass
 
 
-def a_call(number: int, **changes: str) -> list[Record]:
+def a_call(number: int, **changes: Any) -> list[Record]:
     at = f"2024-09-03T10:{number:02}"
     return [
         make(uuid(10 * number), f"{at}:00Z", callId=f"c{number}"),
@@ -183,4 +189,93 @@ async def test_an_error_is_for_those_who_wait_only(tmp_path):
             await files.size(text)
         reader.error = None
         assert await files.size(text) > 0
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.expected_log("could not be noted")
+@pytest.mark.expected_log("could not be forgotten")
+async def test_a_full_disk_leaves_no_withdrawn_text_readable(tmp_path, monkeypatch):
+    async with world(tmp_path, a_call(1)) as here, trio.open_nursery() as nursery:
+        index, told = CallIndex(here.catalogue), []
+        files = TextFiles(here.catalogue, FakeReader(), tell=told.append)
+        await nursery.start(files.run)
+        [text] = await conversations(index, await here.open(DAY))
+
+        def full(*args: object, **kwargs: object) -> None:
+            raise CatalogueError("the disk is full")
+
+        for change in ("put", "forget"):
+            monkeypatch.setattr(here.catalogue.text_sizes, change, full)
+        opened = await files.open(text)
+        assert opened.read(0, 5) == opened.content[:5]
+        assert files.known_sizes([text]) == {}
+        deleted = make(uuid(11), "2024-09-03T10:01:30Z", kind="transcription", callId="c1",
+                       updated="2024-09-03T13:00:00Z", state="DELETED")  # fmt: skip
+        files.changed(here.catalogue.apply([deleted]))
+        with pytest.raises(Gone):
+            opened.read(0, 10)
+        assert [change.ino for changes in told for change in changes.objects] == [text.ino]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_list_made_while_an_object_was_withdrawn_is_given_to_nobody(tmp_path):
+    records = [record for number in range(60) for record in a_call(number % 60)]
+    async with world(tmp_path, records) as here, trio.open_nursery() as nursery:
+        index = CallIndex(here.catalogue)
+        files = TextFiles(here.catalogue, FakeReader())
+        await nursery.start(files.run)
+        day = directory_of(await here.open(DAY))
+        assert day is not None
+        [of_calls] = [file for file in await index.manifests(day) if file.name == "calls.csv"]
+        assert isinstance(of_calls.text, Manifest)
+        deleted = make(uuid(10), "2024-09-03T10:01:00Z", callId="c1", state="DELETED",
+                       updated="2024-09-03T13:00:00Z")  # fmt: skip
+        outcomes: list[object] = []
+
+        async def ask() -> None:
+            try:
+                outcomes.append(await files.open(of_calls.text))
+            except Gone as error:
+                outcomes.append(error)
+
+        async with trio.open_nursery() as asking:
+            asking.start_soon(ask)
+            while not files.statistics()["making"]:
+                await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            files.changed(here.catalogue.apply([deleted]))
+        assert [type(outcome) for outcome in outcomes] == [Gone]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.expected_log("a form that is not known")
+async def test_large_contents_are_read_one_at_a_time(tmp_path):
+    records = [record for number in range(6) for record in a_call(number, size=LARGE + 1)]
+    sides = [
+        make(uuid(900 + n), f"2024-09-03T12:00:0{n}Z", kind="transcription", callId="c0",
+             speaker=f"s{n}", size=forms.LARGEST // 2) for n in range(3)
+    ]  # fmt: skip
+    async with world(tmp_path, [*records, *sides]) as here, trio.open_nursery() as nursery:
+        reader, index = FakeReader(), CallIndex(here.catalogue)
+        files = TextFiles(here.catalogue, reader)
+        await nursery.start(files.run)
+        too_large, *every = await conversations(index, await here.open(DAY))
+        files.make_ahead(every, 100)
+        await trio.sleep(10 * READ_S)
+        assert len(files.known_sizes(every)) == 5
+        assert reader.most == 1
+        with pytest.raises(NoSuchName):
+            await files.size(too_large)
+        assert reader.reads.total() == 5
+        nursery.cancel_scope.cancel()
+
+
+async def test_few_connections_make_few_texts_ahead(tmp_path):
+    records = [record for number in range(20) for record in a_call(number)]
+    async with world(tmp_path, records) as here, trio.open_nursery() as nursery:
+        index = CallIndex(here.catalogue)
+        files = TextFiles(here.catalogue, FakeReader(), most_ahead=3)
+        await nursery.start(files.run)
+        files.make_ahead(await conversations(index, await here.open(DAY)), 1000)
+        assert files.statistics()["making"] == 3
         nursery.cancel_scope.cancel()

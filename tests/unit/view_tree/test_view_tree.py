@@ -7,7 +7,8 @@ import trio
 
 from phonofs.catalogue.text_sizes import NO_TEXT
 from phonofs.errors import NoSuchName
-from phonofs.tree.layout import directory_of
+from phonofs.tree.layout import Directory, directory_of
+from phonofs.view_tree import views as module
 from phonofs.view_tree.call_index import CallIndex
 from phonofs.view_tree.recent_listings import FRESH_S, RecentListings
 from phonofs.view_tree.text_files import TextFiles
@@ -106,8 +107,9 @@ async def test_sizes_are_kept_until_a_source_changes(tmp_path):
             1 << 56 | 5: (77, 100),
             3 << 56 | 7: (78, NO_TEXT),
         }
-        assert sizes.forget([8]) == []
-        assert sizes.forget([6, 8]) == [1 << 56 | 5]
+        assert sizes.made_of([8]) == set()
+        assert sizes.made_of([6, 8]) == {1 << 56 | 5}
+        sizes.forget([1 << 56 | 5], [6, 8])
         assert sizes.known([1 << 56 | 5, 3 << 56 | 7]) == {3 << 56 | 7: (78, NO_TEXT)}
 
 
@@ -139,3 +141,47 @@ async def test_a_view_asks_for_the_days_that_are_not_known(tmp_path):
             await views.lookup(month.ino, "Cy", 0)
         assert views.parent(agents[0].ino) == month.ino
         assert views.parent(top.ino) == 1
+
+
+async def test_what_is_kept_has_a_bound_and_may_be_dropped_while_somebody_waits(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "FILES_KEPT", 1)
+    monkeypatch.setattr(module, "CALLS_KEPT", 1, raising=False)
+    records = [
+        record for number in range(4) for record in a_call(number, f"2024-09-0{number + 1}T10:00")
+    ]
+    async with world(tmp_path, records) as here:
+        index, recent = CallIndex(here.catalogue), RecentListings(here.catalogue)
+        texts = TextFiles(here.catalogue, None)
+        views = Views(here.catalogue, here.lister, index, texts, recent, ViewSettings())
+        await here.open("2024")
+        top = views.above(1)
+        assert top is not None
+        by_agent = await views.lookup(top.ino, "by-agent", 0)
+        month = await views.lookup(by_agent.ino, "2024-09", 0)
+        ann, bob = await views.entries(month.ino, 0)
+        list_days = views._spans.list_days
+
+        async def slowly(span: Directory) -> list[Directory]:
+            await trio.sleep(1)
+            return await list_days(span)
+
+        of_ann = await views.entries(ann.ino, 0)
+        monkeypatch.setattr(views._spans, "list_days", slowly)
+        found: list[object] = []
+
+        async def ask(of: int) -> None:
+            found.append(await views.entries(of, 0))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, ann.ino)
+            await trio.sleep(0.5)
+            monkeypatch.setattr(views._spans, "list_days", list_days)
+            nursery.start_soon(ask, bob.ino)
+        assert of_ann in found
+        assert len(views._listings) == 1
+        for day in range(1, 5):
+            of_day = await views.lookup(by_agent.ino, f"2024-09-0{day}", 0)
+            assert len(await views.entries(of_day.ino, 0)) == 1
+        assert len(views._groups) == 1

@@ -272,3 +272,15 @@ def test_today_and_yesterday():
     today, yesterday = places.top_places(places.views_of(0))[-2:]
     assert places.link_target(today, date(2027, 1, 1)) == "../2027/2027-01/2027-01-01"
     assert places.link_target(yesterday, date(2027, 1, 1)) == "../2026/2026-12/2026-12-31"
+
+
+def test_equal_names_stay_apart_however_long_they_are():
+    long = "Ж" * 123 + ".json"
+    taken = [names.ViewFile(long, 1), names.ViewFile(long, 1 << 58)]
+    second = names.unique(taken)[1].name
+    found = names.unique([*taken, names.ViewFile(second, 7), names.ViewFile("x", 8)])
+    shown = {file.name: file.ino for file in found}
+    assert sorted(shown.values()) == [1, 7, 8, 1 << 58]
+    assert max(len(name.encode()) for name in shown) <= 255
+    first = names.ViewFile(second, 7)  # whose name is what another one would get
+    assert len(names.unique([first, *taken])) == 3
