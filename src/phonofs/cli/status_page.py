@@ -103,8 +103,11 @@ def _whole_since(status: Status) -> str:
 def _index(status: Status) -> str:
     """Return what the indexer does, if the option ``index`` is on."""
     state, day = _found(status, "index", "state"), _found(status, "index", "day")
-    if state in (None, "off", "done"):
+    if state in (None, "off"):
         return ""
+    if state == "done":
+        known = _found(status, "index", "texts")
+        return "" if known is None else format_count(known, "text")
     error = _found(status, "index", "error")
     return f"indexing, {error}" if error else f"indexing, at {day}" if day else "indexing"
 

@@ -28,6 +28,9 @@ COMMENT, NOTES, SUMMARY, TRANSCRIPT = (
     "transcription",
 )
 
+TEXT_TYPES = (TRANSCRIPT, SUMMARY, NOTES)
+"""The types of objects that texts are made of."""
+
 MD5_DIGITS = 32
 
 LONGEST_VALUE = 180
