@@ -56,6 +56,12 @@ class TextSizes:
             sql = "INSERT OR IGNORE INTO text_source (source, text) VALUES (?, ?)"
             self._database.run_many(sql, [(source, ino) for source in sources])
 
+    def forget_all(self) -> None:
+        """Forget all texts. Raises CatalogueError."""
+        with self._writing():
+            self._database.run("DELETE FROM text")
+            self._database.run("DELETE FROM text_source")
+
     def forget(self, sources: Collection[int]) -> list[int]:
         """Forget the texts that are made of any of these objects; return those that were known.
 

@@ -10,6 +10,7 @@ import trio
 from phonofs.discovery.indexer import Indexer, Progress
 from phonofs.errors import Corrupt, Unavailable
 from phonofs.model import Record
+from phonofs.texts import render
 from phonofs.view_tree.call_index import CallIndex
 from phonofs.view_tree.text_files import TextFiles
 from phonofs.view_tree.text_indexer import LOOK_S, TextIndexer
@@ -104,6 +105,18 @@ async def test_a_run_that_was_stopped_is_continued(tmp_path):
         assert set() < first < WANTED
         async with texts_of(it, reader) as (indexer, _):
             await index_all(indexer)
+        assert set(reader.reads) == WANTED
+
+
+async def test_another_version_makes_them_again(tmp_path, monkeypatch):
+    reader = Bringing()
+    async with world(tmp_path, account()) as it:
+        async with texts_of(it, reader) as (indexer, _):
+            known = (await index_all(indexer)).texts
+        reader.reads.clear()
+        monkeypatch.setattr(render, "VERSION", render.VERSION + 1)
+        async with texts_of(it, reader) as (indexer, _):
+            assert (await index_all(indexer)).texts == known
         assert set(reader.reads) == WANTED
 
 
