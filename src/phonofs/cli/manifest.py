@@ -21,7 +21,7 @@ from phonofs.search.answer import Found
 from phonofs.search.condition import Condition
 from phonofs.search.facets import facets_of
 from phonofs.search.options import condition_of
-from phonofs.tree.layout import Directory, named
+from phonofs.tree.layout import Directory, descend
 
 
 @click.command("manifest")
@@ -129,9 +129,7 @@ def folder_of(path: str) -> Condition | None:
     """Return the days of a folder by its path ``[REGION/][YEAR[/YEAR-MONTH[/DAY]]]``, or None."""
     names = path.split("/") if path else []
     region = names.pop(0) if names and not names[0].isdecimal() else ""
-    of: Directory | None = Directory(0)
-    for name in names:
-        of = named(of, name) if of is not None else None
+    of = descend(Directory(0), names)
     if of is None or ("." in region and not names):
         return None
     if not of.year:
