@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from phonofs.checksum import is_plain
 from phonofs.model import Record, State
 from phonofs.search.facets import duration_ms
 from phonofs.tree.naming import first_tag
@@ -33,8 +34,6 @@ COMMENT, NOTES, SUMMARY, TRANSCRIPT = (
 
 TEXT_TYPES = (TRANSCRIPT, SUMMARY, NOTES)
 """The types of objects that texts are made of."""
-
-MD5_DIGITS = 32
 
 LONGEST_VALUE = 180
 """Bytes of an agent's or a queue's name that are used as the name of a directory."""
@@ -126,7 +125,7 @@ def call_object(ino: int, name: str, record: Record) -> CallObject:
         modified=record.updated_ms,
         content=hash_of(record.fingerprint),
         record=zlib.crc32(record.source),
-        summed=record.state == State.AVAILABLE and len(record.checksum) == MD5_DIGITS,
+        summed=record.state == State.AVAILABLE and is_plain(record.checksum),
         call=tag("callId"),
         source=tag("sourceId", "sourceObjectId"),
         speaker=cut(clean(tag("speaker").lower()), 20),
