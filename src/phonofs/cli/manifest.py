@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
@@ -11,6 +12,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from phonofs.attributes import PATH_ATTRIBUTE
 from phonofs.cli.find import say_what_was_looked_at
 from phonofs.cli.search_source import MountSource, Source, below, source_of
 from phonofs.errors import UsageError
@@ -52,9 +54,9 @@ def command(
 ) -> int:
     """Print a line for each object of days, months or files.
 
-    Without PATH, of all. PATH is a file or folder of a mount, or such a path without the mount
-    point. Standard input is the FILE -. What could not be looked at is said on standard error,
-    and the exit status is 4.
+    Without PATH, of all. PATH is a file or folder of a mount, also of its views, or a path of the
+    date tree without the mount point. Standard input is the FILE -. What could not be looked at is
+    said on standard error, and the exit status is 4.
     """
     condition = condition_of(types=types, since=since, until=until)
     if files0_from is not None:
@@ -120,6 +122,31 @@ def _chosen(source: Source, typed: str) -> _Chosen:
     return _Chosen(typed, path, folder_of(path))
 
 
+def _meant(source: Source, chosen: _Chosen) -> Iterator[_Chosen]:
+    """Yield what a path stands for: itself or, if it lies in a view, the objects there."""
+    tree = chosen.folder is not None or _begins_with_a_year(chosen.path)
+    if tree or not isinstance(source, MountSource):
+        yield chosen
+        return
+    found = False
+    for typed in _files_of(chosen.typed):
+        with suppress(OSError):  # what a view makes is no object of the date tree
+            path = os.fsdecode(os.getxattr(typed, PATH_ATTRIBUTE))
+            yield _Chosen(typed, path, None)
+            found = True
+    if not found:
+        yield chosen
+
+
+def _files_of(path: str) -> Iterator[str]:
+    """Yield the files in a folder by name, or the path itself if it is none."""
+    if not os.path.isdir(path):
+        yield path
+    for parent, folders, names in os.walk(path):
+        folders.sort()
+        yield from (os.path.join(parent, name) for name in sorted(names))
+
+
 def _begins_with_a_year(path: str) -> bool:
     """Return whether a relative path begins with a year, or a region and a year."""
     return not path.startswith("/") and any(name.isdecimal() for name in path.split("/")[:2])
@@ -147,7 +174,7 @@ def _results(
     if not paths:
         for some in source.find(condition, "manifest", records=True):
             yield from ((source.top + result.path, result) for result in some)
-    chosen = [_chosen(source, path) for path in paths]
+    chosen = [each for path in paths for each in _meant(source, _chosen(source, path))]
     for are_folders, group in groupby(chosen, lambda each: each.folder is not None):
         if are_folders:
             for each in group:
