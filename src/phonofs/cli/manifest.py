@@ -15,6 +15,7 @@ import msgspec
 from phonofs.attributes import PATH_ATTRIBUTE
 from phonofs.cli.find import say_what_was_looked_at
 from phonofs.cli.search_source import MountSource, Source, below, source_of
+from phonofs.cli.selection import files_of
 from phonofs.errors import UsageError
 from phonofs.fuse.mountinfo import mount_of
 from phonofs.manifest.columns import Listed
@@ -123,28 +124,22 @@ def _chosen(source: Source, typed: str) -> _Chosen:
 
 
 def _meant(source: Source, chosen: _Chosen) -> Iterator[_Chosen]:
-    """Yield what a path stands for: itself or, if it lies in a view, the objects there."""
+    """Yield what a path stands for: itself or, if it lies in a view, the objects there.
+
+    Raises UsageError if a folder of a view cannot be listed.
+    """
     tree = chosen.folder is not None or _begins_with_a_year(chosen.path)
     if tree or not isinstance(source, MountSource):
         yield chosen
         return
     found = False
-    for typed in _files_of(chosen.typed):
+    for file in files_of(Path(chosen.typed)):
         with suppress(OSError):  # what a view makes is no object of the date tree
-            path = os.fsdecode(os.getxattr(typed, PATH_ATTRIBUTE))
-            yield _Chosen(typed, path, None)
+            path = os.fsdecode(os.getxattr(file, PATH_ATTRIBUTE))
+            yield _Chosen(str(file), path, None)
             found = True
     if not found:
         yield chosen
-
-
-def _files_of(path: str) -> Iterator[str]:
-    """Yield the files in a folder by name, or the path itself if it is none."""
-    if not os.path.isdir(path):
-        yield path
-    for parent, folders, names in os.walk(path):
-        folders.sort()
-        yield from (os.path.join(parent, name) for name in sorted(names))
 
 
 def _begins_with_a_year(path: str) -> bool:
