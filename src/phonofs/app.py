@@ -312,6 +312,7 @@ def _build(
         changes=changes,
         control=control,
     )
+    status.add("views", lambda: {"name": views.name})
     status.add("texts", texts.statistics)
     in_background = text_indexer if settings.index == "texts" else indexer
     status.add("index", in_background.statistics)
