@@ -49,6 +49,7 @@ from phonofs.vfs import Vfs
 from phonofs.view_tree.call_index import CallIndex
 from phonofs.view_tree.recent_listings import RecentListings
 from phonofs.view_tree.text_files import TextFiles
+from phonofs.view_tree.text_indexer import TextIndexer
 from phonofs.view_tree.views import Views
 
 if TYPE_CHECKING:
@@ -73,8 +74,9 @@ a listed day of 10,000 objects writes 20 to 30 MB."""
 class App:
     """The services of one account, joined.
 
-    note       a message about the account for the user, '' for none
-    connected  set once the regions are known
+    note           a message about the account for the user, '' for none
+    in_background  the indexer that the option ``index`` has run, unless it is off
+    connected      set once the regions are known
     """
 
     settings: Settings
@@ -88,6 +90,8 @@ class App:
     lister: Lister
     follower: Follower
     indexer: Indexer
+    text_indexer: TextIndexer
+    in_background: Indexer | TextIndexer
     region_watch: RegionWatch
     reader: Reader
     control: Control
@@ -154,7 +158,7 @@ TASKS: dict[str, Callable[[App], Task | None]] = {
     "the metrics": lambda app: app.metrics.run if app.metrics else None,
     "the change follower": lambda app: partial(_after_connect, app, app.follower.run),
     "the indexer": lambda app: (
-        partial(_after_connect, app, app.indexer.run) if app.settings.index != "off" else None
+        partial(_after_connect, app, app.in_background.run) if app.settings.index != "off" else None
     ),
     "the region watch": lambda app: (
         None if app.settings.regions else partial(_after_connect, app, app.region_watch.run)
@@ -286,7 +290,10 @@ def _build(
     indexer = Indexer(
         catalogue, lister, follows=settings.poll_interval > 0, paused_s=client.paused_s
     )
-    searches = SearchCommands(catalogue, lister, indexer, settings.profile, admission.check)
+    text_indexer = TextIndexer(indexer, catalogue, index, texts, reader, client.paused_s)
+    searches = SearchCommands(
+        catalogue, lister, indexer, text_indexer, settings.profile, admission.check
+    )
     commands = {
         "find": LongCommand(searches.find, for_readers=True),
         "manifest": LongCommand(searches.manifest, for_readers=True),
@@ -309,8 +316,10 @@ def _build(
         changes=changes,
         control=control,
     )
+    status.add("views", lambda: {"name": views.name})
     status.add("texts", texts.statistics)
-    status.add("index", indexer.statistics)
+    in_background = text_indexer if settings.index == "texts" else indexer
+    status.add("index", in_background.statistics)
     return App(
         settings=settings,
         note=chosen.note,
@@ -323,6 +332,8 @@ def _build(
         lister=lister,
         follower=follower,
         indexer=indexer,
+        text_indexer=text_indexer,
+        in_background=in_background,
         region_watch=region_watch,
         reader=reader,
         control=control,

@@ -1,6 +1,7 @@
 """Checks content against the checksum in its record. Pure.
 
-Used by the cache, which hashes content, and by the reader, which decides what may be served.
+Used by the cache, which hashes content, by the reader, which decides what may be served, and by
+lists for md5sum.
 """
 
 import hashlib
@@ -47,6 +48,11 @@ def expected(checksum: str) -> Expected | None:
     if parts and int(parts[2]) == 1:
         return Expected(parts[1], 1)
     return None
+
+
+def is_plain(checksum: str) -> bool:
+    """Return whether a record's checksum is the MD5 of the content, as md5sum(1) computes it."""
+    return _PLAIN.fullmatch(checksum) is not None
 
 
 def of_nothing(checksum: str) -> bool:

@@ -120,6 +120,27 @@ def test_what_find_prints_is_listed_by_manifest(demo: Demo):
     assert [json.loads(line)["path"] for line in as_json] == paths
 
 
+def test_a_manifest_of_a_view_lists_its_objects(demo: Demo):
+    """Under their paths in the date tree."""
+    [folder, *_] = sorted((demo.point / ".views/by-agent").glob("2*/*"))
+    shown = {path: id_of(str(path)) for path in folder.iterdir() if is_object(path)}
+    listed = rows(phonofs(demo.mount, "manifest", str(folder)).stdout)
+    assert {row["id"] for row in listed} == set(shown.values()) != set()
+    assert all(row["path"].startswith(f"{demo.point}/2") for row in listed)
+    one = next(path for path in shown if path.suffix == ".mp3")
+    done = phonofs(demo.mount, "manifest", str(one))
+    assert [row["id"] for row in rows(done.stdout)] == [shown[one]]
+    [text, *_] = [path for path in folder.iterdir() if path not in shown]
+    assert phonofs(demo.mount, "manifest", str(text)).returncode == 4
+
+
+def is_object(path: Path) -> bool:
+    try:
+        return bool(id_of(str(path)))
+    except OSError:
+        return False
+
+
 def test_md5sum_checks_a_folder_and_a_copy_of_it(tmp_path):
     items = [flat_item(f"{n:08d}", 5000, NOON_MS + n * DAY_MS) for n in range(3)]
     with (

@@ -10,6 +10,7 @@ import pytest
 from phonofs.fakeservice.account import Account, flat_item
 from tests.mount.test_control import NOBODY, asked_as, public
 from tests.support.accounts import NOON_MS
+from tests.support.calls import call
 from tests.support.mounts import Mount, mounted, phonofs, standing, status_of, unmounted, until
 
 pytestmark = pytest.mark.fuse
@@ -58,6 +59,62 @@ def test_a_mount_indexes_by_itself_if_it_is_told_to(tmp_path):
     ):
         until(lambda: status_of(mount)["index"]["state"] == "done")
         assert is_known(mount)
+
+
+def with_words() -> Account:
+    """A call each day with five objects, of which four have words."""
+    days = (call(n, NOON_MS - n * DAY_MS, "Jo", words=f"day {n}") for n in range(DAYS))
+    return Account(item for day in days for item in day)
+
+
+OBJECTS, SOURCES, TEXTS = 5 * DAYS, 4 * DAYS, 4 * DAYS  # subtitles are one, both sides are one
+
+
+def words_without_the_service(mount: Mount) -> None:
+    done = subprocess.run(
+        ["grep", "-rho", "day [0-9]* owner", mount.point / ".views" / "text"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert sorted(int(line.split()[1]) for line in done.stdout.splitlines()) == [*range(DAYS)]
+
+
+@pytest.mark.promise("search-whole-or-said")
+def test_after_index_with_texts_words_are_there_without_the_service(tmp_path):
+    with standing(with_words()) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+        done = phonofs(mount, "index", "--texts", str(mount.point))
+        known = f"{OBJECTS} objects, {TEXTS} texts known\n"
+        assert (done.returncode, done.stdout) == (0, known), done.stderr
+        assert stand_in.service.counters.requests["content"] == SOURCES
+        assert phonofs(mount, "index", "--texts", str(mount.point)).stdout == known
+        assert stand_in.service.counters.requests["content"] == SOURCES
+        stand_in.stop()
+        words_without_the_service(mount)
+
+
+def test_a_mount_brings_texts_by_itself_if_it_is_told_to(tmp_path):
+    with standing(with_words()) as stand_in, mounted(stand_in.url, tmp_path, index="texts") as m:
+        until(lambda: status_of(m)["index"]["state"] == "done")
+        assert status_of(m)["index"]["texts"] == TEXTS
+        assert f"{TEXTS} texts" in phonofs(m, "status", str(m.point)).stdout
+        stand_in.stop()
+        words_without_the_service(m)
+
+
+def test_texts_outlast_a_service_that_asks_for_pauses(tmp_path):
+    with standing(with_words()) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+        rule = {"kind": "content", "fail": "status", "status": 429, "every": 20, "count": 2}
+        plan = stand_in.faults({**rule, "retry_after": 1})
+        done = phonofs(mount, "index", "--texts", str(mount.point))
+        assert (done.returncode, any(plan.fired.values())) == (0, True), done.stderr
+        assert f"{TEXTS} texts known" in done.stdout
+
+
+def test_without_a_mount_texts_come_by_the_profiles_key(tmp_path):
+    with standing(with_words()) as stand_in, unmounted(stand_in, tmp_path) as mount:
+        done = phonofs(mount, "index", "--texts", "--profile", NOT_MOUNTED)
+        assert (done.returncode, f"{TEXTS} texts known" in done.stdout) == (0, True), done.stderr
+        assert stand_in.service.counters.requests["content"] == SOURCES
 
 
 def test_without_a_mount_the_command_does_it_with_the_profiles_key(tmp_path):

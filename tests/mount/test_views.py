@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import random
+import shlex
 import shutil
 import subprocess
 import sys
@@ -248,7 +249,63 @@ def _errno_of(call, *args) -> int | None:
     return None
 
 
+@pytest.mark.promise("withdrawn-is-gone")
+def test_of_what_was_withdrawn_no_word_is_kept(tmp_path):
+    """Of its words none is in the cache, and no list, view or search has its caller."""
+    words, party = "canary-words-5d1f", "canary-caller-77ab"
+    with (
+        standing(calls(days=1, each=1)) as stand_in,
+        mounted(stand_in.url, tmp_path, poll_interval="0.2s") as mount,
+    ):
+        account = stand_in.service.account
+        now_ms = stand_in.service.now_ms() // 1000 * 1000
+        content = text(transcript_json(words, speaker="owner"))
+        change(account, "us-east", "00000000-1", now_ms, content=content)
+        change(
+            account, "us-east", "00000000-0", now_ms, tags={"callId": "call0", "agentName": party}
+        )
+        day = mount.point / ".views/by-day/2026-03-02"
+        until(lambda: any(words in _read(p) for p in below_names(day) if p.suffix == ".txt"))
+        until(lambda: _names(mount.point / ".views/by-agent" / MONTH).count(party))
+        for name in LISTS:
+            (day / name).read_bytes()
+        phonofs(mount, "find", "--mount", str(mount.point), "--agent", party)
+        until(lambda: words.encode() in kept_on_disk(mount))
+        for number in range(5):
+            change(account, "us-east", f"00000000-{number}", now_ms + 1000, state="REVOKED")
+        until(lambda: not any("00000000." in name for name in _names(day)))
+        until(lambda: words.encode() not in kept_on_disk(mount))
+        assert not any(party in _read(day / name) for name in LISTS)
+        found = phonofs(mount, "find", "--mount", str(mount.point), "--agent", party)
+        assert found.stdout == ""
+
+
+def kept_on_disk(mount: Mount) -> bytes:
+    """Return all that lies in the cache directory, but for the catalogue."""
+    return b"".join(
+        path.read_bytes()
+        for path in mount.cache.rglob("*")
+        if path.is_file() and not path.name.startswith("catalogue")
+    )
+
+
 # names and sizes
+
+
+@pytest.mark.promise("names-cost-nothing")
+def test_a_file_chooser_that_tries_every_prefix_costs_nothing(world):
+    """Names that are not there are answered from what is known, and none of them is kept."""
+    stand_in, mount = world
+    above = mount.point / ".views/by-agent"
+    assert _names(above / MONTH) == ["Ann-Lee", "Bob-Ray"]
+    known = stand_in.service.counters.requests.copy()
+    for name in ("Ann-Lee", "Bob-Ray", "agent==Ann-Lee", "%2e%2e", "2026-03-0"):
+        for length in range(1, len(name)):
+            prefix = name[:length]
+            assert _errno_of(os.stat, above / MONTH / prefix) == errno.ENOENT, prefix
+    assert stand_in.service.counters.requests["search"] - known["search"] <= 1
+    assert requests(stand_in) == known["content"]
+    assert _names(above / MONTH) == ["Ann-Lee", "Bob-Ray"]
 
 
 @pytest.mark.promise("names-cost-nothing")
@@ -564,6 +621,23 @@ def test_ffprobe_reads_the_subtitles_of_a_view(demo: Demo):
     command = ["ffprobe", "-v", "error", "-of", "json", "-show_packets", path]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert len(json.loads(ran.stdout)["packets"]) == path.read_text().count("-->")
+
+
+@pytest.mark.skipif(not (shutil.which("mpv") and shutil.which("script")), reason="no mpv")
+def test_mpv_shows_the_subtitles_of_a_call_on_a_terminal(demo: Demo):
+    """It finds them by itself, and has no other subtitles made."""
+    every = below_names(demo.point / ".views/latest")
+    audio = next(p for p in every if p.suffix == ".mp3" and p.with_suffix(".srt") in every)
+    path = audio.with_suffix(".srt")
+    command = f"mpv --no-config --no-video --ao=null --length=2 {shlex.quote(str(audio))}"
+    ran = subprocess.run(
+        ["script", "-qec", command, "/dev/null"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=60,
+        env={**os.environ, "TERM": "xterm"},
+    )  # fmt: skip
+    first = path.read_text().split("\n\n")[0].splitlines()[2:]
+    assert all(line in ran.stdout for line in first), ran.stdout
+    assert ran.stdout.count("--sid=") == 1
 
 
 def test_fetch_takes_files_of_a_view(world):

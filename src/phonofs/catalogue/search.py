@@ -11,7 +11,7 @@ from phonofs.catalogue.catalogue import Catalogue
 from phonofs.errors import Malformed, NoSuchName
 from phonofs.search.answer import Answer, Found
 from phonofs.search.condition import Condition
-from phonofs.tree.layout import FIRST_DAY, LAST_DAY, ROOT, Directory, named
+from phonofs.tree.layout import FIRST_DAY, LAST_DAY, ROOT, Directory, descend
 
 Span = tuple[int, int]
 """Creation times ``[start, stop)``, epoch ms."""
@@ -102,8 +102,7 @@ def day_of(catalogue: Catalogue, path: str) -> Directory | None:
     of = catalogue.shown_directory(ROOT)
     if of is None and names and names[0] in catalogue.regions():
         of = Directory(catalogue.region_index(names.pop(0)))
-    for name in names:
-        of = named(of, name) if of is not None else None
+    of = descend(of, names) if of is not None else None
     return of if of is not None and of.day else None
 
 

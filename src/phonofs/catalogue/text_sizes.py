@@ -32,6 +32,22 @@ class TextSizes:
             found.update((ino, (version, size)) for ino, version, size in rows)
         return found
 
+    def count(self, below: int) -> int:
+        """Return how many texts with inode numbers below this one are known and can be read."""
+        sql = "SELECT count(*) FROM text WHERE ino < ? AND size > ?"
+        return sum(count for (count,) in self._database.rows(sql, below, NO_TEXT))
+
+    def lacking(self, first: int, last: int, types: Sequence[str]) -> list[int]:
+        """Return the days, of the inode numbers ``first`` to ``last``, with objects of these types
+        of which no text is known. Only objects that have facets are looked at.
+        """
+        sql = (
+            "SELECT DISTINCT day FROM facet WHERE day BETWEEN ? AND ?"
+            f" AND type IN ({','.join('?' * len(types))}) AND NOT EXISTS (SELECT 1"
+            " FROM text_source JOIN text ON text.ino = text_source.text WHERE source = facet.ino)"
+        )
+        return [day for (day,) in self._database.rows(sql, first, last, *types)]
+
     def put(self, ino: int, version: int, size: int, sources: Iterable[int]) -> None:
         """Store the size of a text. Raises CatalogueError."""
         with self._writing():
@@ -39,6 +55,12 @@ class TextSizes:
             self._database.run(sql, ino, version, size)
             sql = "INSERT OR IGNORE INTO text_source (source, text) VALUES (?, ?)"
             self._database.run_many(sql, [(source, ino) for source in sources])
+
+    def forget_all(self) -> None:
+        """Forget all texts. Raises CatalogueError."""
+        with self._writing():
+            self._database.run("DELETE FROM text")
+            self._database.run("DELETE FROM text_source")
 
     def made_of(self, sources: Collection[int]) -> set[int]:
         """Return the texts that are made of any of these objects, of those that are known."""

@@ -141,7 +141,7 @@ def _demo(
 
         child = stack.enter_context(running(mount, meanwhile=serving.start))
         found = example(Path(mountpoint)) if hints else None
-        click.echo(what_to_try(mountpoint, found, settings.views))
+        click.echo(what_to_try(mountpoint, found, settings.views, texts=settings.texts))
         return _until_stopped(child, mountpoint)
 
 
@@ -220,26 +220,28 @@ def _clear(mountpoint: str) -> None:
 def example(root: Path) -> tuple[Path, str] | None:
     """Return the newest day directory with a recording, and the recording's name."""
     with suppress(OSError):
-        for day in sorted(root.glob("*/*/*"), reverse=True)[:3]:
+        for day in sorted(root.glob(f"{'[0-9]' * 4}/*/*"), reverse=True)[:3]:
             sounds = sorted(name for name in os.listdir(day) if name.endswith(".mp3"))
             if sounds:
                 return day, sounds[0]
     return None
 
 
-def what_to_try(mountpoint: str, found: tuple[Path, str] | None, views: str) -> str:
+def what_to_try(mountpoint: str, found: tuple[Path, str] | None, views: str, *, texts: bool) -> str:
     """Return a text with the mount point and three commands to try.
 
-    ``views`` is the name of the folder of the views; empty if there is none.
+    ``views`` is the name of the folder of the views, empty if there is none; ``texts`` says
+    whether they have texts.
     """
     day, sound = found or (Path(mountpoint) / "YYYY" / "YYYY-MM" / "YYYY-MM-DD", "….mp3")
-    shown, texts = day, Path(mountpoint)
+    shown, searched = day, Path(mountpoint)
     if views:
         shown = Path(mountpoint) / views / "by-day" / day.name
-        texts = Path(mountpoint) / views / "text"
+    if views and texts:
+        searched = Path(mountpoint) / views / "text"
     return (
         f"A made-up account is mounted on {mountpoint}; Ctrl-C unmounts it. In another terminal:\n"
         f"  ls -l {shown}\n"
-        f"  grep -rs invoice {texts}\n"
+        f"  grep -rs invoice {searched}\n"
         f"  ffprobe -hide_banner {day / sound}"
     )

@@ -9,24 +9,28 @@ import click
 import msgspec
 import trio
 
-from phonofs.app import App, open_app
+from phonofs.app import open_app
 from phonofs.cli.report import EXIT_IN_PART, EXIT_INTERRUPTED
 from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE, Settings
 from phonofs.control.client import connect, refusal
-from phonofs.discovery.indexer import TRIES, Progress
+from phonofs.discovery.indexer import TRIES, Indexer, Progress
 from phonofs.errors import Unavailable, UsageError, unwrap
 from phonofs.fuse.mountinfo import mount_of, own_mount
 from phonofs.process.hardening import keep_secrets_in_memory
 from phonofs.process.supervise import keep_running
 from phonofs.search.options import first_day
 from phonofs.units import format_count, printable
+from phonofs.view_tree.text_indexer import TextIndexer
 
 TASKS = frozenset(
     {
         "the token refresh",
         "the lister",
         "the page worker",
+        "the reader",
+        "the texts",
+        "the cache maintenance",
         "the catalogue checkpoints",
         "the change follower",
     }
@@ -37,21 +41,23 @@ TASKS = frozenset(
 @click.command("index")
 @click.argument("mountpoint", required=False)
 @click.option("--since", metavar="D", help="Back to this day: 2026-11-17, 2026-11 or 2026.")
+@click.option("--texts", is_flag=True, help="Bring transcripts, summaries and notes too.")
 @click.option("--mount", metavar="PATH", help="Index the account of this mount.")
 @click.option("--profile", metavar="NAME", help="Index the account of this profile.")
 @click.option("-o", "options", metavar="OPT,…", multiple=True, help="As with mount.")
 def command(
     mountpoint: str | None,
     since: str | None,
+    texts: bool,
     mount: str | None,
     profile: str | None,
     options: Sequence[str],
 ) -> int:
     """Make the whole account known, so that searches need no request.
 
-    Lists every day that was never listed, newest first, and downloads no content. A running mount
-    does it, after all other requests; without one, the command does it with the profile's key.
-    After Ctrl-C the next run goes on.
+    Lists every day that was never listed, newest first, and downloads no content; with --texts,
+    then the transcripts, summaries and notes. A running mount does it, after all other requests;
+    without one, the command does it with the profile's key. After Ctrl-C the next run goes on.
     """
     named = [each for each in (mountpoint, mount, profile) if each is not None]
     if len(named) > 1:
@@ -61,8 +67,8 @@ def command(
     point = mount_of(path).point if path else own_mount(profile)
     try:
         if point is not None:
-            return _show(_by_mount(point, day))
-        return _by_key(load(profile or DEFAULT_PROFILE, options), day)
+            return _show(_by_mount(point, day, texts=texts))
+        return _by_key(load(profile or DEFAULT_PROFILE, options), day, texts=texts)
     except KeyboardInterrupt:
         click.echo("\nstopped; the next run goes on from here", err=True)
         return EXIT_INTERRUPTED
@@ -76,7 +82,7 @@ class _Display:
 
     def show(self, progress: Progress) -> None:
         """Show how far it is; why it waits is said without a terminal too."""
-        count = format_count(progress.objects, "object")
+        count = _counted(progress)
         if progress.state == "waiting":
             self._say(f"{count} known; waiting, since {printable(progress.error)}", lasting=True)
         elif progress.day:
@@ -93,10 +99,17 @@ class _Display:
         """Say what is known now, and what is not; return the exit status."""
         if self._shown and sys.stderr.isatty():
             click.echo("\r\x1b[K", nl=False, err=True)
-        click.echo(f"{format_count(progress.objects, 'object')} known")
+        click.echo(f"{_counted(progress)} known")
         for days in progress.missing:
             click.echo(f"phonofs: not known: {days}: {printable(progress.error)}", err=True)
         return EXIT_IN_PART if progress.missing else 0
+
+
+def _counted(progress: Progress) -> str:
+    objects = format_count(progress.objects, "object")
+    return (
+        objects if progress.texts is None else f"{objects}, {format_count(progress.texts, 'text')}"
+    )
 
 
 class _Line(msgspec.Struct):
@@ -116,8 +129,8 @@ def _show(steps: Iterable[Progress]) -> int:
     raise Unavailable("the mount ended before everything was known")
 
 
-def _by_mount(point: str, since: date | None) -> Iterator[Progress]:
-    request = {"command": "index", "since": str(since) if since else None}
+def _by_mount(point: str, since: date | None, *, texts: bool) -> Iterator[Progress]:
+    request = {"command": "index", "since": str(since) if since else None, "texts": texts}
     decoder = msgspec.json.Decoder(_Line)
     with connect(point, request) as lines:
         for text in lines:
@@ -127,30 +140,30 @@ def _by_mount(point: str, since: date | None) -> Iterator[Progress]:
             yield line.progress
 
 
-def _by_key(settings: Settings, since: date | None) -> int:
+def _by_key(settings: Settings, since: date | None, *, texts: bool) -> int:
     """Index with a session of its own; the profile must not be mounted."""
     keep_secrets_in_memory()
     try:
-        return trio.run(_index, settings, since)
+        return trio.run(_index, settings, since, texts)
     except BaseExceptionGroup as group:
         raise unwrap(group) from None
 
 
-async def _index(settings: Settings, since: date | None) -> int:
+async def _index(settings: Settings, since: date | None, texts: bool) -> int:
     async with open_app(settings, "") as app, trio.open_nursery() as nursery:
         for name, task in app.tasks():
             if name in TASKS:
                 await nursery.start(keep_running, name, task)
         if offline := await app.connect():
             click.echo(f"phonofs: {printable(offline)}", err=True)
-        status = await _run(app, since)
+        status = await _run(app.text_indexer if texts else app.indexer, since)
         nursery.cancel_scope.cancel()
     return status
 
 
-async def _run(app: App, since: date | None) -> int:
+async def _run(indexer: Indexer | TextIndexer, since: date | None) -> int:
     display = _Display()
-    async with aclosing(app.indexer.steps(since, tries=TRIES)) as steps:
+    async with aclosing(indexer.steps(since, tries=TRIES)) as steps:
         async for progress in steps:
             if progress.state == "done":
                 return display.end(progress)

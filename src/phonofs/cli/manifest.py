@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
@@ -11,8 +12,10 @@ from pathlib import Path
 import click
 import msgspec
 
+from phonofs.attributes import PATH_ATTRIBUTE
 from phonofs.cli.find import say_what_was_looked_at
 from phonofs.cli.search_source import MountSource, Source, below, checked, source_of
+from phonofs.cli.selection import files_of
 from phonofs.errors import UsageError
 from phonofs.fuse.mountinfo import mount_of
 from phonofs.manifest.columns import Listed
@@ -21,7 +24,7 @@ from phonofs.search.answer import Found
 from phonofs.search.condition import Condition
 from phonofs.search.facets import facets_of
 from phonofs.search.options import condition_of
-from phonofs.tree.layout import Directory, named
+from phonofs.tree.layout import Directory, descend
 
 
 @click.command("manifest")
@@ -52,9 +55,9 @@ def command(
 ) -> int:
     """Print a line for each object of days, months or files.
 
-    Without PATH, of all. PATH is a file or folder of a mount, or such a path without the mount
-    point. Standard input is the FILE -. What could not be looked at is said on standard error,
-    and the exit status is 4.
+    Without PATH, of all. PATH is a file or folder of a mount, also of its views, or a path of the
+    date tree without the mount point. Standard input is the FILE -. What could not be looked at is
+    said on standard error, and the exit status is 4.
     """
     condition = condition_of(types=types, since=since, until=until)
     if files0_from is not None:
@@ -120,6 +123,25 @@ def _chosen(source: Source, typed: str) -> _Chosen:
     return _Chosen(typed, checked(path), folder_of(path))
 
 
+def _meant(source: Source, chosen: _Chosen) -> Iterator[_Chosen]:
+    """Yield what a path stands for: itself or, if it lies in a view, the objects there.
+
+    Raises UsageError if a folder of a view cannot be listed.
+    """
+    tree = chosen.folder is not None or _begins_with_a_year(chosen.path)
+    if tree or not isinstance(source, MountSource):
+        yield chosen
+        return
+    found = False
+    for file in files_of(Path(chosen.typed)):
+        with suppress(OSError):  # what a view makes is no object of the date tree
+            path = os.fsdecode(os.getxattr(file, PATH_ATTRIBUTE))
+            yield _Chosen(str(file), path, None)
+            found = True
+    if not found:
+        yield chosen
+
+
 def _begins_with_a_year(path: str) -> bool:
     """Return whether a relative path begins with a year, or a region and a year."""
     return not path.startswith("/") and any(name.isdecimal() for name in path.split("/")[:2])
@@ -129,9 +151,7 @@ def folder_of(path: str) -> Condition | None:
     """Return the days of a folder by its path ``[REGION/][YEAR[/YEAR-MONTH[/DAY]]]``, or None."""
     names = path.split("/") if path else []
     region = names.pop(0) if names and not names[0].isdecimal() else ""
-    of: Directory | None = Directory(0)
-    for name in names:
-        of = named(of, name) if of is not None else None
+    of = descend(Directory(0), names)
     if of is None or ("." in region and not names):
         return None
     if not of.year:
@@ -149,7 +169,7 @@ def _results(
     if not paths:
         for some in source.find(condition, "manifest", records=True):
             yield from ((source.top + result.path, result) for result in some)
-    chosen = [_chosen(source, path) for path in paths]
+    chosen = [each for path in paths for each in _meant(source, _chosen(source, path))]
     for are_folders, group in groupby(chosen, lambda each: each.folder is not None):
         if are_folders:
             for each in group:

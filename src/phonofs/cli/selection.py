@@ -62,14 +62,22 @@ def _expanded(text: str) -> Iterator[Path]:
         raise UsageError(f"{text} does not exist")
     for each in found:
         path = Path(each)
-        yield from _files_below(path) if path.is_dir() else [path]
+        yield from files_of(path)
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def files_of(path: Path) -> Iterator[Path]:
+    """Yield all files below a directory, in order, or the path itself if it is none.
+
+    Raises UsageError if a directory cannot be listed.
+    """
+    if not path.is_dir():
+        yield path
+        return
+
     def fail(error: OSError) -> None:
         raise UsageError(f"{error.filename} cannot be listed: {error.strerror}")
 
-    for parent, folders, names in os.walk(folder, onerror=fail):
+    for parent, folders, names in os.walk(path, onerror=fail):
         folders.sort()
         for name in sorted(names):
             yield Path(parent, name)

@@ -33,6 +33,7 @@ def overview(
         ("condition", str(status.get("condition", "unknown"))),
         ("token", _token(status)),
         ("known", _known(status)),
+        ("views", _views(status)),
         ("changes", _changes(status, now_s)),
         ("cache", _cache(status, bar)),
         ("hit rate", _hit_rate(status, before)),
@@ -101,12 +102,22 @@ def _whole_since(status: Status) -> str:
 
 
 def _index(status: Status) -> str:
-    """Return what the indexer does, if the option ``index`` is on."""
+    """Return what the indexer does or has, if the option ``index`` is on."""
     state, day = _found(status, "index", "state"), _found(status, "index", "day")
-    if state in (None, "off", "done"):
+    if state in (None, "off"):
         return ""
+    if state == "done":
+        known = _found(status, "index", "texts")
+        return "" if known is None else format_count(known, "text")
     error = _found(status, "index", "error")
     return f"indexing, {error}" if error else f"indexing, at {day}" if day else "indexing"
+
+
+def _views(status: Status) -> str:
+    """Return where the views are, since no listing shows them; each region has its own."""
+    name, point = _found(status, "views", "name"), status.get("mountpoint", "")
+    several = len(_found(status, "catalogue", "regions") or []) > 1
+    return f"{point}/{'*/' if several else ''}{name}" if name else ""
 
 
 def _changes(status: Status, now_s: float) -> str:

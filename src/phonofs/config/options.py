@@ -109,8 +109,9 @@ OPTIONS: tuple[Option, ...] = (
         "index",
         Kind.CHOICE,
         "off",
-        "what is listed in the background: off, or records (the whole account)",
-        choices=("off", "records"),
+        "what is brought in the background: off, records (the whole account is known), or texts "
+        "(also transcripts, summaries and notes)",
+        choices=("off", "records", "texts"),
     ),
     Option("page_size", Kind.NUMBER, "100", "records per page of a search", least=1, most=1000),
     Option(

@@ -23,6 +23,7 @@ from phonofs.errors import CatalogueError, ServiceError, UsageError
 from phonofs.search.answer import Answer, Found
 from phonofs.search.condition import Condition
 from phonofs.search.narrowing import narrowing
+from phonofs.view_tree.text_indexer import TextIndexer
 
 Event = dict[str, object]
 
@@ -45,6 +46,7 @@ class _Manifest(msgspec.Struct):
 
 class _Index(msgspec.Struct):
     since: date | None = None
+    texts: bool = False
 
 
 class SearchCommands:
@@ -55,12 +57,14 @@ class SearchCommands:
         catalogue: Catalogue,
         lister: Lister,
         indexer: Indexer,
+        text_indexer: TextIndexer,
         profile: str,
         check: Callable[[], None],
     ) -> None:
         self._catalogue = catalogue
         self._lister = lister
         self._indexer = indexer
+        self._text_indexer = text_indexer
         self._search = RecordSearch(catalogue, lister)
         self._profile = profile
         self._check = check
@@ -110,9 +114,10 @@ class SearchCommands:
 
     async def index(self, asked: Mapping[str, object]) -> AsyncGenerator[Event, None]:
         """Index the account; answer with the progress. Raises the service's last error."""
-        since = _converted(asked, _Index).since
+        request = _converted(asked, _Index)
         self._check()
-        async with aclosing(self._indexer.steps(since, tries=TRIES)) as steps:
+        indexer = self._text_indexer if request.texts else self._indexer
+        async with aclosing(indexer.steps(request.since, tries=TRIES)) as steps:
             async for progress in steps:
                 yield {"progress": progress}
 

@@ -16,6 +16,7 @@ import trio
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.catalogue.search import Span, days_text, gaps, region_prefix, scope_ms
 from phonofs.discovery.lister import Lister
+from phonofs.discovery.rests import Rests, until_calm
 from phonofs.discovery.unlisted_days import unlisted_days
 from phonofs.errors import CatalogueError, Malformed, PhonofsError, ServiceError
 from phonofs.search.condition import Condition
@@ -27,14 +28,8 @@ AT_ONCE = 8
 MANY = 1000
 """Records that a month is taken to have: so many that a second process prepares its pages."""
 
-AFTER_PAUSE_S = 5.0
-"""How long the indexer waits after a pause that the service asked for: others go first."""
-
 FOLLOWED_S = 60.0
 """How long to wait for the first poll of a region: what is listed before it does not count."""
-
-FIRST_REST_S, LONGEST_REST_S = 5.0, 600.0
-"""How long to wait after a round in which the service failed; twice as long each time."""
 
 TRIES = 5
 """Rounds in a row that brought nothing, after which a command gives up; that is 2.5 minutes."""
@@ -50,13 +45,15 @@ class Progress(msgspec.Struct, kw_only=True):
 
     state    ``listing``, ``waiting`` or ``done``
     objects  how many are known
+    texts    how many texts are known; None if they are not brought
     day      the day listed last, '' if none was yet
     error    why it waits, or why days are missing; '' if nothing is wrong
-    missing  days that could not be listed, in words; only when it is done
+    missing  in words, days that could not be listed, and texts; only when it is done
     """
 
     state: str = "listing"
     objects: int = 0
+    texts: int | None = None
     day: str = ""
     error: str = ""
     missing: list[str] = []
@@ -109,7 +106,7 @@ class Indexer:
         row that brought nothing, or never if that is None.
         """
         span = scope_ms(self._catalogue, Condition(since=since))
-        rest_s, vain = FIRST_REST_S, 0
+        rests = Rests(tries)
         while True:
             await self._until_followed()
             errors: list[PhonofsError] = []
@@ -128,19 +125,20 @@ class Indexer:
                     yield self._progressed(day=days[-1].name)
             if all(isinstance(error, Malformed) for error in errors):
                 break  # trying again brings nothing
-            vain = vain + 1 if self._missing_ms(span) == before else 0
-            rest_s = min(rest_s * 2, LONGEST_REST_S) if vain else FIRST_REST_S
-            if tries is not None and vain >= tries:
-                raise errors[-1]
+            rest_s = rests.after(errors[-1], vain=self._missing_ms(span) == before)
             yield self._progressed(state="waiting", error=str(errors[-1]))
             await trio.sleep(rest_s)
+        await self.make_facets(since)
+        yield self._progressed(
+            state="done", error=str(errors[-1]) if errors else "", missing=self._missing(span)
+        )
+
+    async def make_facets(self, since: date | None) -> None:
+        """Make the facets that days lack of which something is known; asks the service nothing."""
         for region in self._catalogue.regions():
             days_known = self._catalogue.facets.days(region, since, None)
             for ino in self._catalogue.facets.lacking(*days_known)[::-1] if days_known else ():
                 await self._make(ino)
-        yield self._progressed(
-            state="done", error=str(errors[-1]) if errors else "", missing=self._missing(span)
-        )
 
     async def _until_followed(self) -> None:
         """Wait until all regions are polled for changes, or FOLLOWED_S have passed.
@@ -159,7 +157,7 @@ class Indexer:
 
         async def one(day: Directory) -> None:
             async with limiter:
-                await self._until_calm()
+                await until_calm(self._paused_s)
                 found = await self._lister.list_each([day], last=True)
                 errors.extend(found.values())
                 if not found:
@@ -169,11 +167,6 @@ class Indexer:
             for day in days:
                 nursery.start_soon(one, day)
         return errors
-
-    async def _until_calm(self) -> None:
-        """Wait while the service wants no requests, and a little longer."""
-        while (pause_s := self._paused_s()) > 0:  # noqa: ASYNC110 - nothing tells us of its end
-            await trio.sleep(pause_s + AFTER_PAUSE_S)
 
     async def _make(self, day: int) -> None:
         """Make the facets of a day; other tasks run in between."""

@@ -13,13 +13,13 @@ from datetime import datetime
 from typing import Protocol
 from urllib.parse import quote
 
+from phonofs.checksum import is_plain
 from phonofs.manifest.cells import cell
 from phonofs.manifest.columns import COLUMNS, Listed, Value
 from phonofs.model import State
 from phonofs.search.facets import duration_ms
 from phonofs.tree.naming import first_tag, party
 
-_MD5 = re.compile(r"[0-9a-f]{32}")
 _CONTROL = re.compile(
     "[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
@@ -110,7 +110,7 @@ class Md5Sums:
     def line(self, listed: Listed) -> str:
         """Return checksum and path; '' if the record has no plain MD5."""
         checksum = listed.record.checksum
-        if not _MD5.fullmatch(checksum):
+        if not is_plain(checksum):
             self._in_parts += bool(checksum)
             self._without += not checksum
             return ""

@@ -389,10 +389,12 @@ class OpenObject:
         return self.size
 
     def start(
-        self, start: int, stop: int, *, urgent: bool, whole: bool = False, runs_on: bool = False
-    ) -> Download:
-        """Start a download of ``[start, stop)``."""
-        priority = Priority(urgent, (trio.current_time(), next(self.context.numbers)))
+        self, start: int, stop: int, *,
+        urgent: bool, whole: bool = False, runs_on: bool = False, last: bool = False,
+    ) -> Download:  # fmt: skip
+        """Start a download of ``[start, stop)``; if ``last``, its request goes after all others."""
+        place = trio.current_time(), next(self.context.numbers)
+        priority = Priority(urgent, place, last=last)
         download = Download(start, stop, priority, whole=whole, runs_on=runs_on)
         self.context.spawn(download.run, self, self.context)  # may raise Unavailable; it runs later
         self.downloads.append(download)
@@ -480,12 +482,15 @@ class OpenObject:
             for handle in self.handles:
                 self.context.best_effort(self.record, self.extend, handle)
 
-    def prefetch(self, stop: int) -> None:
-        """Download the first bytes up to ``stop``, though nobody reads them yet."""
+    def prefetch(self, stop: int, *, last: bool = False) -> None:
+        """Download the first bytes up to ``stop``, though nobody reads them yet.
+
+        If ``last``, the requests go after all others, until somebody does.
+        """
         if self.whole_only and self.downloads:
             return
         for start, end in self._missing(0, min(stop, self.size)):
-            self.start(start, end, urgent=False)
+            self.start(start, end, urgent=False, last=last)
 
     def _keep(self) -> None:
         """Keep in memory what windows and waiting reads need; small contents stay whole."""

@@ -306,6 +306,23 @@ class Reader:
         if files:
             self._wake_by(now + HOLD_S)
 
+    async def bring(self, record: Record, ino: int) -> None:
+        """Download a file that nobody reads, once, with requests that go after all others.
+
+        It is then in the cache, or in memory for a while. Raises errors of the service.
+        """
+        content = self._content(record, ino)
+        content.hold()
+        try:
+            content.prefetch(content.size, last=True)
+            for download in list(content.downloads):
+                await download.over.wait()
+                if download.error is not None:
+                    raise download.error.with_traceback(None)
+        finally:
+            content.unhold()
+            self._idle(content)
+
     # contents
 
     def _content(self, record: Record, ino: int) -> OpenObject:

@@ -6,6 +6,7 @@ across midnight, the day begins at the first of the two midnights.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
@@ -127,6 +128,14 @@ def named(parent: Directory, name: str) -> Directory | None:
         return None
     found = Directory(parent.region, *map(int, numbers))
     return found if found.name == name and found.parent == parent and _exists(found) else None
+
+
+def descend(top: Directory, names: Iterable[str]) -> Directory | None:
+    """Return the directory to which these names lead from ``top``; None if there can be none."""
+    found: Directory | None = top
+    for name in names:
+        found = named(found, name) if found is not None else None
+    return found
 
 
 def day_directory(region: int, day: date) -> Directory:

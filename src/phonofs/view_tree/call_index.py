@@ -81,6 +81,10 @@ class CallIndex:
         if days:
             self.changes += 1
 
+    def version(self, day: Directory) -> int:
+        """Return how often a day has changed, or the day after it, whose objects it shows too."""
+        return self._versions[day] + self._versions[_beside(day, 1)]
+
     async def calls(self, day: Directory) -> list[Call]:
         """Return the calls of a day, of the objects that are known. Raises Malformed.
 

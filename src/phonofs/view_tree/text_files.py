@@ -51,6 +51,8 @@ AHEAD = (4, 8, 14, 28)
 """How many of the next texts of a directory are made beside the first, the second … whose size is
 asked for."""
 
+WRITTEN_BY = "texts"
+"""The catalogue's key for the version by which the texts were written whose sizes it has."""
 
 Made = Text | Manifest
 """What is made here: a text of contents, or a list of records."""
@@ -140,7 +142,8 @@ class TextFiles:
         self._threads = trio.CapacityLimiter(THREADS)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Make texts until cancelled."""
+        """Make texts until cancelled. Sizes that another version noted are forgotten first."""
+        self._forget_outdated()
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -148,6 +151,15 @@ class TextFiles:
                 await trio.sleep_forever()
         finally:
             self._nursery = None
+
+    def _forget_outdated(self) -> None:
+        written = str(render.VERSION)
+        if self._catalogue.recall(WRITTEN_BY) != written:
+            try:
+                self._sizes.forget_all()
+                self._catalogue.remember(WRITTEN_BY, written)
+            except CatalogueError as error:
+                log.warning("the sizes of texts could not be forgotten: %s", error)
 
     def statistics(self) -> dict[str, int]:
         """Return the gauges: texts that are being made, and forms that were not known."""

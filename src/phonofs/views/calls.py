@@ -9,11 +9,15 @@ import hashlib
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
+from phonofs.checksum import is_plain
 from phonofs.model import Record, State
+from phonofs.search.facets import duration_ms
+from phonofs.tree.naming import first_tag
 from phonofs.tree.sanitize import clean, cut, is_device
 
 RECORDINGS = frozenset(
@@ -28,7 +32,8 @@ COMMENT, NOTES, SUMMARY, TRANSCRIPT = (
     "transcription",
 )
 
-MD5_DIGITS = 32
+TEXT_TYPES = (TRANSCRIPT, SUMMARY, NOTES)
+"""The types of objects that texts are made of."""
 
 LONGEST_VALUE = 180
 """Bytes of an agent's or a queue's name that are used as the name of a directory."""
@@ -106,15 +111,10 @@ class Call(NamedTuple):
 
 def call_object(ino: int, name: str, record: Record) -> CallObject:
     """Return what a view needs to know of the object with this record."""
-    tags = record.tags
-
-    def tag(*keys: str) -> str:
-        return next((value for key in keys if (value := tags.get(key, "").strip())), "")
-
+    tag = partial(first_tag, record.tags)
     who = tag("agentName", "userName")
-    inbound = tags.get("direction", "").strip().upper() == "INBOUND"
+    inbound = tag("direction").upper() == "INBOUND"
     party = tag("callerName", "callerId") if inbound else tag("calleeName", "calleeId")
-    duration = tag("duration")
     return CallObject(
         ino=ino,
         id=record.id,
@@ -125,7 +125,7 @@ def call_object(ino: int, name: str, record: Record) -> CallObject:
         modified=record.updated_ms,
         content=hash_of(record.fingerprint),
         record=zlib.crc32(record.source),
-        summed=record.state == State.AVAILABLE and len(record.checksum) == MD5_DIGITS,
+        summed=record.state == State.AVAILABLE and is_plain(record.checksum),
         call=tag("callId"),
         source=tag("sourceId", "sourceObjectId"),
         speaker=cut(clean(tag("speaker")[:LONGEST_VALUE].lower()), 20),
@@ -134,15 +134,8 @@ def call_object(ino: int, name: str, record: Record) -> CallObject:
         queue=directory_name(tag("queueName")),
         owner=who,
         party=party or tag("address"),
-        duration_ms=_milliseconds(record.type, duration),
+        duration_ms=duration_ms(record) or 0,
     )
-
-
-def _milliseconds(type: str, duration: str) -> int:
-    """Return a duration; a transcript's is in seconds, that of all else in milliseconds."""
-    if not duration.isdecimal() or len(duration) > 12:
-        return 0
-    return int(duration) * 1000 if type == TRANSCRIPT else int(duration)
 
 
 def hash_of(*values: object) -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import Enum, auto
 
-from phonofs.tree.layout import Directory, named
+from phonofs.tree.layout import Directory, descend, named
 
 VIEW_BIT = 1 << 55
 """Set in the inode numbers of the views' directories and links, and in no other."""
@@ -126,11 +126,8 @@ def _top(views: Place, name: str) -> Place | None:
 
 def span_of(region: int, name: str) -> Directory | None:
     """Return the year, month or day with this name, such as ``2026-11``; None if it is none."""
-    found: Directory | None = Directory(region)
-    for length in (4, 7, 10):
-        if found is None or found.name == name:
-            break
-        found = named(found, name[:length])
+    above = (name[:length] for length in (4, 7, 10) if length <= len(name))
+    found = descend(Directory(region), above)
     return found if found is not None and found.name == name else None
 
 

@@ -135,6 +135,22 @@ def test_the_short_form_says_what_is_wrong() -> None:
     assert rows["last error"] == "1 min 00 s ago: read: gone"
 
 
+def test_where_the_views_are_is_said_since_no_listing_shows_them() -> None:
+    status = healthy() | {"mountpoint": "/srv/calls", "views": {"name": ".views"}}
+    assert shown(status)["views"] == "/srv/calls/*/.views"
+    status["catalogue"]["regions"] = ["uk"]
+    assert shown(status)["views"] == "/srv/calls/.views"
+    status["views"] = {"name": ""}
+    assert "views" not in shown(status)
+
+
+def test_what_the_indexer_has_is_said_with_what_is_known() -> None:
+    status = healthy() | {"index": {"state": "done", "day": "", "error": "", "texts": 1300}}
+    assert shown(status)["known"].endswith("; 1,300 texts")
+    status["index"] = {"state": "waiting", "day": "", "error": "away", "texts": 0}
+    assert shown(status)["known"].endswith("; indexing, away")
+
+
 @pytest.mark.parametrize(
     ("used", "filled"), [(0, 0), (1, 1), (2**29, BAR_WIDTH // 2), (2**31, BAR_WIDTH)]
 )

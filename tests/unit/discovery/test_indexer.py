@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from phonofs.catalogue.search import known_by_region, search_known
-from phonofs.discovery import indexer as module
-from phonofs.discovery.indexer import Indexer, Progress
+from phonofs.discovery.indexer import TRIES, Indexer, Progress
+from phonofs.discovery.rests import AFTER_PAUSE_S
 from phonofs.errors import Malformed, Unavailable
 from phonofs.model import Page, Query, Record
 from phonofs.priority import Priority
@@ -153,7 +153,7 @@ async def test_it_stops_while_the_service_asks_for_a_pause(tmp_path):
             await index(it, made=indexer(it, paused_s))
         assert days_asked(it) == []
         await index(it, made=indexer(it, paused_s))
-        assert trio.current_time() >= until_s + module.AFTER_PAUSE_S
+        assert trio.current_time() >= until_s + AFTER_PAUSE_S
         assert len(days_asked(it)) == DAYS
 
 
@@ -178,7 +178,7 @@ async def test_a_command_gives_up_after_some_tries(tmp_path):
     async with world(tmp_path, account()) as it:
         it.service.error = Unavailable("it is away")
         with pytest.raises(Unavailable, match="it is away"):
-            await index(it, tries=module.TRIES)
+            await index(it, tries=TRIES)
         assert trio.current_time() < 600
 
 

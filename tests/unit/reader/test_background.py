@@ -1,9 +1,10 @@
 """What is done in advance fails: no reader hears of it whose bytes are there."""
 
 import pytest
+import trio
 
 from phonofs.errors import Changed, Unavailable
-from tests.support.reader_world import KIB, MIB, FakeService, Fault, plain, record, world
+from tests.support.reader_world import KIB, LATENCY, MIB, FakeService, Fault, plain, record, world
 
 
 def folder(count: int) -> list[tuple[int, object]]:
@@ -98,3 +99,32 @@ async def test_a_file_that_shrank_below_where_its_reader_is():
         assert handle.window.next >= handle.window.run_start
         await w.read_on(handle)
         w.reader.release(handle)
+
+
+async def test_what_is_brought_goes_last_until_somebody_reads_it():
+    """``bring`` waits for the bytes, which are then there; its request is counted as ``last``."""
+    async with world(FakeService()) as w:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.reader.bring, record(50_000), 1)
+            await trio.sleep(LATENCY / 2)
+            [asked] = w.service.asked
+            assert asked.urgent.last
+            assert not asked.urgent
+            handle = w.reader.open(record(50_000), 1)
+            assert await w.read(handle, 0, 50_000) == plain(0, 50_000)
+            assert asked.urgent
+        assert len(w.service.asked) == 1
+        await w.reader.bring(record(60_000, "b"), 2)
+        other = w.reader.open(record(60_000, "b"), 2)
+        assert await w.read(other, 0, 60_000) == plain(0, 60_000)
+        assert len(w.service.asked) == 2
+        w.reader.release(handle)
+        w.reader.release(other)
+
+
+async def test_what_cannot_be_brought_is_an_error():
+    service = FakeService(fault=lambda asked, number: Fault(error=Unavailable("away")))
+    async with world(service) as w:
+        with pytest.raises(Unavailable):
+            await w.reader.bring(record(50_000), 1)
+        assert len(service.asked) == 1

@@ -83,6 +83,13 @@ def test_a_call_is_one_stem():
     assert [each.ino for each in texts[".comment-1.txt"].sources] == [9]
 
 
+def test_a_length_in_seconds_is_told_from_one_in_milliseconds():
+    times = {"startTime": "1763371812000", "endTime": "1763371977000"}
+    for duration in ("165000", "165"):
+        tags = {**CALL_TAGS, **times, "duration": duration}
+        assert made(1, RECORDING, "callcenterrecording", **tags).duration_ms == 165_000
+
+
 def test_texts_only():
     [call] = calls.joined(DAY, a_call())
     assert [file.name.removeprefix(STEM) for file in names.text_files(call)] == [
