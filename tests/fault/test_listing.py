@@ -265,7 +265,7 @@ async def test_presigned_links_that_run_out_early(tmp_path):
     """Every link dies between two reads: a new one is asked for, the bytes stay right."""
     options = Options(content="presign", presign_life_s=60)
     async with (
-        standing(flat(30 << 20, checksum=""), options) as service,
+        standing(flat(60 << 20, checksum=""), options) as service,
         living(service, tmp_path) as scene,
     ):
         (ino,) = (await scene.tree()).values()
@@ -274,7 +274,8 @@ async def test_presigned_links_that_run_out_early(tmp_path):
         service.now_ms = lambda: now_ms() + late_ms
         handle = scene.vfs.open(ino)
         for number in range(6):
-            offset = (number * 11 % 7) * (4 << 20)
+            # so far apart that no response that runs on is waited for
+            offset = (number * 11 % 7) * (8 << 20)
             data = await scene.piece(handle, offset, KERNEL)
             assert data == truth[offset : offset + KERNEL]
             late_ms += 3_600_000
