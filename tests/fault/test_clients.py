@@ -25,9 +25,9 @@ pytestmark = pytest.mark.fuse
 
 SIZES = [1, 4096, 70_000, 300_000, (1 << 20) + 1, (6 << 20) + 5] * 2
 RULES = [
-    {"kind": ["content", "search"], "probability": 0.05, "fail": "status", "status": 503},
-    {"kind": "content", "probability": 0.05, "fail": "cut", "after": 50_000},
-    {"kind": "content", "probability": 0.05, "fail": "reset", "after": 9000},
+    {"kind": ["content", "search"], "probability": 0.12, "fail": "status", "status": 503},
+    {"kind": "content", "probability": 0.12, "fail": "cut", "after": 50_000},
+    {"kind": "content", "probability": 0.12, "fail": "reset", "after": 9000},
 ]
 
 
