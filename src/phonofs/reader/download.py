@@ -368,7 +368,7 @@ class Download:
         """Hold the connection until a reader comes nearer; False if none does in time."""
         self._moved = trio.Event()
         self.paused = True
-        body.permit.on_want(self.give_up)
+        body.permit.on_want(self.give_up)  # once more: of paused ones, the first paused goes first
         body.permit.pause()
         try:
             with trio.move_on_after(sink.patience_s(self)):
