@@ -27,11 +27,10 @@ from phonofs.errors import (
     Malformed,
     ServiceError,
     Unavailable,
-    Untrusted,
 )
 from phonofs.model import Record
 from phonofs.reader.context import ReaderContext
-from phonofs.reader.limits import CHECKED_FIRST, MALFORMED_TRIES, SLACK, SMALL, backoff_s
+from phonofs.reader.limits import CHECKED_FIRST, SLACK, SMALL, backoff_s
 from phonofs.service.content import Body
 
 log = logging.getLogger(__name__)
@@ -188,13 +187,10 @@ class Length:
             except (Unavailable, Malformed) as error:
                 failures += 1
                 content.try_failed(error)
-                pause_s = backoff_s(failures, self._context.draw())
-                if isinstance(error, Unavailable):
-                    pause_s = max(pause_s, error.retry_after_s or 0.0)
-                malformed = isinstance(error, Malformed) and failures >= MALFORMED_TRIES
-                late = self._patience < trio.current_time() + pause_s
-                unused = not content.used
-                if malformed or late or unused or isinstance(error, Untrusted):
+                pause_s = backoff_s(error, failures, self._context.draw())
+                if pause_s is None or not content.used:
+                    raise
+                if self._patience < trio.current_time() + pause_s:
                     raise
             await trio.sleep(pause_s)
 
