@@ -251,7 +251,7 @@ def _memory(size: int) -> mmap.mmap:
     return mmap.mmap(-1, max(1, size))
 
 
-class FakeBlob:
+class FakeEntry:
     """The cache entry of one object, in memory."""
 
     def __init__(self, record: Record, in_memory: bool) -> None:
@@ -341,25 +341,25 @@ class FakeCache:
     def __init__(self, in_memory: bool = False, slow: bool = False) -> None:
         self.in_memory = in_memory
         self.slow = slow
-        self.blobs: dict[tuple[str, str], FakeBlob] = {}
+        self.entries: dict[tuple[str, str], FakeEntry] = {}
 
-    def entry(self, record: Record) -> FakeBlob:
+    def entry(self, record: Record) -> FakeEntry:
         key = record.id, record.fingerprint
-        if key not in self.blobs:
-            self.blobs[key] = FakeBlob(record, self.in_memory)
-        self.blobs[key].pins += 1
-        self.blobs[key].slow = self.slow
-        return self.blobs[key]
+        if key not in self.entries:
+            self.entries[key] = FakeEntry(record, self.in_memory)
+        self.entries[key].pins += 1
+        self.entries[key].slow = self.slow
+        return self.entries[key]
 
-    def release(self, blob: FakeBlob) -> None:
-        blob.pins -= 1
-        assert blob.pins >= 0
-        if self.in_memory and not blob.pins:
-            del self.blobs[blob.record.id, blob.record.fingerprint]
+    def release(self, entry: FakeEntry) -> None:
+        entry.pins -= 1
+        assert entry.pins >= 0
+        if self.in_memory and not entry.pins:
+            del self.entries[entry.record.id, entry.record.fingerprint]
 
     @property
     def pinned(self) -> int:
-        return sum(blob.pins for blob in self.blobs.values())
+        return sum(entry.pins for entry in self.entries.values())
 
 
 @dataclass

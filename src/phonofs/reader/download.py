@@ -16,13 +16,12 @@ from phonofs.errors import (
     Malformed,
     ServiceError,
     Unavailable,
-    Untrusted,
     forget_frames,
 )
 from phonofs.model import Record
 from phonofs.priority import Priority
 from phonofs.reader.context import ReaderContext
-from phonofs.reader.limits import KIB, MALFORMED_TRIES, RUN_OUT, TURN_S, backoff_s
+from phonofs.reader.limits import KIB, RUN_OUT, TURN_S, backoff_s
 from phonofs.reader.readahead import Flow
 from phonofs.service.content import Body
 
@@ -296,12 +295,8 @@ class Download:
         self, error: Unavailable | Malformed, failures: int, context: ReaderContext
     ) -> None:
         """Pause before the next try; raise the error if another try is pointless."""
-        asked_s = None if isinstance(error, Malformed) else error.retry_after_s
-        pause_s = max(backoff_s(failures, context.draw()), asked_s or 0.0)
-        hopeless = isinstance(error, Untrusted) or (
-            isinstance(error, Malformed) and failures >= MALFORMED_TRIES
-        )
-        if hopeless or self.patience < trio.current_time() + pause_s:
+        pause_s = backoff_s(error, failures, context.draw())
+        if pause_s is None or self.patience < trio.current_time() + pause_s:
             raise error
         self.priority.rise()
         await trio.sleep(pause_s)
@@ -368,7 +363,7 @@ class Download:
         """Hold the connection until a reader comes nearer; False if none does in time."""
         self._moved = trio.Event()
         self.paused = True
-        body.permit.on_want(self.give_up)
+        body.permit.on_want(self.give_up)  # once more: of paused ones, the first paused goes first
         body.permit.pause()
         try:
             with trio.move_on_after(sink.patience_s(self)):

@@ -27,11 +27,10 @@ from phonofs.errors import (
     Malformed,
     ServiceError,
     Unavailable,
-    Untrusted,
 )
 from phonofs.model import Record
 from phonofs.reader.context import ReaderContext
-from phonofs.reader.limits import CHECKED_FIRST, MALFORMED_TRIES, SLACK, SMALL, backoff_s
+from phonofs.reader.limits import CHECKED_FIRST, SLACK, SMALL, backoff_s
 from phonofs.service.content import Body
 
 log = logging.getLogger(__name__)
@@ -82,10 +81,10 @@ class Length:
     """
 
     def __init__(
-        self, record: Record, blob: CacheEntry, context: ReaderContext, content: Measured
+        self, record: Record, entry: CacheEntry, context: ReaderContext, content: Measured
     ) -> None:
         self._record = record
-        self._blob = blob
+        self._entry = entry
         self._context = context
         self._content = content
         self.stated: int | None = None
@@ -101,7 +100,7 @@ class Length:
     def unknown(self) -> bool:
         """Whether the record states 0, no response stated a length, and no checksum proves it."""
         return (
-            self._record.size == 0 == self._blob.size
+            self._record.size == 0 == self._entry.size
             and self.stated is None
             and not self._content.sure
             and not is_empty(self._record)
@@ -110,14 +109,14 @@ class Length:
     @property
     def doubtful(self) -> bool:
         """Whether the responses state another length than the record, and nothing proves it yet."""
-        size = self._blob.size
+        size = self._entry.size
         return size not in (self._record.size, self.counted) and not self._content.sure
 
     @property
     def provable_by_parts(self) -> bool:
         """Whether a multipart checksum may prove the whole, which costs no second fetch."""
-        size = self._blob.size
-        small = size <= (SMALL if self._blob.in_memory else CHECKED_FIRST)
+        size = self._entry.size
+        small = size <= (SMALL if self._entry.in_memory else CHECKED_FIRST)
         untried = self._parts_tried != size and not self._content.open_ended
         return (
             not self.unknown
@@ -128,7 +127,7 @@ class Length:
 
     def withholds(self, stop: int) -> bool:
         """Whether bytes up to ``stop`` must not be given before the length is proved."""
-        size, said = self._blob.size, self._record.size
+        size, said = self._entry.size, self._record.size
         if size == said:
             return size == 0 and self.unknown
         return stop > min(said, size) - SLACK and self.doubtful
@@ -188,13 +187,10 @@ class Length:
             except (Unavailable, Malformed) as error:
                 failures += 1
                 content.try_failed(error)
-                pause_s = backoff_s(failures, self._context.draw())
-                if isinstance(error, Unavailable):
-                    pause_s = max(pause_s, error.retry_after_s or 0.0)
-                malformed = isinstance(error, Malformed) and failures >= MALFORMED_TRIES
-                late = self._patience < trio.current_time() + pause_s
-                unused = not content.used
-                if malformed or late or unused or isinstance(error, Untrusted):
+                pause_s = backoff_s(error, failures, self._context.draw())
+                if pause_s is None or not content.used:
+                    raise
+                if self._patience < trio.current_time() + pause_s:
                     raise
             await trio.sleep(pause_s)
 
@@ -213,16 +209,16 @@ class Length:
         self._content.measure(total)
 
     async def _try_parts(self) -> None:
-        self._parts_tried = self._blob.size
-        if await self._blob.check_parts():
+        self._parts_tried = self._entry.size
+        if await self._entry.check_parts():
             self._content.length_proved()
 
     async def _count(self) -> None:
         """Receive the whole, without a range, and compare its length."""
-        content, record, size = self._content, self._record, self._blob.size
+        content, record, size = self._content, self._record, self._entry.size
         async with self._context.service.whole_content(record, urgent=True) as body:
             count = await self._counted(body)
-        if content.failure is not None or self._blob.size != size or content.sure:
+        if content.failure is not None or self._entry.size != size or content.sure:
             return
         said = f"object {record.id}: its record says {record.size} bytes, the service {size}"
         if count is None:

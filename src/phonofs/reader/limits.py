@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from phonofs.errors import Malformed, Unavailable, Untrusted
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -99,7 +101,15 @@ class Limits:
         return max(LEAST_AHEAD, min(MOST_AHEAD, self.cache_bytes // 4))
 
 
-def backoff_s(failures: int, draw: float) -> float:
-    """The pause after ``failures`` in a row; ``draw`` in [0, 1) spreads it over half of it."""
+def backoff_s(error: Unavailable | Malformed, failures: int, draw: float) -> float | None:
+    """The pause after ``failures`` in a row, the last one ``error``; None if a retry is pointless.
+
+    At least as long as the service asked for; ``draw`` in [0, 1) spreads it over half of it.
+    """
+    if isinstance(error, Untrusted):
+        return None
     longest: float = min(MOST_BACKOFF_S, BACKOFF_S * 2 ** min(failures - 1, 16))
-    return longest * (0.5 + draw / 2)
+    pause_s = longest * (0.5 + draw / 2)
+    if isinstance(error, Malformed):
+        return pause_s if failures < MALFORMED_TRIES else None
+    return max(pause_s, error.retry_after_s or 0.0)

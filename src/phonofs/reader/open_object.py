@@ -164,6 +164,7 @@ class OpenObject:
     handles   the open files
     failure   why no read can succeed any more
     trouble   why the last request failed
+    entry     its cache entry: the bytes, and which of them are present
     etag      the version all bytes are of; '' until the service named one
     answered  whether any request for its bytes was answered since it was opened
     size      the length as far as it is known; ``length`` knows whether it is proved
@@ -175,18 +176,18 @@ class OpenObject:
         self,
         record: Record,
         ino: int,
-        blob: CacheEntry,
+        entry: CacheEntry,
         context: ReaderContext,
         on_idle: "Callable[[OpenObject], None]",
     ) -> None:
         self._on_idle = on_idle
         self.record = record
         self.ino = ino
-        self.blob = blob
+        self.entry = entry
         self.context = context
-        if not blob.verified:
-            blob.resize(record.size)  # the cache has a length that was never proved
-        self.size = self.told = blob.size
+        if not entry.verified:
+            entry.resize(record.size)  # the cache has a length that was never proved
+        self.size = self.told = entry.size
         self.etag = ""
         self.downloads: list[Download] = []
         self.handles: set[Handle] = set()
@@ -195,14 +196,14 @@ class OpenObject:
         self.failure: ServiceError | None = None
         self.trouble: ServiceError | None = None
         self._quiet_until = float("-inf")
-        self.verification = ContentVerification(record, blob, context, self)
-        self.length = Length(record, blob, context, self)
+        self.verification = ContentVerification(record, entry, context, self)
+        self.length = Length(record, entry, context, self)
         self.loose: set[Download] = set()
         self._renewed = False
         if (
             context.stale.get(content_key(record), 0) >= MOST_CHANGES
             and provable(record)
-            and not blob.verified
+            and not entry.verified
         ):
             self._trust_no_etag()
         self.answered = False
@@ -330,7 +331,7 @@ class OpenObject:
 
         Returns the download of the first missing byte, and the offset to wait for.
         """
-        gaps = self.blob.present.missing(start, stop)
+        gaps = self.entry.present.missing(start, stop)
         if not gaps:
             return None
         downloads = [self._ensure(handle, a, b) for a, b in gaps]
@@ -405,24 +406,24 @@ class OpenObject:
 
     def _missing(self, start: int, stop: int) -> list[tuple[int, int]]:
         """What of ``[start, stop)`` is neither there nor being downloaded."""
-        return missing_ranges(self.blob.present, self._downloading(), start, stop)
+        return missing_ranges(self.entry.present, self._downloading(), start, stop)
 
     # reading ahead
 
     def most_ahead(self) -> int:
         """The largest window of a handle, in bytes."""
-        return self.context.limits.most_ahead(self.blob.in_memory, self.context.active_handles())
+        return self.context.limits.most_ahead(self.entry.in_memory, self.context.active_handles())
 
     def extend(self, handle: Handle) -> None:
         """Plan read-ahead for a handle: start downloads of what its window lacks."""
-        if self.blob.complete and not self.blob.in_memory:
+        if self.entry.complete and not self.entry.in_memory:
             handle.planned(self.size + 1)
             return
         window = handle.window
         most = self._connections() if window.is_long else 1
         ahead = window.ahead(self.most_ahead(), most)
         handle.planned(window.next + download_size(ahead, most) // 4)
-        if self.blob.in_memory:
+        if self.entry.in_memory:
             self._keep()
         self._stir()
         if not self.whole_only and self._may_extend(handle):
@@ -445,7 +446,7 @@ class OpenObject:
         begin, end = handle.window.next, min(self.size, handle.window.next + ahead)
         if self._stays_whole:
             begin, end = 0, self.size
-        if self.blob.present.covers(begin, end):
+        if self.entry.present.covers(begin, end):
             return
         size = min(download_size(end - begin, most), self._throughput.largest_download())
         running = [one for one in self.downloads if begin < one.stop and one.head < end]
@@ -459,7 +460,7 @@ class OpenObject:
             lacking = list(split(gaps, size, end if end < self.size else None))
         else:
             far_end = self._far_end if self._runs_on(handle) else begin
-            lacking = run_on(self.blob.present, self._downloading(), begin, end, far_end)
+            lacking = run_on(self.entry.present, self._downloading(), begin, end, far_end)
         free = max(0, max(2, most) - len(running))
         if len(lacking) > free:
             handle.starve()
@@ -505,30 +506,30 @@ class OpenObject:
             end = max(window.next + ahead, self._coming(window.next, most))
             kept.add(max(0, window.next - SLACK), end)
         self.verification.keep(kept)
-        self.blob.keep(kept)
+        self.entry.keep(kept)
 
     def shed(self) -> int:
         """Keep in memory only what reads wait for; return how many bytes that is.
 
         What was not hashed yet is hashed first, so that a reader that goes on gets verified bytes.
         """
-        if self.blob.memory_bytes:
+        if self.entry.memory_bytes:
             kept = Ranges(self._needs.values())
             self.verification.keep_unhashed(kept)
-            self.blob.keep(kept)
+            self.entry.keep(kept)
             for handle in self.handles:
                 handle.rest()  # else each download that ends would have these bytes fetched again
-        return self.blob.memory_bytes
+        return self.entry.memory_bytes
 
     def _coming(self, offset: int, most: int) -> int:
         """The end of what is there or being downloaded from ``offset`` on, at most ``most`` bytes.
 
         A player that reopens the file or seeks back finds it, however small its new window is.
         """
-        end = self.blob.present.stop_of(offset)
+        end = self.entry.present.stop_of(offset)
         for download in sorted(self.downloads, key=lambda download: download.head):
             if end - SLACK <= download.head <= end + SLACK:
-                end = max(end, self.blob.present.stop_of(download.stop))
+                end = max(end, self.entry.present.stop_of(download.stop))
         return min(end, offset + most)
 
     def _stir(self) -> None:
@@ -545,7 +546,7 @@ class OpenObject:
             return download.stop if self._holds else download.need
         most = self.most_ahead()
         if download.whole:
-            if download.waiting or not self.blob.in_memory:
+            if download.waiting or not self.entry.in_memory:
                 return download.stop
             return max(handle.window.next for handle in self.handles) + most
         windows = [handle.window for handle in self.handles]
@@ -671,7 +672,7 @@ class OpenObject:
         self.loose.discard(download)
         if surplus or download.head < download.stop:
             self._end_elsewhere(download, body, surplus)
-        if self.blob.complete:
+        if self.entry.complete:
             self.verification.completed()
 
     def _end_elsewhere(self, download: Download, body: Body, surplus: int) -> None:
@@ -696,20 +697,20 @@ class OpenObject:
             return
         log.info("object %s is said to have %d bytes, not %d", self.record.id, size, self.size)
         self.size = size
-        self.blob.resize(size)
+        self.entry.resize(size)
         for download in self.downloads:
             download.cut(size)
         if size != self.record.size:
             self.verification.length_changed()
         if not self.length.doubtful:
             self.tell_size(size)
-        if self.blob.complete:
+        if self.entry.complete:
             self.verification.completed()
 
     def length_proved(self) -> None:
         """The length is proved: tell the file system, and verify the content if it is complete."""
         self.tell_size(self.size)
-        if self.blob.complete:
+        if self.entry.complete:
             self.verification.completed()
 
     def tell_size(self, size: int) -> None:
@@ -735,7 +736,7 @@ class OpenObject:
         """Forget all bytes and what the service stated of them; they are requested anew."""
         for download in self.downloads:
             download.cancel()
-        self.blob.reset()
+        self.entry.reset()
         self.etag = ""
         self.length.restart()
         self.resize(self.record.size)
@@ -748,24 +749,24 @@ class OpenObject:
             return self._after_last(download)
         fresh = 0
         view = memoryview(chunk)
-        for a, b in self.blob.present.missing(start, stop):
-            self.blob.write(a, view[a - start : b - start])
+        for a, b in self.entry.present.missing(start, stop):
+            self.entry.write(a, view[a - start : b - start])
             fresh += b - a
-        if fresh and not self.blob.present.covers(start, stop):
+        if fresh and not self.entry.present.covers(start, stop):
             raise Unavailable(f"object {self.record.id}: neither disk nor memory has room for it")
         self.context.counts.fetched_bytes += fresh
         self.context.counts.discarded_bytes += len(chunk) - fresh
         self.verification.arrived()
         download.advance(stop)
-        met = self.blob.present.stop_of(stop)
+        met = self.entry.present.stop_of(stop)
         if met > stop and (not download.whole or met >= download.stop):
             download.cut(stop)
-        if self.blob.complete:
+        if self.entry.complete:
             self.verification.completed()
-        if self.blob.in_memory:
+        if self.entry.in_memory:
             if download.whole:
                 self._keep()  # what is passed on the way to a far offset is not kept
-            self.context.memory.hold(self, self.blob.memory_bytes)
+            self.context.memory.hold(self, self.entry.memory_bytes)
         if download.head >= download.stop:
             return self._after_last(download)
         return Step.CONTINUE
@@ -777,7 +778,7 @@ class OpenObject:
     def ended(self, download: Download, *, done: bool) -> None:
         """The task of a download is over; ``done`` if it brought everything."""
         if isinstance(download.error, Changed):
-            self.fail(download.error)  # while the blob is still its own
+            self.fail(download.error)  # while the entry is still its own
         self.downloads.remove(download)
         self.context.counts.dropped += download.dropped
         was_loose = download in self.loose
@@ -785,7 +786,7 @@ class OpenObject:
         download.end()
         if download.error is not None:
             self._quiet_until = trio.current_time() + QUIET_S
-        if was_loose and self.blob.complete:
+        if was_loose and self.entry.complete:
             self.context.best_effort(self.record, self.verification.completed)
         if done:
             self._resume()
@@ -811,7 +812,7 @@ class OpenObject:
         self.failure = error
         if not self.verification.sure:
             self.tell_size(self.record.size)
-        self.blob.reset()
+        self.entry.reset()
         for download in list(self.downloads):
             download.fail(error)
         self.context.notify(self.context.on_wrong, self.ino)

@@ -145,7 +145,7 @@ class Reader:
         handle.note_read(offset, stop)
         if content.withholds(offset + size) or handle.wrong is not None:
             return None
-        data = content.blob.lend_now(offset, stop - offset)
+        data = content.entry.lend_now(offset, stop - offset)
         if data is None:
             return None
         self._context.counts.hits += 1
@@ -163,7 +163,7 @@ class Reader:
             return None
         if not content.verification.sure:
             return None
-        return content.blob.read_now(offset, stop - offset)
+        return content.entry.read_now(offset, stop - offset)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Return exactly ``min(size, handle.size - offset)`` bytes.
@@ -205,7 +205,7 @@ class Reader:
                 await coming[0].until(coming[1], deadline)
             elif (download := content.open_end(stop)) is not None:
                 await download.over.wait()
-            elif (data := await self._from_blob(content, offset, stop)) is not None:
+            elif (data := await self._from_entry(content, offset, stop)) is not None:
                 self._count(waited)
                 self._given(handle, offset, len(data))
                 return data
@@ -216,12 +216,12 @@ class Reader:
         if error is not None:
             raise error.with_traceback(None)
 
-    async def _from_blob(self, content: OpenObject, offset: int, stop: int) -> bytes | None:
-        data = content.blob.read_now(offset, stop - offset)
+    async def _from_entry(self, content: OpenObject, offset: int, stop: int) -> bytes | None:
+        data = content.entry.read_now(offset, stop - offset)
         if data is not None:
             return data
         failures = content.verification.failures
-        data = await content.blob.read(offset, stop - offset)
+        data = await content.entry.read(offset, stop - offset)
         changed = failures != content.verification.failures or content.withholds(stop)
         return None if changed else data
 
@@ -332,17 +332,17 @@ class Reader:
             return content
         if content is not None:
             self._failed.add(content)
-        blob = self._cache.entry(record)
+        entry = self._cache.entry(record)
         try:
-            content = OpenObject(record, ino, blob, self._context, self._close_if_idle)
+            content = OpenObject(record, ino, entry, self._context, self._close_if_idle)
         except BaseException:
-            self._cache.release(blob)
+            self._cache.release(entry)
             raise
         self._contents[key] = content
         try:
             if content.size != record.size:
                 self._context.notify(self._context.on_size, ino, content.size)
-            if content.blob.complete and content.size > 0:
+            if content.entry.complete and content.size > 0:
                 content.verification.completed()
         except BaseException:
             self._idle(content)
@@ -356,7 +356,7 @@ class Reader:
         """If nobody has it open any more, it lingers, unless all of it is on disk anyway."""
         if content.used:
             return
-        kept = content.blob.complete and not content.blob.in_memory
+        kept = content.entry.complete and not content.entry.in_memory
         if content.failure is None and not kept and self._nursery is not None:
             content.unqueue()
             self._lingering[content] = trio.current_time() + LINGER_S
@@ -367,12 +367,12 @@ class Reader:
     def _limit_lingering(self) -> None:
         """If too many linger, or too much memory is held, drop the oldest."""
         held = [
-            content.blob.present.total() for content in self._lingering if content.blob.in_memory
+            content.entry.present.total() for content in self._lingering if content.entry.in_memory
         ]
         excess = sum(held) - self._limits.memory_bytes
         while len(self._lingering) > MOST_LINGERING or excess > 0:
             oldest = next(iter(self._lingering))
-            excess -= oldest.blob.present.total() if oldest.blob.in_memory else 0
+            excess -= oldest.entry.present.total() if oldest.entry.in_memory else 0
             self._end(oldest)
 
     def _wake_by(self, due: float) -> None:
@@ -405,7 +405,7 @@ class Reader:
         else:
             return
         self._context.memory.leave(content)
-        self._cache.release(content.blob)
+        self._cache.release(content.entry)
 
     # status
 

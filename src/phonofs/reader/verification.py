@@ -78,10 +78,10 @@ class ContentVerification:
     """
 
     def __init__(
-        self, record: Record, blob: CacheEntry, context: ReaderContext, content: Verified
+        self, record: Record, entry: CacheEntry, context: ReaderContext, content: Verified
     ) -> None:
         self._record = record
-        self._blob = blob
+        self._entry = entry
         self._context = context
         self._content = content
         self.gated = False
@@ -95,22 +95,22 @@ class ContentVerification:
         self._over = trio.Event()
         self._doubted: Sums = []
         self._first: object = None
-        self._passing = StreamingHash(record, blob)
+        self._passing = StreamingHash(record, entry)
 
     @property
     def busy(self) -> bool:
-        """Whether it has a task that uses the blob."""
+        """Whether it has a task that uses the entry."""
         return self.running or self._hashing
 
     @property
     def sure(self) -> bool:
         """Whether the content is known to be right."""
-        return self._blob.verified or self._passing.right
+        return self._entry.verified or self._passing.right
 
     @property
     def can_gate(self) -> bool:
         """Whether the content is small enough to be verified before any byte of it is given."""
-        return self._blob.size <= (SMALL if self._blob.in_memory else CHECKED_FIRST)
+        return self._entry.size <= (SMALL if self._entry.in_memory else CHECKED_FIRST)
 
     @property
     def pressed(self) -> bool:
@@ -136,10 +136,10 @@ class ContentVerification:
             return
         if content.length_doubtful and not provable(self._record):
             return
-        if not self._doubted and self._blob.complete and self._blob.check_now():
+        if not self._doubted and self._entry.complete and self._entry.check_now():
             self._pass([])
             return
-        self.gated = self._blob.size <= CHECKED_FIRST
+        self.gated = self._entry.size <= CHECKED_FIRST
         self._context.spawn(self._check)  # may refuse; it begins to run later
         self.running = True
         self._over = trio.Event()
@@ -149,7 +149,7 @@ class ContentVerification:
 
         Otherwise two bytes of an error page would pass for a whole file that ends there.
         """
-        if provable(self._record) and not self.sure and self._blob.size <= CHECKED_FIRST:
+        if provable(self._record) and not self.sure and self._entry.size <= CHECKED_FIRST:
             self.gated = True
 
     def arrived(self) -> None:
@@ -163,9 +163,9 @@ class ContentVerification:
             self._over = trio.Event()
         elif self.sure:
             return
-        elif not self._hashing and HASH_AHEAD <= self._blob.size <= CHECKED_FIRST:
-            there = self._blob.present.stop_of(0)
-            if there - self._hashed >= HASH_AHEAD and there < self._blob.size:
+        elif not self._hashing and HASH_AHEAD <= self._entry.size <= CHECKED_FIRST:
+            there = self._entry.present.stop_of(0)
+            if there - self._hashed >= HASH_AHEAD and there < self._entry.size:
                 self._context.spawn(self._hash_ahead)
                 self._hashed, self._hashing = there, True
 
@@ -176,7 +176,7 @@ class ContentVerification:
     def keep_unhashed(self, kept: Ranges) -> None:
         """Memory is short: hash what is there, and add what is too much for that to ``kept``."""
         self._passing.press()
-        if self._blob.verified:
+        if self._entry.verified:
             self._passing.trust()
         elif not self._catching_up:
             self._judge(self._passing.advance(to_the_end=True))
@@ -225,7 +225,7 @@ class ContentVerification:
     async def _hash_ahead(self) -> None:
         try:
             async with self._context.hashing:
-                await self._blob.check_ahead()
+                await self._entry.check_ahead()
         except Exception:
             log.exception("object %s: a fault of phonofs while hashing", self._record.id)
         finally:
@@ -233,11 +233,11 @@ class ContentVerification:
             self._content.task_ended()
 
     async def _check(self) -> None:
-        blob, content, name = self._blob, self._content, self._record.id
+        entry, content, name = self._entry, self._content, self._record.id
         try:
-            if await blob.check():
+            if await entry.check():
                 self._pass(await self._sums() if self._doubted else [])
-            elif content.failure is None and blob.complete:
+            elif content.failure is None and entry.complete:
                 self._failed(await self._sums())
             # else bytes were lost on disk: whoever needs them fetches them, and it begins again
         except MemoryError:
@@ -252,8 +252,8 @@ class ContentVerification:
 
     async def _sums(self) -> Sums:
         sums: Sums = []
-        for start in range(0, self._blob.size, BLOCK):
-            data = await self._blob.read(start, min(BLOCK, self._blob.size - start))
+        for start in range(0, self._entry.size, BLOCK):
+            data = await self._entry.read(start, min(BLOCK, self._entry.size - start))
             sums.append(None if data is None else crc32(data))
         return sums
 
@@ -296,8 +296,8 @@ class ContentVerification:
             self._begin_again(sums)
 
     def _begin_again(self, sums: Sums) -> None:
-        self._doubted = sums or [None] * (self._blob.size // BLOCK + 1)
-        self.gated = self._blob.size <= CHECKED_FIRST
+        self._doubted = sums or [None] * (self._entry.size // BLOCK + 1)
+        self.gated = self._entry.size <= CHECKED_FIRST
         self._hashed = 0
         self._passing.restart()
         self._content.refetch()
@@ -322,7 +322,7 @@ class ContentVerification:
         if not sums:
             self._passing.trust()
             self._doubted = []
-        self._blob.accept()
+        self._entry.accept()
         self._pass(sums)
 
     def _note_difference(self) -> None:
@@ -350,8 +350,8 @@ class StreamingHash:
     pressed the content had to give memory back, so it may never be in memory as a whole
     """
 
-    def __init__(self, record: Record, blob: CacheEntry) -> None:
-        self._blob = blob
+    def __init__(self, record: Record, entry: CacheEntry) -> None:
+        self._entry = entry
         self._expected = expected(record.checksum)
         self.pressed = False
         self.restart()
@@ -373,9 +373,9 @@ class StreamingHash:
         self.pressed = True
 
     def _wanted(self) -> bool:
-        if not self._blob.in_memory or self._expected is None:
+        if not self._entry.in_memory or self._expected is None:
             return False
-        return self._blob.size > SMALL or self.pressed
+        return self._entry.size > SMALL or self.pressed
 
     def advance(self, *, to_the_end: bool = False) -> bool | None:
         """Hash at most ``AT_ONCE`` bytes of what is there; ``behind`` says whether there is more.
@@ -383,23 +383,23 @@ class StreamingHash:
         Hashes whole blocks only. ``to_the_end`` also hashes the rest of the last one, and up to
         ``SMALL`` bytes at once. Returns whether the whole is right, None if it was not all hashed.
         """
-        blob = self._blob
+        entry = self._entry
         self.behind = False
         if not self._wanted() or self.right:
             return None
-        there = blob.present.stop_of(self._position)
+        there = entry.present.stop_of(self._position)
         last = self._position + (SMALL if to_the_end else AT_ONCE)
-        least = 1 if to_the_end or there == blob.size else BLOCK
+        least = 1 if to_the_end or there == entry.size else BLOCK
         while there - self._position >= least:
             if self._position >= last:
                 self.behind = True
                 return None
-            data = blob.read_now(self._position, min(BLOCK, there - self._position))
+            data = entry.read_now(self._position, min(BLOCK, there - self._position))
             if data is None:
                 return None
             self._md5.update(data)
             self._position += len(data)
-        if self._position < blob.size:
+        if self._position < entry.size:
             return None
         assert self._expected is not None
         self.digest = self._md5.digest()
@@ -408,7 +408,7 @@ class StreamingHash:
 
     def lacks(self) -> Span:
         """The bytes to have next, so that the whole can be verified."""
-        size = self._blob.size
+        size = self._entry.size
         if not self._wanted():
             return 0, size
         return self._position, min(size, self._position + AT_ONCE)
@@ -416,7 +416,7 @@ class StreamingHash:
     def keep(self, kept: Ranges) -> None:
         """Add what is there and was not hashed yet."""
         if self._wanted():
-            there = self._blob.present.stop_of(self._position) if self.behind else 0
+            there = self._entry.present.stop_of(self._position) if self.behind else 0
             kept.add(self._position, max(there, self._position + 2 * BLOCK))
 
 

@@ -59,28 +59,28 @@ async def test_a_reader_whose_bytes_are_there_needs_no_fetching():
         handle = w.reader.open(record(30 * MIB, checksum=""), 7)
         await w.read_on(handle, 0, MIB)
         w.stop()
-        there = handle.content.blob.present.stop_of(0)
+        there = handle.content.entry.present.stop_of(0)
         for offset in range(0, there - 128 * KIB, 128 * KIB):
             assert await w.read(handle, offset, 128 * KIB) == plain(offset, offset + 128 * KIB)
         w.reader.release(handle)
         await w.restart()
 
 
-async def test_a_content_that_changed_is_given_up_before_its_blob_is():
+async def test_a_content_that_changed_is_given_up_before_its_entry_is():
     """Nobody has it open: it ends at once, and is not reset afterwards."""
     service = FakeService(rate=1e6)
     async with world(service) as w:
         handle = w.reader.open(record(9 * MIB, checksum=""), 7)
         await w.read(handle, 0, 128 * KIB)
-        blob = handle.content.blob
+        entry = handle.content.entry
         pins: list[int] = []
-        really = blob.reset
+        really = entry.reset
 
         def reset() -> None:
-            pins.append(blob.pins)
+            pins.append(entry.pins)
             really()
 
-        blob.reset = reset
+        entry.reset = reset
         service.fault = lambda asked, number: Fault(etag="v2")
         with pytest.raises(Changed):
             await w.read_on(handle, 8 * MIB)

@@ -68,7 +68,7 @@ async def test_what_was_read_is_served_again_after_a_remount(tmp_path, size):
         async with Running(tmp_path / "cache", service) as w:
             handle = w.reader.open(record(size), 7)
             await w.read_on(handle)
-            assert handle.content.blob.verified
+            assert handle.content.entry.verified
             w.reader.release(handle)
         assert service.sent() == size
 
@@ -84,7 +84,7 @@ async def test_a_part_that_was_read_is_not_fetched_again(tmp_path):
     async with Running(tmp_path / "cache", service) as w:
         handle = w.reader.open(record(20 * MIB), 7)
         await w.read_on(handle)
-        assert handle.content.blob.verified
+        assert handle.content.entry.verified
         w.reader.release(handle)
     assert service.sent() <= 20 * MIB + 256 * KIB
 

@@ -178,7 +178,7 @@ async def test_a_part_ends_where_it_meets_bytes_that_are_there():
     async with world(FakeService(rate=1e6)) as w:
         handle = w.reader.open(record(3 * MIB, checksum=""), 7)
         await w.read(handle, 0, 1000)
-        handle.content.blob.write(MIB, plain(MIB, 2 * MIB))
+        handle.content.entry.write(MIB, plain(MIB, 2 * MIB))
         await w.read_on(handle)
         assert w.service.sent() <= 2 * MIB + 64 * KIB
         w.reader.release(handle)
@@ -189,15 +189,15 @@ async def test_bytes_read_while_they_became_false_are_not_given():
     async with world(slow=True) as w:
         handle = w.reader.open(record(MIB), 7)
         await w.read_on(handle)
-        blob = handle.content.blob
-        really = blob.read
+        entry = handle.content.entry
+        really = entry.read
 
         async def slowly(offset: int, n: int) -> bytes | None:
             data = await really(offset, n)
             w.reader.withdraw("uk", "a")
             return data
 
-        blob.read = slowly
+        entry.read = slowly
         with pytest.raises(Gone):
             await w.read(handle, 0, 1000)
         w.reader.release(handle)
@@ -368,7 +368,7 @@ async def test_only_whole_streams_through_memory():
         await trio.sleep(1)
         assert w.service.sent() < 24 * MIB
         await w.read_on(handle, 2 * MIB, 64 * MIB)
-        assert handle.content.blob.most_kept <= 24 * MIB
+        assert handle.content.entry.most_kept <= 24 * MIB
         assert await w.read(handle, MIB, 1000) == plain(MIB, MIB + 1000)
         assert len(w.service.asked) == 2
         w.reader.release(handle)
@@ -413,9 +413,9 @@ async def test_bytes_lost_on_disk_are_fetched_again():
     async with world() as w:
         handle = w.reader.open(record(30 * MIB), 7)
         await w.read_on(handle)
-        blob = handle.content.blob
-        blob.present.remove(5 * MIB, 6 * MIB)
-        blob.slow = True
+        entry = handle.content.entry
+        entry.present.remove(5 * MIB, 6 * MIB)
+        entry.slow = True
         await w.read_on(handle, 4 * MIB, 8 * MIB)
         assert w.service.sent() == 31 * MIB
         w.reader.release(handle)
@@ -425,7 +425,7 @@ async def test_no_room_anywhere_ends_in_an_error():
     """Where neither disk nor memory takes the bytes, the read fails by its deadline."""
     async with world() as w:
         handle = w.reader.open(record(30 * MIB), 7)
-        handle.content.blob.write = lambda offset, data: None
+        handle.content.entry.write = lambda offset, data: None
         with pytest.raises(Unavailable):
             await w.read(handle, 0, 1000)
         assert len(w.service.asked) < 25

@@ -111,23 +111,27 @@ async def test_many_small_files_left_open(tmp_path):
             w.reader.release(handle)
 
 
+async def read_side_by_side(w: Watched, size: int) -> None:
+    """Read forty files at once, and compare; the service sends less than three times as much."""
+    handles = [w.reader.open(record(size, f"f{n}"), n + 1) for n in range(40)]
+    async with trio.open_nursery() as nursery:
+        for handle in handles:
+            nursery.start_soon(w.read_on, handle)
+    assert w.service.sent() < 3 * 40 * size
+    for handle in handles:
+        w.reader.release(handle)
+
+
 @pytest.mark.promise("memory-is-bounded")
 @pytest.mark.parametrize("size", [4 * MIB, 6 * MIB])
 async def test_many_readers_at_once_are_right(tmp_path, size):
     """Forty files side by side: little memory each, every byte right."""
     async with without_a_disk(quick(), tmp_path) as w:
-        handles = [w.reader.open(record(size, f"f{n}"), n + 1) for n in range(40)]
-        async with trio.open_nursery() as nursery:
-            for handle in handles:
-                nursery.start_soon(w.read_on, handle)
-        assert w.service.sent() < 3 * 40 * size
-        for handle in handles:
-            w.reader.release(handle)
+        await read_side_by_side(w, size)
 
 
 async def test_what_memory_gave_back_is_fetched_for_readers_only(tmp_path, monkeypatch):
     """While the checks of forty files take their time, nothing is fetched over and over."""
-    size = 4 * MIB
     in_thread = Backend.in_thread
 
     async def slow(backend, work):
@@ -137,13 +141,7 @@ async def test_what_memory_gave_back_is_fetched_for_readers_only(tmp_path, monke
 
     monkeypatch.setattr(Backend, "in_thread", slow)
     async with without_a_disk(quick(), tmp_path) as w:
-        handles = [w.reader.open(record(size, f"f{n}"), n + 1) for n in range(40)]
-        async with trio.open_nursery() as nursery:
-            for handle in handles:
-                nursery.start_soon(w.read_on, handle)
-        assert w.service.sent() < 3 * 40 * size
-        for handle in handles:
-            w.reader.release(handle)
+        await read_side_by_side(w, 4 * MIB)
 
 
 @pytest.mark.promise("whole-is-checked")

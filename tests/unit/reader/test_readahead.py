@@ -5,7 +5,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phonofs.errors import Unavailable
+from phonofs.errors import Malformed, Unavailable, Untrusted
 from phonofs.priority import Priority
 from phonofs.ranges import Ranges
 from phonofs.reader.download import Download
@@ -160,9 +160,19 @@ def test_limits_are_bounded_by_cache_and_memory():
 
 def test_pauses_double_and_end():
     """From a tenth of a second to five, spread over half."""
-    assert backoff_s(1, 0.0) == 0.05
-    assert backoff_s(1, 1.0) == pytest.approx(0.1)
-    assert backoff_s(50, 1.0) == 5.0
+    error = Unavailable("busy")
+    assert backoff_s(error, 1, 0.0) == 0.05
+    assert backoff_s(error, 1, 1.0) == pytest.approx(0.1)
+    assert backoff_s(error, 50, 1.0) == 5.0
+
+
+def test_what_no_pause_mends_is_not_tried_again():
+    """A certificate at once, an unusable answer the fourth time; the service may ask for more."""
+    assert backoff_s(Untrusted("a certificate"), 1, 0.5) is None
+    pauses = [backoff_s(Malformed("a part"), failures, 0.0) for failures in (1, 2, 3, 4)]
+    assert pauses == [0.05, 0.1, 0.2, None]
+    assert backoff_s(Unavailable("busy", 30.0), 4, 0.0) == 30.0
+    assert backoff_s(Unavailable("busy", 0.01), 4, 0.0) == 0.4
 
 
 @pytest.mark.parametrize("promoted", [None, 4])

@@ -24,7 +24,7 @@ async def test_a_small_file_comes_in_one_request():
         handle = w.reader.open(record(3 * MIB), 7)
         await w.read_on(handle)
         assert [(asked.start, asked.stop) for asked in w.service.asked] == [(0, 3 * MIB)]
-        assert handle.content.blob.verified
+        assert handle.content.entry.verified
         w.reader.release(handle)
 
 
@@ -99,7 +99,7 @@ async def test_the_tail_of_a_small_file_comes_first():
         assert await w.read(handle, size - 64 * KIB, 64 * KIB) == plain(size - 64 * KIB, size)
         assert trio.current_time() - began < 1.4 * LATENCY
         await trio.sleep(5)
-        assert handle.content.blob.verified
+        assert handle.content.entry.verified
         assert w.service.sent() == size
         w.reader.release(handle)
 
@@ -134,7 +134,7 @@ async def test_what_lingers_in_memory_is_bounded():
             handle = w.reader.open(record(2 * MIB, f"f{number}"), number + 1)
             await w.read_on(handle)
             w.reader.release(handle)
-        assert sum(blob.present.total() for blob in w.cache.blobs.values()) <= 8 * MIB
+        assert sum(entry.present.total() for entry in w.cache.entries.values()) <= 8 * MIB
 
 
 async def test_it_runs_again_after_it_was_stopped():
@@ -249,7 +249,7 @@ async def test_memory_holds_no_more_than_the_windows():
     async with world(in_memory=True) as w:
         handle = w.reader.open(record(64 * MIB), 7)
         await w.read_on(handle)
-        assert handle.content.blob.most_kept <= 24 * MIB
+        assert handle.content.entry.most_kept <= 24 * MIB
         assert w.service.sent() == 64 * MIB
         w.reader.release(handle)
 
