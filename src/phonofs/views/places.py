@@ -75,11 +75,6 @@ class Place:
         return self.path[-1] if self.path else ""
 
 
-def is_place(ino: int) -> bool:
-    """Return whether this is the inode number of a place."""
-    return ino & VIEW_BIT != 0 and ino < VIEW_BIT << 1
-
-
 def views_of(region: int) -> Place:
     """Return the directory of a region's views."""
     return Place(region, (), Lists.VIEWS, Directory(region))
