@@ -85,6 +85,14 @@ def top_places(views: Place) -> list[Place]:
     return [found for name in (*_TOP, TODAY, YESTERDAY) if (found := child(views, name))]
 
 
+def above(place: Place) -> Place:
+    """Return the directory that holds a place; that of the views holds itself."""
+    found = views_of(place.region)
+    for name in place.path[:-1]:
+        found = child(found, name) or found
+    return found
+
+
 def child(place: Place, name: str) -> Place | None:
     """Return the directory or link ``name`` in a place; None if there can be none."""
     path = (*place.path, name)
