@@ -185,7 +185,7 @@ def _of_folder(
 ) -> Iterator[tuple[str, Found]]:
     assert chosen.folder is not None
     within = both(condition, chosen.folder)
-    if within.since and within.until and within.since > within.until:
+    if within is None:
         return
     typed = as_typed and not chosen.typed.startswith("/")
     for some in source.find(within, f"manifest {chosen.typed}", records=True):
@@ -206,14 +206,15 @@ def _of_files(
         for result in some:
             path = shown[result.path].pop()
             day = folder_of(result.path.rpartition("/")[0]) or Condition()
-            within = both(condition, day)
-            is_within = not (within.since and within.until and within.since > within.until)
+            is_within = both(condition, day) is not None
             if result.record and is_within and condition.accepts(facets_of(result.record)):
                 yield path, result
 
 
-def both(condition: Condition, folder: Condition) -> Condition:
-    """Return the condition for objects of a folder only."""
+def both(condition: Condition, folder: Condition) -> Condition | None:
+    """Return the condition for objects of a folder; None if it has no day that is asked for."""
     since = max(filter(None, (condition.since, folder.since)), default=None)
     until = min(filter(None, (condition.until, folder.until)), default=None)
+    if since and until and since > until:
+        return None
     return msgspec.structs.replace(condition, region=folder.region, since=since, until=until)
