@@ -13,9 +13,9 @@ from phonofs.view_tree import views as module
 from phonofs.view_tree.call_index import CallIndex
 from phonofs.view_tree.recent_listings import FRESH_S, RecentListings
 from phonofs.view_tree.text_files import TextFiles
-from phonofs.view_tree.views import Views
+from phonofs.view_tree.views import ViewEntry, Views
 from phonofs.views.calls import Call, by_value
-from tests.support.catalogue_world import make, uuid, world
+from tests.support.catalogue_world import World, make, uuid, world
 
 DAY = "2024/2024-09/2024-09-03"
 NEXT_DAY = "2024/2024-09/2024-09-04"
@@ -38,6 +38,17 @@ class ViewSettings:
     views: str = ".views"
     texts: bool = True
     read_deadline: float = 60.0
+
+
+async def views_over(here: World) -> tuple[Views, CallIndex, ViewEntry]:
+    """Return the views of an account of one region, their index, and their directory."""
+    index, recent = CallIndex(here.catalogue), RecentListings(here.catalogue)
+    texts = TextFiles(here.catalogue, None)
+    views = Views(here.catalogue, here.lister, index, texts, recent, ViewSettings())
+    await here.open("2024")
+    top = views.above(1)
+    assert top is not None
+    return views, index, top
 
 
 async def test_calls_are_joined_over_midnight_and_follow_changes(tmp_path):
@@ -120,12 +131,7 @@ async def test_a_view_asks_for_the_days_that_are_not_known(tmp_path):
         record for number in range(8) for record in a_call(number, f"2024-09-0{number + 1}T10:00")
     ]
     async with world(tmp_path, records) as here:
-        index, recent = CallIndex(here.catalogue), RecentListings(here.catalogue)
-        texts = TextFiles(here.catalogue, None)
-        views = Views(here.catalogue, here.lister, index, texts, recent, ViewSettings())
-        await here.open("2024")
-        top = views.above(1)
-        assert top is not None
+        views, _, top = await views_over(here)
         assert top.is_directory
         by_agent = await views.lookup(top.ino, "by-agent", 0)
         [month] = await views.entries(by_agent.ino, 0)
@@ -163,12 +169,7 @@ async def test_what_is_known_of_a_span_is_joined_once_until_that_span_changes(
     monkeypatch.setattr(module.calls, "by_value", grouping.by_value)
     records = [*a_call(1, "2024-08-30T10:00"), *a_call(2, "2024-09-20T10:00")]
     async with world(tmp_path, records) as here:
-        index, recent = CallIndex(here.catalogue), RecentListings(here.catalogue)
-        texts = TextFiles(here.catalogue, None)
-        views = Views(here.catalogue, here.lister, index, texts, recent, ViewSettings())
-        await here.open("2024")
-        top = views.above(1)
-        assert top is not None
+        views, index, top = await views_over(here)
         by_agent = await views.lookup(top.ino, "by-agent", 0)
         august = await views.lookup(by_agent.ino, "2024-08", 0)
 
@@ -201,12 +202,7 @@ async def test_what_is_kept_has_a_bound_and_may_be_dropped_while_somebody_waits(
         record for number in range(4) for record in a_call(number, f"2024-09-0{number + 1}T10:00")
     ]
     async with world(tmp_path, records) as here:
-        index, recent = CallIndex(here.catalogue), RecentListings(here.catalogue)
-        texts = TextFiles(here.catalogue, None)
-        views = Views(here.catalogue, here.lister, index, texts, recent, ViewSettings())
-        await here.open("2024")
-        top = views.above(1)
-        assert top is not None
+        views, _, top = await views_over(here)
         by_agent = await views.lookup(top.ino, "by-agent", 0)
         month = await views.lookup(by_agent.ino, "2024-09", 0)
         ann, bob = await views.entries(month.ino, 0)
