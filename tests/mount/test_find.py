@@ -134,6 +134,24 @@ def test_a_manifest_of_a_view_lists_its_objects(demo: Demo):
     assert phonofs(demo.mount, "manifest", str(text)).returncode == 4
 
 
+def test_a_manifest_of_views_names_each_object_once_and_each_path_as_typed(demo: Demo):
+    """``by-day``, ``by-agent``, ``by-queue`` and ``latest`` show the same objects."""
+    views = demo.point / ".views"
+    shown = {id_of(str(path)) for path in (views / "latest").iterdir() if is_object(path)}
+    listed = [row["id"] for row in rows(phonofs(demo.mount, "manifest", str(views)).stdout)]
+    assert shown <= set(listed)
+    assert len(listed) == len(set(listed))
+    sums = next(views.glob("by-day/*/MD5SUMS"))
+    in_view = sums.parent / sums.read_text().splitlines()[0].split("  ")[1]
+    in_tree = Path(os.getxattr(in_view, "user.phonofs.path").decode())
+    typed = [str(in_view.relative_to(demo.point)), str(in_tree)]
+    done = subprocess.run(
+        [sys.executable, "-m", "phonofs", "manifest", "--md5", *typed],
+        capture_output=True, text=True, cwd=demo.point, env=demo.mount.environment,
+    )  # fmt: skip
+    assert [line.split("  ")[1] for line in done.stdout.splitlines()] == typed
+
+
 def is_object(path: Path) -> bool:
     try:
         return bool(id_of(str(path)))

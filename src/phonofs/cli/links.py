@@ -6,9 +6,8 @@ from pathlib import Path
 
 from phonofs.errors import UsageError
 from phonofs.fuse.mountinfo import absolute
+from phonofs.tree.naming import MAX_BYTES
 from phonofs.tree.sanitize import cut
-
-LONGEST = 255  # NAME_MAX of linux/limits.h
 
 
 class LinkFolder:
@@ -54,7 +53,7 @@ class LinkFolder:
         number = 1
         while True:
             mark = f"_{number}" if number > 1 else ""
-            kept = cut(stem, LONGEST - len(f"{mark}{dot}{ending}".encode()))
+            kept = cut(stem, MAX_BYTES - len(f"{mark}{dot}{ending}".encode()))
             found = f"{kept}{mark}{dot}{ending}"
             if found not in self._names:
                 self._names.add(found)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def _chosen(source: Source, typed: str) -> _Chosen:
 
 
 def _meant(source: Source, chosen: _Chosen) -> Iterator[_Chosen]:
-    """Yield what a path stands for: itself or, if it lies in a view, the objects there.
+    """Yield what a path stands for: itself or, if it lies in a view, the objects there, each once.
 
     Raises UsageError if a folder of a view cannot be listed.
     """
@@ -132,12 +133,13 @@ def _meant(source: Source, chosen: _Chosen) -> Iterator[_Chosen]:
     if tree or not isinstance(source, MountSource):
         yield chosen
         return
-    found = False
+    found: set[str] = set()
     for file in files_of(Path(chosen.typed)):
         with suppress(OSError):  # what a view makes is no object of the date tree
             path = os.fsdecode(os.getxattr(file, PATH_ATTRIBUTE))
-            yield _Chosen(str(file), path, None)
-            found = True
+            if path not in found:
+                found.add(path)
+                yield _Chosen(str(file), path, None)
     if not found:
         yield chosen
 
@@ -183,7 +185,7 @@ def _of_folder(
 ) -> Iterator[tuple[str, Found]]:
     assert chosen.folder is not None
     within = both(condition, chosen.folder)
-    if within.since and within.until and within.since > within.until:
+    if within is None:
         return
     typed = as_typed and not chosen.typed.startswith("/")
     for some in source.find(within, f"manifest {chosen.typed}", records=True):
@@ -196,18 +198,23 @@ def _of_folder(
 def _of_files(
     source: Source, files: Sequence[_Chosen], condition: Condition, *, as_typed: bool
 ) -> Iterator[tuple[str, Found]]:
-    typed = {each.path: each.typed for each in files if as_typed and not each.typed.startswith("/")}
+    shown = defaultdict[str, list[str]](list)
+    for each in reversed(files):
+        is_typed = as_typed and not each.typed.startswith("/")
+        shown[each.path].append(each.typed if is_typed else source.top + each.path)
     for some in source.files([each.path for each in files]):
         for result in some:
+            path = shown[result.path].pop()
             day = folder_of(result.path.rpartition("/")[0]) or Condition()
-            within = both(condition, day)
-            is_within = not (within.since and within.until and within.since > within.until)
+            is_within = both(condition, day) is not None
             if result.record and is_within and condition.accepts(facets_of(result.record)):
-                yield typed.get(result.path, source.top + result.path), result
+                yield path, result
 
 
-def both(condition: Condition, folder: Condition) -> Condition:
-    """Return the condition for objects of a folder only."""
+def both(condition: Condition, folder: Condition) -> Condition | None:
+    """Return the condition for objects of a folder; None if it has no day that is asked for."""
     since = max(filter(None, (condition.since, folder.since)), default=None)
     until = min(filter(None, (condition.until, folder.until)), default=None)
+    if since and until and since > until:
+        return None
     return msgspec.structs.replace(condition, region=folder.region, since=since, until=until)

@@ -58,6 +58,11 @@ class Progress(msgspec.Struct, kw_only=True):
     error: str = ""
     missing: list[str] = []
 
+    def gauges(self) -> dict[str, object]:
+        """Return what the status shows of a run in the background."""
+        texts = {} if self.texts is None else {"texts": self.texts}
+        return {"state": self.state, "day": self.day, "error": self.error, **texts}
+
 
 class Indexer:
     """Lists and makes facets. Owns its progress in the background."""
@@ -91,11 +96,7 @@ class Indexer:
 
     def statistics(self) -> dict[str, object]:
         """Return how far the background run is; ``state`` is ``off`` if there is none."""
-        return {
-            "state": self._progress.state,
-            "day": self._progress.day,
-            "error": self._progress.error,
-        }
+        return self._progress.gauges()
 
     async def steps(
         self, since: date | None, *, tries: int | None = None

@@ -2,7 +2,7 @@
 
 The kernel may cache names, attributes and pages for long (``keep_cache``, timeouts of an hour),
 because :mod:`phonofs.fuse.invalidation` tells it about every change. Inode numbers come from the
-catalogue, so ``forget`` has nothing to do.
+catalogue, and those of the views stay good while the mount lives, so ``forget`` has nothing to do.
 """
 
 import errno
@@ -149,7 +149,7 @@ class Operations(pyfuse3.Operations):
         return self._vfs.target(inode).encode()
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """Do nothing: the catalogue keeps the inodes."""
+        """Do nothing: the catalogue and the views keep the inodes."""
 
     @guarded
     async def statfs(self, ctx: Any) -> StatvfsData:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, tzinfo
 import msgspec
 
 from phonofs.model import Record
-from phonofs.search.facets import duration_ms
+from phonofs.search.facets import duration_ms, epoch_ms
 from phonofs.tree.extensions import extension
 from phonofs.tree.naming import first_tag, party
 
@@ -43,16 +43,15 @@ def _tag(*keys: str) -> Callable[[Listed], Value]:
     return lambda listed: first_tag(listed.record.tags, *keys)
 
 
-def _time(listed: Listed, epoch_ms: int | None) -> datetime | None:
+def _time(listed: Listed, at_ms: int | None) -> datetime | None:
     try:
-        return None if epoch_ms is None else datetime.fromtimestamp(epoch_ms / 1000, listed.zone)
+        return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, listed.zone)
     except (ValueError, OverflowError):
         return None
 
 
 def _tag_time(listed: Listed, key: str) -> datetime | None:
-    text = first_tag(listed.record.tags, key)
-    return _time(listed, int(text)) if text.isdecimal() and len(text) < 16 else None
+    return _time(listed, epoch_ms(listed.record.tags.get(key)))
 
 
 def _end(listed: Listed) -> datetime | None:

@@ -108,10 +108,11 @@ def _plausible(size: int, duration: float) -> bool:
 
 def _between_ms(tags: Mapping[str, str]) -> int | None:
     """Return the time from ``startTime`` to ``endTime``, or None."""
-    began, ended = _epoch_ms(tags.get("startTime")), _epoch_ms(tags.get("endTime"))
+    began, ended = epoch_ms(tags.get("startTime")), epoch_ms(tags.get("endTime"))
     return ended - began if began is not None and ended is not None and ended > began else None
 
 
-def _epoch_ms(text: str | None) -> int | None:
+def epoch_ms(text: str | None) -> int | None:
+    """Return the time that a tag has, in ms; None if it has none."""
     text = text.strip() if text else ""
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 16 else None

@@ -21,7 +21,8 @@ from phonofs.tree.sanitize import clean, cut, is_device, visible
 
 DEFAULT_TEMPLATE = "{time}_{type}_{direction}_{name}_{party}_{id8}"
 MAX_BYTES = 255
-"""The longest name that Linux accepts (NAME_MAX), in bytes of UTF-8."""
+"""The longest name that Linux accepts (NAME_MAX), in bytes of UTF-8; one longer name fails the
+whole listing."""
 
 _ID_BYTES = 64
 """The longest id that is used unchanged, if it matches ``_PLAIN_ID``; UUIDs have 36 bytes."""

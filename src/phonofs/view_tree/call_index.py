@@ -4,6 +4,7 @@ Used by ``views`` and ``text_files``. Nothing is made while a day of the date tr
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -55,7 +56,8 @@ class CallIndex:
     """Owns the objects and the calls of the days that were needed last.
 
     Invariant: what is kept of a day agrees with the catalogue. ``_versions`` counts the changes of
-    each day, so that what was read while it changed is not kept.
+    each day, and of the month, year and region that it is in, so that what was read while it
+    changed is not kept.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -74,16 +76,16 @@ class CallIndex:
             inos.update(parent for parent, _ in change.entries)
         days = {day for ino in inos if (day := directory_of(ino)) is not None and day.day}
         for day in days:
-            self._versions[day] += 1
+            self._versions.update(_with_those_above(day))
             self._objects.pop(day, None)
             self._days.pop(day, None)
             self._days.pop(_beside(day, -1), None)
         if days:
             self.changes += 1
 
-    def version(self, day: Directory) -> int:
-        """Return how often a day has changed, or the day after it, whose objects it shows too."""
-        return self._versions[day] + self._versions[_beside(day, 1)]
+    def version(self, span: Directory) -> int:
+        """Return how often a span has changed, or the day after it, whose objects it shows too."""
+        return self._versions[span] + self._versions[day_directory(span.region, span.stop_day)]
 
     async def calls(self, day: Directory) -> list[Call]:
         """Return the calls of a day, of the objects that are known. Raises Malformed.
@@ -154,6 +156,14 @@ class CallIndex:
 
 def _weight(objects: list[CallObject]) -> int:
     return 1 + len(objects)
+
+
+def _with_those_above(day: Directory) -> Iterator[Directory]:
+    """Yield a day, and the directories that it is in."""
+    above: Directory | None = day
+    while above is not None:
+        yield above
+        above = above.parent
 
 
 def _beside(day: Directory, days: int) -> Directory:

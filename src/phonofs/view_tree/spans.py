@@ -49,10 +49,10 @@ class Spans:
         """Return the inode number of a directory of the date tree, as it is shown."""
         return ROOT if self._catalogue.shown_directory(ROOT) == of else of.ino
 
-    async def calls(self, span: Directory) -> list[Call]:
-        """Return the calls of a span of time, in order; list the days that are not known."""
+    async def calls(self, span: Directory, days: Iterable[Directory]) -> list[Call]:
+        """Return the calls of a span of time, in order, of which the days were listed."""
         found: list[Call] = []
-        for day in await self.list_days(span):
+        for day in days:
             found += await self._index.calls(day)
         if span.day:
             return found

@@ -5,6 +5,7 @@ known once it was made, and is then kept in the catalogue; it is never estimated
 and ``views``; ``changes.py`` tells it what changed.
 """
 
+import copy
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -280,7 +281,7 @@ class TextFiles:
         making = self._start(text)
         await making.over.wait()
         if making.error is not None:
-            raise making.error
+            raise copy.copy(making.error) from making.error  # one for each who waits
         return making.content
 
     def _start(self, text: Made) -> _Making:
@@ -290,7 +291,10 @@ class TextFiles:
             if self._nursery is None:
                 raise Unavailable("phonofs is not reading now")
             making = _Making(text)
-            self._nursery.start_soon(self._make, text, making)
+            try:
+                self._nursery.start_soon(self._make, text, making)
+            except RuntimeError as error:  # its last task has just ended
+                raise Unavailable("phonofs is not reading now") from error
             self._making[key] = making
         return making
 

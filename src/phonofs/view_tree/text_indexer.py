@@ -122,12 +122,7 @@ class TextIndexer:
 
     def statistics(self) -> dict[str, object]:
         """Return how far the background run is; ``state`` is ``off`` if there is none."""
-        return {
-            "state": self._progress.state,
-            "day": self._progress.day,
-            "error": self._progress.error,
-            "texts": self._progress.texts,
-        }
+        return self._progress.gauges()
 
     async def steps(
         self, since: date | None, *, tries: int | None = None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -17,6 +18,7 @@ from phonofs.catalogue.catalogue import Catalogue, Entry
 from phonofs.catalogue.text_sizes import NO_TEXT
 from phonofs.discovery.lister import Lister
 from phonofs.errors import Gone, NoSuchName, StaleInode
+from phonofs.tree.layout import Directory
 from phonofs.view_tree.call_index import CallIndex
 from phonofs.view_tree.in_steps import worked_out
 from phonofs.view_tree.recent_listings import RecentListings
@@ -76,14 +78,14 @@ class ViewSettings(Protocol):
 
 @dataclass(slots=True)
 class _Listing:
-    """The files of a directory, as they were when the index had seen so many ``changes``.
+    """The files of a directory, as they were in this version of its span of time.
 
     objects  the inode numbers of its objects, in the order of names
     order    the texts, in that order, and the place of each in it
     asked    how many sizes of its texts were asked for before they were known
     """
 
-    changes: int
+    version: int
     files: dict[str, ViewFile]
     objects: list[int] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)
@@ -91,9 +93,9 @@ class _Listing:
     asked: int = 0
 
     @classmethod
-    def of(cls, changes: int, files: Iterable[ViewFile]) -> "_Listing":
+    def of(cls, version: int, files: Iterable[ViewFile]) -> "_Listing":
         """Return a listing of files."""
-        made = cls(changes, {file.name: file for file in names.unique(files)})
+        made = cls(version, {file.name: file for file in names.unique(files)})
         for file in made.files.values():
             if file.text is None:
                 made.objects.append(file.ino)
@@ -112,14 +114,16 @@ class _Listing:
 class _Groups:
     """The calls of a span of time by agent or queue, likewise; ``count`` is how many there are."""
 
-    changes: int
+    version: int
     calls: dict[str, list[Call]]
     count: int
 
 
 class Views:
-    """Owns the places that were looked up, which is every inode number the kernel may know, and
-    the listings of the directories used last.
+    """Owns the places that were looked up, and the listings of the directories used last.
+
+    A place, of about 270 bytes, is kept until the mount ends, also when the kernel has forgotten
+    its inode: a client of NFS that holds the file handle may come back with it.
     """
 
     def __init__(
@@ -144,6 +148,7 @@ class Views:
         self._inos: dict[Place, int] = {}
         self._listings: OrderedDict[Place, _Listing] = OrderedDict()
         self._groups: OrderedDict[Place, _Groups] = OrderedDict()
+        self._locks = WeakValueDictionary[Place, trio.Lock]()
 
     # the directory of the views, in the date tree
 
@@ -162,10 +167,7 @@ class Views:
         """Return the directory that holds a directory of the views. Raises StaleInode."""
         place = self._place(ino)
         if place.path:
-            above = places.views_of(place.region)
-            for name in place.path[:-1]:
-                above = places.child(above, name) or above
-            return self._ino(above)
+            return self._ino(places.above(place))
         return self._spans.shown_ino(place.span)
 
     # names
@@ -221,7 +223,10 @@ class Views:
         errors of the service.
         """
         text = await self.text(ino)
-        if not self._texts.known_sizes([text]):
+        known = self._texts.known_sizes([text]).get(ino)
+        if known is not None and known != NO_TEXT:
+            return self._text_entry("", text, known)
+        if known is None:
             self._make_ahead(ino)
         try:
             size = await self._texts.size(text)
@@ -337,18 +342,28 @@ class Views:
 
         If ``fresh``, the service is asked first where it may have something new.
         """
-        kept = self._groups.get(place)
-        if kept is not None and fresh:
-            await self._spans.in_time(self._spans.list_days(place.span))
-        if kept is not None and kept.changes == self._index.changes:
-            return self._keep_groups(place, kept).calls
-        self._groups.pop(place, None)  # both at once would take twice the memory
-        kept = None
-        changes = self._index.changes
-        value = calls.agent_of if place.view == BY_AGENT else calls.queue_of
-        every = await self._spans.in_time(self._spans.calls(place.span))
-        found = await worked_out(partial(calls.by_value, every, value), len(every))
-        return self._keep_groups(place, _Groups(changes, found, len(every))).calls
+        if fresh or not self._is_current(place, self._groups.get(place)):
+            return (await self._spans.in_time(self._group(place))).calls
+        return self._keep_groups(place, self._groups[place]).calls
+
+    def _is_current(self, place: Place, kept: _Listing | _Groups | None) -> bool:
+        return kept is not None and kept.version == self._index.version(place.span)
+
+    def _alone(self, place: Place) -> trio.Lock:
+        """Return the lock with which a place is made once for all who want it."""
+        return self._locks.setdefault(place, trio.Lock())
+
+    async def _group(self, place: Place) -> _Groups:
+        async with self._alone(place):
+            days = await self._spans.list_days(place.span)
+            if self._is_current(place, self._groups.get(place)):
+                return self._keep_groups(place, self._groups[place])
+            self._groups.pop(place, None)  # both at once would take twice the memory
+            version = self._index.version(place.span)
+            value = calls.agent_of if place.view == BY_AGENT else calls.queue_of
+            every = await self._spans.calls(place.span, days)
+            found = await worked_out(partial(calls.by_value, every, value), len(every))
+            return self._keep_groups(place, _Groups(version, found, len(every)))
 
     def _keep_groups(self, place: Place, groups: _Groups) -> _Groups:
         """Keep groups as those used last; they may have been dropped while somebody waited."""
@@ -363,17 +378,24 @@ class Views:
     async def _listing(self, place: Place, *, fresh: bool) -> _Listing:
         """Return the files of a directory, likewise."""
         kept = self._listings.get(place)
-        if kept is not None and fresh:
+        if kept is None or fresh or not self._is_current(place, kept):
+            return await self._spans.in_time(self._list(place))
+        return self._keep_listing(place, kept)
+
+    async def _list(self, place: Place) -> _Listing:
+        async with self._alone(place):
+            days: Sequence[Directory] = ()
             if place.lists is Lists.NEWEST:
-                await self._spans.in_time(self._spans.newest(place.span))
+                await self._spans.newest(place.span)
             else:
-                await self._spans.in_time(self._spans.list_days(place.span))
-        if kept is not None and kept.changes == self._index.changes:
-            return self._keep_listing(place, kept)
-        changes = self._index.changes
-        files = await self._files(place)
-        made = await worked_out(partial(_Listing.of, changes, files), len(files))
-        return self._keep_listing(place, made)
+                days = await self._spans.list_days(place.span)
+            kept = self._listings.get(place)
+            if kept is not None and self._is_current(place, kept):
+                return self._keep_listing(place, kept)
+            version = self._index.version(place.span)
+            files = await self._files(place, days)
+            made = await worked_out(partial(_Listing.of, version, files), len(files))
+            return self._keep_listing(place, made)
 
     def _keep_listing(self, place: Place, listing: _Listing) -> _Listing:
         """Keep a listing, likewise."""
@@ -386,17 +408,16 @@ class Views:
     def _files_kept(self) -> int:
         return sum(100 + len(listing.files) for listing in self._listings.values())
 
-    async def _files(self, place: Place) -> list[ViewFile]:
+    async def _files(self, place: Place, days: Sequence[Directory]) -> list[ViewFile]:
         if place.lists is Lists.NEWEST:
-            found = await self._spans.in_time(self._spans.newest(place.span))
+            found = await self._spans.newest(place.span)
         elif place.view in (BY_AGENT, places.BY_QUEUE):
-            above = places.child(places.views_of(place.region), place.view)
-            span = places.child(above, place.path[1]) if above else None
-            found = (await self._by_name(span, fresh=False)).get(place.name, []) if span else []
+            by_name = await self._by_name(places.above(place), fresh=False)
+            found = by_name.get(place.name, [])
             if not found:
                 raise NoSuchName(f"{place.name!r} is not in this folder any more")
         else:
-            found = await self._spans.in_time(self._spans.calls(place.span))
+            found = await self._spans.calls(place.span, days)
         files: list[ViewFile] = []
         dated = not place.span.day
         for number, call in enumerate(found):

@@ -11,13 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
+from phonofs.tree.naming import MAX_BYTES
 from phonofs.tree.sanitize import clean, cut
 from phonofs.views.calls import COMMENT, NOTES, SUMMARY, TRANSCRIPT, Call, CallObject, hash_of
 
 KIND_SHIFT = 56
 """The inode number of a text is that of an object, with its kind from this bit on."""
-
-LONGEST = 255  # NAME_MAX of linux/limits.h; one longer name fails the whole listing
 
 STEM_BYTES = 160
 """The longest common beginning of names, without the date; what is added has at most 84 bytes."""
@@ -238,7 +237,7 @@ def unique(found: Iterable[ViewFile]) -> list[ViewFile]:
         number = file.ino
         while name in taken:
             mark = f"_{number:x}{ending}"
-            name = cut(stem, LONGEST - len(mark.encode())) + mark
+            name = cut(stem, MAX_BYTES - len(mark.encode())) + mark
             number += 1
         taken[name] = file._replace(name=name)
     return [taken[name] for name in sorted(taken)]

@@ -75,11 +75,6 @@ class Place:
         return self.path[-1] if self.path else ""
 
 
-def is_place(ino: int) -> bool:
-    """Return whether this is the inode number of a place."""
-    return ino & VIEW_BIT != 0 and ino < VIEW_BIT << 1
-
-
 def views_of(region: int) -> Place:
     """Return the directory of a region's views."""
     return Place(region, (), Lists.VIEWS, Directory(region))
@@ -88,6 +83,14 @@ def views_of(region: int) -> Place:
 def top_places(views: Place) -> list[Place]:
     """Return what the directory of the views lists, by name."""
     return [found for name in (*_TOP, TODAY, YESTERDAY) if (found := child(views, name))]
+
+
+def above(place: Place) -> Place:
+    """Return the directory that holds a place; that of the views holds itself."""
+    found = views_of(place.region)
+    for name in place.path[:-1]:
+        found = child(found, name) or found
+    return found
 
 
 def child(place: Place, name: str) -> Place | None:

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from phonofs.catalogue.catalogue import ChangeSet
-from phonofs.errors import CatalogueError, Gone, NoSuchName, Unavailable
+from phonofs.errors import CatalogueError, Gone, NoSuchName, PhonofsError, Unavailable
 from phonofs.model import Record
 from phonofs.texts import forms
 from phonofs.tree.layout import directory_of
@@ -86,6 +86,48 @@ async def test_a_text_is_made_once_for_all_who_wait(tmp_path):
         assert files.known_sizes([text]) == {text.ino: sizes[0]}
         assert not files.was_resized(text.ino)
         nursery.cancel_scope.cancel()
+
+
+async def test_each_who_waits_has_an_error_of_its_own(tmp_path):
+    async with world(tmp_path, a_call(1)) as here, trio.open_nursery() as nursery:
+        reader, index = FakeReader(), CallIndex(here.catalogue)
+        reader.error = Unavailable("the service does not answer")
+        files = TextFiles(here.catalogue, reader)
+        [text] = await conversations(index, await here.open(DAY))
+        await nursery.start(files.run)
+        errors: list[Unavailable] = []
+
+        async def ask() -> None:
+            with pytest.raises(Unavailable, match="does not answer") as caught:
+                await files.size(text)
+            errors.append(caught.value)
+
+        async with trio.open_nursery() as asking:
+            for _ in range(3):
+                asking.start_soon(ask)
+        assert reader.reads == {uuid(11): 1}
+        assert len(set(map(id, errors))) == 3
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_text_asked_for_while_texts_end_is_unavailable(tmp_path):
+    async with world(tmp_path, a_call(1)) as here:
+        reader, index = FakeReader(), CallIndex(here.catalogue)
+        files = TextFiles(here.catalogue, reader)
+        [text] = await conversations(index, await here.open(DAY))
+
+        async def ask_until_the_end() -> None:
+            with pytest.raises(PhonofsError, match="could not be made"):
+                await files.size(text)
+            with pytest.raises(Unavailable):
+                await files.size(text)
+
+        for _ in range(20):  # trio chooses which of the tasks that may run goes first
+            async with trio.open_nursery() as asking, trio.open_nursery() as nursery:
+                await nursery.start(files.run)
+                asking.start_soon(ask_until_the_end)
+                await trio.sleep(READ_S / 2)
+                nursery.cancel_scope.cancel()
 
 
 async def test_what_changes_while_it_is_made_is_given_to_nobody(tmp_path):

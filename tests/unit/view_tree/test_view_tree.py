@@ -1,6 +1,7 @@
 """The order in which files of a view are read, the calls of a day, the sizes of texts."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import trio
@@ -12,8 +13,9 @@ from phonofs.view_tree import views as module
 from phonofs.view_tree.call_index import CallIndex
 from phonofs.view_tree.recent_listings import FRESH_S, RecentListings
 from phonofs.view_tree.text_files import TextFiles
-from phonofs.view_tree.views import Views
-from tests.support.catalogue_world import make, uuid, world
+from phonofs.view_tree.views import ViewEntry, Views
+from phonofs.views.calls import Call, by_value
+from tests.support.catalogue_world import World, make, uuid, world
 
 DAY = "2024/2024-09/2024-09-03"
 NEXT_DAY = "2024/2024-09/2024-09-04"
@@ -36,6 +38,17 @@ class ViewSettings:
     views: str = ".views"
     texts: bool = True
     read_deadline: float = 60.0
+
+
+async def views_over(here: World) -> tuple[Views, CallIndex, ViewEntry]:
+    """Return the views of an account of one region, their index, and their directory."""
+    index, recent = CallIndex(here.catalogue), RecentListings(here.catalogue)
+    texts = TextFiles(here.catalogue, None)
+    views = Views(here.catalogue, here.lister, index, texts, recent, ViewSettings())
+    await here.open("2024")
+    top = views.above(1)
+    assert top is not None
+    return views, index, top
 
 
 async def test_calls_are_joined_over_midnight_and_follow_changes(tmp_path):
@@ -118,12 +131,7 @@ async def test_a_view_asks_for_the_days_that_are_not_known(tmp_path):
         record for number in range(8) for record in a_call(number, f"2024-09-0{number + 1}T10:00")
     ]
     async with world(tmp_path, records) as here:
-        index, recent = CallIndex(here.catalogue), RecentListings(here.catalogue)
-        texts = TextFiles(here.catalogue, None)
-        views = Views(here.catalogue, here.lister, index, texts, recent, ViewSettings())
-        await here.open("2024")
-        top = views.above(1)
-        assert top is not None
+        views, _, top = await views_over(here)
         assert top.is_directory
         by_agent = await views.lookup(top.ino, "by-agent", 0)
         [month] = await views.entries(by_agent.ino, 0)
@@ -143,6 +151,48 @@ async def test_a_view_asks_for_the_days_that_are_not_known(tmp_path):
         assert views.parent(top.ino) == 1
 
 
+@dataclass
+class Grouping:
+    """Counts how often calls are grouped by agent."""
+
+    count: int = 0
+
+    def by_value(self, *arguments: Any) -> dict[str, list[Call]]:
+        self.count += 1
+        return by_value(*arguments)
+
+
+async def test_what_is_known_of_a_span_is_joined_once_until_that_span_changes(
+    tmp_path, monkeypatch
+):
+    grouping = Grouping()
+    monkeypatch.setattr(module.calls, "by_value", grouping.by_value)
+    records = [*a_call(1, "2024-08-30T10:00"), *a_call(2, "2024-09-20T10:00")]
+    async with world(tmp_path, records) as here:
+        views, index, top = await views_over(here)
+        by_agent = await views.lookup(top.ino, "by-agent", 0)
+        august = await views.lookup(by_agent.ino, "2024-08", 0)
+
+        async def agents() -> list[str]:
+            return [each.name for each in await views.entries(august.ino, 0)]
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(agents)
+        assert await agents() == ["Ann"]
+        assert grouping.count == 1
+        index.changed(here.catalogue.apply(a_call(4, "2024-09-20T11:00")))
+        assert await agents() == ["Ann"]
+        assert grouping.count == 1
+        index.changed(here.catalogue.apply(a_call(6, "2024-08-30T11:00")))
+        assert await agents() == ["Ann", "Bob"]
+        assert grouping.count == 2
+        after = make(uuid(8), "2024-09-01T00:01:00Z", kind="transcription", callId="c1")
+        index.changed(here.catalogue.apply([after]))
+        assert await agents() == ["Ann", "Bob"]
+        assert grouping.count == 3
+
+
 async def test_what_is_kept_has_a_bound_and_may_be_dropped_while_somebody_waits(
     tmp_path, monkeypatch
 ):
@@ -152,12 +202,7 @@ async def test_what_is_kept_has_a_bound_and_may_be_dropped_while_somebody_waits(
         record for number in range(4) for record in a_call(number, f"2024-09-0{number + 1}T10:00")
     ]
     async with world(tmp_path, records) as here:
-        index, recent = CallIndex(here.catalogue), RecentListings(here.catalogue)
-        texts = TextFiles(here.catalogue, None)
-        views = Views(here.catalogue, here.lister, index, texts, recent, ViewSettings())
-        await here.open("2024")
-        top = views.above(1)
-        assert top is not None
+        views, _, top = await views_over(here)
         by_agent = await views.lookup(top.ino, "by-agent", 0)
         month = await views.lookup(by_agent.ino, "2024-09", 0)
         ann, bob = await views.entries(month.ino, 0)
