@@ -145,10 +145,12 @@ def test_it_outlasts_a_service_that_asks_for_pauses(tmp_path):
 
 def test_ctrl_c_ends_the_command_and_the_next_run_goes_on(tmp_path):
     with standing(account()) as stand_in, mounted(stand_in.url, tmp_path) as mount:
-        stand_in.faults({"kind": "search", "fail": "delay", "seconds": 0.3})
+        stand_in.faults(
+            {"kind": "search", "skip": 20, "fail": "delay", "seconds": 2}
+        )  # not done yet
         command = [sys.executable, "-m", "phonofs.cli", "index", str(mount.point)]
         process = subprocess.Popen(command, env=mount.environment, stderr=subprocess.PIPE)
-        until(lambda: status_of(mount)["catalogue"]["objects"] > 20)
+        until(lambda: status_of(mount)["catalogue"]["objects"] > 10)
         process.send_signal(2)
         _, said = process.communicate(timeout=20)
         assert (process.returncode, b"goes on from here" in said) == (130, True)
