@@ -93,7 +93,7 @@ STATUS = (
     (
         "index",
         "state of the background index (off, listing, waiting, done), the day listed last (day), "
-        "and why it waits (error)",
+        "why it waits (error), and with index=texts how many texts are known (texts)",
     ),
     (
         "restores",
@@ -117,6 +117,7 @@ STATUS = (
         "hits and misses, bytes served, fetched and discarded, failures, wrong checksums; what "
         "is under way: waiters, streams, handles, parts, files ahead",
     ),
+    ("views", "the name of their folder; empty if there are none"),
     (
         "texts",
         "texts of the views that are being made, and types of contents whose form is not known "

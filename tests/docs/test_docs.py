@@ -22,6 +22,8 @@ from phonofs.errors import CredentialsRefused, MountFailed, Unavailable, UsageEr
 from phonofs.fakeservice.faults import FAILURES, KINDS
 from phonofs.fakeservice.options import Options
 from phonofs.vfs import _OF_RECORD
+from tests.fault.scene import fast, living, standing
+from tests.support.accounts import flat
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -92,6 +94,14 @@ def test_every_errno_a_reader_may_meet_is_documented() -> None:
     documented = {row[0].split()[0].strip("`") for row in rows("error", "why", "what to do")}
     assert given <= documented
     assert documented == {name for name, _ in make_man().ERRORS}
+
+
+@fast
+async def test_the_manual_has_every_section_of_the_status(tmp_path: Path) -> None:
+    """And nothing that the status does not have."""
+    names = ", ".join(name for name, _ in make_man().STATUS)
+    async with standing(flat(10)) as service, living(service, tmp_path, index="texts") as scene:
+        assert {name.split(".")[0] for name in names.split(", ")} == {*scene.app.status.document()}
 
 
 def messages() -> str:
