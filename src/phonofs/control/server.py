@@ -17,8 +17,6 @@ import os
 import pwd
 import secrets
 import socket
-import stat
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ import trio
 
 from phonofs.config import LOG_LEVELS
 from phonofs.control.peers import Peer, peer_of
+from phonofs.control.socket_file import CHECK_S, SocketFile, open_socket
 from phonofs.errors import PhonofsError, UsageError
 from phonofs.restores import NOT_RESTORED, why_not_restored
 from phonofs.vfs import as_json
@@ -41,8 +40,6 @@ REQUEST_S = 10.0
 """How long a client may take to send its request; our own clients send it at once."""
 SHARED_CLIENTS = 8
 """Requests of other users handled at a time; more are rejected, so that they delay nothing."""
-CHECK_S = 2.0
-"""How often to check that the socket still exists, and to retry making it; costs one lstat."""
 BACKLOG = 10_000
 """Changes queued for a watcher that reads slowly; more are dropped and counted."""
 
@@ -168,9 +165,9 @@ class Control:
                     await self._serve_until_lost(opened, clients)
                 opened = self._open()
 
-    def _open(self) -> "_Opened | None":
+    def _open(self) -> SocketFile | None:
         try:
-            opened = _opened(self._wanted)
+            opened = open_socket(self._wanted)
         except UsageError as error:
             if str(error) != self.trouble:
                 log.warning("no commands are accepted: %s", error)
@@ -179,7 +176,7 @@ class Control:
         self.path, self.trouble = opened.path, ""
         return opened
 
-    async def _serve_until_lost(self, opened: "_Opened", clients: trio.Nursery) -> None:
+    async def _serve_until_lost(self, opened: SocketFile, clients: trio.Nursery) -> None:
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(opened.sock))
         try:
             async with trio.open_nursery() as nursery:
@@ -355,95 +352,3 @@ async def _receive_line(stream: trio.SocketStream) -> bytes:
             break
         line += chunk
     return bytes(line.partition(b"\n")[0])
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A listening socket and its file, which is recognised by ``identity`` (device, inode)."""
-
-    sock: socket.socket
-    path: Path
-    identity: tuple[int, int]
-
-    def is_there(self) -> bool:
-        """Return whether the file still exists and is ours."""
-        try:
-            found = self.path.lstat()
-        except OSError:
-            return False
-        return (found.st_dev, found.st_ino) == self.identity
-
-    async def lost(self) -> None:
-        """Wait until the file is gone; inotify would not report a mount over its directory."""
-        while self.is_there():  # noqa: ASYNC110 - nothing tells us of the removal
-            await trio.sleep(CHECK_S)
-
-    def remove(self) -> None:
-        """Remove the file, and its directory if it is empty then."""
-        with suppress(OSError):
-            if self.is_there():
-                self.path.unlink()
-            self.path.parent.rmdir()
-
-
-def _opened(wanted: Path) -> _Opened:
-    """Return a listening socket, mode 0600, at ``wanted``, else in a new directory below TMPDIR.
-
-    Clients learn its path from the status of the mount. Raises UsageError if neither works.
-    """
-    try:
-        return _bound(wanted)
-    except UsageError as error:
-        above = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - mkdtemp makes a private one
-        try:
-            folder = Path(tempfile.mkdtemp(prefix=f"phonofs-{os.getuid()}-", dir=above))
-        except OSError:
-            raise error from None
-        try:
-            opened = _bound(folder / wanted.name)
-        except UsageError:
-            folder.rmdir()
-            raise error from None
-        log.info("%s; %s is used instead", error, opened.path)
-        return opened
-
-
-def _bound(path: Path) -> _Opened:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_own(path.parent)
-        _remove_stale(path.parent)
-        with suppress(FileNotFoundError):
-            path.unlink()
-        sock.bind(str(path))
-        path.chmod(0o600)  # the directory is private; umask would affect all threads
-        sock.listen(16)
-        found = path.lstat()
-    except UsageError:
-        sock.close()
-        raise
-    except OSError as error:  # the error for a path too long for a socket has no strerror
-        sock.close()
-        why = error.strerror or error
-        raise UsageError(f"the control socket {path} cannot be made: {why}") from None
-    return _Opened(sock, path, (found.st_dev, found.st_ino))
-
-
-def _check_own(folder: Path) -> None:
-    """Raise UsageError if the directory is not private, e.g. made by another user in /tmp."""
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise UsageError(f"{folder} is not a folder of yours alone; remove it or `chmod 700` it")
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove the sockets of killed processes, which refuse connections."""
-    for path in folder.glob("*.sock"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            try:
-                probe.connect(str(path))
-            except ConnectionRefusedError:
-                path.unlink(missing_ok=True)
-            except OSError:
-                continue
