@@ -42,6 +42,7 @@ SHARED_CLIENTS = 8
 """Requests of other users handled at a time; more are rejected, so that they delay nothing."""
 BACKLOG = 10_000
 """Changes queued for a watcher that reads slowly; more are dropped and counted."""
+NOT_READABLE = "you may not read these files"
 
 Event = dict[str, object]
 
@@ -231,8 +232,8 @@ class Control:
                 await self._restore_all(stream, peer, asked)
             case str(name) if name in self._commands:
                 await self._answer_long(stream, peer, self._commands[name], asked)
-            case _ if not peer.is_owner:
-                await _send(stream, {"error": "only the owner of the mount may request this"})
+            case _ if refusal := await self._refusal(peer, for_readers=False):
+                await _send(stream, {"error": refusal})
             case "options":
                 await _send(stream, dict(self._options()))
             case "log_level":
@@ -246,22 +247,16 @@ class Control:
         self, stream: trio.SocketStream, peer: Peer, command: LongCommand, asked: Event
     ) -> None:
         """Send the lines of a command; stop if the client hangs up."""
-        if not peer.is_owner and not command.for_readers:
-            error = f"only {_owner()}, the owner of the mount, may ask for this"
-            await _send(stream, {"error": error})
+        if refusal := await self._refusal(peer, for_readers=command.for_readers):
+            await _send(stream, {"error": refusal})
             return
-        if not peer.is_owner and not await self._lets_read(peer):
-            await _send(stream, {"error": "you may not read these files"})
-            return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_until_hangup, stream, nursery.cancel_scope)
+        async with _until_hangup(stream):
             try:
                 async with aclosing(command.lines(asked)) as lines:
                     async for line in lines:
                         await _send(stream, line)
             except PhonofsError as error:
                 await _send(stream, {"error": str(error), "exit_status": error.exit_status})
-            nursery.cancel_scope.cancel()
 
     def _change_level(self, level: str) -> Event:
         if level not in LOG_LEVELS:
@@ -275,13 +270,14 @@ class Control:
         if not (isinstance(region, str) and isinstance(ids, list) and isinstance(days, int)):
             await _send(stream, {"error": "restore needs region, ids and days"})
             return
-        if not peer.is_owner and not (await self._lets_read(peer) and self._are_shown(region, ids)):
-            await _send(stream, {"error": "you may not read these files"})
+        refusal = await self._refusal(peer, for_readers=True)
+        if not refusal and not (peer.is_owner or self._are_shown(region, ids)):
+            refusal = NOT_READABLE
+        if refusal:
+            await _send(stream, {"error": refusal})
             return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_until_hangup, stream, nursery.cancel_scope)
+        async with _until_hangup(stream):
             await _send(stream, await self._restored(region, [str(id) for id in ids], days))
-            nursery.cancel_scope.cancel()
 
     async def _restored(self, region: str, ids: Sequence[str], days: int) -> Event:
         """Return how many restores were requested, and the failures of single objects or of all."""
@@ -302,9 +298,16 @@ class Control:
                 self._asked(region, done)
         return {"restored": len(done), "failures": failures}
 
-    async def _lets_read(self, peer: Peer) -> bool:
+    async def _refusal(self, peer: Peer, *, for_readers: bool) -> str:
+        """Return why a peer may not give a command, '' if it may."""
+        if peer.is_owner:
+            return ""
+        if not for_readers:
+            return f"only {_owner()}, the owner of the mount, may ask for this"
         shared = self._shared
-        return shared is not None and await trio.to_thread.run_sync(shared.may_read, peer)
+        if shared is not None and await trio.to_thread.run_sync(shared.may_read, peer):
+            return ""
+        return NOT_READABLE
 
     def _are_shown(self, region: str, ids: Sequence[object]) -> bool:
         shared = self._shared
@@ -313,8 +316,7 @@ class Control:
         )
 
     async def _watch(self, stream: trio.SocketStream) -> None:
-        async with self._events.listen() as events, trio.open_nursery() as nursery:
-            nursery.start_soon(_until_hangup, stream, nursery.cancel_scope)
+        async with self._events.listen() as events, _until_hangup(stream):
             async for event in events:
                 await _send(stream, event)
 
@@ -333,7 +335,16 @@ def _decoded(request: bytes) -> Event:
         return {}
 
 
-async def _until_hangup(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+@asynccontextmanager
+async def _until_hangup(stream: trio.SocketStream) -> AsyncIterator[None]:
+    """Run the block until it ends; cancel it if the client hangs up."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_at_hangup, stream, nursery.cancel_scope)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def _cancel_at_hangup(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
     with suppress(trio.BrokenResourceError):
         while await stream.receive_some(1024):
             pass
