@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from phonofs.cli import COMMANDS
-from phonofs.config import OPTIONS, Option
+from phonofs.config import OPTIONS, TEMPLATE_FIELDS, Kind, Option
 
 FOLDER = Path(__file__).resolve().parents[2] / "man"
 WIDTH = 72
@@ -262,6 +262,8 @@ def option_entry(option: Option) -> tuple[str, str]:
     parts = [option.help]
     if option.choices:
         parts.append("One of " + ", ".join(option.choices))
+    if option.kind is Kind.TEMPLATE:
+        parts.append("Fields: " + ", ".join(TEMPLATE_FIELDS) + "; id8 or id is needed")
     if option.shown_default:
         parts.append(f"Default: {option.shown_default}")
     return f"{option.name} ({option.kind})", " ".join(sentence(part) for part in parts)
