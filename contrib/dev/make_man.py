@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from phonofs.cli import COMMANDS
-from phonofs.config import OPTIONS, Option
+from phonofs.config import OPTIONS, TEMPLATE_FIELDS, Kind, Option
 
 FOLDER = Path(__file__).resolve().parents[2] / "man"
 WIDTH = 72
@@ -93,7 +93,7 @@ STATUS = (
     (
         "index",
         "state of the background index (off, listing, waiting, done), the day listed last (day), "
-        "and why it waits (error)",
+        "why it waits (error), and with index=texts how many texts are known (texts)",
     ),
     (
         "restores",
@@ -117,6 +117,7 @@ STATUS = (
         "hits and misses, bytes served, fetched and discarded, failures, wrong checksums; what "
         "is under way: waiters, streams, handles, parts, files ahead",
     ),
+    ("views", "the name of their folder; empty if there are none"),
     (
         "texts",
         "texts of the views that are being made, and types of contents whose form is not known "
@@ -261,6 +262,8 @@ def option_entry(option: Option) -> tuple[str, str]:
     parts = [option.help]
     if option.choices:
         parts.append("One of " + ", ".join(option.choices))
+    if option.kind is Kind.TEMPLATE:
+        parts.append("Fields: " + ", ".join(TEMPLATE_FIELDS) + "; id8 or id is needed")
     if option.shown_default:
         parts.append(f"Default: {option.shown_default}")
     return f"{option.name} ({option.kind})", " ".join(sentence(part) for part in parts)

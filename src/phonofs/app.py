@@ -81,7 +81,6 @@ class App:
 
     settings: Settings
     note: str
-    admission: Admission
     catalogue: Catalogue
     cache: Cache
     token: TokenProvider
@@ -271,14 +270,7 @@ def _build(
     reader = _reader(settings, cache, client, updates, recent)
     events = Broadcast()
     index = CallIndex(catalogue)
-    texts = TextFiles(
-        catalogue,
-        reader,
-        profile=settings.profile,
-        most_ahead=AHEAD_A_CONNECTION * settings.max_connections,
-        tell=kernel.tell,
-        tell_size=kernel.tell_size,
-    )
+    texts = _texts(settings, kernel, catalogue, reader)
     changes = AccountChanges(
         catalogue, reader, cache, kernel, events, admission, (index.changed, texts.changed)
     )
@@ -294,13 +286,8 @@ def _build(
     searches = SearchCommands(
         catalogue, lister, indexer, text_indexer, settings.profile, admission.check
     )
-    commands = {
-        "find": LongCommand(searches.find, for_readers=True),
-        "manifest": LongCommand(searches.manifest, for_readers=True),
-        "index": LongCommand(searches.index, for_readers=False),
-    }
     control = _control(
-        settings, mountpoint, events, changes, admission, catalogue, client, commands
+        settings, mountpoint, events, changes, admission, catalogue, client, searches.commands()
     )
     status = Status(
         settings.profile,
@@ -323,7 +310,6 @@ def _build(
     return App(
         settings=settings,
         note=chosen.note,
-        admission=admission,
         catalogue=catalogue,
         cache=cache,
         token=token,
@@ -388,6 +374,18 @@ def _reader(
         siblings=recent.siblings,
         on_size=updates.on_size,
         on_wrong=updates.on_corrupt,
+    )
+
+
+def _texts(settings: Settings, kernel: Kernel, catalogue: Catalogue, reader: Reader) -> TextFiles:
+    """Build what makes the texts of the views."""
+    return TextFiles(
+        catalogue,
+        reader,
+        profile=settings.profile,
+        most_ahead=AHEAD_A_CONNECTION * settings.max_connections,
+        tell=kernel.tell,
+        tell_size=kernel.tell_size,
     )
 
 

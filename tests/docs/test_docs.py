@@ -1,5 +1,6 @@
 """Every option, command, exit status and errno is documented, and nothing that is not there."""
 
+import ast
 import importlib.util
 import os
 import re
@@ -21,6 +22,8 @@ from phonofs.errors import CredentialsRefused, MountFailed, Unavailable, UsageEr
 from phonofs.fakeservice.faults import FAILURES, KINDS
 from phonofs.fakeservice.options import Options
 from phonofs.vfs import _OF_RECORD
+from tests.fault.scene import fast, living, standing
+from tests.support.accounts import flat
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -91,6 +94,44 @@ def test_every_errno_a_reader_may_meet_is_documented() -> None:
     documented = {row[0].split()[0].strip("`") for row in rows("error", "why", "what to do")}
     assert given <= documented
     assert documented == {name for name, _ in make_man().ERRORS}
+
+
+@fast
+async def test_the_manual_has_every_section_of_the_status(tmp_path: Path) -> None:
+    """And nothing that the status does not have."""
+    names = ", ".join(name for name, _ in make_man().STATUS)
+    async with standing(flat(10)) as service, living(service, tmp_path, index="texts") as scene:
+        assert {name.split(".")[0] for name in names.split(", ")} == {*scene.app.status.document()}
+
+
+def messages() -> str:
+    """Return the texts in the code, one a line, without documentation; values in them are gone."""
+    lines: list[str] = []
+    for path in (ROOT / "src").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        inside = {
+            id(part)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.JoinedStr)
+            for part in node.values
+        }
+        for node in ast.walk(tree):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            if id(node) not in documentation | inside:
+                texts = [part.value for part in parts if isinstance(part, ast.Constant)]
+                lines.append("".join(text for text in texts if isinstance(text, str)))
+    return "\n".join(lines).replace("`", "")
+
+
+def test_every_message_in_the_readme_is_one_of_the_code() -> None:
+    """Its last words; a path, an ellipsis and the words before may stand for a value."""
+    known = messages()
+    named = [row[0] for row in rows("message", "what to do") if not row[0].endswith("from pip")]
+    pieces = [piece for name in named for piece in re.split(r"…|,|/[\w/.]+ ", name.split("`")[1])]
+    ends = [" ".join(piece.split()[-3:]) for piece in pieces if piece.strip()]
+    assert len(ends) > 10
+    assert [end for end in ends if end not in known] == []
 
 
 def test_the_manual_has_every_extended_attribute_and_no_other() -> None:

@@ -12,13 +12,13 @@ import msgspec
 import trio
 
 from phonofs.catalogue.catalogue import Catalogue, ChangeSet, ObjectChange, View
+from phonofs.config import DEFAULT_TEMPLATE
 from phonofs.discovery.lister import Lister
 from phonofs.errors import ServiceError
 from phonofs.fakeservice.fiql import matches, parse
 from phonofs.model import Page, Query, Record
 from phonofs.service.records import parse_page, parse_record
 from phonofs.tree.layout import ROOT
-from phonofs.tree.naming import DEFAULT_TEMPLATE
 
 LATENCY_S = 0.05
 DAY_MS = 86_400_000

@@ -114,7 +114,7 @@ def say_what_waits(mountpoint: str, given: Mapping[str, object], settings: Setti
         running = ask(absolute(mountpoint), {"command": "options"})
         wanted = as_texts(settings)
         named = [name for name in named if running.get(name) != wanted.get(name)]
-    except PhonofsError:  # it takes no commands, so the options cannot be compared
+    except PhonofsError:  # it accepts no commands, so the options cannot be compared
         pass
     if named:
         click.echo(

@@ -53,7 +53,7 @@ def server_pid(mountpoint: str) -> int | None:
 def connect(mountpoint: str, request: Mapping[str, object]) -> BinaryIO:
     """Send a command to a mount; return its answers, one JSON line each (``control/server.py``).
 
-    Raises UsageError if the mount takes no commands from this user, NoCommands if it takes none
+    Raises UsageError if the mount accepts no commands from this user, NoCommands if it accepts none
     from anybody, and the errors of ``status_of``.
     """
     status = status_of(mountpoint)

@@ -16,6 +16,7 @@ import trio
 
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.catalogue.search import day_of, file_named, read, report, search_known
+from phonofs.control.server import Event, LongCommand
 from phonofs.discovery.indexer import TRIES, Indexer
 from phonofs.discovery.lister import Lister
 from phonofs.discovery.record_search import RecordSearch
@@ -24,8 +25,6 @@ from phonofs.search.answer import Answer, Found
 from phonofs.search.condition import Condition
 from phonofs.search.narrowing import narrowing
 from phonofs.view_tree.text_indexer import TextIndexer
-
-Event = dict[str, object]
 
 EVERYTHING = Condition()
 
@@ -68,6 +67,14 @@ class SearchCommands:
         self._search = RecordSearch(catalogue, lister)
         self._profile = profile
         self._check = check
+
+    def commands(self) -> dict[str, LongCommand]:
+        """Return the commands by name; only the owner may have the whole account indexed."""
+        return {
+            "find": LongCommand(self.find, for_readers=True),
+            "manifest": LongCommand(self.manifest, for_readers=True),
+            "index": LongCommand(self.index, for_readers=False),
+        }
 
     async def find(self, asked: Mapping[str, object]) -> AsyncGenerator[Event, None]:
         """Answer with the objects that match a condition. Raises UsageError, CatalogueError."""

@@ -17,8 +17,6 @@ import os
 import pwd
 import secrets
 import socket
-import stat
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ import trio
 
 from phonofs.config import LOG_LEVELS
 from phonofs.control.peers import Peer, peer_of
+from phonofs.control.socket_file import CHECK_S, SocketFile, open_socket
 from phonofs.errors import PhonofsError, UsageError
 from phonofs.restores import NOT_RESTORED, why_not_restored
 from phonofs.vfs import as_json
@@ -41,10 +40,9 @@ REQUEST_S = 10.0
 """How long a client may take to send its request; our own clients send it at once."""
 SHARED_CLIENTS = 8
 """Requests of other users handled at a time; more are rejected, so that they delay nothing."""
-CHECK_S = 2.0
-"""How often to check that the socket still exists, and to retry making it; costs one lstat."""
 BACKLOG = 10_000
 """Changes queued for a watcher that reads slowly; more are dropped and counted."""
+NOT_READABLE = "you may not read these files"
 
 Event = dict[str, object]
 
@@ -168,9 +166,9 @@ class Control:
                     await self._serve_until_lost(opened, clients)
                 opened = self._open()
 
-    def _open(self) -> "_Opened | None":
+    def _open(self) -> SocketFile | None:
         try:
-            opened = _opened(self._wanted)
+            opened = open_socket(self._wanted)
         except UsageError as error:
             if str(error) != self.trouble:
                 log.warning("no commands are accepted: %s", error)
@@ -179,7 +177,7 @@ class Control:
         self.path, self.trouble = opened.path, ""
         return opened
 
-    async def _serve_until_lost(self, opened: "_Opened", clients: trio.Nursery) -> None:
+    async def _serve_until_lost(self, opened: SocketFile, clients: trio.Nursery) -> None:
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(opened.sock))
         try:
             async with trio.open_nursery() as nursery:
@@ -234,8 +232,8 @@ class Control:
                 await self._restore_all(stream, peer, asked)
             case str(name) if name in self._commands:
                 await self._answer_long(stream, peer, self._commands[name], asked)
-            case _ if not peer.is_owner:
-                await _send(stream, {"error": "only the owner of the mount may request this"})
+            case _ if refusal := await self._refusal(peer, for_readers=False):
+                await _send(stream, {"error": refusal})
             case "options":
                 await _send(stream, dict(self._options()))
             case "log_level":
@@ -249,22 +247,16 @@ class Control:
         self, stream: trio.SocketStream, peer: Peer, command: LongCommand, asked: Event
     ) -> None:
         """Send the lines of a command; stop if the client hangs up."""
-        if not peer.is_owner and not command.for_readers:
-            error = f"only {_owner()}, the owner of the mount, may ask for this"
-            await _send(stream, {"error": error})
+        if refusal := await self._refusal(peer, for_readers=command.for_readers):
+            await _send(stream, {"error": refusal})
             return
-        if not peer.is_owner and not await self._lets_read(peer):
-            await _send(stream, {"error": "you may not read these files"})
-            return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_until_hangup, stream, nursery.cancel_scope)
+        async with _until_hangup(stream):
             try:
                 async with aclosing(command.lines(asked)) as lines:
                     async for line in lines:
                         await _send(stream, line)
             except PhonofsError as error:
                 await _send(stream, {"error": str(error), "exit_status": error.exit_status})
-            nursery.cancel_scope.cancel()
 
     def _change_level(self, level: str) -> Event:
         if level not in LOG_LEVELS:
@@ -278,13 +270,14 @@ class Control:
         if not (isinstance(region, str) and isinstance(ids, list) and isinstance(days, int)):
             await _send(stream, {"error": "restore needs region, ids and days"})
             return
-        if not peer.is_owner and not (await self._lets_read(peer) and self._are_shown(region, ids)):
-            await _send(stream, {"error": "you may not read these files"})
+        refusal = await self._refusal(peer, for_readers=True)
+        if not refusal and not (peer.is_owner or self._are_shown(region, ids)):
+            refusal = NOT_READABLE
+        if refusal:
+            await _send(stream, {"error": refusal})
             return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_until_hangup, stream, nursery.cancel_scope)
+        async with _until_hangup(stream):
             await _send(stream, await self._restored(region, [str(id) for id in ids], days))
-            nursery.cancel_scope.cancel()
 
     async def _restored(self, region: str, ids: Sequence[str], days: int) -> Event:
         """Return how many restores were requested, and the failures of single objects or of all."""
@@ -305,9 +298,16 @@ class Control:
                 self._asked(region, done)
         return {"restored": len(done), "failures": failures}
 
-    async def _lets_read(self, peer: Peer) -> bool:
+    async def _refusal(self, peer: Peer, *, for_readers: bool) -> str:
+        """Return why a peer may not give a command, '' if it may."""
+        if peer.is_owner:
+            return ""
+        if not for_readers:
+            return f"only {_owner()}, the owner of the mount, may ask for this"
         shared = self._shared
-        return shared is not None and await trio.to_thread.run_sync(shared.may_read, peer)
+        if shared is not None and await trio.to_thread.run_sync(shared.may_read, peer):
+            return ""
+        return NOT_READABLE
 
     def _are_shown(self, region: str, ids: Sequence[object]) -> bool:
         shared = self._shared
@@ -316,8 +316,7 @@ class Control:
         )
 
     async def _watch(self, stream: trio.SocketStream) -> None:
-        async with self._events.listen() as events, trio.open_nursery() as nursery:
-            nursery.start_soon(_until_hangup, stream, nursery.cancel_scope)
+        async with self._events.listen() as events, _until_hangup(stream):
             async for event in events:
                 await _send(stream, event)
 
@@ -336,7 +335,16 @@ def _decoded(request: bytes) -> Event:
         return {}
 
 
-async def _until_hangup(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+@asynccontextmanager
+async def _until_hangup(stream: trio.SocketStream) -> AsyncIterator[None]:
+    """Run the block until it ends; cancel it if the client hangs up."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_at_hangup, stream, nursery.cancel_scope)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def _cancel_at_hangup(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
     with suppress(trio.BrokenResourceError):
         while await stream.receive_some(1024):
             pass
@@ -355,95 +363,3 @@ async def _receive_line(stream: trio.SocketStream) -> bytes:
             break
         line += chunk
     return bytes(line.partition(b"\n")[0])
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A listening socket and its file, which is recognised by ``identity`` (device, inode)."""
-
-    sock: socket.socket
-    path: Path
-    identity: tuple[int, int]
-
-    def is_there(self) -> bool:
-        """Return whether the file still exists and is ours."""
-        try:
-            found = self.path.lstat()
-        except OSError:
-            return False
-        return (found.st_dev, found.st_ino) == self.identity
-
-    async def lost(self) -> None:
-        """Wait until the file is gone; inotify would not report a mount over its directory."""
-        while self.is_there():  # noqa: ASYNC110 - nothing tells us of the removal
-            await trio.sleep(CHECK_S)
-
-    def remove(self) -> None:
-        """Remove the file, and its directory if it is empty then."""
-        with suppress(OSError):
-            if self.is_there():
-                self.path.unlink()
-            self.path.parent.rmdir()
-
-
-def _opened(wanted: Path) -> _Opened:
-    """Return a listening socket, mode 0600, at ``wanted``, else in a new directory below TMPDIR.
-
-    Clients learn its path from the status of the mount. Raises UsageError if neither works.
-    """
-    try:
-        return _bound(wanted)
-    except UsageError as error:
-        above = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - mkdtemp makes a private one
-        try:
-            folder = Path(tempfile.mkdtemp(prefix=f"phonofs-{os.getuid()}-", dir=above))
-        except OSError:
-            raise error from None
-        try:
-            opened = _bound(folder / wanted.name)
-        except UsageError:
-            folder.rmdir()
-            raise error from None
-        log.info("%s; %s is used instead", error, opened.path)
-        return opened
-
-
-def _bound(path: Path) -> _Opened:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_own(path.parent)
-        _remove_stale(path.parent)
-        with suppress(FileNotFoundError):
-            path.unlink()
-        sock.bind(str(path))
-        path.chmod(0o600)  # the directory is private; umask would affect all threads
-        sock.listen(16)
-        found = path.lstat()
-    except UsageError:
-        sock.close()
-        raise
-    except OSError as error:  # the error for a path too long for a socket has no strerror
-        sock.close()
-        why = error.strerror or error
-        raise UsageError(f"the control socket {path} cannot be made: {why}") from None
-    return _Opened(sock, path, (found.st_dev, found.st_ino))
-
-
-def _check_own(folder: Path) -> None:
-    """Raise UsageError if the directory is not private, e.g. made by another user in /tmp."""
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise UsageError(f"{folder} is not a folder of yours alone; remove it or `chmod 700` it")
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove the sockets of killed processes, which refuse connections."""
-    for path in folder.glob("*.sock"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            try:
-                probe.connect(str(path))
-            except ConnectionRefusedError:
-                path.unlink(missing_ok=True)
-            except OSError:
-                continue

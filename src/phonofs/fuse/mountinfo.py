@@ -189,8 +189,8 @@ def mounted_type(path: str) -> str | None:
 def absolute(path: str, table: Path = MOUNTS) -> str:
     """Return the path with all links resolved, including the last part; keep ``/dev/fd/N``.
 
-    Nothing at or below a phonofs mount is accessed, because that would wait for its process. A
-    mount point is never a link, and the tree contains none.
+    Nothing at or below a phonofs mount is accessed, because that would wait for its process. So the
+    links of the views stay as they are; all of them lead to folders of the same mount.
     """
     if device_fd(path) is not None:
         return path

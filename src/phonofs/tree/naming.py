@@ -19,7 +19,6 @@ from phonofs.model import Record
 from phonofs.tree.extensions import LONGEST, extension
 from phonofs.tree.sanitize import clean, cut, is_device, visible
 
-DEFAULT_TEMPLATE = "{time}_{type}_{direction}_{name}_{party}_{id8}"
 MAX_BYTES = 255
 """The longest name that Linux accepts (NAME_MAX), in bytes of UTF-8; one longer name fails the
 whole listing."""
@@ -57,10 +56,6 @@ def start_ms(record: Record) -> int:
     return min(max(record.created_ms, _FIRST_MS), _LAST_MS)
 
 
-def _moment(record: Record, zone: tzinfo) -> datetime:
-    return datetime.fromtimestamp(start_ms(record) // 1000, zone)
-
-
 _TWO = tuple(f"{number:02d}" for number in range(60))
 _HOURS_MINUTES = tuple(f"{minute // 60:02d}{minute % 60:02d}" for minute in range(1440))
 _HOUR_S = 3600
@@ -70,7 +65,7 @@ def _time(record: Record, zone: tzinfo) -> str:
     second = start_ms(record) // 1000
     offset = _offset_s(zone, second // _HOUR_S)
     if offset is None:
-        return _moment(record, zone).isoformat()[11:19].replace(":", "")
+        return datetime.fromtimestamp(second, zone).isoformat()[11:19].replace(":", "")
     second = (second + offset) % 86_400
     return _HOURS_MINUTES[second // 60] + _TWO[second % 60]
 
@@ -81,10 +76,6 @@ def _offset_s(zone: tzinfo, hour: int) -> int | None:
     ends = hour * _HOUR_S, hour * _HOUR_S + _HOUR_S - 1
     first, last = (datetime.fromtimestamp(end, zone).utcoffset() for end in ends)
     return int(first.total_seconds()) if first is not None and first == last else None
-
-
-def _date(record: Record, zone: tzinfo) -> str:
-    return _moment(record, zone).date().isoformat()
 
 
 _SIDES = {"INBOUND": ("callerId", "callerName"), "OUTBOUND": ("calleeId", "calleeName")}
@@ -122,20 +113,15 @@ def _tag(*keys: str) -> Callable[[Record, tzinfo], str]:
 _Source = Callable[[Record, tzinfo], str]
 _FIELDS: dict[str, _Source] = {
     "time": _time,
-    "date": _date,
     "type": lambda record, _: record.type,
     "direction": lambda record, _: record.tags.get("direction", "").lower(),
     "name": _tag("agentName", "userName"),
     "party": party,
-    "queue": _tag("queueName"),
-    "channel": _tag("channelName"),
-    "extension": _tag("extensionNumber"),
-    "call": _tag("callId"),
     "id8": _id8,
     "id": _whole_id,
 }
 FIELDS = tuple(_FIELDS)
-"""The fields that a template may contain."""
+"""The fields that a template may contain: those of the option ``name_template``."""
 
 _IDS = frozenset({"id", "id8"})
 
