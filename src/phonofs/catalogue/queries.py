@@ -2,9 +2,7 @@
 
 # ruff: noqa: S608 - only constants are put into SQL texts here, never values
 
-import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -186,11 +184,10 @@ class ObjectQueries:
         kept = self._read.get(row.ino)
         if kept is not None and kept[0] == row:
             return kept[1]
-        source = None
-        with suppress(ValueError):
-            source = self._records.get(row.ino)
-        if source is None or zlib.crc32(source) != row.crc:
-            raise Damaged(f"object {row.id} in the catalogue is damaged")
+        try:
+            source = self._records.get(row.ino, row.crc)
+        except ValueError as error:
+            raise Damaged(f"object {row.id} in the catalogue is damaged") from error
         record = parse_record(source, self._directories.region_name(row.region))
         record = msgspec.structs.replace(record, size=row.size, state=row.state)
         self._read[row.ino] = row, record
