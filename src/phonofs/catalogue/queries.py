@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 from cachetools import LRUCache
 
-from phonofs.catalogue.database import Database
+from phonofs.catalogue.database import AMONG, Database, among
 from phonofs.catalogue.directories import Directories
 from phonofs.catalogue.records import Records
 from phonofs.catalogue.types import Entry
@@ -155,12 +155,12 @@ class ObjectQueries:
 
     def numbered(self, inos: Sequence[int]) -> list[Row]:
         """Return the current rows of these objects, shown or not."""
-        return self._rows("ino IN (SELECT value FROM json_each(?))", _json(inos))
+        return self._rows(f"ino {AMONG}", among(inos))
 
     def known(self, region: int, ids: Sequence[str]) -> dict[str, Row]:
         """Return the rows of the known ones of these identifiers, by identifier."""
-        where = "region = ? AND id IN (SELECT value FROM json_each(?))"
-        return {row.id: row for row in self._rows(where, region, _json(ids))}
+        where = f"region = ? AND id {AMONG}"
+        return {row.id: row for row in self._rows(where, region, among(ids))}
 
     # records
 
@@ -199,10 +199,6 @@ class ObjectQueries:
             return self.record(row)
         except (Damaged, Malformed):
             return None
-
-
-def _json(values: Sequence[object]) -> str:
-    return msgspec.json.encode(values).decode()
 
 
 def _entry(ino: int, name: str, size: int, mtime_ms: int, ctime_ms: int, state: str) -> Entry:
