@@ -119,7 +119,8 @@ class Disk:
             self.index.close()
         except sqlite3.Error as error:
             log.warning("the index of the cache could not be written: %s", error)
-        os.close(self.content_fd)
+        finally:
+            os.close(self.content_fd)
 
 
 class Backend:

@@ -36,10 +36,10 @@ class SetAside:
         """Remove content that must not stay on disk; log what cannot be removed.
 
         Without ``disk`` that is all of it. With encryption (``key_id`` is that of the codec, 0 for
-        none) it is what was written without it or with another key.
+        none) it is what was written without it or with another key, or has no index to tell.
         """
         for account in self._others:
-            if not disk or (key_id and self._accounts.key_id(account) not in (-1, key_id)):
+            if not disk or (key_id and self._accounts.key_id(account) != key_id):
                 try:
                     self._accounts.drop_content(account)
                 except OSError as error:

@@ -205,7 +205,7 @@ class StoredBlocks:
             self._users -= 1
             if not self._users:
                 for file in self._retired:
-                    file.close()
+                    self._close(file)
                 self._retired.clear()
 
     def close(self) -> None:
@@ -216,7 +216,17 @@ class StoredBlocks:
         if file is not None and self._users:
             self._retired.append(file)
         elif file is not None:
+            self._close(file)
+
+    def _close(self, file: BlockFile) -> None:
+        """Close a file. That fails if a server takes what was written only now, and has no space.
+
+        Its blocks count as stored: one that is not there does not have its CRC.
+        """
+        try:
             file.close()
+        except OSError as error:
+            self._backend.failed(error)
 
     def disown_file(self) -> int:
         """Forget the file; return its charge, which the caller releases."""

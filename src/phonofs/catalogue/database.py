@@ -6,11 +6,13 @@ awaited between BEGIN and COMMIT, so that no other task sees half of a transacti
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from phonofs.catalogue.database_file import DatabaseFile, NoDisk, close, is_damage, sentence
 from phonofs.errors import CatalogueError
@@ -19,6 +21,14 @@ log = logging.getLogger(__name__)
 
 MOST_VALUES = 10_000
 """The most values in one statement: SQLite allows 32,766 (3.32; STRICT tables need 3.37)."""
+
+AMONG = "IN (SELECT value FROM json_each(?))"
+"""Compares a column with any number of values, which :func:`among` makes one parameter of."""
+
+
+def among(values: Collection[object]) -> str:
+    """Return values as the parameter of AMONG."""
+    return msgspec.json.encode(values).decode()
 
 
 class Database:

@@ -6,7 +6,6 @@ here works in steps of at most some milliseconds, between which the caller may l
 
 # ruff: noqa: S608 - only constants are put into SQL texts here, never values
 
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import date
@@ -127,15 +126,12 @@ class FacetStore:
         until its day is listed again.
         """
         try:
-            text = self._records.get(ino)
-            if text is not None and zlib.crc32(text) == crc:
-                return facets_of(parse_record(text, region))
+            return facets_of(parse_record(self._records.get(ino, crc), region))
         except (ValueError, Malformed):
-            pass
-        row = self._rows.row(ino)
-        assert row is not None, "it is in the day"
-        self._damaged(row)
-        return _NOTHING
+            row = self._rows.row(ino)
+            assert row is not None, "it is in the day"
+            self._damaged(row)
+            return _NOTHING
 
     def slices(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Cut the days that hold something into runs with about SLICE objects: first and last."""

@@ -30,9 +30,8 @@ class Objects:
     """Owns the table ``object`` and the next inode number.
 
     Invariants: an inode number is assigned only once; an object that is shown has a record, and
-    one that is withdrawn has none. ``Names`` assigns the names, ``Records`` keeps the
-    records. Every write happens in a
-    transaction of the catalogue.
+    one that is withdrawn has none. ``Names`` assigns the names, ``Records`` keeps the records.
+    Every write happens in a transaction of the catalogue.
     """
 
     def __init__(

@@ -2,15 +2,13 @@
 
 # ruff: noqa: S608 - only constants are put into SQL texts here, never values
 
-import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
 from cachetools import LRUCache
 
-from phonofs.catalogue.database import Database
+from phonofs.catalogue.database import AMONG, Database, among
 from phonofs.catalogue.directories import Directories
 from phonofs.catalogue.records import Records
 from phonofs.catalogue.types import Entry
@@ -157,12 +155,12 @@ class ObjectQueries:
 
     def numbered(self, inos: Sequence[int]) -> list[Row]:
         """Return the current rows of these objects, shown or not."""
-        return self._rows("ino IN (SELECT value FROM json_each(?))", _json(inos))
+        return self._rows(f"ino {AMONG}", among(inos))
 
     def known(self, region: int, ids: Sequence[str]) -> dict[str, Row]:
         """Return the rows of the known ones of these identifiers, by identifier."""
-        where = "region = ? AND id IN (SELECT value FROM json_each(?))"
-        return {row.id: row for row in self._rows(where, region, _json(ids))}
+        where = f"region = ? AND id {AMONG}"
+        return {row.id: row for row in self._rows(where, region, among(ids))}
 
     # records
 
@@ -186,11 +184,10 @@ class ObjectQueries:
         kept = self._read.get(row.ino)
         if kept is not None and kept[0] == row:
             return kept[1]
-        source = None
-        with suppress(ValueError):
-            source = self._records.get(row.ino)
-        if source is None or zlib.crc32(source) != row.crc:
-            raise Damaged(f"object {row.id} in the catalogue is damaged")
+        try:
+            source = self._records.get(row.ino, row.crc)
+        except ValueError as error:
+            raise Damaged(f"object {row.id} in the catalogue is damaged") from error
         record = parse_record(source, self._directories.region_name(row.region))
         record = msgspec.structs.replace(record, size=row.size, state=row.state)
         self._read[row.ino] = row, record
@@ -202,10 +199,6 @@ class ObjectQueries:
             return self.record(row)
         except (Damaged, Malformed):
             return None
-
-
-def _json(values: Sequence[object]) -> str:
-    return msgspec.json.encode(values).decode()
 
 
 def _entry(ino: int, name: str, size: int, mtime_ms: int, ctime_ms: int, state: str) -> Entry:

@@ -5,6 +5,7 @@ that they would take alone, and little more than half of the space. If one of th
 withdrawn, its batch is dissolved, so that nothing of it stays readable.
 """
 
+import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -26,17 +27,19 @@ class Records:
         """Forget the batch read last, as after a failed transaction."""
         self._read: tuple[int, list[bytes]] = (0, [])
 
-    def get(self, ino: int) -> bytes | None:
-        """Return the text of an object's record, or None if none is stored.
+    def get(self, ino: int, crc: int) -> bytes:
+        """Return the text of an object's record, which has this CRC-32.
 
-        Raises ValueError if the text is damaged.
+        Raises ValueError if the text is damaged, or none is stored.
         """
         first, texts = self._read
         if not first <= ino < first + len(texts):
             first, packed = self._find(ino)
             texts = unpack(packed)
             self._read = first, texts
-        return texts[ino - first] if ino < first + len(texts) else None
+        if ino >= first + len(texts) or zlib.crc32(texts[ino - first]) != crc:
+            raise ValueError(f"the record of object {ino} is damaged or missing")
+        return texts[ino - first]
 
     def _find(self, ino: int) -> tuple[int, bytes]:
         """Return the last batch that begins at ``ino`` or before, which may end before it."""

@@ -27,7 +27,6 @@ DAY = timedelta(days=1)
 TOGETHER = 200
 """Records read at a time: 5 ms."""
 
-
 REMEDY = "run phonofs index, or name a shorter time with --since"
 
 MOST_TRIES = 5

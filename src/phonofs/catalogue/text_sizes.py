@@ -5,7 +5,7 @@
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 
-from phonofs.catalogue.database import MOST_VALUES, Database
+from phonofs.catalogue.database import AMONG, Database, among
 
 NO_TEXT = -1
 """The size of a text that cannot be made, because its source has a form that is not known."""
@@ -23,14 +23,9 @@ class TextSizes:
 
     def known(self, inos: Sequence[int]) -> dict[int, tuple[int, int]]:
         """Return version and size in bytes (or NO_TEXT) of those of the texts that are known."""
-        found: dict[int, tuple[int, int]] = {}
-        for start in range(0, len(inos), MOST_VALUES):
-            some = inos[start : start + MOST_VALUES]
-            marks = ",".join("?" * len(some))
-            sql = f"SELECT ino, version, size FROM text WHERE ino IN ({marks})"
-            rows = self._database.rows(sql, *some)
-            found.update((ino, (version, size)) for ino, version, size in rows)
-        return found
+        sql = f"SELECT ino, version, size FROM text WHERE ino {AMONG}"
+        rows = self._database.rows(sql, among(inos))
+        return {ino: (version, size) for ino, version, size in rows}
 
     def count(self, below: int) -> int:
         """Return how many texts with inode numbers below this one are known and can be read."""
@@ -43,10 +38,10 @@ class TextSizes:
         """
         sql = (
             "SELECT DISTINCT day FROM facet WHERE day BETWEEN ? AND ?"
-            f" AND type IN ({','.join('?' * len(types))}) AND NOT EXISTS (SELECT 1"
+            f" AND type {AMONG} AND NOT EXISTS (SELECT 1"
             " FROM text_source JOIN text ON text.ino = text_source.text WHERE source = facet.ino)"
         )
-        return [day for (day,) in self._database.rows(sql, first, last, *types)]
+        return [day for (day,) in self._database.rows(sql, first, last, among(types))]
 
     def put(self, ino: int, version: int, size: int, sources: Iterable[int]) -> None:
         """Store the size of a text. Raises CatalogueError."""
@@ -64,14 +59,8 @@ class TextSizes:
 
     def made_of(self, sources: Collection[int]) -> set[int]:
         """Return the texts that are made of any of these objects, of those that are known."""
-        found: set[int] = set()
-        every = list(sources)
-        for start in range(0, len(every), MOST_VALUES):
-            some = every[start : start + MOST_VALUES]
-            marks = ",".join("?" * len(some))
-            sql = f"SELECT DISTINCT text FROM text_source WHERE source IN ({marks})"
-            found.update(ino for (ino,) in self._database.rows(sql, *some))
-        return found
+        sql = f"SELECT text FROM text_source WHERE source {AMONG}"
+        return {ino for (ino,) in self._database.rows(sql, among(sources))}
 
     def forget(self, texts: Collection[int], sources: Collection[int]) -> None:
         """Forget texts, and what is made of these objects. Raises CatalogueError."""

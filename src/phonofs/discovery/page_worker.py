@@ -21,6 +21,7 @@ import trio
 from phonofs.catalogue.prepared_page import PreparedPage
 from phonofs.catalogue.types import View
 from phonofs.discovery.page_worker_main import LENGTH, message
+from phonofs.errors import unwrap
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class PageWorker:
                 if self._scope.cancelled_caught:
                     log.warning("the process that reads pages was stuck; it was ended")
             except* (OSError, trio.BrokenResourceError, msgspec.MsgspecError) as group:
-                log.warning("the process that reads pages broke: %s", group.exceptions[0])
+                log.warning("the process that reads pages broke: %s", unwrap(group))
             finally:
                 self._ended()
 

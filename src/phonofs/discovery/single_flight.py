@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Hashable
 
 import trio
 
-from phonofs.errors import CatalogueError, PhonofsError, ServiceError, Unavailable
+from phonofs.errors import CatalogueError, PhonofsError, ServiceError, Unavailable, unwrap
 from phonofs.priority import Priority
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,7 @@ class SharedCall:
             await work(self.priority)
             self.error = None
         except* (ServiceError, CatalogueError) as group:
-            first: BaseException = group  # to show it for all
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
+            first = unwrap(group)  # to show it for all
             assert isinstance(first, PhonofsError)
             self.error = first
             log.debug("listing %s failed: %s", self.name, self.error)

@@ -14,6 +14,7 @@ from phonofs.cache import maintenance
 from phonofs.cache.accounts import MOST_ACCOUNTS, Account, Accounts, key_hash
 from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
+from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.set_aside import SetAside
 from phonofs.catalogue.catalogue import Catalogue, View
 from phonofs.cli import group, run
@@ -163,6 +164,27 @@ def test_content_that_must_not_stay_and_cannot_go_is_said(two: Path, expected_lo
     accounts.close()
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_with_encryption_no_plain_content_of_others_stays(tmp_path: Path, lost: bool):
+    """Not even if the index that says how it was written is lost."""
+    used_by(tmp_path, "A")
+    used_by(tmp_path, "B")
+    accounts = Accounts.open(tmp_path)
+    mine, other = account_of(accounts, "B"), accounts.home(account_of(accounts, "A"))
+    assert lies_in(other / "content")
+    for file in (other / "content").glob("index.sqlite*") if lost else ():
+        file.unlink()
+    Cache.open(
+        accounts.home(mine),
+        size_bytes=PLENTY,
+        min_free_bytes=0,
+        codec=AesGcmCodec(b"k" * 32),
+        set_aside=SetAside(accounts, mine),
+    ).close()
+    assert not lies_in(other / "content")
+    accounts.close()
+
+
 def test_a_note_that_the_disk_takes_in_parts_is_whole(tmp_path: Path, monkeypatch):
     """As one that is nearly full does."""
     used_by(tmp_path, "A")
@@ -232,6 +254,17 @@ def test_the_accounts_of_a_folder_are_bounded(tmp_path: Path):
     left = sorted(customer for one in accounts.all() for customer in one.customers)
     assert left == list(names[-MOST_ACCOUNTS:])
     assert len(list(tmp_path.rglob("catalogue.sqlite"))) == MOST_ACCOUNTS
+    accounts.close()
+
+
+def test_the_keys_of_an_account_are_bounded(tmp_path: Path, monkeypatch):
+    """The newest are remembered, and the one in use is one of them."""
+    monkeypatch.setattr("phonofs.cache.accounts.MOST_KEYS", 3)
+    accounts = Accounts.open(tmp_path)
+    account = accounts.add("first", URL)
+    for key in ("second", "third", "first", "fourth"):
+        accounts.admit(key, account)
+    assert accounts.keys_of(account) == ["third", "first", "fourth"]
     accounts.close()
 
 

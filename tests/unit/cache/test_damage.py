@@ -21,6 +21,7 @@ import trio.testing
 
 from phonofs.cache import maintenance
 from phonofs.cache.backend import Backend
+from phonofs.cache.blockfile import BlockFile
 from phonofs.cache.cache import Cache
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cli import group, run
@@ -546,6 +547,53 @@ def test_a_full_disk_does_not_pass_for_a_damaged_index(tmp_path: Path, failing: 
     failing.clear()
     cache = open_cache(tmp_path)
     assert cache.cached_bytes(record_of(0)) == SIZE
+    cache.close()
+
+
+@pytest.fixture
+def closing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server takes the bytes of a file only when it is closed, and has no space (close(2))."""
+    real = BlockFile.close
+
+    def close(self: BlockFile) -> None:
+        real(self)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(BlockFile, "close", close)
+
+
+@pytest.mark.usefixtures("closing_fails")
+async def test_files_that_cannot_be_closed_do_not_keep_the_directory(tmp_path: Path):
+    """Those that were read, those that are released only now, and one that is still in use."""
+    before = descriptors()
+    cache = open_cache(tmp_path)
+    for n in range(3):
+        fill(cache, record_of(n), data_of(n))
+    await maintenance.run_once(cache)
+    fill(cache, record_of(3), data_of(3))
+    used = cache.entry(record_of(4))
+    used.write(0, data_of(4))
+    cache.close()
+    assert descriptors() == before
+    assert cache.statistics()["errors"] == 5
+    cache.release(used)
+    cache = open_cache(tmp_path)
+    assert cache.statistics()["objects"] == 5
+    cache.close()
+
+
+@pytest.mark.usefixtures("closing_fails")
+async def test_a_file_that_cannot_be_closed_fails_no_read(tmp_path: Path, monkeypatch):
+    """It is a failing disk: nothing is raised to the reader that releases it."""
+    monkeypatch.setattr("phonofs.cache.cache.IDLE", 1)
+    cache = open_cache(tmp_path)
+    for n in range(5):
+        fill(cache, record_of(n), data_of(n))
+        await maintenance.run_once(cache)
+    assert (cache.statistics()["state"], cache.statistics()["reason"]) == (
+        "off",
+        "no space left on device",
+    )
     cache.close()
 
 

@@ -95,6 +95,15 @@ async def test_too_many_unknown_objects_are_said_not_listed(tmp_path, monkeypatc
         assert "run phonofs index" in missing
 
 
+@pytest.mark.parametrize(("days", "found"), [(9, 0), (10, 10)])
+async def test_without_totals_it_is_the_days_that_are_bounded(tmp_path, monkeypatch, days, found):
+    monkeypatch.setattr(record_search, "MOST_DAYS", days)
+    async with world(tmp_path, account(), service=FakeService(totals=False)) as it:
+        count, answer = await search(it, agent="J*", since="2024-08-05", until="2024-08-14")
+        assert count == found
+        assert bool(answer.missing) == (not found)
+
+
 async def test_offline_asks_nothing_and_says_what_is_missing(tmp_path):
     async with world(tmp_path, account()) as it:
         count, answer = await search(it, call="7", offline=True)
