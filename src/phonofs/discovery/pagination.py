@@ -42,7 +42,7 @@ _MISSES = 4
 one that is not risked costs a day of 1,000 to 4,000 objects some round trips."""
 
 _PAGES_A_MISS = 20
-"""Of a large day one page in so many is risked: 5 %."""
+"""Of a large day one page in so many is risked: 5 %. One more confirms the end (``doubted``)."""
 
 _GUESSES = 3
 """Guesses side by side. If they exist, all pages before the furthest one do."""
@@ -250,7 +250,7 @@ class OffsetPager:
         sure = self.size - 1 + step  # the page before it is requested in any case
         guesses = [key for key in self._flying if key >= sure]
         pages = sure // step
-        misses = max(_MISSES if pages > 2 else 1, 1 + pages // _PAGES_A_MISS)
+        misses = max(_MISSES if pages > 2 else 1, pages // _PAGES_A_MISS)
         misses -= self._misses + len(guesses)
         some = self._estimate > 2 * self._limit  # two pages are no estimate
         untested = some and any(key < self._estimate for key in self._flying)
