@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from phonobench.peers import Mount, Peer, Site, mounted
-from phonobench.processes import Failed, cpu_s, forget_pages
+from phonobench.processes import Failed, cpu_s, forget_pages, settled_cpu_s
 from phonobench.servers import Origin
 from phonobench.things import DAY_MS, DAYS, FIRST_DAY_MS, Thing
 
@@ -139,10 +139,14 @@ class Bench:
 
     @contextmanager
     def cpu(self, row: str, mount: Mount) -> Iterator[None]:
-        """Count the CPU of the mount's process in the block: what a busy machine does not spoil."""
-        before_s = cpu_s(mount.process.pid)
+        """Count the CPU of the mount's process in the block: what a busy machine does not spoil.
+
+        What the block left to be done belongs to it: checking and writing down what was read.
+        """
+        pid = mount.process.pid
+        before_s = cpu_s(pid)
         yield
-        self.figures.add(f"{row}-cpu", mount.peer.name, cpu_s(mount.process.pid) - before_s)
+        self.figures.add(f"{row}-cpu", mount.peer.name, settled_cpu_s(pid) - before_s)
 
     def add(self, row: str, mount: Mount, number: float) -> None:
         """A figure of one mount, which has just given bytes."""

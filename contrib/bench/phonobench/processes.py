@@ -13,6 +13,8 @@ from typing import Any
 
 END_S = 10.0
 READY_S = 30.0
+REST_S = 0.1
+SETTLE_S = 5.0
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 _prctl = ctypes.CDLL(None).prctl
@@ -138,3 +140,17 @@ def cpu_s(pid: int) -> float:
     """Seconds of CPU a process has used, user and system (fields 14 and 15 of proc_pid_stat(5))."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def settled_cpu_s(pid: int) -> float:
+    """``cpu_s`` once the process rests: when it used next to nothing for ``REST_S``; or after
+    ``SETTLE_S``."""
+    end_s = time.monotonic() + SETTLE_S
+    used_s = cpu_s(pid)
+    while time.monotonic() < end_s:
+        time.sleep(REST_S)
+        now_s = cpu_s(pid)
+        if now_s - used_s <= REST_S / 10:
+            return now_s
+        used_s = now_s
+    return used_s
