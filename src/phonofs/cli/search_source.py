@@ -1,8 +1,9 @@
-"""Where ``find`` and ``manifest`` search: a running mount, or the catalogue of a profile."""
+"""Where ``find``, ``manifest`` and ``export`` search: a running mount, or a profile's account."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import tzinfo
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +13,7 @@ import msgspec
 
 from phonofs.config import DEFAULT_PROFILE
 from phonofs.control.client import connect, refusal
-from phonofs.errors import Unavailable, UsageError
+from phonofs.errors import PhonofsError, Unavailable, UsageError
 from phonofs.fuse.mountinfo import absolute as resolve
 from phonofs.fuse.mountinfo import mount_of, own_mount
 from phonofs.search.answer import Answer, Found
@@ -70,16 +71,26 @@ class _Line(msgspec.Struct):
     exit_status: int = 1
 
 
-class MountSource:
-    """Searches a running mount. ``offline``: it does not ask the service."""
+class AnsweredSource(ABC):
+    """Searches something that answers as ``control/search_commands.py`` does.
 
-    def __init__(self, point: str, *, offline: bool = False) -> None:
-        self.point = point
-        self.top = point.rstrip("/") + "/"
+    ``offline``: the service is not asked.
+    """
+
+    def __init__(self, top: str, *, offline: bool = False) -> None:
+        self.top = top
         self.profile = DEFAULT_PROFILE
         self.zone: tzinfo = ZoneInfo("UTC")
         self.answer = Answer()
         self._offline = offline
+
+    @abstractmethod
+    def answers(self, request: Mapping[str, object]) -> AbstractContextManager[Iterable[bytes]]:
+        """Send a request; yield the lines of its answer."""
+
+    @abstractmethod
+    def failed(self, error: str, exit_status: int) -> PhonofsError:
+        """Return the error that an answer stands for."""
 
     def find(self, condition: Condition, what: str, *, records: bool) -> Iterator[list[Found]]:
         """Yield what matches a condition."""
@@ -101,11 +112,11 @@ class MountSource:
 
     def _results(self, request: Mapping[str, object]) -> Iterator[list[Found]]:
         decoder = msgspec.json.Decoder(_Line)
-        with connect(self.point, request) as lines:
+        with self.answers(request) as lines:
             for text in lines:
                 line = decoder.decode(text)
                 if line.error:
-                    raise refusal(self.point, line.error, line.exit_status)
+                    raise self.failed(line.error, line.exit_status)
                 if line.timezone:
                     self.profile, self.zone = line.profile, ZoneInfo(line.timezone)
                 if line.found or line.objects:
@@ -115,7 +126,23 @@ class MountSource:
                 if line.answer is not None:
                     self.answer.add(line.answer)
                     return
-        raise Unavailable(f"{self.point} ended before its answer was whole")
+        raise self.failed("it ended before its answer was whole", Unavailable.exit_status)
+
+
+class MountSource(AnsweredSource):
+    """Searches a running mount."""
+
+    def __init__(self, point: str, *, offline: bool = False) -> None:
+        super().__init__(point.rstrip("/") + "/", offline=offline)
+        self.point = point
+
+    def answers(self, request: Mapping[str, object]) -> AbstractContextManager[Iterable[bytes]]:
+        """Send a request through the control socket."""
+        return connect(self.point, request)
+
+    def failed(self, error: str, exit_status: int) -> PhonofsError:
+        """Return an error that names the mount."""
+        return refusal(self.point, error, exit_status)
 
 
 def _batches(paths: Sequence[str]) -> Iterator[list[str]]:
