@@ -15,7 +15,6 @@ PIECE = 1 << 20
 """Bytes per read: the most that the kernel reads ahead, so larger reads gain nothing."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Staged:
     """A file in the staging folder, checked."""

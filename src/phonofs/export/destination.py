@@ -173,7 +173,9 @@ class Destination:
 
     def _split(self, path: str, *, make: bool) -> tuple[int, str]:
         """Return the folder of a path, open, and the name in it. Raises OSError."""
-        folder, _, name = path.rpartition("/")
+        folder, slash, name = path.rpartition("/")
+        if slash and not folder:
+            raise OSError(errno.EINVAL, f"{path!r} is not below a folder")
         return self._opened(folder, make=make), _checked(name)
 
     def _opened(self, path: str, *, make: bool) -> int:
@@ -216,12 +218,12 @@ def opened(path: str) -> Iterator[Destination]:
         names = set(os.listdir(top)) - _HARMLESS
         if names and MARK not in names and names != {WORK}:
             raise UsageError(f"{path} is neither empty nor an export: choose another folder")
-        destination = Destination(path, os.dup(top))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written to: {error.strerror}") from None
-    finally:
-        # The lock belongs to the open file, which the copy of the descriptor keeps open.
+        destination = Destination(path, top)
+    except BaseException as error:
         os.close(top)
+        if isinstance(error, OSError):
+            raise UsageError(f"{path} cannot be written to: {error.strerror}") from None
+        raise
     try:
         yield destination
     finally:

@@ -36,6 +36,7 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .45rem .6rem; }
 tr + tr { border-top: 1px solid #dfe3e8; } th { color: #59636e; font-weight: 600; }
+td { overflow-wrap: anywhere; } th:last-child { width: 45%; }
 td.time { white-space: nowrap; } audio { width: 19rem; height: 2.2rem; } video { width: 19rem; }
 details { margin: .2rem 0; } summary { cursor: pointer; color: #0b57a4; }
 .said { max-width: 46rem; } .said p { margin: .15rem 0; } a { color: #0b57a4; }
