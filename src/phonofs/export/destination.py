@@ -92,7 +92,10 @@ class Destination:
         os.rename(staged, name, src_dir_fd=self._staging, dst_dir_fd=folder)
 
     def sync(self) -> None:
-        """Sync everything written so far, in one go. Raises OSError."""
+        """Sync everything written so far, in one go. Raises OSError.
+
+        That bytes could not be written is an error of syncfs(2) since Linux 5.8.
+        """
         if _libc.syncfs(self._top) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))

@@ -150,12 +150,11 @@ class Run:
         return key
 
     def _copy_objects(self, again: Callable[[Sequence[str]], Iterable[Found]]) -> None:
-        keys = sorted(self.seen, key=self._path)
-        tasks = list(filter(None, map(self._task, keys)))
-        size = sum(self._ledger.objects[task.key].size for task in tasks)
+        keys = [key for key in sorted(self.seen, key=self._path) if self._is_to_copy(key)]
+        size = sum(self._ledger.objects[key].size for key in keys)
         self._check_room(size)
-        self._display.begin(len(tasks), size)
-        failed = self._copied(tasks)
+        self._display.begin(len(keys), size)
+        failed = self._copied(map(self._task, keys))
         for _ in range(RETRIES):
             if all(each.reason in LASTING for each in failed):
                 break
@@ -164,32 +163,46 @@ class Run:
             keys = list(filter(None, map(self._see, again(paths))))
             gone = set(paths) - {self._path(key) for key in keys}
             self.missing += [each for each in failed if each.path in gone]
-            failed = self._copied(list(filter(None, map(self._task, keys))))
+            keys = [key for key in keys if self._is_to_copy(key)]
+            self._display.begin(len(keys), 0)
+            failed = self._copied(map(self._task, keys))
         self.missing += failed
 
     def _path(self, key: Key) -> str:
         return self._ledger.objects[key].path
 
-    def _task(self, key: Key) -> Task | None:
-        """Return how to copy an object; None if it is there, or is missing for good."""
-        known, record = self._ledger.objects[key], self._ledger.record(key)
+    def _is_to_copy(self, key: Key) -> bool:
+        """Return whether an object is to be copied; note it if it is missing and cannot be."""
+        known = self._ledger.objects[key]
         path = known.path
         file = self._ledger.in_place(path)
-        if file is not None and file.key == key and file.fingerprint == record.fingerprint:
-            self._keep(file)
+        if file is not None and self._is_of(file, key):
+            self._keep(file, key)
         elif file is not None and not self._rules.update:
             self._miss(path, key, Reason.CHANGED, "the service has other content: use --update")
         elif known.state == State.ARCHIVED:
             self._miss(path, key, Reason.ARCHIVED, "phonofs restore asks for it back")
         else:
-            work = partial(self._copy_one, path, record)
-            return Task(path, key, work, "object", record.fingerprint)
-        return None
+            return True
+        return False
 
-    def _keep(self, file: File) -> None:
+    def _is_of(self, file: File, key: Key) -> bool:
+        """Return whether a file has the content that the service has."""
+        return file.key == key and file.fingerprint == self._ledger.record(key).fingerprint
+
+    def _task(self, key: Key) -> Task:
+        """Return how to copy an object."""
+        path, record = self._path(key), self._ledger.record(key)
+        work = partial(self._copy_one, path, record)
+        return Task(path, key, work, "object", record.fingerprint)
+
+    def _keep(self, file: File, key: Key) -> None:
+        """Note that a file is what it should be, and whose it is now."""
         self.counts["kept"] += 1
-        if file.withdrawn:
-            self._ledger.add([msgspec.structs.replace(file, withdrawn="")])
+        if file.withdrawn or file.key != key:
+            region, id = key
+            kept = msgspec.structs.replace(file, region=region, id=id, withdrawn="")
+            self._ledger.add([kept])
 
     def _miss(self, path: str, key: Key, reason: Reason, detail: str) -> None:
         self.missing.append(Missing(path, key, "object", reason, detail))
@@ -210,7 +223,10 @@ class Run:
                 failed.append(Missing(task.path, task.key, task.kind, outcome.reason, str(outcome)))
             elif outcome is not Without.ABSENT:
                 self._wanted.add(task.path)
-                self.counts["copied" if outcome is None else "kept"] += 1
+                if outcome is None:
+                    self.counts["copied"] += 1
+                else:
+                    self._keep(self._ledger.files[task.path], task.key)
         return failed
 
     def _copy_one(self, path: str, record: Record) -> Staged:
@@ -256,13 +272,17 @@ class Run:
     def _withdraw(self) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         for path, file in sorted(self._ledger.files.items()):
-            if path in self._wanted or not (self._texts_whole or file.kind == "object"):
+            if path in self._wanted or self._may_belong(file):
                 continue
             if self._rules.prune:
                 self._prune(path)
             elif not file.withdrawn:
                 self._ledger.add([msgspec.structs.replace(file, withdrawn=now)])
                 self.counts["withdrawn"] += 1
+
+    def _may_belong(self, file: File) -> bool:
+        """Return whether a file may be a text of a chosen object: not all of those are known."""
+        return file.kind == "text" and not self._texts_whole and file.key in self.seen
 
     def _prune(self, path: str) -> None:
         if self._destination.status(path) is not None:

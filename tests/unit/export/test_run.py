@@ -185,6 +185,26 @@ def test_what_was_withdrawn_is_marked_and_goes_with_prune(account, tmp_path):
     assert "00000000.mp3" not in (tmp_path / "index.html").read_text()
 
 
+def test_the_texts_of_a_withdrawn_object_go_with_it_when_no_texts_are_asked_for(account, tmp_path):
+    account.texts_by_path[f"{DAY}/00000001.txt"] = ("00000001.mp3", b"hello\n")
+    export(account, tmp_path)
+    del account.objects[f"{DAY}/00000000.mp3"]
+    export(account, tmp_path, update=True, prune=True, texts=False)
+    assert {path for path in tree(tmp_path) if not path.endswith(".mp3")} == {f"{DAY}/00000001.txt"}
+
+
+def test_a_text_that_comes_back_is_not_marked(account, tmp_path):
+    export(account, tmp_path)
+    text = account.texts_by_path.pop(f"{DAY}/00000000.txt")
+    export(account, tmp_path, update=True)
+    assert '"withdrawn":' in (tmp_path / "manifest.jsonl").read_text()
+    account.texts_by_path[f"{DAY}/00000000.txt"] = text
+    account.opens = 0
+    export(account, tmp_path, update=True)
+    assert '"withdrawn":' not in (tmp_path / "manifest.jsonl").read_text()
+    assert account.opens == 0
+
+
 def test_without_update_nothing_is_marked_and_nothing_goes(account, tmp_path):
     export(account, tmp_path)
     gone = account.objects.pop(f"{DAY}/00000003.mp3")
