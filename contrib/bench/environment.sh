@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by run, scale, soak and wire: finds an interpreter that has what phonofs needs, or makes one.
+# Sourced by run, scale, soak, wire and export: finds an interpreter that has what phonofs needs, or makes one.
 set -euo pipefail
 tree=$(readlink -f "${here:?}/../..")
 export PYTHONPATH="$tree/src:$here${PYTHONPATH:+:$PYTHONPATH}"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -288,17 +289,24 @@ def test_an_export_that_is_killed_again_and_again_ends_whole(tmp_path):
         assert not (dest / ".phonofs-export").exists()
 
 
-def test_ctrl_c_keeps_what_was_copied(tmp_path):
+@pytest.mark.parametrize("has_mount", [True, False])
+def test_ctrl_c_keeps_what_was_copied(tmp_path, has_mount):
     account = flat(*(20_000 for _ in range(200)))
     dest = tmp_path / "out"
-    with standing(account) as stand_in, mounted(stand_in.url, tmp_path) as mount:
+    with standing(account) as stand_in, ExitStack() as stack:
+        if has_mount:
+            mount = stack.enter_context(mounted(stand_in.url, tmp_path))
+            of = ["--mount", str(mount.point)]
+        else:
+            mount = stack.enter_context(unmounted(stand_in, tmp_path))
+            of = ["--profile", NOT_MOUNTED]
         stand_in.faults({"kind": "content", "skip": 60, "fail": "stall"})
-        words = [sys.executable, "-m", "phonofs.cli", "export", str(dest), str(mount.point)]
+        words = [sys.executable, "-m", "phonofs.cli", "export", str(dest), *of]
         process = subprocess.Popen(
             words, env=mount.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         staging = dest / ".phonofs-export/new"
-        until(lambda: staging.is_dir() and len(list(staging.iterdir())) > 20)
+        until(lambda: staging.is_dir() and len(list(staging.iterdir())) > 30)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
         assert process.returncode == 130
@@ -306,7 +314,7 @@ def test_ctrl_c_keeps_what_was_copied(tmp_path):
         kept = len(tree(dest))
         assert kept > 10
         stand_in.faults()
-        done = exported(mount, dest)
+        done = phonofs(mount, "export", str(dest), *of)
         assert done.returncode == 0, done.stderr
         assert f"{kept} kept" in done.stdout
 
