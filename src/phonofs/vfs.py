@@ -142,6 +142,16 @@ class Vfs:
             raise StaleInode(f"inode {ino} is not in the tree any more")
         return entry
 
+    async def view_entry(self, ino: int) -> Entry:
+        """Return the attributes of a directory or link of the views. Raises StaleInode.
+
+        Waits only if its number is all that is known of it, as after a remount.
+        """
+        self.check()
+        entry = await self._of_views().entry_again(ino)
+        self.check()
+        return entry
+
     def parent(self, ino: int) -> Entry:
         """Return the directory that contains ``ino``; the root is its own parent."""
         if ino >= VIEW_BIT:
@@ -174,10 +184,10 @@ class Vfs:
         ``pid`` is the process that lists, 0 if it is not known.
         """
         self.check()
-        if not self.entry(ino).is_directory:
-            raise NotAFolder(f"inode {ino} is a file")
         if ino >= VIEW_BIT:
             return await self._open_view(ino, pid)
+        if not self.entry(ino).is_directory:
+            raise NotAFolder(f"inode {ino} is a file")
         needs = self._lister.needs(ino)
         self._lister.opened(ino)
         answered = needs and await self._lister.list(ino)

@@ -281,13 +281,17 @@ class Catalogue:
         row, _ = self._shown(ino)
         return self._record(row)
 
-    def records_of(self, day: int) -> Iterator[list[tuple[int, str, Record]]]:
+    def records_of(
+        self, day: int, among: Collection[int] | None = None
+    ) -> Iterator[list[tuple[int, str, Record]]]:
         """Yield inode number, name and record of all objects of a day, some at each step.
 
-        The caller may let others run between two steps: what has left the day meanwhile is
-        left out. Raises Malformed as :meth:`record` does.
+        Or of those objects of the day that are ``among`` some. The caller may let others run
+        between two steps: what has left the day meanwhile is left out. Raises Malformed as
+        :meth:`record` does.
         """
-        inos = self._rows.inos_of_day(day)  # as the records are stored
+        # In the order in which records are stored.
+        inos = self._rows.inos_of_day(day) if among is None else sorted(among)
         for start in range(0, len(inos), RECORDS_AT_ONCE):
             rows = self._rows.numbered(inos[start : start + RECORDS_AT_ONCE])
             shown = sorted(row for row in rows if row.parent == day)

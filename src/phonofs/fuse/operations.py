@@ -1,8 +1,8 @@
 """The handlers that pyfuse3 calls: they convert arguments and results, and call the vfs.
 
 The kernel may cache names, attributes and pages for long (``keep_cache``, timeouts of an hour),
-because :mod:`phonofs.fuse.invalidation` tells it about every change. Inode numbers come from the
-catalogue, and those of the views stay good while the mount lives, so ``forget`` has nothing to do.
+because :mod:`phonofs.fuse.invalidation` tells it about every change. An inode number of the
+catalogue or of the views is enough to find what it belongs to, so ``forget`` has nothing to do.
 """
 
 import errno
@@ -138,9 +138,11 @@ class Operations(pyfuse3.Operations):
         return await self._attributes_of(inode, ctx.pid)
 
     async def _attributes_of(self, inode: int, pid: int) -> EntryAttributes:
-        if inode < VIEW_BIT or text_of_ino(inode) is None:
+        if inode < VIEW_BIT:
             return self._attributes(self._vfs.entry(inode))
         with self._interruptible.waiting(pid):
+            if text_of_ino(inode) is None:
+                return self._attributes(await self._vfs.view_entry(inode))
             return self._attributes(await self._vfs.text_entry(inode))
 
     @guarded
@@ -149,7 +151,7 @@ class Operations(pyfuse3.Operations):
         return self._vfs.target(inode).encode()
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """Do nothing: the catalogue and the views keep the inodes."""
+        """Do nothing: an inode is found again by its number."""
 
     @guarded
     async def statfs(self, ctx: Any) -> StatvfsData:

@@ -17,21 +17,18 @@ import trio
 from phonofs.catalogue.catalogue import Catalogue, Entry
 from phonofs.catalogue.text_sizes import NO_TEXT
 from phonofs.discovery.lister import Lister
-from phonofs.errors import Gone, NoSuchName, StaleInode
+from phonofs.errors import Gone, NoSuchName, NotAFolder, StaleInode
 from phonofs.tree.layout import Directory
 from phonofs.view_tree.call_index import CallIndex
+from phonofs.view_tree.groups import GroupIndex
 from phonofs.view_tree.in_steps import worked_out
+from phonofs.view_tree.place_numbers import PlaceNumbers
 from phonofs.view_tree.recent_listings import RecentListings
 from phonofs.view_tree.spans import Spans
 from phonofs.view_tree.text_files import AHEAD, OpenText, TextFiles
-from phonofs.views import calls, names, places
-from phonofs.views.calls import Call
+from phonofs.views import names, places
 from phonofs.views.names import Manifest, Text, ViewFile
-from phonofs.views.places import BY_AGENT, BY_DAY, TEXT, Lists, Place
-
-CALLS_KEPT = 40_000
-"""Calls of the spans of time that stay grouped by agent or queue, with their objects 2 KB each; the
-span used last stays however many it has."""
+from phonofs.views.places import BY_DAY, TEXT, Lists, Place
 
 FILES_KEPT = 20_000
 """Files of the directories of which the listings stay in memory, about 0.5 KB each."""
@@ -110,20 +107,11 @@ class _Listing:
         return AHEAD[min(self.asked, len(AHEAD)) - 1]
 
 
-@dataclass(frozen=True, slots=True)
-class _Groups:
-    """The calls of a span of time by agent or queue, likewise; ``count`` is how many there are."""
-
-    version: int
-    calls: dict[str, list[Call]]
-    count: int
-
-
 class Views:
-    """Owns the places that were looked up, and the listings of the directories used last.
+    """Owns the listings of the directories used last.
 
-    A place, of about 270 bytes, is kept until the mount ends, also when the kernel has forgotten
-    its inode: a client of NFS that holds the file handle may come back with it.
+    The kernel, or a server that exports the mount (NFS), may come with the inode number of a
+    directory of which nothing is in memory any more: then the number says which one it is.
     """
 
     def __init__(
@@ -144,10 +132,9 @@ class Views:
         self._texts = texts
         self._recent = recent
         self._now_ms = now_ms
-        self._places: dict[int, Place] = {}
-        self._inos: dict[Place, int] = {}
+        self._numbers = PlaceNumbers()
+        self._groups = GroupIndex(self._spans, index)
         self._listings: OrderedDict[Place, _Listing] = OrderedDict()
-        self._groups: OrderedDict[Place, _Groups] = OrderedDict()
         self._locks = WeakValueDictionary[Place, trio.Lock]()
 
     # the directory of the views, in the date tree
@@ -167,14 +154,14 @@ class Views:
         """Return the directory that holds a directory of the views. Raises StaleInode."""
         place = self._place(ino)
         if place.path:
-            return self._ino(places.above(place))
+            return self._numbers.ino(places.above(place))
         return self._spans.shown_ino(place.span)
 
     # names
 
     async def lookup(self, parent: int, name: str, pid: int) -> ViewEntry:
         """Return an entry of a directory of the views. Raises NoSuchName, StaleInode."""
-        place = self._place(parent)
+        place = await self._place_again(parent)
         if place.lists in (Lists.CALLS, Lists.TEXTS, Lists.NEWEST):
             listing = await self._listing(place, fresh=False)
             file = listing.files.get(name)
@@ -193,8 +180,16 @@ class Views:
         return self._place_entry(found, name)
 
     def entry(self, ino: int) -> ViewEntry:
-        """Return the attributes of a directory or a link. Raises StaleInode."""
+        """Return the attributes of a directory or a link that was looked up. Raises StaleInode."""
         place = self._place(ino)
+        return self._place_entry(place, place.name or self.name)
+
+    async def entry_again(self, ino: int) -> ViewEntry:
+        """Return them also if nobody has looked it up in this mount, as for a server of NFS.
+
+        Raises StaleInode, errors of the service.
+        """
+        place = await self._place_again(ino)
         return self._place_entry(place, place.name or self.name)
 
     def target(self, ino: int) -> str:
@@ -202,8 +197,13 @@ class Views:
         return self.entry(ino).target
 
     async def entries(self, ino: int, pid: int) -> Sequence[ViewEntry]:
-        """Return all entries of a directory, sorted by name. Raises errors of the service."""
-        place = self._place(ino)
+        """Return all entries of a directory, sorted by name.
+
+        Raises NotAFolder, StaleInode, errors of the service.
+        """
+        place = await self._place_again(ino)
+        if place.lists is Lists.NOTHING:
+            raise NotAFolder(f"{place.name} is a link")
         if place.lists in (Lists.CALLS, Lists.TEXTS, Lists.NEWEST):
             listing = await self._listing(place, fresh=True)
             self._recent.listed_view(pid, listing.objects)
@@ -261,23 +261,35 @@ class Views:
     # entries
 
     def _place(self, ino: int) -> Place:
-        place = self._places.get(ino)
+        place = self._numbers.place(ino)
         if place is None:
             raise StaleInode(f"inode {ino} is not in the views")
         return place
 
-    def _ino(self, place: Place) -> int:
-        """Return the inode number of a place, and remember it: the kernel will ask for it."""
-        ino = self._inos.get(place)
-        if ino is None:
-            ino = place.ino
-            while ino in self._places:  # another path with the same hash
-                ino += 1
-            self._inos[place], self._places[ino] = ino, place
-        return ino
+    async def _place_again(self, ino: int) -> Place:
+        """Return the place with an inode number, by what the number says if nothing else is known.
+
+        Of two names that the number can mean, it means none. Raises StaleInode, errors of the
+        service.
+        """
+        place = self._numbers.place(ino)
+        if place is not None:
+            return place
+        place, number = places.decoded(ino) or (None, 0)
+        if place is None or not await self._is_shown(place):
+            raise StaleInode(f"inode {ino} is not in the views")
+        if number:
+            groups = await self._groups.groups(place, fresh=False)
+            found = [name for name in groups.names() if places.name_number(name) == number]
+            if len(found) != 1:
+                raise StaleInode(f"inode {ino} is not in the views any more")
+            place = places.child(place, found[0])
+            assert place is not None, "any name can be in a place that lists names"
+        self._numbers.ino(place)
+        return place
 
     def _place_entry(self, place: Place, name: str) -> ViewEntry:
-        ino = self._ino(place)
+        ino = self._numbers.ino(place)
         about = self._catalogue.entry(self._spans.shown_ino(place.span))
         mtime_ms = about.mtime_ms if about else 0
         if place.lists is Lists.NOTHING:
@@ -313,12 +325,21 @@ class Views:
 
     # what is where
 
+    async def _is_shown(self, place: Place) -> bool:
+        """Return whether a place that no name is in is there."""
+        region = Directory(place.region)
+        if not self.name or self._catalogue.entry(self._spans.shown_ino(region)) is None:
+            return False
+        if place.view == TEXT and not self._with_texts:
+            return False
+        return not place.span.year or await self._spans.is_shown(place.span)
+
     async def _is_there(self, above: Place, place: Place) -> bool:
         match above.lists:
             case Lists.VIEWS:
                 return self._with_texts or place.view != TEXT
             case Lists.NAMES:
-                return place.name in await self._by_name(above, fresh=False)
+                return place.name in await self._groups.groups(above, fresh=False)
         return await self._spans.is_shown(place.span)
 
     async def _below(self, place: Place) -> list[Place]:
@@ -328,7 +349,7 @@ class Views:
                 top = places.top_places(place)
                 return [each for each in top if self._with_texts or each.view != TEXT]
             case Lists.NAMES:
-                below = sorted(await self._by_name(place, fresh=True))
+                below = (await self._groups.groups(place, fresh=True)).names()
             case Lists.DATES:
                 below = [each.name for each in await spans.below(place.span)]
             case Lists.DAYS:
@@ -337,53 +358,22 @@ class Views:
                 below = [each.name for each in await spans.in_time(spans.months(place.span))]
         return [found for name in below if (found := places.child(place, name))]
 
-    async def _by_name(self, place: Place, *, fresh: bool) -> dict[str, list[Call]]:
-        """Return the calls of a span by agent or queue.
+    def _is_current(self, place: Place, kept: _Listing | None) -> bool:
+        return kept is not None and kept.version == self._index.version(place.span)
+
+    async def _listing(self, place: Place, *, fresh: bool) -> _Listing:
+        """Return the files of a directory.
 
         If ``fresh``, the service is asked first where it may have something new.
         """
-        if fresh or not self._is_current(place, self._groups.get(place)):
-            return (await self._spans.in_time(self._group(place))).calls
-        return self._keep_groups(place, self._groups[place]).calls
-
-    def _is_current(self, place: Place, kept: _Listing | _Groups | None) -> bool:
-        return kept is not None and kept.version == self._index.version(place.span)
-
-    def _alone(self, place: Place) -> trio.Lock:
-        """Return the lock with which a place is made once for all who want it."""
-        return self._locks.setdefault(place, trio.Lock())
-
-    async def _group(self, place: Place) -> _Groups:
-        async with self._alone(place):
-            days = await self._spans.list_days(place.span)
-            if self._is_current(place, self._groups.get(place)):
-                return self._keep_groups(place, self._groups[place])
-            self._groups.pop(place, None)  # both at once would take twice the memory
-            version = self._index.version(place.span)
-            value = calls.agent_of if place.view == BY_AGENT else calls.queue_of
-            every = await self._spans.calls(place.span, days)
-            found = await worked_out(partial(calls.by_value, every, value), len(every))
-            return self._keep_groups(place, _Groups(version, found, len(every)))
-
-    def _keep_groups(self, place: Place, groups: _Groups) -> _Groups:
-        """Keep groups as those used last; they may have been dropped while somebody waited."""
-        self._groups[place] = groups
-        self._groups.move_to_end(place)
-        while (
-            len(self._groups) > 1 and sum(each.count for each in self._groups.values()) > CALLS_KEPT
-        ):
-            self._groups.popitem(last=False)
-        return groups
-
-    async def _listing(self, place: Place, *, fresh: bool) -> _Listing:
-        """Return the files of a directory, likewise."""
         kept = self._listings.get(place)
         if kept is None or fresh or not self._is_current(place, kept):
             return await self._spans.in_time(self._list(place))
         return self._keep_listing(place, kept)
 
     async def _list(self, place: Place) -> _Listing:
-        async with self._alone(place):
+        """Return the files of a directory, listed once for all who want them."""
+        async with self._locks.setdefault(place, trio.Lock()):
             days: Sequence[Directory] = ()
             if place.lists is Lists.NEWEST:
                 await self._spans.newest(place.span)
@@ -398,7 +388,7 @@ class Views:
             return self._keep_listing(place, made)
 
     def _keep_listing(self, place: Place, listing: _Listing) -> _Listing:
-        """Keep a listing, likewise."""
+        """Keep a listing as the one used last; it may have been dropped while somebody waited."""
         self._listings[place] = listing
         self._listings.move_to_end(place)
         while len(self._listings) > 1 and self._files_kept() > FILES_KEPT:
@@ -411,13 +401,10 @@ class Views:
     async def _files(self, place: Place, days: Sequence[Directory]) -> list[ViewFile]:
         if place.lists is Lists.NEWEST:
             found = await self._spans.newest(place.span)
-        elif place.view in (BY_AGENT, places.BY_QUEUE):
-            by_name = await self._by_name(places.above(place), fresh=False)
-            found = by_name.get(place.name, [])
-            if not found:
-                raise NoSuchName(f"{place.name!r} is not in this folder any more")
+        elif place.is_named:
+            found = await self._groups.calls(places.above(place), place.name)
         else:
-            found = await self._spans.calls(place.span, days)
+            found = await self._index.calls(place.span)
         files: list[ViewFile] = []
         dated = not place.span.day
         for number, call in enumerate(found):
