@@ -384,7 +384,6 @@ def _texts(settings: Settings, kernel: Kernel, catalogue: Catalogue, reader: Rea
         reader,
         profile=settings.profile,
         most_ahead=AHEAD_A_CONNECTION * settings.max_connections,
-        tell=kernel.tell,
         tell_size=kernel.tell_size,
     )
 

@@ -272,6 +272,10 @@ class Vfs:
         self.check()
         return entry
 
+    def with_sizes(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Return entries of a view with the sizes of texts that are known now. Never waits."""
+        return self._of_views().with_sizes(entries)
+
     async def open_text(self, ino: int) -> OpenText:
         """Open a text. Raises as :meth:`text_entry` does."""
         self.check()

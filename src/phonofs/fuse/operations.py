@@ -44,6 +44,9 @@ VIEW_NAME_S = 1.0
 SECTOR = 512  # bytes; the unit of st_blocks (stat(2)), whatever the file system's block size
 FRAGMENT = 4096  # bytes; the unit of statfs here: a page
 
+TOLD_AT_ONCE = 16
+"""Entries of a view of which the sizes are looked up together: what one answer has room for."""
+
 TELLING_S = 5.0
 """How long an open or a read waits until the kernel was told a new size; after that it is EIO."""
 
@@ -130,6 +133,7 @@ class Operations(pyfuse3.Operations):
         text = _text(name)
         with self._interruptible.waiting(ctx.pid):
             entry = await self._vfs.lookup(parent_inode, text, pid=ctx.pid)
+        await self._former_gone(entry.ino)
         return self._attributes(entry)
 
     @guarded
@@ -143,7 +147,17 @@ class Operations(pyfuse3.Operations):
         with self._interruptible.waiting(pid):
             if text_of_ino(inode) is None:
                 return self._attributes(await self._vfs.view_entry(inode))
-            return self._attributes(await self._vfs.text_entry(inode))
+            entry = await self._vfs.text_entry(inode)
+        await self._former_gone(inode)
+        return self._attributes(entry)
+
+    async def _former_gone(self, ino: int) -> None:
+        """Wait until the kernel has dropped what it has of the former bytes of a text.
+
+        It would fill a page of them with zeros up to the size that it is about to be given.
+        """
+        if ino >= VIEW_BIT:
+            await self._tell_size(ino)
 
     @guarded
     async def readlink(self, inode: int, ctx: Any) -> bytes:
@@ -187,7 +201,7 @@ class Operations(pyfuse3.Operations):
         listing = self._folders[fh]
         entries = listing.entries
         if listing.view:
-            self._read_view(entries, start_id, token)
+            await self._read_view(entries, start_id, token)
             return
         attributes, folder = self._blank(), None
         reply, fill = pyfuse3.readdir_reply, self._fill
@@ -200,11 +214,21 @@ class Operations(pyfuse3.Operations):
             if not reply(token, cast(Any, entry.name.encode()), attributes, index + 1):
                 break
 
-    def _read_view(self, entries: Sequence[Entry], start_id: int, token: Any) -> None:
-        for index in range(start_id, len(entries)):
-            name, attributes = entries[index].name.encode(), self._attributes(entries[index])
-            if not pyfuse3.readdir_reply(token, cast(Any, name), attributes, index + 1):
-                break
+    async def _read_view(self, entries: Sequence[Entry], start_id: int, token: Any) -> None:
+        """Return entries of a view, with the sizes that are known now.
+
+        Those of opendir may have become known since, and the kernel would take an unknown one for
+        0 while somebody reads the text; or they are former ones, which it would keep.
+        """
+        for start in range(start_id, len(entries), TOLD_AT_ONCE):
+            some = entries[start : start + TOLD_AT_ONCE]
+            for entry in some:
+                await self._former_gone(entry.ino)
+            some = self._vfs.with_sizes(some)
+            for index, entry in enumerate(some, start + 1):
+                name, attributes = entry.name.encode(), self._attributes(entry)
+                if not pyfuse3.readdir_reply(token, cast(Any, name), attributes, index):
+                    return
 
     @guarded
     async def releasedir(self, fh: int) -> None:
@@ -407,8 +431,8 @@ class Operations(pyfuse3.Operations):
     def _fill_view(self, attributes: EntryAttributes, entry: ViewEntry) -> None:
         """Let the kernel keep of an entry of a view only what it is told of.
 
-        An unknown size is given as 0 and not kept at all: then a stat, and a read beyond it, ask
-        for the attributes first (fuse_update_get_attr in fs/fuse/dir.c).
+        A size that is not sure is not kept at all: then a stat, and a read beyond it, ask for the
+        attributes first (fuse_update_get_attr in fs/fuse/dir.c).
         """
         attributes.entry_timeout = VIEW_NAME_S
         if not entry.sure:

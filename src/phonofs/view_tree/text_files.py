@@ -15,7 +15,7 @@ from functools import partial
 import trio
 from cachetools import LRUCache
 
-from phonofs.catalogue.catalogue import CHANGED, REMOVED, Catalogue, ChangeSet, ObjectChange
+from phonofs.catalogue.catalogue import REMOVED, Catalogue, ChangeSet
 from phonofs.catalogue.text_sizes import NO_TEXT
 from phonofs.errors import (
     Archived,
@@ -51,6 +51,10 @@ THREADS = 2
 AHEAD = (4, 8, 14, 28)
 """How many of the next texts of a directory are made beside the first, the second … whose size is
 asked for."""
+
+NEW_KEPT = 10_000
+"""Texts of which it is kept that they were made and not opened yet: more than are made while an
+answer is on its way to the kernel."""
 
 WRITTEN_BY = "texts"
 """The catalogue's key for the version by which the texts were written whose sizes it has."""
@@ -108,7 +112,8 @@ class TextFiles:
     """Owns the texts that are being made, are open, or were made last.
 
     ``_resized`` are texts of which the kernel may still believe a former size: an open must have
-    the name looked up again first, with the size.
+    the name looked up again first, with the size. ``_new`` are those that were made last and not
+    opened since: an answer from before, which had no size, may still be on its way to the kernel.
     """
 
     def __init__(
@@ -118,18 +123,16 @@ class TextFiles:
         *,
         profile: str = "",
         most_ahead: int = AHEAD[-1],
-        tell: Callable[[ChangeSet], None] = lambda changes: None,
         tell_size: Callable[[int], None] = lambda ino: None,
     ) -> None:
         """``profile`` is named in lists. At most ``most_ahead`` texts are made that nobody waits
-        for. ``tell`` has the kernel drop sizes and pages, ``tell_size`` the size of one text.
+        for. ``tell_size`` has the kernel drop the size and the pages of a text.
         """
         self._most_ahead = min(most_ahead, AHEAD[-1])
         self._catalogue = catalogue
         self._sizes = catalogue.text_sizes
         self._reader = reader
         self._profile = profile
-        self._tell = tell
         self._tell_size = tell_size
         self._nursery: trio.Nursery | None = None
         self._making: dict[tuple[int, int], _Making] = {}
@@ -138,6 +141,7 @@ class TextFiles:
         )
         self._open: defaultdict[int, set[OpenText]] = defaultdict(set)
         self._resized: set[int] = set()
+        self._new: LRUCache[int, None] = LRUCache(NEW_KEPT)
         self._unknown_forms: set[str] = set()
         self._large = trio.CapacityLimiter(1)
         self._threads = trio.CapacityLimiter(THREADS)
@@ -170,11 +174,19 @@ class TextFiles:
 
     def known_sizes(self, texts: Sequence[Made]) -> dict[int, int]:
         """Return the sizes that are known, in bytes or NO_TEXT, by inode number. Never waits."""
+        last = self.last_sizes(texts)
+        return {ino: size for ino, (size, is_current) in last.items() if is_current}
+
+    def last_sizes(self, texts: Sequence[Made]) -> dict[int, tuple[int, bool]]:
+        """Return the sizes that were known last, and of each whether it is that of the text now.
+
+        The kernel was told of no other size. Never waits.
+        """
         known = self._sizes.known([text.ino for text in texts])
         return {
-            text.ino: known[text.ino][1]
+            text.ino: (known[text.ino][1], known[text.ino][0] == _version(text))
             for text in texts
-            if text.ino in known and known[text.ino][0] == _version(text)
+            if text.ino in known
         }
 
     async def size(self, text: Made) -> int:
@@ -202,10 +214,16 @@ class TextFiles:
     # bytes
 
     async def open(self, text: Made) -> OpenText:
-        """Open a text. Raises as :meth:`size` does."""
+        """Open a text. Raises as :meth:`size` does.
+
+        Once the kernel has been told, it believes no answer from before the text was made.
+        """
         content = await self._content(text)
         if content is None:
             raise NoSuchName("there is no text of a content whose form is not known")
+        if text.ino in self._new:
+            del self._new[text.ino]
+            self._tell_size(text.ino)
         opened = OpenText(text, content)
         self._open[text.ino].add(opened)
         return opened
@@ -229,19 +247,17 @@ class TextFiles:
         """Forget what is made of objects that have gone or have other content now."""
         self._forget_lists(changes)
         gone = {
-            change.ino: change.record
-            for change in changes.objects
-            if change.kind == REMOVED or change.content
+            change.ino for change in changes.objects if change.kind == REMOVED or change.content
         }
         if not gone:
             return
         stale: set[int] = set()
         for opened in [each for some in self._open.values() for each in some]:
-            if not gone.keys().isdisjoint(opened.text.made_of):
+            if not gone.isdisjoint(opened.text.made_of):
                 opened.withdraw()
                 stale.add(opened.text.ino)
         for making in self._making.values():
-            if not gone.keys().isdisjoint(making.text.made_of):
+            if not gone.isdisjoint(making.text.made_of):
                 making.outdate()
         try:
             stale |= self._sizes.made_of(gone)
@@ -253,16 +269,15 @@ class TextFiles:
         for ino in stale:
             self._kept.pop(ino, None)
             self._resized.add(ino)
-        if stale:
-            record = next(iter(gone.values()))
-            told = [ObjectChange(CHANGED, ino, 0, "", record, True) for ino in sorted(stale)]
-            self._tell(ChangeSet(told))
+            self._tell_size(ino)
 
     def _forget_lists(self, changes: ChangeSet) -> None:
         """Forget the lists of the days of which objects have gone or changed."""
         days = {parent for change in changes.objects for parent, _ in change.entries}
         days |= {change.parent_ino for change in changes.objects}
         lists = {kind << KIND_SHIFT | day for kind in MANIFESTS.values() for day in days if day}
+        for ino in self._sizes.known([*lists]):
+            self._tell_size(ino)
         for ino in lists:
             self._kept.pop(ino, None)
             for opened in self._open.get(ino, ()):
@@ -363,6 +378,7 @@ class TextFiles:
                 self._sizes.put(text.ino, *known, sources=text.made_of)
         except CatalogueError as error:
             log.warning("the size of a text could not be noted: %s", error)
+        self._new[text.ino] = None
         if content is not None:
             with suppress(ValueError):  # a text that is longer than all that is kept
                 self._kept[text.ino] = known[0], content

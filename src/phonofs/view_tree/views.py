@@ -6,7 +6,7 @@ listed first. Used by ``vfs``. Methods that may ask the service are ``async``.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -48,13 +48,15 @@ class ViewEntry(Entry, frozen=True, gc=False):
     """An entry of a view.
 
     target  where it leads, if it is a link
-    sure    whether its size is known; if not, ``size`` is 0 and must not be kept
+    sure    whether its size is known; if not, ``size`` is that known last, or 0, and not to be kept
     told    whether the kernel is told if its size changes
+    text    what it is, if it is made here
     """
 
     target: str = ""
     sure: bool = True
     told: bool = True
+    text: Text | Manifest | None = None
 
 
 class ViewSettings(Protocol):
@@ -236,6 +238,21 @@ class Views:
         told = ino in self._texts.known_sizes([text])  # not if it could not be noted
         return self._text_entry("", text, size, told=told)
 
+    def with_sizes(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Return entries of a listing, of which those of texts have the sizes that are known now.
+
+        Never waits.
+        """
+        sizes = self._texts.last_sizes(
+            [each.text for each in entries if isinstance(each, ViewEntry) and each.text]
+        )
+        return [
+            self._listed_text(each.name, each.text, sizes)
+            if isinstance(each, ViewEntry) and each.text
+            else each
+            for each in entries
+        ]
+
     async def open_text(self, ino: int) -> OpenText:
         """Open a text. Raises as :meth:`text_entry` does."""
         try:
@@ -304,24 +321,30 @@ class Views:
         found: list[ViewEntry] = []
         for start in range(0, len(files), ENTRIES_AT_ONCE):
             some = files[start : start + ENTRIES_AT_ONCE]
-            sizes = self._texts.known_sizes([file.text for file in some if file.text])
+            sizes = self._texts.last_sizes([file.text for file in some if file.text])
             for file in some:
                 if file.text is not None:
-                    if sizes.get(file.ino) != NO_TEXT:
-                        found.append(self._text_entry(file.name, file.text, sizes.get(file.ino)))
+                    if sizes.get(file.ino) != (NO_TEXT, True):
+                        found.append(self._listed_text(file.name, file.text, sizes))
                 elif (entry := self._catalogue.entry(file.ino)) is not None:
                     found.append(_named(entry, file.name))
             if len(files) > ENTRIES_AT_ONCE:
                 await trio.lowlevel.checkpoint()
         return found
 
+    def _listed_text(
+        self, name: str, text: Text | Manifest, sizes: Mapping[int, tuple[int, bool]]
+    ) -> ViewEntry:
+        size, is_current = sizes.get(text.ino, (0, False))
+        return self._text_entry(name, text, max(size, 0), sure=is_current and size != NO_TEXT)
+
     @staticmethod
     def _text_entry(
-        name: str, text: Text | Manifest, size: int | None, *, told: bool = True
+        name: str, text: Text | Manifest, size: int, *, sure: bool = True, told: bool = True
     ) -> ViewEntry:
         at_ms = text.modified
-        sure, told = size is not None, told and isinstance(text, Text)
-        return ViewEntry(text.ino, name, False, size or 0, at_ms, at_ms, False, "", sure, told)
+        told = told and isinstance(text, Text)
+        return ViewEntry(text.ino, name, False, size, at_ms, at_ms, False, "", sure, told, text)
 
     # what is where
 
