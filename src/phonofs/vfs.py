@@ -201,6 +201,15 @@ class Vfs:
             entries = sorted([*entries, views], key=lambda entry: entry.name)
         return FolderHandle(ino, entries, answered)
 
+    def now(self, entry: Entry) -> Entry | None:
+        """Return an entry of a listing as it is now; None if it is not there under that name."""
+        now = self._catalogue.entry(entry.ino)
+        return now if now is not None and now.name == entry.name else None
+
+    def now_in_view(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Return entries of a listing of a view as they are now. Never waits."""
+        return self._of_views().now(entries)
+
     async def _open_view(self, ino: int, pid: int) -> FolderHandle:
         entries = await self._of_views().entries(ino, pid)
         self.check()
@@ -271,10 +280,6 @@ class Vfs:
         entry = await self._of_views().text_entry(ino)
         self.check()
         return entry
-
-    def with_sizes(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Return entries of a view with the sizes of texts that are known now. Never waits."""
-        return self._of_views().with_sizes(entries)
 
     async def open_text(self, ino: int) -> OpenText:
         """Open a text. Raises as :meth:`text_entry` does."""

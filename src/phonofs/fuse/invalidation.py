@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 import pyfuse3
 import trio
 
-from phonofs.catalogue.catalogue import ChangeSet
+from phonofs.catalogue.catalogue import CREATED, ChangeSet
 from phonofs.views.places import VIEW_BIT
 
 log = logging.getLogger(__name__)
@@ -75,10 +75,12 @@ class KernelCache:
     also drops the pages that were stored before it. ``_bytes`` counts the bytes that wait to be
     stored, ``_open`` the handles of each inode. New sizes have a queue of their own
     (``_untold``): reads wait until the kernel was told them, while dropping pages may itself
-    wait for a read.
+    wait for a read. ``changes`` counts how often something that was there before has changed or
+    gone: an earlier listing has outdated attributes then.
     """
 
     def __init__(self) -> None:
+        self.changes = 0
         self._bytes = 0
         self._open = Counter[int]()
         self._sizes_in, self._sizes = trio.open_memory_channel[int](math.inf)
@@ -88,6 +90,7 @@ class KernelCache:
 
     def tell(self, changes: ChangeSet) -> None:
         """Queue changes; return at once."""
+        self.changes += any(change.kind != CREATED for change in changes.objects)
         if changes:
             self._send.send_nowait(TreeChanged(changes))
 
@@ -114,6 +117,7 @@ class KernelCache:
         a page of the former content would be filled with zeros up to a larger size. Those of other
         files are left to it, since dropping them may wait for a read.
         """
+        self.changes += 1
         if ino not in self._untold:
             self._untold[ino] = trio.Event()
             self._sizes_in.send_nowait(ino)

@@ -44,8 +44,8 @@ VIEW_NAME_S = 1.0
 SECTOR = 512  # bytes; the unit of st_blocks (stat(2)), whatever the file system's block size
 FRAGMENT = 4096  # bytes; the unit of statfs here: a page
 
-TOLD_AT_ONCE = 16
-"""Entries of a view of which the sizes are looked up together: what one answer has room for."""
+NOW_AT_ONCE = 16
+"""Entries of a view that are looked up together: what one answer has room for."""
 
 TELLING_S = 5.0
 """How long an open or a read waits until the kernel was told a new size; after that it is EIO."""
@@ -58,6 +58,14 @@ class Ownership:
     uid: int
     gid: int
     umask: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFolder:
+    """An open directory, and how much had changed (``KernelCache.changes``) at opendir."""
+
+    handle: FolderHandle
+    changes: int
 
 
 class OpenFile:
@@ -106,7 +114,7 @@ class Operations(pyfuse3.Operations):
         self._files: dict[int, OpenFile] = {}
         self._prefills = WeakValueDictionary[int, PageCachePrefill]()
         self._recent_errors = RecentErrors()
-        self._folders: dict[int, FolderHandle] = {}
+        self._folders: dict[int, OpenFolder] = {}
         self._texts: dict[int, OpenText] = {}
 
     def statistics(self) -> dict[str, object]:
@@ -190,23 +198,32 @@ class Operations(pyfuse3.Operations):
         if folder.answered:
             self.error_stats.worked()
         number = next(self._numbers)
-        self._folders[number] = folder
+        self._folders[number] = OpenFolder(folder, self._kernel.changes)
         self._kernel.opened(inode)
         return number
 
     @guarded
     async def readdir(self, fh: int, start_id: int, token: Any) -> None:
-        """Return entries from ``start_id`` on, an index into the listing taken at opendir."""
+        """Return entries from ``start_id`` on, an index into the listing taken at opendir.
+
+        If something has changed since, attributes are given as they are now: the kernel was told
+        of the change before, and would keep those of opendir.
+        """
         self._vfs.check()
-        listing = self._folders[fh]
-        entries = listing.entries
-        if listing.view:
+        opened = self._folders[fh]
+        entries = opened.handle.entries
+        if opened.handle.view:
             await self._read_view(entries, start_id, token)
             return
         attributes, folder = self._blank(), None
         reply, fill = pyfuse3.readdir_reply, self._fill
+        changed = opened.changes != self._kernel.changes
         for index in range(start_id, len(entries)):
             entry = entries[index]
+            if changed:
+                now = self._vfs.now(entry)
+                attributes.entry_timeout = attributes.attr_timeout = KEPT_S if now else 0.0
+                entry = now or entry
             if entry.is_directory is not folder:
                 folder = entry.is_directory
                 self._set_kind(attributes, folder)
@@ -215,17 +232,16 @@ class Operations(pyfuse3.Operations):
                 break
 
     async def _read_view(self, entries: Sequence[Entry], start_id: int, token: Any) -> None:
-        """Return entries of a view, with the sizes that are known now.
+        """Return entries of a view as they are now, with the sizes of texts that are known now.
 
-        Those of opendir may have become known since, and the kernel would take an unknown one for
-        0 while somebody reads the text; or they are former ones, which it would keep.
+        An unknown size is 0 to the kernel, so one that became known since opendir must not be given
+        as unknown while somebody reads the text.
         """
-        for start in range(start_id, len(entries), TOLD_AT_ONCE):
-            some = entries[start : start + TOLD_AT_ONCE]
+        for start in range(start_id, len(entries), NOW_AT_ONCE):
+            some = entries[start : start + NOW_AT_ONCE]
             for entry in some:
                 await self._former_gone(entry.ino)
-            some = self._vfs.with_sizes(some)
-            for index, entry in enumerate(some, start + 1):
+            for index, entry in enumerate(self._vfs.now_in_view(some), start + 1):
                 name, attributes = entry.name.encode(), self._attributes(entry)
                 if not pyfuse3.readdir_reply(token, cast(Any, name), attributes, index):
                     return
@@ -233,9 +249,9 @@ class Operations(pyfuse3.Operations):
     @guarded
     async def releasedir(self, fh: int) -> None:
         """Drop the listing."""
-        folder = self._folders.pop(fh, None)
-        if folder is not None:
-            self._kernel.released(folder.ino)
+        opened = self._folders.pop(fh, None)
+        if opened is not None:
+            self._kernel.released(opened.handle.ino)
 
     # files
 

@@ -28,7 +28,7 @@ from phonofs.view_tree.spans import Spans
 from phonofs.view_tree.text_files import AHEAD, OpenText, TextFiles
 from phonofs.views import names, places
 from phonofs.views.names import Manifest, Text, ViewFile
-from phonofs.views.places import BY_DAY, TEXT, Lists, Place
+from phonofs.views.places import BY_DAY, TEXT, VIEW_BIT, Lists, Place
 
 FILES_KEPT = 20_000
 """Files of the directories of which the listings stay in memory, about 0.5 KB each."""
@@ -238,20 +238,22 @@ class Views:
         told = ino in self._texts.known_sizes([text])  # not if it could not be noted
         return self._text_entry("", text, size, told=told)
 
-    def with_sizes(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Return entries of a listing, of which those of texts have the sizes that are known now.
+    def now(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Return entries of a listing as they are now, under the names in the listing.
 
-        Never waits.
+        Of what has gone nothing is sure. Never waits.
         """
-        sizes = self._texts.last_sizes(
-            [each.text for each in entries if isinstance(each, ViewEntry) and each.text]
-        )
-        return [
-            self._listed_text(each.name, each.text, sizes)
-            if isinstance(each, ViewEntry) and each.text
-            else each
-            for each in entries
-        ]
+        made = [each.text for each in entries if isinstance(each, ViewEntry) and each.text]
+        sizes = self._texts.last_sizes(made)
+        return [self._now(each, sizes) for each in entries]
+
+    def _now(self, entry: Entry, sizes: Mapping[int, tuple[int, bool]]) -> Entry:
+        if isinstance(entry, ViewEntry) and entry.text:
+            return self._listed_text(entry.name, entry.text, sizes)
+        if entry.ino >= VIEW_BIT:
+            return entry
+        now = self._catalogue.entry(entry.ino)
+        return _named(now or entry, entry.name, sure=now is not None)
 
     async def open_text(self, ino: int) -> OpenText:
         """Open a text. Raises as :meth:`text_entry` does."""
@@ -445,7 +447,7 @@ class Views:
         return await self._index.manifests(place.span) if place.view == BY_DAY else []
 
 
-def _named(entry: Entry, name: str) -> ViewEntry:
+def _named(entry: Entry, name: str, *, sure: bool = True) -> ViewEntry:
     return ViewEntry(
         entry.ino,
         name,
@@ -454,4 +456,5 @@ def _named(entry: Entry, name: str) -> ViewEntry:
         entry.mtime_ms,
         entry.ctime_ms,
         entry.archived,
+        sure=sure,
     )
