@@ -28,8 +28,8 @@ from phonofs.fuse.page_cache import BLOCK, LITTLE, PageCachePrefill
 from phonofs.fuse.recent_errors import RecentErrors
 from phonofs.reader.open_object import Handle
 from phonofs.vfs import FolderHandle, Vfs
-from phonofs.view_tree.text_files import OpenText
-from phonofs.view_tree.views import ViewEntry
+from phonofs.view_tree.listings import ViewEntry
+from phonofs.view_tree.open_text import OpenText
 from phonofs.views.names import text_of_ino
 from phonofs.views.places import VIEW_BIT
 

@@ -30,6 +30,7 @@ from phonofs.model import Record, State
 from phonofs.reader.reader import NO_SCAN, Reader
 from phonofs.texts import forms, render
 from phonofs.view_tree.manifests import written
+from phonofs.view_tree.open_text import Made, Making, OpenText
 from phonofs.views.calls import CallObject, hash_of
 from phonofs.views.names import KIND_SHIFT, MANIFESTS, Manifest, Text, TextKind
 
@@ -53,59 +54,11 @@ AHEAD = (4, 8, 14, 28)
 asked for."""
 
 NEW_KEPT = 10_000
-"""Texts of which it is kept that they were made and not opened yet: more than are made while an
-answer is on its way to the kernel."""
+"""Texts of which it is kept that they were made or changed and not opened yet: more than are while
+an answer is on its way to the kernel. Those before have been looked up again."""
 
 WRITTEN_BY = "texts"
 """The catalogue's key for the version by which the texts were written whose sizes it has."""
-
-Made = Text | Manifest
-"""What is made here: a text of contents, or a list of records."""
-
-
-class OpenText:
-    """A text that a process has open, with its bytes.
-
-    withdrawn  whether what it was made of has gone or changed: then it gives no more bytes
-    """
-
-    def __init__(self, text: Made, content: bytes) -> None:
-        self.text = text
-        self.content = content
-        self.withdrawn = False
-
-    def withdraw(self) -> None:
-        """Give no more bytes."""
-        self.withdrawn = True
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return exactly ``min(size, length - offset)`` bytes. Raises Gone."""
-        if self.withdrawn:
-            raise Gone("what this text was made of was taken away or changed; open it again")
-        return self.content[offset : offset + size]
-
-
-class _Making:
-    """A text that is being made, for all who wait for it.
-
-    outdated  whether what it is made of has gone or changed meanwhile
-    """
-
-    def __init__(self, text: Made) -> None:
-        self.text = text
-        self.outdated = False
-        self.over = trio.Event()
-        self.content: bytes | None = None
-        self.error: PhonofsError | None = None
-
-    def outdate(self) -> None:
-        """Give the text to nobody."""
-        self.outdated = True
-
-    def end(self, content: bytes | None, error: PhonofsError | None) -> None:
-        """Let those who wait have the text, None for none, or the error."""
-        self.content, self.error = content, error
-        self.over.set()
 
 
 class TextFiles:
@@ -135,12 +88,12 @@ class TextFiles:
         self._profile = profile
         self._tell_size = tell_size
         self._nursery: trio.Nursery | None = None
-        self._making: dict[tuple[int, int], _Making] = {}
+        self._making: dict[tuple[int, int], Making] = {}
         self._kept: LRUCache[int, tuple[int, bytes]] = LRUCache(
             BYTES_KEPT, lambda kept: len(kept[1]) + 100
         )
         self._open: defaultdict[int, set[OpenText]] = defaultdict(set)
-        self._resized: set[int] = set()
+        self._resized: LRUCache[int, None] = LRUCache(NEW_KEPT)
         self._new: LRUCache[int, None] = LRUCache(NEW_KEPT)
         self._unknown_forms: set[str] = set()
         self._large = trio.CapacityLimiter(1)
@@ -238,7 +191,8 @@ class TextFiles:
     def was_resized(self, ino: int) -> bool:
         """Return whether the kernel may believe a former size of a text; true once."""
         resized = ino in self._resized
-        self._resized.discard(ino)
+        if resized:
+            del self._resized[ino]
         return resized
 
     # changes
@@ -268,7 +222,7 @@ class TextFiles:
             self._kept.clear()
         for ino in stale:
             self._kept.pop(ino, None)
-            self._resized.add(ino)
+            self._resized[ino] = None
             self._tell_size(ino)
 
     def _forget_lists(self, changes: ChangeSet) -> None:
@@ -299,13 +253,13 @@ class TextFiles:
             raise copy.copy(making.error) from making.error  # one for each who waits
         return making.content
 
-    def _start(self, text: Made) -> _Making:
+    def _start(self, text: Made) -> Making:
         key = text.ino, _version(text)
         making = self._making.get(key)
         if making is None:
             if self._nursery is None:
                 raise Unavailable("phonofs is not reading now")
-            making = _Making(text)
+            making = Making(text)
             try:
                 self._nursery.start_soon(self._make, text, making)
             except RuntimeError as error:  # its last task has just ended
@@ -313,7 +267,7 @@ class TextFiles:
             self._making[key] = making
         return making
 
-    async def _make(self, text: Made, making: _Making) -> None:
+    async def _make(self, text: Made, making: Making) -> None:
         content: bytes | None = None
         error: PhonofsError | None = PhonofsError("the text could not be made")
         try:
@@ -383,7 +337,7 @@ class TextFiles:
             with suppress(ValueError):  # a text that is longer than all that is kept
                 self._kept[text.ino] = known[0], content
         if before not in (None, known):
-            self._resized.add(text.ino)
+            self._resized[text.ino] = None
             self._tell_size(text.ino)
             for opened in self._open.get(text.ino, ()):
                 opened.withdraw()

@@ -6,8 +6,7 @@ listed first. Used by ``vfs``. Methods that may ask the service are ``async``.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -22,10 +21,12 @@ from phonofs.tree.layout import Directory
 from phonofs.view_tree.call_index import CallIndex
 from phonofs.view_tree.groups import GroupIndex
 from phonofs.view_tree.in_steps import worked_out
+from phonofs.view_tree.listings import Listing, ViewEntry, named
+from phonofs.view_tree.open_text import OpenText
 from phonofs.view_tree.place_numbers import PlaceNumbers
 from phonofs.view_tree.recent_listings import RecentListings
 from phonofs.view_tree.spans import Spans
-from phonofs.view_tree.text_files import AHEAD, OpenText, TextFiles
+from phonofs.view_tree.text_files import TextFiles
 from phonofs.views import names, places
 from phonofs.views.names import Manifest, Text, ViewFile
 from phonofs.views.places import BY_DAY, TEXT, VIEW_BIT, Lists, Place
@@ -44,21 +45,6 @@ CALLS_AT_ONCE = 50
 """Calls of which the files are named in one step, 4 ms."""
 
 
-class ViewEntry(Entry, frozen=True, gc=False):
-    """An entry of a view.
-
-    target  where it leads, if it is a link
-    sure    whether its size is known; if not, ``size`` is that known last, or 0, and not to be kept
-    told    whether the kernel is told if its size changes
-    text    what it is, if it is made here
-    """
-
-    target: str = ""
-    sure: bool = True
-    told: bool = True
-    text: Text | Manifest | None = None
-
-
 class ViewSettings(Protocol):
     """The settings of the views (``config.Settings`` has them)."""
 
@@ -73,40 +59,6 @@ class ViewSettings(Protocol):
     @property
     def read_deadline(self) -> float:
         """The longest time that a caller waits, in seconds."""
-
-
-@dataclass(slots=True)
-class _Listing:
-    """The files of a directory, as they were in this version of its span of time.
-
-    objects  the inode numbers of its objects, in the order of names
-    order    the texts, in that order, and the place of each in it
-    asked    how many sizes of its texts were asked for before they were known
-    """
-
-    version: int
-    files: dict[str, ViewFile]
-    objects: list[int] = field(default_factory=list)
-    texts: list[Text] = field(default_factory=list)
-    order: dict[int, int] = field(default_factory=dict)
-    asked: int = 0
-
-    @classmethod
-    def of(cls, version: int, files: Iterable[ViewFile]) -> "_Listing":
-        """Return a listing of files."""
-        made = cls(version, {file.name: file for file in names.unique(files)})
-        for file in made.files.values():
-            if file.text is None:
-                made.objects.append(file.ino)
-            elif isinstance(file.text, Text) and file.ino not in made.order:
-                made.order[file.ino] = len(made.texts)
-                made.texts.append(file.text)
-        return made
-
-    def count_asked(self) -> int:
-        """Count another size that was asked for; return how many to make ahead."""
-        self.asked += 1
-        return AHEAD[min(self.asked, len(AHEAD)) - 1]
 
 
 class Views:
@@ -136,7 +88,7 @@ class Views:
         self._now_ms = now_ms
         self._numbers = PlaceNumbers()
         self._groups = GroupIndex(self._spans, index)
-        self._listings: OrderedDict[Place, _Listing] = OrderedDict()
+        self._listings: OrderedDict[Place, Listing] = OrderedDict()
         self._locks = WeakValueDictionary[Place, trio.Lock]()
 
     # the directory of the views, in the date tree
@@ -253,7 +205,7 @@ class Views:
         if entry.ino >= VIEW_BIT:
             return entry
         now = self._catalogue.entry(entry.ino)
-        return _named(now or entry, entry.name, sure=now is not None)
+        return named(now or entry, entry.name, sure=now is not None)
 
     async def open_text(self, ino: int) -> OpenText:
         """Open a text. Raises as :meth:`text_entry` does."""
@@ -329,7 +281,7 @@ class Views:
                     if sizes.get(file.ino) != (NO_TEXT, True):
                         found.append(self._listed_text(file.name, file.text, sizes))
                 elif (entry := self._catalogue.entry(file.ino)) is not None:
-                    found.append(_named(entry, file.name))
+                    found.append(named(entry, file.name))
             if len(files) > ENTRIES_AT_ONCE:
                 await trio.lowlevel.checkpoint()
         return found
@@ -383,10 +335,10 @@ class Views:
                 below = [each.name for each in await spans.in_time(spans.months(place.span))]
         return [found for name in below if (found := places.child(place, name))]
 
-    def _is_current(self, place: Place, kept: _Listing | None) -> bool:
+    def _is_current(self, place: Place, kept: Listing | None) -> bool:
         return kept is not None and kept.version == self._index.version(place.span)
 
-    async def _listing(self, place: Place, *, fresh: bool) -> _Listing:
+    async def _listing(self, place: Place, *, fresh: bool) -> Listing:
         """Return the files of a directory.
 
         If ``fresh``, the service is asked first where it may have something new.
@@ -396,7 +348,7 @@ class Views:
             return await self._spans.in_time(self._list(place))
         return self._keep_listing(place, kept)
 
-    async def _list(self, place: Place) -> _Listing:
+    async def _list(self, place: Place) -> Listing:
         """Return the files of a directory, listed once for all who want them."""
         async with self._locks.setdefault(place, trio.Lock()):
             days: Sequence[Directory] = ()
@@ -409,10 +361,10 @@ class Views:
                 return self._keep_listing(place, kept)
             version = self._index.version(place.span)
             files = await self._files(place, days)
-            made = await worked_out(partial(_Listing.of, version, files), len(files))
+            made = await worked_out(partial(Listing.of, version, files), len(files))
             return self._keep_listing(place, made)
 
-    def _keep_listing(self, place: Place, listing: _Listing) -> _Listing:
+    def _keep_listing(self, place: Place, listing: Listing) -> Listing:
         """Keep a listing as the one used last; it may have been dropped while somebody waited."""
         self._listings[place] = listing
         self._listings.move_to_end(place)
@@ -445,16 +397,3 @@ class Views:
 
     async def _manifests(self, place: Place) -> list[ViewFile]:
         return await self._index.manifests(place.span) if place.view == BY_DAY else []
-
-
-def _named(entry: Entry, name: str, *, sure: bool = True) -> ViewEntry:
-    return ViewEntry(
-        entry.ino,
-        name,
-        False,
-        entry.size,
-        entry.mtime_ms,
-        entry.ctime_ms,
-        entry.archived,
-        sure=sure,
-    )

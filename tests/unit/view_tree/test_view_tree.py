@@ -12,9 +12,10 @@ from phonofs.view_tree import groups as groups_module
 from phonofs.view_tree import place_numbers
 from phonofs.view_tree import views as module
 from phonofs.view_tree.call_index import CallIndex
+from phonofs.view_tree.listings import ViewEntry
 from phonofs.view_tree.recent_listings import FRESH_S, RecentListings
 from phonofs.view_tree.text_files import TextFiles
-from phonofs.view_tree.views import ViewEntry, Views
+from phonofs.view_tree.views import Views
 from phonofs.views import places
 from phonofs.views.calls import Call, agent_of, without_repeated
 from phonofs.views.groups import Groups
