@@ -291,8 +291,9 @@ class Operations(pyfuse3.Operations):
         with self._interruptible.waiting(pid):
             text = await self._vfs.open_text(inode)
         try:
-            if self._vfs.text_was_resized(inode):
-                await self._tell_size(inode)
+            resized = self._vfs.text_was_resized(inode)
+            await self._tell_size(inode)
+            if resized:
                 raise FUSEError(errno.ESTALE)
         except BaseException:
             self._vfs.close_text(text)

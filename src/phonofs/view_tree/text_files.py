@@ -329,10 +329,10 @@ class TextFiles:
         try:
             before = self._sizes.known([text.ino]).get(text.ino)
             if before != known:
+                self._new[text.ino] = None
                 self._sizes.put(text.ino, *known, sources=text.made_of)
         except CatalogueError as error:
             log.warning("the size of a text could not be noted: %s", error)
-        self._new[text.ino] = None
         if content is not None:
             with suppress(ValueError):  # a text that is longer than all that is kept
                 self._kept[text.ino] = known[0], content
