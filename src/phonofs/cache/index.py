@@ -244,18 +244,10 @@ class Index:
         with self._transaction():
             return max(0, self._db.executemany(statement, values).rowcount)
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self) -> sqlite3.Connection:
+        """Begin a transaction; the connection ends it, as a context manager."""
         self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            # SQLite has ended it already if the disk is full. The first error is the one to raise.
-            with contextlib.suppress(sqlite3.Error):
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-            raise
+        return self._db
 
 
 def _charge(key: object, charge: object) -> tuple[bytes, int]:

@@ -128,13 +128,10 @@ class Database:
         """Write everything in the block or nothing. Nothing may be awaited in it."""
         self.run("BEGIN IMMEDIATE")
         try:
-            yield
-            self.run("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                with suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-            raise
+            with self._connection:
+                yield
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def _failed(self, error: sqlite3.Error) -> Exception:
         """Return the error to raise; have a damaged file checked when it is next opened."""
