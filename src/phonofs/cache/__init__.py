@@ -21,8 +21,9 @@ backend        the disk as the entries see it: files, index, budget, breaker
 checksum_task  checks a whole object against the checksum of its record
 stored_blocks  the blocks of one object that are on disk
 entry          one object: what the reader sees
+eviction       which objects go first, and how
 write_behind   small new objects, which go to disk many at a time
-cache          all objects: opens, pins, evicts, forgets
+cache          all objects: opens, pins, forgets
 maintenance    the background task: saves, flushes, evicts ahead, removes orphans
 fsck           checks every block, for ``phonofs cache verify``
 ============== ===========================================================================

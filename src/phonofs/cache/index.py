@@ -21,11 +21,23 @@ from typing import Any, NamedTuple
 
 from phonofs.cache import index_file
 from phonofs.cache.index_file import is_damage, say_damaged
+from phonofs.model import Record
 
 KEY_BYTES = 16
 
 Packed = bytes
 """Numbers as little-endian or big-endian u32, as this machine stores them."""
+
+
+def key_of(region: str, id: str, fingerprint: str) -> bytes:
+    """Return the key of a content in the cache: a hash, so no text of the service is in a path."""
+    text = "\0".join((region, id, fingerprint)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=KEY_BYTES).digest()
+
+
+def storable(text: str) -> str:
+    """Return the text without lone surrogates, which JSON may hold and SQLite refuses."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Row(NamedTuple):
@@ -52,6 +64,13 @@ class Row(NamedTuple):
     crcs: Packed = b""
     charge: int = 0
     open: bool = False
+
+    @classmethod
+    def of(cls, record: Record) -> "Row":
+        """Return the row of an object that the index does not know."""
+        key = key_of(record.region, record.id, record.fingerprint)
+        region, id, checksum = map(storable, (record.region, record.id, record.checksum))
+        return cls(key, region, id, checksum, record.size)
 
 
 _READ = (

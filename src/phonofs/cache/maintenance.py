@@ -52,7 +52,7 @@ async def run(cache: Cache) -> None:
 async def run_once(cache: Cache) -> None:
     """Do all work that is due now."""
     cache.put_away(trio.current_time() - SAVE_AFTER_S)
-    await cache.evict_ahead()
+    await cache.eviction.evict_ahead()
     await _try_again(cache)
     await tidy(cache)
     cache.backend.attempt(lambda disk: disk.index.flush())

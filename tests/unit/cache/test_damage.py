@@ -152,7 +152,7 @@ async def used_by_a_mount(folder: Path, cap: int = 64 * MIB) -> dict[str, object
             if n % 20 == 0:
                 assert on_disk(folder) <= cap
         cache.forget("us-east", "object-0")
-        cache.evict(3 * CHARGE)
+        cache.eviction.evict(3 * CHARGE)
         await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
     said = cache.statistics()
@@ -448,7 +448,7 @@ async def test_what_a_kill_left_on_its_way_out_counts(tmp_path: Path, monkeypatc
     )
     monkeypatch.setattr(Backend, "in_thread", in_thread)
     cache = open_cache(tmp_path, cap)
-    await cache.evict_ahead()
+    await cache.eviction.evict_ahead()
     cache.close()
     monkeypatch.undo()
     assert len(states) == 2
@@ -497,7 +497,7 @@ def test_statistics_ask_no_disk(tmp_path: Path, failing: dict[str, int]):
         fill(cache, record_of(1), data_of(1))
         cache.forget("us-east", "object-2")
         cache.forget("us-east", "not there")
-        cache.evict(2 * CHARGE)
+        cache.eviction.evict(2 * CHARGE)
         assert cache.statistics()["objects"] == len(content_files(tmp_path)) == 18
 
     trio.run(change)
