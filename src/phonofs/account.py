@@ -137,7 +137,7 @@ def _matching(accounts: Accounts, settings: Settings, customers: frozenset[str])
         with _catalogue_of(accounts, settings, account) as catalogue:
             if catalogue is None:
                 continue
-            seen = catalogue.customers
+            seen = catalogue.notes.customers
             empty = catalogue.is_empty() and not catalogue.only_in_memory  # the disk may hold more
         if empty and not accounts.has_content(account):
             accounts.remove_or_say(account)
@@ -149,7 +149,7 @@ def _matching(accounts: Accounts, settings: Settings, customers: frozenset[str])
 def _customers(accounts: Accounts, settings: Settings, account: Account) -> frozenset[str]:
     """Return the customers whose objects an account's catalogue holds. Runs in a thread."""
     with _catalogue_of(accounts, settings, account) as catalogue:
-        return catalogue.customers if catalogue is not None else frozenset()
+        return catalogue.notes.customers if catalogue is not None else frozenset()
 
 
 @contextmanager

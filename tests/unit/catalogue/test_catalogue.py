@@ -448,13 +448,13 @@ def test_listed_spans_and_watermarks_persist(tmp_path: Path):
     catalogue.coverage.mark_listed("us-east", 30, 40)
     catalogue.coverage.set_watermark("us-east", 200)
     catalogue.coverage.set_watermark("us-east", 150)
-    catalogue.remember("ways", {"us-east": "range"})
+    catalogue.notes.remember("ways", {"us-east": "range"})
     catalogue.close()
     catalogue = opened(tmp_path)
     assert catalogue.coverage.listed("us-east") == Ranges([(30, 40), (100, 1000)])
     assert catalogue.coverage.watermark("us-east") == 200
-    assert catalogue.recall("ways") == {"us-east": "range"}
-    assert catalogue.recall("nothing", 5) == 5
+    assert catalogue.notes.recall("ways") == {"us-east": "range"}
+    assert catalogue.notes.recall("nothing", 5) == 5
     assert not catalogue.coverage.following("us-east")
 
 
