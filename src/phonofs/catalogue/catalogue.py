@@ -9,10 +9,10 @@ inode number is assigned only once.
 """
 
 import logging
-import os
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from phonofs.catalogue.coverage import Coverage
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.facets import FacetStore
 from phonofs.catalogue.names import Names
-from phonofs.catalogue.notes import Notes
 from phonofs.catalogue.objects import Objects
 from phonofs.catalogue.placement import Placement
 from phonofs.catalogue.prepared_page import PreparedPage, prepare
@@ -32,21 +31,10 @@ from phonofs.catalogue.rebuild import rebuild
 from phonofs.catalogue.record_codec import Damaged
 from phonofs.catalogue.text_sizes import TextSizes
 from phonofs.catalogue.tree_queries import TreeQueries
-from phonofs.catalogue.types import (
-    CHANGED,
-    CREATED,
-    REMOVED,
-    ChangeSet,
-    Entry,
-    ObjectChange,
-    View,
-)
+from phonofs.catalogue.types import CHANGED, CREATED, REMOVED, ChangeSet, Entry, ObjectChange, View
 from phonofs.errors import CatalogueError, Malformed, NoSuchName
 from phonofs.model import Page, Record
-from phonofs.tree.layout import (
-    Directory,
-    day_directory,
-)
+from phonofs.tree.layout import day_directory
 from phonofs.tree.sanitize import clean
 
 log = logging.getLogger(__name__)
@@ -72,7 +60,6 @@ MOST_UNCHECKED = 20_000
 class Catalogue(TreeQueries):
     """The stored tree of the account. Owns the database and the totals; its parts own the tables.
 
-    notes       what else is remembered of the account
     placement   the view, and in which day and under which name it shows a record
     coverage    how far each region is known
     facets      what searches look at in each record
@@ -85,11 +72,7 @@ class Catalogue(TreeQueries):
     def __init__(self, database: Database, view: View, now_ms: Callable[[], int]) -> None:
         """Use :meth:`open`."""
         self.placement = Placement(view)
-        self.notes = Notes(database)
-        made_ms = self.notes.recall("made_ms")
-        if made_ms is None:
-            self.notes.remember("made_ms", made_ms := now_ms())
-        super().__init__(database, int(made_ms))
+        super().__init__(database, now_ms)
         self._names = Names(database, self.placement, self._rows)
         parts = (self._directories, self.placement, self._rows, self._names, self._records)
         self._objects = Objects(database, *parts)
@@ -157,17 +140,13 @@ class Catalogue(TreeQueries):
         make directories unreadable. More of them (a listing may be endless) are stored only while
         ``min_free_bytes`` are free.
         """
-        if records <= most:
-            return
-        try:
-            found = os.statvfs(self._database.path)
-        except OSError:
-            return
-        if found.f_bavail * found.f_frsize < min_free_bytes:
-            raise CatalogueError(
-                f"{what} cannot be listed: there are more than {most} objects, and the"
-                f" disk of {self._database.path} has less free space than 'cache_min_free'"
-            )
+        path = self._database.path
+        with suppress(OSError):
+            if records > most and shutil.disk_usage(path).free < min_free_bytes:
+                raise CatalogueError(
+                    f"{what} cannot be listed: there are more than {most} objects, and the"
+                    f" disk of {path} has less free space than 'cache_min_free'"
+                )
 
     def close(self) -> None:
         """Close the file. Nothing may be called afterwards."""
@@ -374,21 +353,13 @@ class Catalogue(TreeQueries):
 
     # regions
 
-    def regions(self) -> list[str]:
-        """Return the regions shown, as last set; empty if they were never set."""
-        return list(self.notes.recall("regions", []))
-
-    def discovered(self) -> list[str]:
-        """Return the regions that the service last named, or those shown if it never named any."""
-        return list(self.notes.recall("discovered") or self.regions())
-
     def discover(self, names: Sequence[str]) -> list[str]:
         """Note the regions that the service names; return the regions to show.
 
         A known region that the service no longer names is shown while it holds objects: only a
         listing can tell that they are gone.
         """
-        kept = [name for name in self.discovered() if name not in names and self._holds(name)]
+        kept = [name for name in self.discovered() if name not in names and self.has_objects(name)]
         found = [*names, *kept]
         if self.notes.recall("discovered") != found:
             try:
@@ -396,10 +367,6 @@ class Catalogue(TreeQueries):
             except CatalogueError as error:  # the disk fails: the regions will be requested again
                 log.warning("the regions are not noted: %s", error)
         return found
-
-    def _holds(self, region: str) -> bool:
-        index = self._directories.known_region(region)
-        return index is not None and self._directories.count(Directory(index)) > 0
 
     def begin(self, names: Sequence[str]) -> None:
         """Set the regions when a mount starts; if the disk fails, continue in memory."""
@@ -425,3 +392,7 @@ class Catalogue(TreeQueries):
     def _show(self) -> None:
         self._directories.show(self.regions())
         self._totals = self._directories.totals()
+
+    def region_index(self, region: str) -> int:
+        """Return the number of a region in the inode numbers of its directories."""
+        return self._directories.region_index(region)

@@ -1,9 +1,10 @@
 """Reads the tree: entries, paths and places of directories and objects. Part of the catalogue."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.directories import Directories
+from phonofs.catalogue.notes import Notes
 from phonofs.catalogue.queries import ObjectQueries, Row
 from phonofs.catalogue.records import Records
 from phonofs.catalogue.types import Entry
@@ -13,12 +14,18 @@ from phonofs.tree.layout import ROOT, Directory, directory_of, is_directory
 
 
 class TreeQueries:
-    """The part of the catalogue that only reads. Objects are in days, all else is directories."""
+    """The part of the catalogue that only reads. Objects are in days, all else is directories.
 
-    def __init__(self, database: Database, made_ms: int) -> None:
-        """``made_ms``: the mtime of a directory that never held anything."""
+    notes  what else is remembered of the account
+    """
+
+    def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
         self._database = database
-        self._directories = Directories(database, made_ms)
+        self.notes = Notes(database)
+        made_ms = self.notes.recall("made_ms")
+        if made_ms is None:
+            self.notes.remember("made_ms", made_ms := now_ms())
+        self._directories = Directories(database, int(made_ms))
         self._records = Records(database)
         self._rows = ObjectQueries(database, self._directories, self._records)
 
@@ -98,6 +105,15 @@ class TreeQueries:
         """Return the name of the region that a directory belongs to."""
         return self._directories.region_name(directory.region)
 
-    def region_index(self, region: str) -> int:
-        """Return the number of a region in the inode numbers of its directories."""
-        return self._directories.region_index(region)
+    def regions(self) -> list[str]:
+        """Return the regions shown, as last set; empty if they were never set."""
+        return list(self.notes.recall("regions", []))
+
+    def discovered(self) -> list[str]:
+        """Return the regions that the service last named, or those shown if it never named any."""
+        return list(self.notes.recall("discovered") or self.regions())
+
+    def has_objects(self, region: str) -> bool:
+        """Return whether any object of a region is in its directories, shown or not."""
+        index = self._directories.known_region(region)
+        return index is not None and self._directories.count(Directory(index)) > 0
