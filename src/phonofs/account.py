@@ -62,16 +62,16 @@ async def customers_of(
     async def known() -> Credentials:
         return credentials
 
-    keeper = TokenProvider(transport, known)
+    tokens = TokenProvider(transport, known)
     deadline_s = min(PATIENCE_S, settings.read_deadline)
-    client = Client(transport, keeper, read_deadline_s=deadline_s)
+    client = Client(transport, tokens, read_deadline_s=deadline_s)
     failed: PhonofsError | None = Unavailable(f"no answer within {PATIENCE_S:g} s")
     seen: set[str] = set()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(keeper.run)
+        nursery.start_soon(tokens.run)
         with trio.move_on_after(PATIENCE_S):
             try:
-                await keeper.token()
+                await tokens.token()
                 for region in settings.regions or await client.regions():
                     seen |= await _customers_in(client, region)
                 failed = None

@@ -99,7 +99,7 @@ class Disk:
         found = [(key, charge, self.files.charged(key)) for key, charge in charges]
         gone = [key for key, _, size in found if size is None]
         self.index.delete(gone)
-        self.index.settle((key, max(size or 0, charge)) for key, charge, size in found)
+        self.index.set_charges((key, max(size or 0, charge)) for key, charge, size in found)
         return gone
 
     def start_empty(self, *, damaged: bool) -> None:

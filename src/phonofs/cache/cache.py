@@ -169,9 +169,9 @@ class Cache:
         elif entry.stored.unsaved or entry.stored.busy:
             self.backend.wake.set()
         else:
-            self._settle(entry)
+            self._retire(entry)
 
-    def _settle(self, entry: CacheEntry) -> None:
+    def _retire(self, entry: CacheEntry) -> None:
         """Put away an entry that is no longer in use; its blocks on disk stay."""
         self._open.pop(entry.key, None)
         self.write_behind.discard(entry)
@@ -220,7 +220,7 @@ class Cache:
         due = [entry for entry in self._open.values() if entry.stored.unsaved_since <= since]
         self.save(dict.fromkeys([*released, *due]))
         for entry in released:
-            self._settle(entry)
+            self._retire(entry)
 
     async def flush(self, entries: list[CacheEntry]) -> None:
         """Create the files of deferred entries, in a thread."""
@@ -242,7 +242,7 @@ class Cache:
                     continue
                 self.write_behind.discard(entry)
                 if not entry.pins and self._open.get(entry.key) is entry:
-                    self._settle(entry)
+                    self._retire(entry)
 
     # Forgetting
 
@@ -372,7 +372,7 @@ class Cache:
         with ExitStack() as closing:
             closing.callback(self.backend.close)
             closing.callback(self._close_all_idle)
-            closing.callback(self._settle_all)
+            closing.callback(self._retire_all)
             entries = list(self._open.values())
             for entry in entries:
                 while not entry.unpin():
@@ -381,6 +381,6 @@ class Cache:
                 write()
             self.put_away(float("-inf"))
 
-    def _settle_all(self) -> None:
+    def _retire_all(self) -> None:
         for entry in list(self._open.values()):
-            self._settle(entry)
+            self._retire(entry)

@@ -186,7 +186,7 @@ class Index:
         """Yield key and charge of the objects whose row was not final when the process ended."""
         return self._charges("SELECT key, charge FROM object WHERE open = 1")
 
-    def settle(self, charges: Iterable[tuple[bytes, int]]) -> None:
+    def set_charges(self, charges: Iterable[tuple[bytes, int]]) -> None:
         """Set the charges of these objects, and make their rows final."""
         self._many(
             "UPDATE object SET open = 0, charge = ? WHERE key = ?",

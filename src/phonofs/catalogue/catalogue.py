@@ -251,7 +251,7 @@ class Catalogue(TreeQueries):
             for region in {record.region for record in records}:
                 times = [record.updated_ms for record in records if record.region == region]
                 self.coverage.note_newest(region, times)
-            self._settle(batch)
+            self._complete(batch)
         return batch.changes
 
     def _kind_of(self, watermark: int, record: Record) -> str:
@@ -273,7 +273,7 @@ class Catalogue(TreeQueries):
                 self._objects.take(page, batch)
                 self.notes.add_customers(page.customers)
                 self.coverage.note_newest(page.region, page.updated)
-            self._settle(batch)
+            self._complete(batch)
         return batch.changes
 
     def known_objects(self, region: str, start_ms: int, end_ms: int) -> dict[int, int]:
@@ -305,7 +305,7 @@ class Catalogue(TreeQueries):
                     now = self._rows.row(row.ino)  # the drop before may have renamed it
                     if now is not None:
                         self._objects.drop(now, listed_at, batch)
-            self._settle(batch)
+            self._complete(batch)
         return batch.changes
 
     def _days_of(self, region: str, start_ms: int, end_ms: int) -> list[int]:
@@ -325,7 +325,7 @@ class Catalogue(TreeQueries):
         try:
             with self._writing():
                 self._objects.resize(row, size, batch)
-                self._settle(batch)
+                self._complete(batch)
         except CatalogueError as error:
             log.warning("the size of object %s could not be noted: %s", row.id, error)
             return False
@@ -340,7 +340,7 @@ class Catalogue(TreeQueries):
         record, path = self.record(ino), self.path(ino)
         return ChangeSet([ObjectChange(CHANGED, ino, *place, record, True, path=path)])
 
-    def _settle(self, batch: ChangeCollector) -> None:
+    def _complete(self, batch: ChangeCollector) -> None:
         """Update the directories, and add paths and directories to the changes."""
         changes = batch.changes
         above = {ino: self.path(ino) for ino in {one.parent_ino for one in changes.objects} if ino}
@@ -348,7 +348,7 @@ class Catalogue(TreeQueries):
             if change.parent_ino:
                 change.path = f"{above[change.parent_ino]}/{change.name}"
         if batch.deltas:
-            changes.add_directories(self._directories.settle(batch.deltas))
+            changes.add_directories(self._directories.apply(batch.deltas))
             self._totals = self._directories.totals()
 
     # regions

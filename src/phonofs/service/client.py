@@ -87,16 +87,16 @@ class Client:
     def __init__(
         self,
         transport: Transport,
-        keeper: TokenProvider,
+        tokens: TokenProvider,
         *,
         read_deadline_s: float = 60.0,
         delivery_methods: Mapping[str, str] | None = None,
     ) -> None:
         """``delivery_methods`` are those of an earlier run."""
         self._transport = transport
-        self._keeper = keeper
+        self._tokens = tokens
         self._deadline_s = read_deadline_s
-        self._contents = ContentFetcher(transport, keeper, delivery_methods or {})
+        self._contents = ContentFetcher(transport, tokens, delivery_methods or {})
         self._limits: dict[str, tuple[int, float]] = {}
         self._answered: dict[str, int] = {}
         self._learning = trio.Lock()
@@ -182,7 +182,7 @@ class Client:
         async def once() -> Record:
             request = new_request("record", self._transport.url(region, "objects", id))
             response, body = await self._transport.request(
-                request, limit_bytes=LARGEST_RECORD_ANSWER, auth=self._keeper
+                request, limit_bytes=LARGEST_RECORD_ANSWER, auth=self._tokens
             )
             _check(response, body, f"object {id}", of_object=True)
             weigh(body, most_values(1), f"object {id}")
@@ -207,7 +207,7 @@ class Client:
             content=b'{"expirationDays": %d}' % max(1, min(days, 10)),
         )
         response, body = await self._transport.request(
-            request, limit_bytes=LARGEST_RECORD_ANSWER, auth=self._keeper
+            request, limit_bytes=LARGEST_RECORD_ANSWER, auth=self._tokens
         )
         if response.status_code == 403:
             raise Refused(f"the API key may not restore object {id}: it needs edit access")
@@ -260,7 +260,7 @@ class Client:
         """
         return {
             **self._transport.statistics(),
-            "token": self._keeper.statistics(),
+            "token": self._tokens.statistics(),
             "ways": self.delivery_methods,
             "failed_ways": self._contents.methods.failed(),
         }
@@ -366,7 +366,7 @@ class Client:
         self, request: httpx.Request, limit_bytes: int, urgent: bool | Priority = True
     ) -> tuple[httpx.Response, bytes]:
         return await self._transport.request(
-            request, limit_bytes=limit_bytes, urgent=urgent, auth=self._keeper
+            request, limit_bytes=limit_bytes, urgent=urgent, auth=self._tokens
         )
 
     async def _retry(self, what: str, once: Callable[[], Awaitable[_Result]]) -> _Result:
