@@ -9,7 +9,7 @@ budget         the hard cap, the free space that remains, the charge of an objec
 removal        removes files, and counts what they take on disk
 codec          how a block is stored in the file of an encrypted cache                (pure)
 directory      the cache directory: its owner, its lock, its marker
-index_file     the SQLite file of the index: opened, checkpointed, removed, found damaged
+index_file     the SQLite file of the index: opened, removed, found damaged
 index          which blocks of which object are on disk, and which was used last
 buffers        blocks that are not whole yet, or cannot go to disk; bounded
 blockfile      one open file of blocks

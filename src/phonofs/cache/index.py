@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from phonofs.cache import index_file
 from phonofs.cache.index_file import is_damage, say_damaged
 from phonofs.model import Record
+from phonofs.sqlite_file import number, probe
 
 KEY_BYTES = 16
 
@@ -115,8 +116,7 @@ class Index:
 
         UNSETTLED if there may be files without a row.
         """
-        (key_id,) = self._db.execute("PRAGMA application_id").fetchone()
-        return int(key_id)
+        return number(self._db, "application_id")
 
     def set_key_id(self, key_id: int) -> None:
         """Record that all files have a row, and are written by this codec."""
@@ -233,9 +233,8 @@ class Index:
             raise sqlite3.DatabaseError(str(answer).replace("\n", ": "))
 
     def probe(self) -> None:
-        """Write a value that the file already has, to find out whether it can be written."""
-        with self._transaction():
-            self._db.execute(f"PRAGMA user_version = {index_file.VERSION}")
+        """Find out whether the file can be written."""
+        probe(self._db)
 
     def close(self) -> None:
         """Write the order of use, and close the file."""

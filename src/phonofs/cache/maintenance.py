@@ -12,10 +12,11 @@ from functools import partial
 
 import trio
 
+from phonofs.cache import index_file
 from phonofs.cache.backend import Disk
 from phonofs.cache.cache import Cache
-from phonofs.cache.index_file import checkpoint
 from phonofs.errors import UsageError
+from phonofs.sqlite_file import checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ async def _checkpoints(cache: Cache) -> None:
         await trio.sleep(CHECKPOINT_S)
         if cache.backend.disk is None:
             continue
-        work = partial(checkpoint, cache.backend.disk.content_fd)
+        work = partial(checkpoint, index_file.path(cache.backend.disk.content_fd))
         with contextlib.suppress(sqlite3.Error):  # it is tried again
             await cache.backend.in_thread(work)
 

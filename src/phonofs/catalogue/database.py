@@ -7,13 +7,14 @@ awaited between BEGIN and COMMIT, so that no other task sees half of a transacti
 import logging
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from phonofs import sqlite_file
 from phonofs.catalogue.database_file import DatabaseFile, NoDisk, close, is_damage, sentence
 from phonofs.errors import CatalogueError
 
@@ -154,8 +155,7 @@ class Database:
         if self.only_in_memory:
             return
         try:
-            with closing(sqlite3.connect(self.path, timeout=1.0, isolation_level=None)) as other:
-                other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            sqlite_file.checkpoint(self.path)
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
