@@ -272,10 +272,13 @@ def read_file(folder: int, name: str, most: int) -> bytes | None:
 def write_file(folder: int, name: str, data: bytes) -> None:
     """Write a file in a directory, and sync it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(name, flags, 0o600, dir_fd=folder), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    file = os.open(name, flags, 0o600, dir_fd=folder)
+    try:
+        while data:  # a nearly full disk writes a part first, then fails
+            data = data[os.write(file, data) :]
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def file_system_of(fd: int) -> str:

@@ -27,6 +27,7 @@ from phonofs.cache.codec import AesGcmCodec
 from phonofs.cli import group, run
 from phonofs.errors import UsageError
 from tests.support.caching import BLOCK, MIB, fill, open_cache, ramp, record
+from tests.support.failing_sqlite import look_at_statements
 
 pytestmark = [pytest.mark.real_clock, pytest.mark.expected_log]
 
@@ -299,26 +300,14 @@ def test_a_cache_in_use_is_not_cleared(tmp_path: Path, capsys, monkeypatch):
 def failing(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """``failing[statement] = n``: the next n statements that begin so fail."""
     left: dict[str, int] = {}
-    real = sqlite3.connect
 
-    class Connection(sqlite3.Connection):
-        def _look(self, statement: str) -> None:
-            for begin, count in left.items():
-                if count and statement.startswith(begin):
-                    left[begin] -= 1
-                    raise sqlite3.OperationalError("disk I/O error")
+    def look(statement: str) -> None:
+        for begin, count in left.items():
+            if count and statement.startswith(begin):
+                left[begin] -= 1
+                raise sqlite3.OperationalError("disk I/O error")
 
-        def execute(self, statement, *rest):
-            self._look(statement)
-            return super().execute(statement, *rest)
-
-        def executemany(self, statement, *rest):
-            self._look(statement)
-            return super().executemany(statement, *rest)
-
-    monkeypatch.setattr(
-        sqlite3, "connect", lambda *a, **named: real(*a, **named, factory=Connection)
-    )
+    look_at_statements(monkeypatch, look)
     return left
 
 
@@ -541,6 +530,7 @@ def test_a_full_disk_does_not_pass_for_a_damaged_index(tmp_path: Path, failing: 
         for statement in ("INSERT INTO object", "UPDATE object", "COMMIT", "BEGIN"):
             failing[statement] = 1
             fill(cache, record_of(7), data_of(7))
+        assert not failing["COMMIT"], "it did not fail"
 
     trio.run(use)
     cache.close()
