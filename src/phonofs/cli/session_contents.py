@@ -19,7 +19,7 @@ from phonofs.export.contents import NotCopied, OpenContent, Reason, TextName
 from phonofs.export.day_texts import text_names
 from phonofs.reader.open_object import Handle
 from phonofs.tree.layout import ROOT
-from phonofs.view_tree.text_files import OpenText
+from phonofs.view_tree.open_text import OpenText
 from phonofs.views.places import BY_DAY
 
 REASONS: Sequence[tuple[type[PhonofsError], Reason]] = (
