@@ -21,7 +21,7 @@ from phonofs.cli.search_source import MountSource, Source
 from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE
 from phonofs.control.client import status_of
-from phonofs.errors import PhonofsError, UsageError
+from phonofs.errors import PhonofsError, Unavailable, UsageError
 from phonofs.export.contents import Contents
 from phonofs.export.destination import Destination
 from phonofs.export.destination import opened as open_destination
@@ -91,9 +91,12 @@ def command(
             if mount is None and profile is None:
                 mount = mount_named(paths)
             with _account(mount, profile, options, before) as account:
-                chosen = _choice(account.source(), paths, condition, before, texts=not no_texts)
+                _check_profile(dest, account.profile, before)
+                chosen = _choice(dest, account, paths, condition, before, texts=not no_texts)
                 rules = Rules(update, prune, chosen.texts, account.lenient)
                 return _Export(destination, account, chosen, rules, before).run(jobs)
+    except ConnectionError:
+        raise Unavailable("the mount has ended; the next run goes on from here") from None
     except OSError as error:
         raise PhonofsError(
             f"{dest} cannot be written to: {error.strerror}; what is there stays, and the next run "
@@ -135,14 +138,14 @@ class _Account:
 def _account(
     mount: str | None, profile: str | None, options: Sequence[str], before: Description | None
 ) -> Iterator[_Account]:
-    """Open the mount, or else a session. Raises UsageError if DEST is another profile's."""
+    """Open the mount, or else a session, by default of the profile of an earlier run."""
     if mount is not None and profile is not None:
         raise UsageError("--mount and --profile are two ways to say the same; give one of them")
     if mount is None and profile is None and before is not None:
         profile = before.profile
     point = mount_of(mount).point if mount is not None else own_mount(profile)
     if point is not None:
-        yield _checked(_of_mount(point), before)
+        yield _of_mount(point)
         return
     # Not needed over a mount, and 200 ms to import.
     from phonofs.cli import session
@@ -150,15 +153,12 @@ def _account(
 
     settings = load(profile or DEFAULT_PROFILE, options)
     with session.opened(settings) as running:
-        yield _checked(
-            _Account(
-                settings.profile,
-                lambda: session.SessionSource(running),
-                SessionContents(running),
-                settings.verify == "length",
-                running.stale,
-            ),
-            before,
+        yield _Account(
+            settings.profile,
+            lambda: session.SessionSource(running),
+            SessionContents(running),
+            settings.verify == "length",
+            running.stale,
         )
 
 
@@ -180,17 +180,16 @@ def _of_mount(point: str) -> _Account:
     )
 
 
-def _checked(account: _Account, before: Description | None) -> _Account:
-    if before is not None and before.profile != account.profile:
+def _check_profile(dest: str, profile: str, before: Description | None) -> None:
+    if before is not None and before.profile != profile:
         raise UsageError(
-            f"DEST is an export of profile {before.profile}, not {account.profile}: choose another "
-            "folder"
+            f"{dest} is an export of profile {before.profile}, not {profile}: choose another folder"
         )
-    return account
 
 
 def _choice(
-    source: Source,
+    dest: str,
+    account: _Account,
     paths: Sequence[str],
     condition: Condition,
     before: Description | None,
@@ -201,14 +200,15 @@ def _choice(
     said = bool(paths) or condition != NOTHING
     if before is not None and not said:
         return msgspec.structs.replace(before.chosen, texts=before.chosen.texts and texts)
+    source = account.source()
     below = [path_below(source, path) for path in paths]
     chosen = Choice(below if all(below) else [], condition, texts)  # '' is all of a mount
     if before is not None:
         same = sorted(chosen.paths) == sorted(before.chosen.paths)
         if not same or chosen.condition != before.chosen.condition:
             raise UsageError(
-                "DEST is an export of something else: choose another folder, or give no paths and "
-                "options, and it is gone on with"
+                f"{dest} is an export of something else: choose another folder, or give no paths "
+                "and options, and it is gone on with"
             )
     return chosen
 

@@ -22,6 +22,9 @@ from phonofs.service.records import parse_record
 MANIFEST = "manifest.jsonl"
 NAME = "ledger.jsonl"
 
+COARSEST_NS = 2_000_000_000
+"""How far the time of a file may be from the one it was given: FAT stores even seconds."""
+
 Key = tuple[str, str]
 """Region and id of an object."""
 
@@ -168,8 +171,8 @@ class Ledger:
         found = self._destination.status(path) if file is not None else None
         if file is None or found is None:
             return None
-        as_written = (found.st_size, found.st_mtime_ns) == (file.bytes, file.mtime_ns)
-        return file if as_written else None
+        is_near = abs(found.st_mtime_ns - file.mtime_ns) <= COARSEST_NS
+        return file if is_near and found.st_size == file.bytes else None
 
     # records
 

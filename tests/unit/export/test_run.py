@@ -127,6 +127,15 @@ def test_a_file_that_was_damaged_or_removed_is_copied_again(account, tmp_path):
     assert tree(tmp_path) == expected(account)
 
 
+def test_a_file_system_with_coarse_times_is_no_reason_to_copy_again(account, tmp_path):
+    export(account, tmp_path)
+    for path in tmp_path.rglob("*.*"):
+        if path.is_file():
+            even = path.stat().st_mtime_ns // 2_000_000_000 * 2_000_000_000
+            os.utime(path, ns=(even, even))
+    assert export(account, tmp_path, update=True).counts["copied"] == 0
+
+
 def test_what_failed_and_may_pass_is_tried_again(account, tmp_path):
     path = f"{DAY}/00000003.mp3"
     failing = account.objects[path]
