@@ -11,7 +11,7 @@ import trio
 
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.discovery.follower import Follower
-from phonofs.discovery.poll import OVERLAP_MS, ChangePoll, newest_plausible
+from phonofs.discovery.poll import OVERLAP_MS, STEP_MS, ChangePoll, newest_plausible
 from phonofs.errors import Malformed, Unavailable
 from phonofs.model import Page
 from tests.support.catalogue_world import (
@@ -62,6 +62,21 @@ async def following(
             nursery.cancel_scope.cancel()
     finally:
         catalogue.close()
+
+
+def test_polls_of_mounts_with_different_clocks_are_the_same_question() -> None:
+    """And ask for no less than each by itself; a quiet mount asks from the watermark on."""
+    watermark_ms = DAY_MS * 9000 + 17_000
+    quiet_s = [40 + n / 7 for n in range(100)]
+    begins = [ChangePoll(watermark_ms, 1, 100, each).next for each in quiet_s]
+    assert {begin for begin in begins if begin is not None} == {
+        (DAY_MS * 9000 - 90_000, 0), (DAY_MS * 9000 - 60_000, 0)
+    }  # fmt: skip
+    for begin, each in zip(begins, quiet_s, strict=True):
+        assert begin is not None
+        assert 0 <= watermark_ms - OVERLAP_MS + each * 1000 - begin[0] < STEP_MS + 1
+    assert ChangePoll(watermark_ms, 1, 100, 120).next == (watermark_ms, 0)
+    assert ChangePoll(5_000, 1, 100).next == (0, 0)
 
 
 @pytest.mark.promise("changes-within-a-poll")
