@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,15 @@ class App:
         self.token.retry_now()
         self.region_watch.ask_now()
 
+    async def reload(self, load: Callable[[], Settings]) -> None:
+        """Read the configuration again; of its options ``max_rate`` takes effect at once."""
+        try:
+            settings = await trio.to_thread.run_sync(load, abandon_on_cancel=True)
+        except UsageError as error:
+            log.warning("the configuration could not be read again: %s", error)
+        else:
+            self.client.set_max_rate(settings.max_rate)
+
     def remember(self) -> None:
         """Save for the next mount what was learned about the service."""
         try:
@@ -217,6 +226,7 @@ async def open_app(
             Transport(
                 settings.api_url,
                 max_connections=settings.max_connections,
+                max_rate=settings.max_rate,
                 timeout_s=settings.timeout,
             )
         )
@@ -415,7 +425,7 @@ def _control(
         control_path(settings.profile),
         set_level=set_level,
         events=events,
-        options=lambda: as_texts(settings),
+        options=lambda: as_texts(replace(settings, max_rate=client.max_rate)),
         restore=restore,
         asked=changes.on_restore_requested,
         shared=Shared(readable, shows) if settings.allow_other else None,

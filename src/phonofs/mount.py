@@ -45,12 +45,13 @@ Python's default of 700 it took a third of the time of reading a page of records
 @dataclass(frozen=True, slots=True)
 class MountPlan:
     """What to mount where. ``ready`` is called once, when the tree can be read, with a message for
-    the user, or ''.
+    the user, or ''. ``load`` reads the settings again, and raises UsageError.
     """
 
     settings: Settings
     mountpoint: str
     ready: Callable[[str], None]
+    load: Callable[[], Settings]
 
 
 def serve(plan: MountPlan) -> None:
@@ -74,7 +75,7 @@ async def _serve(plan: MountPlan) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             life = _Life(nursery.cancel_scope)
-            nursery.start_soon(_obey, signals, life)
+            nursery.start_soon(_obey, signals, life, plan, nursery)
             await _live(plan, life)
             nursery.cancel_scope.cancel()
     life.raise_if_stopped(plan.mountpoint)
@@ -139,7 +140,7 @@ class _Life:
     stopped_by: int | None = None
 
     def begin(self, app: App) -> None:
-        """Set the app, whose credentials SIGHUP reads again."""
+        """Set the app, which SIGHUP has read its configuration again."""
         self.app = app
 
     def mount(self, session: "_Session") -> None:
@@ -161,14 +162,17 @@ class _Life:
             raise MountFailed(f"{mountpoint}: stopped by {name} before it was mounted")
 
 
-async def _obey(signals: AsyncIterator[int], life: _Life) -> None:
-    """End the mount on SIGTERM and SIGINT; read the credentials again on SIGHUP."""
+async def _obey(
+    signals: AsyncIterator[int], life: _Life, plan: MountPlan, nursery: trio.Nursery
+) -> None:
+    """End the mount on SIGTERM and SIGINT; read credentials and configuration again on SIGHUP."""
     async for number in signals:
         session = life.session
         if number == signal.SIGHUP:
-            log.info("reading the credentials again")
+            log.info("reading the credentials and the configuration again")
             if life.app is not None:
                 life.app.read_credentials_again()
+                nursery.start_soon(life.app.reload, plan.load)
         elif session is not None and session.serving and not session.asked.is_set():
             log.info("stopping on %s", signal.Signals(number).name)
             notify("STOPPING=1")

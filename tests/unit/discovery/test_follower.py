@@ -14,6 +14,7 @@ from phonofs.discovery.follower import Follower
 from phonofs.discovery.poll import OVERLAP_MS, STEP_MS, ChangePoll, newest_plausible
 from phonofs.errors import Malformed, Unavailable
 from phonofs.model import Page
+from phonofs.priority import Priority
 from tests.support.catalogue_world import (
     DAY_MS,
     FakeService,
@@ -132,6 +133,22 @@ async def test_a_quiet_mount_asks_once_a_poll(tmp_path: Path):
         assert [region for region, *_ in service.asked].count("uk") - len(far) // 2 in (99, 100)
         assert service.count() - len(far) in (198, 200)
         assert w.told() == []
+
+
+async def test_readers_that_use_up_the_rate_do_not_stop_the_polls(tmp_path: Path):
+    """Nobody waits for a poll, but each of its searches is due."""
+
+    class Asked(FakeService):
+        async def search(self, region, query, page_key=0, limit=100, *, urgent=True):
+            assert isinstance(urgent, Priority)
+            assert (bool(urgent), urgent.due) == (False, True)
+            return await super().search(region, query, page_key, limit, urgent=urgent)
+
+    service = Asked()
+    service.put(*[make(uuid(n), ms(START) + n * 1000) for n in range(300)])
+    async with following(tmp_path, service):
+        await trio.sleep(600)
+        assert service.count() > 10
 
 
 async def test_the_first_watermark_is_the_services_time(tmp_path: Path):
