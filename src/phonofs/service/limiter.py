@@ -254,13 +254,15 @@ class PriorityLimiter:
         self._grant_waiting()
         self.reclaim()
 
-    def note_429(self, sent_at: float, until: float) -> None:
+    def note_429(self, sent_at: float, until: float) -> float | None:
         """A metered request was answered with 429; it was sent at ``sent_at``.
 
         Until the end of the pause that it asks for (trio's clock), nothing metered is granted.
+        Return the new rate, in requests a second; None if it stays as it was.
         """
-        self.rate.note_429(sent_at, until, trio.current_time())
+        per_s = self.rate.note_429(sent_at, until, trio.current_time())
         self._set_alarm()
+        return per_s
 
     def reclaim(self) -> None:
         """Have permits given back for the requests that wait, if any holder can do without one."""

@@ -89,11 +89,15 @@ class RateLimit:
             self._second_at, self._this_second = now, 0
         self._this_second += 1
 
-    def note_429(self, sent_at: float, until: float, now: float) -> None:
-        """A request of ``sent_at`` was answered with 429, and a pause ``until`` then."""
+    def note_429(self, sent_at: float, until: float, now: float) -> float | None:
+        """A request of ``sent_at`` was answered with 429, and a pause ``until`` then.
+
+        Return the new rate, in requests a second; None if it stays as it was.
+        """
         self.throttled += 1
         self._open_at = max(self._open_at, until, now + LEAST_PAUSE_S)
         self._grow(now)
+        before = self._learned_per_s
         if self._learned_per_s is None:
             fastest = max(self._this_second, self._last_second, self._fast_per_s)
             self._lifted_per_s = self.most.per_s if self.most else LIFTED_AT * fastest
@@ -102,7 +106,9 @@ class RateLimit:
             self._halve(self._learned_per_s, now)
         self._grows_at = self._open_at + QUIET_S
         # The bucket does not fill during the pause, or many requests would go at its end.
-        self._full_at = self._open_at + (self._burst - 1) * self._interval_s
+        with_one_at = self._open_at + (self._burst - 1) * self._interval_s
+        self._full_at = max(self._full_at, with_one_at)
+        return None if self._learned_per_s == before else self._learned_per_s
 
     def set_most(self, most: Rate | None, now: float) -> None:
         """Allow another rate from now on; what was learned from 429s is forgotten."""
@@ -147,14 +153,13 @@ class RateLimit:
 
     def _set_pace(self, now: float) -> None:
         """Make the bucket one for the present rate, with as much in it as was in the former."""
-        rate, lacking = self._rate(), 0.0
+        rate, start, left = self._rate(), max(now, self._open_at), inf
         if self._interval_s:
-            lacking = max(self._full_at - now, 0.0) / self._interval_s
-        left = self._burst - lacking if self._interval_s else inf
+            left = self._burst - max(self._full_at - start, 0.0) / self._interval_s
         self._burst, self._interval_s = 1, 0.0
         if rate is not None:
             self._burst = max(1, int(rate.count / BURST))
             self._burst += self._burst == 1 and rate.count >= BURST  # to leave one to readers
             self._interval_s = rate.period_s / (rate.count - self._burst + 1)
         self.limited = rate is not None
-        self._full_at = now + (self._burst - min(left, self._burst)) * self._interval_s
+        self._full_at = start + (self._burst - min(left, self._burst)) * self._interval_s

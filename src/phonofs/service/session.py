@@ -38,7 +38,7 @@ from phonofs.service.url_policy import (
     proxy_for,
     through,
 )
-from phonofs.units import Rate
+from phonofs.units import Rate, format_rate
 
 log = logging.getLogger(__name__)
 
@@ -203,8 +203,11 @@ class Transport:
             raise
         if response.status_code == 429:
             self.gates.close(throttled, asked_pause_s(response) or 0.0)
-            if permit.metered:
-                self.slots.note_429(sent_at, self.gates.opens_at(throttled))
+            per_s = permit.metered and self.slots.note_429(sent_at, self.gates.opens_at(throttled))
+            if per_s:
+                log.info(
+                    "the service is asked too often: from now on at most %s", format_rate(per_s)
+                )
         return httpx.Response(
             response.status_code,
             headers=response.headers,

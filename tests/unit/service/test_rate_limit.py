@@ -110,7 +110,7 @@ def test_a_rate_that_is_not_known_is_taken_for_a_fast_one() -> None:
 @pytest.mark.promise("rate-is-kept")
 @given(st.lists(st.tuples(st.floats(0, 30), st.floats(0, 600)), max_size=60))
 def test_it_never_gets_slower_than_one_in_ten_seconds(answers: list[tuple[float, float]]) -> None:
-    """And each pause is kept; the request after it waits for nothing else."""
+    """And each pause is kept; the request after it waits for nothing but the rate."""
     limit = RateLimit(fast_per_s=16)
     now = 0.0
     for took_s, pause_s in answers:
@@ -121,7 +121,16 @@ def test_it_never_gets_slower_than_one_in_ten_seconds(answers: list[tuple[float,
         assert limit_per_s is not None
         assert limit_per_s >= SLOWEST_PER_S
         wait_s = limit.ready_at(now, urgent=True) - now
-        assert pause_s - A_LITTLE <= wait_s <= max(pause_s, 1) + A_LITTLE
+        most_s = max(pause_s, 1, 1 / limit_per_s / 0.9)
+        assert pause_s - A_LITTLE <= wait_s <= most_s + A_LITTLE
+
+
+def test_a_429_has_nothing_sent_sooner() -> None:
+    """A short pause does not stand for the time until the next request at a low rate."""
+    limit = RateLimit(Rate(1, 30))
+    send(limit, 0)
+    limit.note_429(0, 2, 1)
+    assert limit.ready_at(1, urgent=True) == pytest.approx(30)
 
 
 @pytest.mark.promise("rate-is-kept")
