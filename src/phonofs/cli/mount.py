@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import click
 
 from phonofs.cli.report import report
-from phonofs.cli.settings import load
 from phonofs.config import BY_NAME, DEFAULT_PROFILE, OPTIONS, Settings
+from phonofs.config.load import load
 from phonofs.errors import UsageError
 from phonofs.fuse.mountinfo import absolute, device_fd
 from phonofs.mount import MountPlan, serve
