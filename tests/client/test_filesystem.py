@@ -175,6 +175,7 @@ def test_many_small_files_are_one_request(fs, served):
         (folder / f"n{n:04}").write_bytes(b"%d" % n)
     paths = [f"work/{DAY}/n{n:04}" for n in range(2500)]
     assert [*fs.cat(paths).values()] == [b"%d" % n for n in range(2500)]
+    assert served.requests["Open"] == 0
     assert served.requests["Cat"] == 2  # one has at most door.CAT_MAX
     assert served.connections == 1
 

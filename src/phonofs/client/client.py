@@ -24,6 +24,7 @@ from phonofs.door.protocol import (
     Hello,
     Info,
     Ls,
+    Open,
     Record,
     Request,
     Welcome,
@@ -94,6 +95,13 @@ class Client:
         if isinstance(entries, Error):
             raise os_error(entries, self.shown(path))
         return entries
+
+    def content(self, path: str) -> bytes:
+        """Return the bytes of a file."""
+        result = self._exchange(Open(path), Connection.receive_whole)
+        if isinstance(result, Error):
+            raise os_error(result, self.shown(path))
+        return result
 
     def record(self, path: str) -> bytes:
         """Return the record of an object: its JSON, as the service sent it."""
@@ -197,7 +205,8 @@ class Client:
         """Connect to the daemon, if need be to one that is started for that."""
         connection = self._connect_to_running()
         if connection is None and self._autostart:
-            connection = start_daemon(self.profile, self._connect_to_running)
+            start_daemon(self.profile)
+            connection = self._connect_to_running()
         if connection is None:
             place = self._address or f"profile {self.profile}"
             raise ConnectionError(

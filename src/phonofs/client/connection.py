@@ -1,19 +1,22 @@
 """One connection to a daemon: sends requests, receives answers. Blocking."""
 
 import errno
-import io
 import socket
 from pathlib import Path
 
+from phonofs.client.destination import Destination
 from phonofs.door.protocol import (
     LENGTH,
     Answer,
+    Close,
     Data,
     End,
     Entries,
     Entry,
     Error,
     NotUnderstood,
+    Opened,
+    Read,
     Request,
     answer_of,
     head_length,
@@ -58,6 +61,24 @@ class Connection:
             return answer_of(self._bytes(length))
         except NotUnderstood as error:
             raise OSError(errno.EPROTO, f"the daemon's answer: {error}") from None
+
+    def receive_whole(self) -> bytes | Error:
+        """Receive the answer to ``open``, then read the whole file and close it.
+
+        Its size is known before its bytes come, other than from ``cat``.
+        """
+        answer = self.receive()
+        if not isinstance(answer, Opened):
+            if isinstance(answer, Error):
+                return answer
+            raise unexpected(answer)
+        content: bytes | Error = b""
+        if answer.size:
+            self.send(Read(answer.handle, 0, answer.size))
+            content = self.receive_file(answer.size)
+        self.send(Close(answer.handle))
+        self.receive()
+        return content
 
     def receive_content(self) -> bytes | Error:
         """Receive bytes whose number is not known: of an item of ``cat``, or of a record."""
@@ -133,28 +154,6 @@ class Connection:
             if not count:
                 raise Disconnected("the daemon hung up")
             view = view[count:]
-
-
-class Destination:
-    """Bytes that are received in pieces, without being copied once more.
-
-    A ``BytesIO`` shares the bytes that it is made of, and gives them back, for as long as nobody
-    else has a reference to them.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._buffer = io.BytesIO(bytes(size))
-        self.view = self._buffer.getbuffer()
-
-    def __enter__(self) -> "Destination":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.view.release()
-
-    def content(self) -> bytes:
-        """Return the bytes, once the ``with`` block has ended."""
-        return self._buffer.getvalue()
 
 
 def unexpected(answer: Answer) -> OSError:

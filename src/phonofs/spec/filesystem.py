@@ -14,6 +14,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.utils import isfilelike
 
 from phonofs.client import Item, OpenFile
+from phonofs.door.protocol import Entry
 from phonofs.spec.clients import Clients
 from phonofs.spec.entries import ABSENT, Info, basename, directory, info_of, read_only
 from phonofs.spec.file import PhonofsFile
@@ -106,21 +107,23 @@ class PhonofsFileSystem(ReadOnlyFileSystem):
             found = self._found(path, maxdepth, withdirs)
         else:
             names = self._clients.names()
-            found = {name: directory(name) for name in names} if withdirs else {}
+            found = dict.fromkeys(names) if withdirs else {}
             if maxdepth != 1:
                 below = None if maxdepth is None else maxdepth - 1
                 for name in names:
                     found |= self._found(name, below, withdirs)
-        return {name: found[name] for name in sorted(found)} if detail else sorted(found)
+        if not detail:
+            return sorted(found)
+        return {name: _info(name, found[name]) for name in sorted(found)}
 
-    def _found(self, path: str, maxdepth: int | None, withdirs: bool) -> dict[str, Info]:
+    def _found(self, path: str, maxdepth: int | None, withdirs: bool) -> dict[str, Entry | None]:
         client, below = self._clients.place(path)
-        found = {}
-        for entry in client.find(below, maxdepth, withdirs=withdirs):
-            name = f"{path}/{entry.name}" if entry.name else path
-            found[name] = info_of(name, entry)
-        if withdirs and path not in found:
-            found[path] = self.info(path)
+        entries = client.find(below, maxdepth, withdirs=withdirs)
+        if len(entries) == 1 and not entries[0].name:
+            return {path: entries[0]}  # it is a file
+        found: dict[str, Entry | None] = {f"{path}/{each.name}": each for each in entries}
+        if withdirs:
+            found[path] = client.info(below)
         return found
 
     def walk(
@@ -249,6 +252,9 @@ class PhonofsFileSystem(ReadOnlyFileSystem):
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
     ) -> bytes:
         """Return the bytes of a file, or a part of them, as in a slice."""
+        if start is None and end is None:
+            client, below = self._clients.place(self._strip_protocol(path))
+            return client.content(below)
         [result] = self._contents([(path, start, end)])
         if isinstance(result, OSError):
             raise result
@@ -356,6 +362,11 @@ class PhonofsFileSystem(ReadOnlyFileSystem):
         """Return the content that ``info`` tells of; the first read opens it."""
         client, below = self._clients.place(info["name"])
         return OpenFile(client, below, info["fingerprint"])
+
+
+def _info(name: str, entry: Entry | None) -> Info:
+    """Return an entry as fsspec has it; None stands for a profile."""
+    return directory(name) if entry is None else info_of(name, entry)
 
 
 def _check_depth(maxdepth: int | None) -> None:
