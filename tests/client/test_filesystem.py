@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -298,6 +299,21 @@ def test_no_option_is_a_secret(fs):
         PhonofsFileSystem(timeou=1)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"timeout": "soon"}, r"timeout='soon': a duration looks like"),
+        ({"timeout": 0}, "more than 0"),
+        ({"block_size": "much"}, r"block_size='much': a size looks like"),
+        ({"block_size": 0}, "at least 1"),
+        ({"cache_type": "x"}, "one of .*readahead"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_named(options, said):
+    with pytest.raises(ValueError, match=said):
+        PhonofsFileSystem(**options)
+
+
 def test_options_are_taken_from_the_environment_too(monkeypatch, served):
     monkeypatch.setitem(
         fsspec.config.conf, "phonofs",
@@ -366,6 +382,32 @@ def test_a_daemon_that_says_nothing_is_waited_for_no_longer_than_said(served):
             fs.exists(A)
     finally:
         stuck.set()
+
+
+@pytest.mark.parametrize("answer", [b"\xff" * 100, b"\0\0\0\x01\xc1", b"\0\0\0\0"])
+def test_what_is_no_answer_is_an_error(tmp_path, answer):
+    """Something else may listen at the socket, or a later phonofs."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        fs = PhonofsFileSystem(socket=str(tmp_path / "s"), skip_instance_cache=True)
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert errno_of(partial(fs.exists, A)) == errno.EPROTO
+        thread.join()
+
+
+def test_a_daemon_of_another_protocol_or_profile_is_refused(fs, served):
+    served.profile = "other"
+    with pytest.raises(ConnectionError, match="serves profile other"):
+        fs.exists(A)
 
 
 def test_without_a_daemon_it_says_what_to_do(tmp_path):

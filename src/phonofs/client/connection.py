@@ -56,9 +56,8 @@ class Connection:
 
     def receive(self) -> Answer:
         """Receive the next message of an answer, without its body."""
-        length = head_length(self._bytes(LENGTH.size))
         try:
-            return answer_of(self._bytes(length))
+            return answer_of(self._bytes(head_length(self._bytes(LENGTH.size))))
         except NotUnderstood as error:
             raise OSError(errno.EPROTO, f"the daemon's answer: {error}") from None
 

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from fsspec.caching import caches
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.utils import isfilelike
 
@@ -55,12 +56,16 @@ class PhonofsFileSystem(ReadOnlyFileSystem):
     ) -> None:
         """Take the options; texts as in the environment (FSSPEC_PHONOFS_TIMEOUT) will do.
 
-        Nothing is connected yet. Raises ValueError for an option that is not known.
+        Nothing is connected yet. Raises ValueError for an option that is not known or cannot be
+        used.
         """
         check_options(others)
         super().__init__(**others)
         address = None if socket is None else Path(socket)
         self._clients = Clients(address, seconds(timeout), autostart=is_on(autostart))
+        known = ", ".join(filter(None, caches))
+        if cache_type not in caches:
+            raise ValueError(f"cache_type={cache_type!r}: it must be one of {known}")
         self._cache_type = cache_type
         self.blocksize = size(block_size)
 

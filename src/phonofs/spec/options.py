@@ -20,7 +20,7 @@ _OF_FSSPEC = frozenset(
 )
 """Options that fsspec gives to any file system. They change nothing here."""
 
-_OPTIONS = ("autostart", "socket", "timeout", "block_size", "cache_type")
+OPTION_NAMES = ("autostart", "socket", "timeout", "block_size", "cache_type")
 
 
 def check_options(names: Iterable[str]) -> None:
@@ -36,7 +36,7 @@ def _refusal(name: str) -> str:
             f"{name} is no option of phonofs://, but of the profile: a file system is sent to "
             "other processes and must hold no secret; see phonofs.toml(5), and `phonofs login`"
         )
-    hint = nearest(name, _OPTIONS) or f"; there are {', '.join(_OPTIONS)}"
+    hint = nearest(name, OPTION_NAMES) or f"; there are {', '.join(OPTION_NAMES)}"
     return f"{name} is no option of phonofs://{hint}"
 
 
@@ -46,10 +46,22 @@ def is_on(value: bool | str) -> bool:
 
 
 def seconds(value: float | str | None) -> float | None:
-    """Return a duration; a text is a number of seconds, or as in the configuration."""
-    return parse_duration(value) if isinstance(value, str) else value
+    """Return the timeout in seconds; a text is as in the configuration. Raises ValueError."""
+    try:
+        number = parse_duration(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"timeout={value!r}: {error}") from None
+    if number is not None and number <= 0:
+        raise ValueError(f"timeout={value!r}: it must be more than 0")
+    return number
 
 
 def size(value: int | str) -> int:
-    """Return a number of bytes; a text is as in the configuration."""
-    return parse_size(value) if isinstance(value, str) else value
+    """Return the block size in bytes; a text is as in the configuration. Raises ValueError."""
+    try:
+        number = parse_size(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"block_size={value!r}: {error}") from None
+    if number < 1:
+        raise ValueError(f"block_size={value!r}: it must be at least 1")
+    return number
