@@ -66,6 +66,25 @@ def test_the_first_part_of_a_path_is_the_profile(fs):
         fs.info("no profile is like this/2024")
 
 
+def test_the_profiles_are_those_that_are_configured(tmp_path, monkeypatch):
+    (tmp_path / "phonofs").mkdir()
+    (tmp_path / "phonofs/config.toml").write_text('[work]\nkey = "k"\n[home]\nkey = "k"\n')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    names = PhonofsFileSystem(skip_instance_cache=True).ls("", detail=False)
+    assert {"home", "work"} <= {*names}
+    (tmp_path / "phonofs/config.toml").write_text("[")
+    with pytest.raises(ConnectionError, match="not valid TOML"):
+        PhonofsFileSystem(skip_instance_cache=True).ls("")
+
+
+def test_a_day_can_be_listed_anew(fs, served):
+    asked: list[door.Request] = []
+    served.trouble = asked.append
+    fs.ls(f"work/{DAY}")
+    fs.ls(f"work/{DAY}", refresh=True)
+    assert [each.refresh for each in asked if isinstance(each, door.Ls)] == [False, True]
+
+
 def test_info_tells_what_no_reading_changes(fs, served):
     info = fs.info(A)
     status = (served.folder / DAY / "a.mp3").stat()
@@ -149,6 +168,9 @@ def test_bytes_are_read_in_every_way(fs, tmp_path):
     assert fs.read_text(B) == "{}"
     fs.get(f"work/{DAY}", str(tmp_path / "copy"), recursive=True)
     assert (tmp_path / "copy/big.mp3").read_bytes() == BIG
+    fs.get(B, str(tmp_path / "one.json"))
+    fs.get(B, str(tmp_path / "copy/"))
+    assert (tmp_path / "one.json").read_text() == (tmp_path / "copy/b[1].json").read_text() == "{}"
     target = io.BytesIO()
     fs.get_file(A, target)
     assert target.getvalue() == b"aaaa"

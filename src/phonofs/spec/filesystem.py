@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from glob import has_magic
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -308,6 +309,13 @@ class PhonofsFileSystem(ReadOnlyFileSystem):
         ]
         for client, some in groupby(placed, lambda each: each[0]):
             yield from client.cat([(below, start, end) for _, below, start, end in some])
+
+    def get(self, rpath: Any, lpath: Any, *args: Any, **kwargs: Any) -> None:
+        """Copy files or directories. A file that has brackets in its name is not a pattern."""
+        if isinstance(rpath, str) and has_magic(rpath) and self.isfile(rpath):
+            is_folder = str(lpath).endswith("/") or Path(lpath).is_dir()
+            rpath, lpath = [rpath], [Path(lpath) / Path(rpath).name if is_folder else lpath]
+        super().get(rpath, lpath, *args, **kwargs)
 
     def get_file(
         self,
