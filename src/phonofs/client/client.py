@@ -39,6 +39,9 @@ TIMEOUT_S = 70.0
 
 MARGIN_S = 10.0
 
+STARTS = 2
+"""How often to start a daemon: the one that was found to be running may just have ended."""
+
 PATHS_MAX = HEAD_MAX // 2
 """The most bytes of paths in one ``cat``."""
 
@@ -204,9 +207,10 @@ class Client:
     def _connect(self) -> Connection:
         """Connect to the daemon, if need be to one that is started for that."""
         connection = self._connect_to_running()
-        if connection is None and self._autostart:
-            start_daemon(self.profile)
-            connection = self._connect_to_running()
+        for _ in range(STARTS if self._autostart else 0):
+            if connection is None:
+                start_daemon(self.profile)
+                connection = self._connect_to_running()
         if connection is None:
             place = self._address or f"profile {self.profile}"
             raise ConnectionError(
