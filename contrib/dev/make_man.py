@@ -124,6 +124,12 @@ STATUS = (
         "(unknown_forms)",
     ),
     (
+        "door",
+        "how programs read without the mount: the path of the socket, or the error that explains "
+        "why there is none; connections, handles (files open), active (requests being answered), "
+        "requests and bytes in all, answers by errno",
+    ),
+    (
         "fuse",
         "open files and folders, operations waiting, answers by errno, the last error and its time",
     ),
@@ -241,6 +247,10 @@ def phonofs_1() -> Iterator[str]:
             ("$XDG_CONFIG_HOME/phonofs/config.toml", "that of the user, which wins"),
             ("$XDG_CONFIG_HOME/phonofs/credentials/PROFILE", "where login keeps key and secret"),
             ("$XDG_CACHE_HOME/phonofs/PROFILE", "the cache and the catalogue"),
+            (
+                "$XDG_CACHE_HOME/phonofs/PROFILE/door",
+                "the path of the socket for programs, while a mount or serve runs",
+            ),
         ),
         tag="Pa",
     )

@@ -37,6 +37,7 @@ from phonofs.catalogue.types import (
     CREATED,
     REMOVED,
     ChangeSet,
+    Details,
     Entry,
     ObjectChange,
     View,
@@ -60,6 +61,7 @@ __all__ = [
     "REMOVED",
     "Catalogue",
     "ChangeSet",
+    "Details",
     "Entry",
     "ObjectChange",
     "View",
@@ -242,6 +244,10 @@ class Catalogue:
         found = directory_of(ino)
         return self._rows.children(ino) if found and found.day else self._directories.children(ino)
 
+    def details(self, inos: Sequence[int]) -> dict[int, Details]:
+        """Return the details of objects, by inode number; those not there are left out."""
+        return self._rows.details(inos)
+
     def parent(self, ino: int) -> int:
         """Return the directory that holds ``ino``; the root holds itself. Raises NoSuchName."""
         if ino == ROOT:
@@ -385,7 +391,7 @@ class Catalogue:
         """
         return {
             row.ino: row.updated_ms
-            for parent in self._days_of(region, start_ms, end_ms)
+            for parent in self.days_of(region, start_ms, end_ms)
             for row in self._rows.of_day(parent)
             if start_ms <= row.created_ms < end_ms
         }
@@ -410,7 +416,8 @@ class Catalogue:
             self._settle(batch)
         return batch.changes
 
-    def _days_of(self, region: str, start_ms: int, end_ms: int) -> list[int]:
+    def days_of(self, region: str, start_ms: int, end_ms: int) -> list[int]:
+        """Return the inode numbers of the days, in a span of time, that hold something."""
         index = self._directories.known_region(region)
         if index is None or start_ms >= end_ms:
             return []

@@ -8,6 +8,7 @@ own, or another one that was faster; or it says in one sentence why there can be
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 DOOR = "door"
@@ -37,3 +38,22 @@ def read_address(cache_dir: Path) -> Path | None:
         os.close(descriptor)
     path = os.fsdecode(text.removesuffix(b"\n"))
     return Path(path) if path.startswith("/") and len(text) <= _PATH_MAX + 1 else None
+
+
+def write_address(cache_dir: Path, path: Path) -> None:
+    """Note the path of the socket, in a file of mode 0600, whole or not at all. Raises OSError."""
+    new = cache_dir / f"{DOOR}.new"
+    new.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(new, flags, 0o600)
+    try:
+        os.write(descriptor, os.fsencode(path) + b"\n")
+    finally:
+        os.close(descriptor)
+    new.rename(cache_dir / DOOR)
+
+
+def remove_address(cache_dir: Path) -> None:
+    """Remove the note of the path, as far as that is possible: a stale one does no harm."""
+    with suppress(OSError):
+        (cache_dir / DOOR).unlink()

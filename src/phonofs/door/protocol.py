@@ -18,13 +18,15 @@ close    ``End``
 cat      for each item, in order, what ``read`` answers, or ``Error``
 record   ``Data`` with the record's own JSON
 records  ``Objects`` of at most ENTRIES_AT_ONCE, then ``End``
+status   ``Data`` with the status document, as ``phonofs status --json`` prints it
 leave    ``End``, and the daemon ends; or ``Error`` (EBUSY)
 ======== ==============================================================================
 
 Instead of any message of an answer there may be an ``Error``. It ends the answer, except in that
 of ``cat``, where it ends the item. A listing that cannot be had whole ends with an ``Error``, never
-with ``End``. What is not a request is answered by hanging up, and so is a client that stops reading
-for SLOW_S in the middle of an answer.
+with ``End``. What is not a request is answered by hanging up, and so is a client that does not take
+one message within SLOW_S. If there are too many connections, a new one gets an ``Error`` (EAGAIN),
+and is hung up on.
 
 Paths are relative to the root of the profile, without a leading slash; '' is the root. Besides the
 tree of a mount there is ``.id/REGION/ID``, also with an extension, for one object by its
@@ -65,7 +67,7 @@ IDLE_S = 60.0
 """A connection that has no file open is hung up on after that long without a request."""
 
 SLOW_S = 60.0
-"""A client that reads nothing for that long while it is being answered is hung up on."""
+"""A client that takes longer to receive one message is hung up on."""
 
 BY_ID = ".id"
 """The directory that is not listed: ``.id/REGION/ID``."""
@@ -79,8 +81,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     size         bytes; -1 for a text of a view that was not made yet: ``info`` and ``open`` make it
     mtime_ms, ctime_ms, created_ms   UTC epoch ms; created_ms is 0 for what is no object
     ino          its inode number in a mount of the same cache
-    fingerprint  identifies the content: it is another one if the bytes are ('' for a directory;
-                 '' for a text whose size is not known)
+    fingerprint  identifies the content: it is another one if the bytes are ('' for a directory, and
+                 for a text in ``ls`` and ``find``)
     id, region, object_type, mime_type, state   of an object; '' for a directory. A text has an
                  object_type and a mime_type. In ``ls`` and ``find`` object_type and mime_type may
                  be ''.
@@ -185,11 +187,15 @@ class Records(msgspec.Struct, tag_field="op", tag="records"):
     types: list[str] = []
 
 
+class Status(msgspec.Struct, tag_field="op", tag="status"):
+    """Ask for the status document: JSON."""
+
+
 class Leave(msgspec.Struct, tag_field="op", tag="leave"):
     """Ask a daemon that was started on demand to end; EBUSY if it was not, or if it is in use."""
 
 
-Request = Hello | Info | Ls | Find | Open | Read | Close | Cat | Record | Records | Leave
+Request = Hello | Info | Ls | Find | Open | Read | Close | Cat | Record | Records | Status | Leave
 
 
 # answers

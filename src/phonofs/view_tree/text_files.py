@@ -70,6 +70,11 @@ class OpenText:
         self.content = content
         self.withdrawn = False
 
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the bytes: of what, how, and how many were made."""
+        return fingerprint_of(self.text, len(self.content))
+
     def withdraw(self) -> None:
         """Give no more bytes."""
         self.withdrawn = True
@@ -380,6 +385,11 @@ class TextFiles:
                 source.id,
                 source.type,
             )
+
+
+def fingerprint_of(text: Made, size: int) -> str:
+    """Return what identifies the content of a text of this size."""
+    return f"{_version(text)}-{size}"
 
 
 def _version(text: Made) -> int:
