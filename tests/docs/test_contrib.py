@@ -50,12 +50,19 @@ def test_the_completions_are_those_of_the_commands(shell: str) -> None:
 
 
 def test_what_is_installed_has_all_extras() -> None:
-    """A package or an image cannot be added to with pip afterwards."""
+    """A package or an image cannot be added to with pip afterwards.
+
+    What programs of other environments need is not among them: fsspec, and pyarrow, ten times as
+    large as everything else.
+    """
     extras = "[keyring,encrypt,metrics]"
     for name in ("contrib/packaging/build-deb", "contrib/container/Containerfile", "README.md"):
         assert extras in (ROOT / name).read_text(encoding="utf-8"), name
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {name for name, needs in known.items() if needs} == {"keyring", "encrypt", "metrics"}
+    others = {"fsspec", "manifest"}
+    assert {name for name, needs in known.items() if needs} == {
+        "keyring", "encrypt", "metrics", *others
+    }  # fmt: skip
 
 
 def test_the_daemon_set_gets_no_variables_of_a_service_of_its_name() -> None:

@@ -19,8 +19,8 @@ import trio
 
 from phonofs.cli.children import Child, ChildFailed, running
 from phonofs.cli.mount import serve_logged
-from phonofs.cli.settings import split_options, surroundings
 from phonofs.config import Layer, Settings, Source, merge
+from phonofs.config.load import split_options, surroundings
 from phonofs.demo.dataset import demo_account
 from phonofs.errors import MountFailed, UsageError
 from phonofs.fakeservice.faults import Faults, Plan, described_failures, load

@@ -7,8 +7,8 @@ from functools import partial
 import click
 
 from phonofs.cli.report import report
-from phonofs.cli.settings import load
 from phonofs.config import BY_NAME, DEFAULT_PROFILE, OPTIONS, Settings
+from phonofs.config.load import load
 from phonofs.errors import UsageError
 from phonofs.fuse.mountinfo import absolute, device_fd
 from phonofs.mount import MountPlan, serve

@@ -14,8 +14,8 @@ import click
 
 from phonofs.cli import run
 from phonofs.cli.mount import start
-from phonofs.cli.settings import load, split_options
 from phonofs.config import BY_NAME, DEFAULT_PROFILE, Settings, as_texts
+from phonofs.config.load import load, split_options
 from phonofs.control.client import command as ask
 from phonofs.control.client import status_of
 from phonofs.errors import MountFailed, PhonofsError, UsageError

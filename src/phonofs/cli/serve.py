@@ -6,8 +6,8 @@ from functools import partial
 import click
 
 from phonofs.cli.report import report
-from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE
+from phonofs.config.load import load
 from phonofs.errors import UsageError
 from phonofs.process import logging_setup as logs
 from phonofs.process.daemonize import Ready, detach

@@ -1,6 +1,6 @@
 """Merges the settings of one mount from layers of raw values.
 
-Pure: ``cli/settings.py`` reads the files, the environment and the system's values.
+Pure: ``config/load.py`` reads the files, the environment and the system's values.
 """
 
 import re
