@@ -102,6 +102,12 @@ STATUS = (
     ("service", "requests by kind, errors by class, received_bytes, paused_s: told to wait"),
     ("service.slots", "connections in all, in use, in use ahead of readers; requests that wait"),
     (
+        "service.rate",
+        "requests a second that max_rate allows (max_per_s) and that are allowed at present "
+        "(limit_per_s), null for no limit; requests that wait for that (waiting); answers with "
+        "status 429 (throttled)",
+    ),
+    (
         "service.token",
         "whether there is a valid one, its life_s, how many were fetched and rejected, the "
         "failures in a row and the last error",
@@ -122,6 +128,12 @@ STATUS = (
         "texts",
         "texts of the views that are being made, and types of contents whose form is not known "
         "(unknown_forms)",
+    ),
+    (
+        "door",
+        "how programs read without the mount: the path of the socket, or the error that explains "
+        "why there is none; connections, handles (files open), active (requests being answered), "
+        "requests and bytes in all, answers by errno",
     ),
     (
         "fuse",
@@ -241,6 +253,10 @@ def phonofs_1() -> Iterator[str]:
             ("$XDG_CONFIG_HOME/phonofs/config.toml", "that of the user, which wins"),
             ("$XDG_CONFIG_HOME/phonofs/credentials/PROFILE", "where login keeps key and secret"),
             ("$XDG_CACHE_HOME/phonofs/PROFILE", "the cache and the catalogue"),
+            (
+                "$XDG_CACHE_HOME/phonofs/PROFILE/door",
+                "the path of the socket for programs, while a mount or serve runs",
+            ),
         ),
         tag="Pa",
     )

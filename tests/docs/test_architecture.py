@@ -87,7 +87,7 @@ def test_the_files_that_contributing_names_exist() -> None:
     [
         ("config/options.py", "OPTIONS"),
         ("cli/__init__.py", "COMMANDS"),
-        ("fuse/errors.py", "TABLE"),
+        ("errnos.py", "TABLE"),
         ("vfs.py", "_OF_RECORD"),
         ("fakeservice/faults.py", "FAILURES"),
     ],

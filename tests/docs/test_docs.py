@@ -88,7 +88,7 @@ def test_the_readme_says_every_exit_status() -> None:
 
 def test_every_errno_a_reader_may_meet_is_documented() -> None:
     """Those of the one table, but for what no reader of files gets."""
-    errnos = importlib.import_module("phonofs.fuse.errors")
+    errnos = importlib.import_module("phonofs.errnos")
     source = Path(errnos.__file__ or "").read_text()
     given = set(re.findall(r"errno\.(E[A-Z]+)", source)) - {"ENOTDIR", "EISDIR", "EINTR"}
     documented = {row[0].split()[0].strip("`") for row in rows("error", "why", "what to do")}

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from calendar import monthrange
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ from phonofs.search.condition import Condition
 from phonofs.search.facets import facets_of
 from phonofs.search.options import condition_of
 from phonofs.tree.layout import Directory, descend
+from phonofs.units import format_count
 
 
 @click.command("manifest")
@@ -34,6 +36,7 @@ from phonofs.tree.layout import Directory, descend
 @click.option("--jsonl", "form", flag_value="jsonl", help="The records, as JSON lines.")
 @click.option("--md5", "form", flag_value="md5", help="Checksums, for md5sum -c.")
 @click.option("--m3u8", "form", flag_value="m3u8", help="A playlist of the recordings.")
+@click.option("--parquet", metavar="DIR", help="A Parquet file a month, in this folder.")
 @click.option("--files0-from", metavar="FILE", help="Take paths from FILE, each ended by NUL.")
 @click.option("--type", "types", metavar="T", multiple=True, help="Of this object type only.")
 @click.option("--since", metavar="D", help="Of this day or later: 2026-11-17, 2026-11 or 2026.")
@@ -45,6 +48,7 @@ from phonofs.tree.layout import Directory, descend
 def command(
     paths: Sequence[str],
     form: str,
+    parquet: str | None,
     files0_from: str | None,
     types: Sequence[str],
     since: str | None,
@@ -59,6 +63,9 @@ def command(
     Without PATH, of all. PATH is a file or folder of a mount, also of its views, or a path of the
     date tree without the mount point. Standard input is the FILE -. What could not be looked at is
     said on standard error, and the exit status is 4.
+
+    With --parquet the files have whole months, so --since, --until and PATH name months or years.
+    They are replaced only if everything could be looked at.
     """
     condition = condition_of(types=types, since=since, until=until)
     if files0_from is not None:
@@ -70,6 +77,12 @@ def command(
     if mount is None and profile is None:
         mount = _mount_named(paths)
     with source_of(mount, profile, options, offline=offline) as source:
+        if parquet is not None:
+            if form != "csv":
+                raise UsageError(f"--parquet and --{form} are different outputs; choose one")
+            if files0_from is not None or len(paths) > 1:
+                raise UsageError("--parquet lists whole months: name one folder, or none")
+            return _write_parquet(source, paths, condition, Path(parquet))
         made = FORMS[form]()
         write = sys.stdout.buffer.write
         write(made.head().encode())
@@ -80,6 +93,42 @@ def command(
         write(made.tail().encode())
         sys.stdout.buffer.flush()
         return say_what_was_looked_at(source.answer)
+
+
+def _write_parquet(source: Source, paths: Sequence[str], condition: Condition, folder: Path) -> int:
+    """Write the files of whole months; none if anything could not be looked at."""
+    # Without this import, the other forms start 200 ms sooner.
+    from phonofs.manifest.parquet import parquet_folder
+
+    months = _whole_months(source, paths, condition)
+    with parquet_folder(folder) as files:
+        for path, result in _results(source, paths, condition, as_typed=False):
+            if result.record is not None:
+                files.add(Listed(path, result.record, source.zone, source.profile))
+        status = say_what_was_looked_at(source.answer)
+        if status:
+            click.echo(f"phonofs: {folder} is as it was: nothing was written", err=True)
+            return status
+        try:
+            count = files.finish(months.since, months.until)
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be written to: {error.strerror}") from None
+    click.echo(f"{format_count(count, 'month')} written to {folder}", err=True)
+    return 0
+
+
+def _whole_months(source: Source, paths: Sequence[str], condition: Condition) -> Condition:
+    """Return which days are listed. Raises UsageError if those are not whole months."""
+    folder = _chosen(source, paths[0]).folder if paths else Condition()
+    days = both(condition, folder) if folder is not None else None
+    if (
+        days is None
+        or days.region
+        or (days.since and days.since.day != 1)
+        or (days.until and days.until.day != monthrange(days.until.year, days.until.month)[1])
+    ):
+        raise UsageError("--parquet lists whole months: name months or years, of all regions")
+    return days
 
 
 def _paths_from(file: str) -> list[str]:
