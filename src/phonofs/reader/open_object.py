@@ -399,6 +399,8 @@ class OpenObject:
         download = Download(start, stop, priority, whole=whole, runs_on=runs_on)
         self.context.spawn(download.run, self, self.context)  # may raise Unavailable; it runs later
         self.downloads.append(download)
+        if not start and urgent:
+            self.verification.expect()
         return download
 
     def _downloading(self) -> list[tuple[int, int]]:
