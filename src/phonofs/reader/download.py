@@ -28,7 +28,7 @@ from phonofs.service.content import Body
 log = logging.getLogger(__name__)
 
 Chunk = bytes | bytearray | memoryview
-"""Bytes of a body; valid only until the next chunk is asked for."""
+"""Bytes of a body; valid only until anything is waited for."""
 
 WORTH = 128 * KIB
 """What the kernel asks for at a time: a download that gets less in a whole deadline is useless."""
