@@ -305,7 +305,8 @@ class Flow:
     """
 
     __slots__ = ("_at", "_bytes", "_bytes_s", "_grown_s", "_sample_at", "_sample_bytes",
-                 "_sample_waited_s", "_seconds", "_throughput", "began_at", "lead")  # fmt: skip
+                 "_sample_waited_s", "_seconds", "_starting", "_throughput", "began_at",
+                 "lead")  # fmt: skip
 
     def __init__(self, throughput: ThroughputEstimator, now: float) -> None:
         self._throughput = throughput
@@ -314,9 +315,11 @@ class Flow:
         self.lead = 0
         self._grown_s = 0.0
         self.resume(now)
+        self._starting = True
 
     def resume(self, now: float) -> None:
         """It goes on after a pause, with what has come meanwhile: that shows no growth."""
+        self._starting = False
         self.began_at = self._at = now
         self._bytes_s: float | None = None
         self._begin_sample(now)
@@ -348,9 +351,10 @@ class Flow:
             return False
         if self._bytes_s > GROWTH * before:
             self._grown_s += took_s
-            if waited:
+            if waited and self._starting:
                 self._throughput.grew(self._grown_s, now)
             return False
+        self._starting = False
         self.lead = int(self._grown_s * self._bytes_s)
         return waited and self._bytes_s < FAST_BYTES_S
 

@@ -247,6 +247,26 @@ def samples(*counts: int) -> list[bool]:
     return said
 
 
+@pytest.mark.parametrize(
+    ("counts", "known"),
+    [
+        ([14_000 << n for n in range(5)], True),
+        ([14_000, 28_000], False),
+        ([300_000, 500_000] * 5, False),
+        ([500_000] * 5 + [500_000 << n for n in range(5)], False),
+    ],
+)
+def test_what_counts_as_a_slow_start(counts, known):
+    """Growth for three round trips from the first byte on; not that of a line with other users."""
+    line, now = ThroughputEstimator(), 0.0
+    line.answered(LATENCY)
+    flow = Flow(line, now)
+    for count in [*counts, 0]:
+        now += LATENCY
+        flow.received(count, LATENCY, now)
+    assert line.starts_slowly(now) == known
+
+
 def test_a_connection_that_grows_is_not_slow():
     """Not as long as each sample brings more; then it is, unless it is fast."""
     assert samples(*(14_000 << n for n in range(7))) == [False] * 7
