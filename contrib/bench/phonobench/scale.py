@@ -6,7 +6,7 @@ Four parts, each alone with ``--only``:
              interface: mount to first ``ls``, a day of 10,000 warm, memory, what following costs
     lookup   what a lookup costs at 10,000, 100,000 and a million, as a small plot
     find     ``find`` over 100,000 files, beside rclone over the same number (WebDAV)
-    listing  opening a day of 10,000 at 50 ms, beside asking page by page
+    listing  opening a day of 10,000 at 50 ms, beside asking page by page and beside a bare client
 
 With ``--before DIR`` all but ``lookup``, for this checkout and another one instead of rclone.
 """
@@ -17,6 +17,7 @@ import json
 import random
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,11 +28,12 @@ from urllib.parse import quote
 
 from phonobench import before, report
 from phonobench.account import REGION, record
+from phonobench.bare_listing import PAGE
 from phonobench.bench import Figures
 from phonobench.peers import OURS, PEERS, Mount, Peer, Site, mounted
 from phonobench.processes import Failed, cpu_s, run
 from phonobench.ratios import Spread, ratios
-from phonobench.servers import many
+from phonobench.servers import Origin, many
 from phonobench.table import SCALE
 from phonobench.things import DAY_MS, FIRST_DAY_MS, Days, day_folder
 from phonofs.catalogue.catalogue import Catalogue, Entry, View
@@ -42,6 +44,7 @@ YEARS_DAYS = 1096
 BUSY = 10_000
 BATCH = 1000
 LATENCY_S = 0.05
+BARE = "bare client"
 WATCHED_S = 10.0
 
 
@@ -243,10 +246,9 @@ class Scale:
                 origin.set(LATENCY_S)
                 if not self._pair:
                     pages.append(page_by_page(origin.port))
-                for peer in self._peers(number):
-                    cache = self._work / f"listing-{peer.name}-{number}"
-                    with self._mount(peer, Site.webdav(origin.url), cache) as (mount, _):
-                        self._open_day(mount)
+                for row, told in (("listing", True), ("untold", False)):
+                    origin.set(LATENCY_S, told=told)
+                    self._list(row, number, origin)
         if self._pair:
             return
         opened, used = (self.figures.rows[row][OURS] for row in ("listing", "listing-cpu"))
@@ -254,19 +256,39 @@ class Scale:
         print(f"ls of a day of {BUSY:,}, cold, 50 ms: {_shown(opened)} ({_shown(used)} of CPU), "
               f"page by page {_shown(pages)}: {times.median:.1f} × ({times.least:.1f}–"
               f"{times.most:.1f}) (target 6 ×)")  # fmt: skip
+        for row, what in (("listing", "with"), ("untold", "without")):
+            ours, bare = (self.figures.rows[row][name] for name in (OURS, BARE))
+            longer = Spread.of([mine / least for mine, least in zip(ours, bare, strict=True)])
+            print(f"{what} a total: {_shown(ours)}, a bare client {_shown(bare)}: "
+                  f"{longer.median:.2f} × ({longer.least:.2f}–{longer.most:.2f}) "
+                  "(target at most 1.2 ×)")  # fmt: skip
 
-    def _open_day(self, mount: Mount) -> None:
-        folder = mount.folder(day_folder(FIRST_DAY_MS))
-        run(["ls", str(Path(folder).parent)])
-        before_s = cpu_s(mount.process.pid)
-        self.figures.add("listing", mount.peer.name, run(["ls", folder]))
-        self.figures.add("listing-cpu", mount.peer.name, cpu_s(mount.process.pid) - before_s)
+    def _list(self, row: str, number: int, origin: Origin) -> None:
+        """The busy day, by each peer and, alone, by the bare client."""
+        if not self._pair:
+            self.figures.add(row, BARE, bare_client(origin.port))
+        for peer in self._peers(number):
+            cache = self._work / f"{row}-{peer.name}-{number}"
+            with self._mount(peer, Site.webdav(origin.url), cache) as (mount, _):
+                folder = mount.folder(day_folder(FIRST_DAY_MS))
+                run(["ls", str(Path(folder).parent)])
+                before_s = cpu_s(mount.process.pid)
+                self.figures.add(row, mount.peer.name, run(["ls", folder]))
+                used_s = cpu_s(mount.process.pid) - before_s
+                self.figures.add(f"{row}-cpu", mount.peer.name, used_s)
 
     @contextmanager
     def _mount(self, peer: Peer, site: Site, cache: Path) -> Iterator[tuple[Mount, float]]:
         began = time.perf_counter()
         with mounted(peer, site, cache, self._work, {"PHONOFS_POLL_INTERVAL": "1s"}) as mount:
             yield mount, began
+
+
+def bare_client(port: int) -> float:
+    """All pages of the busy day by ``phonobench.bare_listing``, in a process of its own."""
+    pages = -(-BUSY // PAGE)
+    command = [sys.executable, "-m", "phonobench.bare_listing", str(port), str(pages)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def page_by_page(port: int) -> float:
