@@ -420,7 +420,7 @@ class OpenObject:
         self.context.spawn(download.run, self, self.context)  # may raise Unavailable; it runs later
         self.downloads.append(download)
         if not start and urgent:
-            self.verification.expect()
+            self.context.best_effort(self.record, self.verification.expect)
         return download
 
     def _downloading(self) -> list[tuple[int, int]]:
@@ -442,12 +442,13 @@ class OpenObject:
             handle.planned(self.size + 1)
             return
         window = handle.window
-        wide = self._starts_wide(handle)
+        wide = bool(self._needs) and self._starts_wide(handle)
         if wide:
             self._throughput.widen(self._throughput.lead, trio.current_time())
         most = self._connections() if wide or window.is_long else 1
         ahead = self.most_ahead() if wide else window.ahead(self.most_ahead(), most)
-        handle.planned(window.next + download_size(ahead, most) // 4)
+        soon = min(ahead, window.ahead(self.most_ahead(), most))
+        handle.planned(window.next + download_size(soon, most) // 4)
         if self.entry.in_memory:
             self._keep()
         self._stir()
@@ -585,13 +586,17 @@ class OpenObject:
         return max(download.need, *reached)
 
     def _reach(self, handle: Handle, download: Download) -> int:
-        """How far a handle wants a download, whether or not it waits for it."""
+        """How far a handle wants a download, whether or not it waits for it.
+
+        Who plays a recording seldom waits, and needs nothing from far ahead.
+        """
         window, most = handle.window, self.most_ahead()
-        if window.next > download.stop or not self._starts_wide(handle):
-            return reach(window, download.stop, most)
-        if window.sequential_bytes > INITIAL_READAHEAD:
-            return window.next + most
-        return max(window.next, download.start) + FIRST_OF_EACH
+        if window.next <= download.stop and self._starts_wide(handle):
+            if window.sequential_bytes <= INITIAL_READAHEAD:
+                return max(window.next, download.start) + FIRST_OF_EACH
+            if self._needs:
+                return window.next + most
+        return reach(window, download.stop, most)
 
     def patience_s(self, download: Download) -> float:
         """How long a paused download keeps its connection."""

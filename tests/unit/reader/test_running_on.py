@@ -189,6 +189,22 @@ async def test_a_header_over_a_line_that_starts_slowly(header):
         assert w.reader.statistics()["dropped"] <= 8
 
 
+async def test_a_player_over_a_line_that_starts_slowly():
+    """Nothing waits for most of its bytes, so they are not fetched over several connections."""
+    async with world(FakeService(rate=1e9, window=MIB)) as w:
+        handle = w.reader.open(record(4 * MIB, "first", checksum=""), 6)
+        await w.read_blindly(handle)
+        w.reader.release(handle)
+        handle = w.reader.open(record(40 * MIB, checksum=""), 7)
+        await w.read_on(handle, 0, MIB)
+        await trio.sleep(1)
+        for offset in range(MIB, 2 * MIB, BLOCK):
+            assert w.reader.read_now(handle, offset, BLOCK) == plain(offset, offset + BLOCK)
+            await trio.sleep(8)
+        assert w.service.sent("a") < 12 * MIB
+        w.reader.release(handle)
+
+
 async def test_what_is_known_of_a_line_is_forgotten():
     """A minute after the last slow start, one response runs on again."""
     async with world(FakeService(rate=1e9, window=MIB)) as w:
