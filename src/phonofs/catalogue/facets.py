@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from phonofs.catalogue.database import Database
 from phonofs.catalogue.directories import Directories
 from phonofs.catalogue.queries import ObjectQueries, Row
+from phonofs.catalogue.record_codec import Damaged
 from phonofs.catalogue.records import Records
 from phonofs.errors import Malformed
 from phonofs.search.condition import Condition, matches
@@ -127,7 +128,7 @@ class FacetStore:
         """
         try:
             return facets_of(parse_record(self._records.get(ino, crc), region))
-        except (ValueError, Malformed):
+        except (Damaged, Malformed):
             row = self._rows.row(ino)
             assert row is not None, "it is in the day"
             self._damaged(row)
@@ -169,33 +170,26 @@ class FacetStore:
         """Return SQL that every match satisfies, with its values."""
         terms = [_DAYS]
         values: list[Any] = [first, last]
-        choices: dict[str, Callable[[str], bool]] = {}
-        if condition.agent:
-            choices["agent"] = partial(matches, condition.agent)
-        if condition.queue:
-            choices["queue"] = partial(matches, condition.queue)
-        if condition.types:
-            choices["type"] = condition.is_type
-        for column, accepts in choices.items():
-            names = self._names(column, accepts, first, last)
-            if len(names) <= MOST_NAMES:
+        choices: list[tuple[str, object, Callable[[str], bool]]] = [
+            ("agent", condition.agent, partial(matches, condition.agent)),
+            ("queue", condition.queue, partial(matches, condition.queue)),
+            ("type", condition.types, condition.is_type),
+        ]
+        for column, wanted, accepts in choices:
+            names = self._names(column, accepts, first, last) if wanted else []
+            if wanted and len(names) <= MOST_NAMES:
                 terms.append(f"f.{column} IN ({','.join('?' * len(names))})")
                 values += names
-        if condition.call:
-            terms.append("f.call = ?")
-            values.append(condition.call)
-        if condition.number:
-            terms.append("instr(f.numbers, ?)")
-            values.append(f"{condition.number} ")
-        if condition.direction:
-            terms.append("f.direction = ?")
-            values.append(condition.direction)
-        if condition.longer_ms is not None:
-            terms.append("f.duration_ms > ?")
-            values.append(condition.longer_ms)
-        if condition.shorter_ms is not None:
-            terms.append("f.duration_ms < ?")
-            values.append(condition.shorter_ms)
+        for term, value in (
+            ("f.call = ?", condition.call or None),
+            ("instr(f.numbers, ?)", f"{condition.number} " if condition.number else None),
+            ("f.direction = ?", condition.direction or None),
+            ("f.duration_ms > ?", condition.longer_ms),
+            ("f.duration_ms < ?", condition.shorter_ms),
+        ):
+            if value is not None:
+                terms.append(term)
+                values.append(value)
         return " AND ".join(terms), values
 
     def _names(

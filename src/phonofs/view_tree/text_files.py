@@ -155,10 +155,10 @@ class TextFiles:
 
     def _forget_outdated(self) -> None:
         written = str(render.VERSION)
-        if self._catalogue.recall(WRITTEN_BY) != written:
+        if self._catalogue.notes.recall(WRITTEN_BY) != written:
             try:
                 self._sizes.forget_all()
-                self._catalogue.remember(WRITTEN_BY, written)
+                self._catalogue.notes.remember(WRITTEN_BY, written)
             except CatalogueError as error:
                 log.warning("the sizes of texts could not be forgotten: %s", error)
 
