@@ -386,6 +386,30 @@ async def test_the_body_is_views_of_one_buffer() -> None:
         assert max(len(chunk) for chunk in chunks) <= connections.BUFFER_BYTES
 
 
+@pytest.mark.parametrize("kind", ["length", "chunked", "close"])
+async def test_bodies_received_by_turns_do_not_mix(kind: str) -> None:
+    """All connections receive into one buffer; what was passed on is as it came."""
+    contents = [BIG, BIG[::-1], bytes(len(BIG))]
+
+    def answer(number: int) -> Any:
+        body = contents[number - 1]
+        if kind == "close":
+            return (OK + b"\r\n" + body,)
+        pieces = [body[at : at + 300_000] for at in range(0, len(body), 300_000)]
+        return sized(body) if kind == "length" else chunked(*pieces)
+
+    async with serving(answer) as server, asking(server, True) as way:
+        opened = [await way.open(new_request("test", server.url)) for _ in contents]
+        got = [bytearray() for _ in contents]
+        while any(len(body) < len(BIG) for body in got):
+            for response, body in zip(opened, got, strict=True):
+                if len(body) < len(BIG):
+                    body += await anext(stream_of(response))
+        assert got == contents
+        for response in opened:
+            await response.aclose()
+
+
 async def test_another_server_is_looked_at_before_anything_is_sent() -> None:
     """A public name that turns out to be an address in here is refused."""
     async with serving(lambda n: sized(b"internal")) as server, asking(server, True) as way:
