@@ -45,6 +45,28 @@ UNHEARD_MS = 10_000
 request's timeout."""
 
 
+class ReceiveBuffer:
+    """What all connections of one event loop receive into.
+
+    A view that it lent is invalid before another connection receives: whoever kept it too long gets
+    a ValueError, never the bytes of another response.
+    """
+
+    def __init__(self) -> None:
+        self._memory = page_aligned(BUFFER_BYTES)
+        self._lent = self._memory[:0]
+
+    def take_back(self) -> memoryview:
+        """Return all of it, to be filled."""
+        self._lent.release()
+        return self._memory
+
+    def lend(self, size: int) -> memoryview:
+        """Return the first bytes, until something else is received."""
+        self._lent = self._memory[:size]
+        return self._lent
+
+
 class Connection:
     """A connection that is used by one request at a time.
 
@@ -54,8 +76,7 @@ class Connection:
     because it may be in the middle of a message.
     """
 
-    def __init__(self, sock: socket.socket, buffer: memoryview) -> None:
-        """``buffer`` as :func:`receive_buffer` makes it."""
+    def __init__(self, sock: socket.socket, buffer: ReceiveBuffer) -> None:
         self._socket = sock
         self._buffer = buffer
         self._reads = MOST_READS if isinstance(sock, ssl.SSLSocket) else 1
@@ -125,7 +146,7 @@ class Connection:
             return None
         self._burst += max(size, LEAST_READ)
         self._crumbs = 0 if size >= min(CRUMB_BYTES, most_bytes) else self._crumbs + 1
-        return self._buffer[:size]
+        return self._buffer.lend(size)
 
     def _fill(self, most_bytes: int) -> int:
         """Read what has arrived; return the number of bytes, or -1 if there is nothing.
@@ -136,10 +157,10 @@ class Connection:
         """
         if self._broken is not None:
             raise self._broken
-        size = 0
+        size, buffer = 0, self._buffer.take_back()
         for _ in range(self._reads):
             try:
-                count = self._socket.recv_into(self._buffer[size:most_bytes])
+                count = self._socket.recv_into(buffer[size:most_bytes])
             except (BlockingIOError, ssl.SSLWantReadError):
                 return size or -1
             except OSError as error:
@@ -153,18 +174,13 @@ class Connection:
         return size
 
 
-def receive_buffer() -> memoryview:
-    """Return a buffer for all connections of one event loop."""
-    return page_aligned(BUFFER_BYTES)
-
-
 async def connect(
     host: str,
     port: int,
     context: ssl.SSLContext | None,
     check_address: Callable[[str], None] | None,
     resolvers: trio.CapacityLimiter,
-    buffer: memoryview,
+    buffer: ReceiveBuffer,
 ) -> Connection:
     """Return a new connection, over TLS if a context is given, that receives into ``buffer``.
 

@@ -20,7 +20,7 @@ import trio
 
 from phonofs.errors import Malformed
 from phonofs.service.chunked import ChunkedDecoder
-from phonofs.service.connection import BUFFER_BYTES, Connection, connect, receive_buffer
+from phonofs.service.connection import BUFFER_BYTES, Connection, ReceiveBuffer, connect
 from phonofs.service.response_head import Head, head_size, parse_head, request_head
 from phonofs.service.url_policy import Origin, origin_of
 
@@ -75,7 +75,7 @@ class Http11Transport(httpx.AsyncBaseTransport):
         self._keep_alive_s = keep_alive_s
         self._in_use = in_use
         self._idle: list[_Idle] = []  # the one used last is the last
-        self._buffer = receive_buffer()
+        self._buffer = ReceiveBuffer()
         self._resolvers = trio.CapacityLimiter(RESOLVERS)
         self._closed = False
 

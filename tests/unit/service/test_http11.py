@@ -381,9 +381,16 @@ async def test_the_body_is_views_of_one_buffer() -> None:
     """Nothing is copied on the way: the views share their memory."""
     async with serving(lambda n: sized(BIG)) as server, asking(server, True) as way:
         async with aclosing(await way.open(new_request("test", server.url))) as stream:
-            chunks = [chunk async for chunk in stream_of(stream) if isinstance(chunk, memoryview)]
-        assert len({id(chunk.obj) for chunk in chunks}) == 1
-        assert max(len(chunk) for chunk in chunks) <= connections.BUFFER_BYTES
+            chunks = [
+                (id(chunk.obj), len(chunk), chunk)
+                async for chunk in stream_of(stream)
+                if isinstance(chunk, memoryview)
+            ]
+        assert len({memory for memory, _, _ in chunks}) == 1
+        assert max(size for _, size, _ in chunks) <= connections.BUFFER_BYTES
+        for _, _, kept in chunks[:-1]:
+            with pytest.raises(ValueError):  # never the bytes of what came after it
+                bytes(kept)
 
 
 @pytest.mark.parametrize("kind", ["length", "chunked", "close"])
