@@ -389,7 +389,9 @@ async def test_the_body_is_views_of_one_buffer() -> None:
         assert len({memory for memory, _, _ in chunks}) == 1
         assert max(size for _, size, _ in chunks) <= connections.BUFFER_BYTES
         for _, _, kept in chunks[:-1]:
-            with pytest.raises(ValueError):  # never the bytes of what came after it
+            with pytest.raises(
+                ValueError, match="released"
+            ):  # never the bytes of what came after it
                 bytes(kept)
 
 
