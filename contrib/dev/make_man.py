@@ -143,6 +143,16 @@ STATUS = (
 """The status: places in its JSON. Names stay; more may come."""
 
 
+PROGRAMS = (
+    ("autostart", "whether phonofs serve PROFILE --idle 10m is started if nothing serves it: True"),
+    ("socket", "the socket of a daemon, instead of the one that the profile's cache folder names"),
+    ("timeout", "seconds to wait for an answer: read_deadline and 10 s"),
+    ("block_size", "bytes that a small read of an open file asks for: 1 MiB"),
+    ("cache_type", "how an open file reads ahead, one of fsspec's: readahead"),
+)
+"""The options of the file system for fsspec, with their defaults."""
+
+
 def text(words: str) -> str:
     """Words as mdoc takes them: a line a sentence at least, none of it a request or an escape."""
     sentences = re.split(r"(?<=[^.]\.) (?=[A-Z])", " ".join(words.split()))
@@ -233,6 +243,15 @@ def phonofs_1() -> Iterator[str]:
         yield from command_section(name, command)
     yield ".Sh EXTENDED ATTRIBUTES"
     yield from items(ATTRIBUTES)
+    yield ".Sh PROGRAMS"
+    yield text(
+        "Programs that take fsspec (pandas, Arrow, DuckDB, Dask, Ray and others) read by the URL "
+        "phonofs://PROFILE/PATH, where PATH is that of the mount, or .id/REGION/ID for an object "
+        "by its id. They share one daemon of their user, a mount or phonofs serve. All that writes "
+        "is EROFS; what cannot be asked is an error, never absence. The options of the file "
+        "system, none of which is a secret, also as FSSPEC_PHONOFS_NAME in the environment:"
+    )
+    yield from items(PROGRAMS)
     yield ".Sh STATUS"
     yield text(
         "phonofs status --json prints one object on one line. The ending of a name says its unit: "

@@ -231,3 +231,9 @@ def test_every_bound_on_time_has_the_common_scale() -> None:
         if CLOCK.search(line)
     ]
     assert compared == []
+
+
+def test_a_recipe_for_jobs_is_short_enough_to_be_read() -> None:
+    for name in ("dask_job.py", "ray_job.py"):
+        text = (CONTRIB / "jobs" / name).read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 80, name

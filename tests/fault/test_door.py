@@ -44,9 +44,11 @@ async def clients(world: World, count: int = 1) -> AsyncIterator[list[Client]]:
     """Connect some clients; afterwards the door has none of them, and nothing is held."""
     async with trio.open_nursery() as nursery:
         made = [Client.of(world.app.door, nursery) for _ in range(count)]
-        yield made
-        for client in made:
-            await client.close()
+        try:
+            yield made
+        finally:
+            for client in made:
+                await trio.aclose_forcefully(client.stream)
     door = world.app.door.statistics()
     assert (door["connections"], door["handles"], door["active"]) == (0, 0, 0)
     assert world.app.status.document()["reader"]["waiters"] == 0
@@ -77,7 +79,7 @@ async def test_one_that_reads_now_and_then_is_not(world):
         await client.send(protocol.Read(opened.handle, 0, 8 * MIB))
         await trio.sleep(protocol.SLOW_S / 2)
         plain = world.plain(("us-east", "0000000a"))
-        assert await client.data(pause_s=protocol.SLOW_S / 4) == plain
+        assert await client.data(pause_s=protocol.SLOW_S / 16) == plain
 
 
 @in_world
@@ -99,8 +101,8 @@ async def test_an_idle_connection_is_hung_up_on(world):
 
 @in_world
 async def test_a_request_that_does_not_come_to_its_end_is_not_waited_for(world):
-    """Neither is one that comes a byte at a time."""
-    async with clients(world, 2) as [silent, slow]:
+    """Neither is one that comes a byte at a time; one that pauses for a moment is answered."""
+    async with clients(world, 3) as [silent, slow, dripping]:
         request = protocol.pack(protocol.Info(PATH))
         began = trio.current_time()
         await silent.stream.send_all(request[:6])
@@ -111,6 +113,14 @@ async def test_a_request_that_does_not_come_to_its_end_is_not_waited_for(world):
         await trio.sleep(REQUEST_S / 2)
         await slow.stream.send_all(request[-1:])
         assert isinstance((await slow.receive())[0], protocol.About)
+        with pytest.raises(trio.BrokenResourceError):
+            await drip(dripping, request)
+
+
+async def drip(client: Client, request: bytes) -> None:
+    for at in range(len(request)):
+        await client.stream.send_all(request[at : at + 1])
+        await trio.sleep(REQUEST_S / 4)
 
 
 @in_world

@@ -71,6 +71,26 @@ class Client:
                 return bytes(found)
             await trio.sleep(pause_s)
 
+    async def find(self, path: str) -> list[protocol.Entry]:
+        """Return all files below a directory."""
+        await self.send(protocol.Find(path))
+        found: list[protocol.Entry] = []
+        while isinstance(answer := (await self.receive())[0], protocol.Entries):
+            found += answer.entries
+        assert answer == protocol.End()
+        return found
+
+    async def cat(self, paths: list[str]) -> list[bytes | OSError]:
+        """Return the bytes of each file, or its error."""
+        await self.send(protocol.Cat([(path, None, None) for path in paths]))
+        found: list[bytes | OSError] = []
+        for _ in paths:
+            try:
+                found.append(await self.data())
+            except OSError as error:
+                found.append(error)
+        return found
+
     async def read(self, handle: int, offset: int, size: int) -> bytes:
         await self.send(protocol.Read(handle, offset, size))
         return await self.data()

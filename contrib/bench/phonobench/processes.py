@@ -89,7 +89,7 @@ def read(kind: str, *paths: str, timeout_s: float = 300) -> dict[str, Any]:
 
 def fetch(*urls: str, timeout_s: float = 300) -> dict[str, Any]:
     """The bare client's figures (see ``client.py``)."""
-    return _figures("phonobench.client", urls, timeout_s, "the bare client")
+    return _figures("phonobench.bare_content", urls, timeout_s, "the bare client")
 
 
 def _figures(module: str, words: Sequence[str], timeout_s: float, who: str) -> dict[str, Any]:

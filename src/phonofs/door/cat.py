@@ -11,10 +11,10 @@ from phonofs.door.files import OpenFile, Paths
 from phonofs.errors import PhonofsError, forget_frames
 from phonofs.reader.reader import NO_SCAN
 
-AHEAD = 16
-"""Files that are opened ahead: as many as the reader has connections by default."""
+AHEAD = 32
+"""Files that are opened ahead: twice the usual connections, since they are answered in order."""
 
-FIRST_BYTES = 256 << 10
+FIRST_BYTES = 64 << 10
 """What is read ahead of each; the reader fetches small objects whole, and larger ones further."""
 
 Item = tuple[str, int | None, int | None]

@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 CHUNK = 65536
 """Bytes received at a time; nearly every request is shorter."""
 
+WAIT_FOR = 256 << 10
+"""Bytes that are waited for at a time: as much memory for each client. An encrypted cache gives so
+many at once."""
+
 REQUEST_S = 10.0
 """How long a client may take to send a request that it has begun; our own send it at once."""
 
@@ -122,25 +126,34 @@ class Connection:
     async def _next(self) -> protocol.Request | None:
         """Return the next request; None if the client goes, or has to."""
         try:
-            head = await self._take(LENGTH.size, self._patience_s)
-            if head is not None:
-                head = await self._take(protocol.head_length(head), lambda: REQUEST_S)
-            return protocol.request_of(head) if head is not None else None
+            if not await self._begun():
+                return None
+            with trio.move_on_after(REQUEST_S):
+                head = await self._take(protocol.head_length(await self._take(LENGTH.size)))
+                return protocol.request_of(head)
         except (NotUnderstood, trio.BrokenResourceError, trio.ClosedResourceError):
             return None
+        return None
 
-    async def _take(self, size: int, patience_s: Callable[[], float]) -> bytes | None:
-        """Return ``size`` bytes; None if the client hangs up or takes too long."""
+    async def _begun(self) -> bool:
+        """Wait until a request begins; return False if the client goes, or has been idle."""
+        while not self._received:
+            with trio.move_on_after(self._patience_s()) as waiting:
+                some = await self._stream.receive_some(CHUNK)
+            if waiting.cancelled_caught and self._patience_s():
+                continue
+            if waiting.cancelled_caught or not some:
+                return False
+            self._received += some
+        return True
+
+    async def _take(self, size: int) -> bytes:
+        """Return ``size`` bytes. Raises NotUnderstood if the client hangs up amid them."""
         received = self._received
         while len(received) < size:
-            with trio.move_on_after(patience_s() if not received else REQUEST_S) as waiting:
-                some = await self._stream.receive_some(CHUNK)
-            if waiting.cancelled_caught:
-                if received or not self._patience_s():
-                    return None
-                continue
+            some = await self._stream.receive_some(CHUNK)
             if not some:
-                return None
+                raise NotUnderstood("a request ends too early")
             received += some
         taken = bytes(received[:size])
         del received[:size]
@@ -249,11 +262,14 @@ class Connection:
                 wanted = min(stop - offset, protocol.BODY_MAX)
                 data = file.lend_now(offset, wanted)
             if data is None:
+                wanted = min(wanted, WAIT_FOR)
+                data = file.lend_now(offset, wanted)
+            if data is None:
                 data = await file.read(offset, wanted)
             offset += len(data)
             last = len(data) < wanted or offset >= min(stop, file.size)
             await self._sender.send(protocol.Data(len(data), last), data)
-            wanted = 0
+            data, wanted = None, 0
 
     async def _cat(self, items: list[tuple[str, int | None, int | None]]) -> None:
         if len(items) > protocol.CAT_MAX:

@@ -10,6 +10,9 @@ from phonofs.errors import PhonofsError, unwrap
 
 log = logging.getLogger(__name__)
 
+LONGEST = 1000
+"""Characters of a sentence: it may repeat a path, which may have a megabyte."""
+
 
 class RequestError(PhonofsError):
     """A request that cannot be fulfilled, with an errno that only clients of the door get."""
@@ -44,4 +47,5 @@ class Failures:
     def _counted(self, number: int, message: str) -> protocol.Error:
         name = errno.errorcode[number]
         self.errnos[name] += 1
-        return protocol.Error(name, message)
+        sayable = message[:LONGEST].encode(errors="replace").decode()
+        return protocol.Error(name, sayable)

@@ -67,7 +67,8 @@ IDLE_S = 60.0
 """A connection that has no file open is hung up on after that long without a request."""
 
 SLOW_S = 60.0
-"""A client that takes longer to receive one message is hung up on."""
+"""A client that takes longer to receive one message, and what the kernel holds before it (2 MiB at
+most), is hung up on."""
 
 BY_ID = ".id"
 """The directory that is not listed: ``.id/REGION/ID``."""

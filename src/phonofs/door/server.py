@@ -100,25 +100,29 @@ class Door:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Serve one client; hang up if it is another user's."""
-        async with stream:
-            peer = peer_of(stream.socket)
-            if peer.uid != os.geteuid():
-                return
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-            if len(self._connections) >= CONNECTIONS_MAX:
-                await self._turn_away(stream)
-                return
-            connection = Connection(stream, self._services, peer.pid)
-            self._connections.add(connection)
-            try:
-                await connection.serve()
-            except Exception:
-                log.exception("a client of the door could not be served")
-            finally:
-                self._connections.discard(connection)
-                self._ended_requests += connection.requests
-                self._ended_bytes += connection.body_bytes
-                self._last_used_s = max(self._last_used_s, connection.last_used_s)
+        try:
+            async with stream:
+                peer = peer_of(stream.socket)
+                if peer.uid == os.geteuid():
+                    stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+                    await self._admit(stream, Connection(stream, self._services, peer.pid))
+        except OSError as error:
+            log.debug("a client of the door has gone: %s", error)
+        except Exception:
+            log.exception("a client of the door could not be served")
+
+    async def _admit(self, stream: trio.SocketStream, connection: Connection) -> None:
+        if len(self._connections) >= CONNECTIONS_MAX:
+            await self._turn_away(stream)
+            return
+        self._connections.add(connection)
+        try:
+            await connection.serve()
+        finally:
+            self._connections.discard(connection)
+            self._ended_requests += connection.requests
+            self._ended_bytes += connection.body_bytes
+            self._last_used_s = max(self._last_used_s, connection.last_used_s)
 
     async def _turn_away(self, stream: trio.SocketStream) -> None:
         error = RequestError(errno.EAGAIN, f"there are {CONNECTIONS_MAX} connections already")
