@@ -168,7 +168,8 @@ def _traffic(status: Status, before: Status | None) -> str:
 
 def _now(status: Status) -> str:
     gauges = (
-        ("open file", _at(status, "fuse", "open_files")),
+        ("open file", _at(status, "fuse", "open_files") + _at(status, "door", "handles")),
+        ("client", _connections(status)),
         ("request", _at(status, "service", "slots", "in_use")),
         ("queued request", _at(status, "service", "slots", "waiting")),
         ("waiting operation", _at(status, "fuse", "waiting")),
@@ -189,6 +190,12 @@ def _rate(status: Status) -> Iterator[str]:
         yield f"{waits} waiting for the rate of {format_rate(limit_per_s)}"
     elif limit_per_s and limit_per_s != _at(rate, "max_per_s"):
         yield f"slowed down to {format_rate(limit_per_s)}"
+
+
+def _connections(status: Status) -> float:
+    """Return how many programs are connected; the status of a daemon was itself asked by one."""
+    connected = _at(status, "door", "connections")
+    return connected if status.get("mountpoint") else max(0, connected - 1)
 
 
 def _restores(status: Status, now_s: float) -> str:
