@@ -96,6 +96,7 @@ class App:
     in_background: Indexer | TextIndexer
     region_watch: RegionWatch
     reader: Reader
+    searches: SearchCommands
     control: Control
     status: Status
     metrics: "Metrics | None"
@@ -358,6 +359,7 @@ def _build(
         in_background=in_background,
         region_watch=region_watch,
         reader=reader,
+        searches=searches,
         control=control,
         status=status,
         metrics=_metrics(settings.metrics, status),

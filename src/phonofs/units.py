@@ -123,4 +123,6 @@ def format_duration(seconds: float) -> str:
 
 def printable(text: str) -> str:
     """Return the text with ``?`` for each character that is not printable, as in escape codes."""
+    if text.isprintable():
+        return text  # nearly all
     return "".join(char if char.isprintable() else "?" for char in text)
