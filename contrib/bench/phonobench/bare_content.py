@@ -1,6 +1,6 @@
 """A bare trio client: fetches objects into memory and hashes them, through one process.
 
-``python -m phonobench.bare_content URL…`` prints its seconds as JSON. It is what Python can do here:
+``python -m phonobench.bare_content URL…`` prints its seconds as JSON. That is what Python can do:
 one event loop that only receives, and threads that only compute MD5s. It stores nothing, serves
 nobody and compares nothing.
 """
