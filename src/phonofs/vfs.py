@@ -9,6 +9,7 @@ Raises the errors of :mod:`phonofs.errors`.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -24,11 +25,12 @@ from phonofs.attributes import (
     TAG_PREFIX,
     TYPE_ATTRIBUTE,
 )
-from phonofs.catalogue.catalogue import Catalogue, Entry
+from phonofs.catalogue.catalogue import Catalogue, Details, Entry
 from phonofs.catalogue.search import known_by_region
 from phonofs.discovery.lister import Lister
 from phonofs.errors import (
     Archived,
+    Gone,
     IsAFolder,
     NoSuchAttribute,
     NoSuchName,
@@ -41,7 +43,7 @@ from phonofs.reader.open_object import Handle
 from phonofs.reader.reader import Reader
 from phonofs.tree.layout import FIRST_OBJECT_INO, ROOT, is_directory
 from phonofs.view_tree.listings import ViewEntry
-from phonofs.view_tree.open_text import OpenText
+from phonofs.view_tree.open_text import OpenText, fingerprint_of
 from phonofs.view_tree.text_files import TextFiles
 from phonofs.view_tree.views import Views
 from phonofs.views.names import Text, TextKind
@@ -49,6 +51,9 @@ from phonofs.views.places import VIEW_BIT
 
 ATTRIBUTE_NAME_MAX = 255  # bytes; XATTR_NAME_MAX of linux/limits.h
 ATTRIBUTE_SIZE_MAX = 65536  # bytes; XATTR_SIZE_MAX of linux/limits.h
+
+LINKS_MAX = 8
+"""Links that are followed in one path; none of ours leads to another one."""
 
 LISTED_MAX = 3584
 """Bytes for all listed attributes of a file. ext4 has 4 KiB for them, and programs that copy them
@@ -133,6 +138,62 @@ class Vfs:
             raise NoSuchName(f"{name!r} is not in this folder")
         return entry
 
+    async def walk(self, path: str, *, pid: int = 0) -> Entry:
+        """Return the entry at a path below the root, which is ''. Links are followed.
+
+        Raises NoSuchName, NotAFolder, errors of the service, as :meth:`lookup` does for each name.
+        """
+        names = path.split("/") if path else []
+        if not {"", ".", ".."}.isdisjoint(names):
+            raise NoSuchName(f"{path!r} is no path below the root")
+        links = 0
+        above, found = ROOT, self.entry(ROOT)
+        names.reverse()
+        while names:
+            if not found.is_directory:
+                raise NotAFolder(f"{found.name!r} is a file")
+            above, name = found.ino, names.pop()
+            if name == "..":
+                found = self.parent(above)
+                continue
+            found = await self.lookup(above, name, pid=pid)
+            if isinstance(found, ViewEntry) and found.target and links < LINKS_MAX:
+                links += 1
+                names += reversed(found.target.split("/"))
+                found = self.entry(above)
+        return found
+
+    async def by_id(self, region: str, id: str) -> Entry:
+        """Return the entry of an object by its identifier. Raises NoSuchName.
+
+        If it is not known, the service is asked for it alone, whatever is known of its day.
+        """
+        self.check()
+        ino = self._catalogue.find(region, id)
+        if ino is None and region in self._catalogue.regions():
+            with suppress(Gone):
+                await self._lister.bring(region, id)
+            self.check()
+            ino = self._catalogue.find(region, id)
+        if ino is None:
+            raise NoSuchName(f"there is no object {id!r} in the region {region!r}")
+        return self.entry(ino)
+
+    def knows(self, region: str, id: str) -> bool:
+        """Return whether an object is known and shown."""
+        return self._catalogue.find(region, id) is not None
+
+    def details(self, entries: Sequence[Entry]) -> Mapping[int, Details]:
+        """Return the details of the objects among these entries, by inode number."""
+        self.check()
+        inos = [entry.ino for entry in entries if FIRST_OBJECT_INO <= entry.ino < VIEW_BIT]
+        return self._catalogue.details(inos) if inos else {}
+
+    def record(self, ino: int) -> Record:
+        """Return the record of an object. Raises NoSuchName, Malformed."""
+        self.check()
+        return self._catalogue.record(ino)
+
     def entry(self, ino: int) -> Entry:
         """Return the attributes of a file or directory. Raises StaleInode."""
         if ino != ROOT:
@@ -180,10 +241,11 @@ class Vfs:
 
     # directories
 
-    async def open_folder(self, ino: int, *, pid: int = 0) -> FolderHandle:
+    async def open_folder(self, ino: int, *, pid: int = 0, refresh: bool = False) -> FolderHandle:
         """List a directory; ask the service first if that is needed. Raises NotAFolder.
 
-        ``pid`` is the process that lists, 0 if it is not known.
+        ``pid`` is the process that lists, 0 if it is not known. If ``refresh``, a directory of the
+        date tree is listed at the service even if it is known.
         """
         self.check()
         if ino >= VIEW_BIT:
@@ -192,7 +254,9 @@ class Vfs:
             raise NotAFolder(f"inode {ino} is a file")
         needs = self._lister.needs(ino)
         self._lister.opened(ino)
-        answered = needs and await self._lister.list(ino)
+        if refresh:
+            await self._lister.list_again(ino)
+        answered = needs and not refresh and await self._lister.list(ino)
         self.check()
         entries = self._catalogue.children(ino)
         if pid and entries and not entries[0].is_directory:
@@ -282,6 +346,10 @@ class Vfs:
         entry = await self._of_views().text_entry(ino)
         self.check()
         return entry
+
+    async def text_fingerprint(self, ino: int, size: int) -> str:
+        """Return what identifies the content of a text that has this size."""
+        return fingerprint_of(await self._of_views().text(ino), size)
 
     async def open_text(self, ino: int) -> OpenText:
         """Open a text. Raises as :meth:`text_entry` does."""

@@ -31,7 +31,16 @@ from phonofs.catalogue.rebuild import rebuild
 from phonofs.catalogue.record_codec import Damaged
 from phonofs.catalogue.text_sizes import TextSizes
 from phonofs.catalogue.tree_queries import TreeQueries
-from phonofs.catalogue.types import CHANGED, CREATED, REMOVED, ChangeSet, Entry, ObjectChange, View
+from phonofs.catalogue.types import (
+    CHANGED,
+    CREATED,
+    REMOVED,
+    ChangeSet,
+    Details,
+    Entry,
+    ObjectChange,
+    View,
+)
 from phonofs.errors import CatalogueError, Malformed, NoSuchName
 from phonofs.model import Page, Record
 from phonofs.tree.layout import day_directory
@@ -45,6 +54,7 @@ __all__ = [
     "REMOVED",
     "Catalogue",
     "ChangeSet",
+    "Details",
     "Entry",
     "ObjectChange",
     "View",
@@ -287,7 +297,7 @@ class Catalogue(TreeQueries):
         """
         return {
             row.ino: row.updated_ms
-            for parent in self._days_of(region, start_ms, end_ms)
+            for parent in self.days_of(region, start_ms, end_ms)
             for row in self._rows.of_day(parent)
             if start_ms <= row.created_ms < end_ms
         }
@@ -312,7 +322,8 @@ class Catalogue(TreeQueries):
             self._complete(batch)
         return batch.changes
 
-    def _days_of(self, region: str, start_ms: int, end_ms: int) -> list[int]:
+    def days_of(self, region: str, start_ms: int, end_ms: int) -> list[int]:
+        """Return the inode numbers of the days, in a span of time, that hold something."""
         index = self._directories.known_region(region)
         if index is None or start_ms >= end_ms:
             return []

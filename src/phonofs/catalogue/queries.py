@@ -12,7 +12,7 @@ from phonofs.catalogue.database import AMONG, Database, among
 from phonofs.catalogue.directories import Directories
 from phonofs.catalogue.record_codec import Damaged
 from phonofs.catalogue.records import Records
-from phonofs.catalogue.types import Entry
+from phonofs.catalogue.types import Details, Entry
 from phonofs.errors import Malformed
 from phonofs.model import Record, State
 from phonofs.service.records import parse_record
@@ -105,6 +105,15 @@ class ObjectQueries:
         if state is not None and len(entries) <= LARGEST_KEPT:
             self._day = parent, state, entries
         return entries
+
+    def details(self, inos: Sequence[int]) -> dict[int, Details]:
+        """Return the details of these objects, by inode number; those not there are left out."""
+        sql = (
+            f"SELECT ino, region, id, created_ms, state, fingerprint FROM object WHERE ino {AMONG}"
+        )
+        rows = self._database.rows(sql, among(inos))
+        names = self._directories.region_name
+        return {ino: Details(names(region), *others) for ino, region, *others in rows}
 
     # rows
 

@@ -7,7 +7,7 @@ from phonofs.catalogue.directories import Directories
 from phonofs.catalogue.notes import Notes
 from phonofs.catalogue.queries import ObjectQueries, Row
 from phonofs.catalogue.records import Records
-from phonofs.catalogue.types import Entry
+from phonofs.catalogue.types import Details, Entry
 from phonofs.errors import NoSuchName
 from phonofs.model import Record
 from phonofs.tree.layout import ROOT, Directory, directory_of, is_directory
@@ -44,6 +44,10 @@ class TreeQueries:
         """Return the entries of a directory, sorted by name. Callers must not change the result."""
         found = directory_of(ino)
         return self._rows.children(ino) if found and found.day else self._directories.children(ino)
+
+    def details(self, inos: Sequence[int]) -> dict[int, Details]:
+        """Return the details of objects, by inode number; those not there are left out."""
+        return self._rows.details(inos)
 
     def parent(self, ino: int) -> int:
         """Return the directory that holds ``ino``; the root holds itself. Raises NoSuchName."""

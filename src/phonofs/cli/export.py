@@ -18,8 +18,8 @@ from phonofs.cli.named_objects import mount_named, named, path_below
 from phonofs.cli.report import EXIT_IN_PART, EXIT_INTERRUPTED
 from phonofs.cli.search_options import search_options
 from phonofs.cli.search_source import MountSource, Source
-from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE
+from phonofs.config.load import load
 from phonofs.control.client import status_of
 from phonofs.errors import PhonofsError, Unavailable, UsageError
 from phonofs.export.contents import Contents

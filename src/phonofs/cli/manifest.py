@@ -2,18 +2,21 @@
 
 import os
 import sys
+from calendar import monthrange
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from phonofs.cli.find import say_what_was_looked_at
-from phonofs.cli.named_objects import mount_named, named
-from phonofs.cli.search_source import source_of
+from phonofs.cli.named_objects import days_named, mount_named, named
+from phonofs.cli.search_source import Source, source_of
 from phonofs.errors import UsageError
 from phonofs.manifest.columns import Listed
 from phonofs.manifest.formats import FORMS
+from phonofs.search.condition import Condition
 from phonofs.search.options import condition_of
+from phonofs.units import format_count
 
 
 @click.command("manifest")
@@ -22,6 +25,7 @@ from phonofs.search.options import condition_of
 @click.option("--jsonl", "form", flag_value="jsonl", help="The records, as JSON lines.")
 @click.option("--md5", "form", flag_value="md5", help="Checksums, for md5sum -c.")
 @click.option("--m3u8", "form", flag_value="m3u8", help="A playlist of the recordings.")
+@click.option("--parquet", metavar="DIR", help="A Parquet file a month, in this folder.")
 @click.option("--files0-from", metavar="FILE", help="Take paths from FILE, each ended by NUL.")
 @click.option("--type", "types", metavar="T", multiple=True, help="Of this object type only.")
 @click.option("--since", metavar="D", help="Of this day or later: 2026-11-17, 2026-11 or 2026.")
@@ -33,6 +37,7 @@ from phonofs.search.options import condition_of
 def command(
     paths: Sequence[str],
     form: str,
+    parquet: str | None,
     files0_from: str | None,
     types: Sequence[str],
     since: str | None,
@@ -47,6 +52,9 @@ def command(
     Without PATH, of all. PATH is a file or folder of a mount, also of its views, or a path of the
     date tree without the mount point. Standard input is the FILE -. What could not be looked at is
     said on standard error, and the exit status is 4.
+
+    With --parquet the files have whole months, so --since, --until and PATH name months or years.
+    They are replaced only if everything could be looked at.
     """
     condition = condition_of(types=types, since=since, until=until)
     if files0_from is not None:
@@ -58,6 +66,12 @@ def command(
     if mount is None and profile is None:
         mount = mount_named(paths)
     with source_of(mount, profile, options, offline=offline) as source:
+        if parquet is not None:
+            if form != "csv":
+                raise UsageError(f"--parquet and --{form} are different outputs; choose one")
+            if files0_from is not None or len(paths) > 1:
+                raise UsageError("--parquet lists whole months: name one folder, or none")
+            return _write_parquet(source, paths, condition, Path(parquet))
         made = FORMS[form]()
         write = sys.stdout.buffer.write
         write(made.head().encode())
@@ -70,6 +84,41 @@ def command(
         write(made.tail().encode())
         sys.stdout.buffer.flush()
         return say_what_was_looked_at(source.answer)
+
+
+def _write_parquet(source: Source, paths: Sequence[str], condition: Condition, folder: Path) -> int:
+    """Write the files of whole months; none if anything could not be looked at."""
+    # Without this import, the other forms start 200 ms sooner.
+    from phonofs.manifest.parquet import parquet_folder
+
+    months = _whole_months(source, paths, condition)
+    with parquet_folder(folder) as files:
+        for path, result in named(source, paths, condition, command="manifest"):
+            if result.record is not None:
+                files.add(Listed(path, result.record, source.zone, source.profile))
+        status = say_what_was_looked_at(source.answer)
+        if status:
+            click.echo(f"phonofs: {folder} is as it was: nothing was written", err=True)
+            return status
+        try:
+            count = files.finish(months.since, months.until)
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be written to: {error.strerror}") from None
+    click.echo(f"{format_count(count, 'month')} written to {folder}", err=True)
+    return 0
+
+
+def _whole_months(source: Source, paths: Sequence[str], condition: Condition) -> Condition:
+    """Return which days are listed. Raises UsageError if those are not whole months."""
+    days = days_named(source, paths[0], condition) if paths else condition
+    if (
+        days is None
+        or days.region
+        or (days.since and days.since.day != 1)
+        or (days.until and days.until.day != monthrange(days.until.year, days.until.month)[1])
+    ):
+        raise UsageError("--parquet lists whole months: name months or years, of all regions")
+    return days
 
 
 def _paths_from(file: str) -> list[str]:

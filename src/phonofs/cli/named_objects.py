@@ -63,6 +63,14 @@ def path_below(source: Source, typed: str) -> str:
     return _chosen(source, typed).path
 
 
+def days_named(source: Source, typed: str, condition: Condition) -> Condition | None:
+    """Return the condition for objects of a folder of the command line; None if that is no folder
+    of the date tree, or has no day that is asked for. Raises UsageError if it is not of the source.
+    """
+    folder = _chosen(source, typed).folder
+    return both(condition, folder) if folder is not None else None
+
+
 def _meant(source: Source, chosen: _Chosen) -> Iterator[_Chosen]:
     """Yield what a path stands for: itself or, if it lies in a view, the objects there, each once.
 

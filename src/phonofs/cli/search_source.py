@@ -1,19 +1,19 @@
-"""Where ``find``, ``manifest`` and ``export`` search: a running mount, or a profile's account."""
+"""Where ``find``, ``manifest`` and ``export`` search: what runs, or a profile's account."""
 
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import tzinfo
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from phonofs.config import DEFAULT_PROFILE
 from phonofs.control.client import connect, refusal
-from phonofs.errors import PhonofsError, Unavailable, UsageError
+from phonofs.errors import Unavailable, UsageError
 from phonofs.fuse.mountinfo import absolute as resolve
 from phonofs.fuse.mountinfo import mount_of, own_mount
 from phonofs.search.answer import Answer, Found
@@ -24,6 +24,10 @@ BATCH_BYTES = 48 << 10
 """Bytes of paths, as JSON, in one request to the mount: a request has at most 64 KiB."""
 
 LONGEST_PATH = 4095  # bytes; PATH_MAX of linux/limits.h, without the NUL
+
+
+Connect = Callable[[Mapping[str, Any]], AbstractContextManager[Iterable[bytes]]]
+"""Sends a command, and returns the lines of its answer (``control/search_commands.py``)."""
 
 
 class Source(Protocol):
@@ -71,26 +75,22 @@ class _Line(msgspec.Struct):
     exit_status: int = 1
 
 
-class AnsweredSource(ABC):
-    """Searches something that answers as ``control/search_commands.py`` does.
+class RunningSource:
+    """Searches what runs: a mount, a daemon without one, or a session of the command.
 
     ``offline``: the service is not asked.
+
+    ``name`` is what it is called in messages; ``connect`` sends it a command.
     """
 
-    def __init__(self, top: str, *, offline: bool = False) -> None:
+    def __init__(self, name: str, top: str, connect: Connect, *, offline: bool = False) -> None:
         self.top = top
         self.profile = DEFAULT_PROFILE
         self.zone: tzinfo = ZoneInfo("UTC")
         self.answer = Answer()
+        self._name = name
+        self._connect = connect
         self._offline = offline
-
-    @abstractmethod
-    def answers(self, request: Mapping[str, object]) -> AbstractContextManager[Iterable[bytes]]:
-        """Send a request; yield the lines of its answer."""
-
-    @abstractmethod
-    def failed(self, error: str, exit_status: int) -> PhonofsError:
-        """Return the error that an answer stands for."""
 
     def find(self, condition: Condition, what: str, *, records: bool) -> Iterator[list[Found]]:
         """Yield what matches a condition."""
@@ -112,11 +112,11 @@ class AnsweredSource(ABC):
 
     def _results(self, request: Mapping[str, object]) -> Iterator[list[Found]]:
         decoder = msgspec.json.Decoder(_Line)
-        with self.answers(request) as lines:
+        with self._connect(request) as lines:
             for text in lines:
                 line = decoder.decode(text)
                 if line.error:
-                    raise self.failed(line.error, line.exit_status)
+                    raise refusal(self._name, line.error, line.exit_status)
                 if line.timezone:
                     self.profile, self.zone = line.profile, ZoneInfo(line.timezone)
                 if line.found or line.objects:
@@ -126,23 +126,16 @@ class AnsweredSource(ABC):
                 if line.answer is not None:
                     self.answer.add(line.answer)
                     return
-        raise self.failed("it ended before its answer was whole", Unavailable.exit_status)
+        raise Unavailable(f"{self._name} ended before its answer was whole")
 
 
-class MountSource(AnsweredSource):
+class MountSource(RunningSource):
     """Searches a running mount."""
 
     def __init__(self, point: str, *, offline: bool = False) -> None:
-        super().__init__(point.rstrip("/") + "/", offline=offline)
+        send = partial(connect, point)
+        super().__init__(point, point.rstrip("/") + "/", send, offline=offline)
         self.point = point
-
-    def answers(self, request: Mapping[str, object]) -> AbstractContextManager[Iterable[bytes]]:
-        """Send a request through the control socket."""
-        return connect(self.point, request)
-
-    def failed(self, error: str, exit_status: int) -> PhonofsError:
-        """Return an error that names the mount."""
-        return refusal(self.point, error, exit_status)
 
 
 def _batches(paths: Sequence[str]) -> Iterator[list[str]]:
@@ -164,7 +157,7 @@ def _batches(paths: Sequence[str]) -> Iterator[list[str]]:
 def source_of(
     mount: str | None, profile: str | None, options: Sequence[str] = (), *, offline: bool = False
 ) -> Iterator[Source]:
-    """Open the mount to search, or else the catalogue of the profile.
+    """Open the mount to search, or else the daemon or the catalogue of the profile.
 
     Without a path and a profile: the one running mount of the caller, else the profile ``default``.
     Raises UsageError, also if there are several mounts to choose from.
@@ -175,10 +168,16 @@ def source_of(
     if point is not None:
         yield MountSource(point, offline=offline)
         return
-    # Without this import, a search of a running mount starts 100 ms sooner.
+    # Without these imports, a search of a running mount starts 100 ms sooner.
     from phonofs.cli.catalogue_source import opened
+    from phonofs.cli.daemon import daemon_of
 
-    with opened(profile or DEFAULT_PROFILE, options) as source:
+    profile = profile or DEFAULT_PROFILE
+    daemon = daemon_of(profile, options)
+    if daemon is not None:
+        yield RunningSource(daemon.name, "", daemon.connect, offline=offline)
+        return
+    with opened(profile, options) as source:
         yield source
 
 

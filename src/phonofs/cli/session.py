@@ -5,8 +5,8 @@ all other threads. Used by ``phonofs export``.
 """
 
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -14,9 +14,9 @@ import msgspec
 import trio
 
 from phonofs.app import App, open_app
-from phonofs.cli.search_source import AnsweredSource
+from phonofs.cli.search_source import RunningSource
 from phonofs.config import Settings
-from phonofs.errors import PhonofsError, ServiceError, Unavailable, UsageError, unwrap
+from phonofs.errors import ServiceError, Unavailable, unwrap
 from phonofs.process.hardening import keep_secrets_in_memory
 from phonofs.process.supervise import keep_running
 from phonofs.vfs import as_json
@@ -125,20 +125,12 @@ def opened(settings: Settings) -> Iterator[Session]:
         session.end()
 
 
-class SessionSource(AnsweredSource):
+class SessionSource(RunningSource):
     """Searches a session."""
 
     def __init__(self, session: Session) -> None:
-        super().__init__("")
+        super().__init__("the session", "", lambda request: nullcontext(self._lines(request)))
         self._session = session
-
-    def answers(self, request: Mapping[str, Any]) -> AbstractContextManager[Iterable[bytes]]:
-        """Have the session answer a request."""
-        return nullcontext(self._lines(request))
-
-    def failed(self, error: str, exit_status: int) -> PhonofsError:
-        """Return the error with the exit status."""
-        return UsageError(error) if exit_status == 1 else Unavailable(error)
 
     def _lines(self, request: Mapping[str, Any]) -> Iterator[bytes]:
         searches = self._session.app.searches
