@@ -142,7 +142,7 @@ class App:
     def remember(self) -> None:
         """Save for the next mount what was learned about the service."""
         try:
-            self.catalogue.remember(
+            self.catalogue.notes.remember(
                 DELIVERY_METHODS, msgspec.json.encode(self.client.delivery_methods).decode()
             )
         except CatalogueError as error:  # a failing disk is no reason to end with an error
@@ -249,7 +249,7 @@ async def open_app(
             chosen,
             settings.api_url,
             learn,
-            lambda: catalogue.customers,
+            lambda: catalogue.notes.customers,
             updates.on_refusal,
         )
         app = _build(
@@ -257,7 +257,7 @@ async def open_app(
         )
         yield app
         app.remember()
-        accounts.end(account, catalogue.customers, cache.own_bytes)
+        accounts.end(account, catalogue.notes.customers, cache.own_bytes)
 
 
 def _build(
@@ -366,7 +366,7 @@ def _connection(
         transport,
         token,
         read_deadline_s=settings.read_deadline,
-        delivery_methods=_delivery_methods(catalogue.recall(DELIVERY_METHODS)),
+        delivery_methods=_delivery_methods(catalogue.notes.recall(DELIVERY_METHODS)),
     )
     return token, client
 
@@ -402,7 +402,6 @@ def _texts(settings: Settings, kernel: Kernel, catalogue: Catalogue, reader: Rea
         reader,
         profile=settings.profile,
         most_ahead=AHEAD_A_CONNECTION * settings.max_connections,
-        tell=kernel.tell,
         tell_size=kernel.tell_size,
     )
 

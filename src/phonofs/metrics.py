@@ -40,6 +40,8 @@ GAUGES = {
     "cache_capacity_bytes": ("The cap of the cache.", "cache.cap_bytes"),
     "cache_memory_bytes": ("Content in memory.", "cache.memory_bytes"),
     "open_files": ("Files open.", "fuse.open_files"),
+    "door_connections": ("Connections of programs.", "door.connections"),
+    "door_files": ("Files that programs have open.", "door.handles"),
     "waiting_operations": ("File operations that wait for the service.", "fuse.waiting"),
 }
 """Metric names (without ``phonofs_``), each with its help and its path in the status."""
@@ -49,12 +51,15 @@ COUNTERS = {
     "served_bytes": ("Bytes given to readers.", "reader.served_bytes"),
     "read_hits": ("Reads answered from the cache.", "reader.hits"),
     "read_misses": ("Reads that waited for the service.", "reader.misses"),
+    "door_requests": ("Requests of programs.", "door.requests"),
+    "door_bytes": ("Bytes given to programs.", "door.bytes"),
     "cache_evictions": ("Objects evicted.", "cache.evictions"),
     "cache_errors": ("Failures of the cache's disk.", "cache.errors"),
 }
 
 LABELLED = {
     "requests": ("Requests by kind.", "service.requests", "kind"),
+    "door_errors": ("Answers to programs by errno.", "door.errnos", "errno"),
     "operation_errors": ("Answers of the file system by errno.", "fuse.errnos", "errno"),
 }
 

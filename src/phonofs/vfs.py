@@ -42,8 +42,10 @@ from phonofs.model import Record, State
 from phonofs.reader.open_object import Handle
 from phonofs.reader.reader import Reader
 from phonofs.tree.layout import FIRST_OBJECT_INO, ROOT, is_directory
-from phonofs.view_tree.text_files import OpenText, TextFiles, fingerprint_of
-from phonofs.view_tree.views import ViewEntry, Views
+from phonofs.view_tree.listings import ViewEntry
+from phonofs.view_tree.open_text import OpenText
+from phonofs.view_tree.text_files import TextFiles, fingerprint_of
+from phonofs.view_tree.views import Views
 from phonofs.views.names import Text, TextKind
 from phonofs.views.places import VIEW_BIT
 
@@ -203,6 +205,16 @@ class Vfs:
             raise StaleInode(f"inode {ino} is not in the tree any more")
         return entry
 
+    async def view_entry(self, ino: int) -> Entry:
+        """Return the attributes of a directory or link of the views. Raises StaleInode.
+
+        Waits only if its number is all that is known of it, as after a remount.
+        """
+        self.check()
+        entry = await self._of_views().entry_again(ino)
+        self.check()
+        return entry
+
     def parent(self, ino: int) -> Entry:
         """Return the directory that contains ``ino``; the root is its own parent."""
         if ino >= VIEW_BIT:
@@ -236,10 +248,10 @@ class Vfs:
         date tree is listed at the service even if it is known.
         """
         self.check()
-        if not self.entry(ino).is_directory:
-            raise NotAFolder(f"inode {ino} is a file")
         if ino >= VIEW_BIT:
             return await self._open_view(ino, pid)
+        if not self.entry(ino).is_directory:
+            raise NotAFolder(f"inode {ino} is a file")
         needs = self._lister.needs(ino)
         self._lister.opened(ino)
         if refresh:
@@ -254,6 +266,15 @@ class Vfs:
         if self._views is not None and (views := self._views.listed_in(ino)) is not None:
             entries = sorted([*entries, views], key=lambda entry: entry.name)
         return FolderHandle(ino, entries, answered)
+
+    def now(self, entry: Entry) -> Entry | None:
+        """Return an entry of a listing as it is now; None if it is not there under that name."""
+        now = self._catalogue.entry(entry.ino)
+        return now if now is not None and now.name == entry.name else None
+
+    def now_in_view(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Return entries of a listing of a view as they are now. Never waits."""
+        return self._of_views().now(entries)
 
     async def _open_view(self, ino: int, pid: int) -> FolderHandle:
         entries = await self._of_views().entries(ino, pid)

@@ -42,9 +42,13 @@ and as WebDAV: what is measured is who asks, not how quickly this process writes
 
 
 class Account:
-    """The objects by id, by folder and by time. Owns them; never changes."""
+    """The objects by id, by folder and by time. Owns them; they never change.
+
+    told  whether a page says how many records its search has
+    """
 
     def __init__(self, things: Sequence[Thing]) -> None:
+        self.told = True
         self._by_id = {thing.id: thing for thing in things}
         self._by_path = {thing.path: thing for thing in things}
         self._folders = _folders(things)
@@ -77,7 +81,7 @@ class Account:
             "lastPage": reached >= len(found),
             "pageKey": reached,
             "pageSize": len(part),
-            "total": len(found),
+            **({"total": len(found)} if self.told else {}),
         }
         records = b",".join(self._ready.get(i) or record(self._sorted[i]) for i in part)
         return json.dumps(head).encode()[:-1] + b', "content": [' + records + b"]}"

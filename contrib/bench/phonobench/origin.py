@@ -105,6 +105,7 @@ class Site:
         self.latency_s = float(query.get("latency_s", self.latency_s))
         self.bytes_per_s = float(query.get("bytes_per_s", self.bytes_per_s))
         self.window = int(query.get("window", self.window))
+        self._account.told = query.get("told", "True") == "True"
         if what == "stats":
             return _json({"requests": self.requests, "sent": self.sent})
         self.requests.clear()

@@ -31,9 +31,12 @@ class Origin:
         """Without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
-    def set(self, latency_s: float, bytes_per_s: float = 0, window: int = 0) -> None:
-        """Change its speeds, and let its counters begin anew."""
-        self._ask(f"set?latency_s={latency_s}&bytes_per_s={bytes_per_s}&window={window}")
+    def set(
+        self, latency_s: float, bytes_per_s: float = 0, window: int = 0, *, told: bool = True
+    ) -> None:
+        """Change its speeds, and let its counters begin anew. ``told``: pages have a ``total``."""
+        speeds = f"latency_s={latency_s}&bytes_per_s={bytes_per_s}&window={window}"
+        self._ask(f"set?{speeds}&told={told}")
 
     def stats(self) -> dict[str, Any]:
         """Requests by kind, and bytes sent by object, since ``set``."""

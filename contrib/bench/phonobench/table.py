@@ -106,5 +106,7 @@ SCALE = (
     Row("remounted", "the same, remounted", "s"),
     Row("listing", "ls of a day of 10,000, cold, 50 ms", "s"),
     Row("listing-cpu", CPU, "s"),
+    Row("untold", "the same, without a total", "s"),
+    Row("untold-cpu", CPU, "s"),
 )
 """What ``contrib/bench/scale --before`` measures."""

@@ -10,6 +10,7 @@ from cachetools import LRUCache
 
 from phonofs.catalogue.database import AMONG, Database, among
 from phonofs.catalogue.directories import Directories
+from phonofs.catalogue.record_codec import Damaged
 from phonofs.catalogue.records import Records
 from phonofs.catalogue.types import Details, Entry
 from phonofs.errors import Malformed
@@ -27,10 +28,6 @@ for prefetching and again when its file is opened."""
 
 LARGEST_KEPT = 20_000
 """The most entries of a day kept in memory after it was read, 0.3 KB each."""
-
-
-class Damaged(Exception):
-    """The stored text of a record is damaged or missing."""
 
 
 class Row(NamedTuple):
@@ -193,10 +190,7 @@ class ObjectQueries:
         kept = self._read.get(row.ino)
         if kept is not None and kept[0] == row:
             return kept[1]
-        try:
-            source = self._records.get(row.ino, row.crc)
-        except ValueError as error:
-            raise Damaged(f"object {row.id} in the catalogue is damaged") from error
+        source = self._records.get(row.ino, row.crc)
         record = parse_record(source, self._directories.region_name(row.region))
         record = msgspec.structs.replace(record, size=row.size, state=row.state)
         self._read[row.ino] = row, record

@@ -59,5 +59,5 @@ def _line(what: str) -> str:
 
 async def _try(account: Account) -> list[str]:
     """Get a token and use it to ask for the regions; return them."""
-    await account.keeper.token()
+    await account.tokens.token()
     return await account.client.regions()

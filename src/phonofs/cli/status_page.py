@@ -168,7 +168,8 @@ def _traffic(status: Status, before: Status | None) -> str:
 
 def _now(status: Status) -> str:
     gauges = (
-        ("open file", _at(status, "fuse", "open_files")),
+        ("open file", _at(status, "fuse", "open_files") + _at(status, "door", "handles")),
+        ("client", _connections(status)),
         ("request", _at(status, "service", "slots", "in_use")),
         ("queued request", _at(status, "service", "slots", "waiting")),
         ("waiting operation", _at(status, "fuse", "waiting")),
@@ -178,6 +179,12 @@ def _now(status: Status) -> str:
     if paused_s > 0:
         busy.append(f"the service asked for a pause of {format_duration(paused_s)}")
     return ", ".join(busy) or "idle"
+
+
+def _connections(status: Status) -> float:
+    """Return how many programs are connected; the status of a daemon was itself asked by one."""
+    connected = _at(status, "door", "connections")
+    return connected if status.get("mountpoint") else max(0, connected - 1)
 
 
 def _restores(status: Status, now_s: float) -> str:

@@ -14,7 +14,7 @@ def control_path(profile: str) -> Path:
 
 def door_path(profile: str) -> Path:
     """Return a path for the door of this process, likewise."""
-    return runtime_directory() / f"door-{profile[:32]}-{os.getpid()}-{secrets.token_hex(4)}.sock"
+    return control_path(profile).with_suffix(".door")
 
 
 def runtime_directory() -> Path:

@@ -110,7 +110,7 @@ def _check_own(folder: Path) -> None:
 
 def _remove_stale(folder: Path) -> None:
     """Remove the sockets of killed processes, which refuse connections."""
-    for path in folder.glob("*.sock"):
+    for path in (*folder.glob("*.sock"), *folder.glob("*.door")):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
             try:
                 probe.connect(str(path))

@@ -5,6 +5,7 @@ continued where the service does not page far enough. Used by ``lister``.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from operator import itemgetter
 
@@ -18,7 +19,7 @@ from phonofs.discovery.page_worker import PageWorker
 from phonofs.discovery.pagination import MOST_PASSES, MOST_RECORDS, OffsetPager, complete
 from phonofs.discovery.planning import Span
 from phonofs.discovery.searches import Searches
-from phonofs.errors import Malformed, OffsetRefused, Unavailable
+from phonofs.errors import Malformed, OffsetRefused, ServiceError, Unavailable
 from phonofs.model import Query
 from phonofs.priority import Priority
 from phonofs.tree.layout import Directory
@@ -26,6 +27,13 @@ from phonofs.tree.layout import Directory
 AT_ONCE = 5
 """Pages applied together. That takes a fifth less time than one by one, but blocks the event loop
 for 7 ms."""
+
+SMALL = 1024
+"""Bytes. A larger page has records for certain; a smaller one may be the end, so it is read before
+anything else is requested."""
+
+STEPS = 12
+"""More than a task takes from a response to the next request."""
 
 
 class DayListing:
@@ -143,15 +151,22 @@ class DayListing:
 
         async def request(key: int, limit: int) -> None:
             try:
-                page = await self._page(query, key, limit)
+                body = await self._body(query, key, limit)
             except OffsetRefused:
                 paging.refuse(key)
             else:
+                if len(body) > SMALL:
+                    paging.arrive(key)
+                    await trio.lowlevel.checkpoint()  # a small one that came with it is read first
+                    start()
+                page = await self._prepared(body)
                 paging.feed(key, page)
                 come.append((key, page))
             await trio.lowlevel.checkpoint()  # what has arrived together is considered together
             self._page_worker.expect(paging.expected)
             self._check(len(self._seen) + len(paging.seen))
+            if paging.ask_last():
+                nursery.start_soon(self._confirm, query, paging)
             start()
             if len(come) >= AT_ONCE or paging.done:
                 await self._take_in(come)
@@ -167,6 +182,16 @@ class DayListing:
             moved, self._moved = self._moved, ChangeSet()
             self._searches.tell(moved)
 
+    async def _confirm(self, query: Query, paging: OffsetPager) -> None:
+        """Search for the last record while the pages are requested, to know the end by it.
+
+        A search that fails is no failure of the listing: its end is then searched for after it.
+        """
+        descending, last = replace(query, descending=True), None
+        with suppress(ServiceError):
+            last, _ = await self._searches.first(self._region, descending, self._urgent)
+        paging.confirm(last.id if last else None)
+
     def _check(self, received: int) -> None:
         """Raise Malformed if the listing is endless, CatalogueError if the disk is too full."""
         name = self._name
@@ -174,13 +199,23 @@ class DayListing:
             raise Malformed(f"{name} cannot be listed: it has more than {MOST_RECORDS} objects")
         self._searches.check_space(name, received)
 
-    async def _page(self, query: Query, key: int, limit: int) -> PreparedPage:
-        """Request a page, and have it prepared by the worker if that is possible."""
-        service, region = self._searches.service, self._region
+    async def _body(self, query: Query, key: int, limit: int) -> bytes:
+        """Request a page."""
         urgent = self._urgent.derive()
-        body = await service.search_text(region, query, key, limit, urgent=urgent)
-        page = await self._page_worker.prepared(body, region, self._day.region)
-        return page or self._catalogue.prepare(service.read_page(body, region), region)
+        return await self._searches.service.search_text(
+            self._region, query, key, limit, urgent=urgent
+        )
+
+    async def _prepared(self, body: bytes) -> PreparedPage:
+        """Prepare a page, in the worker if that is possible."""
+        region, service, page = self._region, self._searches.service, None
+        if len(body) > SMALL:
+            page = await self._page_worker.prepared(body, region, self._day.region)
+            if page is None:
+                await _let_others_run()
+        if page is None:
+            page = self._catalogue.prepare(service.read_page(body, region), region)
+        return page
 
     async def _take_in(self, come: list[tuple[int, PreparedPage]]) -> None:
         """Apply pages, a few at a time; other tasks run in between, also the next searches.
@@ -192,10 +227,16 @@ class DayListing:
         pages = [page for _, page in sorted(come, key=itemgetter(0))]
         come.clear()
         for start in range(0, len(pages), AT_ONCE):
-            await trio.lowlevel.checkpoint()
+            await _let_others_run()
             some = pages[start : start + AT_ONCE]
             changes = self._catalogue.take(some, listed=not self._known)
             if changes.objects:
                 self._searches.tell(changes)
             else:
                 self._moved.add_directories(changes.directories)
+
+
+async def _let_others_run() -> None:
+    """Let other tasks go on until they wait for the network, as the next requests do."""
+    for _ in range(STEPS):
+        await trio.lowlevel.checkpoint()

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -95,7 +96,8 @@ class Follower:
             if self._catalogue.coverage.watermark(region) is not None:
                 # Show what is known at once; the first poll adds the rest.
                 self._catalogue.coverage.set_following(region)
-            self._nursery.start_soon(self._follow, region)
+            with suppress(RuntimeError):  # its last task has just ended
+                self._nursery.start_soon(self._follow, region)
 
     async def _follow(self, region: str) -> None:
         while True:

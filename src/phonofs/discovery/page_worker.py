@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 MANY = 500
 """Expected records that justify a process, which takes 150 ms to start and 24 MB of memory."""
 
+BUSY_PAGES = 10
+"""So many pages within ``BUSY_S`` justify it too: a walk through many small days."""
+
+BUSY_S = 1.0
+
 IDLE_S = 20.0
 """The process is stopped after being idle for this long."""
 
@@ -58,6 +63,8 @@ class PageWorker:
         self._scope = trio.CancelScope()
         self._idle = trio.CancelScope()
         self._not_before_s = -math.inf
+        self._counted_from_s = -math.inf
+        self._counted = 0
 
     def expect(self, records: int) -> None:
         """Start the process if this many records justify it and it did not fail lately."""
@@ -70,7 +77,10 @@ class PageWorker:
         ``index`` is the region's index in inode numbers. Return None if there is no process, if
         it fails, or if the page is so odd that something has to be reported.
         """
-        if self._jobs is None or len(body) > LARGEST:
+        if self._jobs is None:
+            self._count_one()
+            return None
+        if len(body) > LARGEST:
             return None
         send, receive = trio.open_memory_channel[PreparedPage | None](1)
         self._waiting.append(send)
@@ -81,6 +91,15 @@ class PageWorker:
         if patience.cancelled_caught:
             self._scope.cancel()
         return None
+
+    def _count_one(self) -> None:
+        """Count a page that the caller has to prepare; start the process for many of them."""
+        now_s = trio.current_time()
+        if now_s - self._counted_from_s > BUSY_S:
+            self._counted_from_s, self._counted = now_s, 0
+        self._counted += 1
+        if self._counted >= BUSY_PAGES:
+            self.expect(MANY)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the process whenever it is wanted, until cancelled."""

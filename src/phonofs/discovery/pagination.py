@@ -68,6 +68,7 @@ class OffsetPager:
     pass is done when no request is in flight, no offset before the end is missing, and the end
     was seen.
 
+    _arrived  of those in flight the ones that are here but not fed yet
     _misses   pages without anything new: they were requested although they did not exist
     _emptied  offsets that came empty once although ``total`` says that there is more
     """
@@ -86,7 +87,10 @@ class OffsetPager:
         self._estimate = expected
         self._covered = Ranges()
         self._flying: dict[int, int] = {}
+        self._arrived: set[int] = set()
         self._edges: dict[int, str] = {}
+        self._last_asked = self._last_flying = False
+        self._last_id: str | None = None
         self._closed = False
         self._misses = 0
         self._beyond: int | None = None
@@ -160,9 +164,25 @@ class OffsetPager:
         """Whether there may be more records after the end of a pass that is done.
 
         That is so if the service contradicts the end (``denied``), or if the listing is as long
-        as the service may page at all and no ``total`` confirms its end.
+        as the service may page at all and neither a ``total`` nor the last record confirms its end.
         """
-        return self.denied or (self.large and not self._agrees)
+        last_id = self._edges.get(self.size - 1)
+        confirmed = last_id is not None and last_id == self._last_id
+        return self.denied or (self.large and not self._agrees and not confirmed)
+
+    def ask_last(self) -> bool:
+        """Return whether to search for the last record now, once, and count it as in flight: the
+        end will be doubted without it.
+        """
+        due = not self._last_asked and self.size >= LEAST_WINDOW and not self.expected
+        if due:
+            self._last_asked = self._last_flying = True
+        return due
+
+    def confirm(self, last_id: str | None) -> None:
+        """Note which record a search in the opposite order has first; None if it failed."""
+        self._last_flying = False
+        self._last_id = last_id
 
     @property
     def large(self) -> bool:
@@ -188,10 +208,18 @@ class OffsetPager:
         self._misses += 1
         self._refused_at = key if self._refused_at is None else min(key, self._refused_at)
 
+    def arrive(self, key: int) -> None:
+        """Note that the page at ``key`` is here; ``feed`` follows once it was read."""
+        self._arrived.add(key)
+
     def ask(self) -> list[tuple[int, int]]:
-        """Return the pages to request now, as (``pageKey``, ``limit``); count them as in flight."""
+        """Return the pages to request now, as (``pageKey``, ``limit``); count them as in flight.
+
+        A page that is here but not read yet makes room for another request, up to as many.
+        """
         asks: list[tuple[int, int]] = []
-        while len(self._flying) < self._side_by_side:
+        room = self._side_by_side - self._last_flying
+        while len(self._flying) - len(self._arrived) < room > len(self._arrived):
             key = self._next_key()
             if key is None:
                 break
@@ -207,8 +235,10 @@ class OffsetPager:
         for offset, limit in self._flying.items():
             reached.add(offset, offset + limit)
         missing = reached.missing(0, self.size if self._closed else self._existing)
-        if sum(stop - start for start, stop in missing) < self._plenty:
-            guess = self._guess(max((stop for _, stop in reached), default=0))
+        due = sum(stop - start for start, stop in missing)
+        if due < self._plenty:
+            hurry = due < self._side_by_side * self._limit
+            guess = self._guess(max((stop for _, stop in reached), default=0), hurry)
             if guess is not None:
                 return guess
         key = self._before(missing[0][0]) if missing else None
@@ -234,8 +264,11 @@ class OffsetPager:
         bounds += [] if self._refused_at is None else [self._refused_at]
         return min(bounds, default=_UNBOUNDED)
 
-    def _guess(self, frontier: int) -> int | None:
+    def _guess(self, frontier: int, hurry: bool) -> int | None:
         """Return an offset to request although nothing says that it exists; None for none now.
+
+        Unless there is little left to request (``hurry``), one guess at a time is enough, and each
+        one knows what the former ones found.
 
         If it exists, so do all before it, which can then be requested side by side. As long as
         nothing contradicts the estimate, all pages before it are requested. After that there are
@@ -246,6 +279,8 @@ class OffsetPager:
             return None
         if not self._misses and frontier < self._estimate:
             return self._before(frontier)
+        if any(key + self._limit > self.size for key in self._arrived):
+            return None  # a page that is here shows more
         step = self._limit - (self._limit >= _OVERLAPS_FROM)
         sure = self.size - 1 + step  # the page before it is requested in any case
         guesses = [key for key in self._flying if key >= sure]
@@ -254,7 +289,7 @@ class OffsetPager:
         misses -= self._misses + len(guesses)
         some = self._estimate > 2 * self._limit  # two pages are no estimate
         untested = some and any(key < self._estimate for key in self._flying)
-        if not self.size or untested or misses < 1 or len(guesses) >= _GUESSES:
+        if not self.size or untested or misses < 1 or len(guesses) >= (_GUESSES if hurry else 1):
             return None
         share = misses / (misses + 1)
         if self._bound == _UNBOUNDED:
@@ -281,6 +316,7 @@ class OffsetPager:
         Raises Malformed if the service repeats its pages or the listing is endless.
         """
         limit = self._flying.pop(key)
+        self._arrived.discard(key)
         stop = key + page.count
         self._pages += 1
         self._note_total(page, limit)

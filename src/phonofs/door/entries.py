@@ -8,7 +8,7 @@ from phonofs.catalogue.catalogue import Details, Entry
 from phonofs.door import protocol
 from phonofs.model import Record
 from phonofs.vfs import Vfs
-from phonofs.view_tree.views import ViewEntry
+from phonofs.view_tree.listings import ViewEntry
 from phonofs.views.names import text_of_ino
 from phonofs.views.places import VIEW_BIT
 
@@ -56,7 +56,7 @@ def _converted(entry: Entry, name: str, details: Details | None) -> protocol.Ent
     if entry.is_directory or is_link(entry):
         times = (entry.mtime_ms, entry.ctime_ms, 0)
         return protocol.Entry(name, "directory", 0, *times, entry.ino)
-    size = -1 if isinstance(entry, ViewEntry) and not entry.sure else entry.size
+    size = -1 if isinstance(entry, ViewEntry) and entry.text and not entry.sure else entry.size
     if details is None:
         return protocol.Entry(name, "file", size, entry.mtime_ms, entry.ctime_ms, 0, entry.ino)
     return protocol.Entry(

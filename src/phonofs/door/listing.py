@@ -15,7 +15,7 @@ from phonofs.door.failures import RequestError
 from phonofs.door.files import Paths, gone_is_missing
 from phonofs.door.protocol import ENTRIES_AT_ONCE, FIND_MAX
 from phonofs.door.protocol import Entry as Shown
-from phonofs.errors import NoSuchName
+from phonofs.errors import NoSuchName, NotAFolder
 from phonofs.vfs import Vfs
 
 
@@ -31,6 +31,8 @@ class Listings:
         """Yield the entries of a directory, some at a time. Raises NotAFolder, ServiceError."""
         with gone_is_missing(path):
             folder = await self._paths.find(path)
+            if not folder.is_directory:
+                raise NotAFolder(f"{path!r} is a file")
             entries = await self._entries(folder.ino, refresh=refresh)
             for some in _some(entries):
                 yield converted(self._vfs, some)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
+from urllib.request import getproxies
 
 import httpx
 import trio
@@ -31,7 +32,6 @@ from phonofs.service.tls import trusting
 from phonofs.service.url_policy import (
     Origin,
     UrlPolicy,
-    environment_proxies,
     origin_of,
     proxy_for,
     through,
@@ -102,7 +102,7 @@ class Transport:
         self._proxies: Mapping[str, str] = {}
         if http is None:
             self._context = context or trusting()
-            self._proxies = environment_proxies() if proxies is None else proxies
+            self._proxies = getproxies() if proxies is None else proxies
             http = Http11Transport(
                 self._context,
                 most=self.slots.total,
@@ -229,7 +229,7 @@ class Transport:
             permit.release()
 
     async def _send(self, request: httpx.Request, origin: Origin) -> httpx.Response:
-        self.counts.asked(request.extensions["kind"])
+        self.counts.requests[request.extensions["kind"]] += 1
         # httpcore leaves a socket open when it is cancelled while it connects, but not when its
         # own timeout ends it: so that comes a little earlier than ours.
         request.extensions["timeout"] = {"connect": self.timeout_s * 0.95}

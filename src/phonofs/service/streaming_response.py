@@ -52,10 +52,6 @@ class Counts:
     errors: Counter[str] = field(default_factory=Counter)
     received_bytes: int = 0
 
-    def asked(self, kind: str) -> None:
-        """Count one request."""
-        self.requests[kind] += 1
-
     def failed(self, error: PhonofsError) -> None:
         """Count one error by its class."""
         self.errors[type(error).__name__] += 1

@@ -346,3 +346,29 @@ async def test_a_region_that_appears_while_no_follower_runs_is_followed_by_the_n
     async with following(tmp_path, service) as w:
         pass
     w.follower.follow("uk")
+
+
+async def test_a_region_that_appears_while_the_follower_ends_is_followed_by_the_next(
+    tmp_path: Path,
+):
+    """Between the end of its last task and its own, the follower cannot start another task."""
+    async with world(tmp_path) as w:
+        w.catalogue.set_regions(["us-east", "uk"])
+        follower = Follower(w.service, w.catalogue, Settings(), w.changes.take)
+
+        async def run(scope: trio.CancelScope) -> None:
+            with scope:
+                await follower.run()
+
+        async def appear(scope: trio.CancelScope, later: int) -> None:
+            await trio.sleep(1)
+            scope.cancel()
+            for _ in range(later):
+                await trio.lowlevel.checkpoint()
+            follower.follow("uk")
+
+        for number in range(60):  # trio chooses which of the tasks that may run goes first
+            async with trio.open_nursery() as nursery:
+                scope = trio.CancelScope()
+                nursery.start_soon(run, scope)
+                nursery.start_soon(appear, scope, number % 3)

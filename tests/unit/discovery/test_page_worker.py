@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from phonofs.catalogue.placement import Placement
 from phonofs.catalogue.prepared_page import PreparedPage, prepare
@@ -20,7 +21,7 @@ from phonofs.catalogue.types import View
 from phonofs.discovery import page_worker as page_worker
 from phonofs.discovery import page_worker_main as helper
 from phonofs.discovery.lister import Lister
-from phonofs.discovery.page_worker import MANY, PageWorker
+from phonofs.discovery.page_worker import BUSY_PAGES, MANY, PageWorker
 from phonofs.discovery.page_worker_main import LENGTH, message
 from phonofs.service.records import parse_page
 from tests.support.catalogue_world import (
@@ -75,7 +76,7 @@ def gone(pid: int) -> bool:
 
 @two_processors
 @real
-async def test_the_process_makes_the_same_parcels_in_order():
+async def test_the_process_prepares_the_same_pages_in_order():
     """Side by side, as many as are asked for; it is gone with the mount."""
     bodies = [page([make(uuid(k * 100 + n), NOON) for n in range(20 + k)]) for k in range(40)]
     made: dict[int, PreparedPage | None] = {}
@@ -96,6 +97,24 @@ async def test_the_process_makes_the_same_parcels_in_order():
     for number, body in enumerate(bodies):
         assert made[number] == prepare(parse_page(body, "uk"), "uk", 3, Placement(VIEW))
     assert gone(pid)
+
+
+@two_processors
+@real
+async def test_many_small_pages_justify_it_too():
+    """A walk through small days has as much to read as a large day; a few pages are read here."""
+    it = PageWorker(VIEW)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(it.run)
+        for _ in range(BUSY_PAGES - 1):
+            assert await it.prepared(BODY, "us-east", 0) is None
+        await trio.testing.wait_all_tasks_blocked()
+        assert it.pid is None
+        assert await it.prepared(BODY, "us-east", 0) is None
+        with trio.fail_after(20):
+            await until(lambda: it._jobs is not None)
+        assert await it.prepared(BODY, "us-east", 0) == READY
+        nursery.cancel_scope.cancel()
 
 
 @two_processors

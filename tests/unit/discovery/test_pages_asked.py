@@ -6,7 +6,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trio
 
+from phonofs.discovery.pagination import OffsetPager
 from phonofs.tree.layout import Directory
 from tests.support.catalogue_world import HOUR_MS, LATENCY_S, make, ms, uuid
 from tests.support.listing_world import SearchApi, listing
@@ -65,5 +67,36 @@ async def test_hardly_more_pages_are_asked_for_than_there_are(
         await w.lister.list(DAY.ino)
         assert len(w.catalogue.children(DAY.ino)) == count
         assert len(api.searches) <= most_asked(count, total)
-        asked = Counter((search.key, *search.bounds.items()) for search in api.searches)
+        asked = Counter((one.descending, one.key, *one.bounds.items()) for one in api.searches)
         assert max(asked.values()) == 1, "no page is asked for twice"
+
+
+ROUND_TRIPS = {"records": 8, "pages": 9, "absent": 10}
+"""For 10,000 objects, of which one round trip brings 14 pages of 100. The end is known after them:
+where no total says it, the last object is searched for beside the pages."""
+
+
+@pytest.mark.parametrize("total", TOTALS)
+async def test_a_large_day_takes_hardly_more_round_trips_than_pages_need(
+    tmp_path: Path, total: str
+):
+    """Counted by a clock that only the service's latency moves."""
+    records = [make(uuid(n), NOON - HOUR_MS + n * 200) for n in range(10_000)]
+    api = SearchApi(total=TOTALS[total])
+    async with listing(tmp_path, api, [*records, make("later", "2024-09-20")]) as w:
+        await w.ls("2024/2024-09")
+        began_s = trio.current_time()
+        await w.lister.list(DAY.ino)
+        assert len(w.catalogue.children(DAY.ino)) == 10_000
+        assert (trio.current_time() - began_s) / LATENCY_S <= ROUND_TRIPS[total] + 0.1
+
+
+def test_a_page_that_is_here_makes_room_for_the_next_request():
+    """Reading pages does not hold back the requests; the pages that wait to be read are bounded."""
+    paging = OffsetPager(100, 4, expected=100_000)
+    keys = [key for key, _ in paging.ask()]
+    assert len(keys) == 4
+    for count, key in enumerate(keys, 1):
+        paging.arrive(key)
+        more = paging.ask()
+        assert len(more) == (1 if count < 4 else 0), "4 wait to be read: nothing more is requested"
