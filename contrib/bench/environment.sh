@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by run, scale, soak, wire and client: finds an interpreter that has what phonofs needs, or
-# makes one. $needs is one more module.
+# Sourced by run, scale, soak, wire, client and export: finds an interpreter that has what phonofs
+# needs, or makes one. $needs is one more module.
 set -euo pipefail
 tree=$(readlink -f "${here:?}/../..")
 export PYTHONPATH="$tree/src:$here${PYTHONPATH:+:$PYTHONPATH}"

@@ -102,6 +102,12 @@ STATUS = (
     ("service", "requests by kind, errors by class, received_bytes, paused_s: told to wait"),
     ("service.slots", "connections in all, in use, in use ahead of readers; requests that wait"),
     (
+        "service.rate",
+        "requests a second that max_rate allows (max_per_s) and that are allowed at present "
+        "(limit_per_s), null for no limit; requests that wait for that (waiting); answers with "
+        "status 429 (throttled)",
+    ),
+    (
         "service.token",
         "whether there is a valid one, its life_s, how many were fetched and rejected, the "
         "failures in a row and the last error",

@@ -137,7 +137,7 @@ def _demo(
         def mount(ready: Ready) -> None:
             for each in sockets:
                 each.close()  # or the ports would stay open if the parent is killed
-            serve_logged(settings, mountpoint, ready)
+            serve_logged(settings, mountpoint, ready, lambda: settings)
 
         child = stack.enter_context(running(mount, meanwhile=serving.start))
         found = example(Path(mountpoint)) if hints else None
