@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from phonofs.catalogue.catalogue import Details, Entry
+from phonofs.catalogue.types import Listed
 from phonofs.door import protocol
 from phonofs.model import Record
 from phonofs.vfs import Vfs
@@ -35,6 +36,18 @@ def converted(vfs: Vfs, entries: Sequence[Entry], prefix: str = "") -> list[prot
     """Return entries of one directory as clients get them, with ``prefix`` before each name."""
     details = vfs.details(entries)
     return [_converted(entry, prefix + entry.name, details.get(entry.ino)) for entry in entries]
+
+
+def of_day(region: str, listed: Sequence[Listed], prefix: str = "") -> list[protocol.Entry]:
+    """Return the objects of a day as clients get them, with ``prefix`` before each name."""
+    made = protocol.Entry
+    return [
+        made(
+            prefix + name, "file", size, mtime_ms, ctime_ms, created_ms, ino,
+            fingerprint, id, region, "", "", state,
+        )
+        for ino, name, size, mtime_ms, ctime_ms, created_ms, id, state, fingerprint in listed
+    ]  # fmt: skip
 
 
 def of_object(entry: Entry, details: Details | None, record: Record) -> protocol.Entry:
