@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +96,7 @@ class App:
     in_background: Indexer | TextIndexer
     region_watch: RegionWatch
     reader: Reader
+    searches: SearchCommands
     control: Control
     status: Status
     metrics: "Metrics | None"
@@ -138,6 +139,15 @@ class App:
         """Read key and secret again and try them now; ask for the regions too."""
         self.token.retry_now()
         self.region_watch.ask_now()
+
+    async def reload(self, load: Callable[[], Settings]) -> None:
+        """Read the configuration again; of its options ``max_rate`` takes effect at once."""
+        try:
+            settings = await trio.to_thread.run_sync(load, abandon_on_cancel=True)
+        except UsageError as error:
+            log.warning("the configuration could not be read again: %s", error)
+        else:
+            self.client.set_max_rate(settings.max_rate)
 
     def remember(self) -> None:
         """Save for the next mount what was learned about the service."""
@@ -224,6 +234,7 @@ async def open_app(
             Transport(
                 settings.api_url,
                 max_connections=settings.max_connections,
+                max_rate=settings.max_rate,
                 timeout_s=settings.timeout,
             )
         )
@@ -348,6 +359,7 @@ def _build(
         in_background=in_background,
         region_watch=region_watch,
         reader=reader,
+        searches=searches,
         control=control,
         status=status,
         metrics=_metrics(settings.metrics, status),
@@ -432,7 +444,7 @@ def _control(
         control_path(settings.profile),
         set_level=set_level,
         events=events,
-        options=lambda: as_texts(settings),
+        options=lambda: as_texts(replace(settings, max_rate=client.max_rate)),
         restore=restore,
         asked=changes.on_restore_requested,
         shared=Shared(readable, shows) if settings.allow_other and mountpoint else None,

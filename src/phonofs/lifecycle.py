@@ -1,7 +1,7 @@
 """What the processes that serve an account have in common: signals, systemd, the collector.
 
 Used by ``mount.py`` and ``serve.py``. SIGTERM and SIGINT end the process cleanly, a second one at
-once; SIGHUP has the credentials read again.
+once; SIGHUP has the credentials and the configuration read again.
 """
 
 import gc
@@ -13,6 +13,7 @@ from typing import Protocol
 import trio
 
 from phonofs.app import App
+from phonofs.config import Settings
 from phonofs.errors import PhonofsError, unwrap
 from phonofs.process.supervise import Task, keep_running
 from phonofs.process.systemd import StatusLine, Watchdog, listening, notify, watchdog_interval_s
@@ -38,32 +39,36 @@ class Session(Protocol):
 class Lifetime:
     """What signals act on: the app and the session, once they exist.
 
+    Owns them, and what reads the settings again.
+
     stopped_by  the signal that ended the process before it served, if one did
     """
 
-    def __init__(self, scope: trio.CancelScope) -> None:
-        """``scope`` cancels everything."""
-        self._scope = scope
+    def __init__(self, nursery: trio.Nursery) -> None:
+        """``nursery`` has everything; it is cancelled to end."""
+        self._nursery = nursery
         self._app: App | None = None
+        self._load: Callable[[], Settings] | None = None
         self._session: Session | None = None
         self.stopped_by: int | None = None
 
-    def begin(self, app: App) -> None:
-        """Set the app, whose credentials SIGHUP reads again."""
-        self._app = app
+    def begin(self, app: App, load: Callable[[], Settings]) -> None:
+        """Set the app, which SIGHUP has read its credentials and settings again."""
+        self._app, self._load = app, load
 
     def serve(self, session: Session) -> None:
         """Set the session that signals end."""
         self._session = session
 
     async def obey(self, signals: AsyncIterator[int]) -> None:
-        """End the session on SIGTERM and SIGINT; read the credentials again on SIGHUP."""
+        """End the session on SIGTERM and SIGINT; read credentials and settings again on SIGHUP."""
         async for number in signals:
             session = self._session
             if number == signal.SIGHUP:
-                log.info("reading the credentials again")
-                if self._app is not None:
+                log.info("reading the credentials and the configuration again")
+                if self._app is not None and self._load is not None:
                     self._app.read_credentials_again()
+                    self._nursery.start_soon(self._app.reload, self._load)
             elif session is not None and session.serving and not session.asked.is_set():
                 log.info("stopping on %s", signal.Signals(number).name)
                 notify("STOPPING=1")
@@ -74,7 +79,7 @@ class Lifetime:
     def _stop(self, number: int) -> None:
         if self._session is None or not self._session.serving:
             self.stopped_by = number
-        self._scope.cancel()
+        self._nursery.cancel_scope.cancel()
 
 
 Live = Callable[[Lifetime], Awaitable[None]]
@@ -98,7 +103,7 @@ def run(live: Live, stopped: Callable[[str], PhonofsError]) -> None:
 async def _run(live: Live, stopped: Callable[[str], PhonofsError]) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
-            lifetime = Lifetime(nursery.cancel_scope)
+            lifetime = Lifetime(nursery)
             nursery.start_soon(lifetime.obey, signals)
             await live(lifetime)
             nursery.cancel_scope.cancel()

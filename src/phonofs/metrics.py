@@ -36,6 +36,11 @@ GAUGES = {
     "token_life_seconds": ("Life left of the bearer token.", "service.token.life_s"),
     "slots_in_use": ("Connections in use.", "service.slots.in_use"),
     "requests_waiting": ("Requests that wait for a connection.", "service.slots.waiting"),
+    "request_limit_per_second": (
+        "Requests a second allowed at present.",
+        "service.rate.limit_per_s",
+    ),
+    "requests_waiting_for_rate": ("Requests that wait for the rate.", "service.rate.waiting"),
     "cache_disk_bytes": ("Content on disk.", "cache.disk_bytes"),
     "cache_capacity_bytes": ("The cap of the cache.", "cache.cap_bytes"),
     "cache_memory_bytes": ("Content in memory.", "cache.memory_bytes"),
@@ -48,6 +53,7 @@ GAUGES = {
 
 COUNTERS = {
     "received_bytes": ("Bytes received from the service.", "service.received_bytes"),
+    "throttled_responses": ("Answers of the service with status 429.", "service.rate.throttled"),
     "served_bytes": ("Bytes given to readers.", "reader.served_bytes"),
     "read_hits": ("Reads answered from the cache.", "reader.hits"),
     "read_misses": ("Reads that waited for the service.", "reader.misses"),

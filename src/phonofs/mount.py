@@ -41,12 +41,13 @@ GRACE_S = 1.0
 @dataclass(frozen=True, slots=True)
 class MountPlan:
     """What to mount where. ``ready`` is called once, when the tree can be read, with a message for
-    the user, or ''.
+    the user, or ''. ``load`` reads the settings again, and raises UsageError.
     """
 
     settings: Settings
     mountpoint: str
     ready: Callable[[str], None]
+    load: Callable[[], Settings]
 
 
 def serve(plan: MountPlan) -> None:
@@ -68,7 +69,7 @@ def serve(plan: MountPlan) -> None:
 async def _live(plan: MountPlan, lifetime: Lifetime) -> None:
     kernel = KernelCache()
     async with open_app(plan.settings, shown(plan.mountpoint), kernel) as app:
-        lifetime.begin(app)
+        lifetime.begin(app, plan.load)
         interruptible = InterruptibleRequests(plan.settings.read_deadline + MARGIN_S)
         operations = Operations(app.vfs, interruptible, _ownership(plan.settings), kernel)
         app.status.add("fuse", operations.statistics)

@@ -32,12 +32,14 @@ LOOK_S = 0.1
 class ServePlan:
     """What to serve.
 
+    load    reads the settings again; raises UsageError
     ready   called once, when clients can connect, with a message for the user, or ''
     idle_s  for how many seconds it may be idle before it ends, if it is started on demand; None if
             it is not: then it ends when it is told to
     """
 
     settings: Settings
+    load: Callable[[], Settings]
     ready: Callable[[str], None]
     idle_s: float | None = None
 
@@ -69,7 +71,7 @@ def _stopped(name: str) -> UsageError:
 async def _live(plan: ServePlan, lifetime: Lifetime) -> None:
     on_demand = plan.idle_s is not None
     async with open_app(plan.settings, "", polite=on_demand) as app:
-        lifetime.begin(app)
+        lifetime.begin(app, plan.load)
         service = _Service(app.door)
         if on_demand:
             app.door.lend(service.asked.set)

@@ -44,8 +44,8 @@ from phonofs.reader.open_object import Handle
 from phonofs.reader.reader import Reader
 from phonofs.tree.layout import FIRST_OBJECT_INO, ROOT, directory_of, is_directory
 from phonofs.view_tree.listings import ViewEntry
-from phonofs.view_tree.open_text import OpenText
-from phonofs.view_tree.text_files import TextFiles, fingerprint_of
+from phonofs.view_tree.open_text import OpenText, fingerprint_of
+from phonofs.view_tree.text_files import TextFiles
 from phonofs.view_tree.views import Views
 from phonofs.views.names import Text, TextKind
 from phonofs.views.places import VIEW_BIT

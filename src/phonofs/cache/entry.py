@@ -17,14 +17,15 @@ check of the complete object shows whether they are right.
 import logging
 from collections.abc import Callable
 from functools import partial
+from queue import SimpleQueue
 
 import trio
 
 from phonofs.cache.backend import Backend
-from phonofs.cache.blockfile import View
+from phonofs.cache.blockfile import BlockFile, View
 from phonofs.cache.blocks import BLOCK, Data, block_count, bytes_of, touched_blocks
 from phonofs.cache.buffers import BufferPool
-from phonofs.cache.checked_read import Outcome, Source, read_blocks
+from phonofs.cache.checked_read import Outcome, Source, hash_arriving, read_blocks
 from phonofs.cache.checksum_task import HASH_NOW, ChecksumTask
 from phonofs.cache.index import Row
 from phonofs.cache.stored_blocks import StoredBlocks
@@ -70,7 +71,11 @@ class CacheEntry:
         self.present = Ranges(bytes_of(*run, self.size) for run in self.stored.runs)
         self._buffers: dict[int, bytearray] = {}
         self._ready: Callable[[CacheEntry], None] = lambda entry: None
-        self._task = ChecksumTask(self.row, self.present, self.size, self.hash_on, self._decided)
+        self._coming: SimpleQueue[tuple[BlockFile | None, list[Source]]] | None = None
+        self._passed_on = 0
+        self._task = ChecksumTask(
+            self.row, self.present, self.size, self.hash_on, self.hash_arriving, self._decided
+        )
 
     @property
     def verified(self) -> bool:
@@ -136,8 +141,9 @@ class CacheEntry:
                 for start in range(at, end, BLOCK):
                     self._buffer(start, piece[start - at : start - at + BLOCK])
             at = end
-        if self._task.position > offset:
-            self._task.restart()
+        if max(self._task.position, self._passed_on) > offset:
+            self._hash_anew()
+        self._pass_on()
         written = self.present.total() - before
         self._backend.counters["written_bytes"] += written
         self._backend.counters["refused_bytes"] += len(view) - written
@@ -272,6 +278,55 @@ class CacheEntry:
             return True
         return await self._read_blocks(start, stop, hashed) is not None
 
+    async def hash_arriving(self, hashed: Callable[[memoryview], None], start: int) -> int | None:
+        """Hash what is there from ``start`` on, and what comes meanwhile, in one thread.
+
+        ``start`` must be the start of a block. Returns where it ended; None if bytes were lost.
+        Raises MemoryError.
+        """
+        coming = self._coming = SimpleQueue()
+        self._passed_on = start
+        generation = self.generation
+        self._pass_on()
+        try:
+            with self.stored.in_use():
+                outcome = await self._backend.in_thread(partial(hash_arriving, coming, hashed))
+        finally:
+            if self._coming is coming:
+                self._pass_no_more()
+        if self.generation != generation or not self._believe(outcome):
+            return None
+        return outcome.stop or start
+
+    def _pass_on(self) -> None:
+        """Pass the blocks that have come to the thread that hashes them."""
+        start, stop = self._passed_on, self.present.stop_of(self._passed_on)
+        if stop < self.size:
+            stop -= stop % BLOCK
+        if self._coming is None or start >= stop:
+            return
+        file = self.stored.open() if self.stored.runs else None
+        if self._coming is None:
+            return  # the file could not be opened, so its blocks were dropped
+        sources = [self._source(index) for index in range(*touched_blocks(start, stop))]
+        self._coming.put((file, sources))
+        self._passed_on = stop
+        if stop == self.size:
+            self._pass_no_more()
+
+    def _hash_anew(self) -> None:
+        """Bytes that were hashed, or passed on, have changed."""
+        self.generation += 1
+        self._pass_no_more()
+        self._passed_on = 0
+        self._task.restart()
+
+    def _pass_no_more(self) -> None:
+        """Have the thread end that hashes what comes."""
+        if self._coming is not None:
+            self._coming.put((None, []))
+            self._coming = None
+
     async def _read_blocks(
         self, start: int, stop: int, hashed: Callable[[memoryview], None] | None = None
     ) -> Outcome | None:
@@ -355,7 +410,10 @@ class CacheEntry:
         self._task.accept()
 
     async def check_ahead(self) -> None:
-        """Hash the bytes present from the start on, so that :meth:`check` has less to do."""
+        """Hash the bytes present from the start on, and those that come while it does.
+
+        So :meth:`check` has only the rest to do.
+        """
         await self._task.ahead()
 
     def _decided(self, right: bool) -> None:
@@ -373,6 +431,8 @@ class CacheEntry:
     def _drop(self, first: int, last: int) -> None:
         """Forget these blocks, on disk and in memory."""
         self.generation += 1
+        self._pass_no_more()
+        self._passed_on = 0
         self.stored.drop(first, last)
         for index in [index for index in self._buffers if first <= index < last]:
             self._forget_buffer(index)
@@ -435,6 +495,7 @@ class CacheEntry:
 
     def close(self) -> None:
         """Close the file and drop the buffers; blocks on disk can be opened again."""
+        self._pass_no_more()
         for index in list(self._buffers):
             self._forget_buffer(index)
             self.present.remove(*bytes_of(index, index + 1, self.size))

@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, Command] = {
     "status": Command("status", "Show the state of a running mount, or of a daemon without one."),
     "find": Command("find", "Print the paths of the objects that match all of the options."),
     "manifest": Command("manifest", "Print a line for each object of days, months or files."),
+    "export": Command("export", "Copy chosen objects into a folder, checked, with lists of them."),
     "index": Command("index", "Make the whole account known, so that searches need no request."),
     "fetch": Command("fetch", "Download files or whole days into the cache."),
     "restore": Command("restore", "Request the restore of archived objects."),

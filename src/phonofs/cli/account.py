@@ -65,6 +65,7 @@ async def _connected(settings: Settings, credentials: Credentials) -> AsyncItera
         Transport(
             settings.api_url,
             max_connections=settings.max_connections,
+            max_rate=settings.max_rate,
             timeout_s=min(patience_s, settings.timeout),
         ) as transport,
         trio.open_nursery() as nursery,

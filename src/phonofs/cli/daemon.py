@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from phonofs.cli.settings import load
+from phonofs.config.load import load
 from phonofs.control.client import command, connect
 from phonofs.door import protocol
 from phonofs.door.call import call, who_is_there

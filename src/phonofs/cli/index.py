@@ -14,8 +14,8 @@ import trio
 from phonofs.app import open_app
 from phonofs.cli.daemon import daemon_of
 from phonofs.cli.report import EXIT_IN_PART, EXIT_INTERRUPTED
-from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE, Settings
+from phonofs.config.load import load
 from phonofs.control.client import connect, refusal
 from phonofs.discovery.indexer import TRIES, Indexer, Progress
 from phonofs.errors import Unavailable, UsageError, unwrap

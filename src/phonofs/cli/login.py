@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import click
 
 from phonofs.cli.account import Account, ask, places
-from phonofs.cli.settings import load, places_of
 from phonofs.config import DEFAULT_PROFILE, Secret, Settings
+from phonofs.config.load import load, places_of
 from phonofs.credentials import Credentials, check_nothing_else_is_used, store
 from phonofs.errors import UsageError
 

@@ -1,12 +1,12 @@
-"""Where ``find`` and ``manifest`` search: a running mount, or the catalogue of a profile."""
+"""Where ``find``, ``manifest`` and ``export`` search: what runs, or a profile's account."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -26,8 +26,8 @@ BATCH_BYTES = 48 << 10
 LONGEST_PATH = 4095  # bytes; PATH_MAX of linux/limits.h, without the NUL
 
 
-Connect = Callable[[Mapping[str, object]], BinaryIO]
-"""Sends a command, and returns its answers."""
+Connect = Callable[[Mapping[str, Any]], AbstractContextManager[Iterable[bytes]]]
+"""Sends a command, and returns the lines of its answer (``control/search_commands.py``)."""
 
 
 class Source(Protocol):
@@ -76,7 +76,9 @@ class _Line(msgspec.Struct):
 
 
 class RunningSource:
-    """Searches what runs: a mount, or a daemon without one. ``offline``: the service is not asked.
+    """Searches what runs: a mount, a daemon without one, or a session of the command.
+
+    ``offline``: the service is not asked.
 
     ``name`` is what it is called in messages; ``connect`` sends it a command.
     """

@@ -1,12 +1,13 @@
 """``phonofs serve``: serves an account to programs, in the background by default."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import click
 
 from phonofs.cli.report import report
-from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE
+from phonofs.config.load import load
 from phonofs.errors import UsageError
 from phonofs.process import logging_setup as logs
 from phonofs.process.daemonize import Ready, detach
@@ -32,7 +33,8 @@ def command(profile: str, idle: str | None, options: Sequence[str], foreground: 
     They read it through a socket that is for your user alone; a mount has one, too. Returns once
     they can connect; a background process then goes on.
     """
-    settings = load(profile, options)
+    again = partial(load, profile, options)
+    settings = again()
     idle_s = _seconds(idle) if idle is not None else None
 
     def work(ready: Ready) -> None:
@@ -43,7 +45,7 @@ def command(profile: str, idle: str | None, options: Sequence[str], foreground: 
             release()
             ready(note)
 
-        serve(ServePlan(settings, say_ready, idle_s))
+        serve(ServePlan(settings, again, say_ready, idle_s))
 
     if not foreground:
         return detach(work, report=report)

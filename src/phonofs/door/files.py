@@ -11,7 +11,6 @@ from phonofs.errors import IsAFolder, NoSuchName, StaleInode
 from phonofs.reader.open_object import Handle
 from phonofs.vfs import Vfs
 from phonofs.view_tree.open_text import OpenText
-from phonofs.view_tree.text_files import fingerprint_of
 
 
 class OpenFile(Protocol):
@@ -68,7 +67,7 @@ class TextFile:
         self._vfs = vfs
         self._text = text
         self.size = len(text.content)
-        self.fingerprint = fingerprint_of(text.text, len(text.content))
+        self.fingerprint = text.fingerprint
 
     def lend_now(self, offset: int, size: int) -> bytes:
         """Return bytes. Raises Gone."""

@@ -32,6 +32,7 @@ from phonofs.service.records import parse_page, parse_record
 from phonofs.service.search_pages import SearchPages, refused_at
 from phonofs.service.session import Transport, new_request
 from phonofs.service.tolerant_json import decode, weigh
+from phonofs.units import Rate
 
 log = logging.getLogger(__name__)
 
@@ -219,6 +220,15 @@ class Client:
     def paused_s(self) -> float:
         """Return for how many more seconds the service wants no requests; 0 if it takes them."""
         return self._transport.gates.longest_s
+
+    @property
+    def max_rate(self) -> Rate | None:
+        """How often requests are sent at most; None: as often as is needed."""
+        return self._transport.slots.rate.most
+
+    def set_max_rate(self, rate: Rate | None) -> None:
+        """Send requests no more often than this from now on."""
+        self._transport.slots.set_rate(rate)
 
     def statistics(self) -> dict[str, Any]:
         """Return the transport's statistics, and ``token``, ``ways`` and ``failed_ways``.

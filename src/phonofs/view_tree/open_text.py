@@ -3,6 +3,8 @@
 import trio
 
 from phonofs.errors import Gone, PhonofsError
+from phonofs.texts import render
+from phonofs.views.calls import hash_of
 from phonofs.views.names import Manifest, Text
 
 Made = Text | Manifest
@@ -19,6 +21,11 @@ class OpenText:
         self.text = text
         self.content = content
         self.withdrawn = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the bytes: of what, how, and how many were made."""
+        return fingerprint_of(self.text, len(self.content))
 
     def withdraw(self) -> None:
         """Give no more bytes."""
@@ -52,3 +59,13 @@ class Making:
         """Let those who wait have the text, None for none, or the error."""
         self.content, self.error = content, error
         self.over.set()
+
+
+def version_of(text: Made) -> int:
+    """Return what identifies of what a text is made, and how."""
+    return hash_of(render.VERSION, text.version)
+
+
+def fingerprint_of(text: Made, size: int) -> str:
+    """Return what identifies the content of a text of this size."""
+    return f"{version_of(text)}-{size}"

@@ -30,8 +30,8 @@ from phonofs.model import Record, State
 from phonofs.reader.reader import NO_SCAN, Reader
 from phonofs.texts import forms, render
 from phonofs.view_tree.manifests import written
-from phonofs.view_tree.open_text import Made, Making, OpenText
-from phonofs.views.calls import CallObject, hash_of
+from phonofs.view_tree.open_text import Made, Making, OpenText, version_of
+from phonofs.views.calls import CallObject
 from phonofs.views.names import KIND_SHIFT, MANIFESTS, Manifest, Text, TextKind
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class TextFiles:
         """
         known = self._sizes.known([text.ino for text in texts])
         return {
-            text.ino: (known[text.ino][1], known[text.ino][0] == _version(text))
+            text.ino: (known[text.ino][1], known[text.ino][0] == version_of(text))
             for text in texts
             if text.ino in known
         }
@@ -159,7 +159,7 @@ class TextFiles:
         """Begin to make at most ``count`` of these texts: those whose sizes are not known."""
         known = self.known_sizes(texts)
         unknown = [text for text in texts if text.ino not in known]
-        coming = [text for text in unknown if (text.ino, _version(text)) not in self._making]
+        coming = [text for text in unknown if (text.ino, version_of(text)) not in self._making]
         for text in coming[: max(0, min(count, self._most_ahead - len(self._making)))]:
             with suppress(Unavailable):
                 self._start(text)
@@ -245,7 +245,7 @@ class TextFiles:
     async def _content(self, text: Made) -> bytes | None:
         """Return the bytes of a text, None if there are none. Raises errors of the service."""
         version, content = self._kept.get(text.ino, (0, b""))
-        if version == _version(text):
+        if version == version_of(text):
             return content
         making = self._start(text)
         await making.over.wait()
@@ -254,7 +254,7 @@ class TextFiles:
         return making.content
 
     def _start(self, text: Made) -> Making:
-        key = text.ino, _version(text)
+        key = text.ino, version_of(text)
         making = self._making.get(key)
         if making is None:
             if self._nursery is None:
@@ -281,7 +281,7 @@ class TextFiles:
         except Exception:
             log.exception("a text could not be made through a fault of phonofs")
         finally:
-            del self._making[text.ino, _version(text)]
+            del self._making[text.ino, version_of(text)]
             making.end(content, error)
 
     async def _made(self, text: Made) -> bytes | None:
@@ -324,7 +324,7 @@ class TextFiles:
 
     def _learned(self, text: Made, content: bytes | None) -> None:
         """Keep a text and its size; if its size was another one, have the kernel forget that."""
-        known = _version(text), NO_TEXT if content is None else len(content)
+        known = version_of(text), NO_TEXT if content is None else len(content)
         before = None
         try:
             before = self._sizes.known([text.ino]).get(text.ino)
@@ -350,15 +350,6 @@ class TextFiles:
                 source.id,
                 source.type,
             )
-
-
-def fingerprint_of(text: Made, size: int) -> str:
-    """Return what identifies the content of a text of this size."""
-    return f"{_version(text)}-{size}"
-
-
-def _version(text: Made) -> int:
-    return hash_of(render.VERSION, text.version)
 
 
 def _written(text: Text, contents: Sequence[bytes]) -> bytes | None:
