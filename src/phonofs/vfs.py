@@ -27,6 +27,7 @@ from phonofs.attributes import (
 )
 from phonofs.catalogue.catalogue import Catalogue, Details, Entry
 from phonofs.catalogue.search import known_by_region
+from phonofs.catalogue.types import Listed
 from phonofs.discovery.lister import Lister
 from phonofs.errors import (
     Archived,
@@ -41,7 +42,7 @@ from phonofs.errors import (
 from phonofs.model import Record, State
 from phonofs.reader.open_object import Handle
 from phonofs.reader.reader import Reader
-from phonofs.tree.layout import FIRST_OBJECT_INO, ROOT, is_directory
+from phonofs.tree.layout import FIRST_OBJECT_INO, ROOT, directory_of, is_directory
 from phonofs.view_tree.listings import ViewEntry
 from phonofs.view_tree.open_text import OpenText, fingerprint_of
 from phonofs.view_tree.text_files import TextFiles
@@ -250,6 +251,32 @@ class Vfs:
         self.check()
         if ino >= VIEW_BIT:
             return await self._open_view(ino, pid)
+        answered = await self._list(ino, refresh=refresh)
+        entries = self._catalogue.children(ino)
+        if entries and not entries[0].is_directory:
+            self._day_was_listed(pid, ino, [entry.ino for entry in entries])
+        if self._views is not None and (views := self._views.listed_in(ino)) is not None:
+            entries = sorted([*entries, views], key=lambda entry: entry.name)
+        return FolderHandle(ino, entries, answered)
+
+    async def list_day(
+        self, ino: int, *, pid: int = 0, refresh: bool = False
+    ) -> tuple[str, Sequence[Listed]] | None:
+        """Return the region of a day and its objects, with more of each than an entry has.
+
+        None if it is no day. Raises as :meth:`open_folder` does.
+        """
+        if is_directory(ino) and (day := directory_of(ino)) is not None and day.day:
+            self.check()
+            await self._list(ino, refresh=refresh)
+            listed = self._catalogue.listed(ino)
+            if listed is not None and listed[1]:
+                self._day_was_listed(pid, ino, [each[0] for each in listed[1]])
+            return listed
+        return None
+
+    async def _list(self, ino: int, *, refresh: bool) -> bool:
+        """Have a directory of the date tree listed if needed; return whether that was answered."""
         if not self.entry(ino).is_directory:
             raise NotAFolder(f"inode {ino} is a file")
         needs = self._lister.needs(ino)
@@ -258,14 +285,14 @@ class Vfs:
             await self._lister.list_again(ino)
         answered = needs and not refresh and await self._lister.list(ino)
         self.check()
-        entries = self._catalogue.children(ino)
-        if pid and entries and not entries[0].is_directory:
-            self._reader.listed(pid, (entries[0].ino, min(entry.ino for entry in entries)))
+        return answered
+
+    def _day_was_listed(self, pid: int, day: int, inos: Sequence[int]) -> None:
+        """Note that a process listed a day; ``inos`` are its objects, by name."""
+        if pid:
+            self._reader.listed(pid, (inos[0], min(inos)))
             if self._views is not None:
-                self._views.listed_day(pid, ino)
-        if self._views is not None and (views := self._views.listed_in(ino)) is not None:
-            entries = sorted([*entries, views], key=lambda entry: entry.name)
-        return FolderHandle(ino, entries, answered)
+                self._views.listed_day(pid, day)
 
     def now(self, entry: Entry) -> Entry | None:
         """Return an entry of a listing as it is now; None if it is not there under that name."""

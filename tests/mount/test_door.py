@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import stat
 import subprocess
 import sys
@@ -312,6 +313,26 @@ def test_a_handle_has_one_version_and_the_next_open_has_the_new_one(tmp_path):
         until(lambda: client.cat((f"{DAY}/{entry.name}", 0, 1)) == ["ENOENT"])
 
 
+@pytest.mark.parametrize("encrypt", ["off", "session"])
+def test_a_large_file_is_fetched_once_and_read_again_from_the_cache(tmp_path, encrypt):
+    """At once, in pieces, and out of step with the blocks of the cache."""
+    options = {"cache_encrypt": encrypt, "poll_interval": "0"}
+    with (
+        standing(flat(20_000_000)) as stand_in,
+        served(stand_in.url, tmp_path, **options) as daemon,
+        daemon.connect() as client,
+    ):
+        plain = content_of(stand_in.service, "00000000")
+        path = f"{DAY}/{client.ls(DAY)[0].name}"
+        for size in (len(plain), 1 << 20, 100_001, 3_000_000):
+            handle = client.open(path).handle
+            found = [client.read(handle, at, size) for at in range(0, len(plain), size)]
+            assert b"".join(found) == plain
+            client.ask(protocol.Close(handle))
+        assert stand_in.service.counters.of("us-east", "00000000").twice == 0
+        assert stand_in.service.counters.requests["content"] <= 20
+
+
 # beside a mount
 
 
@@ -527,6 +548,29 @@ def test_sighup_reads_the_key_again(tmp_path):
         daemon.process.send_signal(1)
         until(lambda: stand_in.service.counters.tokens > tokens)
         assert daemon.answers()
+
+
+def test_a_service_manager_is_told_when_it_serves_and_that_it_answers(tmp_path):
+    """Its condition, too; the watchdog asks through the door."""
+    with (
+        standing(flat(1000)) as stand_in,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        served(stand_in.url, tmp_path) as daemon,
+    ):
+        daemon.stop()
+        address = f"@phonofs-test-{os.getpid()}"
+        manager.bind("\0" + address[1:])
+        manager.settimeout(30)
+        daemon.environment |= {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "400000"}
+        daemon.start()
+        told: set[str] = set()
+        while not {"READY=1", "WATCHDOG=1"} <= told or not any(
+            "serving, " in each for each in told
+        ):
+            told |= set(manager.recv(4096).decode().splitlines())
+        daemon.stop()
+        while "STOPPING=1" not in told:
+            told |= set(manager.recv(4096).decode().splitlines())
 
 
 @pytest.mark.fuse

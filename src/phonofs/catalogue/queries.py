@@ -12,7 +12,7 @@ from phonofs.catalogue.database import AMONG, Database, among
 from phonofs.catalogue.directories import Directories
 from phonofs.catalogue.record_codec import Damaged
 from phonofs.catalogue.records import Records
-from phonofs.catalogue.types import Details, Entry
+from phonofs.catalogue.types import Details, Entry, Listed
 from phonofs.errors import Malformed
 from phonofs.model import Record, State
 from phonofs.service.records import parse_record
@@ -105,6 +105,12 @@ class ObjectQueries:
         if state is not None and len(entries) <= LARGEST_KEPT:
             self._day = parent, state, entries
         return entries
+
+    def listed(self, parent: int) -> list[Listed]:
+        """Return the objects of a day, sorted by name, with their details."""
+        columns = "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, created_ms"
+        sql = f"SELECT {columns}, id, state, fingerprint FROM object WHERE parent = ? ORDER BY name"
+        return list(self._database.rows(sql, parent))
 
     def details(self, inos: Sequence[int]) -> dict[int, Details]:
         """Return the details of these objects, by inode number; those not there are left out."""

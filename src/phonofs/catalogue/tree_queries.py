@@ -7,7 +7,7 @@ from phonofs.catalogue.directories import Directories
 from phonofs.catalogue.notes import Notes
 from phonofs.catalogue.queries import ObjectQueries, Row
 from phonofs.catalogue.records import Records
-from phonofs.catalogue.types import Details, Entry
+from phonofs.catalogue.types import Details, Entry, Listed
 from phonofs.errors import NoSuchName
 from phonofs.model import Record
 from phonofs.tree.layout import ROOT, Directory, directory_of, is_directory
@@ -44,6 +44,13 @@ class TreeQueries:
         """Return the entries of a directory, sorted by name. Callers must not change the result."""
         found = directory_of(ino)
         return self._rows.children(ino) if found and found.day else self._directories.children(ino)
+
+    def listed(self, ino: int) -> tuple[str, list[Listed]] | None:
+        """Return the region of a day and its objects, sorted by name; None if it is no day."""
+        found = directory_of(ino)
+        if found is None or not found.day:
+            return None
+        return self.region_of(found), self._rows.listed(ino)
 
     def details(self, inos: Sequence[int]) -> dict[int, Details]:
         """Return the details of objects, by inode number; those not there are left out."""

@@ -39,6 +39,11 @@ class Details(NamedTuple):
     fingerprint: str
 
 
+Listed = tuple[int, str, int, int, int, int, str, str, str]
+"""An object in the listing of a day: ino, name, size, mtime_ms, ctime_ms, created_ms, id, state,
+fingerprint. A plain tuple, as the database gives it: a listing may have 100,000."""
+
+
 class ObjectChange(msgspec.Struct, gc=False):
     """One object that appeared, changed or went.
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from phonofs.catalogue.catalogue import Details, Entry
+from phonofs.catalogue.types import Listed
 from phonofs.door import protocol
 from phonofs.model import Record
 from phonofs.vfs import Vfs
@@ -37,6 +38,18 @@ def converted(vfs: Vfs, entries: Sequence[Entry], prefix: str = "") -> list[prot
     return [_converted(entry, prefix + entry.name, details.get(entry.ino)) for entry in entries]
 
 
+def of_day(region: str, listed: Sequence[Listed], prefix: str = "") -> list[protocol.Entry]:
+    """Return the objects of a day as clients get them, with ``prefix`` before each name."""
+    made = protocol.Entry
+    return [
+        made(
+            prefix + name, "file", size, mtime_ms, ctime_ms, created_ms, ino,
+            fingerprint, id, region, "", "", state,
+        )
+        for ino, name, size, mtime_ms, ctime_ms, created_ms, id, state, fingerprint in listed
+    ]  # fmt: skip
+
+
 def of_object(entry: Entry, details: Details | None, record: Record) -> protocol.Entry:
     """Return the entry of an object with all that is known of it."""
     made = _converted(entry, entry.name, details)
@@ -56,7 +69,7 @@ def _converted(entry: Entry, name: str, details: Details | None) -> protocol.Ent
     if entry.is_directory or is_link(entry):
         times = (entry.mtime_ms, entry.ctime_ms, 0)
         return protocol.Entry(name, "directory", 0, *times, entry.ino)
-    size = -1 if isinstance(entry, ViewEntry) and not entry.sure else entry.size
+    size = -1 if isinstance(entry, ViewEntry) and entry.text and not entry.sure else entry.size
     if details is None:
         return protocol.Entry(name, "file", size, entry.mtime_ms, entry.ctime_ms, 0, entry.ino)
     return protocol.Entry(

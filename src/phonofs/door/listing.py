@@ -5,18 +5,22 @@ A listing is whole, or it ends with an error: what has been sent before does not
 
 import errno
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import TypeVar
 
 import msgspec
 import trio
 
 from phonofs.catalogue.catalogue import Entry
-from phonofs.door.entries import converted, is_link
+from phonofs.door.entries import converted, is_link, of_day
 from phonofs.door.failures import RequestError
 from phonofs.door.files import Paths, gone_is_missing
 from phonofs.door.protocol import ENTRIES_AT_ONCE, FIND_MAX
 from phonofs.door.protocol import Entry as Shown
-from phonofs.errors import NoSuchName
+from phonofs.errors import NoSuchName, NotAFolder
 from phonofs.vfs import Vfs
+
+_Listed = TypeVar("_Listed")
 
 
 class Listings:
@@ -31,9 +35,16 @@ class Listings:
         """Yield the entries of a directory, some at a time. Raises NotAFolder, ServiceError."""
         with gone_is_missing(path):
             folder = await self._paths.find(path)
-            entries = await self._entries(folder.ino, refresh=refresh)
-            for some in _some(entries):
-                yield converted(self._vfs, some)
+            if not folder.is_directory:
+                raise NotAFolder(f"{path!r} is a file")
+            day = await self._vfs.list_day(folder.ino, pid=self._pid, refresh=refresh)
+            if day is None:
+                entries = await self._entries(folder.ino, refresh=refresh)
+                shown = (converted(self._vfs, some) for some in _some(entries))
+            else:
+                shown = (of_day(day[0], some) for some in _some(day[1]))
+            for some in shown:
+                yield some
                 await trio.lowlevel.checkpoint()
 
     async def find(
@@ -46,15 +57,16 @@ class Listings:
                 yield [msgspec.structs.replace(await self._paths.info(path), name="")]
                 return
             count = 0
-            async for some in self._below(top.ino, maxdepth, withdirs=withdirs):
-                count += len(some)
-                if count > FIND_MAX:
-                    raise RequestError(
-                        errno.E2BIG,
-                        f"there are more than {FIND_MAX} entries below {path!r}: name a month or a "
-                        "day, or have phonofs manifest list them",
-                    )
-                yield some
+            async with aclosing(self._below(top.ino, maxdepth, withdirs=withdirs)) as found:
+                async for some in found:
+                    count += len(some)
+                    if count > FIND_MAX:
+                        raise RequestError(
+                            errno.E2BIG,
+                            f"there are more than {FIND_MAX} entries below {path!r}: name a month "
+                            "or a day, or have phonofs manifest list them",
+                        )
+                    yield some
 
     async def _below(
         self, top: int, maxdepth: int | None, *, withdirs: bool
@@ -64,11 +76,16 @@ class Listings:
         while waiting:
             prefix, ino, depth = waiting.pop()
             try:
-                entries = await self._entries(ino)
+                day = await self._vfs.list_day(ino, pid=self._pid)
+                entries = await self._entries(ino) if day is None else ()
             except NoSuchName:
                 if ino == top:
                     raise
                 continue  # it was emptied meanwhile
+            region, listed = day or ("", ())
+            for objects in _some(listed):
+                yield of_day(region, objects, prefix)
+                await trio.lowlevel.checkpoint()
             folders = [entry for entry in entries if entry.is_directory and not is_link(entry)]
             if maxdepth is None or depth < maxdepth:
                 waiting += [
@@ -84,5 +101,5 @@ class Listings:
         return folder.entries
 
 
-def _some(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
+def _some(entries: Sequence[_Listed]) -> list[Sequence[_Listed]]:
     return [entries[at : at + ENTRIES_AT_ONCE] for at in range(0, len(entries), ENTRIES_AT_ONCE)]

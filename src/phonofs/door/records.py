@@ -1,6 +1,7 @@
 """Reads all records of some days for a client, as a manifest needs them."""
 
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 import trio
 
@@ -38,8 +39,9 @@ class RecordLists:
                 if errors := await self._lister.list_each(days):
                     raise next(iter(errors.values()))
             for day in self._catalogue.days_of(region, *span):
-                async for some in self._of_day(day, types):
-                    yield some
+                async with aclosing(self._of_day(day, types)) as objects:
+                    async for some in objects:
+                        yield some
 
     async def _of_day(
         self, day: int, types: frozenset[str]
