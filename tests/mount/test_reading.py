@@ -154,7 +154,7 @@ def test_cache_size_zero_leaves_no_content_on_disk(tmp_path):
 
 
 def test_the_cache_stays_below_its_cap(tmp_path):
-    """Thirty megabytes read through a cache of eight never hold more than eight."""
+    """30 MiB read through a cache of 8 MiB never hold more than 8 MiB."""
     account = flat(*[2 * MIB] * 15)
     with (
         standing(account) as stand_in,
@@ -163,7 +163,7 @@ def test_the_cache_stays_below_its_cap(tmp_path):
         for path, item in zip(files(mount.point), account, strict=True):
             assert path.read_bytes() == content_of(stand_in.service, item.id)
             held = held_at_once((tmp_path / "cache/content").rglob("??/*"))
-            assert held <= 8_000_000 + 4096 * 16
+            assert held <= 8 * MIB + 4096 * 16
 
 
 @pytest.mark.promise("nobody-waits-for-ever")
