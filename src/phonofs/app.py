@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
+from phonofs.access import Access
 from phonofs.account import Admission, Chosen, choose, customers_of
 from phonofs.cache import maintenance
 from phonofs.cache.accounts import CATALOGUE, Accounts
@@ -36,6 +37,8 @@ from phonofs.discovery.indexer import Indexer
 from phonofs.discovery.lister import Lister
 from phonofs.discovery.page_worker import PageWorker
 from phonofs.errors import CatalogueError, Unavailable, UsageError
+from phonofs.journal.folder import check_apart
+from phonofs.journal.journal import Journal
 from phonofs.process.logging_setup import set_level
 from phonofs.process.supervise import Task, keep_running
 from phonofs.reader.limits import Limits
@@ -98,6 +101,7 @@ class App:
     metrics: "Metrics | None"
     texts: TextFiles
     vfs: Vfs
+    journal: Journal | None
     connected: trio.Event = field(default_factory=trio.Event)
 
     def tasks(self) -> list[tuple[str, Task]]:
@@ -147,6 +151,7 @@ class App:
 
 TASKS: dict[str, Callable[[App], Task | None]] = {
     "the token refresh": lambda app: app.token.run,
+    "the journal": lambda app: app.journal.run if app.journal else None,
     "the lister": lambda app: app.lister.run,
     "the page worker": lambda app: app.page_worker.run,
     "the reader": lambda app: app.reader.run,
@@ -211,6 +216,9 @@ async def open_app(
     """
     key = await trio.to_thread.run_sync(cache_key, settings.profile, settings.cache_encrypt)
     async with AsyncExitStack() as stack:
+        journal = await trio.to_thread.run_sync(_journal, settings)
+        if journal is not None:
+            stack.callback(journal.close)
         accounts = await trio.to_thread.run_sync(Accounts.open, settings.cache_dir)
         stack.callback(accounts.close)
         transport = await stack.enter_async_context(
@@ -246,7 +254,16 @@ async def open_app(
             updates.on_refusal,
         )
         app = _build(
-            settings, mountpoint, kernel, updates, chosen, admission, catalogue, cache, transport
+            settings,
+            mountpoint,
+            kernel,
+            updates,
+            chosen,
+            admission,
+            catalogue,
+            cache,
+            transport,
+            journal,
         )
         yield app
         app.remember()
@@ -263,6 +280,7 @@ def _build(
     catalogue: Catalogue,
     cache: Cache,
     transport: Transport,
+    journal: Journal | None,
 ) -> App:
     """Build the services above the stores and the connection, each from those before it."""
     token, client = _connection(settings, admission, catalogue, transport)
@@ -289,6 +307,7 @@ def _build(
     control = _control(
         settings, mountpoint, events, changes, admission, catalogue, client, searches.commands()
     )
+    access = Access(journal, settings.crawlers)
     status = Status(
         settings.profile,
         mountpoint,
@@ -302,6 +321,7 @@ def _build(
         regions=region_watch,
         changes=changes,
         control=control,
+        access=access,
     )
     status.add("views", lambda: {"name": views.name})
     status.add("texts", texts.statistics)
@@ -335,8 +355,20 @@ def _build(
             check=admission.check,
             views=views,
             texts=texts,
+            access=access,
         ),
+        journal=journal,
     )
+
+
+def _journal(settings: Settings) -> Journal | None:
+    """Begin to write the journal, if there is to be one. Raises UsageError, JournalError."""
+    if settings.journal is None:
+        return None
+    path = settings.journal / settings.profile
+    check_apart(path, settings.cache_dir)
+    allow = settings.journal_full == "allow"
+    return Journal.open(path, sync_s=settings.journal_sync, allow=allow)
 
 
 def _connection(

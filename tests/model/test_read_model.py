@@ -76,7 +76,7 @@ class Readers:
             ino = self.inos[n % len(self.inos)]
             plain = self.world.plain(self.world.key(ino))
             offset = offset if at < 0 else int(at * len(plain))
-            handle = self.world.app.vfs.open(ino)
+            handle = await self.world.app.vfs.open(ino)
             try:
                 data = await self.read(handle, offset, count)
             except ServiceError:
@@ -99,7 +99,7 @@ class Readers:
     async def whole(self, ino: int) -> None:
         """Read a file from its first byte to its last; it is right, or an error."""
         plain = self.world.plain(self.world.key(ino))
-        handle, got = self.world.app.vfs.open(ino), b""
+        handle, got = await self.world.app.vfs.open(ino), b""
         try:
             while data := await self.read(handle, len(got), 131_072):
                 got += data
