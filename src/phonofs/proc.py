@@ -5,9 +5,8 @@ space. Then it is not known, which is never an error.
 """
 
 import os
+import time
 from dataclasses import dataclass, replace
-
-from cachetools import TTLCache
 
 COMM_MAX = 15
 """Characters of a program's name that the kernel keeps (TASK_COMM_LEN in linux/sched.h)."""
@@ -40,22 +39,23 @@ moves to another one, and ``grep -r`` opens thousands of files a second."""
 
 
 class Sessions:
-    """Remembers login and unit of the processes seen last."""
+    """Remembers all that is known of the process seen last."""
 
     def __init__(self) -> None:
-        self._known: TTLCache[tuple[int, str | None], Process] = TTLCache(256, SESSION_KEPT_S)
+        self._last = UNKNOWN
+        self._until_s = 0.0
 
     def look(self, pid: int) -> Process:
         """Return all that is known of the process of a process or thread."""
         process = look(pid)
         if process.pid is None:
             return process
-        key = process.pid, process.program
-        known = self._known.get(key)
-        if known is None:
+        last, now = self._last, time.monotonic()
+        if last.pid != process.pid or last.program != process.program or now > self._until_s:
             login, unit = _login(process.pid), _unit(process.pid)
-            known = self._known[key] = replace(process, login=login, unit=unit)
-        return known
+            self._last = replace(process, login=login, unit=unit)
+            self._until_s = now + SESSION_KEPT_S
+        return self._last
 
 
 def look(pid: int) -> Process:

@@ -122,7 +122,6 @@ class Journal:
         if self._writer_is_free(lines[-1].at):
             self._write_now()
         else:
-            self._wake.set()
             await self._wait_for(entry)
         if self._sync_s == 0 and entry.error is None:
             self.waits += 1
@@ -136,6 +135,7 @@ class Journal:
 
     async def _wait_for(self, entry: _Entry) -> None:
         self.waits += 1
+        self._wake.set()
         if not await entry.wait():
             entry.settle(0, self._failed(TimeoutError(0, f"no answer within {WRITE_S:g} s")))
 

@@ -6,7 +6,6 @@ a whole line (a power cut) have a number too, and the line behind them is a ``ga
 """
 
 import hashlib
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -37,8 +36,10 @@ class Result(StrEnum):
     FAILED = "failed"
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """A line; what does not apply to its event is UNSET, what is not known is None.
+class Line(msgspec.Struct, kw_only=True):
+    """A line; its number and hash are set when it is written.
+
+    What does not apply to its event is UNSET, what is not known is None.
 
     v       the version of this form
     n       the number of the line; lines count from 1, across months
@@ -79,9 +80,14 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     version: str | UnsetType = UNSET
     prev: str = ""
 
+    def follow(self, end: "ChainEnd") -> bytes:
+        """Make this the line behind ``end``; return its bytes without a line end."""
+        self.n = end.n + 1
+        self.prev = end.hash
+        return _encode(self)
 
-@dataclass(frozen=True, slots=True)
-class ChainEnd:
+
+class ChainEnd(msgspec.Struct, frozen=True):
     """The number and the hash of the last line of a chain."""
 
     n: int = 0
@@ -94,12 +100,6 @@ class ChainEnd:
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode
-
-
-def chained(line: Line, end: ChainEnd) -> tuple[bytes, ChainEnd]:
-    """Return the bytes of a line that follows ``end``, without a line end, and the new end."""
-    raw = _encode(msgspec.structs.replace(line, n=end.n + 1, prev=end.hash))
-    return raw, end.after(raw)
 
 
 def parse(raw: bytes) -> Line | None:

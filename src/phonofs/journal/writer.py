@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import UNSET
 
 from phonofs.journal.folder import Chain, claim, load_chain, months, save_chain, sync_folder
-from phonofs.journal.lines import ChainEnd, Event, Line, chained, digest, month_of, parse
+from phonofs.journal.lines import ChainEnd, Event, Line, digest, month_of, parse
 from phonofs.journal.month_file import MonthFile
 
 TORN = "a line is not whole"
@@ -70,7 +70,8 @@ class Writer:
             self._turn(at)
         end, written = self.end, list[bytes]()
         for line in (*before, *lines):
-            raw, end = chained(line, end)
+            raw = line.follow(end)
+            end = end.after(raw)
             written.append(raw)
         try:
             self._file.append(b"\n".join(written) + b"\n")
