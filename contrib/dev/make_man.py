@@ -102,6 +102,12 @@ STATUS = (
     ("service", "requests by kind, errors by class, received_bytes, paused_s: told to wait"),
     ("service.slots", "connections in all, in use, in use ahead of readers; requests that wait"),
     (
+        "service.rate",
+        "requests a second that max_rate allows (max_per_s) and that are allowed at present "
+        "(limit_per_s), null for no limit; requests that wait for that (waiting); answers with "
+        "status 429 (throttled)",
+    ),
+    (
         "service.token",
         "whether there is a valid one, its life_s, how many were fetched and rejected, the "
         "failures in a row and the last error",
@@ -133,11 +139,27 @@ STATUS = (
         "(unknown_forms)",
     ),
     (
+        "door",
+        "how programs read without the mount: the path of the socket, or the error that explains "
+        "why there is none; connections, handles (files open), active (requests being answered), "
+        "requests and bytes in all, answers by errno",
+    ),
+    (
         "fuse",
         "open files and folders, operations waiting, answers by errno, the last error and its time",
     ),
 )
 """The status: places in its JSON. Names stay; more may come."""
+
+
+PROGRAMS = (
+    ("autostart", "whether phonofs serve PROFILE --idle 10m is started if nothing serves it: True"),
+    ("socket", "the socket of a daemon, instead of the one that the profile's cache folder names"),
+    ("timeout", "seconds to wait for an answer: read_deadline and 10 s"),
+    ("block_size", "bytes that a small read of an open file asks for: 1 MiB"),
+    ("cache_type", "how an open file reads ahead, one of fsspec's: readahead"),
+)
+"""The options of the file system for fsspec, with their defaults."""
 
 
 def text(words: str) -> str:
@@ -230,6 +252,15 @@ def phonofs_1() -> Iterator[str]:
         yield from command_section(name, command)
     yield ".Sh EXTENDED ATTRIBUTES"
     yield from items(ATTRIBUTES)
+    yield ".Sh PROGRAMS"
+    yield text(
+        "Programs that take fsspec (pandas, Arrow, DuckDB, Dask, Ray and others) read by the URL "
+        "phonofs://PROFILE/PATH, where PATH is that of the mount, or .id/REGION/ID for an object "
+        "by its id. They share one daemon of their user, a mount or phonofs serve. All that writes "
+        "is EROFS; what cannot be asked is an error, never absence. The options of the file "
+        "system, none of which is a secret, also as FSSPEC_PHONOFS_NAME in the environment:"
+    )
+    yield from items(PROGRAMS)
     yield ".Sh STATUS"
     yield text(
         "phonofs status --json prints one object on one line. The ending of a name says its unit: "
@@ -250,6 +281,10 @@ def phonofs_1() -> Iterator[str]:
             ("$XDG_CONFIG_HOME/phonofs/config.toml", "that of the user, which wins"),
             ("$XDG_CONFIG_HOME/phonofs/credentials/PROFILE", "where login keeps key and secret"),
             ("$XDG_CACHE_HOME/phonofs/PROFILE", "the cache and the catalogue"),
+            (
+                "$XDG_CACHE_HOME/phonofs/PROFILE/door",
+                "the path of the socket for programs, while a mount or serve runs",
+            ),
         ),
         tag="Pa",
     )

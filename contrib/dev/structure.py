@@ -66,6 +66,7 @@ RECORDS: dict[str, dict[str, str]] = {
         "self._context.counts": "plain counters",
     },
     "reader/verification.py": {"self._context.counts": "plain counters"},
+    "service/limiter.py": {"self._alarm": "trio's CancelScope"},
     "service/tls.py": {"context": "an ssl.SSLContext, set up where it is made"},
 }
 """By module: what is assigned to though it is another object, and why that is right."""

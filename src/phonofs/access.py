@@ -38,12 +38,14 @@ class How(StrEnum):
 class Opener:
     """Who opens a file: ``uid`` and ``pid`` as the kernel tells them, None and 0 if it does not.
 
-    ``pid`` may be that of a thread.
+    ``pid`` may be that of a thread. ``in_order``: whether it may be reading the files of a
+    directory in order, so that the next ones are downloaded ahead.
     """
 
     uid: int | None = None
     pid: int = 0
     how: How = How.MOUNT
+    in_order: bool = True
 
 
 NOBODY = Opener()

@@ -62,16 +62,16 @@ async def customers_of(
     async def known() -> Credentials:
         return credentials
 
-    keeper = TokenProvider(transport, known)
+    tokens = TokenProvider(transport, known)
     deadline_s = min(PATIENCE_S, settings.read_deadline)
-    client = Client(transport, keeper, read_deadline_s=deadline_s)
+    client = Client(transport, tokens, read_deadline_s=deadline_s)
     failed: PhonofsError | None = Unavailable(f"no answer within {PATIENCE_S:g} s")
     seen: set[str] = set()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(keeper.run)
+        nursery.start_soon(tokens.run)
         with trio.move_on_after(PATIENCE_S):
             try:
-                await keeper.token()
+                await tokens.token()
                 for region in settings.regions or await client.regions():
                     seen |= await _customers_in(client, region)
                 failed = None
@@ -137,7 +137,7 @@ def _matching(accounts: Accounts, settings: Settings, customers: frozenset[str])
         with _catalogue_of(accounts, settings, account) as catalogue:
             if catalogue is None:
                 continue
-            seen = catalogue.customers
+            seen = catalogue.notes.customers
             empty = catalogue.is_empty() and not catalogue.only_in_memory  # the disk may hold more
         if empty and not accounts.has_content(account):
             accounts.remove_or_say(account)
@@ -149,7 +149,7 @@ def _matching(accounts: Accounts, settings: Settings, customers: frozenset[str])
 def _customers(accounts: Accounts, settings: Settings, account: Account) -> frozenset[str]:
     """Return the customers whose objects an account's catalogue holds. Runs in a thread."""
     with _catalogue_of(accounts, settings, account) as catalogue:
-        return catalogue.customers if catalogue is not None else frozenset()
+        return catalogue.notes.customers if catalogue is not None else frozenset()
 
 
 @contextmanager

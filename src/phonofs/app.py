@@ -1,16 +1,16 @@
 """Builds the services of one account, and closes them in reverse.
 
-Used by ``mount.py``, and by tests that need the whole tree without a mount. ``open_app`` opens
-what is on disk and the connection to the service. The caller starts :meth:`App.tasks` in its
-nursery, then calls :meth:`App.connect`, which gets the token and the regions, or continues with
-the catalogue if the service is unavailable.
+Used by ``mount.py``, ``serve.py``, and by tests that need the whole tree without either.
+``open_app`` opens what is on disk and the connection to the service. The caller starts
+:meth:`App.tasks` in its nursery, then calls :meth:`App.connect`, which gets the token and the
+regions, or continues with the catalogue if the service is unavailable.
 """
 
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +20,14 @@ import trio
 from phonofs.access import Access
 from phonofs.account import Admission, Chosen, choose, customers_of
 from phonofs.cache import maintenance
-from phonofs.cache.accounts import CATALOGUE, Accounts
+from phonofs.cache.accounts import CATALOGUE
 from phonofs.cache.cache import Cache
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.set_aside import SetAside
 from phonofs.catalogue.catalogue import Catalogue, View
 from phonofs.changes import AccountChanges, Kernel, KernelUpdates, NoKernel
 from phonofs.config import Settings, as_texts
-from phonofs.control.paths import control_path
+from phonofs.control.paths import control_path, door_path
 from phonofs.control.peers import Peer, may_read
 from phonofs.control.search_commands import SearchCommands
 from phonofs.control.server import Broadcast, Control, LongCommand, Shared
@@ -36,6 +36,9 @@ from phonofs.discovery.follower import Follower
 from phonofs.discovery.indexer import Indexer
 from phonofs.discovery.lister import Lister
 from phonofs.discovery.page_worker import PageWorker
+from phonofs.door.claim import claimed
+from phonofs.door.records import RecordLists
+from phonofs.door.server import Door
 from phonofs.errors import CatalogueError, Unavailable, UsageError
 from phonofs.journal.folder import check_apart
 from phonofs.journal.journal import Journal
@@ -48,7 +51,7 @@ from phonofs.service.auth import CREDENTIALS_S, TokenProvider
 from phonofs.service.client import Client
 from phonofs.service.session import Transport
 from phonofs.status import Status
-from phonofs.vfs import Vfs
+from phonofs.vfs import Vfs, as_json
 from phonofs.view_tree.call_index import CallIndex
 from phonofs.view_tree.recent_listings import RecentListings
 from phonofs.view_tree.text_files import TextFiles
@@ -96,12 +99,14 @@ class App:
     in_background: Indexer | TextIndexer
     region_watch: RegionWatch
     reader: Reader
+    searches: SearchCommands
     control: Control
     status: Status
     metrics: "Metrics | None"
     texts: TextFiles
     vfs: Vfs
     journal: Journal | None
+    door: Door
     connected: trio.Event = field(default_factory=trio.Event)
 
     def tasks(self) -> list[tuple[str, Task]]:
@@ -139,10 +144,19 @@ class App:
         self.token.retry_now()
         self.region_watch.ask_now()
 
+    async def reload(self, load: Callable[[], Settings]) -> None:
+        """Read the configuration again; of its options ``max_rate`` takes effect at once."""
+        try:
+            settings = await trio.to_thread.run_sync(load, abandon_on_cancel=True)
+        except UsageError as error:
+            log.warning("the configuration could not be read again: %s", error)
+        else:
+            self.client.set_max_rate(settings.max_rate)
+
     def remember(self) -> None:
         """Save for the next mount what was learned about the service."""
         try:
-            self.catalogue.remember(
+            self.catalogue.notes.remember(
                 DELIVERY_METHODS, msgspec.json.encode(self.client.delivery_methods).decode()
             )
         except CatalogueError as error:  # a failing disk is no reason to end with an error
@@ -159,6 +173,7 @@ TASKS: dict[str, Callable[[App], Task | None]] = {
     "the cache maintenance": lambda app: partial(_maintain, app.cache),
     "the catalogue checkpoints": lambda app: partial(_checkpoint, app.catalogue),
     "the control socket": lambda app: app.control.run,
+    "the socket of the door": lambda app: partial(_after_connect, app, app.door.run),
     "the metrics": lambda app: app.metrics.run if app.metrics else None,
     "the change follower": lambda app: partial(_after_connect, app, app.follower.run),
     "the indexer": lambda app: (
@@ -207,24 +222,27 @@ async def _checkpoint(
 
 @asynccontextmanager
 async def open_app(
-    settings: Settings, mountpoint: str, kernel: Kernel | None = None
+    settings: Settings, mountpoint: str, kernel: Kernel | None = None, *, polite: bool = False
 ) -> AsyncIterator[App]:
     """Choose the account, then open its cache and its catalogue; close them in reverse order.
 
-    The service is asked only if the cache directory may hold another account's data. ``kernel``
-    is told of changes; None if nothing is mounted.
+    The service is asked only if the cache directory may hold another account's data. ``mountpoint``
+    is '' and ``kernel``, which is told of changes, None if nothing is mounted. An idle daemon that
+    was started on demand is asked to hand the cache directory over, unless this one is ``polite``.
+    Raises CacheInUse if another process has it.
     """
     key = await trio.to_thread.run_sync(cache_key, settings.profile, settings.cache_encrypt)
     async with AsyncExitStack() as stack:
+        accounts = await trio.to_thread.run_sync(claimed, settings.cache_dir, polite)
+        stack.callback(accounts.close)
         journal = await trio.to_thread.run_sync(_journal, settings)
         if journal is not None:
             stack.callback(journal.close)
-        accounts = await trio.to_thread.run_sync(Accounts.open, settings.cache_dir)
-        stack.callback(accounts.close)
         transport = await stack.enter_async_context(
             Transport(
                 settings.api_url,
                 max_connections=settings.max_connections,
+                max_rate=settings.max_rate,
                 timeout_s=settings.timeout,
             )
         )
@@ -250,7 +268,7 @@ async def open_app(
             chosen,
             settings.api_url,
             learn,
-            lambda: catalogue.customers,
+            lambda: catalogue.notes.customers,
             updates.on_refusal,
         )
         app = _build(
@@ -267,7 +285,7 @@ async def open_app(
         )
         yield app
         app.remember()
-        accounts.end(account, catalogue.customers, cache.own_bytes)
+        accounts.end(account, catalogue.notes.customers, cache.own_bytes)
 
 
 def _build(
@@ -325,6 +343,26 @@ def _build(
     )
     status.add("views", lambda: {"name": views.name})
     status.add("texts", texts.statistics)
+    vfs = Vfs(
+        catalogue,
+        lister,
+        reader,
+        cached_bytes=cache.cached_bytes,
+        status=status.document,
+        check=admission.check,
+        views=views,
+        texts=texts,
+        access=access,
+    )
+    door = Door(
+        door_path(settings.profile),
+        settings.cache_dir,
+        settings.profile,
+        vfs,
+        RecordLists(catalogue, lister, admission.check),
+        lambda: as_json(status.document()),
+    )
+    status.add("door", door.statistics)
     in_background = text_indexer if settings.index == "texts" else indexer
     status.add("index", in_background.statistics)
     return App(
@@ -342,21 +380,13 @@ def _build(
         in_background=in_background,
         region_watch=region_watch,
         reader=reader,
+        searches=searches,
         control=control,
         status=status,
         metrics=_metrics(settings.metrics, status),
         texts=texts,
-        vfs=Vfs(
-            catalogue,
-            lister,
-            reader,
-            cached_bytes=cache.cached_bytes,
-            status=status.document,
-            check=admission.check,
-            views=views,
-            texts=texts,
-            access=access,
-        ),
+        vfs=vfs,
+        door=door,
         journal=journal,
     )
 
@@ -380,7 +410,7 @@ def _connection(
         transport,
         token,
         read_deadline_s=settings.read_deadline,
-        delivery_methods=_delivery_methods(catalogue.recall(DELIVERY_METHODS)),
+        delivery_methods=_delivery_methods(catalogue.notes.recall(DELIVERY_METHODS)),
     )
     return token, client
 
@@ -416,7 +446,6 @@ def _texts(settings: Settings, kernel: Kernel, catalogue: Catalogue, reader: Rea
         reader,
         profile=settings.profile,
         most_ahead=AHEAD_A_CONNECTION * settings.max_connections,
-        tell=kernel.tell,
         tell_size=kernel.tell_size,
     )
 
@@ -447,10 +476,10 @@ def _control(
         control_path(settings.profile),
         set_level=set_level,
         events=events,
-        options=lambda: as_texts(settings),
+        options=lambda: as_texts(replace(settings, max_rate=client.max_rate)),
         restore=restore,
         asked=changes.on_restore_requested,
-        shared=Shared(readable, shows) if settings.allow_other else None,
+        shared=Shared(readable, shows) if settings.allow_other and mountpoint else None,
         commands=commands,
     )
 

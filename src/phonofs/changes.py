@@ -102,7 +102,7 @@ class AccountChanges:
         self._kernel = kernel
         self._events = events
         self._admission = admission
-        self._restores = Restores.of_note(catalogue.recall(RESTORES))
+        self._restores = Restores.of_note(catalogue.notes.recall(RESTORES))
 
     def on_changes(self, changes: ChangeSet) -> None:
         """Pass on changes that the catalogue has taken in."""
@@ -134,7 +134,7 @@ class AccountChanges:
     def _save_restores(self) -> None:
         """Save the pending restores; a failing disk must not stop anything else."""
         try:
-            self._catalogue.remember(RESTORES, self._restores.note())
+            self._catalogue.notes.remember(RESTORES, self._restores.note())
         except CatalogueError as error:
             log.warning("the pending restores could not be saved: %s", error)
 

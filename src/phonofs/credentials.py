@@ -8,7 +8,6 @@ are quick, but a keyring may wait for its owner to unlock it. So if an event loo
 """
 
 import os
-import pwd
 import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from phonofs.config import Secret, Settings, check_profile
+from phonofs.config.folders import CREDENTIALS, own_folder
 from phonofs.errors import UsageError
 from phonofs.trusted_path import check_trusted
 
@@ -66,26 +66,6 @@ class CredentialSources:
             settings.secret,
             settings.secret_file,
         )
-
-
-def home_of(environment: Mapping[str, str]) -> Path:
-    """Return the user's home directory: HOME, else the one in the user database."""
-    try:
-        return Path(environment.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:
-        return Path("/")
-
-
-def xdg_folder(environment: Mapping[str, str], name: str, otherwise: Path) -> Path:
-    """Return an XDG base directory; as its specification demands, a relative path is ignored."""
-    path = Path(environment.get(name) or otherwise)
-    return path if path.is_absolute() else otherwise
-
-
-def own_folder(environment: Mapping[str, str], home: Path | None = None) -> Path:
-    """Return phonofs' configuration directory, which all commands and mounts of a user share."""
-    above = (home or home_of(environment)) / ".config"
-    return xdg_folder(environment, "XDG_CONFIG_HOME", above) / "phonofs"
 
 
 def find(profile: str, places: CredentialSources) -> Credentials:
@@ -186,7 +166,7 @@ def _pair_of_keyring(profile: str, places: CredentialSources) -> Credentials:
 
 def stored_file(folder: Path, profile: str) -> Path:
     """Return the file that ``login`` writes without a keyring: key, line break, secret."""
-    return folder / "credentials" / profile
+    return folder / CREDENTIALS / profile
 
 
 def store(profile: str, credentials: Credentials, folder: Path) -> str:

@@ -4,6 +4,7 @@
 
     PhonofsError
     ├── UsageError           wrong usage or configuration             exit 1
+    │   └── CacheInUse           another process uses the cache folder    exit 1
     ├── MountFailed          the mount could not be made              exit 32
     ├── CatalogueError       the catalogue cannot be read or written  exit 1, EIO
     ├── JournalError         the access journal cannot be written     exit 1, EIO
@@ -50,6 +51,10 @@ class PhonofsError(Exception):
 
 class UsageError(PhonofsError):
     """Wrong usage or configuration."""
+
+
+class CacheInUse(UsageError):
+    """Another process uses the cache folder: a mount, a ``serve``, or a command for a moment."""
 
 
 class MountFailed(PhonofsError):

@@ -36,21 +36,31 @@ GAUGES = {
     "token_life_seconds": ("Life left of the bearer token.", "service.token.life_s"),
     "slots_in_use": ("Connections in use.", "service.slots.in_use"),
     "requests_waiting": ("Requests that wait for a connection.", "service.slots.waiting"),
+    "request_limit_per_second": (
+        "Requests a second allowed at present.",
+        "service.rate.limit_per_s",
+    ),
+    "requests_waiting_for_rate": ("Requests that wait for the rate.", "service.rate.waiting"),
     "cache_disk_bytes": ("Content on disk.", "cache.disk_bytes"),
     "cache_capacity_bytes": ("The cap of the cache.", "cache.cap_bytes"),
     "cache_memory_bytes": ("Content in memory.", "cache.memory_bytes"),
     "journal_last_line": ("Number of the journal's last line.", "journal.last"),
     "journal_reserve_bytes": ("Disk space reserved for the journal.", "journal.reserve_bytes"),
     "open_files": ("Files open.", "fuse.open_files"),
+    "door_connections": ("Connections of programs.", "door.connections"),
+    "door_files": ("Files that programs have open.", "door.handles"),
     "waiting_operations": ("File operations that wait for the service.", "fuse.waiting"),
 }
 """Metric names (without ``phonofs_``), each with its help and its path in the status."""
 
 COUNTERS = {
     "received_bytes": ("Bytes received from the service.", "service.received_bytes"),
+    "throttled_responses": ("Answers of the service with status 429.", "service.rate.throttled"),
     "served_bytes": ("Bytes given to readers.", "reader.served_bytes"),
     "read_hits": ("Reads answered from the cache.", "reader.hits"),
     "read_misses": ("Reads that waited for the service.", "reader.misses"),
+    "door_requests": ("Requests of programs.", "door.requests"),
+    "door_bytes": ("Bytes given to programs.", "door.bytes"),
     "cache_evictions": ("Objects evicted.", "cache.evictions"),
     "cache_errors": ("Failures of the cache's disk.", "cache.errors"),
     "journal_failures": ("Failures to write the journal.", "journal.failures"),
@@ -60,6 +70,7 @@ COUNTERS = {
 LABELLED = {
     "requests": ("Requests by kind.", "service.requests", "kind"),
     "crawler_opens_refused": ("Opens refused to crawlers.", "opens.refused", "program"),
+    "door_errors": ("Answers to programs by errno.", "door.errnos", "errno"),
     "operation_errors": ("Answers of the file system by errno.", "fuse.errnos", "errno"),
 }
 

@@ -1,21 +1,20 @@
-"""Mounts one account: starts the app and the FUSE session, handles signals, and shuts down.
+"""Mounts one account: starts the app and the FUSE session, and shuts down.
 
 A process has one mount, because pyfuse3's session is a global. ``serve`` blocks until the mount
 ends, and raises PhonofsError if the mount could not be made.
 """
 
-import gc
 import logging
 import os
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import pyfuse3
 import trio
 
-from phonofs.app import App, open_app
+from phonofs.app import open_app
 from phonofs.config import Settings
 from phonofs.errors import MountFailed, unwrap
 from phonofs.fuse.interrupts import MARGIN_S, InterruptibleRequests
@@ -26,8 +25,9 @@ from phonofs.fuse.mount_check import check, check_others_allowed, check_outside
 from phonofs.fuse.mountinfo import SOURCE, Mounted, device_fd, shown
 from phonofs.fuse.operations import Operations, Ownership
 from phonofs.fuse.unmount import is_mounted, just_mounted, take_down
-from phonofs.process.supervise import Task, keep_running
-from phonofs.process.systemd import StatusLine, Watchdog, listening, notify, watchdog_interval_s
+from phonofs.lifecycle import Lifetime, run, start_for_systemd
+from phonofs.process.supervise import keep_running
+from phonofs.process.systemd import ask_tree, notify
 
 log = logging.getLogger(__name__)
 
@@ -37,20 +37,17 @@ MAX_TASKS = 4096
 GRACE_S = 1.0
 """How long a clean stop waits for the handlers in flight. A stop may take 5 s in all."""
 
-COLLECT_AFTER = 50_000
-"""New objects after which the garbage collector runs. There are few cycles to find, and with
-Python's default of 700 it took a third of the time of reading a page of records."""
-
 
 @dataclass(frozen=True, slots=True)
 class MountPlan:
     """What to mount where. ``ready`` is called once, when the tree can be read, with a message for
-    the user, or ''.
+    the user, or ''. ``load`` reads the settings again, and raises UsageError.
     """
 
     settings: Settings
     mountpoint: str
     ready: Callable[[str], None]
+    load: Callable[[], Settings]
 
 
 def serve(plan: MountPlan) -> None:
@@ -64,42 +61,32 @@ def serve(plan: MountPlan) -> None:
     if plan.settings.journal is not None:
         paths["the journal"] = plan.settings.journal / plan.settings.profile
     check_outside(plan.mountpoint, paths)
-    gc.freeze()  # imported objects are never garbage
-    gc.set_threshold(COLLECT_AFTER)
-    try:
-        trio.run(_serve, plan)
-    except BaseExceptionGroup as group:
-        raise unwrap(group) from None
+
+    def stopped(name: str) -> MountFailed:
+        return MountFailed(f"{plan.mountpoint}: stopped by {name} before it was mounted")
+
+    run(partial(_live, plan), stopped)
 
 
-async def _serve(plan: MountPlan) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with trio.open_nursery() as nursery:
-            life = _Life(nursery.cancel_scope)
-            nursery.start_soon(_obey, signals, life)
-            await _live(plan, life)
-            nursery.cancel_scope.cancel()
-    life.raise_if_stopped(plan.mountpoint)
-
-
-async def _live(plan: MountPlan, life: "_Life") -> None:
+async def _live(plan: MountPlan, lifetime: Lifetime) -> None:
     kernel = KernelCache()
     async with open_app(plan.settings, shown(plan.mountpoint), kernel) as app:
-        life.begin(app)
+        lifetime.begin(app, plan.load)
         interruptible = InterruptibleRequests(plan.settings.read_deadline + MARGIN_S)
         operations = Operations(app.vfs, interruptible, _ownership(plan.settings), kernel)
         app.status.add("fuse", operations.statistics)
         async with trio.open_nursery() as nursery:
             session = _Session(plan, operations)
-            life.mount(session)
+            lifetime.serve(session)
             await app.start_tasks(nursery)
             note = await app.connect()
             await nursery.start(keep_running, "the scan of waiting callers", interruptible.run)
             async with session.mounted(nursery):
                 await nursery.start(keep_running, "the kernel notifications", kernel.run)
                 await _announce(plan, note)
-                for name, task in _for_systemd(plan, app):
-                    await nursery.start(keep_running, name, task)
+                point = shown(plan.mountpoint)
+                answers = partial(ask_tree, point)
+                await start_for_systemd(nursery, app.status.condition, answers, point)
                 await session.over()
             nursery.cancel_scope.cancel()
 
@@ -116,67 +103,6 @@ async def _announce(plan: MountPlan, note: str) -> None:
     plan.ready(note)
     notify(f"READY=1\nSTATUS={note or 'mounted'}")
     log.info("mounted on %s%s", point, f" ({note})" if note else "")
-
-
-def _for_systemd(plan: MountPlan, app: App) -> list[tuple[str, Task]]:
-    """Return the tasks that only a service manager needs."""
-    tasks: list[tuple[str, Task]] = []
-    if listening():
-        tasks.append(("the status line", StatusLine(app.status.condition).run))
-    interval_s = watchdog_interval_s()
-    if interval_s is not None:
-        tasks.append(("the watchdog", Watchdog(shown(plan.mountpoint), interval_s).run))
-    return tasks
-
-
-@dataclass(slots=True)
-class _Life:
-    """What signals act on. ``scope`` cancels everything; ``app`` and ``session`` are None until
-    they exist.
-    """
-
-    scope: trio.CancelScope
-    app: App | None = None
-    session: "_Session | None" = None
-    stopped_by: int | None = None
-
-    def begin(self, app: App) -> None:
-        """Set the app, whose credentials SIGHUP reads again."""
-        self.app = app
-
-    def mount(self, session: "_Session") -> None:
-        """Set the session that signals end."""
-        self.session = session
-
-    def stop(self, number: int) -> None:
-        """End everything at once on a signal: during the start, or at the second signal."""
-        if self.session is None or not self.session.serving:
-            self.stopped_by = number
-        self.scope.cancel()
-
-    def raise_if_stopped(self, mountpoint: str) -> None:
-        """Raise KeyboardInterrupt or MountFailed if a signal came before the mount was made."""
-        if self.stopped_by == signal.SIGINT:
-            raise KeyboardInterrupt
-        if self.stopped_by is not None:
-            name = signal.Signals(self.stopped_by).name
-            raise MountFailed(f"{mountpoint}: stopped by {name} before it was mounted")
-
-
-async def _obey(signals: AsyncIterator[int], life: _Life) -> None:
-    """End the mount on SIGTERM and SIGINT; read the credentials again on SIGHUP."""
-    async for number in signals:
-        session = life.session
-        if number == signal.SIGHUP:
-            log.info("reading the credentials again")
-            if life.app is not None:
-                life.app.read_credentials_again()
-        elif session is not None and session.serving and not session.asked.is_set():
-            log.info("stopping on %s", signal.Signals(number).name)
-            notify("STOPPING=1")
-            session.asked.set()
-        else:  # still starting, or the second signal
-            life.stop(number)
 
 
 class _Session:

@@ -15,13 +15,23 @@ class Priority:
 
     ``place`` is that of the request among the others; None: that of the moment when it is made.
     ``last``: while no reader waits for it, the request goes after all other background requests.
+    ``due``: it must not wait until no reader waits. Where requests wait for the rate at which they
+    are sent, it goes in its turn among those that readers wait for.
     Owns the one callback that is called then, and the priorities derived from this one.
     """
 
-    __slots__ = ("_callback", "_derived", "_urgent", "last", "place")
+    __slots__ = ("_callback", "_derived", "_urgent", "due", "last", "place")
 
-    def __init__(self, urgent: bool, place: Place | None = None, *, last: bool = False) -> None:
+    def __init__(
+        self,
+        urgent: bool,
+        place: Place | None = None,
+        *,
+        last: bool = False,
+        due: bool = False,
+    ) -> None:
         self.place = place
+        self.due = due
         self.last = last
         self._urgent = urgent
         self._derived: list[Priority] = []

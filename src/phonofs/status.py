@@ -86,7 +86,8 @@ class Status:
         followed: Any = self._follower.statistics()["followed"]
         if away := [region for region, seen in followed.items() if seen["failures"]]:
             return f"no news from {', '.join(away)}: the service cannot be asked"
-        known = f"mounted, {format_count(self._catalogue.totals()[0], 'object')} known"
+        how = "mounted" if self._mountpoint else "serving"
+        known = f"{how}, {format_count(self._catalogue.totals()[0], 'object')} known"
         return "; ".join(filter(None, (known, self._regions.message())))
 
     def document(self) -> dict[str, object]:

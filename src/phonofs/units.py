@@ -1,10 +1,11 @@
-"""Parses and formats sizes and durations as people write and read them.
+"""Parses and formats sizes, durations and rates as people write and read them.
 
 Pure. Used by the configuration and by the output of commands.
 """
 
 import math
 import re
+from dataclasses import dataclass
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b?)", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)?", re.IGNORECASE)
@@ -51,6 +52,43 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``count`` requests in any ``period_s`` seconds."""
+
+    count: float
+    period_s: float
+
+    @property
+    def per_s(self) -> float:
+        """Requests a second."""
+        return self.count / self.period_s
+
+    def __str__(self) -> str:
+        units = {seconds: unit for unit, seconds in _SECONDS.items() if unit != "m"}
+        return f"{self.count:g}/{units.get(self.period_s, f'{self.period_s:g}s')}"
+
+
+def parse_rate(text: str) -> Rate:
+    """Return the rate ``10/min``, ``5/s``, ``1000/h`` or ``1/10s``. Raises ValueError."""
+    count, slash, period = (word.strip() for word in text.partition("/"))
+    if not slash or not re.fullmatch(r"[0-9]{1,6}", count) or not period:
+        raise ValueError("a rate looks like 10/min, 5/s or 1000/h")
+    period_s = parse_duration(period if period[0].isdigit() else f"1{period}")
+    if not 1 <= period_s <= 86400:
+        raise ValueError("the time of a rate lies between a second and a day")
+    if int(count) < 1:
+        raise ValueError("at least one request must be allowed")
+    return Rate(int(count), period_s)
+
+
+def format_rate(per_s: float) -> str:
+    """Format requests a second like ``5/s``, or like ``10/min`` if they are less than one."""
+    if per_s >= 100:
+        return f"{per_s:,.0f}/s"
+    return f"{per_s:.3g}/s" if per_s >= 1 else f"{per_s * 60:.3g}/min"
+
+
 def format_size(size_bytes: float) -> str:
     """Format a size like ``1.4 GiB``, ``312 KiB``, ``17 B``: at most three digits."""
     size = float(size_bytes)
@@ -85,4 +123,6 @@ def format_duration(seconds: float) -> str:
 
 def printable(text: str) -> str:
     """Return the text with ``?`` for each character that is not printable, as in escape codes."""
+    if text.isprintable():
+        return text  # nearly all
     return "".join(char if char.isprintable() else "?" for char in text)

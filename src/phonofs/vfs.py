@@ -9,6 +9,7 @@ Raises the errors of :mod:`phonofs.errors`.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -25,11 +26,12 @@ from phonofs.attributes import (
     TAG_PREFIX,
     TYPE_ATTRIBUTE,
 )
-from phonofs.catalogue.catalogue import Catalogue, Entry
+from phonofs.catalogue.catalogue import Catalogue, Details, Entry
 from phonofs.catalogue.search import known_by_region
 from phonofs.discovery.lister import Lister
 from phonofs.errors import (
     Archived,
+    Gone,
     IsAFolder,
     NoSuchAttribute,
     NoSuchName,
@@ -39,15 +41,20 @@ from phonofs.errors import (
 )
 from phonofs.model import Record, State
 from phonofs.reader.open_object import Handle
-from phonofs.reader.reader import Reader
+from phonofs.reader.reader import NO_SCAN, Reader
 from phonofs.tree.layout import FIRST_OBJECT_INO, ROOT, is_directory
-from phonofs.view_tree.text_files import OpenText, TextFiles
-from phonofs.view_tree.views import ViewEntry, Views
+from phonofs.view_tree.listings import ViewEntry
+from phonofs.view_tree.open_text import OpenText, fingerprint_of
+from phonofs.view_tree.text_files import TextFiles
+from phonofs.view_tree.views import Views
 from phonofs.views.names import Text, TextKind
 from phonofs.views.places import VIEW_BIT
 
 ATTRIBUTE_NAME_MAX = 255  # bytes; XATTR_NAME_MAX of linux/limits.h
 ATTRIBUTE_SIZE_MAX = 65536  # bytes; XATTR_SIZE_MAX of linux/limits.h
+
+LINKS_MAX = 8
+"""Links that are followed in one path; none of ours leads to another one."""
 
 LISTED_MAX = 3584
 """Bytes for all listed attributes of a file. ext4 has 4 KiB for them, and programs that copy them
@@ -135,6 +142,62 @@ class Vfs:
             raise NoSuchName(f"{name!r} is not in this folder")
         return entry
 
+    async def walk(self, path: str, *, pid: int = 0) -> Entry:
+        """Return the entry at a path below the root, which is ''. Links are followed.
+
+        Raises NoSuchName, NotAFolder, errors of the service, as :meth:`lookup` does for each name.
+        """
+        names = path.split("/") if path else []
+        if not {"", ".", ".."}.isdisjoint(names):
+            raise NoSuchName(f"{path!r} is no path below the root")
+        links = 0
+        above, found = ROOT, self.entry(ROOT)
+        names.reverse()
+        while names:
+            if not found.is_directory:
+                raise NotAFolder(f"{found.name!r} is a file")
+            above, name = found.ino, names.pop()
+            if name == "..":
+                found = self.parent(above)
+                continue
+            found = await self.lookup(above, name, pid=pid)
+            if isinstance(found, ViewEntry) and found.target and links < LINKS_MAX:
+                links += 1
+                names += reversed(found.target.split("/"))
+                found = self.entry(above)
+        return found
+
+    async def by_id(self, region: str, id: str) -> Entry:
+        """Return the entry of an object by its identifier. Raises NoSuchName.
+
+        If it is not known, the service is asked for it alone, whatever is known of its day.
+        """
+        self.check()
+        ino = self._catalogue.find(region, id)
+        if ino is None and region in self._catalogue.regions():
+            with suppress(Gone):
+                await self._lister.bring(region, id)
+            self.check()
+            ino = self._catalogue.find(region, id)
+        if ino is None:
+            raise NoSuchName(f"there is no object {id!r} in the region {region!r}")
+        return self.entry(ino)
+
+    def knows(self, region: str, id: str) -> bool:
+        """Return whether an object is known and shown."""
+        return self._catalogue.find(region, id) is not None
+
+    def details(self, entries: Sequence[Entry]) -> Mapping[int, Details]:
+        """Return the details of the objects among these entries, by inode number."""
+        self.check()
+        inos = [entry.ino for entry in entries if FIRST_OBJECT_INO <= entry.ino < VIEW_BIT]
+        return self._catalogue.details(inos) if inos else {}
+
+    def record(self, ino: int) -> Record:
+        """Return the record of an object. Raises NoSuchName, Malformed."""
+        self.check()
+        return self._catalogue.record(ino)
+
     def entry(self, ino: int) -> Entry:
         """Return the attributes of a file or directory. Raises StaleInode."""
         if ino != ROOT:
@@ -144,6 +207,16 @@ class Vfs:
         entry = self._catalogue.entry(ino)
         if entry is None:
             raise StaleInode(f"inode {ino} is not in the tree any more")
+        return entry
+
+    async def view_entry(self, ino: int) -> Entry:
+        """Return the attributes of a directory or link of the views. Raises StaleInode.
+
+        Waits only if its number is all that is known of it, as after a remount.
+        """
+        self.check()
+        entry = await self._of_views().entry_again(ino)
+        self.check()
         return entry
 
     def parent(self, ino: int) -> Entry:
@@ -172,19 +245,22 @@ class Vfs:
 
     # directories
 
-    async def open_folder(self, ino: int, *, pid: int = 0) -> FolderHandle:
+    async def open_folder(self, ino: int, *, pid: int = 0, refresh: bool = False) -> FolderHandle:
         """List a directory; ask the service first if that is needed. Raises NotAFolder.
 
-        ``pid`` is the process that lists, 0 if it is not known.
+        ``pid`` is the process that lists, 0 if it is not known. If ``refresh``, a directory of the
+        date tree is listed at the service even if it is known.
         """
         self.check()
-        if not self.entry(ino).is_directory:
-            raise NotAFolder(f"inode {ino} is a file")
         if ino >= VIEW_BIT:
             return await self._open_view(ino, pid)
+        if not self.entry(ino).is_directory:
+            raise NotAFolder(f"inode {ino} is a file")
         needs = self._lister.needs(ino)
         self._lister.opened(ino)
-        answered = needs and await self._lister.list(ino)
+        if refresh:
+            await self._lister.list_again(ino)
+        answered = needs and not refresh and await self._lister.list(ino)
         self.check()
         entries = self._catalogue.children(ino)
         if pid and entries and not entries[0].is_directory:
@@ -194,6 +270,15 @@ class Vfs:
         if self._views is not None and (views := self._views.listed_in(ino)) is not None:
             entries = sorted([*entries, views], key=lambda entry: entry.name)
         return FolderHandle(ino, entries, answered)
+
+    def now(self, entry: Entry) -> Entry | None:
+        """Return an entry of a listing as it is now; None if it is not there under that name."""
+        now = self._catalogue.entry(entry.ino)
+        return now if now is not None and now.name == entry.name else None
+
+    def now_in_view(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Return entries of a listing of a view as they are now. Never waits."""
+        return self._of_views().now(entries)
 
     async def _open_view(self, ino: int, pid: int) -> FolderHandle:
         entries = await self._of_views().entries(ino, pid)
@@ -223,7 +308,7 @@ class Vfs:
         lines = await self._access.grant(opener, [record])
         if self._access.waits != waits:
             record = self._record(ino)  # it may have changed meanwhile
-        handle = self._reader.open(record, ino, pid=opener.pid)
+        handle = self._reader.open(record, ino, pid=opener.pid if opener.in_order else NO_SCAN)
         self._access.opened(handle, lines)
         return handle
 
@@ -278,6 +363,10 @@ class Vfs:
         entry = await self._of_views().text_entry(ino)
         self.check()
         return entry
+
+    async def text_fingerprint(self, ino: int, size: int) -> str:
+        """Return what identifies the content of a text that has this size."""
+        return fingerprint_of(await self._of_views().text(ino), size)
 
     async def open_text(self, ino: int, opener: Opener = NOBODY) -> OpenText:
         """Open a text, once that is recorded. Raises as :meth:`text_entry` and :meth:`open` do.

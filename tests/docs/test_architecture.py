@@ -44,8 +44,8 @@ def elsewhere(name: str) -> list[str]:
 
 def test_the_paths_are_shown() -> None:
     assert list(PATHS) == [
-        "An open", "A cold read", "A warm read", "A listing", "A search", "A text of a view",
-        "A change", "A token refresh",
+        "An open", "A cold read", "A warm read", "A listing", "A read through the door",
+        "A search", "A text of a view", "An export", "A change", "A token refresh",
     ]  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_the_files_that_contributing_names_exist() -> None:
     [
         ("config/options.py", "OPTIONS"),
         ("cli/__init__.py", "COMMANDS"),
-        ("fuse/errors.py", "TABLE"),
+        ("errnos.py", "TABLE"),
         ("vfs.py", "_OF_RECORD"),
         ("fakeservice/faults.py", "FAILURES"),
     ],

@@ -9,9 +9,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from yamllint import linter
+from yamllint.config import YamlLintConfig
 
-from phonofs.config import OPTIONS
+from phonofs.config import BY_NAME, OPTIONS
 from phonofs.process.systemd import Watchdog
+from phonofs.units import parse_rate
+from tests.support.kubernetes import faults_of, manifest_of
 from tests.support.manifest import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,12 +54,19 @@ def test_the_completions_are_those_of_the_commands(shell: str) -> None:
 
 
 def test_what_is_installed_has_all_extras() -> None:
-    """A package or an image cannot be added to with pip afterwards."""
+    """A package or an image cannot be added to with pip afterwards.
+
+    What programs of other environments need is not among them: fsspec, and pyarrow, ten times as
+    large as everything else.
+    """
     extras = "[keyring,encrypt,metrics]"
     for name in ("contrib/packaging/build-deb", "contrib/container/Containerfile", "README.md"):
         assert extras in (ROOT / name).read_text(encoding="utf-8"), name
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {name for name, needs in known.items() if needs} == {"keyring", "encrypt", "metrics"}
+    others = {"fsspec", "manifest"}
+    assert {name for name, needs in known.items() if needs} == {
+        "keyring", "encrypt", "metrics", *others
+    }  # fmt: skip
 
 
 def test_the_daemon_set_gets_no_variables_of_a_service_of_its_name() -> None:
@@ -124,6 +135,82 @@ def test_the_daemonset_shares_the_folder_above_the_mount() -> None:
     assert mount["mountPropagation"] == "HostToContainer"
 
 
+MANIFESTS = sorted(CONTRIB.glob("container/*.yaml"))
+STYLE = YamlLintConfig(
+    "{extends: default, rules: {line-length: {max: 100}, document-start: disable}}"
+)
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_a_manifest_is_what_kubernetes_takes(path: Path) -> None:
+    """By the models of its API: nothing is unknown, missing or of another type."""
+    text = path.read_text(encoding="utf-8")
+    assert [str(problem) for problem in linter.run(text, STYLE)] == []
+    manifest = manifest_of(text)
+    assert faults_of(manifest) == []
+    pod = manifest["spec"].get("template", manifest)["spec"]
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
+        mounted = {mount["name"] for mount in container["volumeMounts"]}
+        assert mounted <= volumes, container["name"]
+    selector = manifest["spec"].get("selector", {}).get("matchLabels", {})
+    labels = manifest["spec"].get("template", manifest)["metadata"].get("labels", {})
+    assert selector.items() <= labels.items()
+
+
+def test_a_fault_in_a_manifest_would_be_found() -> None:
+    text = (CONTRIB / "container/serve-daemonset.yaml").read_text(encoding="utf-8")
+    for right, wrong in (
+        ("terminationGracePeriodSeconds: 20", 'terminationGracePeriodSeconds: "20"'),
+        ("runAsNonRoot: true", "runAsNoRoot: true"),
+        ("mountPath: /run/phonofs-serve", "path: /run/phonofs-serve"),
+        ("value: 60/min", "value: 60"),
+    ):
+        assert right in text
+        assert faults_of(manifest_of(text.replace(right, wrong, 1)))
+
+
+def test_pods_that_read_through_the_daemon_are_given_what_they_need_and_no_more() -> None:
+    """The same user, the same two folders at the same places, and nothing of the key."""
+    serving, reading = (
+        manifest_of((CONTRIB / f"container/{name}.yaml").read_text(encoding="utf-8"))
+        for name in ("serve-daemonset", "serve-reader")
+    )
+    pod, reader = serving["spec"]["template"]["spec"], reading["spec"]
+    [daemon], [program], [folders] = (
+        pod["containers"], reader["containers"], pod["initContainers"]
+    )  # fmt: skip
+    for name in ("runAsUser", "runAsGroup", "runAsNonRoot"):
+        assert pod["securityContext"][name] == reader["securityContext"][name]
+    assert reader["nodeSelector"] == pod["nodeSelector"]
+
+    def shared(container: dict, of: dict) -> dict[str, str]:
+        folders = {each["name"]: each.get("hostPath") for each in of["volumes"]}
+        return {
+            mount["mountPath"]: folder["path"]
+            for mount in container["volumeMounts"]
+            if (folder := folders[mount["name"]])
+        }
+
+    assert len(shared(daemon, pod)) == 2
+    assert shared(daemon, pod) == shared(program, reader) == shared(folders, pod)
+    assert folders["args"] == list(shared(daemon, pod))
+    assert all(mount["readOnly"] for mount in program["volumeMounts"])
+    assert not [volume for volume in reader["volumes"] if "hostPath" not in volume]
+    variables = {each["name"]: each["value"] for each in daemon["env"]}
+    named = {option.variable for option in OPTIONS}
+    assert {name for name in variables if name.startswith("PHONOFS_")} <= named
+    assert parse_rate(variables[BY_NAME["max_rate"].variable])
+    assert program["env"] == [each for each in daemon["env"] if each["name"] == "PHONOFS_CACHE_DIR"]
+    for path in (variables["PHONOFS_CACHE_DIR"], variables["XDG_RUNTIME_DIR"]):
+        assert any(Path(path).is_relative_to(folder) for folder in shared(daemon, pod))
+    for container in (daemon, program, folders):
+        security = container["securityContext"]
+        assert not security["allowPrivilegeEscalation"]
+        assert security["readOnlyRootFilesystem"]
+        assert security["capabilities"]["drop"] == ["ALL"]
+
+
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_the_scripts_are_what_shellcheck_likes() -> None:
     scripts = [str(CONTRIB / name) for name in SCRIPTS]
@@ -144,3 +231,9 @@ def test_every_bound_on_time_has_the_common_scale() -> None:
         if CLOCK.search(line)
     ]
     assert compared == []
+
+
+def test_a_recipe_for_jobs_is_short_enough_to_be_read() -> None:
+    for name in ("dask_job.py", "ray_job.py"):
+        text = (CONTRIB / "jobs" / name).read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 80, name

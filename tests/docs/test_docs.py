@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import inspect
 import os
 import re
 import shutil
@@ -88,7 +89,7 @@ def test_the_readme_says_every_exit_status() -> None:
 
 def test_every_errno_a_reader_may_meet_is_documented() -> None:
     """Those of the one table, but for what no reader of files gets."""
-    errnos = importlib.import_module("phonofs.fuse.errors")
+    errnos = importlib.import_module("phonofs.errnos")
     source = Path(errnos.__file__ or "").read_text()
     given = set(re.findall(r"errno\.(E[A-Z]+)", source)) - {"ENOTDIR", "EISDIR", "EINTR"}
     documented = {row[0].split()[0].strip("`") for row in rows("error", "why", "what to do")}
@@ -145,6 +146,16 @@ def test_the_manual_has_every_extended_attribute_and_no_other() -> None:
         attributes.MADE_FROM_ATTRIBUTE,
     }
     assert named == {*_OF_RECORD, *by_name, f"{attributes.TAG_PREFIX}KEY"}
+
+
+def test_the_manual_has_every_option_of_the_file_system_for_programs() -> None:
+    filesystem = importlib.import_module("phonofs.spec.filesystem").PhonofsFileSystem
+    taken = inspect.signature(filesystem.__init__).parameters.keys() - {"self", "others"}
+    documented = [name for name, _ in make_man().PROGRAMS]
+    assert documented == [*importlib.import_module("phonofs.spec.options").OPTION_NAMES]
+    assert {*documented} == taken
+    page = (ROOT / "contrib/docs/programs.md").read_text(encoding="utf-8")
+    assert all(f"`{name}" in page for name in documented)
 
 
 def test_the_two_commands_of_the_readme_are_there() -> None:

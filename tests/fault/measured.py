@@ -127,7 +127,7 @@ def main() -> None:
 def _record(url: str, id: str) -> None:
     """Request one record as the rest of phonofs would."""
     from phonofs.cli.account import ask, credentials_of
-    from phonofs.cli.settings import load
+    from phonofs.config.load import load
     from phonofs.errors import PhonofsError
 
     async def work(account: Any) -> None:

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from phonofs.catalogue.catalogue import Catalogue, View
+from phonofs.catalogue.notes import Notes
 from phonofs.errors import CatalogueError
 from phonofs.fakeservice.account import change
 from tests.fault.scene import RecordingKernel, fast, living, settings_of, standing, until
@@ -23,16 +24,16 @@ async def test_the_kernel_is_told_though_the_note_fails(tmp_path, monkeypatch):
             assert await scene.tree()
         known = tmp_path / "cache/catalogue.sqlite"
         catalogue = Catalogue.open(known, View.of(settings_of(service.url, tmp_path)))
-        catalogue.remember("restores", [["us-east", "00000000", time.time()]])
+        catalogue.notes.remember("restores", [["us-east", "00000000", time.time()]])
         catalogue.close()
-        remember = Catalogue.remember
+        remember = Notes.remember
 
         def failing(self, key, value):
             if key == "restores":
                 raise CatalogueError("the disk is full")
             remember(self, key, value)
 
-        monkeypatch.setattr(Catalogue, "remember", failing)
+        monkeypatch.setattr(Notes, "remember", failing)
         async with living(
             service, tmp_path, kernel=(told := RecordingKernel()), poll_interval="1s"
         ) as scene:

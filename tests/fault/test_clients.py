@@ -228,12 +228,17 @@ def backup(pair, environment):
 SHARE = Path(__file__).parents[2] / "contrib/samba/smb.conf"
 
 
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextlib.contextmanager
 def smbd(folder: Path, shared: Path):
     """Our smb.conf as it is shipped, but for its path and who may come, on a port of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     places = ("lock directory", "state directory", "cache directory", "pid directory",
               "private dir", "ncalrpc dir")  # fmt: skip
     own = ["map to guest = bad user", "guest account = root", f"smb ports = {port}",
@@ -249,7 +254,7 @@ def smbd(folder: Path, shared: Path):
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        until(lambda: _listens(port) or server.poll() is not None)
+        until(lambda: listens(port) or server.poll() is not None)
         assert server.poll() is None, (folder / "log").read_text()
         yield port, conf
     finally:
@@ -257,7 +262,7 @@ def smbd(folder: Path, shared: Path):
         server.wait(20)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
 

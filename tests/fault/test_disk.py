@@ -20,6 +20,7 @@ from phonofs.tree.layout import ROOT
 from tests.fault.scene import Scene, fast, living, outcome, standing, thinned, until
 from tests.fault.tools import needs
 from tests.support.accounts import NOON_MS, flat
+from tests.support.failing_sqlite import look_at_statements
 
 pytestmark = pytest.mark.expected_log
 
@@ -169,7 +170,7 @@ class Failing:
         self.count = 0
         self.at = 0
         if kind == "sqlite":
-            self._patch_sqlite(monkeypatch)
+            look_at_statements(monkeypatch, self.sqlite)
         elif kind in CALLS:
             for name in CALLS[kind]:
                 self._patch(monkeypatch, name, OSError(5, "Input/output error"))
@@ -197,23 +198,6 @@ class Failing:
             return real(*args, **kwargs)
 
         monkeypatch.setattr(os, name, call)
-
-    def _patch_sqlite(self, monkeypatch):
-        real = sqlite3.connect
-
-        class Connection(sqlite3.Connection):
-            def execute(inner, *args):
-                self.sqlite(args[0])
-                return super().execute(*args)
-
-            def executemany(inner, *args):
-                self.sqlite(args[0])
-                return super().executemany(*args)
-
-        def connect(*args, **kwargs):
-            return real(*args, **kwargs, factory=Connection)
-
-        monkeypatch.setattr(sqlite3, "connect", connect)
 
     def sqlite(self, statement: str) -> None:
         if statement != "ROLLBACK" and self.hit():

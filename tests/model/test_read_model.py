@@ -5,8 +5,11 @@ is right to the last byte even if the service's bytes were false. A failing plan
 printed as ``phonofs demo --fault`` takes it.
 """
 
+import contextlib
 import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +18,24 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phonofs.errors import ServiceError
+from phonofs.errors import ServiceError, unwrap
 from phonofs.fakeservice.account import Account, flat_item
 from phonofs.fakeservice.options import Options
 from tests.model import strategies as s
 from tests.model.test_tree_model import MODEL, check_gauges, note_plan
 from tests.model.world import NOW_MS, Look, World, run
 from tests.support.accounts import DELIVERY_METHODS
+from tests.support.door_client import Client
 
 pytestmark = pytest.mark.expected_log("")
 
 MIB = 1 << 20
 SIZES = [0, 1, 131_072, 300_001, 2 * MIB, 5 * MIB + 7]
 DEADLINE_S = 20.0
+ERRORS = (ServiceError, OSError)
+"""What a reader may get instead of bytes: from the file system, and through the door."""
+
+Read = Callable[[int, int], Awaitable[bytes]]
 
 
 @dataclass(frozen=True)
@@ -76,46 +84,75 @@ class Readers:
             ino = self.inos[n % len(self.inos)]
             plain = self.world.plain(self.world.key(ino))
             offset = offset if at < 0 else int(at * len(plain))
-            handle = await self.world.app.vfs.open(ino)
             try:
-                data = await self.read(handle, offset, count)
-            except ServiceError:
+                async with self.opened(ino) as read:
+                    data = await self.timed(read, offset, count)
+            except ERRORS:
                 continue
-            finally:
-                self.world.app.vfs.release(handle)
             assert data == plain[offset : offset + count]
             offset += len(data)
             self.given += len(data)
 
-    async def read(self, handle: Any, offset: int, count: int) -> bytes:
+    @contextlib.asynccontextmanager
+    async def opened(self, ino: int) -> AsyncIterator[Read]:
+        """Open a file; yield what reads it."""
         vfs = self.world.app.vfs
-        begun = trio.current_time()
-        try:
+        handle = await vfs.open(ino)
+
+        async def read(offset: int, count: int) -> bytes:
             data = vfs.lend_now(handle, offset, count)
             return await vfs.read(handle, offset, count) if data is None else bytes(data)
+
+        try:
+            yield read
+        finally:
+            vfs.release(handle)
+
+    async def timed(self, read: Read, offset: int, count: int) -> bytes:
+        begun = trio.current_time()
+        try:
+            return await read(offset, count)
         finally:
             assert trio.current_time() - begun <= DEADLINE_S + 0.001
 
     async def whole(self, ino: int) -> None:
         """Read a file from its first byte to its last; it is right, or an error."""
-        plain = self.world.plain(self.world.key(ino))
-        handle, got = await self.world.app.vfs.open(ino), b""
+        plain, got = self.world.plain(self.world.key(ino)), b""
         try:
-            while data := await self.read(handle, len(got), 131_072):
-                got += data
-        except ServiceError:
+            async with self.opened(ino) as read:
+                while data := await self.timed(read, len(got), 131_072):
+                    got += data
+        except ERRORS:
             return
-        finally:
-            self.world.app.vfs.release(handle)
         assert got == plain
 
 
-async def prepared(world: World, plan: Plan) -> Readers:
+class DoorReaders(Readers):
+    """Readers that are clients of the door, each of a connection of its own for each file."""
+
+    @contextlib.asynccontextmanager
+    async def opened(self, ino: int) -> AsyncIterator[Read]:
+        """Open a file by its identifier."""
+        region, id = self.world.key(ino)
+        try:
+            async with trio.open_nursery() as nursery:
+                client = Client.of(self.world.app.door, nursery)
+                try:
+                    handle = (await client.open(f".id/{region}/{id}")).handle
+                    yield partial(client.read, handle)
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await client.close()
+        except BaseExceptionGroup as group:
+            raise unwrap(group) from None
+
+
+async def prepared(world: World, plan: Plan, edge: type[Readers]) -> Readers:
     """List all, then misbehave."""
     files = await world.tree()
     note_plan(plan.rules)
     world.misbehave(plan.rules)
-    return Readers(world, [files[path].ino for path in sorted(files)])
+    return edge(world, [files[path].ino for path in sorted(files)])
 
 
 def account(plan: Plan) -> Account:
@@ -125,11 +162,11 @@ def account(plan: Plan) -> Account:
     )
 
 
-async def read_in_parts(plan: Plan) -> None:
+async def read_in_parts(plan: Plan, edge: type[Readers] = Readers) -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), account(plan), Options(content=plan.way))
         async with world.mounted(Look(cache_size=plan.cache_size)):
-            readers = await prepared(world, plan)
+            readers = await prepared(world, plan, edge)
             async with trio.open_nursery() as nursery:
                 for reads in plan.readers:
                     nursery.start_soon(readers.follow, reads)
@@ -141,11 +178,11 @@ async def read_in_parts(plan: Plan) -> None:
             check_after(world)
 
 
-async def read_whole(plan: Plan) -> None:
+async def read_whole(plan: Plan, edge: type[Readers] = Readers) -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), account(plan), Options(content=plan.way))
         async with world.mounted(Look(cache_size=plan.cache_size)):
-            readers = await prepared(world, plan)
+            readers = await prepared(world, plan, edge)
             for _ in range(2):
                 async with trio.open_nursery() as nursery:
                     for ino in readers.inos * 2:
@@ -174,6 +211,22 @@ def test_random_reads_are_the_plain_bytes(plan):
 def test_a_file_read_whole_is_right_whatever_the_service_sends(plan):
     """Flipped, cut, longer, shorter: who reads a file to its end got its bytes, or an error."""
     run(read_whole, plan)
+
+
+@pytest.mark.promise("door-is-the-tree")
+@settings(MODEL, max_examples=15)
+@given(plans(s.HOW))
+def test_random_reads_through_the_door_are_the_plain_bytes(plan):
+    """The same, by clients of the door."""
+    run(read_in_parts, plan, DoorReaders)
+
+
+@pytest.mark.promise("door-is-the-tree")
+@settings(MODEL, max_examples=15)
+@given(plans(st.one_of(s.FALSE, s.HOW)))
+def test_a_file_read_whole_through_the_door_is_right(plan):
+    """The same, by clients of the door."""
+    run(read_whole, plan, DoorReaders)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ is told, a listing shows what was there all along and nothing that never was, an
 is right or an error; whenever all is well for a while, the tree is exactly the reference.
 """
 
+import errno
 import hashlib
 import json
 import tempfile
@@ -29,6 +30,7 @@ from phonofs.tree.sanitize import clean
 from phonofs.views.places import VIEW_BIT
 from tests.model import strategies as s
 from tests.model.world import POLL_S, Key, Look, World, reference, run
+from tests.support.door_client import Client
 
 pytestmark = pytest.mark.expected_log("")
 
@@ -271,6 +273,29 @@ class Teller:
         for key, ino in self.numbers.items():
             self._check_pages(key, ino)
         await self._views(shown)
+        await self._by_the_door(shown, expected)
+
+    async def _by_the_door(self, shown: dict[str, Entry], expected: dict[str, Key]) -> None:
+        """A client of the door finds the same, and reads the same bytes."""
+        async with trio.open_nursery() as nursery:
+            client = Client.of(self.world.app.door, nursery)
+            found = {entry.name: entry for entry in await client.find("")}
+            contents = await client.cat(list(found))
+            await client.close()
+        assert {
+            path: (entry.ino, entry.size, entry.mtime_ms, entry.state == "ARCHIVED")
+            for path, entry in found.items()
+        } == {
+            path: (entry.ino, entry.size, entry.mtime_ms, entry.archived)
+            for path, entry in shown.items()
+        }
+        for (path, entry), content in zip(found.items(), contents, strict=True):
+            assert (entry.region, entry.id) == expected[path]
+            if entry.state == "ARCHIVED":
+                assert isinstance(content, OSError)
+                assert content.errno == errno.ENODATA
+            else:
+                assert content == self.world.plain(expected[path])
 
     async def _views(self, shown: dict[str, Entry]) -> None:
         """Each object is in the view of its day, and in that of its agent, if it has one."""
@@ -421,6 +446,7 @@ MODEL = settings(deadline=None, suppress_health_check=list(HealthCheck), print_b
 
 @pytest.mark.promise(
     "tree-is-the-account",
+    "door-is-the-tree",
     "changes-within-a-poll",
     "listing-whole-or-error",
     "inodes-permanent",

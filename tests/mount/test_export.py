@@ -73,3 +73,30 @@ def test_a_file_handle_of_a_text_is_good_after_a_remount(tmp_path):
                 file = opened(mount.point, handle)
                 assert os.read(file, 100_000) == content
                 os.close(file)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="open_by_handle_at(2) is root's")
+@pytest.mark.parametrize("name", ["views", ".views"])
+def test_a_file_handle_of_a_folder_of_a_view_is_good_after_a_remount(tmp_path, name):
+    """Its inode number says where it is; the kernel then looks for its name in the folder above.
+
+    It finds no name that is not listed, so ``.views`` has to be looked up by its name once.
+    """
+    with standing(calls()) as stand_in:
+        with mounted(stand_in.url, tmp_path, views=name) as mount:
+            views = mount.point / name
+            paths = [views / "by-agent/2026-03/Ann-Lee", views / "by-queue/2026-03/Queue-1",
+                     views / "by-day/2026-03-02", views / "text/2026/2026-03", views / "latest",
+                     views / "by-day", views]  # fmt: skip
+            handles = [(handle_of(path), sorted(os.listdir(path)), path) for path in paths]
+            mount.stop()
+        with mounted(stand_in.url, tmp_path, views=name) as mount:
+            if name == ".views":
+                with pytest.raises(OSError, match="open_by_handle_at"):
+                    opened(mount.point, handles[0][0])
+                views.stat()
+            for handle, names, path in handles:
+                folder = opened(mount.point, handle)
+                assert sorted(os.listdir(folder)) == names
+                assert os.readlink(f"/proc/self/fd/{folder}") == str(path)
+                os.close(folder)

@@ -388,3 +388,63 @@ def test_searching_needs_no_fuse():
         assert (
             subprocess.run([sys.executable, "-c", code.format(module)], check=False).returncode == 0
         )
+
+
+def test_a_manifest_as_parquet_is_the_table_of_the_csv(demo: Demo, tmp_path):
+    """A file a month; also without a mount, and of some months alone."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    folder = tmp_path / "manifest"
+    done = phonofs(demo.mount, "manifest", "--parquet", str(folder), str(demo.point))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    listed = rows(phonofs(demo.mount, "manifest", str(demo.point)).stdout)
+    written = parquet.read_table(folder).to_pylist()
+    assert {row["id"]: row["path"] for row in written} == {row["id"]: row["path"] for row in listed}
+    months = sorted({Path(row["path"]).parent.name[:7] for row in listed})
+    assert sorted(path.name for path in folder.iterdir()) == [f"{each}.parquet" for each in months]
+    for name, text in listed[0].items():
+        [value] = [row[name] for row in written if row["id"] == listed[0]["id"]]
+        if not isinstance(value, datetime | float):
+            assert str("" if value is None else value) == text.removeprefix("'"), name
+    before = (folder / f"{months[0]}.parquet").stat().st_ino
+    asked = ("manifest", "--mount", str(demo.point), "--parquet", str(folder))
+    again = phonofs(demo.mount, *asked, "--since", months[-1])
+    assert again.returncode == 0, again.stderr
+    assert (folder / f"{months[0]}.parquet").stat().st_ino == before
+    assert parquet.read_table(folder).num_rows == len(listed)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--jsonl"], "different outputs"),
+        (["--since", "2026-02-03"], "whole months"),
+        (["--until", "2026-02-03"], "whole months"),
+        (["2026/2026-02/2026-02-03"], "whole months"),
+        (["2026", "2025"], "name one folder"),
+        (["--files0-from", "/dev/null"], "name one folder"),
+    ],
+)
+def test_parquet_is_of_whole_months(demo: Demo, tmp_path, words, said):
+    """Else the file of a month would lack objects, and who compares would take them for gone."""
+    folder = tmp_path / "manifest"
+    if words[0] == "--files0-from":
+        words = ["--files0-from", str(tmp_path / "paths")]
+        (tmp_path / "paths").write_bytes(b"2026\0")
+    asked = ("manifest", "--mount", str(demo.point), "--parquet", str(folder), *words)
+    done = phonofs(demo.mount, *asked)
+    assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+    assert not folder.exists()
+
+
+def test_parquet_is_whole_or_as_it_was(tmp_path):
+    """What could not be looked at is said, and no file is replaced."""
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    items = [flat_item("a", 10, NOON_MS), flat_item("b", 10, NOON_MS + DAY_MS)]
+    folder = tmp_path / "manifest"
+    with standing(Account(items)) as service, mounted(service.url, tmp_path) as mount:
+        asked = ("manifest", "--mount", str(mount.point), "--parquet", str(folder))
+        assert phonofs(mount, *asked, "--offline").returncode == 4
+        assert [*folder.iterdir()] == []
+        assert phonofs(mount, *asked).returncode == 0
+        assert len([*folder.iterdir()]) == 1

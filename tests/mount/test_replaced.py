@@ -57,3 +57,28 @@ def test_rsync_and_find_see_replaced_content_of_the_same_length(tmp_path):
             mount.stop()
         with mounted(stand_in.url, tmp_path, cache_dir=str(tmp_path / "new")) as mount:
             assert redacted.stat().st_mtime == NOON_MS / 1000
+
+
+@pytest.mark.promise("changes-within-a-poll")
+@pytest.mark.parametrize("folder", ["2026/2026-03/2026-03-02", ".views/by-day/2026-03-02"])
+def test_a_listing_begun_before_a_change_does_not_bring_the_former_size_back(tmp_path, folder):
+    """The kernel was told of the change; the attributes that come with the names follow it."""
+    account = Account(flat_item(f"{n:08d}", SIZE, NOON_MS + n * 1000) for n in range(3))
+    with (
+        standing(account) as stand_in,
+        mounted(stand_in.url, tmp_path, poll_interval="0.2s") as mount,
+    ):
+        replaced, gone, other = files(mount.point)
+        assert replaced.stat().st_size == gone.stat().st_size == SIZE
+        with os.scandir(mount.point / folder) as begun:  # opendir; the names are asked for later
+            now_ms = stand_in.service.now_ms() // 1000 * 1000
+            change(account, "us-east", "00000000", now_ms, content=ramp("other", 2 * SIZE))
+            change(account, "us-east", "00000001", now_ms, state="REVOKED")
+            until(lambda: replaced.stat().st_size == 2 * SIZE)
+            until(lambda: not gone.exists())
+            names = {entry.name for entry in begun}
+        assert {path.name for path in (replaced, gone, other)} <= names
+        assert replaced.stat().st_size == 2 * SIZE
+        assert replaced.read_bytes() == content_of(stand_in.service, "00000000")
+        assert not gone.exists()
+        assert other.stat().st_size == SIZE

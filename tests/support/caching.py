@@ -4,7 +4,8 @@ import hashlib
 from pathlib import Path
 
 from phonofs.cache.blocks import BLOCK
-from phonofs.cache.cache import Cache, key_of
+from phonofs.cache.cache import Cache
+from phonofs.cache.index import key_of
 from phonofs.model import Record
 
 MIB = 1 << 20

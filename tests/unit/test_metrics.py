@@ -12,7 +12,11 @@ from phonofs.metrics import Metrics
 STATUS = {
     "uptime_s": 5.0,
     "catalogue": {"objects": 3, "bytes": 300},
-    "service": {"requests": {"token": 1, "search": 4}, "received_bytes": 70},
+    "service": {
+        "requests": {"token": 1, "search": 4},
+        "received_bytes": 70,
+        "rate": {"max_per_s": None, "limit_per_s": 0.5, "waiting": 2, "throttled": 3},
+    },
     "fuse": {"open_files": 2, "waiting": 0, "errnos": {"EIO": 1}},
 }
 
@@ -38,6 +42,9 @@ async def test_a_scrape_shows_the_status():
         nursery.cancel_scope.cancel()
     assert "phonofs_catalogue_objects 3.0" in text
     assert "phonofs_received_bytes_total 70.0" in text
+    assert "phonofs_request_limit_per_second 0.5" in text
+    assert "phonofs_requests_waiting_for_rate 2.0" in text
+    assert "phonofs_throttled_responses_total 3.0" in text
     assert 'phonofs_requests_total{kind="search"} 4.0' in text
     assert 'phonofs_operation_errors_total{errno="EIO"} 1.0' in text
     assert "http" not in text

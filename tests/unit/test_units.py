@@ -2,7 +2,16 @@
 
 import pytest
 
-from phonofs.units import format_count, format_duration, format_size, parse_duration, parse_size
+from phonofs.units import (
+    Rate,
+    format_count,
+    format_duration,
+    format_rate,
+    format_size,
+    parse_duration,
+    parse_rate,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +53,38 @@ def test_a_plain_number_is_seconds() -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"duration|longer"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate", "again"),
+    [
+        ("10/min", Rate(10, 60), "10/min"),
+        ("5/s", Rate(5, 1), "5/s"),
+        ("1000 / h", Rate(1000, 3600), "1000/h"),
+        ("1/10s", Rate(1, 10), "1/10s"),
+        ("30/60", Rate(30, 60), "30/min"),
+        ("600/10m", Rate(600, 600), "600/600s"),
+    ],
+)
+def test_a_rate_is_read_as_people_write_it(text: str, rate: Rate, again: str) -> None:
+    assert parse_rate(text) == rate
+    assert str(rate) == again
+    assert parse_rate(again) == rate
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "10", "/min", "10/", "0/min", "-1/s", "1.5/s", "5/fortnight", "5/ms", "1/2d", "x/s"],
+)
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"rate|duration|one request"):
+        parse_rate(text)
+
+
+def test_a_rate_is_shown_a_second_or_a_minute() -> None:
+    assert [format_rate(each) for each in (1234.5, 8, 1, 1 / 6)] == [
+        "1,234/s", "8/s", "1/s", "10/min"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

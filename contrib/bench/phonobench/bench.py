@@ -20,6 +20,8 @@ LATENCY_S = 0.05
 LIMIT = 40_000_000
 RAW = "raw socket"
 PLAIN = "plain file"
+CLIENT = "bare client"
+"""See ``client.py``: what one process in Python can do."""
 
 
 @dataclass(slots=True)

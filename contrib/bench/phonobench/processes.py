@@ -84,14 +84,23 @@ def run(command: Sequence[str], timeout_s: float = 600) -> float:
 
 def read(kind: str, *paths: str, timeout_s: float = 300) -> dict[str, Any]:
     """A reader's figures (see ``reader.py``)."""
-    command = [sys.executable, "-m", "phonobench.reader", kind, *paths]
+    return _figures("phonobench.reader", [kind, *paths], timeout_s, f"a reader of {paths[0]}")
+
+
+def fetch(*urls: str, timeout_s: float = 300) -> dict[str, Any]:
+    """The bare client's figures (see ``client.py``)."""
+    return _figures("phonobench.bare_content", urls, timeout_s, "the bare client")
+
+
+def _figures(module: str, words: Sequence[str], timeout_s: float, who: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", module, *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s,
                               check=False)  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise Failed(f"a reader of {paths[0]} took more than {timeout_s:g} s") from None
+        raise Failed(f"{who} took more than {timeout_s:g} s") from None
     if done.returncode:
-        raise Failed(f"a reader of {paths[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
+        raise Failed(f"{who} failed: {done.stderr.strip().splitlines()[-1:]}")
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures
 

@@ -16,7 +16,8 @@ from phonobench.table import ROWS, Row
 Rows = Mapping[str, Mapping[str, Sequence[float]]]
 RCLONES = tuple(name for name, peer in PEERS.items() if not peer.is_phonofs)
 MODES = ("rclone off", "rclone full")
-OTHERS = ("raw socket", "plain file")
+CLIENT = "bare client"
+OTHERS = ("raw socket", "plain file", CLIENT)
 HEAD = ("work", *(name for name in (*RCLONES, OURS)), "times rclone (min–max)", "target", "")
 BEFORE_HEAD = ("row", "work", "now", BEFORE, "times before (min–max)", "")
 
@@ -61,6 +62,8 @@ def _cells(row: Row, figures: Mapping[str, Sequence[float]], words: Mapping[str,
     values = [_number(median(figures[name])) if figures.get(name) else "" for name in RCLONES]
     values.append(_number(median(figures[OURS])) if figures.get(OURS) else "")
     times, target, verdict = _verdict(row, figures)
+    if beside := _spread(row, figures, CLIENT):
+        times += f"; client {_shown(beside)}"
     return (title, *values, times, target, verdict)
 
 

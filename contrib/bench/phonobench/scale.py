@@ -1,14 +1,17 @@
 """``contrib/bench/scale``: a million objects.
 
-Four parts, each alone with ``--only``:
+Five parts, each alone with ``--only``:
 
     mount    a catalogue of a million objects over three years, made through the catalogue's own
              interface: mount to first ``ls``, a day of 10,000 warm, memory, what following costs
     lookup   what a lookup costs at 10,000, 100,000 and a million, as a small plot
     find     ``find`` over 100,000 files, beside rclone over the same number (WebDAV)
     listing  opening a day of 10,000 at 50 ms, beside asking page by page and beside a bare client
+    search   ``phonofs find`` over an indexed year of 100,000 objects, beside ``phonofs --version``;
+             ``phonofs index`` of it, beside ``find`` over the mount
 
-With ``--before DIR`` all but ``lookup``, for this checkout and another one instead of rclone.
+With ``--before DIR`` all but ``lookup`` and ``search``, for this checkout and another one instead
+of rclone.
 """
 
 import argparse
@@ -35,7 +38,7 @@ from phonobench.processes import Failed, cpu_s, run
 from phonobench.ratios import Spread, ratios
 from phonobench.servers import Origin, many
 from phonobench.table import SCALE
-from phonobench.things import DAY_MS, FIRST_DAY_MS, Days, day_folder
+from phonobench.things import DAY_MS, FIRST_DAY_MS, Days, Thing, day_folder
 from phonofs.catalogue.catalogue import Catalogue, Entry, View
 from phonofs.config.options import DEFAULT_TEMPLATE
 from phonofs.service.records import parse_record
@@ -46,6 +49,9 @@ BATCH = 1000
 LATENCY_S = 0.05
 BARE = "bare client"
 WATCHED_S = 10.0
+YEAR_OBJECTS = 100_000
+AGENTS = 100
+NUMBERS = 50_000
 
 
 def counts_of(total: int, busy: int = BUSY) -> list[int]:
@@ -54,10 +60,13 @@ def counts_of(total: int, busy: int = BUSY) -> list[int]:
     return [min(busy, total), *(rest // days + (day < rest % days) for day in range(days))]
 
 
-def fill(cache: Path, counts: Sequence[int], look: Callable[[Catalogue, int], None]) -> float:
+def fill(
+    cache: Path, counts: Sequence[int], look: Callable[[Catalogue, int], None],
+    make: Callable[[Thing], bytes] = record,
+) -> float:  # fmt: skip
     """A catalogue that knows it all, in ``cache``; ``look`` at it after each tenth power. Seconds.
 
-    Looking is not in the figure.
+    Looking is not in the figure. ``make`` returns the record of an object.
     """
     cache.mkdir(mode=0o700, parents=True)
     things, began, looked_s = Days(counts), time.perf_counter(), 0.0
@@ -66,7 +75,7 @@ def fill(cache: Path, counts: Sequence[int], look: Callable[[Catalogue, int], No
         catalogue.set_regions([REGION])
         for start in range(0, len(things), BATCH):
             part = things[start : start + BATCH]
-            catalogue.apply([parse_record(record(thing), REGION) for thing in part])
+            catalogue.apply([parse_record(make(thing), REGION) for thing in part])
             done = start + len(part)
             if done in (10_000, 100_000) or done == len(things):
                 paused = time.perf_counter()
@@ -108,6 +117,13 @@ def plot(points: Sequence[tuple[int, float]]) -> str:
         f"  {number:>9,}  {value:6.1f} µs  {'#' * round(40 * value / most)}"
         for number, value in points
     )
+
+
+def of_somebody(thing: Thing) -> bytes:
+    """The record of a call of one of AGENTS agents, with one of NUMBERS numbers."""
+    number = int(thing.id[:8], 16)
+    agent, other = f"Agent Number{number % AGENTS}".encode(), f"{number % NUMBERS:05}".encode()
+    return record(thing).replace(b"Alex Wilber", agent).replace(b"+16695555518", b"+166955" + other)
 
 
 class Scale:
@@ -277,6 +293,64 @@ class Scale:
                 used_s = cpu_s(mount.process.pid) - before_s
                 self.figures.add(f"{row}-cpu", mount.peer.name, used_s)
 
+    def search(self) -> None:
+        """Searches by the command, and what it takes to make them possible."""
+        counts = [YEAR_OBJECTS // 365] * 365
+        counts[0] += YEAR_OBJECTS - sum(counts)
+        self._searches(counts)
+        with many(counts, self._work) as origin:
+            site = Site.webdav(origin.url)
+            for number in range(self._rounds):
+                for kind in ("walk", "index") if number % 2 else ("index", "walk"):
+                    cache = self._work / f"{kind}-{number}"
+                    with self._mount(PEERS[OURS], site, cache) as (mount, _):
+                        walk = ["find", str(mount.point), "-name", "x"]
+                        command = walk if kind == "walk" else self._phonofs("index", mount.point)
+                        self.figures.add(kind, OURS, run(command))
+        walked, indexed = (self.figures.rows[kind][OURS] for kind in ("walk", "index"))
+        times = Spread.of(ratios(walked, indexed, faster_is_more=True))
+        print(f"index of {YEAR_OBJECTS:,} objects: {_shown(indexed)}, find over the mount "
+              f"{_shown(walked)}: {1 / times.median:.2f} × ({1 / times.most:.2f}–"
+              f"{1 / times.least:.2f}) (target 1.3 ×)")  # fmt: skip
+
+    def _searches(self, counts: Sequence[int]) -> None:
+        """``phonofs find`` over a mount that knows it all."""
+        cache = self._work / "indexed"
+        fill(cache, counts, lambda catalogue, done: None, of_somebody)
+        day = day_folder(FIRST_DAY_MS + 100 * DAY_MS).rpartition("/")[2]
+        asked = {
+            "one call": ["--call", Days(counts)[YEAR_OBJECTS // 2].id],
+            "a number": ["--number", "+16695500007"],
+            "an agent": ["--agent", "Agent Number7"],
+            "a day": ["--since", day, "--until", day],
+        }
+        with (
+            many(counts, self._work) as origin,
+            self._mount(PEERS[OURS], Site.webdav(origin.url), cache) as (mount, _),
+        ):
+            run(self._phonofs("index", mount.point))
+            commands = {what: self._phonofs("find", "--offline", "--mount", mount.point, *words)
+                        for what, words in asked.items()}  # fmt: skip
+            commands["version"] = self._phonofs("--version")
+            for number in range(self._rounds + 1):
+                for what, command in commands.items():
+                    took_s = run(command)
+                    if number:  # the first time Python compiles the modules
+                        self.figures.add(what, OURS, took_s)
+        version = self.figures.rows["version"][OURS]
+        for what in asked:
+            took = self.figures.rows[what][OURS]
+            more = Spread.of([each - base for each, base in zip(took, version, strict=True)])
+            print(f"phonofs find of {what} among {YEAR_OBJECTS:,}: {_shown(took)}, more than "
+                  f"--version by {more.median:.2f} s ({more.least:.2f}–{more.most:.2f}) "
+                  "(target 0.3 s)")  # fmt: skip
+
+    def _phonofs(self, *words: str | Path) -> list[str]:
+        """A command of this checkout, with compiled modules, as pip leaves them."""
+        compiled = f"PYTHONPYCACHEPREFIX={self._work / 'commands'}"
+        return ["env", "PYTHONDONTWRITEBYTECODE=", compiled, f"XDG_RUNTIME_DIR={self._work}",
+                sys.executable, "-m", "phonofs.cli", *map(str, words)]  # fmt: skip
+
     @contextmanager
     def _mount(self, peer: Peer, site: Site, cache: Path) -> Iterator[tuple[Mount, float]]:
         began = time.perf_counter()
@@ -311,7 +385,9 @@ def _shown(seconds: Sequence[float]) -> str:
     return f"{spread.median:.2f} s ({spread.least:.2f}–{spread.most:.2f})"
 
 
-PARTS = ("lookup", "mount", "find", "listing")
+PARTS = ("lookup", "mount", "find", "listing", "search")
+ALONE = ("lookup", "search")
+"""The parts that are not compared with another checkout."""
 
 
 def main() -> int:
@@ -326,9 +402,10 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART",
                         help="the parts above: all by default")  # fmt: skip
     given = before.parse(parser)
-    if given.before and "lookup" in (given.only or ()):
-        parser.exit(2, f"{parser.prog}: lookup cannot be compared: it measures no mount.\n")
-    only = given.only or [part for part in PARTS if part != "lookup" or not given.before]
+    alone = [part for part in ALONE if part in (given.only or ())]
+    if given.before and alone:
+        parser.exit(2, f"{parser.prog}: {alone[0]} cannot be compared with another checkout.\n")
+    only = given.only or [part for part in PARTS if part not in ALONE or not given.before]
     rounds = given.rounds or (before.ROUNDS if given.before else 3)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

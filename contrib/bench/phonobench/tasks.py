@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from phonobench.bench import LATENCY_S, LIMIT, PLAIN, RAW, Bench
+from phonobench.bench import CLIENT, LATENCY_S, LIMIT, PLAIN, RAW, Bench
 from phonobench.peers import BEFORE, OURS, Mount, Site
-from phonobench.processes import Failed, read, run
+from phonobench.processes import Failed, fetch, read, run
 from phonobench.table import BIG, SLOW_STARTS
 from phonobench.things import MARK, MIB, SPANS, Thing, folder_of
 
@@ -27,6 +27,12 @@ def _speed(found: dict[str, float]) -> float:
 def _raw(bench: Bench, row: str, url: str, thing: Thing) -> None:
     found = read("raw", f"{url}/storage/us-east/v3/objects/{thing.id}/content")
     bench.figures.add(row, RAW, _speed(found))
+
+
+def _client(bench: Bench, row: str, site: Site, things: Sequence[Thing]) -> None:
+    """The same by the bare client; a row in seconds is of one thing, others are a speed."""
+    found = fetch(*(f"{site.api}/storage/us-east/v3/objects/{each.id}/content" for each in things))
+    bench.figures.add(row, CLIENT, _speed(found) if len(things) > 1 else found["s"])
 
 
 def _sequential(bench: Bench, row: str, mounts: Sequence[Mount], thing: Thing) -> None:
@@ -154,6 +160,8 @@ def parallel(bench: Bench) -> None:
         with bench.mounts(bench.far(), names=bench.usual()) as mounts:
             for mount in mounts:
                 _parallel(bench, mount, row, key, chosen)
+        if row == "eight":
+            _client(bench, row, bench.far(), chosen)
 
 
 def latency(bench: Bench) -> None:
@@ -169,6 +177,7 @@ def latency(bench: Bench) -> None:
             found = read("parallel", *(mount.file(thing) for thing in things))
             bench.add("crowd", mount, _speed(found))
             bench.figures.add("worst32", mount.peer.name, found["worst"])
+    _client(bench, "crowd", far, things)
 
 
 def _spans(bench: Bench, line: str, site: Site) -> None:
@@ -187,6 +196,8 @@ def _spans(bench: Bench, line: str, site: Site) -> None:
                     least_s = 1.3 * rows[f"at0-{size}"][name][bench.round] + 0.01
                     trips = (found["s"] - least_s) / (int(line[2:]) / 1000)
                     bench.figures.add(f"trips{line[2:]}-{size}", name, max(0.001, trips))
+            if not slow and size < BIG:
+                _client(bench, f"{line}-{size}", site, [thing])
 
 
 def _warm(bench: Bench, mount: Mount) -> None:

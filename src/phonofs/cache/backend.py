@@ -99,7 +99,7 @@ class Disk:
         found = [(key, charge, self.files.charged(key)) for key, charge in charges]
         gone = [key for key, _, size in found if size is None]
         self.index.delete(gone)
-        self.index.settle((key, max(size or 0, charge)) for key, charge, size in found)
+        self.index.set_charges((key, max(size or 0, charge)) for key, charge, size in found)
         return gone
 
     def start_empty(self, *, damaged: bool) -> None:
@@ -169,22 +169,18 @@ class Backend:
         usable = self.disk is not None and self.disk.settled and self.breaker.on
         return usable and size <= self.budget.cap
 
-    def attempt(self, work: Callable[[Disk], object]) -> bool:
-        """Do something with the disk; return False if that fails, which is noted."""
-        if self.disk is None:
-            return False
-        try:
-            work(self.disk)
-        except (OSError, sqlite3.Error, ValueError) as error:
-            self.failed(error)
-            return False
-        return True
-
     def query(self, question: Callable[[Disk], T]) -> T | None:
-        """Return an answer of the disk; None if that fails, which is noted."""
-        answers: list[T] = []
-        self.attempt(lambda disk: answers.append(question(disk)))
-        return answers[0] if answers else None
+        """Return an answer of the disk; None if there is no disk, or it fails, which is noted."""
+        if self.disk is not None:
+            try:
+                return question(self.disk)
+            except (OSError, sqlite3.Error, ValueError) as error:
+                self.failed(error)
+        return None
+
+    def attempt(self, work: Callable[[Disk], object]) -> bool:
+        """Do something with the disk; return whether there is one and that did not fail."""
+        return self.query(lambda disk: (work(disk),)) is not None
 
     def remove(self, charges: Mapping[bytes, int]) -> None:
         """Remove files and rows.

@@ -1,24 +1,20 @@
-"""The disk cache: opens, pins, evicts and forgets the content of objects, under a hard cap.
+"""The disk cache: opens, pins, saves and forgets the content of objects.
 
 Used by the reader, for bytes; by the file system, to learn how much of a file is cached; and by the
 commands. All methods run on the event loop; :mod:`phonofs.cache.maintenance` is the background
 task.
 
-The eviction order is kept in the index and not in Python objects, because it has to outlive the
-mount, and because a mount must not load an index of a million objects. cachetools limits the
-released entries that keep their file open.
+cachetools limits the released entries that keep their file open; :mod:`phonofs.cache.eviction`
+says what leaves the disk.
 """
 
-import hashlib
 import logging
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-import trio
 from cachetools import LRUCache
 
 from phonofs.cache import write_behind
@@ -26,11 +22,11 @@ from phonofs.cache.backend import Backend, Disk
 from phonofs.cache.breaker import describe
 from phonofs.cache.buffers import BufferPool
 from phonofs.cache.codec import AesGcmCodec
-from phonofs.cache.directory import claim, has_cache
+from phonofs.cache.directory import has_cache
 from phonofs.cache.entry import CacheEntry
-from phonofs.cache.filestore import empty_content
-from phonofs.cache.index import Row
-from phonofs.cache.index_file import remove as remove_index
+from phonofs.cache.eviction import Eviction
+from phonofs.cache.filestore import remove_content
+from phonofs.cache.index import Row, key_of, storable
 from phonofs.cache.set_aside import SetAside
 from phonofs.cache.write_behind import WriteBehind
 from phonofs.model import Record
@@ -43,39 +39,6 @@ IDLE = 256
 MEMORY_BYTES = 64 << 20
 """Limit for the buffers of all entries, without the small new objects that wait for a flush. The
 reader limits what it reads without a disk to half of it; this limit is the safety net."""
-
-EVICT_AT_ONCE = 64
-"""Objects evicted between two turns of the event loop: 2 ms."""
-
-ASIDE_STEP = 16 << 20
-"""Bytes of other accounts removed per call; a mount that ends waits for one call at most."""
-
-
-def key_of(region: str, id: str, fingerprint: str) -> bytes:
-    """Return the key of a content in the cache: a hash, so no text of the service is in a path."""
-    text = "\0".join((region, id, fingerprint)).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=16).digest()
-
-
-def _storable(text: str) -> str:
-    """Return the text without lone surrogates, which JSON may hold and SQLite refuses."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def remove_content(directory: Path) -> tuple[int, int]:
-    """Remove all content from a cache directory that no process uses.
-
-    Returns the number of removed files, and the bytes that they took on disk. Needs neither the
-    index nor the key of an encrypted cache. Raises UsageError if the directory is in use or is not
-    a cache, and OSError if something cannot be removed.
-    """
-    content = claim(directory)
-    try:
-        remove_index(content)
-        sizes = list(empty_content(content))
-    finally:
-        os.close(content)
-    return len(sizes), sum(sizes)
 
 
 class _Idle(LRUCache[bytes, CacheEntry]):
@@ -105,18 +68,17 @@ class Cache:
         open_disk: Callable[[], Disk] | None = None,
     ) -> None:
         """``open_disk`` opens the disk, now or later; None if there is none."""
-        self.set_aside = set_aside
         self.backend = Backend(
             size_bytes=size_bytes,
             min_free_bytes=min_free_bytes,
-            evict=self.evict,
+            evict=lambda n: self.eviction.evict(n),
             start_empty=self._start_empty,
         )
         self.write_behind = WriteBehind()
         self._pool = BufferPool(MEMORY_BYTES + write_behind.CAPACITY_BYTES)
         self._open: dict[bytes, CacheEntry] = {}
         self._idle = _Idle(IDLE)
-        self._evictions = 0
+        self.eviction = Eviction(self.backend, set_aside, self._open.keys(), self._close_idle)
         self._open_disk = open_disk
 
     @classmethod
@@ -166,7 +128,7 @@ class Cache:
         disk = self._open_disk()
         self._open_disk = None
         self.backend.use(disk)
-        self.backend.budget.recount(disk.used_bytes + self._set_aside_bytes)
+        self.backend.budget.recount(disk.used_bytes + self.eviction.set_aside_bytes)
         for key in self._open:  # these entries do not know the files an earlier run left
             row = disk.index.row(key)
             if row is not None:
@@ -176,9 +138,7 @@ class Cache:
 
     def entry(self, record: Record) -> CacheEntry:
         """Return the entry of an object, pinned until :meth:`release`."""
-        key = key_of(record.region, record.id, record.fingerprint)
-        region, id, checksum = map(_storable, (record.region, record.id, record.checksum))
-        return self.pin(Row(key, region, id, checksum, record.size))
+        return self.pin(Row.of(record))
 
     def pin(self, row: Row) -> CacheEntry:
         """Return the entry of an object, pinned until :meth:`release`.
@@ -206,12 +166,12 @@ class Cache:
             entry.close()
         elif entry.deferred:
             self.write_behind.mark_ready(entry)
-        elif entry.unsaved or entry.busy:
+        elif entry.stored.unsaved or entry.stored.busy:
             self.backend.wake.set()
         else:
-            self._settle(entry)
+            self._retire(entry)
 
-    def _settle(self, entry: CacheEntry) -> None:
+    def _retire(self, entry: CacheEntry) -> None:
         """Put away an entry that is no longer in use; its blocks on disk stay."""
         self._open.pop(entry.key, None)
         self.write_behind.discard(entry)
@@ -219,7 +179,7 @@ class Cache:
             self._idle[entry.key] = entry
         else:
             entry.close()
-        if self.backend.disk is not None and entry.has_file and not entry.withdrawn:
+        if self.backend.disk is not None and entry.stored.has_file and not entry.withdrawn:
             self.backend.disk.index.touch(entry.key)
 
     def cached_bytes(self, record: Record) -> int:
@@ -241,11 +201,11 @@ class Cache:
             if row is not None:
                 saving.append((entry, row))
             elif entry.worthless:
-                self.backend.remove({entry.key: entry.disown_file()})
+                self.backend.remove({entry.key: entry.stored.disown_file()})
         rows = [row for _, row in saving]
         if rows and self.backend.attempt(lambda disk: disk.index.save(rows)):
             for entry, row in saving:
-                entry.saved(final=not row.open)
+                entry.stored.saved(final=not row.open)
 
     def put_away(self, since: float) -> None:
         """Save and put away the released entries, except those that a thread still reads.
@@ -255,16 +215,12 @@ class Cache:
         released = [
             entry
             for entry in self._open.values()
-            if not (entry.pins or entry.deferred or entry.busy)
+            if not (entry.pins or entry.deferred or entry.stored.busy)
         ]
-        due = [
-            entry
-            for entry in self._open.values()
-            if entry.unsaved_since is not None and entry.unsaved_since <= since
-        ]
+        due = [entry for entry in self._open.values() if entry.stored.unsaved_since <= since]
         self.save(dict.fromkeys([*released, *due]))
         for entry in released:
-            self._settle(entry)
+            self._retire(entry)
 
     async def flush(self, entries: list[CacheEntry]) -> None:
         """Create the files of deferred entries, in a thread."""
@@ -286,78 +242,9 @@ class Cache:
                     continue
                 self.write_behind.discard(entry)
                 if not entry.pins and self._open.get(entry.key) is entry:
-                    self._settle(entry)
+                    self._retire(entry)
 
-    # Eviction and forgetting
-
-    def evict(self, n: int) -> int:
-        """Remove unused objects of at least ``n`` bytes, the least recently used first.
-
-        Content that other accounts left is removed before them. Nothing is removed while unknown
-        files are charged with the whole cap: then only removing those frees space. Returns the
-        freed bytes.
-        """
-        disk = self.backend.disk
-        if disk is not None and not disk.settled:
-            return 0
-        freed = self.set_aside.evict(n) if self.set_aside is not None else 0
-        while freed < n:
-            step, held = self._evict(n - freed)
-            _close_all(held)
-            if not step:
-                break
-            freed += step
-        self.backend.budget.release(freed)
-        return freed
-
-    async def evict_ahead(self) -> None:
-        """Keep headroom free, so that a write need not wait until a large file is removed.
-
-        Removes content that other accounts left first, then unused objects, in slices. A thread
-        frees the space of large files, which takes long.
-        """
-        backend = self.backend
-        disk = backend.disk
-        if disk is None or not disk.settled or not backend.breaker.on:
-            return
-        others, freed = self.set_aside, 1
-        while others is not None and freed and (missing := backend.budget.deficit()):
-            freed = await backend.in_thread(partial(others.evict, min(missing, ASIDE_STEP)))
-            backend.budget.release(freed)
-        freed = 1
-        while freed and (missing := backend.budget.deficit()):
-            freed, held = self._evict(missing)
-            with trio.CancelScope(shield=True):
-                await backend.in_thread(partial(_close_all, held))
-            backend.budget.release(freed)
-            await trio.lowlevel.checkpoint()
-
-    def _evict(self, n: int) -> tuple[int, list[int]]:
-        """Remove a slice of the least recently used objects, or fewer if they are ``n`` bytes.
-
-        Returns the charges of those whose file and row are both gone, and descriptors of the files,
-        which take space until these are closed.
-        """
-        freed = 0
-        gone: list[bytes] = []
-        held: list[int] = []
-
-        most = EVICT_AT_ONCE + len(self._open)
-        for key, charge in self.backend.query(lambda disk: disk.index.oldest(most)) or ():
-            if freed >= n or not self.backend.breaker.on:
-                break
-            if key not in self._open and self._detached(key, held):
-                self._close_idle(key)
-                freed += charge
-                gone.append(key)
-        # If the rows cannot be deleted, their charges are released when they are deleted later.
-        if not gone or not self.backend.attempt(lambda disk: disk.index.delete(gone)):
-            return 0, held
-        self._evictions += len(gone)
-        return freed, held
-
-    def _detached(self, key: bytes, held: list[int]) -> bool:
-        return self.backend.attempt(lambda disk: held.extend(disk.files.detach(key)))
+    # Forgetting
 
     def _close_idle(self, key: bytes) -> None:
         entry = self._idle.pop(key, None)
@@ -370,7 +257,7 @@ class Cache:
         ``but`` is the fingerprint of a content to keep: the current one.
         """
         spared = key_of(region, id, but) if but else b""
-        region, id = _storable(region), _storable(id)
+        region, id = storable(region), storable(id)
         charges = dict(self.backend.query(lambda disk: list(disk.index.keys_of(region, id))) or ())
         charges.pop(spared, None)
         for entry in [*self._open.values(), *self._idle.values()]:
@@ -379,7 +266,7 @@ class Cache:
                 self._idle.pop(entry.key, None)
                 self.write_behind.discard(entry)
                 entry.withdraw()
-                charges[entry.key] = entry.disown_file()
+                charges[entry.key] = entry.stored.disown_file()
                 if not entry.pins:
                     entry.close()
         self.backend.remove(charges)
@@ -403,7 +290,7 @@ class Cache:
         if disk is None:
             return
         disk.start_empty(damaged=True)
-        disk.index.declare_all(entry.row for entry in self._open.values() if entry.has_file)
+        disk.index.declare_all(entry.row for entry in self._open.values() if entry.stored.has_file)
         self.recount()
 
     def _close_all_idle(self) -> None:
@@ -440,9 +327,9 @@ class Cache:
         _, used = disk.index.totals()
         for key, entry in self._open.items():
             row = disk.index.row(key)
-            used += entry.charged - (row.charge if row else 0)
-            entry.changed()
-        budget.recount((used if disk.settled else budget.cap) + self._set_aside_bytes)
+            used += entry.stored.charged - (row.charge if row else 0)
+            entry.stored.changed()
+        budget.recount((used if disk.settled else budget.cap) + self.eviction.set_aside_bytes)
 
     # Inspection
 
@@ -451,11 +338,7 @@ class Cache:
         """Bytes this cache takes on disk, without those set aside; None if it has no disk."""
         if self.backend.disk is None:
             return None
-        return self.backend.budget.used - self._set_aside_bytes
-
-    @property
-    def _set_aside_bytes(self) -> int:
-        return self.set_aside.bytes if self.set_aside is not None else 0
+        return self.backend.budget.used - self.eviction.set_aside_bytes
 
     def entries(self) -> list[Row]:
         """Return the rows of all objects on disk, the least recently used first."""
@@ -469,7 +352,7 @@ class Cache:
             "reason": backend.breaker.reason or ("" if backend.budget.cap else "cache_size is 0"),
             "objects": backend.disk.index.count if backend.disk else 0,
             "disk_bytes": backend.budget.used,
-            "set_aside_bytes": self._set_aside_bytes,
+            "set_aside_bytes": self.eviction.set_aside_bytes,
             "cap_bytes": backend.budget.cap,
             "memory_bytes": self._pool.currsize,
             "open": len(self._open),
@@ -478,7 +361,7 @@ class Cache:
             "written_bytes": counters["written_bytes"],
             "lost_bytes": counters["lost_bytes"],
             "refused_bytes": counters["refused_bytes"],
-            "evictions": self._evictions,
+            "evictions": self.eviction.count,
             "errors": backend.breaker.failures,
         }
 
@@ -489,7 +372,7 @@ class Cache:
         with ExitStack() as closing:
             closing.callback(self.backend.close)
             closing.callback(self._close_all_idle)
-            closing.callback(self._settle_all)
+            closing.callback(self._retire_all)
             entries = list(self._open.values())
             for entry in entries:
                 while not entry.unpin():
@@ -498,11 +381,6 @@ class Cache:
                 write()
             self.put_away(float("-inf"))
 
-    def _settle_all(self) -> None:
+    def _retire_all(self) -> None:
         for entry in list(self._open.values()):
-            self._settle(entry)
-
-
-def _close_all(descriptors: list[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)
+            self._retire(entry)

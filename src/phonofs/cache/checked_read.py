@@ -1,21 +1,32 @@
-"""Reads blocks for an entry in a thread: from its file, checked by CRC, or from its buffers."""
+"""Reads blocks for an entry in a thread: from its file, checked by CRC, or from its buffers.
+
+Used by the entry, to read what is there, and to hash blocks while more of them come.
+"""
 
 import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
+from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from crc32c import crc32c
 
 from phonofs.buffers import page_aligned
 from phonofs.cache.blockfile import BlockFile
+from phonofs.cache.blocks import BLOCK
 
 log = logging.getLogger(__name__)
 
 STEP = 8
 """Blocks read from the file in one call: 1 MiB."""
+
+FIRST_S = 0.3
+LINGER_S = 0.003
+"""How long a thread that hashes waits for the first blocks, so that it is ready when the answer
+comes, and for the next ones. Beginning when they are there would cost 2 ms: the event loop is busy
+with receiving then."""
 
 
 class Source(NamedTuple):
@@ -35,10 +46,12 @@ class Source(NamedTuple):
 class Outcome:
     """The bytes that were read, which blocks passed their CRC, which did not, and the error.
 
-    ``data`` is usable only if ``bad`` is empty. It is empty if the bytes were hashed.
+    ``data`` is usable only if ``bad`` is empty. It is empty if the bytes were hashed; then ``stop``
+    is the offset up to which they were, 0 if none was.
     """
 
     data: bytes = b""
+    stop: int = 0
     good: list[int] = field(default_factory=list)
     bad: list[int] = field(default_factory=list)
     failure: OSError | None = None
@@ -54,29 +67,63 @@ def read_blocks(
     outcome = Outcome()
     parts: list[bytes] = []
     take = hashed if hashed is not None else lambda data: parts.append(bytes(data))
+    _pass(file, sources, take, outcome, page_aligned(min(STEP, len(sources)) * BLOCK))
+    outcome.data = b"".join(parts)
+    return outcome
+
+
+def hash_arriving(
+    coming: SimpleQueue[tuple[BlockFile | None, list[Source]]],
+    hashed: Callable[[memoryview], None],
+) -> Outcome:
+    """Read, check and hash blocks as they come; call it in a thread. Raises MemoryError.
+
+    Each list has the blocks after those of the list before, and the file they are in. Ends with an
+    empty list, or when nothing has come for a while.
+    """
+    outcome = Outcome()
+    buffer = page_aligned(STEP * BLOCK)
+    with contextlib.suppress(Empty):
+        while not outcome.bad:
+            file, sources = coming.get(timeout=LINGER_S if outcome.stop else FIRST_S)
+            if not sources:
+                break
+            _pass(file, sources, hashed, outcome, buffer)
+    return outcome
+
+
+def _pass(
+    file: BlockFile | None,
+    sources: list[Source],
+    take: Callable[[memoryview], None],
+    outcome: Outcome,
+    buffer: memoryview,
+) -> None:
+    """Pass the bytes of adjacent blocks to ``take``; views of ``buffer`` are valid only there."""
     at = 0
     while at < len(sources):
         run = list(islice(takewhile(_is_in_file, sources[at:]), STEP))
-        data = _read(file, run, outcome) if run and file is not None else sources[at].data
+        data = _read(file, run, outcome, buffer) if run and file is not None else sources[at].data
+        at += max(1, len(run))
         if data is not None and not outcome.bad:
             take(data)
-        at += max(1, len(run))
-    outcome.data = b"".join(parts)
-    return outcome
+            outcome.stop = sources[at - 1].stop
 
 
 def _is_in_file(source: Source) -> bool:
     return source.data is None
 
 
-def _read(file: BlockFile, run: list[Source], outcome: Outcome) -> memoryview:
+def _read(file: BlockFile, run: list[Source], outcome: Outcome, buffer: memoryview) -> memoryview:
     start = run[0].start
-    buffer = page_aligned(run[-1].stop - start)
+    buffer = buffer[: run[-1].stop - start]
+    got = 0
     with contextlib.suppress(OSError):
-        file.read_into(start, buffer)
+        got = file.read_into(start, buffer)
     for source in run:
         block = buffer[source.start - start : source.stop - start]
-        right = crc32c(block) == source.crc or _read_alone(file, source, block, outcome)
+        right = source.stop - start <= got and crc32c(block) == source.crc
+        right = right or _read_alone(file, source, block, outcome)
         (outcome.good if right else outcome.bad).append(source.number)
     return buffer
 

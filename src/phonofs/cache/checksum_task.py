@@ -24,6 +24,10 @@ HASH_STEP = 32 << 20
 Read = Callable[[Callable[[memoryview], None], int, int], Awaitable[bool]]
 """Passes the bytes ``[start, stop)`` to a function; returns False if some are missing."""
 
+Follow = Callable[[Callable[[memoryview], None], int], Awaitable[int | None]]
+"""Passes what is there from an offset on, and what comes meanwhile, to a function; returns where it
+ended, None if bytes were lost."""
+
 
 class ChecksumTask:
     """The check of one object. Only one check runs at a time; other callers wait for it.
@@ -37,7 +41,13 @@ class ChecksumTask:
     """
 
     def __init__(
-        self, row: Row, present: Ranges, size: int, read: Read, decided: Callable[[bool], None]
+        self,
+        row: Row,
+        present: Ranges,
+        size: int,
+        read: Read,
+        follow: Follow,
+        decided: Callable[[bool], None],
     ) -> None:
         self.verified = bool(row.verified)
         self.accepted = False
@@ -46,6 +56,7 @@ class ChecksumTask:
         self._present = present
         self._size = size
         self._read = read
+        self._follow = follow
         self._decided = decided
         self._lock = trio.Lock()
         self.unverified = bool(present) and self._complete and not self.verified
@@ -129,11 +140,22 @@ class ChecksumTask:
         return True
 
     async def ahead(self) -> None:
-        """Hash one step of the bytes present after ``position``, unless a check is running."""
+        """Hash what is present after ``position`` and what comes meanwhile, unless one is running.
+
+        Nothing is hashed of an object that cannot be checked.
+        """
         done = self.verified or self.unverified or self._want is None
-        if not done and not self._lock.locked():
-            async with self._lock:
-                await self._step(self._present.stop_of(self.position))
+        if done or self._lock.locked():
+            return
+        async with self._lock:
+            md5 = self._md5
+            stop = await self._follow(md5.update, self.position)
+            if self._md5 is not md5:
+                return  # it was restarted meanwhile
+            if stop is None:
+                self.restart()
+            else:
+                self.position = stop
 
     async def _step(self, stop: int) -> bool:
         """Hash one step towards ``stop``; return False if bytes turned out to be missing."""

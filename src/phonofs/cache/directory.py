@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from phonofs.cache.removal import DIRECTORY_FLAGS
-from phonofs.errors import UsageError
+from phonofs.errors import CacheInUse, UsageError
 from phonofs.trusted_path import is_trusted, way_to
 
 CONTENT = "content"
@@ -206,7 +206,7 @@ def _open_content(folder: int, path: Path) -> int:
 def lock_folder(folder: int, path: Path) -> int:
     """Lock a directory by the file ``lock`` in it, or by itself if no file can be created.
 
-    Returns the descriptor that holds the lock. Raises UsageError if another process has it.
+    Returns the descriptor that holds the lock. Raises CacheInUse if another process has it.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
@@ -221,7 +221,7 @@ def lock_folder(folder: int, path: Path) -> int:
 
 
 def _flock(lock: int, path: Path) -> None:
-    """Lock an open file or directory. Raises UsageError if another process has locked it."""
+    """Lock an open file or directory. Raises CacheInUse if another process has locked it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -229,7 +229,7 @@ def _flock(lock: int, path: Path) -> None:
         with contextlib.suppress(OSError):  # a directory has no text
             holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
         who = f" (process {holder})" if holder.isdecimal() else ""
-        raise UsageError(
+        raise CacheInUse(
             f"another phonofs{who} is using the cache folder {path}; "
             "unmount or end it, or give this one a cache_dir of its own"
         ) from error

@@ -17,14 +17,15 @@ check of the complete object shows whether they are right.
 import logging
 from collections.abc import Callable
 from functools import partial
+from queue import SimpleQueue
 
 import trio
 
 from phonofs.cache.backend import Backend
-from phonofs.cache.blockfile import View
+from phonofs.cache.blockfile import BlockFile, View
 from phonofs.cache.blocks import BLOCK, Data, block_count, bytes_of, touched_blocks
 from phonofs.cache.buffers import BufferPool
-from phonofs.cache.checked_read import Outcome, Source, read_blocks
+from phonofs.cache.checked_read import Outcome, Source, hash_arriving, read_blocks
 from phonofs.cache.checksum_task import HASH_NOW, ChecksumTask
 from phonofs.cache.index import Row
 from phonofs.cache.stored_blocks import StoredBlocks
@@ -39,6 +40,7 @@ class CacheEntry:
     All methods run on the event loop; ``read`` and the checks do their slow part in a thread.
 
     row         its row when it was opened: says which content it is
+    stored      its blocks that are on disk; the cache saves their row and removes the file
     key         names the content
     size        length of the object in bytes: the real length, once it is known
     present     bytes that can be read, on disk or in memory; only this class changes it
@@ -61,16 +63,19 @@ class CacheEntry:
         self.pins = 0
         self.withdrawn = False
         self.generation = 0
-        self.unsaved_since: float | None = None
         self._backend = backend
         self._pool = pool
-        self._stored = StoredBlocks(
+        self.stored = StoredBlocks(
             backend, self.row, self.size, self._lose, self._pass_by, known=known is not None
         )
-        self.present = Ranges(bytes_of(*run, self.size) for run in self._stored.runs)
+        self.present = Ranges(bytes_of(*run, self.size) for run in self.stored.runs)
         self._buffers: dict[int, bytearray] = {}
         self._ready: Callable[[CacheEntry], None] = lambda entry: None
-        self._task = ChecksumTask(self.row, self.present, self.size, self.hash_on, self._decided)
+        self._coming: SimpleQueue[tuple[BlockFile | None, list[Source]]] | None = None
+        self._passed_on = 0
+        self._task = ChecksumTask(
+            self.row, self.present, self.size, self.hash_on, self.hash_arriving, self._decided
+        )
 
     @property
     def verified(self) -> bool:
@@ -88,17 +93,6 @@ class CacheEntry:
         return self.present.covers(0, self.size)
 
     @property
-    def busy(self) -> bool:
-        """Whether a thread is using its file."""
-        return self._stored.busy
-
-    @property
-    def unsaved(self) -> bool:
-        """Whether its row must still be saved before the entry is closed."""
-        stored = self._stored
-        return (self.unsaved_since is not None or stored.row_open) and not stored.unreadable
-
-    @property
     def memory_bytes(self) -> int:
         """Bytes of its buffers."""
         return sum(map(len, self._buffers.values()))
@@ -106,29 +100,19 @@ class CacheEntry:
     @property
     def cached_bytes(self) -> int:
         """Bytes that are on disk or will be; those that stay in memory do not count."""
-        return self._stored.total_bytes if self.in_memory else self.present.total()
-
-    @property
-    def has_file(self) -> bool:
-        """Whether it has a file."""
-        return self._stored.has_file
-
-    @property
-    def charged(self) -> int:
-        """Bytes charged to the budget for its file."""
-        return self._stored.charged
+        return self.stored.total_bytes if self.in_memory else self.present.total()
 
     @property
     def reusable(self) -> bool:
         """Whether it is worth keeping open after it was released."""
-        return bool(self.present) and not (self.in_memory or self._stored.unreadable)
+        return bool(self.present) and not (self.in_memory or self.stored.unreadable)
 
     # Users
 
     def pin(self) -> None:
         """Add a user."""
         if not self.pins and not self.deferred:
-            self.in_memory = self._stored.unreadable or not self._backend.accepts(self.size)
+            self.in_memory = self.stored.unreadable or not self._backend.accepts(self.size)
         self.pins += 1
 
     def unpin(self) -> bool:
@@ -157,8 +141,9 @@ class CacheEntry:
                 for start in range(at, end, BLOCK):
                     self._buffer(start, piece[start - at : start - at + BLOCK])
             at = end
-        if self._task.position > offset:
-            self._task.restart()
+        if max(self._task.position, self._passed_on) > offset:
+            self._hash_anew()
+        self._pass_on()
         written = self.present.total() - before
         self._backend.counters["written_bytes"] += written
         self._backend.counters["refused_bytes"] += len(view) - written
@@ -175,7 +160,7 @@ class CacheEntry:
     def _buffer(self, at: int, piece: memoryview) -> None:
         """Write part of one block into its buffer; write the block to disk if it is whole now."""
         index = at // BLOCK
-        if self._stored.runs.covers(index, index + 1):
+        if self.stored.runs.covers(index, index + 1):
             return
         start, stop = bytes_of(index, index + 1, self.size)
         buffer = self._buffers.get(index)
@@ -201,12 +186,11 @@ class CacheEntry:
 
     def _store(self, first: int, blocks: memoryview) -> bool:
         """Write whole blocks to disk; return False if they must stay in memory."""
-        if not self._stored.write(first, blocks):
+        if not self.stored.write(first, blocks):
             log.debug("the disk does not take %s: it is read through memory", self.row.id)
             self.in_memory = True
             return False
         self.present.add(*bytes_of(first, first + block_count(len(blocks)), self.size))
-        self.changed()
         return True
 
     # Buffers
@@ -238,8 +222,8 @@ class CacheEntry:
         if self._task.unverified or not self.present.covers(offset, stop):
             return None
         first, last = touched_blocks(offset, stop)
-        if self._stored.runs.covers(first, last):
-            data = self._stored.view_nowait(first, last, offset, stop)
+        if self.stored.runs.covers(first, last):
+            data = self.stored.view_nowait(first, last, offset, stop)
         else:
             data = self._join(first, last, offset, stop)
         if data is not None:
@@ -258,7 +242,7 @@ class CacheEntry:
                 self._pool.get((self._drop_buffer, index))
                 data = memoryview(buffer)[a - start : b - start]
             else:
-                data = self._stored.view_nowait(index, index + 1, a, b)
+                data = self.stored.view_nowait(index, index + 1, a, b)
             if data is None:
                 return None
             parts.append(bytes(data))
@@ -294,17 +278,66 @@ class CacheEntry:
             return True
         return await self._read_blocks(start, stop, hashed) is not None
 
+    async def hash_arriving(self, hashed: Callable[[memoryview], None], start: int) -> int | None:
+        """Hash what is there from ``start`` on, and what comes meanwhile, in one thread.
+
+        ``start`` must be the start of a block. Returns where it ended; None if bytes were lost.
+        Raises MemoryError.
+        """
+        coming = self._coming = SimpleQueue()
+        self._passed_on = start
+        generation = self.generation
+        self._pass_on()
+        try:
+            with self.stored.in_use():
+                outcome = await self._backend.in_thread(partial(hash_arriving, coming, hashed))
+        finally:
+            if self._coming is coming:
+                self._pass_no_more()
+        if self.generation != generation or not self._believe(outcome):
+            return None
+        return outcome.stop or start
+
+    def _pass_on(self) -> None:
+        """Pass the blocks that have come to the thread that hashes them."""
+        start, stop = self._passed_on, self.present.stop_of(self._passed_on)
+        if stop < self.size:
+            stop -= stop % BLOCK
+        if self._coming is None or start >= stop:
+            return
+        file = self.stored.open() if self.stored.runs else None
+        if self._coming is None:
+            return  # the file could not be opened, so its blocks were dropped
+        sources = [self._source(index) for index in range(*touched_blocks(start, stop))]
+        self._coming.put((file, sources))
+        self._passed_on = stop
+        if stop == self.size:
+            self._pass_no_more()
+
+    def _hash_anew(self) -> None:
+        """Bytes that were hashed, or passed on, have changed."""
+        self.generation += 1
+        self._pass_no_more()
+        self._passed_on = 0
+        self._task.restart()
+
+    def _pass_no_more(self) -> None:
+        """Have the thread end that hashes what comes."""
+        if self._coming is not None:
+            self._coming.put((None, []))
+            self._coming = None
+
     async def _read_blocks(
         self, start: int, stop: int, hashed: Callable[[memoryview], None] | None = None
     ) -> Outcome | None:
         """Read the blocks of ``[start, stop)`` in a thread; None if any is bad or missing."""
-        file = self._stored.open() if self._stored.runs else None
+        file = self.stored.open() if self.stored.runs else None
         if not self.present.covers(start, stop):  # now at the latest
             await trio.lowlevel.checkpoint()
             return None
         sources = [self._source(index) for index in range(*touched_blocks(start, stop))]
         generation = self.generation
-        with self._stored.in_use():
+        with self.stored.in_use():
             outcome = await self._backend.in_thread(partial(read_blocks, file, sources, hashed))
         if self.generation != generation or not self._believe(outcome):
             return None
@@ -316,7 +349,7 @@ class CacheEntry:
         buffer = self._buffers.get(index)
         if buffer is not None:
             return Source(index, start, stop, memoryview(buffer), 0)
-        return Source(index, start, stop, None, self._stored.crc(index))
+        return Source(index, start, stop, None, self.stored.crc(index))
 
     def _believe(self, outcome: Outcome) -> bool:
         """Apply the outcome of a read in a thread; return whether all blocks were right.
@@ -327,7 +360,7 @@ class CacheEntry:
             self.in_memory = True
             self._backend.failed(outcome.failure)
         for index in outcome.good:
-            self._stored.checked(index)
+            self.stored.checked(index)
         for index in outcome.bad:
             self._lose(index, index + 1)
         return not outcome.bad
@@ -335,7 +368,7 @@ class CacheEntry:
     def _pass_by(self) -> None:
         """Do without the file, which cannot be opened now: its bytes are fetched into memory."""
         self.in_memory = True
-        for run in list(self._stored.runs):
+        for run in list(self.stored.runs):
             self._drop(*run)
 
     # Checking the whole
@@ -377,7 +410,10 @@ class CacheEntry:
         self._task.accept()
 
     async def check_ahead(self) -> None:
-        """Hash the bytes present from the start on, so that :meth:`check` has less to do."""
+        """Hash the bytes present from the start on, and those that come while it does.
+
+        So :meth:`check` has only the rest to do.
+        """
         await self._task.ahead()
 
     def _decided(self, right: bool) -> None:
@@ -387,15 +423,17 @@ class CacheEntry:
             self.reset()
         elif right and self.deferred:
             self._ready(self)
-        elif right and self._stored.has_file:
-            self.unsaved_since = float("-inf")  # saved at the next round of maintenance
+        elif right:
+            self.stored.changed(at_once=True)
 
     # Losing
 
     def _drop(self, first: int, last: int) -> None:
         """Forget these blocks, on disk and in memory."""
         self.generation += 1
-        self._stored.drop(first, last)
+        self._pass_no_more()
+        self._passed_on = 0
+        self.stored.drop(first, last)
         for index in [index for index in self._buffers if first <= index < last]:
             self._forget_buffer(index)
         self.present.remove(first * BLOCK, last * BLOCK)
@@ -412,15 +450,14 @@ class CacheEntry:
         )
         self._backend.counters["lost_bytes"] += stop - start
         self._drop(first, last)
-        self.changed()
+        self.stored.changed()
 
     def reset(self) -> None:
         """Forget every byte, on disk and in memory."""
         self._drop(0, block_count(self.size))
-        if self._stored.has_file:
-            self._stored.open()
-            self._stored.cut(self.size, 0)
-            self.changed()
+        if self.stored.has_file:
+            self.stored.open()
+            self.stored.cut(self.size, 0)
             self._backend.wake.set()
 
     def resize(self, size: int) -> None:
@@ -431,12 +468,11 @@ class CacheEntry:
         kept = self._cut_block(edge)
         self.size = size
         self._drop(edge // BLOCK, block_count(end))  # the length of the block at the edge changes
-        self._stored.cut(size, block_count(edge))
+        self.stored.cut(size, block_count(edge))
         for start, piece in kept:
             self._buffer(start, piece)
         if self.deferred and end == size:
             self._defer_no_longer()
-        self.changed()
 
     def _cut_block(self, edge: int) -> list[tuple[int, memoryview]]:
         """Return the checked bytes of the block that a new length cuts, as (offset, bytes)."""
@@ -446,7 +482,7 @@ class CacheEntry:
             data, there = memoryview(buffer), self.present
             cut = ((max(a, start), min(b, edge)) for a, b in there if a < edge and start < b)
             return [(a, data[a - start : b - start]) for a, b in cut]
-        if edge == start or not self._stored.is_checked(index):
+        if edge == start or not self.stored.is_checked(index):
             return []  # once cut, a block of an earlier run cannot be checked
         found = self.read_now(start, edge - start)
         return [(start, memoryview(found))] if found is not None else []
@@ -459,24 +495,20 @@ class CacheEntry:
 
     def close(self) -> None:
         """Close the file and drop the buffers; blocks on disk can be opened again."""
+        self._pass_no_more()
         for index in list(self._buffers):
             self._forget_buffer(index)
             self.present.remove(*bytes_of(index, index + 1, self.size))
             self.generation += 1
-        self._stored.close()
+        self.stored.close()
         self.deferred = False
-
-    def disown_file(self) -> int:
-        """Note that its file is being removed; return its charge, which the caller releases."""
-        self.unsaved_since = None
-        return self._stored.disown_file()
 
     # Write-behind
 
     @property
     def deferrable(self) -> bool:
         """Whether its file can be created later: it has neither a file nor an open row."""
-        started = self._stored.has_file or self._stored.row_open
+        started = self.stored.has_file or self.stored.row_open
         return not (started or self.in_memory or self.deferred)
 
     def defer(self, ready: "Callable[[CacheEntry], None]") -> None:
@@ -496,7 +528,7 @@ class CacheEntry:
         Empty if no block is whole, or the disk does not accept them: then they stay in memory.
         """
         whole = [index for index in sorted(self._buffers) if self._is_whole(index)]
-        if self.deferred and whole and all(self._stored.charge(i, i + 1) for i in whole):
+        if self.deferred and whole and all(self.stored.charge(i, i + 1) for i in whole):
             return [(index, bytes(self._buffers[index])) for index in whole]
         if self.deferred and (whole or not self.pins):
             self.not_flushed()
@@ -505,34 +537,28 @@ class CacheEntry:
     def flushed(self, blocks: list[tuple[int, bytes]]) -> None:
         """Note that its file was created with these blocks, and closed."""
         self.deferred = False
-        self._stored.flushed(blocks)
+        self.stored.flushed(blocks)
         for index, _ in blocks:
             self._forget_buffer(index)
-        self.changed()
 
     def not_flushed(self, *, retry: bool = False) -> None:
         """Note that its file was not created: it stays in memory, or until the next ``retry``."""
-        self._backend.budget.release(self._stored.disown_file())
+        self._backend.budget.release(self.stored.disown_file())
         if not retry:
             self.deferred = False
             self.in_memory = True
 
     # Its row
 
-    def changed(self) -> None:
-        """Note that its row must be saved."""
-        if self.unsaved_since is None and self._stored.has_file:
-            self.unsaved_since = self._backend.now()
-
     @property
     def worthless(self) -> bool:
         """Whether its file can be removed if :meth:`saving` returns None: nothing writes it."""
-        gone = self.withdrawn or self._stored.unreadable or self.pins
-        return self._stored.has_file and not gone
+        gone = self.withdrawn or self.stored.unreadable or self.pins
+        return self.stored.has_file and not gone
 
     def saving(self) -> Row | None:
         """Return the row to save, or None if none is needed."""
-        stored = self._stored
+        stored = self.stored
         if self.withdrawn or stored.unreadable or not stored.has_file:
             return None
         verified = self.verified and not self._task.accepted
@@ -540,9 +566,3 @@ class CacheEntry:
         if final and not stored.runs:
             return None
         return stored.row(verified=verified, final=final)
-
-    def saved(self, *, final: bool) -> None:
-        """Note that the row was saved; if ``final``, it must be declared before the next write."""
-        self.unsaved_since = None
-        if final:
-            self._stored.row_saved()

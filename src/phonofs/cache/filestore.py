@@ -9,12 +9,14 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from phonofs.buffers import page_aligned
+from phonofs.cache import index_file
 from phonofs.cache.blockfile import SCRATCH, BlockFile, EncryptedBlockFile
 from phonofs.cache.blocks import BLOCK, page_ceil, page_floor
 from phonofs.cache.codec import AesGcmCodec
-from phonofs.cache.directory import closed_on_error
+from phonofs.cache.directory import claim, closed_on_error
 from phonofs.cache.removal import DIRECTORY_FLAGS, bytes_on_disk, remove_tree
 
 _NO_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
@@ -196,6 +198,22 @@ def empty_content(directory: int) -> Iterator[int]:
     for name in os.listdir(directory):
         if is_shard(name) or name == PROBE:
             yield from remove_tree(name, directory)
+
+
+def remove_content(directory: Path) -> tuple[int, int]:
+    """Remove all content from a cache directory that no process uses.
+
+    Returns the number of removed files, and the bytes that they took on disk. Needs neither the
+    index nor the key of an encrypted cache. Raises UsageError if the directory is in use or is not
+    a cache, and OSError if something cannot be removed.
+    """
+    content = claim(directory)
+    try:
+        index_file.remove(content)
+        sizes = list(empty_content(content))
+    finally:
+        os.close(content)
+    return len(sizes), sum(sizes)
 
 
 def _open_file(name: str, shard: int) -> int:

@@ -21,11 +21,24 @@ from typing import Any, NamedTuple
 
 from phonofs.cache import index_file
 from phonofs.cache.index_file import is_damage, say_damaged
+from phonofs.model import Record
+from phonofs.sqlite_file import number, probe
 
 KEY_BYTES = 16
 
 Packed = bytes
 """Numbers as little-endian or big-endian u32, as this machine stores them."""
+
+
+def key_of(region: str, id: str, fingerprint: str) -> bytes:
+    """Return the key of a content in the cache: a hash, so no text of the service is in a path."""
+    text = "\0".join((region, id, fingerprint)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=KEY_BYTES).digest()
+
+
+def storable(text: str) -> str:
+    """Return the text without lone surrogates, which JSON may hold and SQLite refuses."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Row(NamedTuple):
@@ -52,6 +65,13 @@ class Row(NamedTuple):
     crcs: Packed = b""
     charge: int = 0
     open: bool = False
+
+    @classmethod
+    def of(cls, record: Record) -> "Row":
+        """Return the row of an object that the index does not know."""
+        key = key_of(record.region, record.id, record.fingerprint)
+        region, id, checksum = map(storable, (record.region, record.id, record.checksum))
+        return cls(key, region, id, checksum, record.size)
 
 
 _READ = (
@@ -96,8 +116,7 @@ class Index:
 
         UNSETTLED if there may be files without a row.
         """
-        (key_id,) = self._db.execute("PRAGMA application_id").fetchone()
-        return int(key_id)
+        return number(self._db, "application_id")
 
     def set_key_id(self, key_id: int) -> None:
         """Record that all files have a row, and are written by this codec."""
@@ -167,7 +186,7 @@ class Index:
         """Yield key and charge of the objects whose row was not final when the process ended."""
         return self._charges("SELECT key, charge FROM object WHERE open = 1")
 
-    def settle(self, charges: Iterable[tuple[bytes, int]]) -> None:
+    def set_charges(self, charges: Iterable[tuple[bytes, int]]) -> None:
         """Set the charges of these objects, and make their rows final."""
         self._many(
             "UPDATE object SET open = 0, charge = ? WHERE key = ?",
@@ -214,9 +233,8 @@ class Index:
             raise sqlite3.DatabaseError(str(answer).replace("\n", ": "))
 
     def probe(self) -> None:
-        """Write a value that the file already has, to find out whether it can be written."""
-        with self._transaction():
-            self._db.execute(f"PRAGMA user_version = {index_file.VERSION}")
+        """Find out whether the file can be written."""
+        probe(self._db)
 
     def close(self) -> None:
         """Write the order of use, and close the file."""
@@ -244,18 +262,10 @@ class Index:
         with self._transaction():
             return max(0, self._db.executemany(statement, values).rowcount)
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self) -> sqlite3.Connection:
+        """Begin a transaction; the connection ends it, as a context manager."""
         self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            # SQLite has ended it already if the disk is full. The first error is the one to raise.
-            with contextlib.suppress(sqlite3.Error):
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-            raise
+        return self._db
 
 
 def _charge(key: object, charge: object) -> tuple[bytes, int]:

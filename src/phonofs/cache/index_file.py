@@ -1,4 +1,4 @@
-"""The SQLite file of the index: its schema; opens, checkpoints and removes it, and tells damage.
+"""The SQLite file of the index: its schema; opens and removes it, and tells damage.
 
 Used by :mod:`phonofs.cache.index`, and by whoever has to do with the file alone. It is opened by
 the descriptor of its directory, and never through a link.
@@ -10,6 +10,9 @@ import os
 import sqlite3
 import stat
 from pathlib import Path
+
+from phonofs import sqlite_file
+from phonofs.sqlite_file import make_schema, primary_code
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,6 @@ CREATE INDEX object_used ON object(used, charge);
 CREATE INDEX object_id ON object(region, id);
 CREATE INDEX object_open ON object(open) WHERE open = 1;
 PRAGMA application_id = {UNSETTLED};
-PRAGMA user_version = {VERSION};
 """
 
 _DAMAGE = frozenset(
@@ -61,10 +63,9 @@ def is_damage(error: Exception, *, opening: bool = False) -> bool:
     index is opened (``opening``), a plain SQLITE_ERROR ("no such table") is damage too: the schema
     is read then.
     """
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:  # raised by this package
+    code = primary_code(error)
+    if not code:  # raised by this package
         return type(error) is sqlite3.DatabaseError
-    code &= 0xFF
     return code in _DAMAGE or (opening and code == sqlite3.SQLITE_ERROR)
 
 
@@ -79,35 +80,17 @@ def connect(directory_fd: int) -> tuple[sqlite3.Connection, int]:
     Raises sqlite3.Error or OSError.
     """
     _prepare(directory_fd)
-    connection = sqlite3.connect(_path(directory_fd), isolation_level=None, timeout=1.0)
+    connection = sqlite_file.connect(path(directory_fd), "temp_store = MEMORY")
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")  # a damaged page
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # it syncs: see checkpoint()
-        connection.execute("PRAGMA temp_store = MEMORY")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
-        elif version != VERSION:
+        version = make_schema(connection, _SCHEMA, VERSION)
+        if version != VERSION:
             raise sqlite3.DatabaseError(f"it has version {version}, not {VERSION}")
         (used,) = connection.execute("SELECT max(used) FROM object").fetchone()
     except BaseException:
         connection.close()
         raise
     return connection, used or 0
-
-
-def checkpoint(directory_fd: int) -> None:
-    """Copy the write-ahead log into the file; call it in a thread, because it syncs.
-
-    Raises sqlite3.Error.
-    """
-    connection = sqlite3.connect(_path(directory_fd), isolation_level=None, timeout=1.0)
-    try:
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-    finally:
-        connection.close()
 
 
 def remove(directory_fd: int) -> None:
@@ -131,7 +114,8 @@ def key_id_of(directory: Path) -> int:
     return int.from_bytes(head[68:72], "big", signed=True) if len(head) == 72 else -1
 
 
-def _path(directory_fd: int) -> str:
+def path(directory_fd: int) -> str:
+    """Return the path of the index in a directory, by the descriptor of that."""
     return f"/proc/self/fd/{directory_fd}/{NAME}"
 
 

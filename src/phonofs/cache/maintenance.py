@@ -12,10 +12,11 @@ from functools import partial
 
 import trio
 
+from phonofs.cache import index_file
 from phonofs.cache.backend import Disk
 from phonofs.cache.cache import Cache
-from phonofs.cache.index_file import checkpoint
 from phonofs.errors import UsageError
+from phonofs.sqlite_file import checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ async def run(cache: Cache) -> None:
 async def run_once(cache: Cache) -> None:
     """Do all work that is due now."""
     cache.put_away(trio.current_time() - SAVE_AFTER_S)
-    await cache.evict_ahead()
+    await cache.eviction.evict_ahead()
     await _try_again(cache)
     await tidy(cache)
     cache.backend.attempt(lambda disk: disk.index.flush())
@@ -93,7 +94,7 @@ async def _checkpoints(cache: Cache) -> None:
         await trio.sleep(CHECKPOINT_S)
         if cache.backend.disk is None:
             continue
-        work = partial(checkpoint, cache.backend.disk.content_fd)
+        work = partial(checkpoint, index_file.path(cache.backend.disk.content_fd))
         with contextlib.suppress(sqlite3.Error):  # it is tried again
             await cache.backend.in_thread(work)
 

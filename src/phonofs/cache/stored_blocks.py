@@ -5,6 +5,7 @@ The object's row is written before its file. The backend notes failures of the d
 raised.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -27,6 +28,8 @@ class StoredBlocks:
     has_file    whether there is a file
     row_open    whether the index knows that bytes are being written
     unreadable  the file cannot be opened now: this run does not use it, a later one may
+    unsaved_since  since when its row in the index is not right, by the backend's clock; infinity
+                if it is right
     charged     bytes charged to the budget. A lost block that is written again is charged twice,
                 since only removing or cutting the file gives back its space
 
@@ -51,6 +54,7 @@ class StoredBlocks:
         self.has_file = known
         self.row_open = False
         self.unreadable = False
+        self.unsaved_since = math.inf
         self.charged = row.charge
         self._backend = backend
         self._row = row
@@ -69,9 +73,25 @@ class StoredBlocks:
         return sum(stop - start for start, stop in (bytes_of(*run, self.size) for run in self.runs))
 
     @property
+    def unsaved(self) -> bool:
+        """Whether its row must still be saved before it is closed."""
+        return (self.unsaved_since < math.inf or self.row_open) and not self.unreadable
+
+    @property
     def busy(self) -> bool:
         """Whether a thread uses the file."""
         return self._users > 0
+
+    def changed(self, *, at_once: bool = False) -> None:
+        """Note that its row must be saved; ``at_once``: at the next round of maintenance."""
+        if self.has_file:
+            since = -math.inf if at_once else self._backend.now()
+            self.unsaved_since = min(self.unsaved_since, since)
+
+    def saved(self, *, final: bool) -> None:
+        """Note that its row was saved; if ``final``, it must be declared before the next write."""
+        self.unsaved_since = math.inf
+        self.row_open &= not final
 
     def row(self, *, verified: bool, final: bool) -> Row:
         """Return the row that the index should have; ``final`` if nothing more will be written."""
@@ -100,6 +120,7 @@ class StoredBlocks:
             return False
         self._checked.add(first, last)
         self._checksums.put(first, crcs)
+        self.changed()
         return True
 
     def _open_for_writing(self) -> BlockFile | None:
@@ -110,18 +131,14 @@ class StoredBlocks:
         if not self.row_open or self._file is None:
             if not self._backend.accepts(self.size):
                 return None
-            if not self.row_open and not self._backend.attempt(self._declare):
-                return None
-            self.row_open = True
-            if not self.has_file:
-                self.has_file = self._backend.attempt(self._create)
-        return self.open()
-
-    def _declare(self, disk: Disk) -> None:
-        disk.index.declare_all([self._row])
-
-    def _create(self, disk: Disk) -> None:
-        self._file = disk.files.create(self._row.key)
+            if not self.row_open:
+                self.row_open = self._backend.attempt(
+                    lambda disk: disk.index.declare_all([self._row])
+                )
+            if self.row_open and not self.has_file:
+                self._file = self._backend.query(lambda disk: disk.files.create(self._row.key))
+                self.has_file = self._file is not None
+        return self.open() if self.row_open else None
 
     def charge(self, first: int, last: int) -> bool:
         """Charge for those of the blocks that are not on disk; return False if they do not fit."""
@@ -139,10 +156,7 @@ class StoredBlocks:
         self.has_file = self.row_open = True
         for index, data in blocks:
             self._checksums.put(index, crcs_of(memoryview(data)))
-
-    def row_saved(self) -> None:
-        """Note that the row is final: it must be declared again before more is written."""
-        self.row_open = False
+        self.changed()
 
     # Reading
 
@@ -232,6 +246,7 @@ class StoredBlocks:
         """Forget the file; return its charge, which the caller releases."""
         self.close()
         self.has_file = False
+        self.unsaved_since = math.inf
         charged, self.charged = self.charged, 0
         return charged
 
@@ -245,6 +260,7 @@ class StoredBlocks:
     def cut(self, size: int, blocks: int) -> None:
         """Set the new length of the object, and cut the file after its first ``blocks`` blocks."""
         self.size = size
+        self.changed()
         file = self._file
         if file is None:
             return

@@ -134,7 +134,7 @@ def finish(backend: Backend, jobs: Sequence[FlushJob]) -> None:
         if job.done and entry.deferred and entry.generation == job.generation:
             entry.flushed(job.blocks)
             continue
-        backend.remove({entry.key: entry.disown_file()})
+        backend.remove({entry.key: entry.stored.disown_file()})
         entry.not_flushed(retry=job.error is None)
         if job.error is not None:
             backend.failed(job.error)

@@ -9,47 +9,41 @@ inode number is assigned only once.
 """
 
 import logging
-import os
+import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from phonofs.catalogue.changes import ChangeCollector
 from phonofs.catalogue.coverage import Coverage
 from phonofs.catalogue.database import Database
-from phonofs.catalogue.directories import Directories
 from phonofs.catalogue.facets import FacetStore
 from phonofs.catalogue.names import Names
 from phonofs.catalogue.objects import Objects
 from phonofs.catalogue.placement import Placement
 from phonofs.catalogue.prepared_page import PreparedPage, prepare
-from phonofs.catalogue.queries import Damaged, ObjectQueries, Row
+from phonofs.catalogue.queries import Row
 from phonofs.catalogue.rebuild import rebuild
-from phonofs.catalogue.records import Records
+from phonofs.catalogue.record_codec import Damaged
 from phonofs.catalogue.text_sizes import TextSizes
+from phonofs.catalogue.tree_queries import TreeQueries
 from phonofs.catalogue.types import (
     CHANGED,
     CREATED,
     REMOVED,
     ChangeSet,
+    Details,
     Entry,
     ObjectChange,
     View,
 )
 from phonofs.errors import CatalogueError, Malformed, NoSuchName
 from phonofs.model import Page, Record
-from phonofs.tree.layout import (
-    ROOT,
-    Directory,
-    day_directory,
-    directory_of,
-    is_directory,
-)
+from phonofs.tree.layout import day_directory
 from phonofs.tree.sanitize import clean
 
 log = logging.getLogger(__name__)
@@ -60,13 +54,11 @@ __all__ = [
     "REMOVED",
     "Catalogue",
     "ChangeSet",
+    "Details",
     "Entry",
     "ObjectChange",
     "View",
 ]
-
-MOST_CUSTOMERS = 1000
-"""Customers noted per account; if there are more, a rotated key is not recognised."""
 
 RECORDS_AT_ONCE = 100
 """Records read in one step, 3 to 6 ms."""
@@ -75,9 +67,8 @@ MOST_UNCHECKED = 20_000
 """Records of one listing that are stored however full the disk is: 40 MB, twice a large day."""
 
 
-class Catalogue:
-    """The stored tree of the account. Owns the database, the notes and the totals; its parts own
-    the other tables.
+class Catalogue(TreeQueries):
+    """The stored tree of the account. Owns the database and the totals; its parts own the tables.
 
     placement   the view, and in which day and under which name it shows a record
     coverage    how far each region is known
@@ -90,14 +81,8 @@ class Catalogue:
 
     def __init__(self, database: Database, view: View, now_ms: Callable[[], int]) -> None:
         """Use :meth:`open`."""
-        self._database = database
         self.placement = Placement(view)
-        made_ms = self.recall("made_ms")
-        if made_ms is None:
-            self.remember("made_ms", made_ms := now_ms())
-        self._directories = Directories(database, int(made_ms))
-        self._records = Records(database)
-        self._rows = ObjectQueries(database, self._directories, self._records)
+        super().__init__(database, now_ms)
         self._names = Names(database, self.placement, self._rows)
         parts = (self._directories, self.placement, self._rows, self._names, self._records)
         self._objects = Objects(database, *parts)
@@ -114,7 +99,6 @@ class Catalogue:
         with self._writing():
             self.coverage.inherit()
             self._view_again(view)
-        self._load_customers()
         self._show()
 
     @classmethod
@@ -166,17 +150,13 @@ class Catalogue:
         make directories unreadable. More of them (a listing may be endless) are stored only while
         ``min_free_bytes`` are free.
         """
-        if records <= most:
-            return
-        try:
-            found = os.statvfs(self._database.path)
-        except OSError:
-            return
-        if found.f_bavail * found.f_frsize < min_free_bytes:
-            raise CatalogueError(
-                f"{what} cannot be listed: there are more than {most} objects, and the"
-                f" disk of {self._database.path} has less free space than 'cache_min_free'"
-            )
+        path = self._database.path
+        with suppress(OSError):
+            if records > most and shutil.disk_usage(path).free < min_free_bytes:
+                raise CatalogueError(
+                    f"{what} cannot be listed: there are more than {most} objects, and the"
+                    f" disk of {path} has less free space than 'cache_min_free'"
+                )
 
     def close(self) -> None:
         """Close the file. Nothing may be called afterwards."""
@@ -185,7 +165,7 @@ class Catalogue:
     def _view_again(self, view: View) -> None:
         """Recompute days and names if the file was written for another view."""
         encoded = msgspec.json.decode(msgspec.json.encode(view))
-        before = self.recall("view")
+        before = self.notes.recall("view")
         if before == encoded:
             return
         if before is not None:
@@ -193,7 +173,7 @@ class Catalogue:
             parts = (self.placement, self._rows, self._names, self._directories)
             for row in rebuild(self._database, *parts):
                 self._list_again(row)
-        self.remember("view", encoded)
+        self.notes.remember("view", encoded)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -211,67 +191,10 @@ class Catalogue:
         self._objects.load()
         self._records.load()
         self.coverage.load()
-        self._load_customers()
+        self.notes.load()
         self._totals = self._directories.totals()
 
-    def _load_customers(self) -> None:
-        self._customers = frozenset(map(str, self.recall("customers", ())))
-
-    def _note_customers(self, seen: Iterable[str]) -> None:
-        """Note customers whose objects are in the catalogue. A transaction is optional."""
-        new = (set(seen) - self._customers - {""}) if len(self._customers) < MOST_CUSTOMERS else ()
-        if new:
-            self._customers = self._customers.union(new)
-            self.remember("customers", sorted(self._customers))
-
-    # the tree
-
-    def entry(self, ino: int) -> Entry | None:
-        """Return the entry with an inode number; None if there is none."""
-        return self._directories.entry(ino) if is_directory(ino) else self._rows.entry(ino)
-
-    def lookup(self, parent_ino: int, name: str) -> Entry | None:
-        """Return the entry called ``name`` in a directory; None if there is none."""
-        found = directory_of(parent_ino)
-        if found is not None and found.day:
-            return self._rows.lookup(parent_ino, name)
-        return self._directories.lookup(parent_ino, name)
-
-    def children(self, ino: int) -> Sequence[Entry]:
-        """Return the entries of a directory, sorted by name. Callers must not change the result."""
-        found = directory_of(ino)
-        return self._rows.children(ino) if found and found.day else self._directories.children(ino)
-
-    def parent(self, ino: int) -> int:
-        """Return the directory that holds ``ino``; the root holds itself. Raises NoSuchName."""
-        if ino == ROOT:
-            return ROOT
-        found = directory_of(ino)
-        if found is not None:
-            return self._directories.shown_parent(found)
-        return self._shown(ino)[1][0]
-
-    def path(self, ino: int) -> str:
-        """Return the path below the mount point, without a leading slash. Raises NoSuchName."""
-        if ino == ROOT:
-            return ""
-        found = directory_of(ino)
-        if found is None:
-            parent, name = self._shown(ino)[1]
-        else:
-            parent, name = (
-                self._directories.shown_parent(found),
-                self._directories.shown_name(found),
-            )
-        above = self.path(parent)
-        return f"{above}/{name}" if above else name
-
-    def _shown(self, ino: int) -> tuple[Row, tuple[int, str]]:
-        """Return the row of an object that is shown, and its place. Raises NoSuchName."""
-        row = self._rows.row(ino)
-        if row is None or row.place is None:
-            raise NoSuchName(f"inode {ino} is not in the tree")
-        return row, row.place
+    # records
 
     def record(self, ino: int) -> Record:
         """Return the record of an object that is shown.
@@ -281,13 +204,17 @@ class Catalogue:
         row, _ = self._shown(ino)
         return self._record(row)
 
-    def records_of(self, day: int) -> Iterator[list[tuple[int, str, Record]]]:
+    def records_of(
+        self, day: int, among: Collection[int] | None = None
+    ) -> Iterator[list[tuple[int, str, Record]]]:
         """Yield inode number, name and record of all objects of a day, some at each step.
 
-        The caller may let others run between two steps: what has left the day meanwhile is
-        left out. Raises Malformed as :meth:`record` does.
+        Or of those objects of the day that are ``among`` some. The caller may let others run
+        between two steps: what has left the day meanwhile is left out. Raises Malformed as
+        :meth:`record` does.
         """
-        inos = self._rows.inos_of_day(day)  # as the records are stored
+        # In the order in which records are stored.
+        inos = self._rows.inos_of_day(day) if among is None else sorted(among)
         for start in range(0, len(inos), RECORDS_AT_ONCE):
             rows = self._rows.numbered(inos[start : start + RECORDS_AT_ONCE])
             shown = sorted(row for row in rows if row.parent == day)
@@ -299,7 +226,9 @@ class Catalogue:
         except Damaged as damaged:
             with self._writing():
                 self._list_again(row)
-            raise Malformed(f"{damaged}; list its day again") from damaged
+            raise Malformed(
+                f"object {row.id} in the catalogue is damaged; list its day again"
+            ) from damaged
 
     def _list_again(self, row: Row) -> None:
         """Have the day of an object with a damaged record listed when it is next opened."""
@@ -308,23 +237,6 @@ class Catalogue:
         day = day_directory(row.region, calendar.day_of(row.created_ms))
         self._objects.expect(row)
         self.coverage.unmark(region, *calendar.span_ms(day))
-
-    def find(self, region: str, id: str) -> int | None:
-        """Return the inode number of the object with this ``id``; None if it is not shown."""
-        index = self._directories.known_region(region)
-        row = self._rows.find(index, id) if index is not None else None
-        return row.ino if row and row.parent is not None else None
-
-    def siblings(self, ino: int, n: int, *, by_inode: bool = False) -> list[tuple[int, Record]]:
-        """Return the next readable objects of its day, in the order of inode numbers or names."""
-        row = self._rows.row(ino)
-        if row is None or row.parent is None:
-            return []
-        return self._rows.after(row, n, by_inode=by_inode)
-
-    def is_empty(self) -> bool:
-        """Return whether the catalogue never had an object, shown or not."""
-        return self._database.row("SELECT 1 FROM object LIMIT 1") is None
 
     def totals(self) -> tuple[int, int]:
         """Return the number of objects in the regions shown and their bytes, from memory."""
@@ -349,11 +261,11 @@ class Catalogue:
         batch = ChangeCollector(kind_of, listed=listed)
         with self._writing():
             self._objects.put(records, batch)
-            self._note_customers({record.customer for record in records})
+            self.notes.add_customers({record.customer for record in records})
             for region in {record.region for record in records}:
                 times = [record.updated_ms for record in records if record.region == region]
                 self.coverage.note_newest(region, times)
-            self._settle(batch)
+            self._complete(batch)
         return batch.changes
 
     def _kind_of(self, watermark: int, record: Record) -> str:
@@ -373,9 +285,9 @@ class Catalogue:
         with self._writing():
             for page in pages:
                 self._objects.take(page, batch)
-                self._note_customers(page.customers)
+                self.notes.add_customers(page.customers)
                 self.coverage.note_newest(page.region, page.updated)
-            self._settle(batch)
+            self._complete(batch)
         return batch.changes
 
     def known_objects(self, region: str, start_ms: int, end_ms: int) -> dict[int, int]:
@@ -385,7 +297,7 @@ class Catalogue:
         """
         return {
             row.ino: row.updated_ms
-            for parent in self._days_of(region, start_ms, end_ms)
+            for parent in self.days_of(region, start_ms, end_ms)
             for row in self._rows.of_day(parent)
             if start_ms <= row.created_ms < end_ms
         }
@@ -407,10 +319,11 @@ class Catalogue:
                     now = self._rows.row(row.ino)  # the drop before may have renamed it
                     if now is not None:
                         self._objects.drop(now, listed_at, batch)
-            self._settle(batch)
+            self._complete(batch)
         return batch.changes
 
-    def _days_of(self, region: str, start_ms: int, end_ms: int) -> list[int]:
+    def days_of(self, region: str, start_ms: int, end_ms: int) -> list[int]:
+        """Return the inode numbers of the days, in a span of time, that hold something."""
         index = self._directories.known_region(region)
         if index is None or start_ms >= end_ms:
             return []
@@ -427,7 +340,7 @@ class Catalogue:
         try:
             with self._writing():
                 self._objects.resize(row, size, batch)
-                self._settle(batch)
+                self._complete(batch)
         except CatalogueError as error:
             log.warning("the size of object %s could not be noted: %s", row.id, error)
             return False
@@ -442,7 +355,7 @@ class Catalogue:
         record, path = self.record(ino), self.path(ino)
         return ChangeSet([ObjectChange(CHANGED, ino, *place, record, True, path=path)])
 
-    def _settle(self, batch: ChangeCollector) -> None:
+    def _complete(self, batch: ChangeCollector) -> None:
         """Update the directories, and add paths and directories to the changes."""
         changes = batch.changes
         above = {ino: self.path(ino) for ino in {one.parent_ino for one in changes.objects} if ino}
@@ -450,43 +363,10 @@ class Catalogue:
             if change.parent_ino:
                 change.path = f"{above[change.parent_ino]}/{change.name}"
         if batch.deltas:
-            changes.add_directories(self._directories.settle(batch.deltas))
+            changes.add_directories(self._directories.apply(batch.deltas))
             self._totals = self._directories.totals()
 
-    def known(self, above: Directory) -> set[Directory]:
-        """Return the directories directly below ``above`` that are known to hold something."""
-        return self._directories.known(above)
-
-    def shown_directory(self, ino: int) -> Directory | None:
-        """Return the region, year, month or day with this number; None for a root above regions."""
-        return self._directories.single if ino == ROOT else directory_of(ino)
-
-    @property
-    def customers(self) -> frozenset[str]:
-        """The ``customerId`` of every record ever applied, but no new one after MOST_CUSTOMERS."""
-        return self._customers
-
-    # notes
-
-    def remember(self, key: str, value: Any) -> None:
-        """Store a note in place of an earlier one: any JSON value."""
-        sql = "INSERT OR REPLACE INTO metadata (key, value) VALUES (?, ?)"
-        self._database.run(sql, key, msgspec.json.encode(value).decode())
-
-    def recall(self, key: str, otherwise: Any = None) -> Any:
-        """Return a note; ``otherwise`` if there is none."""
-        row = self._database.row("SELECT value FROM metadata WHERE key = ?", key)
-        return msgspec.json.decode(row[0]) if row else otherwise
-
     # regions
-
-    def regions(self) -> list[str]:
-        """Return the regions shown, as last set; empty if they were never set."""
-        return list(self.recall("regions", []))
-
-    def discovered(self) -> list[str]:
-        """Return the regions that the service last named, or those shown if it never named any."""
-        return list(self.recall("discovered") or self.regions())
 
     def discover(self, names: Sequence[str]) -> list[str]:
         """Note the regions that the service names; return the regions to show.
@@ -494,18 +374,14 @@ class Catalogue:
         A known region that the service no longer names is shown while it holds objects: only a
         listing can tell that they are gone.
         """
-        kept = [name for name in self.discovered() if name not in names and self._holds(name)]
+        kept = [name for name in self.discovered() if name not in names and self.has_objects(name)]
         found = [*names, *kept]
-        if self.recall("discovered") != found:
+        if self.notes.recall("discovered") != found:
             try:
-                self.remember("discovered", found)
+                self.notes.remember("discovered", found)
             except CatalogueError as error:  # the disk fails: the regions will be requested again
                 log.warning("the regions are not noted: %s", error)
         return found
-
-    def _holds(self, region: str) -> bool:
-        index = self._directories.known_region(region)
-        return index is not None and self._directories.count(Directory(index)) > 0
 
     def begin(self, names: Sequence[str]) -> None:
         """Set the regions when a mount starts; if the disk fails, continue in memory."""
@@ -525,16 +401,12 @@ class Catalogue:
         with self._writing():
             for name in wanted:
                 self._directories.region_index(name)
-            self.remember("regions", wanted)
+            self.notes.remember("regions", wanted)
         self._show()
 
     def _show(self) -> None:
         self._directories.show(self.regions())
         self._totals = self._directories.totals()
-
-    def region_of(self, directory: Directory) -> str:
-        """Return the name of the region that a directory belongs to."""
-        return self._directories.region_name(directory.region)
 
     def region_index(self, region: str) -> int:
         """Return the number of a region in the inode numbers of its directories."""

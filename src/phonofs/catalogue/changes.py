@@ -1,5 +1,6 @@
 """Collects the changes of one transaction of the catalogue. Pure."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ class ChangeCollector:
         self.kind_of = kind_of
         self.listed = listed
         self.changes = ChangeSet()
-        self.deltas: dict[int, DirectoryDelta] = {}
+        self.deltas = defaultdict[int, DirectoryDelta](DirectoryDelta)
 
     def tell(self, change: ObjectChange) -> None:
         """Add the change of an object."""
@@ -56,7 +57,4 @@ class ChangeCollector:
 
     def count(self, parent: int, objects: int, size: int, when_ms: int, *, moved: bool) -> None:
         """Add to what changed in a day (:meth:`DirectoryDelta.add`)."""
-        delta = self.deltas.get(parent)
-        if delta is None:
-            delta = self.deltas[parent] = DirectoryDelta()
-        delta.add(objects, size, when_ms, moved=moved)
+        self.deltas[parent].add(objects, size, when_ms, moved=moved)

@@ -7,13 +7,14 @@ awaited between BEGIN and COMMIT, so that no other task sees half of a transacti
 import logging
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from phonofs import sqlite_file
 from phonofs.catalogue.database_file import DatabaseFile, NoDisk, close, is_damage, sentence
 from phonofs.errors import CatalogueError
 
@@ -128,13 +129,10 @@ class Database:
         """Write everything in the block or nothing. Nothing may be awaited in it."""
         self.run("BEGIN IMMEDIATE")
         try:
-            yield
-            self.run("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                with suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-            raise
+            with self._connection:
+                yield
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def _failed(self, error: sqlite3.Error) -> Exception:
         """Return the error to raise; have a damaged file checked when it is next opened."""
@@ -157,8 +155,7 @@ class Database:
         if self.only_in_memory:
             return
         try:
-            with closing(sqlite3.connect(self.path, timeout=1.0, isolation_level=None)) as other:
-                other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            sqlite_file.checkpoint(self.path)
         except sqlite3.Error as error:
             raise self._failed(error) from error
 

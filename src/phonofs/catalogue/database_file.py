@@ -16,6 +16,7 @@ from pathlib import Path
 
 from phonofs.catalogue.schema import SCHEMA, VERSION
 from phonofs.errors import CatalogueError, UsageError
+from phonofs.sqlite_file import connect, make_schema, number, primary_code, probe
 
 log = logging.getLogger(__name__)
 
@@ -85,12 +86,14 @@ class DatabaseFile:
             whole = not os.path.lexists(self._log)
             self.unlock()
             self._lock = _make_private(self.path)
-            connection = sqlite3.connect(
-                self.path, timeout=1.0, isolation_level=None, check_same_thread=False
+            connection = connect(
+                self.path,
+                "cache_size = -16384",
+                "secure_delete = ON",  # withdrawn records must not stay readable in free pages
             )
-            self._prepare(connection, whole)
+            self._check(connection, whole)
             _make_schema(connection)
-            _probe(connection)
+            probe(connection)
         except BaseException as error:
             close(connection)
             if isinstance(error, sqlite3.DatabaseError | OSError):
@@ -103,26 +106,18 @@ class DatabaseFile:
         if isinstance(error, sqlite3.DatabaseError):
             if is_damage(error):
                 return _Unusable(f"is damaged ({error})")
-            disk = _code(error) in _DISK_SQLITE
+            disk = primary_code(error) in _DISK_SQLITE
             return NoDisk(str(error)) if disk else UsageError(sentence(self.path, error))
         why = error.strerror or str(error)
         if error.errno in _DISK:
             return NoDisk(why)
         return UsageError(f"the catalogue {self.path} cannot be opened: {why}.")
 
-    def _prepare(self, connection: sqlite3.Connection, whole: bool) -> None:
-        """Configure the connection, then check the file."""
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = NORMAL",
-            "wal_autocheckpoint = 0",  # it syncs, so the event loop must not do it
-            "cache_size = -16384",
-            "secure_delete = ON",  # withdrawn records must not stay readable in free pages
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-        if _number(connection, "application_id") not in (0, APPLICATION_ID):
+    def _check(self, connection: sqlite3.Connection, whole: bool) -> None:
+        """Check that the file is ours and not damaged; ``whole``: it has no log."""
+        if number(connection, "application_id") not in (0, APPLICATION_ID):
             raise UsageError(f"{self.path} is not a catalogue; move it away.")
-        pages, page_size = _number(connection, "page_count"), _number(connection, "page_size")
+        pages, page_size = number(connection, "page_count"), number(connection, "page_size")
         size = self.path.stat().st_size
         if whole and size != pages * page_size:
             raise _Unusable(f"is damaged ({size} bytes instead of {pages * page_size})")
@@ -190,12 +185,12 @@ class DatabaseFile:
 
 def is_damage(error: sqlite3.Error) -> bool:
     """Return whether an error means that the file is damaged."""
-    return _code(error) in _DAMAGE
+    return primary_code(error) in _DAMAGE
 
 
 def sentence(path: Path, error: sqlite3.Error) -> str:
     """Return what an error of SQLite says, for a user."""
-    if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    if primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return f"the catalogue {path} is in use by another phonofs."
     return f"the catalogue {path} cannot be used: {error}."
 
@@ -212,12 +207,6 @@ def _check_whole(connection: sqlite3.Connection) -> None:
     if answer != "ok":
         first = str(answer).partition("\n")[0]
         raise _Unusable(f"is damaged ({first})")
-
-
-def _probe(connection: sqlite3.Connection) -> None:
-    """Write a value that the file already has, to find out now whether the disk can be written."""
-    version = _number(connection, "user_version")
-    connection.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {version}; COMMIT;")
 
 
 def _without_log(content: bytes) -> bytes:
@@ -258,19 +247,7 @@ def _make_private(path: Path) -> int:
 
 def _make_schema(connection: sqlite3.Connection) -> None:
     """Create the schema in a new file. Raises _Unusable if the file has another version of it."""
-    version = _number(connection, "user_version")
-    if version == 0:
-        connection.executescript(
-            f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION};"
-            f"PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
-        )
-    elif version != VERSION:
+    schema = f"{SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
+    version = make_schema(connection, schema, VERSION)
+    if version != VERSION:
         raise _Unusable(f"has schema {version}, this phonofs needs {VERSION}")
-
-
-def _number(connection: sqlite3.Connection, pragma: str) -> int:
-    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
-
-
-def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF

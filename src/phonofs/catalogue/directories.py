@@ -143,7 +143,7 @@ class Directories:
         rows = [self._row(Directory(index)) for index in self._shown]
         return sum(row[0] for row in rows), sum(row[1] for row in rows)
 
-    def settle(self, deltas: dict[int, DirectoryDelta]) -> dict[int, set[str]]:
+    def apply(self, deltas: dict[int, DirectoryDelta]) -> dict[int, set[str]]:
         """Apply the changes of days to the counts and mtimes of all directories above them.
 
         Return the directories whose mtime moved, with the names of directories that came or went.
@@ -185,7 +185,7 @@ class Directories:
             "SELECT parent, count(*), sum(size), max(max(created_ms, updated_ms)) FROM object"
             " WHERE parent IS NOT NULL GROUP BY parent ORDER BY parent"
         )
-        self.settle({ino: DirectoryDelta(n, size, ms, True) for ino, n, size, ms in counted})
+        self.apply({ino: DirectoryDelta(n, size, ms, True) for ino, n, size, ms in counted})
         self._database.run_many(
             "UPDATE directory SET mtime_ms = max(mtime_ms, ?) WHERE ino = ?",
             [(mtime + 1, ino) for ino, mtime in kept.items()],

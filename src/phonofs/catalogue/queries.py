@@ -10,8 +10,9 @@ from cachetools import LRUCache
 
 from phonofs.catalogue.database import AMONG, Database, among
 from phonofs.catalogue.directories import Directories
+from phonofs.catalogue.record_codec import Damaged
 from phonofs.catalogue.records import Records
-from phonofs.catalogue.types import Entry
+from phonofs.catalogue.types import Details, Entry
 from phonofs.errors import Malformed
 from phonofs.model import Record, State
 from phonofs.service.records import parse_record
@@ -27,10 +28,6 @@ for prefetching and again when its file is opened."""
 
 LARGEST_KEPT = 20_000
 """The most entries of a day kept in memory after it was read, 0.3 KB each."""
-
-
-class Damaged(Exception):
-    """The stored text of a record is damaged or missing."""
 
 
 class Row(NamedTuple):
@@ -109,6 +106,15 @@ class ObjectQueries:
             self._day = parent, state, entries
         return entries
 
+    def details(self, inos: Sequence[int]) -> dict[int, Details]:
+        """Return the details of these objects, by inode number; those not there are left out."""
+        sql = (
+            f"SELECT ino, region, id, created_ms, state, fingerprint FROM object WHERE ino {AMONG}"
+        )
+        rows = self._database.rows(sql, among(inos))
+        names = self._directories.region_name
+        return {ino: Details(names(region), *others) for ino, region, *others in rows}
+
     # rows
 
     def _rows(self, where: str, *values: object) -> list[Row]:
@@ -184,10 +190,7 @@ class ObjectQueries:
         kept = self._read.get(row.ino)
         if kept is not None and kept[0] == row:
             return kept[1]
-        try:
-            source = self._records.get(row.ino, row.crc)
-        except ValueError as error:
-            raise Damaged(f"object {row.id} in the catalogue is damaged") from error
+        source = self._records.get(row.ino, row.crc)
         record = parse_record(source, self._directories.region_name(row.region))
         record = msgspec.structs.replace(record, size=row.size, state=row.state)
         self._read[row.ino] = row, record

@@ -6,7 +6,8 @@ from phonofs.catalogue.database import Database
 from phonofs.catalogue.directories import Directories
 from phonofs.catalogue.names import Names
 from phonofs.catalogue.placement import Placement
-from phonofs.catalogue.queries import Damaged, ObjectQueries, Row
+from phonofs.catalogue.queries import ObjectQueries, Row
+from phonofs.catalogue.record_codec import Damaged
 from phonofs.errors import Malformed
 from phonofs.model import LISTED_STATES
 

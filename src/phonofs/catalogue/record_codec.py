@@ -59,6 +59,10 @@ _EMPTY = zlib.compressobj(1, zlib.DEFLATED, _WINDOW, 8, zlib.Z_DEFAULT_STRATEGY,
 _decode = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
+class Damaged(ValueError):
+    """The stored text of a record is damaged or missing."""
+
+
 def pack(texts: Sequence[bytes]) -> bytes:
     """Return a batch of texts, compressed."""
     deflate = _EMPTY.copy()
@@ -66,11 +70,11 @@ def pack(texts: Sequence[bytes]) -> bytes:
 
 
 def unpack(packed: bytes) -> list[bytes]:
-    """Return the texts of a batch. Raises ValueError if :func:`pack` did not make it."""
+    """Return the texts of a batch. Raises Damaged if :func:`pack` did not make it."""
     try:
         return _decode(zlib.decompressobj(_WINDOW, _DICTIONARY).decompress(packed))
     except (zlib.error, msgspec.MsgspecError) as error:
-        raise ValueError(f"not a batch of records: {error}") from error
+        raise Damaged(f"not a batch of records: {error}") from error
 
 
 def batches(texts: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:

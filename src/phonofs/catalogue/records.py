@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from phonofs.catalogue.database import Database
-from phonofs.catalogue.record_codec import pack, unpack
+from phonofs.catalogue.record_codec import Damaged, pack, unpack
 
 
 class Records:
@@ -30,7 +30,7 @@ class Records:
     def get(self, ino: int, crc: int) -> bytes:
         """Return the text of an object's record, which has this CRC-32.
 
-        Raises ValueError if the text is damaged, or none is stored.
+        Raises Damaged if it is damaged, or none is stored.
         """
         first, texts = self._read
         if not first <= ino < first + len(texts):
@@ -38,7 +38,7 @@ class Records:
             texts = unpack(packed)
             self._read = first, texts
         if ino >= first + len(texts) or zlib.crc32(texts[ino - first]) != crc:
-            raise ValueError(f"the record of object {ino} is damaged or missing")
+            raise Damaged(f"the record of object {ino} is damaged or missing")
         return texts[ino - first]
 
     def _find(self, ino: int) -> tuple[int, bytes]:
@@ -69,7 +69,7 @@ class Records:
         """
         first, packed = self._find(ino)
         texts: list[bytes] = []
-        with suppress(ValueError):
+        with suppress(Damaged):
             texts = unpack(packed)
         dissolved = dict(enumerate(texts, first))
         if ino in dissolved or not texts:

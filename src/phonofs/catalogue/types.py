@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -27,6 +27,16 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     mtime_ms: int
     ctime_ms: int
     archived: bool
+
+
+class Details(NamedTuple):
+    """What a client that reads by identifier wants to know of an object, beside its entry."""
+
+    region: str
+    id: str
+    created_ms: int
+    state: str
+    fingerprint: str
 
 
 class ObjectChange(msgspec.Struct, gc=False):

@@ -30,14 +30,16 @@ class Command:
 
 COMMANDS: Mapping[str, Command] = {
     "mount": Command("mount", "Mount an account as a read-only folder."),
+    "serve": Command("serve", "Serve an account to your own programs, without a mount."),
     "umount": Command("umount", "Unmount, even if the serving process has died."),
     "demo": Command("demo", "Mount a made-up account: no key, no network."),
     "doctor": Command("doctor", "Check everything that a mount needs; say how to fix it."),
     "login": Command("login", "Ask for key and secret, check them, and store them."),
     "logout": Command("logout", "Delete the key and the secret that login stored."),
-    "status": Command("status", "Show the state of a running mount."),
+    "status": Command("status", "Show the state of a running mount, or of a daemon without one."),
     "find": Command("find", "Print the paths of the objects that match all of the options."),
     "manifest": Command("manifest", "Print a line for each object of days, months or files."),
+    "export": Command("export", "Copy chosen objects into a folder, checked, with lists of them."),
     "index": Command("index", "Make the whole account known, so that searches need no request."),
     "fetch": Command("fetch", "Download files or whole days into the cache."),
     "restore": Command("restore", "Request the restore of archived objects."),

@@ -28,7 +28,7 @@ class Account:
 
     transport: Transport
     client: Client
-    keeper: TokenProvider
+    tokens: TokenProvider
 
 
 def places(settings: Settings) -> CredentialSources:
@@ -65,12 +65,13 @@ async def _connected(settings: Settings, credentials: Credentials) -> AsyncItera
         Transport(
             settings.api_url,
             max_connections=settings.max_connections,
+            max_rate=settings.max_rate,
             timeout_s=min(patience_s, settings.timeout),
         ) as transport,
         trio.open_nursery() as nursery,
     ):
-        keeper = TokenProvider(transport, known)
-        nursery.start_soon(keeper.run)
-        client = Client(transport, keeper, read_deadline_s=patience_s)
-        yield Account(transport, client, keeper)
+        tokens = TokenProvider(transport, known)
+        nursery.start_soon(tokens.run)
+        client = Client(transport, tokens, read_deadline_s=patience_s)
+        yield Account(transport, client, tokens)
         nursery.cancel_scope.cancel()

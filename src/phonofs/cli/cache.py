@@ -12,11 +12,12 @@ import trio
 from phonofs.account import known
 from phonofs.cache import fsck, maintenance
 from phonofs.cache.accounts import Account, Accounts, key_hash
-from phonofs.cache.cache import Cache, remove_content
+from phonofs.cache.cache import Cache
 from phonofs.cache.codec import AesGcmCodec
+from phonofs.cache.filestore import remove_content
 from phonofs.cli.account import credentials_of
-from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE, Settings
+from phonofs.config.load import load
 from phonofs.credentials import cache_key
 from phonofs.errors import UsageError
 from phonofs.units import format_count, format_size, printable

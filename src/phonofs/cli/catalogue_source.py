@@ -10,7 +10,7 @@ from phonofs.catalogue.catalogue import Catalogue
 from phonofs.catalogue.search import file_named, read, report, search_known
 from phonofs.catalogue.types import View
 from phonofs.cli.account import credentials_of
-from phonofs.cli.settings import load
+from phonofs.config.load import load
 from phonofs.errors import UsageError
 from phonofs.search.answer import Answer, Found
 from phonofs.search.condition import Condition

@@ -129,7 +129,7 @@ async def check_service(settings: Settings, account: Account) -> AsyncIterator[F
         yield Finding("clock", str(error), error)
     try:
         with trio.fail_after(settings.read_deadline):
-            await account.keeper.token()
+            await account.tokens.token()
         regions = list(settings.regions) or await account.client.regions()
     except trio.TooSlowError:
         yield Finding("token", "no token came in time", ServiceError("no token came in time"))
@@ -137,7 +137,7 @@ async def check_service(settings: Settings, account: Account) -> AsyncIterator[F
     except PhonofsError as error:
         yield Finding("token", str(error), error)
         return
-    life = format_duration(account.keeper.statistics()["life_s"])
+    life = format_duration(account.tokens.statistics()["life_s"])
     yield Finding("token", f"granted, for {life}; it covers the storage product")
     yield Finding("regions", ", ".join(regions))
     sample: list[Record] = []

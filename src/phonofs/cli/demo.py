@@ -19,8 +19,8 @@ import trio
 
 from phonofs.cli.children import Child, ChildFailed, running
 from phonofs.cli.mount import serve_logged
-from phonofs.cli.settings import split_options, surroundings
 from phonofs.config import Layer, Settings, Source, merge
+from phonofs.config.load import split_options, surroundings
 from phonofs.demo.dataset import demo_account
 from phonofs.errors import MountFailed, UsageError
 from phonofs.fakeservice.faults import Faults, Plan, described_failures, load
@@ -137,7 +137,7 @@ def _demo(
         def mount(ready: Ready) -> None:
             for each in sockets:
                 each.close()  # or the ports would stay open if the parent is killed
-            serve_logged(settings, mountpoint, ready)
+            serve_logged(settings, mountpoint, ready, lambda: settings)
 
         child = stack.enter_context(running(mount, meanwhile=serving.start))
         found = example(Path(mountpoint)) if hints else None

@@ -6,8 +6,8 @@ import click
 
 from phonofs.cli.account import Account, ask, credentials_of
 from phonofs.cli.checks import Finding, attempt, check_machine, check_service, check_settings
-from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE, Settings
+from phonofs.config.load import load
 from phonofs.credentials import Credentials
 from phonofs.errors import PhonofsError
 from phonofs.units import printable

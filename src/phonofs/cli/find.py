@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from phonofs.cli.report import EXIT_IN_PART
+from phonofs.cli.search_options import search_options
 from phonofs.cli.search_source import MountSource, Source, source_of
 from phonofs.errors import UsageError
 from phonofs.search.answer import Answer, Found
@@ -18,21 +19,7 @@ from phonofs.units import format_count, printable
 
 @click.command("find")
 @click.argument("words", nargs=-1, metavar="")
-@click.option("--agent", metavar="NAME", help="Of this agent or user; * stands for any text.")
-@click.option("--queue", metavar="NAME", help="Of this queue; * stands for any text.")
-@click.option("--number", metavar="N", help="With this phone number, or one that ends with it.")
-@click.option("--call", metavar="ID", help="Of this call (the tag callId).")
-@click.option("--type", "types", metavar="T", multiple=True, help="Of this object type.")
-@click.option("--direction", type=click.Choice(["in", "out"]), help="Of calls in this direction.")
-@click.option("--longer", metavar="T", help="Longer than this, as 90s, 10m or 1h.")
-@click.option("--shorter", metavar="T", help="Shorter than this.")
-@click.option(
-    "--since", metavar="D", help="In this day folder or later: 2026-11-17, 2026-11, 2026."
-)
-@click.option("--until", metavar="D", help="In this day folder or earlier.")
-@click.option(
-    "--tag", "tags", metavar="K=V", multiple=True, help="With this tag; * in V is any text."
-)
+@search_options
 @click.option("--mount", metavar="PATH", help="Search this mount.")
 @click.option("--profile", metavar="NAME", help="Search the account of this profile.")
 @click.option("-0", "zeros", is_flag=True, help="End each path with NUL, for xargs -0.")

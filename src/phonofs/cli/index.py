@@ -1,18 +1,21 @@
 """``phonofs index``: makes the whole account known, through a mount or by itself."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import date
+from functools import partial
+from typing import BinaryIO
 
 import click
 import msgspec
 import trio
 
 from phonofs.app import open_app
+from phonofs.cli.daemon import daemon_of
 from phonofs.cli.report import EXIT_IN_PART, EXIT_INTERRUPTED
-from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE, Settings
+from phonofs.config.load import load
 from phonofs.control.client import connect, refusal
 from phonofs.discovery.indexer import TRIES, Indexer, Progress
 from phonofs.errors import Unavailable, UsageError, unwrap
@@ -26,6 +29,7 @@ from phonofs.view_tree.text_indexer import TextIndexer
 TASKS = frozenset(
     {
         "the token refresh",
+        "the journal",
         "the lister",
         "the page worker",
         "the reader",
@@ -67,7 +71,10 @@ def command(
     point = mount_of(path).point if path else own_mount(profile)
     try:
         if point is not None:
-            return _show(_by_mount(point, day, texts=texts))
+            return _show(_by_process(point, partial(connect, point), day, texts=texts))
+        daemon = daemon_of(profile or DEFAULT_PROFILE, options)
+        if daemon is not None:
+            return _show(_by_process(daemon.name, daemon.connect, day, texts=texts))
         return _by_key(load(profile or DEFAULT_PROFILE, options), day, texts=texts)
     except KeyboardInterrupt:
         click.echo("\nstopped; the next run goes on from here", err=True)
@@ -129,14 +136,21 @@ def _show(steps: Iterable[Progress]) -> int:
     raise Unavailable("the mount ended before everything was known")
 
 
-def _by_mount(point: str, since: date | None, *, texts: bool) -> Iterator[Progress]:
+def _by_process(
+    name: str,
+    send: Callable[[Mapping[str, object]], BinaryIO],
+    since: date | None,
+    *,
+    texts: bool,
+) -> Iterator[Progress]:
+    """Have a mount or a daemon index; ``send`` sends it a command."""
     request = {"command": "index", "since": str(since) if since else None, "texts": texts}
     decoder = msgspec.json.Decoder(_Line)
-    with connect(point, request) as lines:
+    with send(request) as lines:
         for text in lines:
             line = decoder.decode(text)
             if line.progress is None:
-                raise refusal(point, line.error, line.exit_status)
+                raise refusal(name, line.error, line.exit_status)
             yield line.progress
 
 

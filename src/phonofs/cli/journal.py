@@ -11,8 +11,8 @@ from msgspec import UNSET
 
 from phonofs.attributes import PREFIX
 from phonofs.cli.search_source import source_of
-from phonofs.cli.settings import load
 from phonofs.config import DEFAULT_PROFILE
+from phonofs.config.load import load
 from phonofs.errors import UsageError
 from phonofs.journal.lines import Event, Line, parse
 from phonofs.journal.verification import Report, lines_of, verify

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import click
 
 from phonofs.cli.account import Account, ask, places
-from phonofs.cli.settings import load, places_of
 from phonofs.config import DEFAULT_PROFILE, Secret, Settings
+from phonofs.config.load import load, places_of
 from phonofs.credentials import Credentials, check_nothing_else_is_used, store
 from phonofs.errors import UsageError
 
@@ -59,5 +59,5 @@ def _line(what: str) -> str:
 
 async def _try(account: Account) -> list[str]:
     """Get a token and use it to ask for the regions; return them."""
-    await account.keeper.token()
+    await account.tokens.token()
     return await account.client.regions()

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import click
 
 from phonofs.cli.cache import command as cache
-from phonofs.cli.settings import load, places_of
 from phonofs.config import DEFAULT_PROFILE
-from phonofs.credentials import forget, forget_cache_key, own_folder
+from phonofs.config.folders import own_folder
+from phonofs.config.load import load, places_of
+from phonofs.credentials import forget, forget_cache_key
 from phonofs.fuse.mountinfo import SOURCE, mounts
 
 

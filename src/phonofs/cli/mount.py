@@ -1,13 +1,14 @@
 """``phonofs mount``: reads the settings and mounts, in the background by default."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import click
 
 from phonofs.cli.report import report
-from phonofs.cli.settings import load
 from phonofs.config import BY_NAME, DEFAULT_PROFILE, OPTIONS, Settings
+from phonofs.config.load import load
 from phonofs.errors import UsageError
 from phonofs.fuse.mountinfo import absolute, device_fd
 from phonofs.mount import MountPlan, serve
@@ -39,7 +40,8 @@ def command(words: Sequence[str], options: Sequence[str], foreground: bool) -> i
     Returns once the folder can be read; a background process then serves it.
     """
     profile, mountpoint = profile_and_path(words)
-    return start(load(profile, options), mountpoint, foreground=foreground)
+    again = partial(load, profile, options)
+    return start(again(), mountpoint, again=again, foreground=foreground)
 
 
 def profile_and_path(words: Sequence[str]) -> tuple[str, str]:
@@ -50,8 +52,13 @@ def profile_and_path(words: Sequence[str]) -> tuple[str, str]:
     return profile, words[-1]
 
 
-def start(settings: Settings, mountpoint: str, *, foreground: bool) -> int:
-    """Mount; return the exit status. In the background, the parent process returns it."""
+def start(
+    settings: Settings, mountpoint: str, *, again: Callable[[], Settings], foreground: bool
+) -> int:
+    """Mount; return the exit status. In the background, the parent process returns it.
+
+    ``again`` reads the settings again, for SIGHUP.
+    """
     keep: list[int] = []
     descriptor = device_fd(mountpoint)
     if descriptor is not None:
@@ -59,7 +66,7 @@ def start(settings: Settings, mountpoint: str, *, foreground: bool) -> int:
         mountpoint = f"/dev/fd/{keep[0]}"
 
     def work(ready: Ready) -> None:
-        serve_logged(settings, mountpoint, ready, background=not foreground)
+        serve_logged(settings, mountpoint, ready, again, background=not foreground)
 
     if not foreground:
         return detach(work, report=report, keep=keep)
@@ -68,7 +75,12 @@ def start(settings: Settings, mountpoint: str, *, foreground: bool) -> int:
 
 
 def serve_logged(
-    settings: Settings, mountpoint: str, ready: Ready, *, background: bool = False
+    settings: Settings,
+    mountpoint: str,
+    ready: Ready,
+    again: Callable[[], Settings],
+    *,
+    background: bool = False,
 ) -> None:
     """Set up the log, then mount and serve until unmounted; see ``mount.serve``."""
     keep_secrets_in_memory()
@@ -81,7 +93,7 @@ def serve_logged(
 
     # A background process changes its directory, so the path must be absolute; links are resolved
     # once, here.
-    serve(MountPlan(settings, absolute(mountpoint), say_ready))
+    serve(MountPlan(settings, absolute(mountpoint), say_ready, again))
 
 
 def _say(note: str) -> None:

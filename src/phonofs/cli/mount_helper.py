@@ -8,13 +8,14 @@ likewise; the mount point is ``/dev/fd/N`` if it has opened the device for us.
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import click
 
 from phonofs.cli import run
 from phonofs.cli.mount import start
-from phonofs.cli.settings import load, split_options
 from phonofs.config import BY_NAME, DEFAULT_PROFILE, Settings, as_texts
+from phonofs.config.load import load, split_options
 from phonofs.control.client import command as ask
 from phonofs.control.client import status_of
 from phonofs.errors import MountFailed, PhonofsError, UsageError
@@ -68,7 +69,8 @@ def command(
     """
     profile = source_profile(profile)
     given = flattened(options)
-    settings = load(profile, [ours(options, sloppy=sloppy)])
+    again = partial(load, profile, [ours(options, sloppy=sloppy)])
+    settings = again()
     if device_fd(mountpoint) is not None:
         check_handed_over(given)
     if fake:
@@ -79,7 +81,7 @@ def command(
         return 0
     if "remount" in given:
         raise MountFailed(f"{mountpoint} cannot be remounted: {profile} is not mounted there")
-    status = start(settings, mountpoint, foreground=FOREGROUND in given)
+    status = start(settings, mountpoint, again=again, foreground=FOREGROUND in given)
     if verbose and status == 0:
         click.echo(f"phonofs: {profile} mounted on {mountpoint}")
     return status

@@ -6,7 +6,7 @@ import click
 
 from phonofs.cli.account import Account, ask, credentials_of
 from phonofs.cli.selection import Chosen, chosen, one_mount
-from phonofs.cli.settings import load
+from phonofs.config.load import load
 from phonofs.control.client import NoCommands, status_of
 from phonofs.control.client import command as tell
 from phonofs.errors import Gone, UsageError

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from phonofs.units import format_count, format_duration, format_size, printable
+from phonofs.units import format_count, format_duration, format_rate, format_size, printable
 
 BAR_WIDTH = 24
 BAR_BLOCKS = "█░"
@@ -170,7 +170,8 @@ def _traffic(status: Status, before: Status | None) -> str:
 
 def _now(status: Status) -> str:
     gauges = (
-        ("open file", _at(status, "fuse", "open_files")),
+        ("open file", _at(status, "fuse", "open_files") + _at(status, "door", "handles")),
+        ("client", _connections(status)),
         ("request", _at(status, "service", "slots", "in_use")),
         ("queued request", _at(status, "service", "slots", "waiting")),
         ("waiting operation", _at(status, "fuse", "waiting")),
@@ -179,7 +180,24 @@ def _now(status: Status) -> str:
     paused_s = _at(status, "service", "paused_s")
     if paused_s > 0:
         busy.append(f"the service asked for a pause of {format_duration(paused_s)}")
-    return ", ".join(busy) or "idle"
+    return ", ".join([*busy, *_rate(status)]) or "idle"
+
+
+def _rate(status: Status) -> Iterator[str]:
+    """Yield how often the service is asked, if requests wait for that or a 429 was the reason."""
+    rate = _found(status, "service", "rate")
+    limit_per_s, waiting = _at(rate, "limit_per_s"), int(_at(rate, "waiting"))
+    if waiting:
+        waits = format_count(waiting, "request")
+        yield f"{waits} waiting for the rate of {format_rate(limit_per_s)}"
+    elif limit_per_s and limit_per_s != _at(rate, "max_per_s"):
+        yield f"slowed down to {format_rate(limit_per_s)}"
+
+
+def _connections(status: Status) -> float:
+    """Return how many programs are connected; the status of a daemon was itself asked by one."""
+    connected = _at(status, "door", "connections")
+    return connected if status.get("mountpoint") else max(0, connected - 1)
 
 
 def _journal(status: Status) -> str:

@@ -9,33 +9,49 @@ from typing import BinaryIO
 
 import click
 
+from phonofs.cli.daemon import the_daemon_of
 from phonofs.config import BY_NAME
 from phonofs.control.client import connect
-from phonofs.errors import MountFailed, UsageError
-from phonofs.fuse.mountinfo import mount_of
+from phonofs.errors import MountFailed, PhonofsError, Unavailable, UsageError
+from phonofs.fuse.mountinfo import mount_of, own_mount
 from phonofs.units import printable
 
 SECRET = BY_NAME["secret"].variable
 
 
 @click.command("watch")
-@click.argument("mountpoint")
+@click.argument("mountpoint", required=False)
+@click.option("--profile", metavar="NAME", help="Watch the mount or the daemon of this profile.")
 @click.option("--exec", "program", metavar="CMD", help="Run this command for each.")
-def command(mountpoint: str, program: str | None) -> int:
+def command(mountpoint: str | None, profile: str | None, program: str | None) -> int:
     """Print a line of JSON for each object that appears, changes or disappears.
 
     With --exec, CMD is run for each change, one at a time: with the path as its last argument, the
-    line on its standard input, and the kind of change in PHONOFS_CHANGE.
+    line on its standard input, and the kind of change in PHONOFS_CHANGE. The path of a daemon's
+    file is phonofs://PROFILE/PATH.
     """
-    point = mount_of(mountpoint).point
+    top, answers, over = _watched(mountpoint, profile)
     words = shlex.split(program) if program else []
-    with connect(point, {"command": "watch"}) as answers:
+    with answers:
         for line in _lines(answers):
             if words:
-                _run(words, line, point)
+                _run(words, line, top)
             else:
                 click.echo(line)
-    raise MountFailed(f"{point} is no longer mounted")
+    raise over
+
+
+def _watched(mountpoint: str | None, profile: str | None) -> tuple[str, BinaryIO, PhonofsError]:
+    """Return what stands before paths, the answers, and the error for their end."""
+    if (mountpoint is None) == (profile is None):
+        raise UsageError("name one mount, or with --profile one profile, to watch")
+    point = mount_of(mountpoint).point if mountpoint is not None else own_mount(profile)
+    if point is not None:
+        over = MountFailed(f"{point} is no longer mounted")
+        return point, connect(point, {"command": "watch"}), over
+    daemon = the_daemon_of(profile or "")
+    ended = Unavailable(f"{daemon.name} is no longer served")
+    return f"phonofs://{daemon.profile}", daemon.connect({"command": "watch"}), ended
 
 
 def _lines(answers: BinaryIO) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The options of a mount: declared once, read from text, merged from layers.
 
-Pure. ``options`` holds the table, ``values`` reads one value, ``settings`` merges the layers.
+``options`` holds the table, ``values`` reads one value, ``settings`` merges the layers: these are
+pure. ``load`` reads files and environment, ``folders`` says where those are.
 """
 
 from phonofs.config.options import (

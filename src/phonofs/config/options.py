@@ -21,6 +21,7 @@ class Kind(StrEnum):
     DATE = "date"
     SIZE = "size"
     DURATION = "duration"
+    RATE = "rate"
     NUMBER = "number"
     MODE = "octal mode"
     FLAG = "flag"
@@ -121,6 +122,13 @@ OPTIONS: tuple[Option, ...] = (
         "the most connections to the service at a time",
         least=1,
         most=256,
+    ),
+    Option(
+        "max_rate",
+        Kind.RATE,
+        "",
+        "the most requests to the service, such as 10/min; without it fewer are sent after a 429",
+        "no limit",
     ),
     Option(
         "timeout",

@@ -1,6 +1,6 @@
 """Merges the settings of one mount from layers of raw values.
 
-Pure: ``cli/settings.py`` reads the files, the environment and the system's values.
+Pure: ``config/load.py`` reads the files, the environment and the system's values.
 """
 
 import re
@@ -14,6 +14,7 @@ from typing import Any
 from phonofs.config.options import BY_NAME, OPTIONS, Kind, Option
 from phonofs.config.values import READERS, Secret, nearest
 from phonofs.errors import UsageError
+from phonofs.units import Rate
 
 
 class Source(Enum):
@@ -63,7 +64,7 @@ class Settings:
 
     ``archived`` is True if archived objects are shown. ``regions`` is empty if the service is
     to be asked for them; ``types`` is empty if all types are shown; ``views`` is empty if there
-    are none.
+    are none; ``max_rate`` is None if there is no limit.
     """
 
     profile: str
@@ -83,6 +84,7 @@ class Settings:
     index: str
     page_size: int
     max_connections: int
+    max_rate: Rate | None
     timeout: float
     read_deadline: float
     verify: str

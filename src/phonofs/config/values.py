@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from phonofs.config.options import TEMPLATE_FIELDS, Kind, Option
-from phonofs.units import parse_duration, parse_size
+from phonofs.units import Rate, parse_duration, parse_rate, parse_size
 
 
 class Secret:
@@ -149,6 +149,11 @@ def _duration(option: Option, raw: object) -> float:
     return seconds
 
 
+def _rate(option: Option, raw: object) -> Rate | None:
+    text = _text(option, raw)
+    return None if text == "off" else parse_rate(text)
+
+
 def _number(option: Option, raw: object) -> int:
     if isinstance(raw, bool) or not isinstance(raw, int | str):
         raise ValueError("it must be a whole number")
@@ -225,6 +230,7 @@ READERS: Mapping[Kind, Callable[[Option, object], Any]] = {
     Kind.DATE: _date,
     Kind.SIZE: _size,
     Kind.DURATION: _duration,
+    Kind.RATE: _rate,
     Kind.NUMBER: _number,
     Kind.MODE: _mode,
     Kind.FLAG: _flag,

@@ -50,13 +50,17 @@ def server_pid(mountpoint: str) -> int | None:
     return pid if isinstance(pid, int) and pid > 0 else None
 
 
-def connect(mountpoint: str, request: Mapping[str, object]) -> BinaryIO:
+def connect(
+    mountpoint: str, request: Mapping[str, object], status: Mapping[str, object] | None = None
+) -> BinaryIO:
     """Send a command to a mount; return its answers, one JSON line each (``control/server.py``).
+
+    ``status`` is its status, if that is known already: that of a daemon without a mount.
 
     Raises UsageError if the mount accepts no commands from this user, NoCommands if it accepts none
     from anybody, and the errors of ``status_of``.
     """
-    status = status_of(mountpoint)
+    status = status_of(mountpoint) if status is None else status
     path, shared = status.get("control"), status.get("control_shared")
     if not isinstance(path, str):
         why = status.get("control_error") or "its status does not name a socket"
@@ -89,12 +93,14 @@ def _sent(path: str, request: Mapping[str, object]) -> BinaryIO:
         return connection.makefile("rb")  # the file keeps the connection open
 
 
-def command(mountpoint: str, request: Mapping[str, object]) -> Mapping[str, object]:
-    """Send a command to a mount; return its answer.
+def command(
+    mountpoint: str, request: Mapping[str, object], status: Mapping[str, object] | None = None
+) -> Mapping[str, object]:
+    """Send a command to a mount; return its answer. ``status`` is as in :func:`connect`.
 
     If the answer is an error, raises UsageError, or Refused or Unavailable if the service failed.
     """
-    with connect(mountpoint, request) as answers:
+    with connect(mountpoint, request, status) as answers:
         answer = json.loads(answers.readline() or b"{}")
     if "error" in answer or not answer:
         raise refusal(mountpoint, answer.get("error"), answer.get("exit_status"))

@@ -1,4 +1,4 @@
-"""Paths of control sockets."""
+"""Paths of sockets."""
 
 import os
 import secrets
@@ -10,6 +10,11 @@ def control_path(profile: str) -> Path:
     """Return a path for the control socket of this process; two mounts never share one."""
     # The path of a socket has at most 107 bytes; a profile name can have 64.
     return runtime_directory() / f"{profile[:32]}-{os.getpid()}-{secrets.token_hex(4)}.sock"
+
+
+def door_path(profile: str) -> Path:
+    """Return a path for the door of this process, likewise."""
+    return control_path(profile).with_suffix(".door")
 
 
 def runtime_directory() -> Path:

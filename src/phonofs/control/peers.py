@@ -18,10 +18,14 @@ GROUPS_MAX = 256  # Python's getsockopt takes 1,024 bytes; with more groups, non
 
 
 class Peer(NamedTuple):
-    """The user of the process that connected, as the kernel reports it (unix(7))."""
+    """The user of the process that connected, as the kernel reports it (unix(7)).
+
+    pid  of that process; 0 if it is not in our pid namespace
+    """
 
     uid: int
     groups: frozenset[int]
+    pid: int = 0
 
     @property
     def is_owner(self) -> bool:
@@ -32,12 +36,12 @@ class Peer(NamedTuple):
 def peer_of(sock: trio.socket.SocketType) -> Peer:
     """Return the peer of a connected unix socket, with its group and supplementary groups."""
     said = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _pid, uid, gid = struct.unpack("3i", said)
+    pid, uid, gid = struct.unpack("3i", said)
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * GROUPS_MAX)
     except OSError:
         raw = b""
-    return Peer(uid, frozenset({gid, *struct.unpack(f"{len(raw) // 4}I", raw)}))
+    return Peer(uid, frozenset({gid, *struct.unpack(f"{len(raw) // 4}I", raw)}), pid)
 
 
 def may(peer: Peer, wanted: int, mode: int, uid: int, gid: int) -> bool:

@@ -28,6 +28,10 @@ from phonofs.view_tree.text_indexer import TextIndexer
 
 EVERYTHING = Condition()
 
+TOGETHER = 200
+TOGETHER_S = 0.1
+"""Found objects are sent when there are that many, or nothing was sent for that long."""
+
 _Request = TypeVar("_Request")
 
 
@@ -85,11 +89,18 @@ class SearchCommands:
         settled: set[str] = set()
         if not request.offline:
             settled = await self._search.prepare(request.condition, answer)
+        some: list[Found] = []
+        sent_at = trio.current_time()
         for found in search_known(self._catalogue, request.condition, records=request.records):
             self._check()
-            if found:
-                yield _found(found)
+            some += found
+            if len(some) >= TOGETHER or (some and trio.current_time() > sent_at + TOGETHER_S):
+                yield _found(some)
+                some, sent_at = [], trio.current_time()
             await trio.lowlevel.checkpoint()
+        if some:
+            self._check()
+            yield _found(some)
         # Not before: a damaged record shows when it is read, and then its day is not known.
         report(self._catalogue, request.condition, request.what, _now_ms(), answer, settled)
         yield {"answer": answer}

@@ -8,7 +8,7 @@ users may use the mount (``allow_other``), a second socket without a file takes 
 what else is for readers, from users who may read the files; the kernel tells which user asks.
 
 A mount works without a socket. If none can be made, or its directory was removed (systemd removes
-the runtime directory at logout), ``trouble`` says why, and making it is retried every ``CHECK_S``.
+the runtime directory at logout), ``trouble`` says why, and making it is retried.
 """
 
 import logging
@@ -20,7 +20,6 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -28,7 +27,7 @@ import trio
 
 from phonofs.config import LOG_LEVELS
 from phonofs.control.peers import Peer, peer_of
-from phonofs.control.socket_file import CHECK_S, SocketFile, open_socket
+from phonofs.control.socket_file import KeptSocket
 from phonofs.errors import PhonofsError, UsageError
 from phonofs.restores import NOT_RESTORED, why_not_restored
 from phonofs.vfs import as_json
@@ -115,10 +114,8 @@ class LongCommand:
 
 
 class Control:
-    """Answers requests. Owns the socket file while it serves.
+    """Answers requests. Owns the socket while it serves.
 
-    path     the path of the socket; None while there is none
-    trouble  why there is no socket, or ''
     shared   the name of the socket for other users, with ``@`` for the NUL of an abstract name
              (unix(7)); None if they may not use the mount
     """
@@ -140,7 +137,7 @@ class Control:
         ``restore(region, id, days)`` requests the restore of an object; afterwards
         ``asked(region, ids)`` is called with all objects whose restore was requested.
         """
-        self._wanted = path
+        self._socket = KeptSocket(path, "control socket", "no commands are accepted")
         self._set_level = set_level
         self._events = events
         self._options = options
@@ -148,8 +145,6 @@ class Control:
         self._asked = asked
         self._shared = shared
         self._commands = commands or {}
-        self.path: Path | None = None
-        self.trouble = ""
         self.shared = f"@phonofs-{secrets.token_hex(16)}" if shared is not None else None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -157,38 +152,17 @@ class Control:
         async with trio.open_nursery() as clients:  # watchers stay when the socket file is lost
             if self.shared is not None:
                 clients.start_soon(self._serve_others, self.shared)
-            opened = self._open()
-            task_status.started()
-            while True:
-                if opened is None:
-                    await trio.sleep(CHECK_S)
-                else:
-                    await self._serve_until_lost(opened, clients)
-                opened = self._open()
+            await self._socket.run(self._serve, clients, task_status=task_status)
 
-    def _open(self) -> SocketFile | None:
-        try:
-            opened = open_socket(self._wanted)
-        except UsageError as error:
-            if str(error) != self.trouble:
-                log.warning("no commands are accepted: %s", error)
-            self.path, self.trouble = None, str(error)
-            return None
-        self.path, self.trouble = opened.path, ""
-        return opened
+    @property
+    def path(self) -> Path | None:
+        """The path of the socket; None while there is none."""
+        return self._socket.path
 
-    async def _serve_until_lost(self, opened: SocketFile, clients: trio.Nursery) -> None:
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(opened.sock))
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(
-                    partial(trio.serve_listeners, self._serve, [listener], handler_nursery=clients)
-                )
-                await opened.lost()
-                log.info("the control socket %s was removed; it is created again", opened.path)
-                nursery.cancel_scope.cancel()
-        finally:
-            opened.remove()
+    @property
+    def trouble(self) -> str:
+        """Why there is no socket, or ''."""
+        return self._socket.trouble
 
     async def _serve_others(self, name: str) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -29,6 +30,7 @@ from phonofs.errors import (
     Unavailable,
 )
 from phonofs.model import Page, Query, Record, State
+from phonofs.priority import Priority
 from phonofs.service.client import Client
 
 log = logging.getLogger(__name__)
@@ -95,7 +97,8 @@ class Follower:
             if self._catalogue.coverage.watermark(region) is not None:
                 # Show what is known at once; the first poll adds the rest.
                 self._catalogue.coverage.set_following(region)
-            self._nursery.start_soon(self._follow, region)
+            with suppress(RuntimeError):  # its last task has just ended
+                self._nursery.start_soon(self._follow, region)
 
     async def _follow(self, region: str) -> None:
         while True:
@@ -131,7 +134,8 @@ class Follower:
         """
         query = self._query(descending=True)
         limit = self._searches.page_size
-        page, reached = await self._searches.first_page(region, query, limit, urgent=False)
+        due = Priority(False, due=True)
+        page, reached = await self._searches.first_page(region, query, limit, urgent=due)
         if reached and not page.records:
             raise Malformed(f"none of the newest records in {region} can be understood")
         times = [record.updated_ms for record in page.records]
@@ -178,7 +182,7 @@ class Follower:
 
     async def _page(self, region: str, query: Query, key: int) -> Page:
         service, limit = self._searches.service, self._searches.page_size
-        return await service.search(region, query, key, limit, urgent=False)
+        return await service.search(region, query, key, limit, urgent=Priority(False, due=True))
 
     def _query(self, **how: Any) -> Query:
         """Return a search for objects in any state, by time of change unless ``how`` says more."""

@@ -129,6 +129,25 @@ class Lister:
             await call.over.wait()
         return call.over.is_set() and call.error is None
 
+    async def list_again(self, ino: int) -> None:
+        """List a directory even if it is known, and wait for that. Raises as :meth:`list` does."""
+        directory = self._catalogue.shown_directory(ino)
+        if directory is not None:
+            await self._start(ino, directory).wait(self._deadline_s)
+
+    async def bring(self, region: str, id: str) -> None:
+        """Ask the service for one object, and take its record in. Raises Gone, ServiceError.
+
+        All who ask for one object share one request.
+        """
+        searches = self._searches
+
+        async def work(urgent: Priority) -> None:
+            searches.take_in([await searches.service.record(region, id)])
+
+        call = self._single_flight.start((region, id), f"object {id}", work)
+        await call.wait(self._deadline_s)
+
     async def find(self, ino: int, name: str) -> None:
         """Ask the service for ``name`` in a directory, without listing the whole directory.
 

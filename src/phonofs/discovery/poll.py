@@ -25,6 +25,10 @@ FAR_EVERY_S = 6 * 3600.0
 as those that the service indexes again after a failure. It costs a search for each page of the
 objects that changed in two days: 1 for 100, 200 for 20,000."""
 
+STEP_MS = 30_000
+"""An ordinary poll begins at a whole multiple of this, so that the polls of many mounts, each with
+a clock of its own, are the same text: a cache between them and the service answers all but one."""
+
 _REMEMBERED = 50_000
 """Changes remembered to notice repetition, 8 MB: a catch-up may have millions."""
 
@@ -43,12 +47,16 @@ class ChangePoll:
         """``polls``: the number of earlier polls in this run. ``far``: go back two days.
 
         ``quiet_s``: how long the watermark has not moved. The service's clock has advanced by as
-        much since, so this poll goes back less by as much, in the end only to the watermark.
+        much since, so this poll goes back less by as much, in the end only to the watermark: not
+        before it, since thousands of records may have changed in the seconds before it.
         """
         late_ms = FAR_MS if far else SWEEP_MS if polls % SWEEP_EVERY == 0 else OVERLAP_MS
         back_ms = max(late_ms - int(quiet_s * 1000), 0)
+        from_ms = watermark_ms - back_ms
+        if back_ms:
+            from_ms -= from_ms % STEP_MS
         self.reached_ms = watermark_ms
-        self.next: tuple[int, int] | None = (max(watermark_ms - back_ms, 0), 0)
+        self.next: tuple[int, int] | None = (max(from_ms, 0), 0)
         self._limit = limit
         self._seen: set[tuple[str, int]] = set()
         self._ordered = True

@@ -75,6 +75,12 @@ class Options:
     ] = CUSTOMER
     restore_s: Annotated[Number, "how long it takes to restore an archived object"] = 0.0
     latency_s: Annotated[Number, "pause before each answer"] = 0.0
+    most_requests: Annotated[
+        Number,
+        "requests to the API (not for tokens) in a window; to more the answer is 429 with a "
+        "Retry-After to the end of the window; 0: unlimited",
+    ] = 0.0
+    window_s: Annotated[Number, "the window of most_requests"] = 60.0
     bytes_per_s: Annotated[Number, "speed of a body; 0: unlimited"] = 0.0
 
 

@@ -5,6 +5,7 @@ two origins: ``api``, and ``store`` for presigned URLs. It has no bulk downloads
 because phonofs uses neither. Below ``/-/``, the api origin accepts fault plans and changes.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ import trio
 from phonofs.fakeservice import admin_api, objects
 from phonofs.fakeservice.fault_injection import alter_answer, answer_instead
 from phonofs.fakeservice.faults import Rule
-from phonofs.fakeservice.responses import Answer, Refused, Request, of_json
+from phonofs.fakeservice.responses import Answer, Refused, Request, of_bytes, of_json
 from phonofs.fakeservice.routes import routed
 from phonofs.fakeservice.state import State
 
@@ -30,6 +31,8 @@ class Service(State):
         fault = None if request.handler == "admin" else self.faults.decide(request)
         if self.options.latency_s:  # else a request is answered without letting another in between
             await trio.sleep(self.options.latency_s)
+        if request.handler in _WITH_TOKEN and (pause_s := self.throttled_s()):
+            return _too_many(pause_s)
         instead = await answer_instead(fault, request, self) if fault else None
         if instead is not None:
             return instead
@@ -54,6 +57,12 @@ class Service(State):
         if request.region not in {*KNOWN_REGIONS, *self.account.regions}:
             raise Refused(404, f"no such region: {request.region}")
         return _WITH_TOKEN[request.handler](self, request)
+
+
+def _too_many(pause_s: float) -> Answer:
+    answer = of_bytes(429, b"", "text/plain")
+    answer.headers["Retry-After"] = str(math.ceil(pause_s))
+    return answer
 
 
 def _misunderstood(request: Request, fault: Rule) -> Request:

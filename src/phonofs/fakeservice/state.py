@@ -15,8 +15,8 @@ from phonofs.fakeservice.tokens import Signer, Tokens
 class State:
     """One account and how the fake service serves it.
 
-    Owns the tokens and the objects being restored. The account belongs to the
-    caller, who may change it at any time.
+    Owns the tokens, the objects being restored, and the count of requests in the present window.
+    The account belongs to the caller, who may change it at any time.
 
     account, options, faults   what is served, how, and which requests fail
     tokens, signer   the valid tokens, and what makes presigned URLs
@@ -40,6 +40,8 @@ class State:
         self.url = "http://127.0.0.1:8801"
         self.store_url = "http://127.0.0.1:8802"
         self._restoring: dict[tuple[str, str], float] = {}
+        self._window_ends_s = 0.0
+        self._in_window = 0
 
     def listen_at(self, url: str, store_url: str) -> None:
         """Set the two origins. To be called before the first request."""
@@ -67,6 +69,15 @@ class State:
         life_s = self.options.presign_life_s if life_s is None else life_s
         origin = self.store_url if path.startswith("/store/") else self.url
         return origin + self.signer.sign(path, life_s)
+
+    def throttled_s(self) -> float:
+        """Count a request; return how long its sender has to wait, 0 if it is not one too many."""
+        now_s = trio.current_time()
+        if now_s >= self._window_ends_s:
+            self._window_ends_s, self._in_window = now_s + self.options.window_s, 0
+        self._in_window += 1
+        too_many = 0 < self.options.most_requests < self._in_window
+        return self._window_ends_s - now_s if too_many else 0.0
 
     def sent(self, item: Item, start: int, stop: int) -> None:
         """Called when the bytes ``[start, stop)`` of an object were sent; tests count them."""

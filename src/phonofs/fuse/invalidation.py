@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, cast
 import pyfuse3
 import trio
 
-from phonofs.catalogue.catalogue import ChangeSet
+from phonofs.catalogue.catalogue import CREATED, ChangeSet
+from phonofs.views.places import VIEW_BIT
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +75,12 @@ class KernelCache:
     also drops the pages that were stored before it. ``_bytes`` counts the bytes that wait to be
     stored, ``_open`` the handles of each inode. New sizes have a queue of their own
     (``_untold``): reads wait until the kernel was told them, while dropping pages may itself
-    wait for a read.
+    wait for a read. ``changes`` counts how often something that was there before has changed or
+    gone: an earlier listing has outdated attributes then.
     """
 
     def __init__(self) -> None:
+        self.changes = 0
         self._bytes = 0
         self._open = Counter[int]()
         self._sizes_in, self._sizes = trio.open_memory_channel[int](math.inf)
@@ -87,6 +90,7 @@ class KernelCache:
 
     def tell(self, changes: ChangeSet) -> None:
         """Queue changes; return at once."""
+        self.changes += any(change.kind != CREATED for change in changes.objects)
         if changes:
             self._send.send_nowait(TreeChanged(changes))
 
@@ -107,10 +111,13 @@ class KernelCache:
         self._send.send_nowait(Forgotten(entries, list(self._open)))
 
     def tell_size(self, ino: int) -> None:
-        """Queue a new size of a file: the kernel drops the attributes, but not the pages.
+        """Queue a new size of a file: the kernel drops the attributes, of a text the pages too.
 
-        The kernel drops the pages itself when it learns a size that it did not expect.
+        It drops the pages itself when it learns a size that it did not expect, but a moment later:
+        a page of the former content would be filled with zeros up to a larger size. Those of other
+        files are left to it, since dropping them may wait for a read.
         """
+        self.changes += 1
         if ino not in self._untold:
             self._untold[ino] = trio.Event()
             self._sizes_in.send_nowait(ino)
@@ -137,12 +144,17 @@ class KernelCache:
 
     async def _tell_sizes(self) -> None:
         async for ino in self._sizes:
-            event = self._being_told[ino] = self._untold.pop(ino)  # a newer size is sent again
+            some = [ino]
+            with suppress(trio.WouldBlock):
+                while len(some) < MOST_AT_ONCE:
+                    some.append(self._sizes.receive_nowait())
+            for each in some:
+                self._being_told[each] = self._untold.pop(each)  # a newer size is sent again
             try:
-                await trio.to_thread.run_sync(_forget_size, ino, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(_forget_sizes, some, abandon_on_cancel=True)
             finally:
-                del self._being_told[ino]
-                event.set()
+                for each in some:
+                    self._being_told.pop(each).set()
 
     async def _work(self) -> None:
         async for work in self._receive:
@@ -156,10 +168,11 @@ class KernelCache:
                 self._bytes -= sum(len(work.data) for work in batch if isinstance(work, Stored))
 
 
-def _forget_size(ino: int) -> None:
-    """Let the kernel drop the attributes of a file. To be called in a thread."""
-    with _on_its_own():
-        _invalidate_inode(ino, attr_only=True)
+def _forget_sizes(inos: Sequence[int]) -> None:
+    """Let the kernel drop the attributes of files, and the pages of texts. Called in a thread."""
+    for ino in inos:
+        with _on_its_own():
+            _invalidate_inode(ino, attr_only=ino < VIEW_BIT)
 
 
 def _work_off(batch: Sequence[_Work]) -> None:

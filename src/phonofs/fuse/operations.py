@@ -1,8 +1,8 @@
 """The handlers that pyfuse3 calls: they convert arguments and results, and call the vfs.
 
 The kernel may cache names, attributes and pages for long (``keep_cache``, timeouts of an hour),
-because :mod:`phonofs.fuse.invalidation` tells it about every change. Inode numbers come from the
-catalogue, and those of the views stay good while the mount lives, so ``forget`` has nothing to do.
+because :mod:`phonofs.fuse.invalidation` tells it about every change. An inode number of the
+catalogue or of the views is enough to find what it belongs to, so ``forget`` has nothing to do.
 """
 
 import errno
@@ -29,8 +29,8 @@ from phonofs.fuse.page_cache import BLOCK, LITTLE, PageCachePrefill
 from phonofs.fuse.recent_errors import RecentErrors
 from phonofs.reader.open_object import Handle
 from phonofs.vfs import FolderHandle, Vfs
-from phonofs.view_tree.text_files import OpenText
-from phonofs.view_tree.views import ViewEntry
+from phonofs.view_tree.listings import ViewEntry
+from phonofs.view_tree.open_text import OpenText
 from phonofs.views.names import text_of_ino
 from phonofs.views.places import VIEW_BIT
 
@@ -45,6 +45,9 @@ VIEW_NAME_S = 1.0
 SECTOR = 512  # bytes; the unit of st_blocks (stat(2)), whatever the file system's block size
 FRAGMENT = 4096  # bytes; the unit of statfs here: a page
 
+NOW_AT_ONCE = 16
+"""Entries of a view that are looked up together: what one answer has room for."""
+
 TELLING_S = 5.0
 """How long an open or a read waits until the kernel was told a new size; after that it is EIO."""
 
@@ -56,6 +59,14 @@ class Ownership:
     uid: int
     gid: int
     umask: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFolder:
+    """An open directory, and how much had changed (``KernelCache.changes``) at opendir."""
+
+    handle: FolderHandle
+    changes: int
 
 
 class OpenFile:
@@ -104,7 +115,7 @@ class Operations(pyfuse3.Operations):
         self._files: dict[int, OpenFile] = {}
         self._prefills = WeakValueDictionary[int, PageCachePrefill]()
         self._recent_errors = RecentErrors()
-        self._folders: dict[int, FolderHandle] = {}
+        self._folders: dict[int, OpenFolder] = {}
         self._texts: dict[int, OpenText] = {}
 
     def statistics(self) -> dict[str, object]:
@@ -131,6 +142,7 @@ class Operations(pyfuse3.Operations):
         text = _text(name)
         with self._interruptible.waiting(ctx.pid):
             entry = await self._vfs.lookup(parent_inode, text, pid=ctx.pid)
+        await self._former_gone(entry.ino)
         return self._attributes(entry)
 
     @guarded
@@ -139,10 +151,22 @@ class Operations(pyfuse3.Operations):
         return await self._attributes_of(inode, ctx.pid)
 
     async def _attributes_of(self, inode: int, pid: int) -> EntryAttributes:
-        if inode < VIEW_BIT or text_of_ino(inode) is None:
+        if inode < VIEW_BIT:
             return self._attributes(self._vfs.entry(inode))
         with self._interruptible.waiting(pid):
-            return self._attributes(await self._vfs.text_entry(inode))
+            if text_of_ino(inode) is None:
+                return self._attributes(await self._vfs.view_entry(inode))
+            entry = await self._vfs.text_entry(inode)
+        await self._former_gone(inode)
+        return self._attributes(entry)
+
+    async def _former_gone(self, ino: int) -> None:
+        """Wait until the kernel has dropped what it has of the former bytes of a text.
+
+        It would fill a page of them with zeros up to the size that it is about to be given.
+        """
+        if ino >= VIEW_BIT:
+            await self._tell_size(ino)
 
     @guarded
     async def readlink(self, inode: int, ctx: Any) -> bytes:
@@ -150,7 +174,7 @@ class Operations(pyfuse3.Operations):
         return self._vfs.target(inode).encode()
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """Do nothing: the catalogue and the views keep the inodes."""
+        """Do nothing: an inode is found again by its number."""
 
     @guarded
     async def statfs(self, ctx: Any) -> StatvfsData:
@@ -175,23 +199,32 @@ class Operations(pyfuse3.Operations):
         if folder.answered:
             self.error_stats.worked()
         number = next(self._numbers)
-        self._folders[number] = folder
+        self._folders[number] = OpenFolder(folder, self._kernel.changes)
         self._kernel.opened(inode)
         return number
 
     @guarded
     async def readdir(self, fh: int, start_id: int, token: Any) -> None:
-        """Return entries from ``start_id`` on, an index into the listing taken at opendir."""
+        """Return entries from ``start_id`` on, an index into the listing taken at opendir.
+
+        If something has changed since, attributes are given as they are now: the kernel was told
+        of the change before, and would keep those of opendir.
+        """
         self._vfs.check()
-        listing = self._folders[fh]
-        entries = listing.entries
-        if listing.view:
-            self._read_view(entries, start_id, token)
+        opened = self._folders[fh]
+        entries = opened.handle.entries
+        if opened.handle.view:
+            await self._read_view(entries, start_id, token)
             return
         attributes, folder = self._blank(), None
         reply, fill = pyfuse3.readdir_reply, self._fill
+        changed = opened.changes != self._kernel.changes
         for index in range(start_id, len(entries)):
             entry = entries[index]
+            if changed:
+                now = self._vfs.now(entry)
+                attributes.entry_timeout = attributes.attr_timeout = KEPT_S if now else 0.0
+                entry = now or entry
             if entry.is_directory is not folder:
                 folder = entry.is_directory
                 self._set_kind(attributes, folder)
@@ -199,18 +232,27 @@ class Operations(pyfuse3.Operations):
             if not reply(token, cast(Any, entry.name.encode()), attributes, index + 1):
                 break
 
-    def _read_view(self, entries: Sequence[Entry], start_id: int, token: Any) -> None:
-        for index in range(start_id, len(entries)):
-            name, attributes = entries[index].name.encode(), self._attributes(entries[index])
-            if not pyfuse3.readdir_reply(token, cast(Any, name), attributes, index + 1):
-                break
+    async def _read_view(self, entries: Sequence[Entry], start_id: int, token: Any) -> None:
+        """Return entries of a view as they are now, with the sizes of texts that are known now.
+
+        An unknown size is 0 to the kernel, so one that became known since opendir must not be given
+        as unknown while somebody reads the text.
+        """
+        for start in range(start_id, len(entries), NOW_AT_ONCE):
+            some = entries[start : start + NOW_AT_ONCE]
+            for entry in some:
+                await self._former_gone(entry.ino)
+            for index, entry in enumerate(self._vfs.now_in_view(some), start + 1):
+                name, attributes = entry.name.encode(), self._attributes(entry)
+                if not pyfuse3.readdir_reply(token, cast(Any, name), attributes, index):
+                    return
 
     @guarded
     async def releasedir(self, fh: int) -> None:
         """Drop the listing."""
-        folder = self._folders.pop(fh, None)
-        if folder is not None:
-            self._kernel.released(folder.ino)
+        opened = self._folders.pop(fh, None)
+        if opened is not None:
+            self._kernel.released(opened.handle.ino)
 
     # files
 
@@ -251,8 +293,9 @@ class Operations(pyfuse3.Operations):
         with self._interruptible.waiting(opener.pid):
             text = await self._vfs.open_text(inode, opener)
         try:
-            if self._vfs.text_was_resized(inode):
-                await self._tell_size(inode)
+            resized = self._vfs.text_was_resized(inode)
+            await self._tell_size(inode)
+            if resized:
                 raise FUSEError(errno.ESTALE)
         except BaseException:
             self._vfs.close_text(text)
@@ -407,8 +450,8 @@ class Operations(pyfuse3.Operations):
     def _fill_view(self, attributes: EntryAttributes, entry: ViewEntry) -> None:
         """Let the kernel keep of an entry of a view only what it is told of.
 
-        An unknown size is given as 0 and not kept at all: then a stat, and a read beyond it, ask
-        for the attributes first (fuse_update_get_attr in fs/fuse/dir.c).
+        A size that is not sure is not kept at all: then a stat, and a read beyond it, ask for the
+        attributes first (fuse_update_get_attr in fs/fuse/dir.c).
         """
         attributes.entry_timeout = VIEW_NAME_S
         if not entry.sure:

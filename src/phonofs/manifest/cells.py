@@ -8,8 +8,11 @@ each part between two of them is looked at.
 import re
 import unicodedata
 
-_FORMULA = re.compile(r"(^|;)(?=[\s\"]*(?:[=@＝＠]|[+\-＋－](?![0-9][0-9.]*(?:;|\Z))))")
-"""Where a cell may begin with a formula. A number with a sign, as +12025550148, is none."""
+_FORMULA = re.compile(
+    r"(^|;)(?=[\s\"]*(?:[=@＝＠\uFE66\uFE6B]|[+\-＋－\uFE62\uFE63\u2212](?![0-9][0-9.]*(?:;|\Z))))"
+)
+"""Where a cell may begin with a formula, also with the wide and the small forms of its signs. A
+number with a sign, as +12025550148, is none."""
 
 
 def cell(text: str) -> str:

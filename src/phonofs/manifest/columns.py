@@ -12,6 +12,8 @@ from phonofs.tree.extensions import extension
 from phonofs.tree.naming import first_tag, party
 
 Value = str | int | float | datetime | None
+Column = tuple[str, Callable[["Listed"], Value]]
+"""The name of a column, and its value for an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def _url(listed: Listed) -> str:
     return f"phonofs://{listed.profile}/.id/{record.region}/{record.id}.{ending}"
 
 
-COLUMNS: Sequence[tuple[str, Callable[[Listed], Value]]] = (
+COLUMNS: Sequence[Column] = (
     ("name", lambda listed: listed.name),
     ("path", lambda listed: listed.path),
     ("id", lambda listed: listed.record.id),

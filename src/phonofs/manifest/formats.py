@@ -8,14 +8,14 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 from urllib.parse import quote
 
 from phonofs.checksum import is_plain
 from phonofs.manifest.cells import cell
-from phonofs.manifest.columns import COLUMNS, Listed, Value
+from phonofs.manifest.columns import COLUMNS, Column, Listed, Value
 from phonofs.model import State
 from phonofs.search.facets import duration_ms
 from phonofs.tree.naming import first_tag, party
@@ -42,26 +42,31 @@ class Form(Protocol):
 
 
 class Csv:
-    """The columns, separated by commas, with a header. Times have the offset of their zone."""
+    """The columns, separated by commas, with a header. Times have the offset of their zone.
 
-    def __init__(self) -> None:
+    ``more`` are columns after those of every table.
+    """
+
+    def __init__(self, more: Sequence[Column] = ()) -> None:
+        self._columns = (*COLUMNS, *more)
         self._buffer = io.StringIO()
         self._writer = csv.writer(self._buffer, lineterminator="\r\n")
 
     def head(self) -> str:
         """Return the names of the columns."""
-        return self._row([name for name, _ in COLUMNS])
+        return self.row([name for name, _ in self._columns])
 
     def line(self, listed: Listed) -> str:
         """Return the values of the columns, safe for a spreadsheet."""
-        return self._row([_text(of(listed)) for _, of in COLUMNS])
+        return self.row([of(listed) for _, of in self._columns])
 
     def tail(self) -> str:
         """Return nothing."""
         return ""
 
-    def _row(self, cells: list[str]) -> str:
-        self._writer.writerow(cells)
+    def row(self, values: Iterable[Value]) -> str:
+        """Return any values as a row, safe for a spreadsheet."""
+        self._writer.writerow([_text(value) for value in values])
         text = self._buffer.getvalue()
         self._buffer.seek(0)
         self._buffer.truncate()
@@ -114,8 +119,7 @@ class Md5Sums:
             self._in_parts += bool(checksum)
             self._without += not checksum
             return ""
-        escaped = listed.path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-        return f"{'' if escaped == listed.path else chr(92)}{checksum}  {escaped}\n"
+        return checksum_line(checksum, listed.path)
 
     def tail(self) -> str:
         """Return comments, which md5sum skips, on the objects that have no line."""
@@ -127,6 +131,12 @@ class Md5Sums:
         if self._without:
             lines += f"# {_objects(self._without)} no checksum\n"
         return lines
+
+
+def checksum_line(checksum: str, path: str) -> str:
+    """Return a line as md5sum(1) and sha256sum(1) print it."""
+    escaped = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"{'' if escaped == path else chr(92)}{checksum}  {escaped}\n"
 
 
 def _objects(count: int) -> str:

@@ -28,7 +28,7 @@ from phonofs.service.content import Body
 log = logging.getLogger(__name__)
 
 Chunk = bytes | bytearray | memoryview
-"""Bytes of a body; valid only until the next chunk is asked for."""
+"""Bytes of a body; valid only until anything is waited for."""
 
 WORTH = 128 * KIB
 """What the kernel asks for at a time: a download that gets less in a whole deadline is useless."""
@@ -94,6 +94,7 @@ class Sink(Protocol):
 class Download:
     """A download in progress: the bytes ``[head, stop)`` are still to come, in order.
 
+    start     where it began
     head      the next byte; the sink writes bytes and then moves it
     stop      where the download ends; moves down only, unless it turns out to be ``whole``
     requested the ``stop`` of the present request; ``stop`` may be cut after it was sent
@@ -124,6 +125,7 @@ class Download:
         "requested",
         "runs_on",
         "scope",
+        "start",
         "stop",
         "whole",
     )  # fmt: skip
@@ -137,7 +139,7 @@ class Download:
         whole: bool = False,
         runs_on: bool = False,
     ) -> None:
-        self.head = start
+        self.start = self.head = start
         self.stop = stop
         self.requested = stop
         self.priority = priority
@@ -210,7 +212,7 @@ class Download:
 
     def restart(self, head: int, stop: int) -> None:
         """The body began at another offset than requested: all from there is downloaded."""
-        self.head, self.stop, self.whole = head, stop, True
+        self.start, self.head, self.stop, self.whole = head, head, stop, True
 
     def end(self) -> None:
         """Nothing more comes: wake the remaining waiters."""

@@ -27,6 +27,10 @@ HEADER = 2 * MIB
 received ahead: with what the kernel reads by itself less than 1 MiB."""
 
 LEAST_AHEAD = 768 * KIB
+FIRST_OF_EACH = 112 * KIB
+"""Received ahead over each of eight connections before more was read than the kernel reads by
+itself: less than 1 MiB over all of them."""
+
 LEAST_PART = 256 * KIB
 MOST_AHEAD = 64 * MIB
 MOST_PART = 8 * MIB

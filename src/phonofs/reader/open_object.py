@@ -26,10 +26,13 @@ from phonofs.reader.context import ReaderContext, content_key
 from phonofs.reader.download import Chunk, Download, Step
 from phonofs.reader.length import Length, is_empty
 from phonofs.reader.limits import (
+    FIRST_OF_EACH,
+    INITIAL_READAHEAD,
     KIB,
     LEAST_PART,
     LONG_PATIENCE_S,
     MOST_CHANGES,
+    MOST_PARALLEL,
     MOST_PART,
     PATIENCE_S,
     QUIET_S,
@@ -376,13 +379,30 @@ class OpenObject:
             near = self._missing(0, start) if start <= 256 * KIB else []
             begin = near[-1][0] if near and near[-1][1] == start else start
             return self.start(*self._missing(begin, self.size)[0], urgent=True)
-        runs_on = self._runs_on(handle)
-        end = self._far_end if runs_on else stop + handle.window.ahead(self.most_ahead())
+        wide = self._starts_wide(handle)
+        runs_on = self._runs_on(handle) and not wide
+        if wide:
+            wanted = min(self.size - start, self.most_ahead())
+            end = start + download_size(wanted, min(MOST_PARALLEL, self._share))
+        elif runs_on:
+            end = self._far_end
+        else:
+            end = stop + handle.window.ahead(self.most_ahead())
         first = self._missing(start, min(self.size, max(stop, end)))[0]
         return self.start(*first, urgent=True, runs_on=runs_on)
 
     def _runs_on(self, handle: Handle) -> bool:
         return handle.window.runs_on(presumed=self._throughput.presumes)
+
+    def _starts_wide(self, handle: Handle) -> bool:
+        """Whether it is read over several connections from the start.
+
+        That is of use where each of them starts slowly, and the file will probably be read to its
+        end.
+        """
+        if self.entry.in_memory or self.whole_only or self._stays_whole or self._share == 1:
+            return False
+        return self._throughput.starts_slowly(trio.current_time()) and self._runs_on(handle)
 
     @property
     def _far_end(self) -> int:
@@ -405,6 +425,8 @@ class OpenObject:
         download = Download(start, stop, priority, whole=whole, runs_on=runs_on)
         self.context.spawn(download.run, self, self.context)  # may raise Unavailable; it runs later
         self.downloads.append(download)
+        if not start and urgent:
+            self.context.best_effort(self.record, self.verification.expect)
         return download
 
     def _downloading(self) -> list[tuple[int, int]]:
@@ -426,9 +448,13 @@ class OpenObject:
             handle.planned(self.size + 1)
             return
         window = handle.window
-        most = self._connections() if window.is_long else 1
-        ahead = window.ahead(self.most_ahead(), most)
-        handle.planned(window.next + download_size(ahead, most) // 4)
+        wide = bool(self._needs) and self._starts_wide(handle)
+        if wide:
+            self._throughput.widen(self._throughput.lead, trio.current_time())
+        most = self._connections() if wide or window.is_long else 1
+        ahead = self.most_ahead() if wide else window.ahead(self.most_ahead(), most)
+        soon = min(ahead, window.ahead(self.most_ahead(), most))
+        handle.planned(window.next + download_size(soon, most) // 4)
         if self.entry.in_memory:
             self._keep()
         self._stir()
@@ -454,20 +480,24 @@ class OpenObject:
             begin, end = 0, self.size
         if self.entry.present.covers(begin, end):
             return
-        size = min(download_size(end - begin, most), self._throughput.largest_download())
+        largest = self._throughput.largest_download(trio.current_time())
+        size = min(download_size(end - begin, most), largest)
         running = [one for one in self.downloads if begin < one.stop and one.head < end]
         if most > 1 and not self._stays_whole:
             for download in running:
                 last = max(download.need, download.head + max(size, self._throughput.lead))
                 if download.runs_on and download.stop - last > WORTH_CUTTING:
                     download.cut(last)
+        free = max(0, max(2, most) - len(running))
         if most > 1 or self._stays_whole:
             gaps = self._missing(begin, end)
+            if end == self.size and free:
+                rest = sum(b - a for a, b in gaps)
+                size = max(size, min(-(-rest // free), largest))
             lacking = list(split(gaps, size, end if end < self.size else None))
         else:
             far_end = self._far_end if self._runs_on(handle) else begin
             lacking = run_on(self.entry.present, self._downloading(), begin, end, far_end)
-        free = max(0, max(2, most) - len(running))
         if len(lacking) > free:
             handle.starve()
         for start, stop in lacking[:free]:
@@ -479,8 +509,11 @@ class OpenObject:
 
     def _connections(self) -> int:
         """How many connections this object may use at a time."""
-        share = self.context.limits.background // max(1, self.context.active_handles())
-        return max(1, min(self._throughput.connections, share))
+        return min(self._throughput.connections, self._share)
+
+    @property
+    def _share(self) -> int:
+        return max(1, self.context.limits.background // max(1, self.context.active_handles()))
 
     def line_limits(self, download: Download, lead: int) -> None:
         """A reader waits for its bytes, and they come no faster over one connection."""
@@ -555,8 +588,21 @@ class OpenObject:
             if download.waiting or not self.entry.in_memory:
                 return download.stop
             return max(handle.window.next for handle in self.handles) + most
-        windows = [handle.window for handle in self.handles]
-        return max(download.need, reach(windows, download.stop, most))
+        reached = [self._reach(handle, download) for handle in self.handles]
+        return max(download.need, *reached)
+
+    def _reach(self, handle: Handle, download: Download) -> int:
+        """How far a handle wants a download, whether or not it waits for it.
+
+        Who plays a recording seldom waits, and needs nothing from far ahead.
+        """
+        window, most = handle.window, self.most_ahead()
+        if window.next <= download.stop and self._starts_wide(handle):
+            if window.sequential_bytes <= INITIAL_READAHEAD:
+                return max(window.next, download.start) + FIRST_OF_EACH
+            if self._needs:
+                return window.next + most
+        return reach(window, download.stop, most)
 
     def patience_s(self, download: Download) -> float:
         """How long a paused download keeps its connection."""

@@ -42,6 +42,9 @@ WAIT_S = 0.001
 GROWTH = 1.3
 """A connection that brings this many times as much as in the sample before is in its slow start."""
 
+SLOW_START_TRIPS = 3
+"""A line on which a connection grows for so many round trips starts slowly."""
+
 SETTLE_S, MEASURE_S, RETRY_S = 3.0, 1.0, 60.0
 """More connections are used this long before it is measured what they bring; for how long; and
 how long the result holds."""
@@ -154,9 +157,9 @@ def run_on(
     return missing_ranges(present, coming, gaps[0][0], far_end)[:1] if gaps else []
 
 
-def reach(windows: Iterable[Window], stop: int, most: int) -> int:
-    """How far the windows of readers that are not beyond ``stop`` reach; 0 if there are none."""
-    return max((each.next + each.ahead(most) for each in windows if each.next <= stop), default=0)
+def reach(window: Window, stop: int, most: int) -> int:
+    """How far the window of a reader that is not beyond ``stop`` reaches; else 0."""
+    return window.next + window.ahead(most) if window.next <= stop else 0
 
 
 def split(gaps: Iterable[Interval], size: int, open_end: int | None) -> Iterator[Interval]:
@@ -182,13 +185,15 @@ class ThroughputEstimator:
     connections  how many connections a sequential read may use at a time
     lead         bytes that one connection brings while another one becomes as fast as it is
 
+    What is known of slow starts holds for ``RETRY_S``: then one connection shows it again.
+
     One connection is enough until its speed turns out to be what a reader waits for. Then several
     are used. After a while half of them are tried: if these are as fast, more of them only share
     what the line or the machine can do, and the others stay given back.
     """
 
-    __slots__ = ("_barred_until", "_bytes", "_due", "_headers", "_since", "_wide_bytes_s",
-                 "connections", "latency_s", "lead", "rate")  # fmt: skip
+    __slots__ = ("_barred_until", "_bytes", "_due", "_headers", "_since", "_slow_until",
+                 "_wide_bytes_s", "connections", "latency_s", "lead", "rate")  # fmt: skip
 
     def __init__(self) -> None:
         self.latency_s: float | None = None
@@ -196,7 +201,7 @@ class ThroughputEstimator:
         self.connections = 1
         self.lead = 0
         self._headers = 0
-        self._barred_until = float("-inf")
+        self._barred_until = self._slow_until = float("-inf")
         self._wide_bytes_s: float | None = None
         self._bytes = 0
         self._since = self._due = 0.0
@@ -233,6 +238,19 @@ class ThroughputEstimator:
             self.connections = MOST_PARALLEL
             self._measure_from(now + SETTLE_S)
 
+    def grew(self, grown_s: float, now: float) -> None:
+        """A connection that was waited for has become faster for so long."""
+        if grown_s >= SLOW_START_TRIPS * max(SAMPLE_S, self.latency_s or 0.0):
+            self._slow_until = now + RETRY_S
+
+    def starts_slowly(self, now: float) -> bool:
+        """Whether each connection starts slowly, so that several of them begin faster than one.
+
+        Not while it is known that several of them are of no use.
+        """
+        several = self.connections > 1 or now >= self._barred_until
+        return several and now < self._slow_until
+
     def arrived(self, count: int, now: float) -> None:
         """Count bytes that came over any connection, and see whether so many are of use."""
         if self.connections == 1 or now < self._since:
@@ -259,9 +277,12 @@ class ThroughputEstimator:
             self._barred_until = now + RETRY_S
             self._measure_from(now + SETTLE_S)
 
-    def largest_download(self) -> int:
-        """The largest download: about a second, then its permit is free for others."""
-        if self.rate is None:
+    def largest_download(self, now: float) -> int:
+        """The largest download: about a second, then its permit is free for others.
+
+        How long one takes that starts slowly is not known from others of other sizes.
+        """
+        if self.rate is None or self.starts_slowly(now):
             return MOST_PART
         return max(LEAST_PART, min(MOST_PART, int(self.rate * PART_S)))
 
@@ -284,7 +305,8 @@ class Flow:
     """
 
     __slots__ = ("_at", "_bytes", "_bytes_s", "_grown_s", "_sample_at", "_sample_bytes",
-                 "_sample_waited_s", "_seconds", "_throughput", "began_at", "lead")  # fmt: skip
+                 "_sample_waited_s", "_seconds", "_starting", "_throughput", "began_at",
+                 "lead")  # fmt: skip
 
     def __init__(self, throughput: ThroughputEstimator, now: float) -> None:
         self._throughput = throughput
@@ -293,9 +315,11 @@ class Flow:
         self.lead = 0
         self._grown_s = 0.0
         self.resume(now)
+        self._starting = True
 
     def resume(self, now: float) -> None:
         """It goes on after a pause, with what has come meanwhile: that shows no growth."""
+        self._starting = False
         self.began_at = self._at = now
         self._bytes_s: float | None = None
         self._begin_sample(now)
@@ -315,20 +339,24 @@ class Flow:
         least_s = max(SAMPLE_S, 0.8 * (self._throughput.latency_s or 0.0))
         slow = False
         if waited_s > WAIT_S and now - self._sample_at >= least_s:
-            slow = self._is_slow(now - self._sample_at)
+            slow = self._is_slow(now - self._sample_at, now)
             self._begin_sample(now)
         self._sample_bytes += count
         return slow
 
-    def _is_slow(self, took_s: float) -> bool:
+    def _is_slow(self, took_s: float, now: float) -> bool:
         before, self._bytes_s = self._bytes_s, self._sample_bytes / took_s
+        waited = self._sample_waited_s > took_s / 2
         if before is None:
             return False
         if self._bytes_s > GROWTH * before:
             self._grown_s += took_s
+            if waited and self._starting:
+                self._throughput.grew(self._grown_s, now)
             return False
+        self._starting = False
         self.lead = int(self._grown_s * self._bytes_s)
-        return self._sample_waited_s > took_s / 2 and self._bytes_s < FAST_BYTES_S
+        return waited and self._bytes_s < FAST_BYTES_S
 
     def end(self, *, unwanted: bool) -> None:
         """No more of it is received; ``unwanted`` if no reader wanted the rest."""

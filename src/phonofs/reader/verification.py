@@ -25,9 +25,12 @@ from phonofs.reader.limits import CHECKED_FIRST, KIB, MIB, SMALL
 log = logging.getLogger(__name__)
 
 BLOCK = 128 * KIB
-HASH_AHEAD = 2 * MIB
-"""Bytes hashed at a time while the rest is still being downloaded, so that the last block waits
-for the hash of little: 2 MiB take 4 ms."""
+HASHED_AHEAD = 1 * MIB
+"""Objects of this size and more are hashed while they are downloaded, so that the read that
+completes them waits for little: 1 MiB takes 1.3 to 1.7 ms."""
+
+HASH_AHEAD = 256 * KIB
+"""A thread begins once so much has come, and goes on with what comes meanwhile."""
 
 AT_ONCE = 1 * MIB
 """Bytes hashed at a time on the event loop: 2 ms."""
@@ -152,6 +155,17 @@ class ContentVerification:
         if provable(self._record) and not self.sure and self._entry.size <= CHECKED_FIRST:
             self.gated = True
 
+    def expect(self) -> None:
+        """The first bytes were requested: have a thread ready that hashes them as they come."""
+        begun = self._hashing or self._hashed or self.running or self.sure
+        if self._hashes_ahead and not begun:
+            self._context.spawn(self._hash_ahead)
+            self._hashing = True
+
+    @property
+    def _hashes_ahead(self) -> bool:
+        return self.can_gate and self._entry.size >= HASHED_AHEAD
+
     def arrived(self) -> None:
         """New bytes are there. Must be called before their waiters are woken."""
         if self._catching_up:
@@ -163,7 +177,7 @@ class ContentVerification:
             self._over = trio.Event()
         elif self.sure:
             return
-        elif not self._hashing and HASH_AHEAD <= self._entry.size <= CHECKED_FIRST:
+        elif not self._hashing and self._hashes_ahead:
             there = self._entry.present.stop_of(0)
             if there - self._hashed >= HASH_AHEAD and there < self._entry.size:
                 self._context.spawn(self._hash_ahead)
@@ -230,6 +244,7 @@ class ContentVerification:
             log.exception("object %s: a fault of phonofs while hashing", self._record.id)
         finally:
             self._hashing = False
+            self._hashed = self._entry.present.stop_of(0)
             self._content.task_ended()
 
     async def _check(self) -> None:

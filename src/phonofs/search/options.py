@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 
 from phonofs.errors import UsageError
-from phonofs.search.condition import Condition
+from phonofs.search.condition import LONGEST_ASKED, Condition
 from phonofs.search.facets import digits_of
 from phonofs.units import parse_duration
 
@@ -84,7 +84,13 @@ def _named(option: str, text: str | None) -> str:
 
 
 def _decoded(option: str, text: str) -> str:
-    """Return a text of the command line. Raises UsageError if it was not UTF-8, as no record is."""
+    """Return a text of the command line.
+
+    Raises UsageError if it was not UTF-8, as no record is, or has more than LONGEST_ASKED
+    characters.
+    """
+    if len(text) > LONGEST_ASKED:
+        raise UsageError(f"{option} has more than {LONGEST_ASKED:,} characters")
     if not text.isprintable() and any("\ud800" <= each <= "\udfff" for each in text):
         raise UsageError(f"{option} {text!r} is not UTF-8")
     return text

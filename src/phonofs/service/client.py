@@ -18,7 +18,6 @@ from phonofs.errors import (
     Malformed,
     OffsetRefused,
     Refused,
-    TooLarge,
     Unavailable,
 )
 from phonofs.model import Page, Query, Record
@@ -27,29 +26,18 @@ from phonofs.service.auth import TokenProvider
 from phonofs.service.backoff import pause_s, retryable
 from phonofs.service.content import Body, ContentFetcher
 from phonofs.service.content_headers import RangeRequest
-from phonofs.service.errors_map import failure
-from phonofs.service.fiql import fiql
-from phonofs.service.record_limits import LARGEST_RECORD, largest_page, most_values
+from phonofs.service.errors_map import check
+from phonofs.service.record_limits import LARGEST_RECORD, most_values
 from phonofs.service.records import parse_page, parse_record
+from phonofs.service.search_pages import SearchPages, refused_at
 from phonofs.service.session import Transport, new_request
 from phonofs.service.tolerant_json import decode, weigh
+from phonofs.units import Rate
 
 log = logging.getLogger(__name__)
 
 KNOWN_REGIONS = ("us-west", "us-east", "uk", "ap", "ca", "eu")
 """Each of them lists the regions with the customer's data (developer guide; ``eu``: users)."""
-
-LIMITS = (100, 50, 25, 10)
-"""Page sizes to try if the service refuses larger ones; 100 is the documented maximum."""
-
-LIMIT_LIFE_S = 3600.0
-"""How long a learned limit is used: the refusal may have had another reason."""
-
-TOO_MUCH = frozenset({400, 413, 416, 422})
-"""Statuses of a search whose page is too large or whose offset is too far."""
-
-TOO_FAR = TOO_MUCH | {404}
-"""Statuses of a search whose offset is too far."""
 
 FAILURES_OF_AN_OFFSET = 4
 """After this many responses with status 500, an offset counts as refused: some search engines
@@ -61,45 +49,30 @@ LARGEST_REGIONS_ANSWER = 1 << 16
 MOST_REPORTS = 1000
 """Rejected records that are logged, each once."""
 
-_RECORD_FOLLOWS = re.compile(rb'\s*(?:\[\s*)?\{(?:[^][{}]*,)?\s*"content"\s*:\s*\[\s*\{')
-"""How a page with a record begins.
-
-No two runs of white space may be adjacent in it: matching white space alone would take
-quadratic time.
-"""
-
-_UNREADABLE = b'{"content": [null], "lastPage": false}'
-"""Replaces a page of one record that cannot be read."""
-
 _Result = TypeVar("_Result")
 
 
 class Client:
     """Sends requests to the service, and retries them.
 
-    Owns what was learned of it: how content is delivered (:class:`ContentFetcher`), the largest
-    page that each region accepts, and which rejected records were logged.
-
-    _limits    for each region, the learned limit and until when it is used (trio's clock)
-    _answered  for each region, the largest limit that was accepted at offset 0
+    Owns what was learned of it: how content is delivered (:class:`ContentFetcher`), which pages
+    each region gives (:class:`SearchPages`), and which rejected records were logged.
     """
 
     def __init__(
         self,
         transport: Transport,
-        keeper: TokenProvider,
+        tokens: TokenProvider,
         *,
         read_deadline_s: float = 60.0,
         delivery_methods: Mapping[str, str] | None = None,
     ) -> None:
         """``delivery_methods`` are those of an earlier run."""
         self._transport = transport
-        self._keeper = keeper
+        self._tokens = tokens
         self._deadline_s = read_deadline_s
-        self._contents = ContentFetcher(transport, keeper, delivery_methods or {})
-        self._limits: dict[str, tuple[int, float]] = {}
-        self._answered: dict[str, int] = {}
-        self._learning = trio.Lock()
+        self._contents = ContentFetcher(transport, tokens, delivery_methods or {})
+        self._pages = SearchPages(transport, tokens)
         self._reported: set[str] = set()
 
     @property
@@ -154,12 +127,12 @@ class Client:
 
         async def once() -> bytes:
             nonlocal failures
-            response, body = await self._search(region, query, page_key, limit, urgent)
+            response, body = await self._pages.get(region, query, page_key, limit, urgent)
             if response.status_code == 500:
                 failures += 1
-                if page_key and failures >= FAILURES_OF_AN_OFFSET and region in self._answered:
-                    raise OffsetRefused(_refused_at(region, page_key, response))
-            _check(response, body, f"a search in {region}")
+                if page_key and failures >= FAILURES_OF_AN_OFFSET and self._pages.answered(region):
+                    raise OffsetRefused(refused_at(region, page_key, response))
+            check(response, body, f"a search in {region}")
             return body
 
         return await self._retry(f"a search in {region}", once)
@@ -181,10 +154,8 @@ class Client:
 
         async def once() -> Record:
             request = new_request("record", self._transport.url(region, "objects", id))
-            response, body = await self._transport.request(
-                request, limit_bytes=LARGEST_RECORD_ANSWER, auth=self._keeper
-            )
-            _check(response, body, f"object {id}", of_object=True)
+            response, body = await self._ask(request, LARGEST_RECORD_ANSWER)
+            check(response, body, f"object {id}", of_object=True)
             weigh(body, most_values(1), f"object {id}")
             record = parse_record(body, region)
             if record.id != id:
@@ -206,12 +177,10 @@ class Client:
             headers={"Content-Type": "application/json"},
             content=b'{"expirationDays": %d}' % max(1, min(days, 10)),
         )
-        response, body = await self._transport.request(
-            request, limit_bytes=LARGEST_RECORD_ANSWER, auth=self._keeper
-        )
+        response, body = await self._ask(request, LARGEST_RECORD_ANSWER)
         if response.status_code == 403:
             raise Refused(f"the API key may not restore object {id}: it needs edit access")
-        _check(response, body, f"object {id}", of_object=True)
+        check(response, body, f"object {id}", of_object=True)
 
     @asynccontextmanager
     async def content(
@@ -252,6 +221,15 @@ class Client:
         """Return for how many more seconds the service wants no requests; 0 if it takes them."""
         return self._transport.gates.longest_s
 
+    @property
+    def max_rate(self) -> Rate | None:
+        """How often requests are sent at most; None: as often as is needed."""
+        return self._transport.slots.rate.most
+
+    def set_max_rate(self, rate: Rate | None) -> None:
+        """Send requests no more often than this from now on."""
+        self._transport.slots.set_rate(rate)
+
     def statistics(self) -> dict[str, Any]:
         """Return the transport's statistics, and ``token``, ``ways`` and ``failed_ways``.
 
@@ -260,7 +238,7 @@ class Client:
         """
         return {
             **self._transport.statistics(),
-            "token": self._keeper.statistics(),
+            "token": self._tokens.statistics(),
             "ways": self.delivery_methods,
             "failed_ways": self._contents.methods.failed(),
         }
@@ -272,102 +250,14 @@ class Client:
             request = new_request("regions", self._transport.url(region, "regions"))
             try:
                 response, body = await self._ask(request, LARGEST_REGIONS_ANSWER)
-                _check(response, body, "the regions")
+                check(response, body, "the regions")
                 return parse_regions(body)
             except (Malformed, Gone) as other:
                 error = other
         raise error
 
-    async def _search(
-        self, region: str, query: Query, page_key: int, limit: int, urgent: bool | Priority
-    ) -> tuple[httpx.Response, bytes]:
-        """Try a search once, with the largest page that the region accepts.
-
-        Return the response, whatever its status, and its body. Raises OffsetRefused.
-        """
-        size = self._limit(region, limit)
-        response, body = await self._page(region, query, page_key, size, urgent)
-        if response.status_code in TOO_MUCH and page_key and self._answered.get(region, 0) < size:
-            await self._learn(region, query, size)
-            if self._limit(region, limit) < size:
-                return await self._search(region, query, page_key, limit, urgent)
-        if response.status_code in TOO_FAR and page_key:
-            raise OffsetRefused(_refused_at(region, page_key, response))
-        if response.status_code in TOO_MUCH:
-            response, body, size = await self._smaller(region, query, response, size, urgent)
-        if response.is_success and not page_key:
-            self._answered[region] = max(self._answered.get(region, 0), size)
-        return response, body
-
-    def _limit(self, region: str, limit: int) -> int:
-        """Return the limit to request; a learned one is used for an hour."""
-        learned, until = self._limits.get(region, (limit, 0.0))
-        return min(limit, learned) if trio.current_time() < until else limit
-
-    async def _learn(self, region: str, query: Query, limit: int) -> None:
-        """Determine at offset 0 how large a page may be; once for all tasks that need it.
-
-        A refusal at another offset does not show it: the offset may be the reason.
-        """
-        async with self._learning:
-            if self._answered.get(region, 0) < self._limit(region, limit):
-                response, body = await self._search(region, query, 0, limit, True)
-                _check(response, body, f"a search in {region}")
-
-    async def _smaller(
-        self,
-        region: str,
-        query: Query,
-        response: httpx.Response,
-        refused: int,
-        urgent: bool | Priority,
-    ) -> tuple[httpx.Response, bytes, int]:
-        """Return the first page in the largest accepted size, and remember that size.
-
-        ``response`` is that to a search for ``refused`` records.
-        """
-        for size in LIMITS:
-            if size < refused:
-                response, body = await self._page(region, query, 0, size, urgent)
-                if response.status_code not in TOO_MUCH:
-                    log.info("region %s takes pages of at most %d records", region, size)
-                    self._limits[region] = size, trio.current_time() + LIMIT_LIFE_S
-                    return response, body, size
-        raise failure(response, f"a search in {region}")
-
-    async def _page(
-        self, region: str, query: Query, page_key: int, limit: int, urgent: bool | Priority
-    ) -> tuple[httpx.Response, bytes]:
-        """Return the response, whatever its status, and its body.
-
-        One record may make its page too large to be read. Then smaller pages are requested, to
-        read the others; a record that is too large by itself is rejected.
-        """
-        for size in dict.fromkeys((limit, max(limit // 10, 1), 1)):
-            asked = _search_query(query, page_key, size)
-            request = new_request("search", self._transport.url(region, "objects", query=asked))
-            try:
-                response, body = await self._ask(request, largest_page(size), urgent)
-                if response.is_success:
-                    weigh(body, most_values(size), f"a search in {region}")
-            except TooLarge as error:
-                too_large = error
-            else:
-                return response, body
-        if not _RECORD_FOLLOWS.match(too_large.start):
-            raise too_large
-        log.warning(
-            "a record in %s was set aside: it is larger, or nested deeper, than a record may be",
-            region,
-        )
-        return httpx.Response(200), _UNREADABLE
-
-    async def _ask(
-        self, request: httpx.Request, limit_bytes: int, urgent: bool | Priority = True
-    ) -> tuple[httpx.Response, bytes]:
-        return await self._transport.request(
-            request, limit_bytes=limit_bytes, urgent=urgent, auth=self._keeper
-        )
+    async def _ask(self, request: httpx.Request, limit_bytes: int) -> tuple[httpx.Response, bytes]:
+        return await self._transport.request(request, limit_bytes=limit_bytes, auth=self._tokens)
 
     async def _retry(self, what: str, once: Callable[[], Awaitable[_Result]]) -> _Result:
         """Retry until it works or ``read_deadline`` has passed; the pauses are those of backoff."""
@@ -420,23 +310,3 @@ def parse_regions(body: bytes) -> list[str]:
     if not all(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", name) for name in value):
         raise Malformed("the service names a region that cannot be one")
     return list(dict.fromkeys(value))
-
-
-def _refused_at(region: str, page_key: int, response: httpx.Response) -> str:
-    status = response.status_code
-    return f"the service answers a search in {region} at offset {page_key} with status {status}"
-
-
-def _search_query(query: Query, page_key: int, limit: int) -> dict[str, str | int]:
-    return {
-        "filter": fiql(query),
-        "sortField": query.sort,
-        "sortDirection": "DESC" if query.descending else "ASC",
-        "pageKey": page_key,
-        "limit": limit,
-    }
-
-
-def _check(response: httpx.Response, body: bytes, what: str, *, of_object: bool = False) -> None:
-    if not response.is_success:
-        raise failure(response, what, body=body, of_object=of_object)

@@ -63,8 +63,8 @@ class Body:
     framed      whether a length or a last chunk marks the end; without, it may have been cut off
     is_partial  whether the response says that it is a part of the object
 
-    A chunk that is a memoryview is valid only until the next one is asked for. Raises Unavailable
-    if the body ends early, Malformed if it is longer than announced.
+    A chunk that is a memoryview is valid only until the caller waits for anything. Raises
+    Unavailable if the body ends early, Malformed if it is longer than announced.
     """
 
     def __init__(self, response: httpx.Response, headers: ContentHeaders, what: str) -> None:

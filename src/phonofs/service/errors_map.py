@@ -88,6 +88,12 @@ def failure(
     return Malformed(f"the service answers {what} with status {status}")
 
 
+def check(response: httpx.Response, body: bytes, what: str, *, of_object: bool = False) -> None:
+    """Raise the error for a response if it is unsuccessful; the arguments are :func:`failure`'s."""
+    if not response.is_success:
+        raise failure(response, what, body=body, of_object=of_object)
+
+
 def asked_pause_s(response: httpx.Response) -> float | None:
     """Return the seconds that a response asks to wait before a retry, if it is a temporary failure.
 

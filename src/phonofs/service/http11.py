@@ -20,7 +20,7 @@ import trio
 
 from phonofs.errors import Malformed
 from phonofs.service.chunked import ChunkedDecoder
-from phonofs.service.connection import BUFFER_BYTES, Connection, connect
+from phonofs.service.connection import BUFFER_BYTES, Connection, ReceiveBuffer, connect
 from phonofs.service.response_head import Head, head_size, parse_head, request_head
 from phonofs.service.url_policy import Origin, origin_of
 
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 HEAD_BYTES = 1 << 14
 """Bytes received at a time for the rest of a head; they are copied."""
+
+FIRST_BYTES = (1 << 18) + HEAD_BYTES
+"""Bytes received with the head, and copied: 256 KiB of a body come in one piece."""
 
 LARGEST_HEAD = 1 << 16
 MOST_LINES = 1000
@@ -72,6 +75,7 @@ class Http11Transport(httpx.AsyncBaseTransport):
         self._keep_alive_s = keep_alive_s
         self._in_use = in_use
         self._idle: list[_Idle] = []  # the one used last is the last
+        self._buffer = ReceiveBuffer()
         self._resolvers = trio.CapacityLimiter(RESOLVERS)
         self._closed = False
 
@@ -137,7 +141,9 @@ class Http11Transport(httpx.AsyncBaseTransport):
         context = self._context if origin.scheme == "https" else None
         check = request.extensions.get("check_address")
         try:
-            return await connect(origin.host, origin.port, context, check, self._resolvers)
+            return await connect(
+                origin.host, origin.port, context, check, self._resolvers, self._buffer
+            )
         except (OSError, UnicodeError) as error:
             raise httpx.ConnectError("no connection") from error
 
@@ -155,7 +161,9 @@ class Http11Transport(httpx.AsyncBaseTransport):
 
 
 class ResponseBody(httpx.AsyncByteStream):
-    """The body of a response: an async iterator over views that are valid until the next one.
+    """The body of a response: an async iterator over views.
+
+    A view is valid until the caller waits for anything.
 
     Owns the connection until the body ends or is closed. ``_left`` counts the bytes still to be
     received. If it is None, ``_chunked`` finds the end; if that is None too, the body ends with
@@ -168,9 +176,9 @@ class ResponseBody(httpx.AsyncByteStream):
         origin: Origin,
         connection: Connection,
         head: Head,
-        data: Piece,
+        data: bytes,
     ) -> None:
-        """``data`` is what came after the head; a view is valid until more is received."""
+        """``data`` is what came after the head."""
         self._transport = transport
         self._origin = origin
         self._connection: Connection | None = connection
@@ -278,21 +286,21 @@ class ResponseBody(httpx.AsyncByteStream):
             data = await connection.receive(BUFFER_BYTES)
             if not data:
                 raise httpx.RemoteProtocolError("the body ended early")
-            chunked.feed(data)
+            chunked.feed(bytes(data))
 
 
 class _Silent(Exception):
     """The connection broke before a byte of a response arrived."""
 
 
-async def _ask(connection: Connection, request: httpx.Request, host: str) -> tuple[Head, Piece]:
+async def _ask(connection: Connection, request: httpx.Request, host: str) -> tuple[Head, bytes]:
     """Send a request; return the head of its response, and the data received after it."""
     message = request_head(request.method, request.url.raw_path, request.headers.raw)
     if message is None:
         raise httpx.LocalProtocolError("the request cannot be sent")
     try:
         await connection.send(message + request.content)
-        data = await connection.receive(BUFFER_BYTES)
+        data = bytes(await connection.receive(FIRST_BYTES))
     except OSError as error:
         raise _Silent(type(error).__name__) from error
     if not data:
@@ -303,12 +311,12 @@ async def _ask(connection: Connection, request: httpx.Request, host: str) -> tup
         raise httpx.ReadError(type(error).__name__) from error
 
 
-async def _read_head(connection: Connection, data: Piece, host: str) -> tuple[Head, Piece]:
+async def _read_head(connection: Connection, data: bytes, host: str) -> tuple[Head, bytes]:
     """Read the head that begins with ``data``, after any interim responses (1xx)."""
     left_bytes, left_lines = LARGEST_HEAD, MOST_LINES
     while True:
         size = head_size(data)
-        text = bytes(data[: size or LARGEST_HEAD + 1])
+        text = data[: size or LARGEST_HEAD + 1]
         if len(text) > LARGEST_HEAD:
             raise httpx.RemoteProtocolError("the head is too long")
         if len(text) > left_bytes or text.count(b"\n") > left_lines:

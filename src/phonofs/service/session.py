@@ -2,7 +2,8 @@
 
 Used by the token provider and the client, on the event loop. Every request waits until its gate
 is open (a 429 closes that of its origin and kind for a time), holds a permit until its body is
-closed, and carries the token to the service's own origin only.
+closed, and carries the token to the service's own origin only. Requests to that origin are sent
+as often as ``max_rate`` allows, and less often after a 429; those for a token do not count.
 
 ``timeout_s`` is the deadline of the response's head and of each chunk. Redirects are
 not followed, bodies not decoded and requests not retried here. Errors are those of
@@ -16,6 +17,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
+from urllib.request import getproxies
 
 import httpx
 import trio
@@ -24,18 +26,19 @@ from phonofs import __version__
 from phonofs.errors import Malformed, ServiceError, UsageError
 from phonofs.priority import Priority
 from phonofs.service.errors_map import EXPECTED, asked_pause_s, explained
+from phonofs.service.gates import Gates
 from phonofs.service.http11 import Http11Transport
-from phonofs.service.limiter import Gates, Permit, PriorityLimiter
+from phonofs.service.limiter import Permit, PriorityLimiter
 from phonofs.service.streaming_response import CLOSING_S, Counts, LimitedStream, stream_of
 from phonofs.service.tls import trusting
 from phonofs.service.url_policy import (
     Origin,
     UrlPolicy,
-    environment_proxies,
     origin_of,
     proxy_for,
     through,
 )
+from phonofs.units import Rate, format_rate
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +86,7 @@ class Transport:
         api_url: str,
         *,
         max_connections: int = 16,
+        max_rate: Rate | None = None,
         timeout_s: float = 30.0,
         http: httpx.AsyncBaseTransport | None = None,
         context: ssl.SSLContext | None = None,
@@ -94,7 +98,7 @@ class Transport:
         """
         self.targets = UrlPolicy(api_url)
         self.api_url = api_url.rstrip("/")
-        self.slots = PriorityLimiter(max_connections)
+        self.slots = PriorityLimiter(max_connections, max_rate)
         self.gates = Gates()
         self.timeout_s = timeout_s
         self.counts = Counts()
@@ -102,7 +106,7 @@ class Transport:
         self._proxies: Mapping[str, str] = {}
         if http is None:
             self._context = context or trusting()
-            self._proxies = environment_proxies() if proxies is None else proxies
+            self._proxies = getproxies() if proxies is None else proxies
             http = Http11Transport(
                 self._context,
                 most=self.slots.total,
@@ -182,6 +186,7 @@ class Transport:
         throttled = origin, kind == TOKEN
         permit = await self._acquire(urgent, throttled)
         sent_at = trio.current_time()
+        permit.use(sent_at)
         try:
             response = await self._send(request, origin)
             stream = LimitedStream(
@@ -198,6 +203,11 @@ class Transport:
             raise
         if response.status_code == 429:
             self.gates.close(throttled, asked_pause_s(response) or 0.0)
+            per_s = permit.metered and self.slots.note_429(sent_at, self.gates.opens_at(throttled))
+            if per_s:
+                log.info(
+                    "the service is asked too often: from now on at most %s", format_rate(per_s)
+                )
         return httpx.Response(
             response.status_code,
             headers=response.headers,
@@ -207,9 +217,11 @@ class Transport:
         )
 
     def statistics(self) -> dict[str, Any]:
-        """Return requests by kind, errors by class, bytes received, permits, and the longest pause.
+        """Return requests by kind, errors by class, bytes received, permits, the longest pause, and
+        the rate.
 
-        ``slots`` as in :meth:`PriorityLimiter.statistics`.
+        ``slots`` and ``rate`` as :meth:`PriorityLimiter.statistics` and ``rate_statistics`` have
+        them.
         """
         return {
             "requests": dict(self.counts.requests),
@@ -217,19 +229,27 @@ class Transport:
             "received_bytes": self.counts.received_bytes,
             "slots": self.slots.statistics(),
             "paused_s": round(self.gates.longest_s, 3),
+            "rate": self.slots.rate_statistics(),
         }
 
     async def _acquire(self, urgent: bool | Priority, throttled: tuple[Origin, bool]) -> Permit:
-        """Acquire a permit at a moment without a pause; no request holds one during a pause."""
-        while True:
+        """Acquire a permit at a moment without a pause; no request holds one during a pause.
+
+        Those that count towards the rate wait for the end of a pause in the limiter, in order.
+        """
+        origin, is_token = throttled
+        metered = origin == self.targets.api and not is_token
+        if not metered:
             await self.gates.passed(throttled)
-            permit = await self.slots.acquire(urgent, first=throttled[1])
+        while True:
+            permit = await self.slots.acquire(urgent, first=is_token, metered=metered)
             if not self.gates.closed_s(throttled):
                 return permit
             permit.release()
+            await self.gates.passed(throttled)
 
     async def _send(self, request: httpx.Request, origin: Origin) -> httpx.Response:
-        self.counts.asked(request.extensions["kind"])
+        self.counts.requests[request.extensions["kind"]] += 1
         # httpcore leaves a socket open when it is cancelled while it connects, but not when its
         # own timeout ends it: so that comes a little earlier than ours.
         request.extensions["timeout"] = {"connect": self.timeout_s * 0.95}

@@ -41,7 +41,7 @@ MOST_SMALL_CHUNKS = 1 << 15
 between two checkpoints, and this many in all, plus one for each 64 bytes."""
 
 Chunk = bytes | bytearray | memoryview
-"""A piece of a body; a memoryview is valid only until the next one is asked for."""
+"""A piece of a body; a memoryview is valid only until the caller waits for anything."""
 
 
 @dataclass(slots=True)
@@ -51,10 +51,6 @@ class Counts:
     requests: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     received_bytes: int = 0
-
-    def asked(self, kind: str) -> None:
-        """Count one request."""
-        self.requests[kind] += 1
 
     def failed(self, error: PhonofsError) -> None:
         """Count one error by its class."""
@@ -93,7 +89,7 @@ class LimitedStream(httpx.AsyncByteStream):
     """The stream of a response: an async iterator over the chunks of its body, in order.
 
     Holds a permit until the last byte came or :meth:`aclose`, which may be called more than once.
-    A memoryview is valid only until the next chunk is asked for.
+    A memoryview is valid only until the caller waits for anything.
     """
 
     def __init__(
@@ -143,7 +139,6 @@ class LimitedStream(httpx.AsyncByteStream):
         if self._http11_body is None and len(chunk) < SMALL_CHUNK:
             await self._took_small_chunk()
         if self._http11_body is not None and self._http11_body.over and not self._closed:
-            chunk = bytes(chunk)  # another response may use the buffer from now on
             self._closed = True
             self._http11_body.close()
             self._permit.release()

@@ -13,14 +13,14 @@ def trusting() -> ssl.SSLContext:
     certificates, because such a context loads them only once; otherwise it uses the locations of
     distributions that ``truststore`` knows.
     """
-    context = ssl.create_default_context() if _openssl_has_store() else _distribution_store()
+    context = (
+        ssl.create_default_context()
+        if _openssl_has_store()
+        else truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    )
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])  # without it some gateways assume HTTP/2
     return context
-
-
-def _distribution_store() -> ssl.SSLContext:
-    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _openssl_has_store() -> bool:

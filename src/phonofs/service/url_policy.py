@@ -13,7 +13,6 @@ Proxies are those in the environment (``https_proxy``, ``all_proxy``, ``no_proxy
 
 import ipaddress
 import re
-import urllib.request
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urldefrag, urljoin, urlsplit
@@ -170,13 +169,11 @@ def _looks_like_number(host: str) -> bool:
     return bool(_NUMBER.fullmatch(host.rstrip(".").rsplit(".", 1)[-1]))
 
 
-def environment_proxies() -> dict[str, str]:
-    """Return the proxies in the environment by scheme; ``no`` holds the exceptions."""
-    return urllib.request.getproxies()
-
-
 def proxy_for(origin: Origin, proxies: Mapping[str, str]) -> str | None:
-    """Return the URL of the proxy for a server; None if it is reached directly, like loopback."""
+    """Return the URL of the proxy for a server; None if it is reached directly, like loopback.
+
+    ``proxies`` are as :func:`urllib.request.getproxies` returns them.
+    """
     if not proxies or is_loopback(origin.host):
         return None
     if _is_excepted(f"{origin.host}:{origin.port}", proxies.get("no", "")):

@@ -4,7 +4,7 @@ Used by ``views`` and ``text_files``. Nothing is made while a day of the date tr
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -94,6 +94,17 @@ class CallIndex:
         """
         return (await self._day(day)).calls
 
+    async def some(self, day: Directory, inos: Collection[int]) -> list[Call]:
+        """Return those calls of a day that have these objects, all of them. Raises Malformed.
+
+        Of a day that is not in memory, no other records are read.
+        """
+        made = self._days.get(day)
+        if made is not None:
+            return [call for call in made.calls if call.main.ino in inos]
+        objects, after = await self._read(day, inos), await self._read(_beside(day, 1), inos)
+        return joined(day.name, objects, after)
+
     async def manifests(self, day: Directory) -> list[ViewFile]:
         """Return the lists of a day, with their names. Raises Malformed."""
         known = await self._day(day)
@@ -139,16 +150,17 @@ class CallIndex:
                 self._days[day] = made
         return made
 
-    async def _read(self, day: Directory) -> list[CallObject]:
+    async def _read(self, day: Directory, among: Collection[int] | None = None) -> list[CallObject]:
+        """Return the objects of a day, or those of them that are ``among`` some."""
         found = self._objects.get(day)
         if found is not None:
-            return found
+            return found if among is None else [each for each in found if each.ino in among]
         version = self._versions[day]
         found = []
-        for some in self._catalogue.records_of(day.ino):
+        for some in self._catalogue.records_of(day.ino, among):
             found += [call_object(*each) for each in some]
             await trio.lowlevel.checkpoint()
-        if version == self._versions[day]:
+        if among is None and version == self._versions[day]:
             with suppress(ValueError):
                 self._objects[day] = found
         return found

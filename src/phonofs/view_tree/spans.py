@@ -4,7 +4,6 @@ A span is whole or an error: what is not known of it is listed first, a few days
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
 from typing import TypeVar
 
 import trio
@@ -14,7 +13,6 @@ from phonofs.discovery.lister import Lister
 from phonofs.errors import PhonofsError, Unavailable
 from phonofs.tree.layout import ROOT, Directory
 from phonofs.view_tree.call_index import CallIndex
-from phonofs.view_tree.in_steps import worked_out
 from phonofs.views.calls import RECORDINGS, Call, without_repeated
 
 LATEST_CALLS = 200
@@ -48,15 +46,6 @@ class Spans:
     def shown_ino(self, of: Directory) -> int:
         """Return the inode number of a directory of the date tree, as it is shown."""
         return ROOT if self._catalogue.shown_directory(ROOT) == of else of.ino
-
-    async def calls(self, span: Directory, days: Iterable[Directory]) -> list[Call]:
-        """Return the calls of a span of time, in order, of which the days were listed."""
-        found: list[Call] = []
-        for day in days:
-            found += await self._index.calls(day)
-        if span.day:
-            return found
-        return await worked_out(partial(without_repeated, found), len(found))
 
     async def list_days(self, span: Directory) -> list[Directory]:
         """List the days of a span that are not known, or may have changed; return its days."""

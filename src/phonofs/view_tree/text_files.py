@@ -15,7 +15,7 @@ from functools import partial
 import trio
 from cachetools import LRUCache
 
-from phonofs.catalogue.catalogue import CHANGED, REMOVED, Catalogue, ChangeSet, ObjectChange
+from phonofs.catalogue.catalogue import REMOVED, Catalogue, ChangeSet
 from phonofs.catalogue.text_sizes import NO_TEXT
 from phonofs.errors import (
     Archived,
@@ -30,7 +30,8 @@ from phonofs.model import Record, State
 from phonofs.reader.reader import NO_SCAN, Reader
 from phonofs.texts import forms, render
 from phonofs.view_tree.manifests import written
-from phonofs.views.calls import CallObject, hash_of
+from phonofs.view_tree.open_text import Made, Making, OpenText, version_of
+from phonofs.views.calls import CallObject
 from phonofs.views.names import KIND_SHIFT, MANIFESTS, Manifest, Text, TextKind
 
 log = logging.getLogger(__name__)
@@ -52,67 +53,20 @@ AHEAD = (4, 8, 14, 28)
 """How many of the next texts of a directory are made beside the first, the second … whose size is
 asked for."""
 
+NEW_KEPT = 10_000
+"""Texts of which it is kept that they were made or changed and not opened yet: more than are while
+an answer is on its way to the kernel. Those before have been looked up again."""
+
 WRITTEN_BY = "texts"
 """The catalogue's key for the version by which the texts were written whose sizes it has."""
-
-Made = Text | Manifest
-"""What is made here: a text of contents, or a list of records."""
-
-
-class OpenText:
-    """A text that a process has open, with its bytes.
-
-    withdrawn    whether what it was made of has gone or changed: then it gives no more bytes
-    given_bytes  how many bytes it gave; those that it gave twice count twice
-    """
-
-    def __init__(self, text: Made, content: bytes) -> None:
-        self.text = text
-        self.content = content
-        self.withdrawn = False
-        self.given_bytes = 0
-
-    def withdraw(self) -> None:
-        """Give no more bytes."""
-        self.withdrawn = True
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return exactly ``min(size, length - offset)`` bytes. Raises Gone."""
-        if self.withdrawn:
-            raise Gone("what this text was made of was taken away or changed; open it again")
-        given = self.content[offset : offset + size]
-        self.given_bytes += len(given)
-        return given
-
-
-class _Making:
-    """A text that is being made, for all who wait for it.
-
-    outdated  whether what it is made of has gone or changed meanwhile
-    """
-
-    def __init__(self, text: Made) -> None:
-        self.text = text
-        self.outdated = False
-        self.over = trio.Event()
-        self.content: bytes | None = None
-        self.error: PhonofsError | None = None
-
-    def outdate(self) -> None:
-        """Give the text to nobody."""
-        self.outdated = True
-
-    def end(self, content: bytes | None, error: PhonofsError | None) -> None:
-        """Let those who wait have the text, None for none, or the error."""
-        self.content, self.error = content, error
-        self.over.set()
 
 
 class TextFiles:
     """Owns the texts that are being made, are open, or were made last.
 
     ``_resized`` are texts of which the kernel may still believe a former size: an open must have
-    the name looked up again first, with the size.
+    the name looked up again first, with the size. ``_new`` are those that were made last and not
+    opened since: an answer from before, which had no size, may still be on its way to the kernel.
     """
 
     def __init__(
@@ -122,26 +76,25 @@ class TextFiles:
         *,
         profile: str = "",
         most_ahead: int = AHEAD[-1],
-        tell: Callable[[ChangeSet], None] = lambda changes: None,
         tell_size: Callable[[int], None] = lambda ino: None,
     ) -> None:
         """``profile`` is named in lists. At most ``most_ahead`` texts are made that nobody waits
-        for. ``tell`` has the kernel drop sizes and pages, ``tell_size`` the size of one text.
+        for. ``tell_size`` has the kernel drop the size and the pages of a text.
         """
         self._most_ahead = min(most_ahead, AHEAD[-1])
         self._catalogue = catalogue
         self._sizes = catalogue.text_sizes
         self._reader = reader
         self._profile = profile
-        self._tell = tell
         self._tell_size = tell_size
         self._nursery: trio.Nursery | None = None
-        self._making: dict[tuple[int, int], _Making] = {}
+        self._making: dict[tuple[int, int], Making] = {}
         self._kept: LRUCache[int, tuple[int, bytes]] = LRUCache(
             BYTES_KEPT, lambda kept: len(kept[1]) + 100
         )
         self._open: defaultdict[int, set[OpenText]] = defaultdict(set)
-        self._resized: set[int] = set()
+        self._resized: LRUCache[int, None] = LRUCache(NEW_KEPT)
+        self._new: LRUCache[int, None] = LRUCache(NEW_KEPT)
         self._unknown_forms: set[str] = set()
         self._large = trio.CapacityLimiter(1)
         self._threads = trio.CapacityLimiter(THREADS)
@@ -159,10 +112,10 @@ class TextFiles:
 
     def _forget_outdated(self) -> None:
         written = str(render.VERSION)
-        if self._catalogue.recall(WRITTEN_BY) != written:
+        if self._catalogue.notes.recall(WRITTEN_BY) != written:
             try:
                 self._sizes.forget_all()
-                self._catalogue.remember(WRITTEN_BY, written)
+                self._catalogue.notes.remember(WRITTEN_BY, written)
             except CatalogueError as error:
                 log.warning("the sizes of texts could not be forgotten: %s", error)
 
@@ -174,11 +127,19 @@ class TextFiles:
 
     def known_sizes(self, texts: Sequence[Made]) -> dict[int, int]:
         """Return the sizes that are known, in bytes or NO_TEXT, by inode number. Never waits."""
+        last = self.last_sizes(texts)
+        return {ino: size for ino, (size, is_current) in last.items() if is_current}
+
+    def last_sizes(self, texts: Sequence[Made]) -> dict[int, tuple[int, bool]]:
+        """Return the sizes that were known last, and of each whether it is that of the text now.
+
+        The kernel was told of no other size. Never waits.
+        """
         known = self._sizes.known([text.ino for text in texts])
         return {
-            text.ino: known[text.ino][1]
+            text.ino: (known[text.ino][1], known[text.ino][0] == version_of(text))
             for text in texts
-            if text.ino in known and known[text.ino][0] == _version(text)
+            if text.ino in known
         }
 
     async def size(self, text: Made) -> int:
@@ -198,7 +159,7 @@ class TextFiles:
         """Begin to make at most ``count`` of these texts: those whose sizes are not known."""
         known = self.known_sizes(texts)
         unknown = [text for text in texts if text.ino not in known]
-        coming = [text for text in unknown if (text.ino, _version(text)) not in self._making]
+        coming = [text for text in unknown if (text.ino, version_of(text)) not in self._making]
         for text in coming[: max(0, min(count, self._most_ahead - len(self._making)))]:
             with suppress(Unavailable):
                 self._start(text)
@@ -206,10 +167,16 @@ class TextFiles:
     # bytes
 
     async def open(self, text: Made) -> OpenText:
-        """Open a text. Raises as :meth:`size` does."""
+        """Open a text. Raises as :meth:`size` does.
+
+        Once the kernel has been told, it believes no answer from before the text was made.
+        """
         content = await self._content(text)
         if content is None:
             raise NoSuchName("there is no text of a content whose form is not known")
+        if text.ino in self._new:
+            del self._new[text.ino]
+            self._tell_size(text.ino)
         opened = OpenText(text, content)
         self._open[text.ino].add(opened)
         return opened
@@ -224,7 +191,8 @@ class TextFiles:
     def was_resized(self, ino: int) -> bool:
         """Return whether the kernel may believe a former size of a text; true once."""
         resized = ino in self._resized
-        self._resized.discard(ino)
+        if resized:
+            del self._resized[ino]
         return resized
 
     # changes
@@ -233,19 +201,17 @@ class TextFiles:
         """Forget what is made of objects that have gone or have other content now."""
         self._forget_lists(changes)
         gone = {
-            change.ino: change.record
-            for change in changes.objects
-            if change.kind == REMOVED or change.content
+            change.ino for change in changes.objects if change.kind == REMOVED or change.content
         }
         if not gone:
             return
         stale: set[int] = set()
         for opened in [each for some in self._open.values() for each in some]:
-            if not gone.keys().isdisjoint(opened.text.made_of):
+            if not gone.isdisjoint(opened.text.made_of):
                 opened.withdraw()
                 stale.add(opened.text.ino)
         for making in self._making.values():
-            if not gone.keys().isdisjoint(making.text.made_of):
+            if not gone.isdisjoint(making.text.made_of):
                 making.outdate()
         try:
             stale |= self._sizes.made_of(gone)
@@ -256,17 +222,16 @@ class TextFiles:
             self._kept.clear()
         for ino in stale:
             self._kept.pop(ino, None)
-            self._resized.add(ino)
-        if stale:
-            record = next(iter(gone.values()))
-            told = [ObjectChange(CHANGED, ino, 0, "", record, True) for ino in sorted(stale)]
-            self._tell(ChangeSet(told))
+            self._resized[ino] = None
+            self._tell_size(ino)
 
     def _forget_lists(self, changes: ChangeSet) -> None:
         """Forget the lists of the days of which objects have gone or changed."""
         days = {parent for change in changes.objects for parent, _ in change.entries}
         days |= {change.parent_ino for change in changes.objects}
         lists = {kind << KIND_SHIFT | day for kind in MANIFESTS.values() for day in days if day}
+        for ino in self._sizes.known([*lists]):
+            self._tell_size(ino)
         for ino in lists:
             self._kept.pop(ino, None)
             for opened in self._open.get(ino, ()):
@@ -280,7 +245,7 @@ class TextFiles:
     async def _content(self, text: Made) -> bytes | None:
         """Return the bytes of a text, None if there are none. Raises errors of the service."""
         version, content = self._kept.get(text.ino, (0, b""))
-        if version == _version(text):
+        if version == version_of(text):
             return content
         making = self._start(text)
         await making.over.wait()
@@ -288,13 +253,13 @@ class TextFiles:
             raise copy.copy(making.error) from making.error  # one for each who waits
         return making.content
 
-    def _start(self, text: Made) -> _Making:
-        key = text.ino, _version(text)
+    def _start(self, text: Made) -> Making:
+        key = text.ino, version_of(text)
         making = self._making.get(key)
         if making is None:
             if self._nursery is None:
                 raise Unavailable("phonofs is not reading now")
-            making = _Making(text)
+            making = Making(text)
             try:
                 self._nursery.start_soon(self._make, text, making)
             except RuntimeError as error:  # its last task has just ended
@@ -302,7 +267,7 @@ class TextFiles:
             self._making[key] = making
         return making
 
-    async def _make(self, text: Made, making: _Making) -> None:
+    async def _make(self, text: Made, making: Making) -> None:
         content: bytes | None = None
         error: PhonofsError | None = PhonofsError("the text could not be made")
         try:
@@ -316,7 +281,7 @@ class TextFiles:
         except Exception:
             log.exception("a text could not be made through a fault of phonofs")
         finally:
-            del self._making[text.ino, _version(text)]
+            del self._making[text.ino, version_of(text)]
             making.end(content, error)
 
     async def _made(self, text: Made) -> bytes | None:
@@ -359,11 +324,12 @@ class TextFiles:
 
     def _learned(self, text: Made, content: bytes | None) -> None:
         """Keep a text and its size; if its size was another one, have the kernel forget that."""
-        known = _version(text), NO_TEXT if content is None else len(content)
+        known = version_of(text), NO_TEXT if content is None else len(content)
         before = None
         try:
             before = self._sizes.known([text.ino]).get(text.ino)
             if before != known:
+                self._new[text.ino] = None
                 self._sizes.put(text.ino, *known, sources=text.made_of)
         except CatalogueError as error:
             log.warning("the size of a text could not be noted: %s", error)
@@ -371,7 +337,7 @@ class TextFiles:
             with suppress(ValueError):  # a text that is longer than all that is kept
                 self._kept[text.ino] = known[0], content
         if before not in (None, known):
-            self._resized.add(text.ino)
+            self._resized[text.ino] = None
             self._tell_size(text.ino)
             for opened in self._open.get(text.ino, ()):
                 opened.withdraw()
@@ -384,10 +350,6 @@ class TextFiles:
                 source.id,
                 source.type,
             )
-
-
-def _version(text: Made) -> int:
-    return hash_of(render.VERSION, text.version)
 
 
 def _written(text: Text, contents: Sequence[bytes]) -> bytes | None:

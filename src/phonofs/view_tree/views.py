@@ -6,8 +6,7 @@ listed first. Used by ``vfs``. Methods that may ask the service are ``async``.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -17,21 +16,20 @@ import trio
 from phonofs.catalogue.catalogue import Catalogue, Entry
 from phonofs.catalogue.text_sizes import NO_TEXT
 from phonofs.discovery.lister import Lister
-from phonofs.errors import Gone, NoSuchName, StaleInode
+from phonofs.errors import Gone, NoSuchName, NotAFolder, StaleInode
 from phonofs.tree.layout import Directory
 from phonofs.view_tree.call_index import CallIndex
+from phonofs.view_tree.groups import GroupIndex
 from phonofs.view_tree.in_steps import worked_out
+from phonofs.view_tree.listings import Listing, ViewEntry, named
+from phonofs.view_tree.open_text import OpenText
+from phonofs.view_tree.place_numbers import PlaceNumbers
 from phonofs.view_tree.recent_listings import RecentListings
 from phonofs.view_tree.spans import Spans
-from phonofs.view_tree.text_files import AHEAD, OpenText, TextFiles
-from phonofs.views import calls, names, places
-from phonofs.views.calls import Call
+from phonofs.view_tree.text_files import TextFiles
+from phonofs.views import names, places
 from phonofs.views.names import Manifest, Text, ViewFile
-from phonofs.views.places import BY_AGENT, BY_DAY, TEXT, Lists, Place
-
-CALLS_KEPT = 40_000
-"""Calls of the spans of time that stay grouped by agent or queue, with their objects 2 KB each; the
-span used last stays however many it has."""
+from phonofs.views.places import BY_DAY, TEXT, VIEW_BIT, Lists, Place
 
 FILES_KEPT = 20_000
 """Files of the directories of which the listings stay in memory, about 0.5 KB each."""
@@ -45,19 +43,6 @@ TEXTS_AHEAD = 100
 
 CALLS_AT_ONCE = 50
 """Calls of which the files are named in one step, 4 ms."""
-
-
-class ViewEntry(Entry, frozen=True, gc=False):
-    """An entry of a view.
-
-    target  where it leads, if it is a link
-    sure    whether its size is known; if not, ``size`` is 0 and must not be kept
-    told    whether the kernel is told if its size changes
-    """
-
-    target: str = ""
-    sure: bool = True
-    told: bool = True
 
 
 class ViewSettings(Protocol):
@@ -76,54 +61,11 @@ class ViewSettings(Protocol):
         """The longest time that a caller waits, in seconds."""
 
 
-@dataclass(slots=True)
-class _Listing:
-    """The files of a directory, as they were in this version of its span of time.
-
-    objects  the inode numbers of its objects, in the order of names
-    order    the texts, in that order, and the place of each in it
-    asked    how many sizes of its texts were asked for before they were known
-    """
-
-    version: int
-    files: dict[str, ViewFile]
-    objects: list[int] = field(default_factory=list)
-    texts: list[Text] = field(default_factory=list)
-    order: dict[int, int] = field(default_factory=dict)
-    asked: int = 0
-
-    @classmethod
-    def of(cls, version: int, files: Iterable[ViewFile]) -> "_Listing":
-        """Return a listing of files."""
-        made = cls(version, {file.name: file for file in names.unique(files)})
-        for file in made.files.values():
-            if file.text is None:
-                made.objects.append(file.ino)
-            elif isinstance(file.text, Text) and file.ino not in made.order:
-                made.order[file.ino] = len(made.texts)
-                made.texts.append(file.text)
-        return made
-
-    def count_asked(self) -> int:
-        """Count another size that was asked for; return how many to make ahead."""
-        self.asked += 1
-        return AHEAD[min(self.asked, len(AHEAD)) - 1]
-
-
-@dataclass(frozen=True, slots=True)
-class _Groups:
-    """The calls of a span of time by agent or queue, likewise; ``count`` is how many there are."""
-
-    version: int
-    calls: dict[str, list[Call]]
-    count: int
-
-
 class Views:
-    """Owns the places that were looked up, and the listings of the directories used last.
+    """Owns the listings of the directories used last.
 
-    A place, of about 270 bytes, is kept until the mount ends, also when the kernel has forgotten
-    its inode: a client of NFS that holds the file handle may come back with it.
+    The kernel, or a server that exports the mount (NFS), may come with the inode number of a
+    directory of which nothing is in memory any more: then the number says which one it is.
     """
 
     def __init__(
@@ -144,10 +86,9 @@ class Views:
         self._texts = texts
         self._recent = recent
         self._now_ms = now_ms
-        self._places: dict[int, Place] = {}
-        self._inos: dict[Place, int] = {}
-        self._listings: OrderedDict[Place, _Listing] = OrderedDict()
-        self._groups: OrderedDict[Place, _Groups] = OrderedDict()
+        self._numbers = PlaceNumbers()
+        self._groups = GroupIndex(self._spans, index)
+        self._listings: OrderedDict[Place, Listing] = OrderedDict()
         self._locks = WeakValueDictionary[Place, trio.Lock]()
 
     # the directory of the views, in the date tree
@@ -167,14 +108,14 @@ class Views:
         """Return the directory that holds a directory of the views. Raises StaleInode."""
         place = self._place(ino)
         if place.path:
-            return self._ino(places.above(place))
+            return self._numbers.ino(places.above(place))
         return self._spans.shown_ino(place.span)
 
     # names
 
     async def lookup(self, parent: int, name: str, pid: int) -> ViewEntry:
         """Return an entry of a directory of the views. Raises NoSuchName, StaleInode."""
-        place = self._place(parent)
+        place = await self._place_again(parent)
         if place.lists in (Lists.CALLS, Lists.TEXTS, Lists.NEWEST):
             listing = await self._listing(place, fresh=False)
             file = listing.files.get(name)
@@ -193,8 +134,16 @@ class Views:
         return self._place_entry(found, name)
 
     def entry(self, ino: int) -> ViewEntry:
-        """Return the attributes of a directory or a link. Raises StaleInode."""
+        """Return the attributes of a directory or a link that was looked up. Raises StaleInode."""
         place = self._place(ino)
+        return self._place_entry(place, place.name or self.name)
+
+    async def entry_again(self, ino: int) -> ViewEntry:
+        """Return them also if nobody has looked it up in this mount, as for a server of NFS.
+
+        Raises StaleInode, errors of the service.
+        """
+        place = await self._place_again(ino)
         return self._place_entry(place, place.name or self.name)
 
     def target(self, ino: int) -> str:
@@ -202,8 +151,13 @@ class Views:
         return self.entry(ino).target
 
     async def entries(self, ino: int, pid: int) -> Sequence[ViewEntry]:
-        """Return all entries of a directory, sorted by name. Raises errors of the service."""
-        place = self._place(ino)
+        """Return all entries of a directory, sorted by name.
+
+        Raises NotAFolder, StaleInode, errors of the service.
+        """
+        place = await self._place_again(ino)
+        if place.lists is Lists.NOTHING:
+            raise NotAFolder(f"{place.name} is a link")
         if place.lists in (Lists.CALLS, Lists.TEXTS, Lists.NEWEST):
             listing = await self._listing(place, fresh=True)
             self._recent.listed_view(pid, listing.objects)
@@ -236,6 +190,23 @@ class Views:
         told = ino in self._texts.known_sizes([text])  # not if it could not be noted
         return self._text_entry("", text, size, told=told)
 
+    def now(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Return entries of a listing as they are now, under the names in the listing.
+
+        Of what has gone nothing is sure. Never waits.
+        """
+        made = [each.text for each in entries if isinstance(each, ViewEntry) and each.text]
+        sizes = self._texts.last_sizes(made)
+        return [self._now(each, sizes) for each in entries]
+
+    def _now(self, entry: Entry, sizes: Mapping[int, tuple[int, bool]]) -> Entry:
+        if isinstance(entry, ViewEntry) and entry.text:
+            return self._listed_text(entry.name, entry.text, sizes)
+        if entry.ino >= VIEW_BIT:
+            return entry
+        now = self._catalogue.entry(entry.ino)
+        return named(now or entry, entry.name, sure=now is not None)
+
     async def open_text(self, ino: int) -> OpenText:
         """Open a text. Raises as :meth:`text_entry` does."""
         try:
@@ -261,23 +232,35 @@ class Views:
     # entries
 
     def _place(self, ino: int) -> Place:
-        place = self._places.get(ino)
+        place = self._numbers.place(ino)
         if place is None:
             raise StaleInode(f"inode {ino} is not in the views")
         return place
 
-    def _ino(self, place: Place) -> int:
-        """Return the inode number of a place, and remember it: the kernel will ask for it."""
-        ino = self._inos.get(place)
-        if ino is None:
-            ino = place.ino
-            while ino in self._places:  # another path with the same hash
-                ino += 1
-            self._inos[place], self._places[ino] = ino, place
-        return ino
+    async def _place_again(self, ino: int) -> Place:
+        """Return the place with an inode number, by what the number says if nothing else is known.
+
+        Of two names that the number can mean, it means none. Raises StaleInode, errors of the
+        service.
+        """
+        place = self._numbers.place(ino)
+        if place is not None:
+            return place
+        place, number = places.decoded(ino) or (None, 0)
+        if place is None or not await self._is_shown(place):
+            raise StaleInode(f"inode {ino} is not in the views")
+        if number:
+            groups = await self._groups.groups(place, fresh=False)
+            found = [name for name in groups.names() if places.name_number(name) == number]
+            if len(found) != 1:
+                raise StaleInode(f"inode {ino} is not in the views any more")
+            place = places.child(place, found[0])
+            assert place is not None, "any name can be in a place that lists names"
+        self._numbers.ino(place)
+        return place
 
     def _place_entry(self, place: Place, name: str) -> ViewEntry:
-        ino = self._ino(place)
+        ino = self._numbers.ino(place)
         about = self._catalogue.entry(self._spans.shown_ino(place.span))
         mtime_ms = about.mtime_ms if about else 0
         if place.lists is Lists.NOTHING:
@@ -292,33 +275,48 @@ class Views:
         found: list[ViewEntry] = []
         for start in range(0, len(files), ENTRIES_AT_ONCE):
             some = files[start : start + ENTRIES_AT_ONCE]
-            sizes = self._texts.known_sizes([file.text for file in some if file.text])
+            sizes = self._texts.last_sizes([file.text for file in some if file.text])
             for file in some:
                 if file.text is not None:
-                    if sizes.get(file.ino) != NO_TEXT:
-                        found.append(self._text_entry(file.name, file.text, sizes.get(file.ino)))
+                    if sizes.get(file.ino) != (NO_TEXT, True):
+                        found.append(self._listed_text(file.name, file.text, sizes))
                 elif (entry := self._catalogue.entry(file.ino)) is not None:
-                    found.append(_named(entry, file.name))
+                    found.append(named(entry, file.name))
             if len(files) > ENTRIES_AT_ONCE:
                 await trio.lowlevel.checkpoint()
         return found
 
+    def _listed_text(
+        self, name: str, text: Text | Manifest, sizes: Mapping[int, tuple[int, bool]]
+    ) -> ViewEntry:
+        size, is_current = sizes.get(text.ino, (0, False))
+        return self._text_entry(name, text, max(size, 0), sure=is_current and size != NO_TEXT)
+
     @staticmethod
     def _text_entry(
-        name: str, text: Text | Manifest, size: int | None, *, told: bool = True
+        name: str, text: Text | Manifest, size: int, *, sure: bool = True, told: bool = True
     ) -> ViewEntry:
         at_ms = text.modified
-        sure, told = size is not None, told and isinstance(text, Text)
-        return ViewEntry(text.ino, name, False, size or 0, at_ms, at_ms, False, "", sure, told)
+        told = told and isinstance(text, Text)
+        return ViewEntry(text.ino, name, False, size, at_ms, at_ms, False, "", sure, told, text)
 
     # what is where
+
+    async def _is_shown(self, place: Place) -> bool:
+        """Return whether a place that no name is in is there."""
+        region = Directory(place.region)
+        if not self.name or self._catalogue.entry(self._spans.shown_ino(region)) is None:
+            return False
+        if place.view == TEXT and not self._with_texts:
+            return False
+        return not place.span.year or await self._spans.is_shown(place.span)
 
     async def _is_there(self, above: Place, place: Place) -> bool:
         match above.lists:
             case Lists.VIEWS:
                 return self._with_texts or place.view != TEXT
             case Lists.NAMES:
-                return place.name in await self._by_name(above, fresh=False)
+                return place.name in await self._groups.groups(above, fresh=False)
         return await self._spans.is_shown(place.span)
 
     async def _below(self, place: Place) -> list[Place]:
@@ -328,7 +326,7 @@ class Views:
                 top = places.top_places(place)
                 return [each for each in top if self._with_texts or each.view != TEXT]
             case Lists.NAMES:
-                below = sorted(await self._by_name(place, fresh=True))
+                below = (await self._groups.groups(place, fresh=True)).names()
             case Lists.DATES:
                 below = [each.name for each in await spans.below(place.span)]
             case Lists.DAYS:
@@ -337,53 +335,22 @@ class Views:
                 below = [each.name for each in await spans.in_time(spans.months(place.span))]
         return [found for name in below if (found := places.child(place, name))]
 
-    async def _by_name(self, place: Place, *, fresh: bool) -> dict[str, list[Call]]:
-        """Return the calls of a span by agent or queue.
+    def _is_current(self, place: Place, kept: Listing | None) -> bool:
+        return kept is not None and kept.version == self._index.version(place.span)
+
+    async def _listing(self, place: Place, *, fresh: bool) -> Listing:
+        """Return the files of a directory.
 
         If ``fresh``, the service is asked first where it may have something new.
         """
-        if fresh or not self._is_current(place, self._groups.get(place)):
-            return (await self._spans.in_time(self._group(place))).calls
-        return self._keep_groups(place, self._groups[place]).calls
-
-    def _is_current(self, place: Place, kept: _Listing | _Groups | None) -> bool:
-        return kept is not None and kept.version == self._index.version(place.span)
-
-    def _alone(self, place: Place) -> trio.Lock:
-        """Return the lock with which a place is made once for all who want it."""
-        return self._locks.setdefault(place, trio.Lock())
-
-    async def _group(self, place: Place) -> _Groups:
-        async with self._alone(place):
-            days = await self._spans.list_days(place.span)
-            if self._is_current(place, self._groups.get(place)):
-                return self._keep_groups(place, self._groups[place])
-            self._groups.pop(place, None)  # both at once would take twice the memory
-            version = self._index.version(place.span)
-            value = calls.agent_of if place.view == BY_AGENT else calls.queue_of
-            every = await self._spans.calls(place.span, days)
-            found = await worked_out(partial(calls.by_value, every, value), len(every))
-            return self._keep_groups(place, _Groups(version, found, len(every)))
-
-    def _keep_groups(self, place: Place, groups: _Groups) -> _Groups:
-        """Keep groups as those used last; they may have been dropped while somebody waited."""
-        self._groups[place] = groups
-        self._groups.move_to_end(place)
-        while (
-            len(self._groups) > 1 and sum(each.count for each in self._groups.values()) > CALLS_KEPT
-        ):
-            self._groups.popitem(last=False)
-        return groups
-
-    async def _listing(self, place: Place, *, fresh: bool) -> _Listing:
-        """Return the files of a directory, likewise."""
         kept = self._listings.get(place)
         if kept is None or fresh or not self._is_current(place, kept):
             return await self._spans.in_time(self._list(place))
         return self._keep_listing(place, kept)
 
-    async def _list(self, place: Place) -> _Listing:
-        async with self._alone(place):
+    async def _list(self, place: Place) -> Listing:
+        """Return the files of a directory, listed once for all who want them."""
+        async with self._locks.setdefault(place, trio.Lock()):
             days: Sequence[Directory] = ()
             if place.lists is Lists.NEWEST:
                 await self._spans.newest(place.span)
@@ -394,11 +361,11 @@ class Views:
                 return self._keep_listing(place, kept)
             version = self._index.version(place.span)
             files = await self._files(place, days)
-            made = await worked_out(partial(_Listing.of, version, files), len(files))
+            made = await worked_out(partial(Listing.of, version, files), len(files))
             return self._keep_listing(place, made)
 
-    def _keep_listing(self, place: Place, listing: _Listing) -> _Listing:
-        """Keep a listing, likewise."""
+    def _keep_listing(self, place: Place, listing: Listing) -> Listing:
+        """Keep a listing as the one used last; it may have been dropped while somebody waited."""
         self._listings[place] = listing
         self._listings.move_to_end(place)
         while len(self._listings) > 1 and self._files_kept() > FILES_KEPT:
@@ -411,13 +378,10 @@ class Views:
     async def _files(self, place: Place, days: Sequence[Directory]) -> list[ViewFile]:
         if place.lists is Lists.NEWEST:
             found = await self._spans.newest(place.span)
-        elif place.view in (BY_AGENT, places.BY_QUEUE):
-            by_name = await self._by_name(places.above(place), fresh=False)
-            found = by_name.get(place.name, [])
-            if not found:
-                raise NoSuchName(f"{place.name!r} is not in this folder any more")
+        elif place.is_named:
+            found = await self._groups.calls(places.above(place), place.name)
         else:
-            found = await self._spans.calls(place.span, days)
+            found = await self._index.calls(place.span)
         files: list[ViewFile] = []
         dated = not place.span.day
         for number, call in enumerate(found):
@@ -433,15 +397,3 @@ class Views:
 
     async def _manifests(self, place: Place) -> list[ViewFile]:
         return await self._index.manifests(place.span) if place.view == BY_DAY else []
-
-
-def _named(entry: Entry, name: str) -> ViewEntry:
-    return ViewEntry(
-        entry.ino,
-        name,
-        False,
-        entry.size,
-        entry.mtime_ms,
-        entry.ctime_ms,
-        entry.archived,
-    )

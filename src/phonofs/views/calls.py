@@ -8,7 +8,7 @@ joined together with the day after it, as far as that is known.
 import hashlib
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -207,23 +207,6 @@ def without_repeated(calls: Iterable[Call]) -> list[Call]:
     calls = list(calls)
     attached = {each.what.ino for call in calls for each in call.attached}
     return [call for call in calls if call.main.ino not in attached]
-
-
-def by_value(calls: Iterable[Call], value: Callable[[Call], str]) -> dict[str, list[Call]]:
-    """Group calls by an agent's or a queue's name; a call without one is in no group.
-
-    Names that differ in case only are one group, as Samba would have it; its key is the one of
-    them that sorts first.
-    """
-    groups = defaultdict[str, list[Call]](list)
-    spelling: dict[str, str] = {}
-    for call in calls:
-        name = value(call)
-        if name:
-            key = name.casefold()
-            groups[key].append(call)
-            spelling[key] = min(spelling.get(key, name), name)
-    return {spelling[key]: group for key, group in groups.items()}
 
 
 def agent_of(call: Call) -> str:

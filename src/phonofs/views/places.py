@@ -11,6 +11,10 @@
 
 Time comes first and the name second, because a span of time can be listed whole. A place knows what
 may be in it, not whether it is there.
+
+An inode number says which view it belongs to and which span of time it is about, so that a place
+can be found by its number alone: a server of NFS keeps numbers over a remount. Of the name of an
+agent or a queue the number has a hash of 21 bits, to be compared with the names of the span.
 """
 
 import hashlib
@@ -18,7 +22,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import Enum, auto
 
-from phonofs.tree.layout import Directory, descend, named
+from phonofs.tree.layout import Directory, descend, directory_of, named
 
 VIEW_BIT = 1 << 55
 """Set in the inode numbers of the views' directories and links, and in no other."""
@@ -27,6 +31,16 @@ BY_AGENT, BY_DAY, BY_QUEUE, LATEST, TEXT = "by-agent", "by-day", "by-queue", "la
 TODAY, YESTERDAY = "today", "yesterday"
 
 _TOP = (BY_AGENT, BY_DAY, BY_QUEUE, LATEST, TEXT)
+
+_NUMBERED = ("", BY_AGENT, BY_DAY, BY_QUEUE, LATEST, TEXT, TODAY, YESTERDAY)
+"""The views by number, which stands in inode numbers for ever; the first is the top of all."""
+
+_SPAN_SHIFT = 21
+_VIEW_SHIFT = _SPAN_SHIFT + 31
+"""From which bit on an inode number has that of a directory of the date tree, and the view."""
+
+_HASHES = (1 << _SPAN_SHIFT) - 1
+"""The most numbers of names; 0 stands for no name."""
 
 
 class Lists(Enum):
@@ -60,9 +74,15 @@ class Place:
 
     @property
     def ino(self) -> int:
-        """Its inode number: a hash of where it is, so that it is the same in every mount."""
-        text = "/".join((str(self.region), *self.path)).encode()
-        return VIEW_BIT | int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 10
+        """Its inode number, the same in every mount, but for names that have the same hash."""
+        number = name_number(self.name) if self.is_named else 0
+        of_view = _NUMBERED.index(self.view) << _VIEW_SHIFT
+        return VIEW_BIT | of_view | self.span.ino << _SPAN_SHIFT | number
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it is an agent's or a queue's."""
+        return len(self.path) == 3 and self.view in (BY_AGENT, BY_QUEUE)
 
     @property
     def view(self) -> str:
@@ -73,6 +93,49 @@ class Place:
     def name(self) -> str:
         """The name of the last directory; '' for the directory of the views."""
         return self.path[-1] if self.path else ""
+
+
+def name_number(name: str) -> int:
+    """Return the number that an agent's or a queue's name has in an inode number: from 1 on."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest) % _HASHES + 1
+
+
+def next_ino(ino: int) -> int:
+    """Return the inode number for another name of the same span that has the same hash."""
+    number = ino & _HASHES
+    return ino - number + number % _HASHES + 1
+
+
+def decoded(ino: int) -> tuple[Place, int] | None:
+    """Return what an inode number says: a place, and the number of a name in it, or 0 for none.
+
+    None if no place can have it.
+    """
+    rest, number = ino - VIEW_BIT, ino & _HASHES
+    if not 0 <= rest < VIEW_BIT:
+        return None
+    span = directory_of(rest >> _SPAN_SHIFT & (1 << _VIEW_SHIFT - _SPAN_SHIFT) - 1)
+    if span is None:
+        return None
+    view = _NUMBERED[rest >> _VIEW_SHIFT]
+    place = _of_span(views_of(span.region), view, span) if view else views_of(span.region)
+    if place is None or place.ino + number != ino or (number and place.lists is not Lists.NAMES):
+        return None
+    return place, number
+
+
+def _of_span(views: Place, view: str, span: Directory) -> Place | None:
+    """Return the directory of a view that is about a span; None if there can be none."""
+    found = child(views, view)
+    if view == TEXT:
+        names = [name for name in (span.name[:4], span.name[:7], span.name) if name]
+        below = sorted(set(names))
+    else:
+        below = [span.name] if span.year else []
+    for name in below:
+        found = child(found, name) if found is not None else None
+    return found
 
 
 def views_of(region: int) -> Place:

@@ -18,8 +18,8 @@ from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.set_aside import SetAside
 from phonofs.catalogue.catalogue import Catalogue, View
 from phonofs.cli import group, run
-from phonofs.cli.settings import load
 from phonofs.config import Secret
+from phonofs.config.load import load
 from phonofs.credentials import Credentials
 from tests.support.caching import PLENTY, fill, open_cache, ramp, record
 

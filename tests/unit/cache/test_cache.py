@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from phonofs.cache import fsck, write_behind
-from phonofs.cache.cache import Cache, key_of, remove_content
+from phonofs.cache.cache import Cache
+from phonofs.cache.filestore import remove_content
+from phonofs.cache.index import key_of
 from phonofs.cache.maintenance import remove_orphans, run_once
 from phonofs.errors import UsageError
 from tests.support.caching import (
@@ -78,7 +80,7 @@ async def test_the_order_survives_a_remount(tmp_path: Path):
     cache.release(cache.entry(record_of(0)))
     cache.close()
     cache = open_cache(tmp_path, 40 * CHARGE)
-    assert cache.evict(2 * CHARGE) == 2 * CHARGE
+    assert cache.eviction.evict(2 * CHARGE) == 2 * CHARGE
     assert there(cache) == [0, 3, 4]
     cache.close()
 
@@ -92,7 +94,7 @@ async def test_what_is_being_read_is_never_evicted(tmp_path: Path):
         fill(cache, record_of(n), data_of(n))
         await run_once(cache)
     assert first.read_now(0, SIZE) == data_of(0)
-    assert cache.evict(1 << 30) > 0
+    assert cache.eviction.evict(1 << 30) > 0
     assert there(cache) == [0]
     cache.close()
 
@@ -491,7 +493,7 @@ async def test_a_failing_index_is_survived(tmp_path: Path, monkeypatch: pytest.M
         cache.release(entry)
     assert cache.cached_bytes(record_of(50)) == 0
     cache.forget("us-east", "object-0")
-    assert cache.evict(1) == 0
+    assert cache.eviction.evict(1) == 0
     cache.statistics()
 
 

@@ -27,6 +27,7 @@ from phonofs.cache.codec import AesGcmCodec
 from phonofs.cli import group, run
 from phonofs.errors import UsageError
 from tests.support.caching import BLOCK, MIB, fill, open_cache, ramp, record
+from tests.support.failing_sqlite import look_at_statements
 
 pytestmark = [pytest.mark.real_clock, pytest.mark.expected_log]
 
@@ -152,7 +153,7 @@ async def used_by_a_mount(folder: Path, cap: int = 64 * MIB) -> dict[str, object
             if n % 20 == 0:
                 assert on_disk(folder) <= cap
         cache.forget("us-east", "object-0")
-        cache.evict(3 * CHARGE)
+        cache.eviction.evict(3 * CHARGE)
         await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
     said = cache.statistics()
@@ -299,26 +300,14 @@ def test_a_cache_in_use_is_not_cleared(tmp_path: Path, capsys, monkeypatch):
 def failing(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """``failing[statement] = n``: the next n statements that begin so fail."""
     left: dict[str, int] = {}
-    real = sqlite3.connect
 
-    class Connection(sqlite3.Connection):
-        def _look(self, statement: str) -> None:
-            for begin, count in left.items():
-                if count and statement.startswith(begin):
-                    left[begin] -= 1
-                    raise sqlite3.OperationalError("disk I/O error")
+    def look(statement: str) -> None:
+        for begin, count in left.items():
+            if count and statement.startswith(begin):
+                left[begin] -= 1
+                raise sqlite3.OperationalError("disk I/O error")
 
-        def execute(self, statement, *rest):
-            self._look(statement)
-            return super().execute(statement, *rest)
-
-        def executemany(self, statement, *rest):
-            self._look(statement)
-            return super().executemany(statement, *rest)
-
-    monkeypatch.setattr(
-        sqlite3, "connect", lambda *a, **named: real(*a, **named, factory=Connection)
-    )
+    look_at_statements(monkeypatch, look)
     return left
 
 
@@ -448,7 +437,7 @@ async def test_what_a_kill_left_on_its_way_out_counts(tmp_path: Path, monkeypatc
     )
     monkeypatch.setattr(Backend, "in_thread", in_thread)
     cache = open_cache(tmp_path, cap)
-    await cache.evict_ahead()
+    await cache.eviction.evict_ahead()
     cache.close()
     monkeypatch.undo()
     assert len(states) == 2
@@ -497,7 +486,7 @@ def test_statistics_ask_no_disk(tmp_path: Path, failing: dict[str, int]):
         fill(cache, record_of(1), data_of(1))
         cache.forget("us-east", "object-2")
         cache.forget("us-east", "not there")
-        cache.evict(2 * CHARGE)
+        cache.eviction.evict(2 * CHARGE)
         assert cache.statistics()["objects"] == len(content_files(tmp_path)) == 18
 
     trio.run(change)
@@ -541,6 +530,7 @@ def test_a_full_disk_does_not_pass_for_a_damaged_index(tmp_path: Path, failing: 
         for statement in ("INSERT INTO object", "UPDATE object", "COMMIT", "BEGIN"):
             failing[statement] = 1
             fill(cache, record_of(7), data_of(7))
+        assert not failing["COMMIT"], "it did not fail"
 
     trio.run(use)
     cache.close()

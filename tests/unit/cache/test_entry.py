@@ -9,9 +9,9 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from phonofs.cache import checksum_task, stored_blocks
+from phonofs.cache import checked_read, checksum_task, stored_blocks
 from phonofs.cache.blockfile import BlockFile
-from phonofs.cache.blocks import BLOCK
+from phonofs.cache.blocks import BLOCK, bytes_of
 from phonofs.cache.buffers import BufferPool
 from phonofs.cache.cache import Cache
 from phonofs.cache.entry import CacheEntry
@@ -355,6 +355,44 @@ async def test_bytes_written_again_are_hashed_again(tmp_path: Path):
     entry = cache.entry(RECORD)
     entry.write(0, ramp(len(DATA), 5))
     await entry.check_ahead()
+    entry.write(0, DATA)
+    assert await entry.check()
+    cache.close()
+
+
+@pytest.mark.real_clock  # a made-up one would jump ahead while a thread hashes
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2]])
+async def test_what_comes_while_a_thread_hashes_is_hashed_by_it(
+    order: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In the order of the content, whatever comes first; the check then reads nothing."""
+    monkeypatch.setattr(checked_read, "LINGER_S", 60.0)
+    cache = open_cache(tmp_path)
+    entry = cache.entry(RECORD)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(entry.check_ahead)
+        for number in order:
+            await trio.testing.wait_all_tasks_blocked()
+            start, stop = bytes_of(number, number + 1, len(DATA))
+            entry.write(start, DATA[start:stop])
+    read: list[int] = []
+    monkeypatch.setattr(BlockFile, "read_into", lambda self, at, buf: read.append(at))
+    assert await entry.check()
+    assert not read
+    cache.close()
+
+
+@pytest.mark.real_clock
+async def test_what_changes_while_a_thread_hashes_is_hashed_again(tmp_path: Path):
+    """Bytes that are written anew, and a content that is given up and comes again."""
+    cache = open_cache(tmp_path)
+    entry = cache.entry(RECORD)
+    for change in (lambda: entry.write(0, DATA[:BLOCK]), entry.reset):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(entry.check_ahead)
+            await trio.testing.wait_all_tasks_blocked()
+            entry.write(0, ramp(2 * BLOCK, 5))
+            change()
     entry.write(0, DATA)
     assert await entry.check()
     cache.close()

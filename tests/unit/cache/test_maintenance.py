@@ -142,7 +142,7 @@ async def test_bytes_being_removed_are_charged_until_they_are(
     await stored(tmp_path, RECORD, DATA)
     cache = open_cache(tmp_path, len(DATA))
     monkeypatch.setattr(Backend, "in_thread", in_thread)
-    await cache.evict_ahead()
+    await cache.eviction.evict_ahead()
     assert charged == [(len(DATA), 0)]
     assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 0
     assert cache.cached_bytes(RECORD) == 0

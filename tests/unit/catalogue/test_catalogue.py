@@ -29,6 +29,7 @@ from tests.support.catalogue_world import (
     tree,
     uuid,
 )
+from tests.support.failing_sqlite import look_at_statements
 from tests.support.timing import timely
 
 DAY = "2024/2024-09/2024-09-17"
@@ -448,13 +449,13 @@ def test_listed_spans_and_watermarks_persist(tmp_path: Path):
     catalogue.coverage.mark_listed("us-east", 30, 40)
     catalogue.coverage.set_watermark("us-east", 200)
     catalogue.coverage.set_watermark("us-east", 150)
-    catalogue.remember("ways", {"us-east": "range"})
+    catalogue.notes.remember("ways", {"us-east": "range"})
     catalogue.close()
     catalogue = opened(tmp_path)
     assert catalogue.coverage.listed("us-east") == Ranges([(30, 40), (100, 1000)])
     assert catalogue.coverage.watermark("us-east") == 200
-    assert catalogue.recall("ways") == {"us-east": "range"}
-    assert catalogue.recall("nothing", 5) == 5
+    assert catalogue.notes.recall("ways") == {"us-east": "range"}
+    assert catalogue.notes.recall("nothing", 5) == 5
     assert not catalogue.coverage.following("us-east")
 
 
@@ -778,31 +779,36 @@ def test_a_day_of_very_many_is_not_kept_in_memory(tmp_path: Path, monkeypatch):
     assert catalogue._rows._day is None
 
 
-def test_a_failing_disk_takes_nothing_in_by_halves(tmp_path: Path):
-    """An error in the middle of a page leaves file and memory as before; later it works."""
+def test_a_failing_disk_takes_nothing_in_by_halves(tmp_path: Path, monkeypatch):
+    """An error in the middle of a page, or at its end, leaves file and memory as before; later it
+    works."""
+    failing: list[str] = []
+    left = 0
+
+    def look(statement: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            failing.append(statement)
+            raise sqlite3.OperationalError("disk full")
+
+    look_at_statements(monkeypatch, look)
     catalogue = opened(tmp_path)
     catalogue.apply([make("one-1111", NOON)])
     before = (tree(catalogue), catalogue.totals())
-    real = catalogue._database.run
-    for fail_at in range(1, 30):
-        calls = iter(range(1, 10**6))
-
-        def run(sql: str, *values: object, fail_at=fail_at, calls=calls) -> None:
-            if not sql.startswith("ROLLBACK") and next(calls) == fail_at:
-                raise CatalogueError("disk full")
-            real(sql, *values)
-
-        catalogue._database.run = run
+    for fail_at in range(1, 100):
+        left = fail_at
         try:
             catalogue.apply([make(uuid(n), "2024-10-01") for n in range(3)])
         except CatalogueError:
-            catalogue._database.run = real
             assert (tree(catalogue), catalogue.totals()) == before
             check(catalogue)
         else:
             break
-    catalogue._database.run = real
+    left = 0
     assert fail_at > 5
+    assert failing[0].startswith("BEGIN")
+    assert failing[-1] == "COMMIT"
     assert len(files(catalogue)) == 4
     check(catalogue)
 

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from phonofs.catalogue import facets as facets_module
+from phonofs.catalogue import search as search_module
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.catalogue.search import known_days, search_known
 from phonofs.search.condition import Condition
@@ -93,6 +95,26 @@ def test_an_object_changed_between_two_steps_of_a_search_is_not_missed(catalogue
     catalogue.apply([make(uuid(7), NOON, updated="2024-09-18", agentName="Jo")])
     catalogue.apply([make(uuid(999), NOON, agentName="Jo")])
     assert sum(len(some) for some in steps) == 601
+
+
+@pytest.mark.promise("search-whole-or-said")
+def test_a_large_day_is_looked_at_in_parts_and_found_whole_in_order(catalogue, monkeypatch):
+    """Also if, at each step, one of its objects changes, and one comes."""
+    for module in (facets_module, search_module):
+        monkeypatch.setattr(module, "SLICE", 20)
+    at_ms = ms(NOON)
+    some = [make(uuid(7919 * n % 300), at_ms - n, agentName="Jo") for n in range(300)]
+    catalogue.apply([*some, make(uuid(900), "2024-09-16", agentName="Jo")])
+    paths, longest = [], 0
+    for number, step in enumerate(search_known(catalogue, condition_of(agent="Jo"))):
+        paths += [each.path for each in step]
+        longest = max(longest, len(step))
+        changed = uuid(37 * number % 300)
+        catalogue.apply([make(changed, at_ms, updated="2024-09-18", agentName="Jo")])
+        catalogue.apply([make(uuid(1000 + number), at_ms, agentName="Jo")])
+    assert longest == 20
+    assert paths == sorted(paths)
+    assert {path[-12:-4] for path in paths} >= {f"{n:08x}" for n in (*range(300), 900)}
 
 
 @pytest.mark.expected_log("is damaged")

@@ -1,5 +1,6 @@
 """mount.phonofs: what mount(8) passes on is taken, ignored or refused."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from phonofs.cli.mount import profile_and_path
 from phonofs.cli.mount_helper import command, ours, source_profile
 from phonofs.config import Settings
 from phonofs.errors import UsageError
+
+Again = Callable[[], Settings]
 
 OF_MOUNT = (
     "rw,ro,nosuid,nodev,noexec,dev,suid,exec,user,users,owner,nofail,_netdev,auto,noauto,"
@@ -51,8 +54,9 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Setti
     """What would have been mounted."""
     calls: list[tuple[Settings, str]] = []
 
-    def start(settings: Settings, mountpoint: str, *, foreground: bool) -> int:
+    def start(settings: Settings, mountpoint: str, *, again: Again, foreground: bool) -> int:
         assert not foreground
+        assert again() == settings
         calls.append((settings, mountpoint))
         return 0
 
@@ -90,7 +94,7 @@ def test_a_unit_may_ask_for_the_foreground(
     """An option of the helper alone; phonofs' own do not have it."""
     asked: list[bool] = []
 
-    def start(settings: Settings, mountpoint: str, *, foreground: bool) -> int:
+    def start(settings: Settings, mountpoint: str, *, again: Again, foreground: bool) -> int:
         asked.append(foreground)
         return 0
 

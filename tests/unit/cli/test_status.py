@@ -107,6 +107,14 @@ def test_the_short_form_of_a_mount_with_nothing_wrong() -> None:
     assert not {"restores", "commands"} & rows.keys()
 
 
+def test_the_short_form_says_that_a_429_has_slowed_it_down() -> None:
+    status = healthy()
+    status["service"]["rate"] = {"max_per_s": None, "limit_per_s": 8.0, "waiting": 0}
+    assert shown(status)["now"] == "slowed down to 8/s"
+    status["service"]["rate"] = {"max_per_s": 8.0, "limit_per_s": 8.0, "waiting": 0}
+    assert shown(status)["now"] == "idle"
+
+
 def test_the_short_form_says_what_is_wrong() -> None:
     status = healthy()
     status["control_error"] = "no such folder"
@@ -121,6 +129,7 @@ def test_the_short_form_says_what_is_wrong() -> None:
         "last_error": "read: gone",
         "last_error_at": NOW_S - 60,
     }
+    status["service"]["rate"] = {"max_per_s": 5.0, "limit_per_s": 0.25, "waiting": 2}
     rows = shown(status)
     assert "the key is refused" in rows["token"]
     assert "uk" in rows["changes"]
@@ -131,6 +140,7 @@ def test_the_short_form_says_what_is_wrong() -> None:
     assert "2 h 00 min ago" in rows["restores"]
     for fact in ("3 open files", "2 requests", "1 queued request", "1 waiting operation", "20 s"):
         assert fact in rows["now"]
+    assert "2 requests waiting for the rate of 15/min" in rows["now"]
     assert "no such folder" in rows["commands"]
     assert rows["last error"] == "1 min 00 s ago: read: gone"
 

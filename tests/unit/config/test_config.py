@@ -24,6 +24,7 @@ from phonofs.config import (
     merge,
 )
 from phonofs.errors import UsageError
+from phonofs.units import Rate
 
 HERE = SystemDefaults("Europe/Berlin", 1000, 1001, Path("/home/me"), Path("/home/me/.cache"))
 
@@ -95,6 +96,8 @@ def test_the_later_layer_wins() -> None:
         ("cache_dir", "~/calls", Path("/home/me/calls")),
         ("cache_dir", "/var/cache/x", Path("/var/cache/x")),
         ("api_url", "http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+        ("max_rate", "10/min", Rate(10, 60)),
+        ("max_rate", "off", None),
         ("metrics", "off", None),
         ("metrics", "[::1]:9188", "[::1]:9188"),
         ("name_template", "{time}_{id8}", "{time}_{id8}"),
@@ -133,6 +136,8 @@ def test_a_value_is_read_as_its_kind(name: str, raw: object, value: Any) -> None
         ("api_url", "http://api.example.com"),
         ("api_url", "ftp://api.example.com"),
         ("api_url", "https://api.example.com:port"),
+        ("max_rate", "10"),
+        ("max_rate", 10),
         ("metrics", "9188"),
         ("name_template", "{nam}"),
         ("name_template", "{time"),

@@ -11,9 +11,10 @@ import trio
 
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.discovery.follower import Follower
-from phonofs.discovery.poll import OVERLAP_MS, ChangePoll, newest_plausible
+from phonofs.discovery.poll import OVERLAP_MS, STEP_MS, ChangePoll, newest_plausible
 from phonofs.errors import Malformed, Unavailable
 from phonofs.model import Page
+from phonofs.priority import Priority
 from tests.support.catalogue_world import (
     DAY_MS,
     FakeService,
@@ -62,6 +63,21 @@ async def following(
             nursery.cancel_scope.cancel()
     finally:
         catalogue.close()
+
+
+def test_polls_of_mounts_with_different_clocks_are_the_same_question() -> None:
+    """And ask for no less than each by itself; a quiet mount asks from the watermark on."""
+    watermark_ms = DAY_MS * 9000 + 17_000
+    quiet_s = [40 + n / 7 for n in range(100)]
+    begins = [ChangePoll(watermark_ms, 1, 100, each).next for each in quiet_s]
+    assert {begin for begin in begins if begin is not None} == {
+        (DAY_MS * 9000 - 90_000, 0), (DAY_MS * 9000 - 60_000, 0)
+    }  # fmt: skip
+    for begin, each in zip(begins, quiet_s, strict=True):
+        assert begin is not None
+        assert 0 <= watermark_ms - OVERLAP_MS + each * 1000 - begin[0] < STEP_MS + 1
+    assert ChangePoll(watermark_ms, 1, 100, 120).next == (watermark_ms, 0)
+    assert ChangePoll(5_000, 1, 100).next == (0, 0)
 
 
 @pytest.mark.promise("changes-within-a-poll")
@@ -117,6 +133,22 @@ async def test_a_quiet_mount_asks_once_a_poll(tmp_path: Path):
         assert [region for region, *_ in service.asked].count("uk") - len(far) // 2 in (99, 100)
         assert service.count() - len(far) in (198, 200)
         assert w.told() == []
+
+
+async def test_readers_that_use_up_the_rate_do_not_stop_the_polls(tmp_path: Path):
+    """Nobody waits for a poll, but each of its searches is due."""
+
+    class Asked(FakeService):
+        async def search(self, region, query, page_key=0, limit=100, *, urgent=True):
+            assert isinstance(urgent, Priority)
+            assert (bool(urgent), urgent.due) == (False, True)
+            return await super().search(region, query, page_key, limit, urgent=urgent)
+
+    service = Asked()
+    service.put(*[make(uuid(n), ms(START) + n * 1000) for n in range(300)])
+    async with following(tmp_path, service):
+        await trio.sleep(600)
+        assert service.count() > 10
 
 
 async def test_the_first_watermark_is_the_services_time(tmp_path: Path):
@@ -346,3 +378,29 @@ async def test_a_region_that_appears_while_no_follower_runs_is_followed_by_the_n
     async with following(tmp_path, service) as w:
         pass
     w.follower.follow("uk")
+
+
+async def test_a_region_that_appears_while_the_follower_ends_is_followed_by_the_next(
+    tmp_path: Path,
+):
+    """Between the end of its last task and its own, the follower cannot start another task."""
+    async with world(tmp_path) as w:
+        w.catalogue.set_regions(["us-east", "uk"])
+        follower = Follower(w.service, w.catalogue, Settings(), w.changes.take)
+
+        async def run(scope: trio.CancelScope) -> None:
+            with scope:
+                await follower.run()
+
+        async def appear(scope: trio.CancelScope, later: int) -> None:
+            await trio.sleep(1)
+            scope.cancel()
+            for _ in range(later):
+                await trio.lowlevel.checkpoint()
+            follower.follow("uk")
+
+        for number in range(60):  # trio chooses which of the tasks that may run goes first
+            async with trio.open_nursery() as nursery:
+                scope = trio.CancelScope()
+                nursery.start_soon(run, scope)
+                nursery.start_soon(appear, scope, number % 3)

@@ -311,6 +311,20 @@ async def test_latency_and_speed_take_their_time():
     assert trio.current_time() - before == pytest.approx(12.01, abs=0.1)
 
 
+async def test_more_requests_than_it_takes_in_a_window_are_refused_until_its_end():
+    """Those for a token do not count, and are not refused."""
+    caller = await logged_in(few(), most_requests=3, window_s=20)
+    await trio.sleep(100)
+    statuses = [(await caller.send("GET", "objects")).status for _ in range(3)]
+    await trio.sleep(5.5)
+    answer = await caller.send("GET", "objects/o1/content")
+    assert [*statuses, answer.status] == [200, 200, 200, 429]
+    assert answer.headers["Retry-After"] == "15"
+    await caller.log_in()
+    await trio.sleep(14.5)
+    assert (await caller.send("GET", "objects")).status == 200
+
+
 async def failing(fault: str, url: str = "objects/o1/content", **headers: str):
     """The answer to one request of which everything but the token fails that way."""
     kinds = '["content", "search", "record", "presign", "store", "regions"]'

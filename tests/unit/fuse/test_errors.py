@@ -6,8 +6,8 @@ import logging
 import pytest
 
 from phonofs import errors
+from phonofs.errnos import FAULT, TABLE, errno_for
 from phonofs.errors import unwrap
-from phonofs.fuse.errors import FAULT, TABLE, errno_for
 from phonofs.fuse.outage import OutageLog
 
 CONTRACT = {

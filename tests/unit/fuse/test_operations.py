@@ -16,7 +16,7 @@ NOBODY = SimpleNamespace(pid=0)
 
 def handlers(vfs) -> Operations:
     """The handlers over a file system, in an outage in which one operation has failed."""
-    kernel = SimpleNamespace(opened=lambda ino: None)
+    kernel = SimpleNamespace(changes=0, opened=lambda ino: None)
     operations = Operations(vfs, InterruptibleRequests(60.0), Ownership(0, 0, 0), kernel)
     operations.error_stats.answer("read", Unavailable("gone"))
     return operations

@@ -90,6 +90,10 @@ def test_csv_has_a_column_for_each_field():
         "\u200b=1+1",
         "\ufeff=1+1",
         "＝1+1",
+        "\ufe66cmd",
+        "\ufe6bSUM(1)",
+        "\u2212cmd",
+        "\ufe63cmd",
         "x;=1+1",
         'x;"=1+1"',
         "x;\t+A1",
@@ -105,8 +109,8 @@ def test_a_spreadsheet_cannot_be_made_to_run_a_callers_name(name):
         cells += line.split(";")
     for each in cells:
         begin = each.lstrip(' \t"').replace("\u200b", "")[:2]
-        assert begin[:1] not in ("=", "@", "＝"), each
-        assert begin[:1] not in ("+", "-") or begin[1:].isdigit(), each
+        assert begin[:1] not in ("=", "@", "＝", "\ufe66", "\ufe6b"), each
+        assert begin[:1] not in ("+", "-", "\u2212", "\ufe63") or begin[1:].isdigit(), each
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text.replace("\r\n", ""))
 
 

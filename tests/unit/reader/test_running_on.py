@@ -154,6 +154,74 @@ async def test_a_line_that_starts_slowly(size, window, trips):
             await trio.sleep(10)
 
 
+@pytest.mark.parametrize(
+    ("size", "window", "trips"), [(8, 1, 8.5), (8, 4, 8.5), (32, 1, 12), (32, 4, 11), (128, 4, 23)]
+)
+async def test_a_line_that_is_known_to_start_slowly(size, window, trips):
+    """Several connections begin at once. One would take 13.6, 10.3, 38, 16 and 38 round trips."""
+    service = FakeService(rate=1e9, window=window * MIB, chunk=256 * KIB)
+    async with world(service) as w:
+        for number, mib in enumerate((4, size)):
+            handle = w.reader.open(record(mib * MIB, f"f{number}", checksum=""), number + 7)
+            began = trio.current_time()
+            await w.read_blindly(handle)
+            took = trio.current_time() - began
+            w.reader.release(handle)
+            await trio.sleep(1)
+        assert took / LATENCY < trips
+        assert w.service.sent("f1") == size * MIB
+
+
+@pytest.mark.parametrize("header", [4 * KIB, 64 * KIB, 256 * KIB])
+async def test_a_header_over_a_line_that_starts_slowly(header):
+    """It costs no more than over any other; the other connections are dropped, too."""
+    async with world(FakeService(rate=1e9, window=MIB)) as w:
+        handle = w.reader.open(record(4 * MIB, "first", checksum=""), 6)
+        await w.read_blindly(handle)
+        w.reader.release(handle)
+        handle = w.reader.open(record(300 * MIB, checksum=""), 7)
+        await w.read_on(handle, 0, header + BLOCK)
+        await trio.sleep(3)
+        w.reader.release(handle)
+        await trio.sleep(30)
+        assert len([asked for asked in w.service.asked if asked.id == "a"]) > 1
+        assert w.service.sent("a") <= header + BLOCK + MIB
+        assert w.reader.statistics()["dropped"] <= 8
+
+
+async def test_a_player_over_a_line_that_starts_slowly():
+    """Nothing waits for most of its bytes, so they are not fetched over several connections."""
+    async with world(FakeService(rate=1e9, window=MIB)) as w:
+        handle = w.reader.open(record(4 * MIB, "first", checksum=""), 6)
+        await w.read_blindly(handle)
+        w.reader.release(handle)
+        handle = w.reader.open(record(40 * MIB, checksum=""), 7)
+        await w.read_on(handle, 0, MIB)
+        await trio.sleep(1)
+        for offset in range(MIB, 2 * MIB, BLOCK):
+            assert w.reader.read_now(handle, offset, BLOCK) == plain(offset, offset + BLOCK)
+            await trio.sleep(8)
+        assert w.service.sent("a") < 12 * MIB
+        w.reader.release(handle)
+
+
+async def test_what_is_known_of_a_line_is_forgotten():
+    """A minute after the last slow start, one response runs on again."""
+    async with world(FakeService(rate=1e9, window=MIB)) as w:
+        for number, pause_s in enumerate((2 * RETRY_S, 0)):
+            handle = w.reader.open(record(4 * MIB, f"f{number}", checksum=""), number + 7)
+            await w.read_blindly(handle)
+            w.reader.release(handle)
+            await trio.sleep(pause_s)
+            handle = w.reader.open(record(9 * MIB, f"g{number}", checksum=""), number + 70)
+            await w.read(handle, 0, BLOCK)
+            requests = sum(asked.id == f"g{number}" for asked in w.service.asked)
+            assert (requests > 1) == (pause_s == 0)
+            await w.read_blindly(handle)
+            w.reader.release(handle)
+            await trio.sleep(2 * RETRY_S)
+
+
 async def test_a_line_that_is_shared_gets_its_connections_back():
     """Several connections that together are no faster than half of them: half is used."""
     line, now = ThroughputEstimator(), 0.0
@@ -193,6 +261,26 @@ def samples(*counts: int) -> list[bool]:
         now += LATENCY
         said.append(flow.received(count, LATENCY, now))
     return said
+
+
+@pytest.mark.parametrize(
+    ("counts", "known"),
+    [
+        ([14_000 << n for n in range(5)], True),
+        ([14_000, 28_000], False),
+        ([300_000, 500_000] * 5, False),
+        ([500_000] * 5 + [500_000 << n for n in range(5)], False),
+    ],
+)
+def test_what_counts_as_a_slow_start(counts, known):
+    """Growth for three round trips from the first byte on; not that of a line with other users."""
+    line, now = ThroughputEstimator(), 0.0
+    line.answered(LATENCY)
+    flow = Flow(line, now)
+    for count in [*counts, 0]:
+        now += LATENCY
+        flow.received(count, LATENCY, now)
+    assert line.starts_slowly(now) == known
 
 
 def test_a_connection_that_grows_is_not_slow():

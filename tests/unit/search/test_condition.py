@@ -131,6 +131,7 @@ def test_a_month_and_a_year_are_all_their_days():
         {"number": "call me"},
         {"number": "+"},
         {"agent": " "},
+        {"agent": "*" * 1001},
         {"longer": "long"},
         {"tags": ["agentId"]},
         {"tags": ["=x"]},

@@ -381,9 +381,42 @@ async def test_the_body_is_views_of_one_buffer() -> None:
     """Nothing is copied on the way: the views share their memory."""
     async with serving(lambda n: sized(BIG)) as server, asking(server, True) as way:
         async with aclosing(await way.open(new_request("test", server.url))) as stream:
-            chunks = [chunk async for chunk in stream_of(stream) if isinstance(chunk, memoryview)]
-        assert len({id(chunk.obj) for chunk in chunks}) == 1
-        assert max(len(chunk) for chunk in chunks) <= connections.BUFFER_BYTES
+            chunks = [
+                (id(chunk.obj), len(chunk), chunk)
+                async for chunk in stream_of(stream)
+                if isinstance(chunk, memoryview)
+            ]
+        assert len({memory for memory, _, _ in chunks}) == 1
+        assert max(size for _, size, _ in chunks) <= connections.BUFFER_BYTES
+        for _, _, kept in chunks[:-1]:
+            with pytest.raises(
+                ValueError, match="released"
+            ):  # never the bytes of what came after it
+                bytes(kept)
+
+
+@pytest.mark.parametrize("kind", ["length", "chunked", "close"])
+async def test_bodies_received_by_turns_do_not_mix(kind: str) -> None:
+    """All connections receive into one buffer; what was passed on is as it came."""
+    contents = [BIG, BIG[::-1], bytes(len(BIG))]
+
+    def answer(number: int) -> Any:
+        body = contents[number - 1]
+        if kind == "close":
+            return (OK + b"\r\n" + body,)
+        pieces = [body[at : at + 300_000] for at in range(0, len(body), 300_000)]
+        return sized(body) if kind == "length" else chunked(*pieces)
+
+    async with serving(answer) as server, asking(server, True) as way:
+        opened = [await way.open(new_request("test", server.url)) for _ in contents]
+        got = [bytearray() for _ in contents]
+        while any(len(body) < len(BIG) for body in got):
+            for response, body in zip(opened, got, strict=True):
+                if len(body) < len(BIG):
+                    body += await anext(stream_of(response))
+        assert got == contents
+        for response in opened:
+            await response.aclose()
 
 
 async def test_another_server_is_looked_at_before_anything_is_sent() -> None:

@@ -8,7 +8,8 @@ import trio
 import trio.testing
 
 from phonofs.priority import Priority
-from phonofs.service.limiter import Gates, Permit, PriorityLimiter
+from phonofs.service.gates import Gates
+from phonofs.service.limiter import Permit, PriorityLimiter
 from phonofs.service.session import Transport, new_request
 from tests.support.service_world import API, cancelled_at
 

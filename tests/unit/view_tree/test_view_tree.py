@@ -1,20 +1,24 @@
 """The order in which files of a view are read, the calls of a day, the sizes of texts."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import trio
 
 from phonofs.catalogue.text_sizes import NO_TEXT
-from phonofs.errors import NoSuchName
+from phonofs.errors import NoSuchName, StaleInode
 from phonofs.tree.layout import Directory, directory_of
+from phonofs.view_tree import groups as groups_module
+from phonofs.view_tree import place_numbers
 from phonofs.view_tree import views as module
 from phonofs.view_tree.call_index import CallIndex
+from phonofs.view_tree.listings import ViewEntry
 from phonofs.view_tree.recent_listings import FRESH_S, RecentListings
 from phonofs.view_tree.text_files import TextFiles
-from phonofs.view_tree.views import ViewEntry, Views
-from phonofs.views.calls import Call, by_value
+from phonofs.view_tree.views import Views
+from phonofs.views import places
+from phonofs.views.calls import Call, agent_of, without_repeated
+from phonofs.views.groups import Groups
 from tests.support.catalogue_world import World, make, uuid, world
 
 DAY = "2024/2024-09/2024-09-03"
@@ -153,20 +157,20 @@ async def test_a_view_asks_for_the_days_that_are_not_known(tmp_path):
 
 @dataclass
 class Grouping:
-    """Counts how often calls are grouped by agent."""
+    """Counts how often the calls of a span are grouped by agent."""
 
     count: int = 0
 
-    def by_value(self, *arguments: Any) -> dict[str, list[Call]]:
+    def groups(self) -> Groups:
         self.count += 1
-        return by_value(*arguments)
+        return Groups()
 
 
 async def test_what_is_known_of_a_span_is_joined_once_until_that_span_changes(
     tmp_path, monkeypatch
 ):
     grouping = Grouping()
-    monkeypatch.setattr(module.calls, "by_value", grouping.by_value)
+    monkeypatch.setattr(groups_module, "Groups", grouping.groups)
     records = [*a_call(1, "2024-08-30T10:00"), *a_call(2, "2024-09-20T10:00")]
     async with world(tmp_path, records) as here:
         views, index, top = await views_over(here)
@@ -197,7 +201,7 @@ async def test_what_is_kept_has_a_bound_and_may_be_dropped_while_somebody_waits(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(module, "FILES_KEPT", 1)
-    monkeypatch.setattr(module, "CALLS_KEPT", 1, raising=False)
+    monkeypatch.setattr(groups_module, "NUMBERS_KEPT", 1)
     records = [
         record for number in range(4) for record in a_call(number, f"2024-09-0{number + 1}T10:00")
     ]
@@ -229,4 +233,122 @@ async def test_what_is_kept_has_a_bound_and_may_be_dropped_while_somebody_waits(
         for day in range(1, 5):
             of_day = await views.lookup(by_agent.ino, f"2024-09-0{day}", 0)
             assert len(await views.entries(of_day.ino, 0)) == 1
-        assert len(views._groups) == 1
+        assert len(views._groups._kept) == 1
+
+
+async def calls_of(here: World, index: CallIndex, agent: str) -> list[Call]:
+    """Return the calls of an agent in September, from all calls of each day."""
+    found = []
+    for number in range(1, 31):
+        of = Directory(0, 2024, 9, number)
+        await here.lister.list(of.ino)
+        found += [call for call in await index.calls(of) if agent_of(call) == agent]
+    return without_repeated(found)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+async def test_the_calls_of_an_agent_are_the_same_if_days_are_not_in_memory(
+    tmp_path, monkeypatch, in_memory
+):
+    """Of a call that two agents recorded, each has the recording that is theirs."""
+    shared = {"callId": "c99"}
+    records = [
+        *(
+            record
+            for number in range(9)
+            for record in a_call(number, f"2024-09-0{number + 1}T23:58")
+        ),
+        make(uuid(990), "2024-09-03T09:00:00Z", userName="Ann", **shared),
+        make(uuid(991), "2024-09-03T09:05:00Z", userName="Bob", **shared),
+        make(uuid(992), "2024-09-03T09:06:00Z", kind="summary", **shared),
+        make(uuid(993), "2024-09-04T00:01:00Z", kind="transcription", sourceId=uuid(991), **shared),
+        make(uuid(994), "2024-09-04T00:02:00Z", kind="transcription", callId="c2"),
+        make(uuid(995), "2024-09-05T00:02:00Z", userName="Ann", kind="voicemail"),
+    ]
+    if not in_memory:
+        monkeypatch.setattr("phonofs.view_tree.call_index.OBJECTS_KEPT", 1)
+    async with world(tmp_path, records) as here:
+        views, index, _ = await views_over(here)
+        month = places.child(child_of(places.views_of(0), "by-agent"), "2024-09")
+        assert month is not None
+        for agent in ("Ann", "Bob"):
+            found = await views._groups.calls(month, agent)
+            assert found == await calls_of(here, CallIndex(here.catalogue), agent)
+            assert {each.ino for call in found for each in call.objects()}
+        assert bool(index._days) is in_memory
+
+
+def child_of(place: places.Place, name: str) -> places.Place:
+    found = places.child(place, name)
+    assert found is not None
+    return found
+
+
+async def walk(views: Views, top: int) -> dict[str, int]:
+    """Return the directories and links of the views by their paths, with their inode numbers."""
+    found, waiting = {"": top}, [("", top)]
+    while waiting:
+        path, ino = waiting.pop()
+        for entry in await views.entries(ino, 0):
+            if entry.ino >= 1 << 55 and (entry.is_directory or entry.target):
+                found[f"{path}/{entry.name}"] = entry.ino
+                if entry.is_directory:
+                    waiting.append((f"{path}/{entry.name}", entry.ino))
+    return found
+
+
+async def test_directories_are_found_again_by_their_numbers(tmp_path):
+    """After a remount, and if more of them were used than are kept."""
+    records = [
+        record for number in range(8) for record in a_call(number, f"2024-09-0{number + 1}T10:00")
+    ]
+    async with world(tmp_path, records) as here:
+        views, _, top = await views_over(here)
+        found = await walk(views, top.ino)
+        by_day = child_of(child_of(places.views_of(0), "by-agent"), "2024-09-03")
+        found["/by-agent/2024-09-03"] = by_day.ino
+        found["/by-agent/2024-09-03/Bob"] = child_of(by_day, "Bob").ino
+        assert len(found) == len(set(found.values())) > 30
+        for path, ino in found.items():
+            again, _, _ = await views_over(here)  # nothing in memory but the catalogue
+            entry = await again.entry_again(ino)
+            assert (entry.ino, entry.name) == (ino, path.rpartition("/")[2] or ".views")
+            if path:
+                parent = await again.entry_again(again.parent(ino))
+                assert parent.ino == found[path.rpartition("/")[0]]
+            if entry.is_directory:
+                assert await again.entries(ino, 0) == await views.entries(ino, 0)
+            with pytest.raises(StaleInode):
+                await again.entry_again(ino + (1 << 21) * 512 * 7)  # seven years later
+        agent = found["/by-agent/2024-09/Ann"]
+        for wrong in (agent + 1, agent | 1 << 54, 1 << 55 | 1, 7 << 52 | 1 << 55, agent | 1 << 60):
+            with pytest.raises(StaleInode):
+                await views.entry_again(wrong)
+
+
+async def test_a_number_that_two_names_can_have_means_none_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "name_number", lambda name: (1 << 21) - 1)
+    records = [*a_call(1, "2024-09-01T10:00"), *a_call(2, "2024-09-01T11:00")]
+    async with world(tmp_path, records) as here:
+        views, _, top = await views_over(here)
+        found = await walk(views, top.ino)
+        ann, bob = found["/by-agent/2024-09/Ann"], found["/by-agent/2024-09/Bob"]
+        assert ann != bob
+        assert places.decoded(ann)[0] == places.decoded(bob)[0]
+        assert {(await views.entry_again(ino)).name for ino in (ann, bob)} == {"Ann", "Bob"}
+        again, _, _ = await views_over(here)
+        for ino in (ann, bob):
+            with pytest.raises(StaleInode):
+                await again.entry_again(ino)
+
+
+async def test_not_more_places_are_kept_than_the_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(place_numbers, "PLACES_KEPT", 5)
+    records = [
+        record for number in range(8) for record in a_call(number, f"2024-09-0{number + 1}T10:00")
+    ]
+    async with world(tmp_path, records) as here:
+        views, _, top = await views_over(here)
+        found = await walk(views, top.ino)
+        assert await walk(views, top.ino) == found
+        assert len(views._numbers._places) == 5

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phonofs.model import Record
+from phonofs.tree.layout import FIRST_OBJECT_INO as BASE
 from phonofs.tree.layout import Directory
 from phonofs.views import calls, names, places
 from phonofs.views.calls import Call, CallObject
+from phonofs.views.groups import Groups
 from phonofs.views.names import TextKind
 
 DAY = "2026-11-17"
@@ -167,12 +169,22 @@ def test_objects_that_name_each_other_as_source():
 
 def test_names_of_agents_differ_by_more_than_case():
     objects = [
-        made(n, f"{n}.mp3", "callrecording", agentName=agent)
+        made(BASE + n, f"{n}.mp3", "callrecording", agentName=agent)
         for n, agent in enumerate(["jo smith", "Jo Smith", "", "Ann", "  "])
     ]
-    groups = calls.by_value(calls.joined(DAY, objects), calls.agent_of)
-    found = {name: sorted(call.main.ino for call in group) for name, group in groups.items()}
-    assert found == {"Jo-Smith": [0, 1], "Ann": [3]}
+    first, second = Directory(0, 2026, 11, 16), Directory(0, 2026, 11, 17)
+    grouped = Groups()
+    grouped.add(first, calls.joined(DAY, objects[:1]), calls.agent_of)
+    grouped.add(second, calls.joined(DAY, objects[1:]), calls.agent_of)
+    assert grouped.names() == ["Ann", "Jo-Smith"]
+    assert "jo-smith" not in grouped
+    found = {name: list(grouped.days(name)) for name in (*grouped.names(), "jo-smith", "Al")}
+    assert found == {
+        "Ann": [(second, {BASE + 3})],
+        "Jo-Smith": [(first, {BASE}), (second, {BASE + 1})],
+        "jo-smith": [],
+        "Al": [],
+    }
 
 
 def test_equal_names_are_told_apart():
@@ -267,6 +279,37 @@ def test_inode_numbers_of_places_are_apart_from_all_others():
     assert len(seen) == 9
     assert max(Directory(254, 9998, 12, 31).ino, 1 << 31) < places.VIEW_BIT
     assert min(TextKind) << names.KIND_SHIFT >= places.VIEW_BIT << 1
+
+
+PATHS = st.sampled_from(
+    ["", "by-day", "by-agent", "by-queue", "latest", "text", "today", "yesterday", "by-day/DAY",
+     "by-agent/YEAR", "by-agent/MONTH", "by-queue/DAY", "text/YEAR", "text/YEAR/MONTH",
+     "text/YEAR/MONTH/DAY", "by-agent/MONTH/NAME", "by-queue/YEAR/NAME", "by-agent/DAY/NAME"]
+)  # fmt: skip
+
+
+@given(st.integers(0, 254), st.dates(Directory(0, 1970).first_day), PATHS, st.text(min_size=1))
+def test_an_inode_number_says_which_place_it_is(region: int, day: date, path: str, name: str):
+    parts = {"YEAR": f"{day:%Y}".zfill(4), "MONTH": str(day)[:7], "DAY": str(day), "NAME": name}
+    place: places.Place | None = places.views_of(region)
+    for part in filter(None, path.split("/")):
+        assert place is not None
+        place = places.child(place, parts.get(part, part))
+    if day.year == 9999:
+        return
+    assert place is not None
+    named = path.endswith("NAME")
+    expected = places.above(place) if named else place, places.name_number(name) if named else 0
+    assert places.decoded(place.ino) == expected
+
+
+@given(st.integers(0, (1 << 60) - 1) | st.integers(1 << 55, (1 << 56) - 1))
+def test_no_other_number_is_that_of_a_place(ino: int):
+    found = places.decoded(ino)
+    if found is not None:
+        place, number = found
+        assert place.ino + number == ino
+        assert not number or place.lists is places.Lists.NAMES
 
 
 def test_inode_numbers_of_texts():

@@ -8,15 +8,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from phonofs.cli import settings as room
-from phonofs.cli.settings import load, split_options, surroundings, system_zone
+from phonofs.config import load as files
+from phonofs.config.load import load, profiles, split_options, surroundings, system_zone
 from phonofs.errors import UsageError
 
 
 @pytest.fixture
 def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """An environment whose system and user files lie in a folder of the test's own."""
-    monkeypatch.setattr(room, "SYSTEM_FILE", tmp_path / "etc.toml")
+    monkeypatch.setattr(files, "SYSTEM_FILE", tmp_path / "etc.toml")
     (tmp_path / "config" / "phonofs").mkdir(parents=True)
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "Europe/Berlin")  # the C library's clock belongs to the process
@@ -183,3 +183,16 @@ def test_variables_of_kubernetes_and_of_watch_are_no_options(
     environ: dict[str, str], name: str
 ) -> None:
     assert load("work", environment={**environ, name: "tcp://10.0.0.1:9108"}).profile == "work"
+
+
+def test_the_profiles_are_those_with_a_table_or_a_login(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    assert profiles(environ) == []
+    write(tmp_path / "etc.toml", '[default]\ncache_size = "1G"\n[work]\nkey = "k"\n')
+    (tmp_path / "config/phonofs/credentials").mkdir()
+    write(tmp_path / "config/phonofs/credentials/home", "key\nsecret", 0o600)
+    assert profiles(environ) == ["home", "work"]
+    assert profiles({**environ, "PHONOFS_KEY": "k"}) == ["default", "home", "work"]
+    write(tmp_path / "config/phonofs/config.toml", '[default]\nkey = "k"\n')
+    assert profiles(environ) == ["default", "home", "work"]

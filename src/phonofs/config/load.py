@@ -7,6 +7,7 @@ import time
 import tomllib
 import zoneinfo
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from phonofs.config import (
     check_profile,
     merge,
 )
-from phonofs.credentials import home_of, own_folder, xdg_folder
+from phonofs.config.folders import CREDENTIALS, home_of, own_folder, xdg_folder
 from phonofs.errors import UsageError
 from phonofs.trusted_path import check_file, check_trusted
 
@@ -57,6 +58,22 @@ def places_of(profile: str, names: Sequence[str], options: Sequence[str] = ()) -
     for layer in _layers(profile, options, os.environ, home_of(os.environ)):
         found |= {name: layer.place(name) for name in names if name in layer.values}
     return list(found.values())
+
+
+def profiles(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return the names of the profiles that have a table or that somebody logged in to, sorted.
+
+    Those that have neither (their key is in the keyring) work too. Raises UsageError.
+    """
+    environ = os.environ if environment is None else environment
+    home = home_of(environ)
+    tables = [_tables(path) for path in (SYSTEM_FILE, user_file(environ, home))]
+    names = {name for each in tables for name in each if name != DEFAULT_PROFILE}
+    if f"{PREFIX}KEY" in environ or any("key" in each.get(DEFAULT_PROFILE, {}) for each in tables):
+        names.add(DEFAULT_PROFILE)
+    with suppress(OSError):  # nobody logged in, or the key is in the keyring
+        names |= {path.name for path in (own_folder(environ, home) / CREDENTIALS).iterdir()}
+    return sorted(names)
 
 
 def user_file(environ: Mapping[str, str], home: Path) -> Path:

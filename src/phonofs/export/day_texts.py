@@ -1,0 +1,77 @@
+"""Copies the texts of the calls of a day: conversations, subtitles, summaries, notes.
+
+A text belongs to the export if the object that it is a text of is there, or one that it is made of.
+Used by ``run``.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+
+from phonofs.export.contents import Contents, TextName
+from phonofs.export.copier import Task, Without
+from phonofs.export.copying import Staged, copy
+from phonofs.export.destination import Destination
+from phonofs.export.ledger import File, Key, Ledger
+from phonofs.export.workers import Workers
+from phonofs.views.names import KIND_SHIFT, TextKind, text_of_ino
+
+_TEXTS = frozenset({TextKind.CONVERSATION, TextKind.SUBTITLES, TextKind.SUMMARY, TextKind.NOTES})
+
+
+def text_names(
+    in_view: Iterable[tuple[str, int]], in_tree: Iterable[tuple[str, int]]
+) -> list[TextName]:
+    """Return the texts of a day, from the names and inode numbers in its view and in the tree.
+
+    The number of a text tells its object.
+    """
+    names = {ino: name for name, ino in in_tree}
+    found = []
+    for name, ino in in_view:
+        kind = text_of_ino(ino) if ino >> KIND_SHIFT else None
+        if kind is not None and kind[0] in _TEXTS:
+            found.append(TextName(name, names.get(kind[1], "")))
+    return found
+
+
+class DayTexts:
+    """Finds the texts that belong to an export. Owns no state."""
+
+    def __init__(
+        self, destination: Destination, ledger: Ledger, contents: Contents, workers: Workers
+    ) -> None:
+        self._destination = destination
+        self._ledger = ledger
+        self._contents = contents
+        self._workers = workers
+
+    def tasks(self, day: str, there: Mapping[str, Key]) -> Iterator[Task]:
+        """Yield a task for each text of a day; ``there`` are the files of its objects, by path.
+
+        Raises NotCopied if the texts cannot be listed.
+        """
+        by_id = {id: (region, id) for region, id in there.values()}
+        for text in self._contents.texts(day):
+            key = there.get(f"{day}/{text.of}") or self._source(day, text, by_id)
+            if key is not None:
+                path = f"{day}/{text.name}"
+                work = partial(self._copied, day, text.name, self._ledger.in_place(path))
+                yield Task(path, key, work, "text")
+
+    def _source(self, day: str, text: TextName, by_id: Mapping[str, Key]) -> Key | None:
+        """Return the first object that a text is made of and that is there."""
+        found = (by_id.get(id) for id in self._contents.made_from(day, text.name))
+        return next(filter(None, found), None)
+
+    def _copied(self, day: str, name: str, there: File | None) -> Staged | Without:
+        """Copy a text, unless it is there already. Runs in a thread."""
+        told = self._contents.text_status(day, name)
+        if told is None:
+            return Without.ABSENT
+        if there is not None and (there.bytes, there.mtime_ns) == told:
+            return Without.UNCHANGED
+        source = self._contents.open_text(day, name)
+        try:
+            return copy(source, self._destination, size=None, checksum="", stop=self._workers.stop)
+        finally:
+            source.close()

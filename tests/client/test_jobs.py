@@ -1,0 +1,173 @@
+"""The recipes of contrib/jobs, over the made-up account, with an engine that hashes."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from phonofs.demo.dataset import demo_account
+from phonofs.fakeservice.account import change, flat_item
+from tests.support.doors import PROFILE, served
+from tests.support.mounts import phonofs, standing, until
+from tests.support.programs import ServedAccount, as_programs_of
+
+pytest.importorskip("fsspec", reason="fsspec is not installed")
+pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+
+JOBS = Path(__file__).resolve().parents[2] / "contrib/jobs"
+HERE = Path(__file__).parent
+LIMIT_S = 200
+
+
+def installed(name: str) -> pytest.MarkDecorator:
+    missing = importlib.util.find_spec(name) is None
+    return pytest.mark.skipif(missing, reason=f"{name} is not installed: pip install '{name}'")
+
+
+RECIPES = [
+    pytest.param("dask_job.py", marks=installed("distributed")),
+    pytest.param("ray_job.py", marks=[pytest.mark.slow, installed("ray")]),
+]
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[ServedAccount]:
+    """A daemon of the test's own, since the account changes; it sees that within a second."""
+    with (
+        standing(demo_account(datetime(2026, 3, 2, tzinfo=UTC).date())) as stand_in,
+        served(stand_in.url, tmp_path, poll_interval="1s") as daemon,
+        as_programs_of(daemon),
+    ):
+        yield ServedAccount(daemon, stand_in.service)
+
+
+class Job:
+    """A recipe with its folders; ``calls`` are the hashes that its engine made."""
+
+    def __init__(self, demo: ServedAccount, folder: Path, recipe: str) -> None:
+        self._demo = demo
+        self._recipe = recipe
+        self.manifest = folder / "manifest"
+        self.out = folder / "out"
+        self._calls = folder / "calls"
+        self._failed = folder / "failed"
+
+    def list(self) -> None:
+        """Bring the manifest up to date."""
+        asked = ("manifest", "--profile", PROFILE, "--parquet", str(self.manifest))
+        done = phonofs(self._demo.daemon, *asked)
+        assert done.returncode == 0, done.stderr
+
+    def start(self, *words: str, fail: str = "") -> subprocess.Popen[str]:
+        environment = {
+            "PYTHONPATH": str(HERE),
+            "CALLS": str(self._calls),
+            "FAILED": str(self._failed),
+            "FAIL": fail,
+            "RAY_AUTH_MODE": "disabled",
+        }
+        return subprocess.Popen(
+            [
+                sys.executable, str(JOBS / self._recipe), str(self.manifest), str(self.out),
+                "--engine", "stand_in_engine:measure", "--batch", "5", *words,
+            ],
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def run(self, *words: str, fail: str = "") -> str:
+        process = self.start(*words, fail=fail)
+        said, errors = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, errors
+        return said
+
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """Kill it with all that it started."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=LIMIT_S)
+
+    def calls(self) -> Counter[str]:
+        return Counter(self._calls.read_text().split()) if self._calls.exists() else Counter()
+
+    def has_failed(self) -> bool:
+        return self._failed.exists()
+
+    def outputs(self) -> dict[str, str]:
+        """Return the hash in each output, by the id in its name."""
+        files = [path for path in self.out.rglob("*") if path.is_file()]
+        found = {path.name.split(".")[1]: json.loads(path.read_text())["md5"] for path in files}
+        assert len(found) == len(files), "a recording has two outputs"
+        return found
+
+
+@pytest.fixture(params=RECIPES)
+def job(demo: ServedAccount, tmp_path: Path, request: pytest.FixtureRequest) -> Job:
+    made = Job(demo, tmp_path, request.param)
+    made.list()
+    return made
+
+
+def expected(demo: ServedAccount) -> dict[str, str]:
+    return {item.id: item.content.md5 for item in demo.items("audio/")}
+
+
+def test_all_outputs_once_though_a_worker_is_killed(demo: ServedAccount, job: Job):
+    """What the dead worker had begun is done by another one."""
+    job.run(fail="kill")
+    assert job.has_failed()
+    assert job.outputs() == expected(demo) != {}
+    again = job.calls().total() - len(expected(demo))
+    assert 0 <= again <= 1  # the dead one had noted it, and not yet written its output
+
+
+def test_a_job_that_was_killed_goes_on(demo: ServedAccount, job: Job):
+    """No recording is lost, and none that was done is done again."""
+    process = job.start(fail="hang")
+    until(lambda: job.has_failed() or process.poll() is not None, LIMIT_S)
+    job.kill(process)
+    done = job.outputs()
+    assert 0 < len(done) < len(expected(demo))
+    before = job.calls()
+    job.run()
+    assert job.outputs() == expected(demo)
+    assert not {digest for digest in done.values() if job.calls()[digest] != before[digest]}
+
+
+def test_a_job_is_kept_up_to_date_and_forgets_what_was_withdrawn(demo: ServedAccount, job: Job):
+    """One new recording is one call; an output goes with its recording, and no other does."""
+    job.run()
+    before = job.calls().total()
+    gone, replaced, archived, *_ = demo.items("audio/")
+    now_ms = time.time_ns() // 1_000_000
+    account = demo.service.account
+    change(account, gone.region, gone.id, now_ms, state="REVOKED")
+    change(account, archived.region, archived.id, now_ms, state="ARCHIVED")
+    new = flat_item("new", 5000, replaced.created_ms + 1000, updated_ms=now_ms)
+    account.put(new)
+    content = flat_item("other", 6000, 0).content
+    change(account, replaced.region, replaced.id, now_ms, content=content)
+    until(lambda: is_known(demo, "new"))
+    job.list()
+    assert job.run("--prune").startswith("2 outputs")
+    left = expected(demo) | {archived.id: archived.content.md5}
+    assert job.outputs() == left
+    assert left[replaced.id] == content.md5
+    assert gone.id not in left
+    assert job.calls().total() == before + 2
+
+
+def is_known(demo: ServedAccount, id: str) -> bool:
+    done = phonofs(demo.daemon, "find", "--profile", PROFILE, "--call", id, "--offline")
+    return bool(done.stdout.strip())

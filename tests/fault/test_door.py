@@ -1,0 +1,147 @@
+"""Clients of the door that are slow, idle, or too many, under a fake clock."""
+
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import trio
+
+from phonofs.door import protocol
+from phonofs.door.connection import HELD_S, REQUEST_S
+from phonofs.fakeservice.account import Account, flat_item
+from phonofs.fakeservice.options import Options
+from tests.model.world import NOW_MS, Look, World, run
+from tests.support.door_client import Client
+
+MIB = 1 << 20
+
+
+def in_world(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test in a world with one object of 8 MiB, under a fake clock."""
+
+    async def main(**fixtures: Any) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            account = Account([flat_item("0000000a", 8 * MIB, NOW_MS - 3_600_000)], ["us-east"])
+            world = World(Path(folder), account, Options())
+            async with world.mounted(Look(cache_size=50 * MIB)):
+                await function(world, **fixtures)
+
+    @wraps(function)
+    def test(**fixtures: Any) -> None:
+        run(partial(main, **fixtures))
+
+    del test.__wrapped__  # pytest would take the world for a fixture
+    return test
+
+
+@asynccontextmanager
+async def clients(world: World, count: int = 1) -> AsyncIterator[list[Client]]:
+    """Connect some clients; afterwards the door has none of them, and nothing is held."""
+    async with trio.open_nursery() as nursery:
+        made = [Client.of(world.app.door, nursery) for _ in range(count)]
+        try:
+            yield made
+        finally:
+            for client in made:
+                await trio.aclose_forcefully(client.stream)
+    door = world.app.door.statistics()
+    assert (door["connections"], door["handles"], door["active"]) == (0, 0, 0)
+    assert world.app.status.document()["reader"]["waiters"] == 0
+
+
+PATH = ".id/us-east/0000000a"
+
+
+@pytest.mark.promise("a-client-leaves-nothing")
+@in_world
+async def test_a_client_that_does_not_read_is_hung_up_on(world):
+    """It has got a part of what it asked for, and no end; its file is closed."""
+    async with clients(world) as [client]:
+        opened = await client.open(PATH)
+        await client.send(protocol.Read(opened.handle, 0, 8 * MIB))
+        await trio.sleep(protocol.SLOW_S - 1)
+        assert world.app.door.statistics()["connections"] == 1
+        await trio.sleep(30)
+        assert world.app.door.statistics()["connections"] == 0
+        with pytest.raises(EOFError):
+            await client.data()
+
+
+@in_world
+async def test_one_that_reads_now_and_then_is_not(world):
+    async with clients(world) as [client]:
+        opened = await client.open(PATH)
+        await client.send(protocol.Read(opened.handle, 0, 8 * MIB))
+        await trio.sleep(protocol.SLOW_S / 2)
+        plain = world.plain(("us-east", "0000000a"))
+        assert await client.data(pause_s=protocol.SLOW_S / 16) == plain
+
+
+@in_world
+async def test_an_idle_connection_is_hung_up_on(world):
+    """After a minute without a request; with an open file, after an hour."""
+    async with clients(world, 2) as [idle, holding]:
+        began = trio.current_time()
+        await idle.ask(protocol.Hello())
+        await holding.open(PATH)
+        await trio.sleep(protocol.IDLE_S - 1)
+        await idle.ask(protocol.Hello())
+        with pytest.raises(EOFError):
+            await idle.receive()
+        assert protocol.IDLE_S * 2 - 1 <= trio.current_time() - began <= protocol.IDLE_S * 2 + 1
+        with pytest.raises(EOFError):
+            await holding.receive()
+        assert HELD_S <= trio.current_time() - began <= HELD_S + 1
+
+
+@in_world
+async def test_a_request_that_does_not_come_to_its_end_is_not_waited_for(world):
+    """Neither is one that comes a byte at a time; one that pauses for a moment is answered."""
+    async with clients(world, 3) as [silent, slow, dripping]:
+        request = protocol.pack(protocol.Info(PATH))
+        began = trio.current_time()
+        await silent.stream.send_all(request[:6])
+        with pytest.raises(EOFError):
+            await silent.receive()
+        assert trio.current_time() - began <= REQUEST_S + 1
+        await slow.stream.send_all(request[:-1])
+        await trio.sleep(REQUEST_S / 2)
+        await slow.stream.send_all(request[-1:])
+        assert isinstance((await slow.receive())[0], protocol.About)
+        with pytest.raises(trio.BrokenResourceError):
+            await drip(dripping, request)
+
+
+async def drip(client: Client, request: bytes) -> None:
+    for at in range(len(request)):
+        await client.stream.send_all(request[at : at + 1])
+        await trio.sleep(REQUEST_S / 4)
+
+
+@in_world
+async def test_beyond_the_most_connections_one_is_turned_away(world):
+    """With an error that says so; when one ends, there is a place again."""
+    with patch("phonofs.door.server.CONNECTIONS_MAX", 2):
+        await too_many(world)
+
+
+async def too_many(world: World) -> None:
+    async with clients(world, 2) as [first, second], trio.open_nursery() as nursery:
+        for client in (first, second):
+            await client.ask(protocol.Hello())
+        third = Client.of(world.app.door, nursery)
+        with pytest.raises(OSError, match="connections already"):
+            await third.receive()
+        with pytest.raises(EOFError):
+            await third.receive()
+        await third.close()
+        await first.close()
+        await trio.sleep(1)
+        fourth = Client.of(world.app.door, nursery)
+        assert isinstance(await fourth.ask(protocol.Hello()), protocol.Welcome)
+        await fourth.close()
