@@ -17,6 +17,7 @@ from phonofs.journal.lines import Line, parse
 from phonofs.journal.verification import verify
 from tests.support.accounts import flat
 from tests.support.calls import calls
+from tests.support.doors import PROFILE, served
 from tests.support.mounts import files, mounted, phonofs, standing, status_of, until
 
 pytestmark = pytest.mark.fuse
@@ -130,6 +131,45 @@ def _read(paths: list[Path], ids: dict[Path, str], given: set[str]) -> None:
                 given.add(ids[path])
         except OSError:
             return
+
+
+@pytest.mark.promise("journal-before-bytes")
+def test_what_a_program_opens_through_the_door_is_its_own(tmp_path):
+    """Singly, and with several at once; the user and the process are those of the client."""
+    journal = tmp_path / "journal"
+    with standing(flat(1000, 2000)) as service:  # noqa: SIM117
+        with served(service.url, tmp_path, journal=str(journal)) as daemon:
+            with daemon.connect() as client:
+                names = [entry.name for entry in client.find("")]
+                assert names
+                opened = client.open(names[0])
+                [line] = [line for line in lines_of(journal, PROFILE) if line.event == "open"]
+                assert (line.how, line.uid, line.pid) == ("door", os.geteuid(), os.getpid())
+                assert opened.size == 1000
+                client.read(opened.handle, 0, 1000)
+                client.cat((names[0], None, None), (names[1], 0, 10))
+            until(lambda: [line.event for line in lines_of(journal, PROFILE)].count("close") == 3)
+            found = lines_of(journal, PROFILE)
+    opens = [line for line in found if line.event == "open"]
+    assert [(line.how, line.pid) for line in opens] == [("door", os.getpid())] * 3
+    assert {line.bytes_at_least for line in found if line.event == "close"} <= {1000, 2000, 10}
+
+
+@pytest.mark.promise("journal-before-bytes")
+def test_an_export_is_recorded_with_and_without_a_mount(tmp_path):
+    with standing(flat(1000, 2000)) as service:
+        with mounted(service.url, tmp_path, journal=str(tmp_path / "j")) as mount:
+            dest = str(tmp_path / "first")
+            done = phonofs(mount, "export", dest, "2026", "--mount", str(mount.point))
+            assert done.returncode == 0, done.stderr
+            assert len(opens_of(tmp_path / "j")) == 2
+            mount.stop()
+            dest = str(tmp_path / "second")
+            done = phonofs(mount, "export", dest, "2026", "--profile", "test-journal")
+            assert done.returncode == 0, done.stderr
+        found = [line for line in lines_of(tmp_path / "j", "test-journal") if line.event == "open"]
+    assert [(line.how, line.uid) for line in found] == [("export", os.geteuid())] * 2
+    assert not verify(tmp_path / "j/test-journal").findings
 
 
 def test_a_journal_on_the_mount_or_in_the_cache_is_refused(tmp_path):
