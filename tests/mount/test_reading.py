@@ -13,7 +13,7 @@ import pytest
 
 from phonofs.fakeservice.options import Options
 from tests.support.accounts import content_of, flat
-from tests.support.mounts import files, mounted, standing, status_of, until
+from tests.support.mounts import files, held_at_once, mounted, standing, status_of, until
 from tests.support.timing import Stopwatch
 
 pytestmark = pytest.mark.fuse
@@ -154,7 +154,7 @@ def test_cache_size_zero_leaves_no_content_on_disk(tmp_path):
 
 
 def test_the_cache_stays_below_its_cap(tmp_path):
-    """Thirty megabytes read through a cache of eight never hold more than eight."""
+    """30 MiB read through a cache of 8 MiB never hold more than 8 MiB."""
     account = flat(*[2 * MIB] * 15)
     with (
         standing(account) as stand_in,
@@ -162,8 +162,8 @@ def test_the_cache_stays_below_its_cap(tmp_path):
     ):
         for path, item in zip(files(mount.point), account, strict=True):
             assert path.read_bytes() == content_of(stand_in.service, item.id)
-            held = sum(p.stat().st_blocks * 512 for p in (tmp_path / "cache/content").rglob("??/*"))
-            assert held <= 8_000_000 + 4096 * 16
+            held = held_at_once((tmp_path / "cache/content").rglob("??/*"))
+            assert held <= 8 * MIB + 4096 * 16
 
 
 @pytest.mark.promise("nobody-waits-for-ever")

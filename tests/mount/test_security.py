@@ -13,7 +13,7 @@ import pytest
 from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.options import Options
 from tests.support.accounts import NOON_MS, flat
-from tests.support.mounts import Mount, StandIn, files, mounted, standing, until
+from tests.support.mounts import Mount, StandIn, files, held_at_once, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 
@@ -235,7 +235,7 @@ def test_a_damaged_index_leaves_no_content_behind(tmp_path):
             assert {path.name: path.read_bytes() for path in files(mount.point)} == right
             said = json.loads(os.getxattr(mount.point, "user.phonofs.status"))["cache"]
             assert said["state"] == "on"
-            assert sum(path.stat().st_blocks * 512 for path in cached()) <= 1 << 20
+            assert held_at_once(cached()) <= 1 << 20
             assert mount.stop() == 0
         assert 0 < sum(path.stat().st_blocks * 512 for path in cached()) <= 1 << 20
         damage()

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import trio
@@ -218,3 +218,15 @@ def status_of(mount: Mount) -> dict:
 def files(point: Path) -> list[Path]:
     """Return all files below a mount point, sorted."""
     return sorted(path for path in point.rglob("*") if path.is_file())
+
+
+def held_at_once(paths: Iterable[Path]) -> int:
+    """Return the bytes on disk of files that exist at the same time.
+
+    A process that adds and removes some meanwhile must not have both counted.
+    """
+    sizes = {}
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            sizes[path] = path.stat().st_blocks * 512
+    return sum(size for path, size in sizes.items() if path.exists())
