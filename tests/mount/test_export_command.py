@@ -127,6 +127,25 @@ def test_without_a_mount_the_command_asks_the_service_itself(tmp_path):
         assert stand_in.service.counters.bytes == 0
 
 
+def test_with_several_regions_each_has_its_folder_and_its_texts(tmp_path):
+    items = [*calls(days=1, each=1), *(replace(each, region="uk") for each in calls(days=1))]
+    with standing(Account(items)) as stand_in:
+        with mounted(stand_in.url, tmp_path) as mount:
+            assert exported(mount, tmp_path / "mount").returncode == 0
+            day = mount.point / "uk/.views/by-day/2026-03-02"
+            names = {each.name for each in day.glob("*.srt")}
+        words = ("export", str(tmp_path / "session"), "--profile", NOT_MOUNTED)
+        done = phonofs(mount, *words)
+        assert done.returncode == 0, done.stderr
+        for dest in (tmp_path / "mount", tmp_path / "session"):
+            found = (dest / "uk/2026/2026-03/2026-03-02").glob("*.srt")
+            assert {each.name for each in found} == names
+            assert len(names) == 6
+            assert len(list((dest / "us-east").rglob("*.srt"))) == 2
+            assert sums_are_right(dest)
+            assert len(rows(dest / "manifest.csv")) == len(items)
+
+
 def test_a_session_sees_what_changed_since_the_last_one(tmp_path):
     """New, replaced and withdrawn objects of days that are known, and a late transcript."""
     dest = tmp_path / "out"

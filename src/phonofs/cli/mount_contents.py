@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from phonofs.attributes import MADE_FROM_ATTRIBUTE
 from phonofs.export.contents import NotCopied, OpenContent, Reason, TextName
-from phonofs.export.day_texts import text_names
+from phonofs.export.day_texts import text_names, texts_in
 from phonofs.views.places import BY_DAY
 
 REASONS = {
@@ -63,11 +63,8 @@ class MountContents:
         """Return the texts of the calls of a day. Raises NotCopied."""
         if not self._views:
             return []
-        with _explained(), os.scandir(self._view(day)) as shown:
-            in_view = [(each.name, each.inode()) for each in shown]
-        with _explained(), os.scandir(f"{self._point}/{day}") as listed:
-            in_tree = [(each.name, each.inode()) for each in listed]
-        return text_names(in_view, in_tree)
+        texts = texts_in(self._entries(self._view(day)))
+        return text_names(texts, self._entries(f"{self._point}/{day}")) if texts else []
 
     def made_from(self, day: str, name: str) -> Sequence[str]:
         """Return the ids of the objects that a text is made from. Raises NotCopied."""
@@ -92,6 +89,12 @@ class MountContents:
         """Return the folder of the view that shows a day; it stands beside the years."""
         *region, _, _, name = day.split("/")
         return "/".join((self._point, *region, self._views, BY_DAY, name))
+
+    @staticmethod
+    def _entries(folder: str) -> list[tuple[str, int]]:
+        """Return the names in a folder with their inode numbers, which costs no stat(2)."""
+        with _explained(), os.scandir(folder) as entries:
+            return [(each.name, each.inode()) for each in entries]
 
     @staticmethod
     def _opened(path: str) -> OpenContent:

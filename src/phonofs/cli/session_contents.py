@@ -16,7 +16,7 @@ from phonofs.errors import (
     Refused,
 )
 from phonofs.export.contents import NotCopied, OpenContent, Reason, TextName
-from phonofs.export.day_texts import text_names
+from phonofs.export.day_texts import text_names, texts_in
 from phonofs.reader.open_object import Handle
 from phonofs.tree.layout import ROOT
 from phonofs.view_tree.open_text import OpenText
@@ -153,11 +153,13 @@ class SessionContents:
         return _OpenFile(self._session, ino, self._vfs.open(ino, pid=os.getpid()))
 
     async def _texts(self, day: str) -> Sequence[TextName]:
-        in_view, in_tree = [
-            [(entry.name, entry.ino) for entry in (await self._vfs.open_folder(ino)).entries]
-            for ino in (await self._ino(self._view(day)), await self._ino(day))
-        ]
-        return text_names(in_view, in_tree)
+        texts = texts_in(await self._entries(self._view(day)))
+        return text_names(texts, await self._entries(day)) if texts else []
+
+    async def _entries(self, folder: str) -> list[tuple[str, int]]:
+        """Return the names in a folder with their inode numbers."""
+        opened = await self._vfs.open_folder(await self._ino(folder))
+        return [(entry.name, entry.ino) for entry in opened.entries]
 
     async def _made_from(self, path: str) -> Sequence[str]:
         found = await self._vfs.text_attribute(await self._ino(path), MADE_FROM_ATTRIBUTE)

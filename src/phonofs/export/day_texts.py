@@ -18,20 +18,25 @@ from phonofs.views.names import KIND_SHIFT, TextKind, text_of_ino
 _TEXTS = frozenset({TextKind.CONVERSATION, TextKind.SUBTITLES, TextKind.SUMMARY, TextKind.NOTES})
 
 
-def text_names(
-    in_view: Iterable[tuple[str, int]], in_tree: Iterable[tuple[str, int]]
-) -> list[TextName]:
-    """Return the texts of a day, from the names and inode numbers in its view and in the tree.
+def texts_in(in_view: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return the texts in the view of a day, each with the inode number of its object.
 
-    The number of a text tells its object.
+    The number of a text tells that of its object.
     """
-    names = {ino: name for name, ino in in_tree}
     found = []
     for name, ino in in_view:
         kind = text_of_ino(ino) if ino >> KIND_SHIFT else None
         if kind is not None and kind[0] in _TEXTS:
-            found.append(TextName(name, names.get(kind[1], "")))
+            found.append((name, kind[1]))
     return found
+
+
+def text_names(
+    texts: Iterable[tuple[str, int]], in_tree: Iterable[tuple[str, int]]
+) -> list[TextName]:
+    """Return texts with the names of their objects, by the inode numbers of a day's files."""
+    names = {ino: name for name, ino in in_tree}
+    return [TextName(name, names.get(of, "")) for name, of in texts]
 
 
 class DayTexts:
