@@ -37,13 +37,13 @@ ERRORS = (
     (
         "EACCES",
         "The service refuses it to this key, the key or its secret cannot be read, or the key is "
-        "another account's than the one that is mounted.",
+        "another account's than the one that is mounted; or the program is one of the crawlers.",
     ),
     ("ESTALE", "The object is gone, or has other content than when it was opened: open it again."),
     (
         "EIO",
-        "The service cannot be reached or was too slow, or gave wrong bytes twice; the log has "
-        "more.",
+        "The service cannot be reached or was too slow, or gave wrong bytes twice, or the access "
+        "journal cannot be written; the log has more.",
     ),
     ("ENOTCONN", "The process of the mount has died: phonofs umount, then mount again."),
 )
@@ -122,6 +122,15 @@ STATUS = (
         "reader",
         "hits and misses, bytes served, fetched and discarded, failures, wrong checksums; what "
         "is under way: waiters, streams, handles, parts, files ahead",
+    ),
+    (
+        "opens",
+        "by_program: the programs that opened most; refused: how often a program of crawlers was",
+    ),
+    (
+        "journal",
+        "state (off, on, failing), error, the file, lines written, number and hash of the last "
+        "line (last, last_hash), failures, opens without a line (unrecorded), reserve_bytes",
     ),
     ("views", "the name of their folder; empty if there are none"),
     (

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
+from phonofs.access import Access
 from phonofs.account import Admission, Chosen, choose, customers_of
 from phonofs.cache import maintenance
 from phonofs.cache.accounts import CATALOGUE
@@ -39,6 +40,8 @@ from phonofs.door.claim import claimed
 from phonofs.door.records import RecordLists
 from phonofs.door.server import Door
 from phonofs.errors import CatalogueError, Unavailable, UsageError
+from phonofs.journal.folder import check_apart
+from phonofs.journal.journal import Journal
 from phonofs.process.logging_setup import set_level
 from phonofs.process.supervise import Task, keep_running
 from phonofs.reader.limits import Limits
@@ -102,6 +105,7 @@ class App:
     metrics: "Metrics | None"
     texts: TextFiles
     vfs: Vfs
+    journal: Journal | None
     door: Door
     connected: trio.Event = field(default_factory=trio.Event)
 
@@ -161,6 +165,7 @@ class App:
 
 TASKS: dict[str, Callable[[App], Task | None]] = {
     "the token refresh": lambda app: app.token.run,
+    "the journal": lambda app: app.journal.run if app.journal else None,
     "the lister": lambda app: app.lister.run,
     "the page worker": lambda app: app.page_worker.run,
     "the reader": lambda app: app.reader.run,
@@ -230,6 +235,9 @@ async def open_app(
     async with AsyncExitStack() as stack:
         accounts = await trio.to_thread.run_sync(claimed, settings.cache_dir, polite)
         stack.callback(accounts.close)
+        journal = await trio.to_thread.run_sync(_journal, settings)
+        if journal is not None:
+            stack.callback(journal.close)
         transport = await stack.enter_async_context(
             Transport(
                 settings.api_url,
@@ -264,7 +272,16 @@ async def open_app(
             updates.on_refusal,
         )
         app = _build(
-            settings, mountpoint, kernel, updates, chosen, admission, catalogue, cache, transport
+            settings,
+            mountpoint,
+            kernel,
+            updates,
+            chosen,
+            admission,
+            catalogue,
+            cache,
+            transport,
+            journal,
         )
         yield app
         app.remember()
@@ -281,6 +298,7 @@ def _build(
     catalogue: Catalogue,
     cache: Cache,
     transport: Transport,
+    journal: Journal | None,
 ) -> App:
     """Build the services above the stores and the connection, each from those before it."""
     token, client = _connection(settings, admission, catalogue, transport)
@@ -307,6 +325,7 @@ def _build(
     control = _control(
         settings, mountpoint, events, changes, admission, catalogue, client, searches.commands()
     )
+    access = Access(journal, settings.crawlers)
     status = Status(
         settings.profile,
         mountpoint,
@@ -320,6 +339,7 @@ def _build(
         regions=region_watch,
         changes=changes,
         control=control,
+        access=access,
     )
     status.add("views", lambda: {"name": views.name})
     status.add("texts", texts.statistics)
@@ -332,6 +352,7 @@ def _build(
         check=admission.check,
         views=views,
         texts=texts,
+        access=access,
     )
     door = Door(
         door_path(settings.profile),
@@ -366,7 +387,18 @@ def _build(
         texts=texts,
         vfs=vfs,
         door=door,
+        journal=journal,
     )
+
+
+def _journal(settings: Settings) -> Journal | None:
+    """Begin to write the journal, if there is to be one. Raises UsageError, JournalError."""
+    if settings.journal is None:
+        return None
+    path = settings.journal / settings.profile
+    check_apart(path, settings.cache_dir)
+    allow = settings.journal_full == "allow"
+    return Journal.open(path, sync_s=settings.journal_sync, allow=allow)
 
 
 def _connection(

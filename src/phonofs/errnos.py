@@ -12,11 +12,13 @@ from phonofs.errors import (
     CatalogueError,
     Changed,
     Corrupt,
+    CrawlerRefused,
     CredentialsRefused,
     CredentialsUnreadable,
     Gone,
     Interrupted,
     IsAFolder,
+    JournalError,
     Malformed,
     NoSuchAttribute,
     NoSuchName,
@@ -50,11 +52,13 @@ TABLE: dict[type[PhonofsError], ErrnoRule] = {
     NoSuchAttribute: ErrnoRule(errno.ENODATA, logging.DEBUG),
     ReadOnlyTree: ErrnoRule(errno.EROFS, logging.DEBUG),
     Interrupted: ErrnoRule(errno.EINTR, logging.DEBUG),
+    CrawlerRefused: ErrnoRule(errno.EACCES, logging.DEBUG),  # it is counted by access.py
     Archived: ErrnoRule(errno.ENODATA, logging.INFO),
     CredentialsRefused: ErrnoRule(errno.EACCES, logging.WARNING),
     CredentialsUnreadable: ErrnoRule(errno.EACCES, logging.WARNING),
     Refused: ErrnoRule(errno.EACCES, logging.WARNING),
     CatalogueError: ErrnoRule(errno.EIO, logging.ERROR),
+    JournalError: ErrnoRule(errno.EIO, logging.DEBUG),  # the journal logs it once
     WrongAccount: ErrnoRule(errno.EACCES, logging.DEBUG),  # account.py logs it once
     UnknownAccount: ErrnoRule(errno.EIO, logging.DEBUG),
     Gone: ErrnoRule(errno.ESTALE, logging.WARNING),

@@ -7,6 +7,7 @@
     │   └── CacheInUse           another process uses the cache folder    exit 1
     ├── MountFailed          the mount could not be made              exit 32
     ├── CatalogueError       the catalogue cannot be read or written  exit 1, EIO
+    ├── JournalError         the access journal cannot be written     exit 1, EIO
     ├── WrongAccount         the key is another account's             exit 2, EACCES
     ├── ServiceError         a failure of the service or on the way to it
     │   ├── CredentialsRefused   the token endpoint refused them      exit 2, EACCES
@@ -29,6 +30,7 @@
         ├── IsAFolder                                                 EISDIR
         ├── NoSuchAttribute                                           ENODATA
         ├── ReadOnlyTree                                              EROFS
+        ├── CrawlerRefused       a program of the option `crawlers`   EACCES
         └── Interrupted          the caller has a signal pending      EINTR
 
 Each message is one sentence for the user: it names the subject and, if there is one, the remedy.
@@ -65,6 +67,10 @@ class CatalogueError(PhonofsError):
     """The catalogue on this machine cannot be read or written. The cause is its disk or its file,
     never the service.
     """
+
+
+class JournalError(PhonofsError):
+    """The access journal cannot be written, so that nothing may be opened."""
 
 
 class WrongAccount(PhonofsError):
@@ -192,6 +198,10 @@ class NoSuchAttribute(TreeError):
 
 class ReadOnlyTree(TreeError):
     """An operation would change the tree, which is read-only."""
+
+
+class CrawlerRefused(TreeError):
+    """A program that the option ``crawlers`` names wants to open a file."""
 
 
 class Interrupted(TreeError):

@@ -44,6 +44,8 @@ GAUGES = {
     "cache_disk_bytes": ("Content on disk.", "cache.disk_bytes"),
     "cache_capacity_bytes": ("The cap of the cache.", "cache.cap_bytes"),
     "cache_memory_bytes": ("Content in memory.", "cache.memory_bytes"),
+    "journal_last_line": ("Number of the journal's last line.", "journal.last"),
+    "journal_reserve_bytes": ("Disk space reserved for the journal.", "journal.reserve_bytes"),
     "open_files": ("Files open.", "fuse.open_files"),
     "door_connections": ("Connections of programs.", "door.connections"),
     "door_files": ("Files that programs have open.", "door.handles"),
@@ -61,10 +63,13 @@ COUNTERS = {
     "door_bytes": ("Bytes given to programs.", "door.bytes"),
     "cache_evictions": ("Objects evicted.", "cache.evictions"),
     "cache_errors": ("Failures of the cache's disk.", "cache.errors"),
+    "journal_failures": ("Failures to write the journal.", "journal.failures"),
+    "journal_unrecorded": ("Files opened without a line in the journal.", "journal.unrecorded"),
 }
 
 LABELLED = {
     "requests": ("Requests by kind.", "service.requests", "kind"),
+    "crawler_opens_refused": ("Opens refused to crawlers.", "opens.refused", "program"),
     "door_errors": ("Answers to programs by errno.", "door.errnos", "errno"),
     "operation_errors": ("Answers of the file system by errno.", "fuse.errnos", "errno"),
 }

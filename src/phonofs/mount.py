@@ -58,6 +58,8 @@ def serve(plan: MountPlan) -> None:
     paths = {"the cache folder": plan.settings.cache_dir}
     if plan.settings.log_file is not None:
         paths["the log file"] = plan.settings.log_file
+    if plan.settings.journal is not None:
+        paths["the journal"] = plan.settings.journal / plan.settings.profile
     check_outside(plan.mountpoint, paths)
 
     def stopped(name: str) -> MountFailed:

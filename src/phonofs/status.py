@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from phonofs import __version__
+from phonofs.access import Access
 from phonofs.account import Admission
 from phonofs.cache.cache import Cache
 from phonofs.catalogue.catalogue import Catalogue
@@ -44,6 +45,7 @@ class Status:
         regions: RegionWatch,
         changes: AccountChanges,
         control: Control,
+        access: Access,
     ) -> None:
         self._profile = profile
         self._mountpoint = mountpoint
@@ -54,12 +56,15 @@ class Status:
         self._follower = follower
         self._regions = regions
         self._control = control
+        self._access = access
         self._sections: dict[str, Statistics] = {
             "catalogue": self._catalogue_section,
             "restores": changes.restores,
             "service": client.statistics,
             "cache": cache.statistics,
             "reader": reader.statistics,
+            "opens": access.statistics,
+            "journal": access.journal_statistics,
             "fuse": dict,
         }
 
@@ -71,6 +76,8 @@ class Status:
         """Return one line: what is wrong, or else how much is known."""
         if self._admission.refusal is not None:
             return f"nothing is served: {self._admission.refusal}"
+        if journal := self._access.condition():
+            return journal
         token = self._token.statistics()
         if token["error"] and not token["valid"]:
             return f"no token: {token['error']}; what is cached goes on working"

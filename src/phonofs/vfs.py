@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from phonofs.access import NOBODY, Access, Opener
 from phonofs.attributes import (
     CACHED_ATTRIBUTE,
     JSON_ATTRIBUTE,
@@ -41,7 +42,7 @@ from phonofs.errors import (
 )
 from phonofs.model import Record, State
 from phonofs.reader.open_object import Handle
-from phonofs.reader.reader import Reader
+from phonofs.reader.reader import NO_SCAN, Reader
 from phonofs.tree.layout import FIRST_OBJECT_INO, ROOT, directory_of, is_directory
 from phonofs.view_tree.listings import ViewEntry
 from phonofs.view_tree.open_text import OpenText, fingerprint_of
@@ -97,10 +98,12 @@ class Vfs:
         check: Callable[[], None] = lambda: None,
         views: Views | None = None,
         texts: TextFiles | None = None,
+        access: Access | None = None,
     ) -> None:
         """``check`` raises the error with which everything but the root is refused, if any.
 
-        Inode numbers from VIEW_BIT on belong to ``views`` and ``texts``; None if there are none.
+        ``access`` decides who may open files; None if everybody may. Inode numbers from VIEW_BIT
+        on belong to ``views`` and ``texts``; None if there are none.
         """
         self._catalogue = catalogue
         self._lister = lister
@@ -110,6 +113,7 @@ class Vfs:
         self._check = check
         self._views = views
         self._texts = texts
+        self._access = access or Access()
 
     def check(self) -> None:
         """Raise the error with which everything but the root is refused, if there is one."""
@@ -313,25 +317,37 @@ class Vfs:
 
     # files
 
-    def open(self, ino: int, *, pid: int = 0) -> Handle:
-        """Open a file for reading. Raises Archived, IsAFolder, StaleInode.
+    async def open(self, ino: int, opener: Opener = NOBODY) -> Handle:
+        """Open a file for reading, once that is recorded, if it has to be.
 
-        ``pid`` is the process that opens the file, 0 if it is not known. If it reads the files of
-        a directory in order, the next files are downloaded ahead.
+        If ``opener`` reads the files of a directory in order, the next files are downloaded ahead.
+        Raises Archived, IsAFolder, StaleInode, CrawlerRefused, JournalError.
         """
+        record = self._record(ino)
+        if record.state == State.ARCHIVED:
+            archived = Archived(
+                f"object {record.id} is archived; `phonofs restore` asks for it back, "
+                "which takes up to 24 hours"
+            )
+            await self._access.failed(opener, [record], archived)
+            raise archived
+        waits = self._access.waits
+        lines = await self._access.grant(opener, [record])
+        if self._access.waits != waits:
+            record = self._record(ino)  # it may have changed meanwhile
+        handle = self._reader.open(record, ino, pid=opener.pid if opener.in_order else NO_SCAN)
+        self._access.opened(handle, lines)
+        return handle
+
+    def _record(self, ino: int) -> Record:
+        """Return the record of a file. Raises IsAFolder, StaleInode."""
         self.check()
         if is_directory(ino) and self.entry(ino).is_directory:
             raise IsAFolder(f"inode {ino} is a folder")
         try:
-            record = self._catalogue.record(ino)
+            return self._catalogue.record(ino)
         except NoSuchName:
             raise StaleInode(f"inode {ino} is not in the tree any more") from None
-        if record.state == State.ARCHIVED:
-            raise Archived(
-                f"object {record.id} is archived; `phonofs restore` asks for it back, "
-                "which takes up to 24 hours"
-            )
-        return self._reader.open(record, ino, pid=pid)
 
     def lend_now(self, handle: Handle, offset: int, size: int) -> bytes | memoryview | None:
         """Return the bytes if that is possible without waiting, else None. See :meth:`read`.
@@ -360,6 +376,7 @@ class Vfs:
 
     def release(self, handle: Handle) -> None:
         """Close a file. Downloads that no other handle needs end soon after."""
+        self._access.closed(handle, handle.given_bytes)
         self._reader.release(handle)
 
     # texts of the views
@@ -378,16 +395,28 @@ class Vfs:
         """Return what identifies the content of a text that has this size."""
         return fingerprint_of(await self._of_views().text(ino), size)
 
-    async def open_text(self, ino: int) -> OpenText:
-        """Open a text. Raises as :meth:`text_entry` does."""
+    async def open_text(self, ino: int, opener: Opener = NOBODY) -> OpenText:
+        """Open a text, once that is recorded. Raises as :meth:`text_entry` and :meth:`open` do.
+
+        A list has records only, as attributes do: it is not recorded, nor refused to a crawler.
+        """
         self.check()
+        text = await self._of_views().text(ino)
+        lines: Sequence[int] = ()
+        if isinstance(text, Text):
+            lines = await self._access.grant(opener, self._sources(text), _KINDS[text.kind])
         opened = await self._of_views().open_text(ino)
+        self._access.opened(opened, lines)
         try:
             self.check()
         except PhonofsError:
             self.close_text(opened)
             raise
         return opened
+
+    def _sources(self, text: Text) -> list[Record]:
+        """Return the records of what a text is made of. Raises StaleInode."""
+        return [self._record(source.ino) for source in text.sources]
 
     async def text_attribute(self, ino: int, name: str) -> bytes:
         """Return an extended attribute of a text: its type, or the ids of what it is made of.
@@ -409,6 +438,7 @@ class Vfs:
 
     def close_text(self, opened: OpenText) -> None:
         """Close a text."""
+        self._access.closed(opened, opened.given_bytes)
         if self._texts is not None:
             self._texts.close(opened)
 
@@ -496,6 +526,14 @@ _TYPES = {
     TextKind.CHECKSUMS: "list",
 }
 """The type of what the views make, as an attribute."""
+
+_KINDS = {
+    TextKind.CONVERSATION: "text",
+    TextKind.SUBTITLES: "subtitles",
+    TextKind.SUMMARY: "summary",
+    TextKind.NOTES: "notes",
+}
+"""What of its objects a text gives, in a line of the journal."""
 
 _OF_RECORD: Mapping[str, Callable[[Record], str]] = {
     "user.phonofs.id": lambda record: record.id,

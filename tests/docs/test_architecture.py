@@ -44,8 +44,8 @@ def elsewhere(name: str) -> list[str]:
 
 def test_the_paths_are_shown() -> None:
     assert list(PATHS) == [
-        "A cold read", "A warm read", "A listing", "A read through the door", "A search",
-        "A text of a view", "An export", "A change", "A token refresh",
+        "An open", "A cold read", "A warm read", "A listing", "A read through the door",
+        "A search", "A text of a view", "An export", "A change", "A token refresh",
     ]  # fmt: skip
 
 

@@ -155,7 +155,7 @@ class Scene:
 
     async def read(self, ino: int, step: int = KERNEL) -> bytes:
         """Read a whole file as the kernel does."""
-        handle = self.vfs.open(ino)
+        handle = await self.vfs.open(ino)
         try:
             pieces: list[bytes] = []
             offset = 0
@@ -201,7 +201,7 @@ class Scene:
 
 async def outcome(scene: Scene, ino: int, deadline_s: float, step: int = KERNEL) -> str:
     """Read a file; return 'right' or the error's name. Fail if bytes are wrong or late."""
-    handle = scene.vfs.open(ino)
+    handle = await scene.vfs.open(ino)
     got = bytearray()
     try:
         while True:

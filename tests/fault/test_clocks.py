@@ -229,7 +229,7 @@ async def test_links_that_died_in_a_suspend(tmp_path, way):
         living(service, tmp_path, cache_size="0") as scene,
     ):
         (ino,) = (await scene.tree()).values()
-        handle = scene.vfs.open(ino)
+        handle = await scene.vfs.open(ino)
         truth = scene.truth(ino)
         assert await scene.piece(handle, 0, KERNEL) == truth[:KERNEL]
         there.now_ms += 8 * 3_600_000

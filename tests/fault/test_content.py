@@ -91,7 +91,7 @@ def kinds_of(name: str, way: str) -> list[str]:
 async def read_some(scene, ino):
     """A read in the middle and one at the end; only where nothing but right bytes can come."""
     truth = scene.truth(ino)
-    handle = scene.vfs.open(ino)
+    handle = await scene.vfs.open(ino)
     try:
         for offset in (len(truth) // 2, max(0, len(truth) - 100)):
             data = await scene.piece(handle, offset, KERNEL)

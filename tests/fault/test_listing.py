@@ -272,7 +272,7 @@ async def test_presigned_links_that_run_out_early(tmp_path):
         truth = scene.truth(ino)
         now_ms, late_ms = service.now_ms, 0
         service.now_ms = lambda: now_ms() + late_ms
-        handle = scene.vfs.open(ino)
+        handle = await scene.vfs.open(ino)
         for number in range(6):
             # so far apart that no response that runs on is waited for
             offset = (number * 11 % 7) * (8 << 20)

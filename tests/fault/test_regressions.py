@@ -36,7 +36,7 @@ async def test_hf_mount_12_no_short_read_at_a_boundary(tmp_path, way):
         truth = scene.truth(ino)
         rule = {"kind": "content", "fail": "cut", "every": 2, "name": "cut"}
         faults = scene.faults({**rule, "after": 262_144})
-        handle = scene.vfs.open(ino)
+        handle = await scene.vfs.open(ino)
         for edge in (262_144, 524_288, 4 * MIB, 8 * MIB, len(truth)):
             for start in (edge - KERNEL // 2, edge - 1, edge):
                 data = await scene.piece(handle, start, KERNEL)
@@ -98,7 +98,7 @@ async def test_rclone_9782_the_size_is_never_that_of_a_part(tmp_path):
     """After reading a few bytes in the middle the file has the size it had."""
     async with serving(flat(30 * MIB, checksum="")) as service, living(service, tmp_path) as scene:
         (ino,) = (await scene.tree()).values()
-        handle = scene.vfs.open(ino)
+        handle = await scene.vfs.open(ino)
         assert len(await scene.piece(handle, 20 * MIB, 4096)) == 4096
         assert handle.size == scene.vfs.entry(ino).size == 30 * MIB
         scene.vfs.release(handle)
@@ -168,7 +168,7 @@ async def test_mountpoint_1389_the_cap_holds_while_files_are_open(tmp_path):
         serving(flat(*[1_000_000] * 12)) as service,
         living(service, tmp_path, cache_size=str(cap)) as scene,
     ):
-        handles = [scene.vfs.open(ino) for ino in (await scene.tree()).values()]
+        handles = [await scene.vfs.open(ino) for ino in (await scene.tree()).values()]
         for offset in range(0, 1_000_000, KERNEL):
             for handle in handles:
                 await scene.piece(handle, offset, KERNEL)
@@ -272,11 +272,11 @@ async def test_rclone_5592_a_player_that_reopens_finds_its_buffer(tmp_path):
         living(service, tmp_path, cache_size="0") as scene,
     ):
         (ino,) = (await scene.tree()).values()
-        handle = scene.vfs.open(ino)
+        handle = await scene.vfs.open(ino)
         for offset in range(0, 4 * MIB, KERNEL):
             await scene.piece(handle, offset, KERNEL)
         scene.vfs.release(handle)
-        again = scene.vfs.open(ino)
+        again = await scene.vfs.open(ino)
         for offset in range(4 * MIB, 6 * MIB, KERNEL):
             await scene.piece(again, offset, KERNEL)
         scene.vfs.release(again)
@@ -291,7 +291,7 @@ async def test_rclone_4760_the_first_byte_comes_soon(tmp_path):
         living(service, tmp_path) as scene,
     ):
         (ino,) = (await scene.tree()).values()
-        handle = scene.vfs.open(ino)
+        handle = await scene.vfs.open(ino)
         begun = service_time()
         await scene.piece(handle, 0, KERNEL)
         assert service_time() - begun < 1 + 0.15 * RATE

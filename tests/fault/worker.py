@@ -45,7 +45,7 @@ async def walk(vfs, ino: int, files: list[int]) -> None:
 
 async def read(vfs, ino: int) -> None:
     try:
-        handle = vfs.open(ino)
+        handle = await vfs.open(ino)
     except PhonofsError:
         return
     got = bytearray()

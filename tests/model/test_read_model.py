@@ -97,7 +97,7 @@ class Readers:
     async def opened(self, ino: int) -> AsyncIterator[Read]:
         """Open a file; yield what reads it."""
         vfs = self.world.app.vfs
-        handle = vfs.open(ino)
+        handle = await vfs.open(ino)
 
         async def read(offset: int, count: int) -> bytes:
             data = vfs.lend_now(handle, offset, count)

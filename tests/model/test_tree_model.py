@@ -169,7 +169,7 @@ class Teller:
         if entry is None:
             return
         try:
-            handle = self.world.app.vfs.open(entry.ino)
+            handle = await self.world.app.vfs.open(entry.ino)
         except Archived:
             return
         key = self.world.key(entry.ino)
@@ -216,7 +216,7 @@ class Teller:
         if entry is None:
             return
         try:
-            handle = self.world.app.vfs.open(entry.ino)
+            handle = await self.world.app.vfs.open(entry.ino)
         except Archived:
             return
         key = self.world.key(entry.ino)
@@ -376,9 +376,9 @@ class Teller:
         assert found == entry, path
         if entry.archived:
             with pytest.raises(Archived):
-                vfs.open(entry.ino)
+                await vfs.open(entry.ino)
             return
-        handle = vfs.open(entry.ino)
+        handle = await vfs.open(entry.ino)
         assert await self.whole(handle, entry.ino) == self.world.plain(key), path
         vfs.release(handle)
         size = self.world.app.status.document()["cache"]["disk_bytes"]  # type: ignore[index]

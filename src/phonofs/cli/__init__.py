@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, Command] = {
     "fetch": Command("fetch", "Download files or whole days into the cache."),
     "restore": Command("restore", "Request the restore of archived objects."),
     "cache": Command("cache", "Show, check or empty the cache of a profile."),
+    "journal": Command("journal", "Show or check the access journal: who opened what, when."),
     "watch": Command(
         "watch", "Print a line of JSON for each object that appears, changes or disappears."
     ),

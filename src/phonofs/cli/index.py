@@ -29,6 +29,7 @@ from phonofs.view_tree.text_indexer import TextIndexer
 TASKS = frozenset(
     {
         "the token refresh",
+        "the journal",
         "the lister",
         "the page worker",
         "the reader",

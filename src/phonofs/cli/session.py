@@ -24,6 +24,7 @@ from phonofs.vfs import as_json
 TASKS = frozenset(
     {
         "the token refresh",
+        "the journal",
         "the lister",
         "the page worker",
         "the reader",

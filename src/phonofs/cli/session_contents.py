@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from phonofs.access import How, Opener
 from phonofs.attributes import MADE_FROM_ATTRIBUTE
 from phonofs.cli.session import Session
 from phonofs.errors import (
@@ -150,7 +151,7 @@ class SessionContents:
 
     async def _open(self, path: str) -> OpenContent:
         ino = await self._ino(path)
-        return _OpenFile(self._session, ino, self._vfs.open(ino, pid=os.getpid()))
+        return _OpenFile(self._session, ino, await self._vfs.open(ino, _opener()))
 
     async def _texts(self, day: str) -> Sequence[TextName]:
         texts = texts_in(await self._entries(self._view(day)))
@@ -172,8 +173,12 @@ class SessionContents:
     async def _open_text(self, path: str) -> OpenContent:
         ino = await self._ino(path)
         entry = await self._vfs.text_entry(ino)
-        text = await self._vfs.open_text(ino)
+        text = await self._vfs.open_text(ino, _opener())
         return _OpenText(self._session, text, entry.mtime_ms * 1_000_000)
+
+
+def _opener() -> Opener:
+    return Opener(os.getuid(), os.getpid(), How.EXPORT)
 
 
 @contextmanager

@@ -39,6 +39,8 @@ def overview(
         ("hit rate", _hit_rate(status, before)),
         ("traffic", _traffic(status, before)),
         ("now", _now(status)),
+        ("journal", _journal(status)),
+        ("crawlers", _crawlers(status)),
         ("restores", _restores(status, now_s)),
         ("commands", _commands(status)),
         ("last error", _last_error(status, now_s)),
@@ -196,6 +198,23 @@ def _connections(status: Status) -> float:
     """Return how many programs are connected; the status of a daemon was itself asked by one."""
     connected = _at(status, "door", "connections")
     return connected if status.get("mountpoint") else max(0, connected - 1)
+
+
+def _journal(status: Status) -> str:
+    """Return how the access journal is doing, if there is one."""
+    state = _found(status, "journal", "state")
+    if state in (None, "off"):
+        return ""
+    if state == "failing":
+        return f"cannot be written: {_found(status, 'journal', 'error')}"
+    return f"{_found(status, 'journal', 'file')}, line {int(_at(status, 'journal', 'last')):,}"
+
+
+def _crawlers(status: Status) -> str:
+    """Return which programs were refused an open, and how often."""
+    refused = _found(status, "opens", "refused") or {}
+    counts = ", ".join(f"{name} {count:,}" for name, count in refused.items())
+    return f"opens refused: {counts}" if counts else ""
 
 
 def _restores(status: Status, now_s: float) -> str:

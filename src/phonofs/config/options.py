@@ -173,6 +173,30 @@ OPTIONS: tuple[Option, ...] = (
         "whether the views have readable texts and subtitles",
         choices=("on", "off"),
     ),
+    Option(
+        "crawlers",
+        Kind.LIST,
+        "tumblerd:ffmpegthumbnailer:totem-video-thu:tracker-extract:tracker-miner-f:"
+        "localsearch-3:baloo_file_extr",
+        "programs that may look at names but not open recordings; empty: none",
+    ),
+    Option(
+        "journal", Kind.PATH, "", "a folder for the access journal: who opened what, when", "off"
+    ),
+    Option(
+        "journal_sync",
+        Kind.DURATION,
+        "1s",
+        "how long a line of the journal may stay in memory; 0: each open waits for the disk",
+        least=0,
+    ),
+    Option(
+        "journal_full",
+        Kind.CHOICE,
+        "deny",
+        "whether files can be opened while the journal cannot be written",
+        choices=("deny", "allow"),
+    ),
     Option("uid", Kind.NUMBER, "", "owner of the files", "the caller's", most=2**32 - 2),
     Option("gid", Kind.NUMBER, "", "group of the files", "the caller's", most=2**32 - 2),
     Option("umask", Kind.MODE, "0222", "permission bits to clear", most=0o777),

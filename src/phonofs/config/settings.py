@@ -92,6 +92,10 @@ class Settings:
     archived: bool
     views: str
     texts: bool
+    crawlers: tuple[str, ...]
+    journal: Path | None
+    journal_sync: float
+    journal_full: str
     uid: int
     gid: int
     umask: int
@@ -149,7 +153,7 @@ def check_profile(name: str) -> str:
 def _default(option: Option) -> Any:
     if option.kind is Kind.FLAG:
         return False
-    if option.kind is Kind.LIST:
+    if option.kind is Kind.LIST and not option.default:
         return ()
     return READERS[option.kind](option, option.default) if option.default else None
 

@@ -107,9 +107,11 @@ def _list(option: Option, raw: object) -> tuple[str, ...]:
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         raise ValueError("it must be a list of texts")
     words = [item.strip() for item in items if item.strip()]
+    allowed = "._-" if option.name == "crawlers" else "_-"  # programs, or words of the service
     for word in words:
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", word):
-            raise ValueError(f"{word!r} holds more than letters, digits, '_' and '-'")
+        if not re.fullmatch(rf"[A-Za-z0-9{allowed}]{{1,64}}", word):
+            said = ", ".join(["letters", "digits", *(f"{each!r}" for each in allowed)])
+            raise ValueError(f"{word!r} holds more than {said}")
     return tuple(dict.fromkeys(words))
 
 

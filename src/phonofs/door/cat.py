@@ -9,7 +9,6 @@ import trio
 
 from phonofs.door.files import OpenFile, Paths
 from phonofs.errors import PhonofsError, forget_frames
-from phonofs.reader.reader import NO_SCAN
 
 AHEAD = 32
 """Files that are opened ahead: twice the usual connections, since they are answered in order."""
@@ -40,7 +39,7 @@ class Reading:
         """Open the file and read its first bytes."""
         path, start, stop = self.item
         try:
-            self.file = await paths.open(path, pid=NO_SCAN)
+            self.file = await paths.open(path, in_order=False)
             self.offset, end, _ = slice(start, stop).indices(self.file.size)
             self.stop = max(self.offset, end)
             count = min(FIRST_BYTES, self.stop - self.offset)

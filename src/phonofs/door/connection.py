@@ -14,6 +14,7 @@ from itertools import count
 
 import trio
 
+from phonofs.control.peers import Peer
 from phonofs.door import protocol
 from phonofs.door.cat import Reading, readings
 from phonofs.door.failures import Failures, RequestError
@@ -67,11 +68,11 @@ class Connection:
     last_used_s  when the last answer ended, by trio's clock
     """
 
-    def __init__(self, stream: trio.SocketStream, services: Services, pid: int) -> None:
+    def __init__(self, stream: trio.SocketStream, services: Services, peer: Peer) -> None:
         self._stream = stream
         self._services = services
-        self._paths = Paths(services.vfs, pid)
-        self._listings = Listings(services.vfs, self._paths, pid)
+        self._paths = Paths(services.vfs, peer.pid, peer.uid)
+        self._listings = Listings(services.vfs, self._paths, peer.pid)
         self._sender = Sender(stream)
         self._files: dict[int, OpenFile] = {}
         self._numbers = count(1)

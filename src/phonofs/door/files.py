@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from phonofs.access import How, Opener
 from phonofs.catalogue.catalogue import Entry
 from phonofs.door import protocol
 from phonofs.door.entries import converted, is_text, of_object, of_text
@@ -84,11 +85,15 @@ class TextFile:
 
 
 class Paths:
-    """Finds what clients name by path. ``pid`` is the process of the client, 0 if not known."""
+    """Finds what clients name by path.
 
-    def __init__(self, vfs: Vfs, pid: int = 0) -> None:
+    ``pid`` is the process of the client, 0 if it is not known; ``uid`` its user.
+    """
+
+    def __init__(self, vfs: Vfs, pid: int = 0, uid: int | None = None) -> None:
         self._vfs = vfs
         self._pid = pid
+        self._uid = uid
 
     async def find(self, path: str) -> Entry:
         """Return the entry at a path. Raises NoSuchName, NotAFolder, errors of the service."""
@@ -121,18 +126,19 @@ class Paths:
             details = self._vfs.details([entry]).get(entry.ino)
             return of_object(entry, details, self._vfs.record(entry.ino))
 
-    async def open(self, path: str, *, pid: int | None = None) -> OpenFile:
-        """Open a file. Raises Archived, IsAFolder, and as :meth:`find` does.
+    async def open(self, path: str, *, in_order: bool = True) -> OpenFile:
+        """Open a file. Raises as ``Vfs.open`` and :meth:`find` do.
 
-        ``pid`` is the process that reads it, if that is not the client.
+        ``in_order``: whether the client may be reading the files of a directory in order.
         """
+        opener = Opener(self._uid, self._pid, How.DOOR, in_order)
         with gone_is_missing(path):
             entry = await self.find(path)
             if entry.is_directory:
                 raise IsAFolder(f"{path!r} is a folder")
             if is_text(entry):
-                return TextFile(self._vfs, await self._vfs.open_text(entry.ino))
-            handle = self._vfs.open(entry.ino, pid=self._pid if pid is None else pid)
+                return TextFile(self._vfs, await self._vfs.open_text(entry.ino, opener))
+            handle = await self._vfs.open(entry.ino, opener)
             try:
                 if handle.doubtful:  # as the kernel's open: its size must not be a wrong one
                     await self._vfs.read(handle, 0, 1)

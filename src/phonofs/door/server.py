@@ -105,7 +105,7 @@ class Door:
                 peer = peer_of(stream.socket)
                 if peer.uid == os.geteuid():
                     stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-                    await self._admit(stream, Connection(stream, self._services, peer.pid))
+                    await self._admit(stream, Connection(stream, self._services, peer))
         except OSError as error:
             log.debug("a client of the door has gone: %s", error)
         except Exception:

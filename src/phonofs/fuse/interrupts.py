@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import trio
 
 from phonofs.errors import Interrupted, Unavailable
+from phonofs.proc import group_of, status_of
 
 SCAN_INTERVAL_S = 0.1
 """A delay of 0.1 s seems immediate to a person; 200 waiting readers cost 2,000 small reads of
@@ -76,24 +77,6 @@ def wants_out(status: str) -> bool:
     return bool(pending & ((caught & _ENDING_MASK) | (~caught & ~_NOT_FATAL_MASK)))
 
 
-def _status_of(pid: int) -> str | None:
-    """Return ``/proc/PID/status`` of a process or thread, or None if it cannot be read."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            return file.read().decode("ascii", "replace")
-    except OSError:
-        return None
-
-
-def _group_of(status: str) -> int:
-    """Return the thread group, which is the process id, from a ``/proc/PID/status`` text."""
-    for line in status.split("\n"):
-        field, _, value = line.partition(":")
-        if field == "Tgid":
-            return int(value)
-    return 0
-
-
 class _Caller:
     """A process or thread on whose behalf handlers wait.
 
@@ -115,12 +98,12 @@ class _Caller:
         """Read the caller's status, and cancel its handlers if it no longer waits for them."""
         if self.known is False:
             return
-        status = _status_of(self.pid)
+        status = status_of(self.pid)
         if self.known is None:
             self.known = status is not None
-            self.group = _group_of(status) if status is not None else 0
-        elif status is None or _group_of(status) != self.group:
-            status = _status_of(self.group)  # perhaps only the thread has ended (thread pools)
+            self.group = group_of(status) if status is not None else 0
+        elif status is None or group_of(status) != self.group:
+            status = status_of(self.group)  # perhaps only the thread has ended (thread pools)
             if status is None:
                 self._gone()
         if status is not None and wants_out(status):

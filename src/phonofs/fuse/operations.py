@@ -19,6 +19,7 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
 
+from phonofs.access import Opener
 from phonofs.catalogue.catalogue import Entry
 from phonofs.errors import NoSuchName, Unavailable
 from phonofs.fuse.errors import ErrorStats, guarded, refused
@@ -257,7 +258,8 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def open(self, inode: int, flags: int, ctx: Any) -> FileInfo:
-        """Open for reading; wait only if the size is in doubt or the kernel was not told it yet.
+        """Open for reading; wait only if the size is in doubt, the kernel was not told it yet, or
+        the journal has to wait for its disk.
 
         Many programs rely on the size of the open file, and never read a file of 0 bytes. If the
         cache knows another length than the record says, the kernel must learn it before the open
@@ -266,8 +268,8 @@ class Operations(pyfuse3.Operations):
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise FUSEError(errno.EROFS)
         if inode >= VIEW_BIT:
-            return await self._open_text(inode, ctx.pid)
-        handle = self._vfs.open(inode, pid=ctx.pid)
+            return await self._open_text(inode, Opener(ctx.uid, ctx.pid))
+        handle = await self._vfs.open(inode, Opener(ctx.uid, ctx.pid))
         try:
             if handle.doubtful:
                 with self._interruptible.waiting(ctx.pid):
@@ -282,14 +284,14 @@ class Operations(pyfuse3.Operations):
         self._kernel.opened(inode)
         return FileInfo(fh=cast(Any, number), keep_cache=True)
 
-    async def _open_text(self, inode: int, pid: int) -> FileInfo:
+    async def _open_text(self, inode: int, opener: Opener) -> FileInfo:
         """Open a text of the views. The kernel drops its pages: it is not told of every change.
 
         If the kernel may believe a former size, the answer is ESTALE: then it looks the name up
         again, which tells it the size, and opens again (do_filp_open in fs/namei.c).
         """
-        with self._interruptible.waiting(pid):
-            text = await self._vfs.open_text(inode)
+        with self._interruptible.waiting(opener.pid):
+            text = await self._vfs.open_text(inode, opener)
         try:
             resized = self._vfs.text_was_resized(inode)
             await self._tell_size(inode)

@@ -64,11 +64,12 @@ class Handle:
     wrong    why it gets no more bytes: some that it was given turned out to be wrong
     finished whether it was read from its first byte to its last
     pid      the process that opened it, 0 if that is not known
+    given_bytes  how many bytes it was given; those that it was given twice count twice
     """
 
     __slots__ = (
-        "_doubted", "_plan_at", "_unverified", "content", "finished", "ino", "pid", "starved",
-        "window", "wrong",
+        "_doubted", "_plan_at", "_unverified", "content", "finished", "given_bytes", "ino", "pid",
+        "starved", "window", "wrong",
     )  # fmt: skip
 
     def __init__(self, content: "OpenObject", ino: int, pid: int = 0) -> None:
@@ -78,6 +79,7 @@ class Handle:
         self.window = Window()
         self.starved = False
         self.finished = False
+        self.given_bytes = 0
         self.wrong: Corrupt | None = None
         self._plan_at = 0
         self._unverified = Ranges()
@@ -120,6 +122,10 @@ class Handle:
         return True
 
     # verification
+
+    def note_given(self, count: int) -> None:
+        """Count bytes that the handle is given."""
+        self.given_bytes += count
 
     def give(self, start: int, stop: int) -> None:
         """Note that the handle is given ``[start, stop)`` before these bytes are verified."""

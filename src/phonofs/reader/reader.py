@@ -229,6 +229,7 @@ class Reader:
         """Account for bytes that are being given, and read ahead."""
         content = handle.content
         self._context.counts.served_bytes += count
+        handle.note_given(count)
         content.give(handle, offset, offset + count)
         if handle.finish(offset + count):
             self._context.best_effort(content.record, self._file_finished, handle)

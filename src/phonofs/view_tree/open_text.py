@@ -14,13 +14,15 @@ Made = Text | Manifest
 class OpenText:
     """A text that a process has open, with its bytes.
 
-    withdrawn  whether what it was made of has gone or changed: then it gives no more bytes
+    withdrawn    whether what it was made of has gone or changed: then it gives no more bytes
+    given_bytes  how many bytes it gave; those that it gave twice count twice
     """
 
     def __init__(self, text: Made, content: bytes) -> None:
         self.text = text
         self.content = content
         self.withdrawn = False
+        self.given_bytes = 0
 
     @property
     def fingerprint(self) -> str:
@@ -35,7 +37,9 @@ class OpenText:
         """Return exactly ``min(size, length - offset)`` bytes. Raises Gone."""
         if self.withdrawn:
             raise Gone("what this text was made of was taken away or changed; open it again")
-        return self.content[offset : offset + size]
+        given = self.content[offset : offset + size]
+        self.given_bytes += len(given)
+        return given
 
 
 class Making:

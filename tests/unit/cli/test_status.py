@@ -154,6 +154,18 @@ def test_where_the_views_are_is_said_since_no_listing_shows_them() -> None:
     assert "views" not in shown(status)
 
 
+def test_the_journal_and_the_crawlers_are_said_if_there_is_something_to_say() -> None:
+    status = healthy()
+    assert not {"journal", "crawlers"} & dict(overview(status, NOW_S)).keys()
+    status["journal"] = {"state": "on", "file": "/j/2026-11.jsonl", "last": 1234, "error": ""}
+    status["opens"] = {"by_program": {"vlc": 3}, "refused": {"tumblerd": 1200}}
+    rows = dict(overview(status, NOW_S))
+    assert rows["journal"] == "/j/2026-11.jsonl, line 1,234"
+    assert rows["crawlers"] == "opens refused: tumblerd 1,200"
+    status["journal"] |= {"state": "failing", "error": "No space left on device"}
+    assert dict(overview(status, NOW_S))["journal"] == "cannot be written: No space left on device"
+
+
 def test_what_the_indexer_has_is_said_with_what_is_known() -> None:
     status = healthy() | {"index": {"state": "done", "day": "", "error": "", "texts": 1300}}
     assert shown(status)["known"].endswith("; 1,300 texts")

@@ -13,7 +13,9 @@ from phonofs.fuse.outage import OutageLog
 CONTRACT = {
     errors.NoSuchName: (errno.ENOENT, logging.DEBUG),
     errors.ReadOnlyTree: (errno.EROFS, logging.DEBUG),
+    errors.CrawlerRefused: (errno.EACCES, logging.DEBUG),
     errors.Archived: (errno.ENODATA, logging.INFO),
+    errors.JournalError: (errno.EIO, logging.DEBUG),
     errors.Refused: (errno.EACCES, logging.WARNING),
     errors.Gone: (errno.ESTALE, logging.WARNING),
     errors.Changed: (errno.ESTALE, logging.WARNING),

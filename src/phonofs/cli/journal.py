@@ -1,0 +1,173 @@
+"""``phonofs journal``: shows or checks the access journal of a profile."""
+
+import os
+import pwd
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import click
+from msgspec import UNSET
+
+from phonofs.attributes import PREFIX
+from phonofs.cli.search_source import source_of
+from phonofs.config import DEFAULT_PROFILE
+from phonofs.config.load import load
+from phonofs.errors import UsageError
+from phonofs.journal.lines import Event, Line, parse
+from phonofs.journal.verification import Report, lines_of, verify
+from phonofs.search.condition import Condition
+from phonofs.search.options import first_day
+from phonofs.units import format_count, printable
+
+EXIT_BROKEN = 1
+
+
+@click.command("journal")
+@click.argument("action", type=click.Choice(["show", "verify"]))
+@click.argument("profile", default=DEFAULT_PROFILE)
+@click.option("--object", "wanted", metavar="PATH", help="Show this file's lines; or give its id.")
+@click.option("--user", metavar="U", help="Show lines of this user, by name or number.")
+@click.option("--since", metavar="D", help="Show lines since 2026-11-17, 2026-11 or 2026 (UTC).")
+@click.option("--names", is_flag=True, help="Show the paths of objects as they are known now.")
+@click.option("--mount", metavar="PATH", help="Take these paths from this mount.")
+@click.option("--hash", "kept", metavar="H", help="Verify that a line has this hash, kept before.")
+@click.option("-o", "options", metavar="OPT,…", multiple=True, help="Options, as with mount.")
+def command(
+    action: str,
+    profile: str,
+    wanted: str | None,
+    user: str | None,
+    since: str | None,
+    names: bool,
+    mount: str | None,
+    kept: str | None,
+    options: Sequence[str],
+) -> int:
+    """Show or check the access journal: who opened what, when.
+
+    'show' prints a line for each open, and for each start, stop and gap of the journal. 'verify'
+    checks the chain of hashes; if a line was changed, moved or removed, it says so, and the exit
+    status is 1. Months that were moved away are not missed.
+    """
+    settings = load(profile, options)
+    if settings.journal is None:
+        raise UsageError(f"profile {profile} has no journal: the option journal is not set")
+    path = settings.journal / profile
+    if action == "verify":
+        if wanted or user or since or names or mount:
+            raise UsageError("verify checks all lines; the options that choose some are for show")
+        return _print_report(verify(path, (kept or "").lower()))
+    if kept:
+        raise UsageError("--hash is for verify")
+    lines: Iterable[Line] = _chosen(path, _id_of(wanted), _number_of(user), since)
+    paths: dict[str, str] = {}
+    if names:
+        lines = list(lines)
+        paths = _paths(lines, mount, profile, options)
+    for line in lines:
+        click.echo(_shown(line, paths))
+    return 0
+
+
+def _chosen(path: Path, wanted: str | None, uid: int | None, since: str | None) -> Iterator[Line]:
+    """Yield the lines to show; those of the journal itself unless objects or users are chosen."""
+    first = str(first_day(since, "--since")) if since is not None else ""
+    shown = set[int]()
+    for raw in lines_of(path):
+        line = parse(raw.data)
+        if line is None:
+            click.echo(f"phonofs: {raw.where} cannot be read", err=True)
+        elif line.event == Event.CLOSE:
+            if line.of in shown:
+                yield line
+        elif line.at >= first and _is_wanted(line, wanted, uid):
+            shown.add(line.n)
+            yield line
+
+
+def _is_wanted(line: Line, wanted: str | None, uid: int | None) -> bool:
+    if line.event != Event.OPEN:
+        return wanted is None and uid is None
+    return wanted in (None, line.object) and (uid is None or uid in (line.uid, line.login))
+
+
+def _id_of(wanted: str | None) -> str | None:
+    """Return the id of an object, given as a file of a mount or as the id itself."""
+    if wanted is None or not os.path.lexists(wanted):
+        return wanted
+    try:
+        return os.getxattr(wanted, f"{PREFIX}id").decode()
+    except OSError as error:
+        raise UsageError(f"{wanted} is no recording of a mount: {error.strerror}") from None
+
+
+def _number_of(user: str | None) -> int | None:
+    if user is None:
+        return None
+    if user.isdecimal():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise UsageError(f"there is no user {user!r} on this machine") from None
+
+
+def _paths(
+    lines: Sequence[Line], mount: str | None, profile: str, options: Sequence[str]
+) -> dict[str, str]:
+    """Return the paths of the objects in these lines, as far as they are known, by their ids."""
+    wanted = {line.object for line in lines if isinstance(line.object, str)}
+    found: dict[str, str] = {}
+    with source_of(mount, None if mount else profile, options, offline=True) as source:
+        for some in source.find(Condition(), "the names", records=True):
+            for each in some:
+                if each.record is not None and each.record.id in wanted:
+                    found[each.record.id] = source.top + each.path
+    return found
+
+
+def _shown(line: Line, paths: dict[str, str]) -> str:
+    """Return a line for a terminal."""
+    words = [line.at, str(line.n), line.event]
+    if line.event == Event.OPEN:
+        words = [line.at, str(line.n), str(line.result), _user(line.uid)]
+        if isinstance(line.login, int) and line.login != line.uid:
+            words.append(f"(logged in as {_user(line.login)})")
+        words += [line.program or "-" if line.program is not UNSET else "-"]
+        words += [f"pid {line.pid}" if line.pid else "-", f"{line.how}", f"{line.kind}"]
+        words += [f"{line.type}", paths.get(str(line.object), str(line.object))]
+    elif line.event == Event.CLOSE:
+        words.append(f"of {line.of}, at least {format_count(line.bytes_at_least or 0, 'byte')}")
+    elif line.reason is not UNSET:
+        words.append(line.reason)
+        if isinstance(line.opens, int):
+            words.append(f"({format_count(line.opens, 'open')} not recorded)")
+    return printable(" ".join(words))
+
+
+def _user(uid: object) -> str:
+    if not isinstance(uid, int):
+        return "-"
+    with suppress(KeyError):
+        return pwd.getpwuid(uid).pw_name
+    return str(uid)
+
+
+def _print_report(report: Report) -> int:
+    if not report.lines:
+        click.echo("there are no lines")
+    else:
+        click.echo(
+            f"{format_count(report.lines, 'line')} in {format_count(report.months, 'month')}, "
+            f"{report.first} to {report.end.n}"
+        )
+    for line in report.gaps:
+        click.echo(f"line {line.n}, {line.at}: a gap: {printable(str(line.reason))}")
+    for finding in report.findings:
+        click.echo(printable(finding))
+    if report.findings:
+        click.echo("the chain is broken")
+        return EXIT_BROKEN
+    click.echo(f"the chain is whole; the last hash is {report.end.hash}")
+    return 0

@@ -1,0 +1,6 @@
+"""The access journal: who opened which recording, in lines that are chained by their hashes.
+
+``lines`` is the form of a line, ``verification`` reads journals and checks them (both without
+state), ``folder`` finds and locks the folder, ``month_file`` appends to the file of a month, and
+``journal`` is what a mount writes to. ``access.py`` decides what is recorded.
+"""

@@ -1,0 +1,343 @@
+"""The journal that a mount writes: each open has a line before it is answered.
+
+Used by ``access.py``. Runs on one event loop. While no sync is under way, a line is written at
+once: that only copies it into the kernel's memory, which survives a kill of this process. What may
+wait for the disk is done in threads: syncs, the beginning of a month, and writes during a sync. All
+opens that wait meanwhile are written together, and share a sync. Lines that nobody waits for, such
+as those of closes, go with the next open, or with the next sync.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from phonofs import __version__
+from phonofs.errors import JournalError
+from phonofs.journal.lines import Event, Line, Result, time_text
+from phonofs.journal.writer import Writer
+from phonofs.units import format_size
+
+log = logging.getLogger(__name__)
+
+WRITE_S = 10.0
+"""How long an open waits for its line; a disk that takes longer counts as one that failed."""
+
+RETRY_S = 1.0
+"""After a failure, opens fail at once for that long before the disk is tried again."""
+
+
+class _Entry:
+    """Lines that are to be written together.
+
+    number  of the first line, 0 until it is written
+    error   why they were not written
+    """
+
+    __slots__ = ("done", "error", "lines", "number")
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self.lines = lines
+        self.number = 0
+        self.error: JournalError | None = None
+        self.done: trio.Event | None = None
+
+    def settle(self, number: int, error: JournalError | None) -> None:
+        """Set the outcome, and wake who waits for it."""
+        self.number, self.error = number, error
+        if self.done is not None:
+            self.done.set()
+
+    async def wait(self) -> bool:
+        """Wait for the outcome; return whether it came in time."""
+        self.done = trio.Event()
+        with trio.move_on_after(WRITE_S):
+            await self.done.wait()
+            return True
+        return False
+
+
+class Journal:
+    """Owns the writer and the lines that wait for it.
+
+    _writing, _syncing  whether a thread does that now
+    _disk     held by whatever must not happen beside a sync
+    _synced   the number of the last line that is on disk
+    _error    why lines cannot be written now, '' if they can
+    waits     how many opens have waited for their lines
+    """
+
+    def __init__(self, writer: Writer, *, sync_s: float, allow: bool) -> None:
+        """``allow``: files can be opened while no line can be written."""
+        self._writer = writer
+        self._sync_s = sync_s
+        self._allow = allow
+        self._pending: list[_Entry] = []
+        self._wake, self._unsynced = trio.Event(), trio.Event()
+        self._writing = self._syncing = False
+        self._disk = trio.Lock()
+        self._sync_waiters = trio.lowlevel.ParkingLot()
+        self._synced = 0
+        self._error = self._no_reserve = ""
+        self._retry_at_s = 0.0
+        self._lines = self._failures = self._unrecorded = 0
+        self.waits = 0
+
+    @classmethod
+    def open(cls, path: Path, *, sync_s: float, allow: bool) -> "Journal":
+        """Lock the folder of a profile, and write the first line.
+
+        Waits for the disk. Raises UsageError, and JournalError unless ``allow``.
+        """
+        journal = cls(Writer(path), sync_s=sync_s, allow=allow)
+        try:
+            journal._start()
+        except OSError as error:
+            failed = journal._failed(error)
+            if not allow:
+                journal._writer.close()
+                raise failed from None
+        return journal
+
+    def _start(self) -> None:
+        start = Line(at=now_text(), event=Event.START, version=__version__)
+        self._synced = self._writer.append([start])
+        self._lines += 1
+        self._tell_reserve(self._writer.sync())
+        self._writer.save()
+
+    # lines
+
+    async def record(self, lines: Sequence[Line]) -> int:
+        """Write lines; return the number of the first, 0 if ``allow`` and they were not written.
+
+        They survive a kill of this process when this returns, and a power cut too if the option
+        ``journal_sync`` is 0. Raises JournalError.
+        """
+        entry = _Entry(lines)
+        self._pending.append(entry)
+        if self._writer_is_free(lines[-1].at):
+            self._write_now()
+        else:
+            await self._wait_for(entry)
+        if self._sync_s == 0 and entry.error is None:
+            self.waits += 1
+            entry.settle(entry.number, await self._on_disk(entry.number))
+        if entry.error is None:
+            return entry.number
+        if not self._allow:
+            raise entry.error
+        self._unrecorded += _granted([entry])
+        return 0
+
+    async def _wait_for(self, entry: _Entry) -> None:
+        self.waits += 1
+        self._wake.set()
+        if not await entry.wait():
+            entry.settle(0, self._failed(TimeoutError(0, f"no answer within {WRITE_S:g} s")))
+
+    def note(self, line: Line) -> None:
+        """Have a line written that nobody waits for, within the option ``journal_sync``."""
+        self._pending.append(_Entry([line]))
+        self._unsynced.set()
+
+    def _writer_is_free(self, at: str) -> bool:
+        return not self._writing and not self._syncing and self._writer.ready(at)
+
+    def _take(self) -> list[_Entry]:
+        taken, self._pending = self._pending, []
+        return taken
+
+    def _write_now(self) -> None:
+        """Write what waits, on the event loop."""
+        entries = self._take()
+        number, error = 0, None
+        try:
+            number = self._writer.append(_lines(entries))
+        except OSError as failure:
+            error = self._failed(failure)
+        self._told(entries, number, error)
+
+    def _told(self, entries: Sequence[_Entry], number: int, error: JournalError | None) -> None:
+        """Take the outcome of a write, and pass it on to who waits for it."""
+        if error is not None:
+            if self._allow:
+                self._writer.mark_broken(_granted(entries))
+            for entry in entries:
+                entry.settle(0, error)
+            return
+        if self._error:
+            self._worked()
+        for entry in entries:
+            entry.settle(number, None)
+            number += len(entry.lines)
+            self._lines += len(entry.lines)
+        self._unsynced.set()
+
+    # tasks
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write and sync until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_writing)
+            nursery.start_soon(self._keep_syncing)
+            task_status.started()
+
+    async def _keep_writing(self) -> None:
+        """Write in a thread what could not be written at once."""
+        limiter = trio.CapacityLimiter(1)
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            while self._pending:
+                if self._error and trio.current_time() < self._retry_at_s:
+                    self._told(self._take(), 0, self._unwritable())
+                elif self._writer.ready(self._pending[-1].lines[-1].at):
+                    await self._write(limiter)
+                else:
+                    async with self._disk:
+                        await self._write(limiter)
+
+    async def _write(self, limiter: trio.CapacityLimiter) -> None:
+        entries = self._take()
+        number, error = 0, None
+        self._writing = True
+        try:
+            append = partial(self._writer.append, _lines(entries))
+            number = await trio.to_thread.run_sync(append, limiter=limiter)
+        except OSError as failure:
+            error = self._failed(failure)
+        finally:
+            self._writing = False
+        self._told(entries, number, error)
+
+    async def _keep_syncing(self) -> None:
+        """Sync ``journal_sync`` after the first line that was written since the last sync."""
+        limiter = trio.CapacityLimiter(1)
+        while True:
+            await self._unsynced.wait()
+            await trio.sleep(self._sync_s)
+            if self._pending and self._writer_is_free(self._pending[-1].lines[-1].at):
+                self._write_now()
+            async with self._disk:
+                self._unsynced = trio.Event()
+                await self._sync(limiter)
+            self._sync_waiters.unpark_all()
+            if self._pending:
+                self._wake.set()
+
+    async def _sync(self, limiter: trio.CapacityLimiter) -> None:
+        number = self._writer.end.n
+        self._syncing = True
+        try:
+            why = await trio.to_thread.run_sync(self._writer.sync, limiter=limiter)
+        except OSError as error:
+            self._writer.mark_broken()
+            self._failed(error)
+        else:
+            self._synced = number
+            self._tell_reserve(why)
+        finally:
+            self._syncing = False
+
+    async def _on_disk(self, number: int) -> JournalError | None:
+        """Wait until a line is on disk; return why it is not."""
+        failures = self._failures
+        with trio.move_on_after(WRITE_S):
+            while self._synced < number:
+                if self._failures > failures:
+                    return self._unwritable()
+                await self._sync_waiters.park()
+            return None
+        return self._failed(TimeoutError(0, f"no answer within {WRITE_S:g} s"))
+
+    # failures
+
+    def _failed(self, error: OSError) -> JournalError:
+        self._failures += 1
+        why = error.strerror or str(error)
+        if not self._error:
+            log.error("%s", self._sentence(why))
+        self._error = why
+        self._retry_at_s = _loop_time() + RETRY_S
+        return self._unwritable()
+
+    def _worked(self) -> None:
+        log.warning("the journal %s is written again", self._writer.file)
+        self._error = ""
+
+    def _unwritable(self) -> JournalError:
+        return JournalError(self._sentence(self._error))
+
+    def _sentence(self, why: str) -> str:
+        said = "opens are not recorded" if self._allow else "nothing is opened"
+        return f"the journal {self._writer.file} cannot be written ({why}): {said} until it can"
+
+    def _tell_reserve(self, why: str) -> None:
+        """Say once that no more space can be reserved."""
+        if why and not self._no_reserve:
+            log.warning("%s", self._shortage(why))
+        self._no_reserve = why
+
+    def _shortage(self, why: str) -> str:
+        left = format_size(self._writer.reserve_bytes)
+        return f"the disk of the journal {self._writer.file} is short ({why}): {left} are reserved"
+
+    # what it says of itself
+
+    def condition(self) -> str:
+        """Return what is wrong, in one sentence; '' if nothing is."""
+        if self._error:
+            return self._sentence(self._error)
+        return self._shortage(self._no_reserve) if self._no_reserve else ""
+
+    def statistics(self) -> dict[str, object]:
+        """Return the gauges and counts, by their names in ``phonofs status --json``."""
+        end = self._writer.end
+        return {
+            "state": "failing" if self._error else "on",
+            "error": self._error,
+            "file": str(self._writer.file),
+            "lines": self._lines,
+            "last": end.n,
+            "last_hash": end.hash,
+            "failures": self._failures,
+            "unrecorded": self._unrecorded,
+            "reserve_bytes": self._writer.reserve_bytes,
+        }
+
+    def close(self) -> None:
+        """Write what waits and the last line. Waits for the disk."""
+        stop = Line(at=now_text(), event=Event.STOP)
+        try:
+            self._writer.append([*_lines(self._take()), stop])
+            self._writer.sync()
+            self._writer.save()
+        except OSError as error:
+            log.error("the journal %s has no last line: %s", self._writer.file, error.strerror)
+        self._writer.close()
+
+
+def _lines(entries: Sequence[_Entry]) -> list[Line]:
+    return [line for entry in entries for line in entry.lines]
+
+
+def _granted(entries: Sequence[_Entry]) -> int:
+    """Return how many of these lines tell of a file that is opened."""
+    return sum(line.result == Result.GRANTED for line in _lines(entries))
+
+
+def now_text() -> str:
+    """Return the time as lines have it."""
+    return time_text(time.time())
+
+
+def _loop_time() -> float:
+    """Return trio's clock, or 0 before the loop runs."""
+    try:
+        return trio.current_time()
+    except RuntimeError:
+        return 0.0

@@ -1,0 +1,148 @@
+"""The journal against kills at every point of an open, and against a disk that fills up."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from phonofs.errors import JournalError
+from phonofs.journal.lines import Line, parse
+from phonofs.journal.month_file import RESERVE_BYTES
+from phonofs.journal.verification import verify
+from tests.fault.scene import PATIENCE, fast, living, standing
+from tests.fault.test_disk import tmpfs
+from tests.support import killed_open
+from tests.support.accounts import flat
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLS = 100
+"""In each of two modes; the long run kills at every line."""
+
+
+@contextlib.contextmanager
+def killing(folder: Path, sync_s: float) -> Iterator[subprocess.Popen[str]]:
+    """Start the process whose children are killed."""
+    command = [sys.executable, "-m", killed_open.__name__, str(folder), str(sync_s)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def kill_at(process: subprocess.Popen[str], line: int) -> dict:
+    """Have a child killed at a line; return what it gave before."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+    answer = json.loads(process.stdout.readline())
+    assert not answer["failed"]
+    return answer
+
+
+def opens(folder: Path) -> list[Line]:
+    raw = b"".join(file.read_bytes() for file in sorted((folder / "journal").glob("*.jsonl")))
+    found = [line for line in map(parse, raw.split(b"\n")) if line is not None]
+    return [line for line in found if line.event == "open"]
+
+
+@pytest.mark.promise("journal-before-bytes")
+@pytest.mark.parametrize("sync_s", [1, 0])
+@pytest.mark.parametrize("most", [KILLS, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_kills_at_every_point_of_an_open(tmp_path, sync_s, most):
+    """Each granted byte has its line, wherever the process was killed: in each thread, too."""
+    with killing(tmp_path, sync_s) as process:
+        whole = kill_at(process, -1)
+        assert len(whole["given"]) == killed_open.FILES
+        assert not whole["killed"]
+        points = whole["lines"]
+        assert points > 100
+        kills = given = 0
+        most = min(most, points)
+        for number in range(most):
+            before = len(opens(tmp_path))
+            answer = kill_at(process, 1 + number * points // most)
+            granted = [line.object for line in opens(tmp_path)[before:]]
+            assert set(answer["given"]) <= set(granted), number
+            assert len(granted) <= len(answer["given"]) + 1, "and no line is made up"
+            kills += answer["killed"]
+            given += len(answer["given"])
+    assert kills >= most * 0.9, "threads make the last points a little uncertain"
+    assert given > most // 2, "some were killed after bytes were given"
+    report = verify(tmp_path / "journal")
+    assert not report.findings
+    assert len(report.gaps) >= kills - 1
+
+
+@pytest.mark.promise("journal-before-bytes")
+@pytest.mark.expected_log("is short", "cannot be written", "is written again")
+@fast
+async def test_a_disk_that_fills_up(tmp_path, expected_log):
+    """It warns at once, and refuses only once the reserve is used up: no open without a line."""
+    with tmpfs(tmp_path / "disk", "20m"):
+        async with standing(flat(1000)) as service:
+            options = {"journal": str(tmp_path / "disk/journal"), "journal_sync": "100ms"}
+            async with living(service, tmp_path, **options) as scene:
+                [ino] = (await scene.tree()).values()
+                status = scene.app.vfs._status
+                assert status()["journal"]["reserve_bytes"] == RESERVE_BYTES
+                filler = tmp_path / "disk/filler"
+                with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                    while file.write(bytes(65536)):
+                        pass
+                granted = 0
+                refused = ""
+                while not refused and granted < 60_000:
+                    try:
+                        scene.vfs.release(await scene.vfs.open(ino))
+                    except JournalError as error:
+                        refused = str(error)
+                    else:
+                        granted += 1
+                    if granted % 1000 == 0:
+                        await trio.sleep(0.2)
+                assert "No space left on device" in refused
+                assert any("is short" in line for line in expected_log.seen)
+                assert granted > 10_000, "the reserve held that many"
+                assert "nothing is opened until it can" in scene.app.status.condition()
+                folder = tmp_path / "disk/journal/default"
+                lines = sum(
+                    b'"open"' in line
+                    for file in folder.glob("*.jsonl")
+                    for line in file.read_bytes().split(b"\n")
+                )
+                assert lines == granted
+                with pytest.raises(JournalError):
+                    await scene.vfs.open(ino)
+                filler.unlink()
+                for _ in range(PATIENCE * 10):
+                    with contextlib.suppress(JournalError):
+                        scene.vfs.release(await scene.vfs.open(ino))
+                        break
+                    await trio.sleep(1)
+                assert scene.app.status.document()["journal"]["state"] == "on"
+        report = verify(folder)
+        assert not report.findings
+        assert [gap.reason for gap in report.gaps] == ["the journal could not be written"]
+
+
+@pytest.mark.expected_log("cannot be written")
+@fast
+async def test_a_disk_without_room_from_the_start(tmp_path):
+    with tmpfs(tmp_path / "disk", "4k"):
+        filler = tmp_path / "disk/filler"
+        with contextlib.suppress(OSError):
+            filler.write_bytes(bytes(4096))
+        async with standing(flat(1000)) as service:
+            with pytest.raises(JournalError, match="No space left on device"):
+                async with living(service, tmp_path, journal=str(tmp_path / "disk/journal")):
+                    pass

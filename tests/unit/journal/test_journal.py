@@ -1,0 +1,246 @@
+"""What an open waits for: its line, a sync, a disk that does not answer."""
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+
+from phonofs.access import Access, Opener
+from phonofs.errors import Archived, CrawlerRefused, JournalError
+from phonofs.journal import journal as journal_module
+from phonofs.journal.journal import Journal
+from phonofs.journal.verification import verify
+from tests.support.catalogue_world import make, uuid
+from tests.unit.journal.test_verification import opened
+from tests.unit.journal.test_writer import events, lines
+
+RECORD = make(uuid(1), "2024-09-03T10:00:00Z", callId="7")
+ME = Opener(1000, os.getpid())
+
+pytestmark = pytest.mark.real_clock
+
+
+async def living(nursery: trio.Nursery, path, *, sync_s: float = 1, allow: bool = False) -> Journal:
+    journal = Journal.open(path, sync_s=sync_s, allow=allow)
+    await nursery.start(journal.run)
+    return journal
+
+
+class Disk:
+    """Has ``os.write`` or ``os.fdatasync`` of the journal fail or wait."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.error = 0
+        self.writes = self.syncs = 0
+        self.in_sync, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+        self.written_in_thread: list[bool] = []
+        self.synced_in_thread: list[bool] = []
+        self._write, self._sync = os.write, os.fdatasync
+        monkeypatch.setattr("phonofs.journal.month_file.os.write", self.write)
+        monkeypatch.setattr("phonofs.journal.month_file.os.fdatasync", self.sync)
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if data.startswith(b"{"):  # else it is not the journal's
+            self.writes += 1
+            self.written_in_thread.append(threading.current_thread() is not threading.main_thread())
+            if self.error:
+                raise OSError(self.error, os.strerror(self.error))
+        return self._write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        self.in_sync.set()
+        assert self.go_on.wait(10)
+        self.syncs += 1
+        self.synced_in_thread.append(threading.current_thread() is not threading.main_thread())
+        self._sync(descriptor)
+
+
+async def test_a_line_is_written_before_record_returns(tmp_path):
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path)
+        assert await journal.record([opened(1)]) == 2
+        assert await journal.record([opened(2), opened(3)]) == 3
+        assert events(tmp_path) == ["start", "open", "open", "open"]
+        nursery.cancel_scope.cancel()
+    journal.close()
+    assert not verify(tmp_path).findings
+
+
+async def test_opens_that_come_during_a_sync_do_not_wait_for_it(tmp_path, monkeypatch):
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path, sync_s=0.01)
+        disk = Disk(monkeypatch)
+        disk.go_on.clear()
+        await journal.record([opened(1)])
+        await trio.to_thread.run_sync(disk.in_sync.wait)
+        async with trio.open_nursery() as together:
+            for number in range(50):
+                together.start_soon(journal.record, [opened(number)])
+        assert len(events(tmp_path)) == 52
+        assert disk.writes <= 4, "they were written together"
+        assert disk.written_in_thread[0] is False, "without a sync, in the loop"
+        assert set(disk.written_in_thread[1:]) == {True}, "beside a sync, in a thread"
+        disk.go_on.set()
+        with trio.fail_after(10):
+            while not disk.synced_in_thread:  # noqa: ASYNC110 - a thread has no event for us
+                await trio.sleep(0.01)
+        assert disk.synced_in_thread[0], "the loop never waits for a sync"
+        nursery.cancel_scope.cancel()
+    journal.close()
+    assert not verify(tmp_path).findings
+
+
+async def test_with_a_sync_of_0_each_open_is_on_disk_and_those_that_wait_share_one(
+    tmp_path, monkeypatch
+):
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path, sync_s=0)
+        disk = Disk(monkeypatch)
+        disk.go_on.clear()
+        done = []
+
+        async def one(number: int) -> None:
+            await journal.record([opened(number)])
+            done.append(number)
+
+        async with trio.open_nursery() as together:
+            for number in range(20):
+                together.start_soon(one, number)
+            await trio.to_thread.run_sync(disk.in_sync.wait)
+            await trio.sleep(0.05)
+            assert done == []
+            disk.go_on.set()
+        assert len(done) == 20
+        assert disk.syncs <= 3
+        nursery.cancel_scope.cancel()
+    journal.close()
+
+
+@pytest.mark.promise("journal-before-bytes")
+@pytest.mark.expected_log("cannot be written", "is written again")
+async def test_if_it_cannot_be_written_nothing_is_granted(tmp_path, monkeypatch, expected_log):
+    monkeypatch.setattr(journal_module, "RETRY_S", 0.05)
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path)
+        access = Access(journal)
+        disk = Disk(monkeypatch)
+        disk.error = errno.ENOSPC
+        for _ in range(5):
+            with pytest.raises(JournalError, match=r"No space left on device\): nothing is opened"):
+                await access.grant(ME, [RECORD])
+        assert "nothing is opened until it can" in access.condition()
+        status = access.journal_statistics()
+        assert (status["state"], status["failures"] >= 1) == ("failing", True)
+        disk.error = 0
+        await trio.sleep(0.06)
+        assert await access.grant(ME, [RECORD])
+        assert access.condition() == ""
+        nursery.cancel_scope.cancel()
+    journal.close()
+    assert events(tmp_path) == ["start", "gap", "open", "stop"]
+    assert not verify(tmp_path).findings
+    assert len([line for line in expected_log.seen if "cannot be written" in line]) == 1
+
+
+@pytest.mark.expected_log("cannot be written", "is written again")
+async def test_with_allow_files_are_opened_and_the_gap_says_how_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "RETRY_S", 0.05)
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path, allow=True)
+        access = Access(journal)
+        disk = Disk(monkeypatch)
+        disk.error = errno.EIO
+        for _ in range(4):
+            assert await access.grant(ME, [RECORD]) == ()
+        assert "opens are not recorded until it can" in access.condition()
+        disk.error = 0
+        await trio.sleep(0.06)
+        assert await access.grant(ME, [RECORD])
+        assert access.journal_statistics()["unrecorded"] == 4
+        nursery.cancel_scope.cancel()
+    journal.close()
+    gap = next(line for line in lines(tmp_path) if line.event == "gap")
+    assert (gap.opens, gap.reason) == (4, "the journal could not be written")
+
+
+@pytest.mark.expected_log("cannot be written", "is written again")
+async def test_a_disk_that_does_not_answer_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "WRITE_S", 0.1)
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path, sync_s=0)
+        disk = Disk(monkeypatch)
+        disk.go_on.clear()
+        with pytest.raises(JournalError, match=r"no answer within 0\.1 s"):
+            await journal.record([opened(1)])
+        disk.go_on.set()
+        nursery.cancel_scope.cancel()
+    journal.close()
+
+
+@pytest.mark.expected_log("cannot be written", "is written again")
+async def test_a_sync_that_fails_refuses_who_waits_for_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "RETRY_S", 0.05)
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path, sync_s=0)
+
+        def fail(descriptor: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as broken:
+            broken.setattr("phonofs.journal.month_file.os.fdatasync", fail)
+            with pytest.raises(JournalError, match="Input/output error"):
+                await journal.record([opened(1)])
+        await trio.sleep(0.06)
+        await journal.record([opened(2)])
+        nursery.cancel_scope.cancel()
+    journal.close()
+    assert events(tmp_path) == ["start", "open", "gap", "open", "stop"]
+    assert not verify(tmp_path).findings
+
+
+async def test_lines_of_opens_and_closes(tmp_path):
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path)
+        access = Access(journal, crawlers=["a-crawler"])
+        numbers = await access.grant(ME, [RECORD])
+        handle = object()
+        access.opened(handle, numbers)
+        access.closed(handle, 123)
+        access.closed(handle, 123)
+        await access.failed(ME, [RECORD], Archived("in cold storage"))
+        nursery.cancel_scope.cancel()
+    journal.close()
+    _, opening, closing, archived, _ = lines(tmp_path)
+    assert (opening.object, opening.call, opening.type) == (uuid(1), "7", "callrecording")
+    assert (opening.uid, opening.pid, opening.how) == (1000, os.getpid(), "mount")
+    assert (closing.of, closing.bytes_at_least) == (opening.n, 123)
+    assert archived.result == "archived"
+
+
+async def test_who_is_not_known_is_not_a_crawler(tmp_path):
+    """A process that has gone, is hidden, or lives outside of our name space."""
+    access = Access(None, crawlers=["tumblerd"])
+    for pid in (0, -1, 2**22 + 1):
+        assert await access.grant(Opener(1000, pid), [RECORD]) == ()
+    assert access.statistics() == {"by_program": {}, "refused": {}}
+
+
+async def test_a_crawler_is_known_by_the_first_15_characters(tmp_path):
+    comm = Path("/proc/self/comm").read_text()
+    try:
+        Path("/proc/self/comm").write_text("ffmpegthumbnailer")
+        access = Access(None, crawlers=["ffmpegthumbnailer"])
+        with pytest.raises(CrawlerRefused):
+            await access.grant(ME, [RECORD])
+        assert access.statistics()["refused"] == {"ffmpegthumbnail": 1}
+    finally:
+        Path("/proc/self/comm").write_text(comm.strip())
+
+
+def test_without_journal_and_crawlers_nobody_is_looked_at(monkeypatch):
+    monkeypatch.setattr("phonofs.access.look", lambda *args, **kwargs: pytest.fail("looked"))
+    assert trio.run(Access().grant, ME, [RECORD]) == ()

@@ -1,0 +1,38 @@
+"""What is known of a process, from a thread of it too."""
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+from phonofs.proc import UNKNOWN, Sessions, look
+
+
+def test_this_process():
+    comm = Path("/proc/self/comm").read_text().strip()
+    found = Sessions().look(os.getpid())
+    assert (found.pid, found.program) == (os.getpid(), comm)
+    login = Path("/proc/self/loginuid").read_text()
+    assert found.login == (None if login == "4294967295" else int(login))
+    assert found.unit is None or "/" not in found.unit
+
+
+def test_a_thread_is_its_process_by_whatever_name():
+    seen = []
+
+    def work() -> None:
+        with open("/proc/thread-self/comm", "w") as file:
+            file.write("a thread")
+        seen.append(look(threading.get_native_id()))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [look(os.getpid())]
+
+
+def test_what_cannot_be_known():
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for pid in (0, -1, gone.pid):
+        assert Sessions().look(pid) == UNKNOWN
