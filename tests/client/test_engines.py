@@ -50,6 +50,22 @@ def test_an_object_by_its_identifier_is_one_request(demo: ServedAccount):
     assert fsspec.filesystem("phonofs").cat(url) == item.content.read(0, item.content.size)
 
 
+def test_texts_of_the_views_have_their_size_when_it_is_asked_for(demo: ServedAccount):
+    """A listing does not make them; ``info``, ``du`` and an open file do."""
+    fs = fsspec.filesystem("phonofs")
+    folder = f"{PROFILE}/.views/text/2026/2026-03/2026-03-01"
+    paths = fs.find(folder)
+    assert {Path(path).suffix for path in paths} == {".txt"}
+    listed = fs.find(folder, detail=True)
+    sizes = fs.du(folder, total=False)
+    contents = fs.cat(paths)
+    for path, content in contents.items():
+        assert sizes[path] == fs.info(path)["size"] == len(content) > 0
+        assert listed[path]["size"] in (None, len(content))
+        with fs.open(path) as file:
+            assert (file.size, file.read()) == (len(content), content)
+
+
 def test_pandas_reads_json(demo: ServedAccount):
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     path = transcripts()[0]

@@ -446,6 +446,11 @@ def rest(file) -> bytes:
     return file.read()
 
 
+FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+"""From Python 3.12 on it is warned of a fork beside threads, as those of the door are here."""
+
+
+@FORKS
 @pytest.mark.promise("fork-thread-pickle")
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_other_processes_may_use_it(fs, served, method):
@@ -461,6 +466,7 @@ def test_other_processes_may_use_it(fs, served, method):
         assert file.read() == BIG[7:]
 
 
+@FORKS
 @pytest.mark.promise("fork-thread-pickle")
 def test_a_forked_child_reads_on_connections_of_its_own(fs, served):
     """It inherits those of its parent, which goes on with them."""

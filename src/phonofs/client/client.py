@@ -1,13 +1,14 @@
 """Asks the daemon of a profile: finds it, starts it if need be, keeps idle connections."""
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from phonofs.client.autostart import start_daemon
+from phonofs.client.autostart import START_S, start_daemon
 from phonofs.client.connection import Connection, Disconnected, os_error, refused
 from phonofs.config.load import load
 from phonofs.door.address import read_address
@@ -38,9 +39,6 @@ TIMEOUT_S = 70.0
 """How long to wait for an answer: the default ``read_deadline`` of a daemon, and 10 s."""
 
 MARGIN_S = 10.0
-
-STARTS = 2
-"""How often to start a daemon: the one that was found to be running may just have ended."""
 
 PATHS_MAX = HEAD_MAX // 2
 """The most bytes of paths in one ``cat``."""
@@ -207,10 +205,10 @@ class Client:
     def _connect(self) -> Connection:
         """Connect to the daemon, if need be to one that is started for that."""
         connection = self._connect_to_running()
-        for _ in range(STARTS if self._autostart else 0):
-            if connection is None:
-                start_daemon(self.profile)
-                connection = self._connect_to_running()
+        until_s = time.monotonic() + START_S
+        while connection is None and self._autostart and time.monotonic() < until_s:
+            start_daemon(self.profile)  # again, if the one that was started has ended since
+            connection = self._connect_to_running()
         if connection is None:
             place = self._address or f"profile {self.profile}"
             raise ConnectionError(
