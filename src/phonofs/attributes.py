@@ -1,6 +1,6 @@
 """Names of the extended attributes that have a meaning for more than one module. Pure.
 
-``vfs.py`` answers them and has the table of those that come from a record; the commands read them
+``vfs.py`` answers them, ``record_attributes.py`` has those of a record; the commands read them
 through a mount, and must not import the vfs for a name.
 """
 

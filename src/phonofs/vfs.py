@@ -11,19 +11,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import msgspec
 
 from phonofs.access import NOBODY, Access, Opener
 from phonofs.attributes import (
     CACHED_ATTRIBUTE,
-    JSON_ATTRIBUTE,
     KNOWN_ATTRIBUTE,
     MADE_FROM_ATTRIBUTE,
     PATH_ATTRIBUTE,
     STATUS_ATTRIBUTE,
-    TAG_PREFIX,
     TYPE_ATTRIBUTE,
 )
 from phonofs.catalogue.catalogue import Catalogue, Details, Entry
@@ -43,6 +40,7 @@ from phonofs.errors import (
 from phonofs.model import Record, State
 from phonofs.reader.open_object import Handle
 from phonofs.reader.reader import NO_SCAN, Reader
+from phonofs.record_attributes import listed_names, value_of
 from phonofs.tree.layout import FIRST_OBJECT_INO, ROOT, directory_of, is_directory
 from phonofs.view_tree.listings import ViewEntry
 from phonofs.view_tree.open_text import OpenText, fingerprint_of
@@ -51,15 +49,10 @@ from phonofs.view_tree.views import Views
 from phonofs.views.names import Text, TextKind
 from phonofs.views.places import VIEW_BIT
 
-ATTRIBUTE_NAME_MAX = 255  # bytes; XATTR_NAME_MAX of linux/limits.h
 ATTRIBUTE_SIZE_MAX = 65536  # bytes; XATTR_SIZE_MAX of linux/limits.h
 
 LINKS_MAX = 8
 """Links that are followed in one path; none of ours leads to another one."""
-
-LISTED_MAX = 3584
-"""Bytes for all listed attributes of a file. ext4 has 4 KiB for them, and programs that copy them
-add attributes of their own (overlayfs, rsync --fake-super)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,23 +450,12 @@ class Vfs:
     def attributes(self, ino: int) -> list[str]:
         """Return the names of the extended attributes that a copy or a backup may keep.
 
-        Left out are attributes that change while the record does not (``cached``, ``status``),
-        attributes that repeat others (``json``, ``path``), and tags that do not fit into
-        ``LISTED_MAX``. All of these can still be read by name.
+        Left out are attributes that change while the record does not (``cached``, ``status``), and
+        ``path``, which is known. They can still be read by name, as those that a record leaves out.
         """
         if ino >= VIEW_BIT or self.entry(ino).is_directory:
             return []
-        record = self._catalogue.record(ino)
-        of_record = {name: of(record).encode(*_LENIENT) for name, of in _OF_RECORD.items()}
-        tags = {TAG_PREFIX + key: value.encode(*_LENIENT) for key, value in record.tags.items()}
-        by_cost = sorted(tags.items(), key=lambda tag: (_kept_bytes(*tag), tag[0]))
-        names, room = [], LISTED_MAX
-        for name, value in (*of_record.items(), *by_cost):
-            cost = _kept_bytes(name, value)
-            if cost <= room and name != TAG_PREFIX and _is_name(name):
-                names.append(name)
-                room -= cost
-        return names
+        return listed_names(self._catalogue.record(ino))
 
     def _value(self, ino: int, name: str) -> bytes | None:
         if ino == ROOT and name == STATUS_ATTRIBUTE:
@@ -489,17 +471,9 @@ class Vfs:
         if entry.is_directory:
             return None
         record = self._catalogue.record(ino)
-        if name == JSON_ATTRIBUTE:
-            return record.source
         if name == CACHED_ATTRIBUTE:
             return str(self._cached_bytes(record)).encode()
-        of = _OF_RECORD.get(name)
-        if of is not None:
-            return of(record).encode(*_LENIENT)
-        key = name.removeprefix(TAG_PREFIX)
-        if not key or key == name or key not in record.tags:
-            return None
-        return record.tags[key].encode(*_LENIENT)
+        return value_of(record, name)
 
 
 def as_json(document: dict[str, object]) -> bytes:
@@ -513,8 +487,6 @@ def as_json(document: dict[str, object]) -> bytes:
     except UnicodeEncodeError:
         return json.dumps(msgspec.to_builtins(document)).encode()
 
-
-_LENIENT = ("utf-8", "replace")
 
 _TYPES = {
     TextKind.CONVERSATION: "text",
@@ -534,38 +506,3 @@ _KINDS = {
     TextKind.NOTES: "notes",
 }
 """What of its objects a text gives, in a line of the journal."""
-
-_OF_RECORD: Mapping[str, Callable[[Record], str]] = {
-    "user.phonofs.id": lambda record: record.id,
-    "user.phonofs.region": lambda record: record.region,
-    "user.phonofs.type": lambda record: record.type,
-    "user.phonofs.state": lambda record: record.state,
-    "user.phonofs.checksum": lambda record: record.checksum,
-    "user.phonofs.created": lambda record: _iso(record.created_ms),
-    "user.phonofs.updated": lambda record: _iso(record.updated_ms),
-    "user.mime_type": lambda record: record.mime_type,
-    "user.phonofs.object_name": lambda record: record.object_name,
-}
-"""The attributes that every file has, from its record."""
-
-
-def _is_name(name: str) -> bool:
-    """Return whether this can be an attribute's name; other tags are only in the JSON."""
-    try:
-        return "\0" not in name and len(name.encode()) <= ATTRIBUTE_NAME_MAX
-    except UnicodeEncodeError:
-        return False
-
-
-def _kept_bytes(name: str, value: bytes) -> int:
-    """Return the bytes of an attribute in ext4: its entry, and name and value padded to 4 bytes.
-
-    Source: EXT4_XATTR_LEN and EXT4_XATTR_SIZE in fs/ext4/xattr.h. ext4 does not store the prefix
-    ``user.``; it is counted here as a margin.
-    """
-    return 16 + -(-len(name.encode(*_LENIENT)) // 4) * 4 + -(-len(value) // 4) * 4
-
-
-def _iso(epoch_ms: int) -> str:
-    """Return a time in UTC, to the second: ``2022-11-01T21:22:22Z``."""
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -88,7 +88,7 @@ def test_the_files_that_contributing_names_exist() -> None:
         ("config/options.py", "OPTIONS"),
         ("cli/__init__.py", "COMMANDS"),
         ("errnos.py", "TABLE"),
-        ("vfs.py", "_OF_RECORD"),
+        ("record_attributes.py", "OF_RECORD"),
         ("fakeservice/faults.py", "FAILURES"),
     ],
 )

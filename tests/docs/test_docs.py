@@ -22,7 +22,7 @@ from phonofs.config import OPTIONS
 from phonofs.errors import CredentialsRefused, MountFailed, Unavailable, UsageError
 from phonofs.fakeservice.faults import FAILURES, KINDS
 from phonofs.fakeservice.options import Options
-from phonofs.vfs import _OF_RECORD
+from phonofs.record_attributes import OF_RECORD
 from tests.fault.scene import fast, living, standing
 from tests.support.accounts import flat
 
@@ -145,7 +145,7 @@ def test_the_manual_has_every_extended_attribute_and_no_other() -> None:
         attributes.CACHED_ATTRIBUTE,
         attributes.MADE_FROM_ATTRIBUTE,
     }
-    assert named == {*_OF_RECORD, *by_name, f"{attributes.TAG_PREFIX}KEY"}
+    assert named == {*OF_RECORD, *by_name, f"{attributes.TAG_PREFIX}KEY"}
 
 
 def test_the_manual_has_every_option_of_the_file_system_for_programs() -> None:

@@ -2,7 +2,8 @@
 
     warm    512 MiB that are in the cache, by ``open().read()`` and ``cat``; beside the mount, and
             beside a copy of as many bytes from one Python process to another by a bare unix socket:
-            ``bare`` into one buffer of 1 MiB, ``kept`` into memory that holds all of it
+            ``bare`` into one buffer of 1 MiB, ``kept`` into memory that holds all of it; and beside
+            s3fs, which reads them from a local S3 server (moto) that has them in memory
     small   300 files of 50 KB, cold, 50 ms away: ``ls`` and one ``fs.cat``, beside ``cat *``
     find    ``fs.find`` over 100,000 known objects, beside ``find`` on the mount
 
@@ -26,7 +27,7 @@ from phonobench.bench import LATENCY_S, Figures
 from phonobench.peers import OURS, PEERS, Mount, Site, mounted
 from phonobench.processes import Failed, read, run
 from phonobench.ratios import Spread, ratios
-from phonobench.servers import Origin, many, nginx, origin
+from phonobench.servers import Origin, many, nginx, origin, s3_server
 from phonobench.things import Thing, folder_of, make, write
 
 MIB = 1 << 20
@@ -48,16 +49,19 @@ class ClientBench:
             fast, _ = self._servers(stack, [BIG])
             mount = stack.enter_context(self._mounted(Site.index(fast), "warm"))
             read("sequential", mount.file(BIG))  # now it is in the cache
+            bucket = stack.enter_context(s3_server(self._work))
+            _client_process({}, "stored", f"{bucket} {mount.file(BIG)}")
             for number in range(self._rounds):
-                for kind in ("open", "cat")[
-                    :: -1 if number % 2 else 1
-                ]:  # the first finds less memory
+                # The first one finds less memory.
+                for kind in ("cat", "open") if number % 2 else ("open", "cat"):
                     self._speed(kind, self._client(mount, kind, mount.file(BIG)))
                 self._speed("mount", read("sequential", mount.file(BIG)))
                 for kind in ("bare", "kept"):
                     self._speed(kind, _client_process({}, kind, str(BIG.size)))
+                self._speed("s3fs", _client_process({}, "s3", bucket))
         for other in ("kept", "bare", "mount"):
             self._compare("512 MiB warm, open().read()", "open", other, more=True, target=0.7)
+        self._compare("512 MiB warm, open().read()", "open", "s3fs", more=True, target=3.0)
         self._compare("512 MiB warm, cat", "cat", "kept", more=True, target=0.7)
 
     def small(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import fsspec
 
 PIECE = 1 << 20
+OBJECT = "bench/big"
 
 
 def opened(path: str) -> dict[str, Any]:
@@ -48,6 +49,28 @@ def find(path: str) -> dict[str, Any]:
     began = time.perf_counter()
     count = len(fs.find(path))
     return {"s": time.perf_counter() - began, "count": count}
+
+
+def stored(words: str) -> dict[str, Any]:
+    """Put a file into an S3 server: ``URL PATH``."""
+    url, _, path = words.partition(" ")
+    fs = _s3(url)
+    fs.mkdir("bench")
+    fs.put(path, OBJECT)
+    return {"bytes": fs.size(OBJECT)}
+
+
+def s3(url: str) -> dict[str, Any]:
+    """The same file from there by s3fs, by ``open().read()``."""
+    fs = _s3(url)
+    began = time.perf_counter()
+    with fs.open(OBJECT) as file:
+        data = file.read()
+    return {"s": time.perf_counter() - began, "bytes": len(data)}
+
+
+def _s3(url: str) -> Any:
+    return fsspec.filesystem("s3", key="bench", secret="bench", endpoint_url=url)
 
 
 def bare(size: str) -> dict[str, Any]:
@@ -85,6 +108,8 @@ KINDS: dict[str, Callable[[str], dict[str, Any]]] = {
     "cat": cat,
     "day": day,
     "find": find,
+    "stored": stored,
+    "s3": s3,
     "bare": bare,
     "kept": kept,
 }

@@ -130,6 +130,19 @@ def nginx(root: Path, behind: Origin, logs: Path, tls: tuple[Path, Path] | None 
         end(process)
 
 
+@contextmanager
+def s3_server(logs: Path) -> Iterator[str]:
+    """A local S3 server that keeps objects in memory; its address."""
+    port, log = free_port(), logs / "s3.log"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = start(command, log)
+    try:
+        until(lambda: _listens(port), process, "the S3 server did not start", log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        end(process)
+
+
 def free_port() -> int:
     """A port of the loopback nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
