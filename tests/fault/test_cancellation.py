@@ -162,7 +162,7 @@ def at_work(tmp_path, instrument, at):
         trio.lowlevel.add_instrument(instrument)
         options = {
             "poll_interval": "1s", "cache_size": "1500K", "max_connections": "4",
-            "index": "records",
+            "index": "records", "journal": str(tmp_path / "journal"), "journal_sync": "1s",
         }  # fmt: skip
         account = flat(*[200_001] * 12)
         async with (
