@@ -352,6 +352,8 @@ def test_an_idle_connection_that_was_closed_is_no_error(fs, served):
     assert fs.exists(A)
     served.hang_up()
     assert fs.cat([A, B]) == {A: b"aaaa", B: b"{}"}
+    served.hang_up()
+    assert fs.cat_ranges([A, B], [0, 1], [2, 2]) == [b"aa", b"}"]
 
 
 @pytest.mark.promise("a-file-is-one-version")
@@ -386,7 +388,12 @@ def test_a_request_that_dies_in_the_middle_is_asked_again(fs, served):
         if not isinstance(request, door.Hello) and next(deaths, False):
             raise HangUp
 
-    for ask in (lambda: fs.find("work"), lambda: fs.cat([A, B]), lambda: fs.info(A)):
+    for ask in (
+        lambda: fs.find("work"),
+        lambda: fs.cat([A, B]),
+        lambda: fs.cat_ranges([A, B], 0, None),
+        lambda: fs.info(A),
+    ):
         deaths = iter([True])
         served.trouble = die
         assert ask()
