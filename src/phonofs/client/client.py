@@ -225,7 +225,7 @@ class Client:
             path = self._address or read_address(self._folder())
             connection = None if path is None else Connection(path, self._timeout())
         except (FileNotFoundError, ConnectionRefusedError):
-            return None  # left by a daemon that was killed
+            return None  # the note was left by a daemon that was killed
         if connection is None:
             return None
         try:
