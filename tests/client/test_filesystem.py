@@ -497,6 +497,29 @@ def test_many_threads_share_one_instance(fs, served):
     assert served.connections <= 16
 
 
+def test_a_file_that_another_thread_closes_is_read_to_the_end(fs, served):
+    """The close does not send into the answer, or take a part of it."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def hold(request: door.Request) -> None:
+        if isinstance(request, door.Read):
+            asked.set()
+            answer.wait(10)
+
+    served.trouble = hold
+    file = fs.opened(fs.info(LARGE))
+    with ThreadPoolExecutor(2) as pool:
+        reading = pool.submit(file.read, 0, len(BIG))
+        assert asked.wait(10)
+        closing = pool.submit(file.close)
+        with pytest.raises(TimeoutError):
+            closing.result(0.2)  # it waits for the read
+        answer.set()
+        assert reading.result(10) == BIG
+        closing.result(10)
+    assert served.requests["Close"] == 1
+
+
 @pytest.mark.promise("fork-thread-pickle")
 def test_a_pickle_has_the_options_and_nothing_else(fs, served):
     again = pickle.loads(pickle.dumps(fs))
