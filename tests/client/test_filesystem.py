@@ -479,12 +479,15 @@ def test_a_forked_child_reads_on_connections_of_its_own(fs, served):
     """It inherits those of its parent, which goes on with them."""
     with fs.open(LARGE, cache_type="none") as file:
         assert file.read(10) == BIG[:10]
+        assert fs.cat_file(A) == b"aaaa"
+        before = served.connections
         child = os.fork()
         if not child:
             good = file.read(10) == BIG[10:20] and fs.cat_file(A) == b"aaaa"
             file.close()
             os._exit(0 if good else 1)
         assert os.waitpid(child, 0)[1] == 0
+        assert served.connections == before + 2
         assert file.read(10) == BIG[10:20]
         assert fs.cat_file(A) == b"aaaa"
 

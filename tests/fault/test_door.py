@@ -51,7 +51,8 @@ async def clients(world: World, count: int = 1) -> AsyncIterator[list[Client]]:
                 await trio.aclose_forcefully(client.stream)
     door = world.app.door.statistics()
     assert (door["connections"], door["handles"], door["active"]) == (0, 0, 0)
-    assert world.app.status.document()["reader"]["waiters"] == 0
+    reader = world.app.status.document()["reader"]
+    assert (reader["handles"], reader["waiters"]) == (0, 0)
 
 
 PATH = ".id/us-east/0000000a"
