@@ -9,36 +9,20 @@ returns what JSON can hold. Each machine that runs workers needs a daemon: phono
 """
 
 import argparse
-import errno
-import io
 import sys
 from pkgutil import resolve_name
 
 import cloudpickle
-import fsspec
 import outputs
 from dask.distributed import Client, as_completed
 from outputs import Outputs, Row, batches, is_recording, rows_of
 
 cloudpickle.register_pickle_by_value(outputs)  # workers need not have the file
-RESULTS = (errno.ENODATA, errno.ENOENT, errno.ESTALE)
-"""Archived, withdrawn or replaced since the manifest: another try would not help, the next run."""
 
 
 def transcribe(rows: list[Row], out: str, engine: str) -> int:
     """Make the outputs of a batch; return how many recordings could not be had. In a worker."""
-    run, place = resolve_name(engine), Outputs(out, engine)
-    phonofs = fsspec.filesystem("phonofs")
-    # Dask runs a task again if its worker dies, also after it was done.
-    left = [row for row in rows if not place.has(row)]
-    contents = phonofs.cat_ranges([row["url"] for row in left], None, None)
-    for row, content in zip(left, contents, strict=True):
-        if isinstance(content, OSError):
-            if content.errno not in RESULTS:
-                raise content
-        else:
-            place.put(row, run(io.BytesIO(content)))
-    return sum(isinstance(content, OSError) for content in contents)
+    return sum(Outputs(out, engine).make(rows, resolve_name(engine)))
 
 
 def main() -> int:

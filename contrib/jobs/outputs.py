@@ -8,11 +8,13 @@ killed is started again, and a job that is to stay up to date is started every f
 The outputs are as personal as the recordings: keep them in a folder or bucket of your own.
 """
 
+import errno
 import hashlib
+import io
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +23,8 @@ import pyarrow.dataset
 
 Row = dict[str, Any]
 COLUMNS = ["url", "path", "region", "id", "fingerprint", "bytes", "mime_type", "state"]
+ABSENT = (errno.ENODATA, errno.ENOENT, errno.ESTALE)
+"""Archived, withdrawn or replaced since the manifest: another try would not help, the next run."""
 
 
 def rows_of(manifest: str) -> list[Row]:
@@ -82,6 +86,23 @@ class Outputs:
         self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         self.fs.pipe_file(beside, json.dumps(result, ensure_ascii=False).encode())
         self.fs.mv(beside, path)
+
+    def make(self, rows: Iterable[Row], run: Callable[[io.BytesIO], object]) -> list[bool]:
+        """Make what is missing of a batch; return for each of it whether it was absent.
+
+        Another error is raised once the others are made, so that the batch is tried again.
+        """
+        # A task is run again if its worker dies, also after it was done.
+        left = [row for row in rows if not self.has(row)]
+        contents = fsspec.filesystem("phonofs").cat_ranges([row["url"] for row in left], None, None)
+        for row, content in zip(left, contents, strict=True):
+            if not isinstance(content, OSError):
+                self.put(row, run(io.BytesIO(content)))
+        errors = [content for content in contents if isinstance(content, OSError)]
+        for error in errors:
+            if error.errno not in ABSENT:
+                raise error
+        return [isinstance(content, OSError) for content in contents]
 
     def prune(self, rows: Iterable[Row]) -> int:
         """Remove the outputs of contents that the manifest does not have, of all jobs.

@@ -9,21 +9,16 @@ returns what JSON can hold. Each machine that runs workers needs a daemon: phono
 """
 
 import argparse
-import errno
-import io
 import sys
 from pkgutil import resolve_name
 from typing import Any
 
-import fsspec
 import outputs
 import ray
 from outputs import Outputs, is_recording, rows_of
 from ray import cloudpickle
 
 cloudpickle.register_pickle_by_value(outputs)  # workers need not have the file
-RESULTS = (errno.ENODATA, errno.ENOENT, errno.ESTALE)
-"""Archived, withdrawn or replaced since the manifest: another try would not help, the next run."""
 
 
 class Transcriber:
@@ -31,21 +26,11 @@ class Transcriber:
 
     def __init__(self, out: str, engine: str) -> None:
         self.run, self.place = resolve_name(engine), Outputs(out, engine)
-        self.phonofs = fsspec.filesystem("phonofs")
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Return for each recording of the batch whether it could be had."""
+        """Return for each recording that had no output whether it was absent."""
         rows = [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]
-        # Ray runs a batch again if its actor dies in it.
-        left = [row for row in rows if not self.place.has(row)]
-        contents = self.phonofs.cat_ranges([row["url"] for row in left], None, None)
-        for row, content in zip(left, contents, strict=True):
-            if isinstance(content, OSError):
-                if content.errno not in RESULTS:
-                    raise content
-            else:
-                self.place.put(row, self.run(io.BytesIO(content)))
-        return {"absent": [isinstance(content, OSError) for content in contents]}
+        return {"absent": self.place.make(rows, self.run)}
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ regions, or continues with the catalogue if the service is unavailable.
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -114,10 +114,14 @@ class App:
         tasks = ((name, of(self)) for name, of in TASKS.items())
         return [(name, task) for name, task in tasks if task is not None]
 
-    async def start_tasks(self, nursery: trio.Nursery) -> None:
-        """Start the background tasks, which :meth:`connect` needs. Raises errors of their start."""
+    async def start_tasks(self, nursery: trio.Nursery, only: Container[str] | None = None) -> None:
+        """Start the background tasks, which :meth:`connect` needs. Raises errors of their start.
+
+        ``only``: the names of those to start; None: all.
+        """
         for name, task in self.tasks():
-            await nursery.start(keep_running, name, task)
+            if only is None or name in only:
+                await nursery.start(keep_running, name, task)
 
     async def connect(self) -> str:
         """Get a token and the regions; return a message for the user, '' if everything is fine.
@@ -184,6 +188,20 @@ TASKS: dict[str, Callable[[App], Task | None]] = {
     ),
 }
 """The background tasks of an app, each None if the settings do not ask for it."""
+
+COMMAND_TASKS = frozenset(
+    {
+        "the token refresh",
+        "the journal",
+        "the lister",
+        "the page worker",
+        "the reader",
+        "the texts",
+        "the cache maintenance",
+        "the catalogue checkpoints",
+    }
+)
+"""The background tasks that a command needs, which serves nobody."""
 
 
 async def _after_connect(

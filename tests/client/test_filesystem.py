@@ -352,6 +352,8 @@ def test_an_idle_connection_that_was_closed_is_no_error(fs, served):
     assert fs.exists(A)
     served.hang_up()
     assert fs.cat([A, B]) == {A: b"aaaa", B: b"{}"}
+    served.hang_up()
+    assert fs.cat_ranges([A, B], [0, 1], [2, 2]) == [b"aa", b"}"]
 
 
 @pytest.mark.promise("a-file-is-one-version")
@@ -386,7 +388,12 @@ def test_a_request_that_dies_in_the_middle_is_asked_again(fs, served):
         if not isinstance(request, door.Hello) and next(deaths, False):
             raise HangUp
 
-    for ask in (lambda: fs.find("work"), lambda: fs.cat([A, B]), lambda: fs.info(A)):
+    for ask in (
+        lambda: fs.find("work"),
+        lambda: fs.cat([A, B]),
+        lambda: fs.cat_ranges([A, B], 0, None),
+        lambda: fs.info(A),
+    ):
         deaths = iter([True])
         served.trouble = die
         assert ask()
@@ -472,12 +479,15 @@ def test_a_forked_child_reads_on_connections_of_its_own(fs, served):
     """It inherits those of its parent, which goes on with them."""
     with fs.open(LARGE, cache_type="none") as file:
         assert file.read(10) == BIG[:10]
+        assert fs.cat_file(A) == b"aaaa"
+        before = served.connections
         child = os.fork()
         if not child:
             good = file.read(10) == BIG[10:20] and fs.cat_file(A) == b"aaaa"
             file.close()
             os._exit(0 if good else 1)
         assert os.waitpid(child, 0)[1] == 0
+        assert served.connections == before + 2
         assert file.read(10) == BIG[10:20]
         assert fs.cat_file(A) == b"aaaa"
 
@@ -488,6 +498,29 @@ def test_many_threads_share_one_instance(fs, served):
         found = [*pool.map(lambda n: fs.cat_file(LARGE, n, n + 1000), range(400))]
     assert found == [BIG[n : n + 1000] for n in range(400)]
     assert served.connections <= 16
+
+
+def test_a_file_that_another_thread_closes_is_read_to_the_end(fs, served):
+    """The close does not send into the answer, or take a part of it."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def hold(request: door.Request) -> None:
+        if isinstance(request, door.Read):
+            asked.set()
+            answer.wait(10)
+
+    served.trouble = hold
+    file = fs.opened(fs.info(LARGE))
+    with ThreadPoolExecutor(2) as pool:
+        reading = pool.submit(file.read, 0, len(BIG))
+        assert asked.wait(10)
+        closing = pool.submit(file.close)
+        with pytest.raises(TimeoutError):
+            closing.result(0.2)  # it waits for the read
+        answer.set()
+        assert reading.result(10) == BIG
+        closing.result(10)
+    assert served.requests["Close"] == 1
 
 
 @pytest.mark.promise("fork-thread-pickle")

@@ -17,10 +17,11 @@ import pytest
 from phonofs.demo.dataset import demo_account
 from phonofs.fakeservice.account import change, flat_item
 from tests.support.doors import PROFILE, served
+from tests.support.folder_door import folder_door
 from tests.support.mounts import phonofs, standing, until
 from tests.support.programs import ServedAccount, as_programs_of
 
-pytest.importorskip("fsspec", reason="fsspec is not installed")
+fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 
 JOBS = Path(__file__).resolve().parents[2] / "contrib/jobs"
@@ -171,3 +172,26 @@ def test_a_job_is_kept_up_to_date_and_forgets_what_was_withdrawn(demo: ServedAcc
 def is_known(demo: ServedAccount, id: str) -> bool:
     done = phonofs(demo.daemon, "find", "--profile", PROFILE, "--call", id, "--offline")
     return bool(done.stdout.strip())
+
+
+def test_a_recording_that_fails_does_not_hold_up_the_rest_of_its_batch(tmp_path, monkeypatch):
+    """The batch fails once all others are made; one that is absent is no failure."""
+    monkeypatch.syspath_prepend(JOBS)
+    from outputs import Outputs
+
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a").symlink_to("a")  # ELOOP
+    (tree / "b").write_bytes(b"bytes")
+    rows = [
+        {"url": f"phonofs://work/{id}", "path": "2024-09-17/x", "region": "r", "id": id}
+        | {"fingerprint": id}
+        for id in "abc"
+    ]
+    place = Outputs(str(tmp_path / "out"), "job")
+    with folder_door(tree, tmp_path / "s") as door:
+        monkeypatch.setitem(fsspec.config.conf, "phonofs", {"socket": str(door.path)})
+        with pytest.raises(OSError, match="symbolic links"):
+            place.make(rows, lambda audio: audio.read().decode())
+        assert [place.has(row) for row in rows] == [False, True, False]
+        assert place.make(rows[1:], lambda audio: None) == [True]

@@ -51,7 +51,8 @@ async def clients(world: World, count: int = 1) -> AsyncIterator[list[Client]]:
                 await trio.aclose_forcefully(client.stream)
     door = world.app.door.statistics()
     assert (door["connections"], door["handles"], door["active"]) == (0, 0, 0)
-    assert world.app.status.document()["reader"]["waiters"] == 0
+    reader = world.app.status.document()["reader"]
+    assert (reader["handles"], reader["waiters"]) == (0, 0)
 
 
 PATH = ".id/us-east/0000000a"
@@ -145,3 +146,14 @@ async def too_many(world: World) -> None:
         fourth = Client.of(world.app.door, nursery)
         assert isinstance(await fourth.ask(protocol.Hello()), protocol.Welcome)
         await fourth.close()
+
+
+@pytest.mark.promise("a-client-leaves-nothing")
+@in_world
+async def test_one_that_takes_many_files_too_slowly_is_no_fault_of_phonofs(world):
+    """Its ``cat`` ends as a read does: nothing is logged, counted, or sent after a part."""
+    async with clients(world) as [client]:
+        await client.send(protocol.Cat([(PATH, None, None)] * 3))
+        await trio.sleep(protocol.SLOW_S + 1)
+        statistics = world.app.door.statistics()
+        assert (statistics["connections"], statistics["errnos"]) == (0, {})

@@ -437,6 +437,7 @@ def test_a_client_that_vanishes_leaves_nothing(tmp_path):
             client.close()
         until(lambda: gauges(daemon.cache)[0] == (1, 0, 1))
         until(lambda: gauges(daemon.cache)[1]["waiters"] == 0)
+        assert gauges(daemon.cache)[1]["handles"] == 0
         assert daemon.stop() == 0
         assert "Traceback" not in daemon.log_text()
 

@@ -11,7 +11,7 @@ import click
 import msgspec
 import trio
 
-from phonofs.app import open_app
+from phonofs.app import COMMAND_TASKS, open_app
 from phonofs.cli.daemon import daemon_of
 from phonofs.cli.report import EXIT_IN_PART, EXIT_INTERRUPTED
 from phonofs.config import DEFAULT_PROFILE, Settings
@@ -21,25 +21,9 @@ from phonofs.discovery.indexer import TRIES, Indexer, Progress
 from phonofs.errors import Unavailable, UsageError, unwrap
 from phonofs.fuse.mountinfo import mount_of, own_mount
 from phonofs.process.hardening import keep_secrets_in_memory
-from phonofs.process.supervise import keep_running
 from phonofs.search.options import first_day
 from phonofs.units import format_count, printable
 from phonofs.view_tree.text_indexer import TextIndexer
-
-TASKS = frozenset(
-    {
-        "the token refresh",
-        "the journal",
-        "the lister",
-        "the page worker",
-        "the reader",
-        "the texts",
-        "the cache maintenance",
-        "the catalogue checkpoints",
-        "the change follower",
-    }
-)
-"""The background tasks of an app that indexing needs; it serves nobody."""
 
 
 @click.command("index")
@@ -165,9 +149,7 @@ def _by_key(settings: Settings, since: date | None, *, texts: bool) -> int:
 
 async def _index(settings: Settings, since: date | None, texts: bool) -> int:
     async with open_app(settings, "") as app, trio.open_nursery() as nursery:
-        for name, task in app.tasks():
-            if name in TASKS:
-                await nursery.start(keep_running, name, task)
+        await app.start_tasks(nursery, COMMAND_TASKS | {"the change follower"})
         if offline := await app.connect():
             click.echo(f"phonofs: {printable(offline)}", err=True)
         status = await _run(app.text_indexer if texts else app.indexer, since)

@@ -100,10 +100,7 @@ def _write_parquet(source: Source, paths: Sequence[str], condition: Condition, f
         if status:
             click.echo(f"phonofs: {folder} is as it was: nothing was written", err=True)
             return status
-        try:
-            count = files.finish(months.since, months.until)
-        except OSError as error:
-            raise UsageError(f"{folder} cannot be written to: {error.strerror}") from None
+        count = files.finish(months.since, months.until)
     click.echo(f"{format_count(count, 'month')} written to {folder}", err=True)
     return 0
 

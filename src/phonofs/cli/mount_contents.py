@@ -20,7 +20,7 @@ REASONS = {
     errno.ENOENT: Reason.WITHDRAWN,
     errno.ESTALE: Reason.CHANGED,
 }
-"""What the errnos of a mount mean (``fuse/errors.py``); any other is UNAVAILABLE."""
+"""What the errnos of a mount mean (``errnos.py``); any other is UNAVAILABLE."""
 
 
 class OpenFile(NamedTuple):

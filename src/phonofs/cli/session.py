@@ -13,27 +13,12 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 
-from phonofs.app import App, open_app
+from phonofs.app import COMMAND_TASKS, App, open_app
 from phonofs.cli.search_source import RunningSource
 from phonofs.config import Settings
 from phonofs.errors import ServiceError, Unavailable, unwrap
 from phonofs.process.hardening import keep_secrets_in_memory
-from phonofs.process.supervise import keep_running
 from phonofs.vfs import as_json
-
-TASKS = frozenset(
-    {
-        "the token refresh",
-        "the journal",
-        "the lister",
-        "the page worker",
-        "the reader",
-        "the texts",
-        "the cache maintenance",
-        "the catalogue checkpoints",
-    }
-)
-"""The background tasks of an app that a session needs. Changes are followed once, at its start."""
 
 END_S = 20.0
 """How long to wait for the end of a session; its stores are closed by then, or never."""
@@ -94,9 +79,7 @@ class Session:
         self._token = trio.lowlevel.current_trio_token()
         with self._scope:
             async with open_app(self._settings, "") as self.app, trio.open_nursery() as nursery:
-                for name, task in self.app.tasks():
-                    if name in TASKS:
-                        await nursery.start(keep_running, name, task)
+                await self.app.start_tasks(nursery, COMMAND_TASKS)
                 if offline := await self.app.connect():
                     self.stale.append(offline)
                 await self._follow()

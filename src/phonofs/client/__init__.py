@@ -1,6 +1,6 @@
 """The client's half of the door: reads the tree of a daemon over its unix socket.
 
-Used by ``spec.py``. Blocking, without a thread or an event loop. A ``Client`` may be used by many
+Used by ``spec/``. Blocking, without a thread or an event loop. A ``Client`` may be used by many
 threads at once and after a fork; an ``OpenFile`` too. It imports nothing of the daemon, so that a
 program that reads recordings loads neither trio nor httpx nor pyfuse3.
 

@@ -114,16 +114,18 @@ class Client:
     def cat(self, items: Sequence[Item]) -> Iterator[bytes | OSError]:
         """Yield the bytes of each part of a file in order, or why there are none.
 
-        The daemon fetches them side by side. After it was restarted, those that are left go on.
+        The daemon fetches them side by side. If it hangs up, those that are left are asked for
+        again; if it hangs up twice at the same one, that is an error.
         """
         left = deque(items)
+        hung_up_at = None
         while left:
-            before = len(left)
             try:
                 yield from self._cat(left)
             except Disconnected:
-                if len(left) == before:
+                if len(left) == hung_up_at:
                     raise
+                hung_up_at = len(left)
 
     def served(self) -> str:
         """Return the profile of the daemon that is there."""
@@ -223,7 +225,7 @@ class Client:
             path = self._address or read_address(self._folder())
             connection = None if path is None else Connection(path, self._timeout())
         except (FileNotFoundError, ConnectionRefusedError):
-            return None  # left by a daemon that was killed
+            return None  # the note was left by a daemon that was killed
         if connection is None:
             return None
         try:

@@ -1,10 +1,10 @@
 """One connection to a daemon: sends requests, receives answers. Blocking."""
 
 import errno
-import socket
 from pathlib import Path
 
 from phonofs.client.destination import Destination
+from phonofs.door.address import connected
 from phonofs.door.protocol import (
     LENGTH,
     Answer,
@@ -37,15 +37,9 @@ class Connection:
     """A connection to a daemon, for one request at a time. Not safe for threads."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:
-        """Connect. Raises OSError if nobody listens there."""
+        """Connect. Raises OSError as ``connected`` of the door's address does."""
         self._timeout_s = timeout_s
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._socket.settimeout(timeout_s)
-            self._socket.connect(str(path))
-        except BaseException:
-            self._socket.close()
-            raise
+        self._socket = connected(path, timeout_s)
 
     def send(self, request: Request) -> None:
         """Send a request; all of its answer must be received before the next one."""
@@ -133,7 +127,8 @@ class Connection:
         self._socket.close()
 
     def __del__(self) -> None:
-        self._socket.close()  # idle, of a client that nobody uses any more: nothing was forgotten
+        if hasattr(self, "_socket"):  # not if __init__ failed
+            self._socket.close()  # idle, of a client that nobody uses: nothing was forgotten
 
     def _bytes(self, size: int) -> bytes:
         with Destination(size) as destination:

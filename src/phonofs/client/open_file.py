@@ -44,12 +44,13 @@ class OpenFile:
         return result
 
     def close(self) -> None:
-        """Close it at the daemon, and hand the connection on."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
+        """Close it at the daemon, after a read that is under way, and hand the connection on."""
         if self._pid != os.getpid():
-            connection.close()  # our copy of it; the parent has the file open
+            self._leave_to_parent()
+            return
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is None:
             return
         try:
             connection.limit(CLOSE_S)
@@ -61,11 +62,17 @@ class OpenFile:
         else:
             self._client.give_back(connection)
 
+    def _leave_to_parent(self) -> None:
+        """Close a forked child's copy of the connection; the parent has the file open."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
     def _retried(self, use: Callable[[Connection], _Result]) -> _Result:
         """Use the connection; once more if the daemon hung up meanwhile."""
         if self._pid != os.getpid():
             self._lock = threading.Lock()  # the parent's may have been held
-            self.close()
+            self._leave_to_parent()
             self._pid = os.getpid()
         with self._lock:
             try:

@@ -6,8 +6,11 @@ PROFILE --idle 10m``. It returns 0 once a daemon answers, which then goes on in 
 own, or another one that was faster; or it says in one sentence why there can be none.
 """
 
+import errno
 import os
+import socket
 import stat
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,3 +60,22 @@ def remove_address(cache_dir: Path) -> None:
     """Remove the note of the path, as far as that is possible: a stale one does no harm."""
     with suppress(OSError):
         (cache_dir / DOOR).unlink()
+
+
+def connected(path: Path, timeout_s: float) -> socket.socket:
+    """Return a socket that is connected to this user's daemon at a path.
+
+    Raises FileNotFoundError if no socket is there, ConnectionRefusedError if nobody of this user
+    listens at it: a note that was left may name a folder below /tmp that others can make by now.
+    """
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.settimeout(timeout_s)
+        made.connect(str(path))
+        said = made.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        if struct.unpack("3i", said)[1] != os.geteuid():
+            raise ConnectionRefusedError(errno.ECONNREFUSED, f"{path} is another user's")
+    except BaseException:
+        made.close()
+        raise
+    return made

@@ -5,14 +5,12 @@ client that keeps its connections. Synchronous, with a short deadline: a daemon 
 memory.
 """
 
-import os
 import socket
-import struct
 from contextlib import suppress
 from pathlib import Path
 
 from phonofs.door import protocol
-from phonofs.door.address import read_address
+from phonofs.door.address import connected, read_address
 from phonofs.errors import Unavailable
 
 PATIENCE_S = 5.0
@@ -28,11 +26,7 @@ def call(cache_dir: Path, request: protocol.Request) -> tuple[protocol.Answer, b
         path = read_address(cache_dir)
         if path is None:
             return None
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(PATIENCE_S)
-            connection.connect(str(path))
-            if _uid_of(connection) != os.geteuid():
-                return None
+        with connected(path, PATIENCE_S) as connection:
             connection.sendall(protocol.pack(request))
             return _answer(connection)
     except (FileNotFoundError, ConnectionRefusedError, PermissionError):
@@ -61,12 +55,6 @@ def _received(connection: socket.socket, size: int) -> bytes:
             raise ConnectionResetError("it hung up")
         data += some
     return bytes(data)
-
-
-def _uid_of(connection: socket.socket) -> int:
-    said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    uid: int = struct.unpack("3i", said)[1]
-    return uid
 
 
 def who_is_there(cache_dir: Path) -> protocol.Welcome | None:

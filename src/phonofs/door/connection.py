@@ -23,6 +23,7 @@ from phonofs.door.listing import Listings
 from phonofs.door.protocol import LENGTH, NotUnderstood
 from phonofs.door.records import RecordLists
 from phonofs.door.sender import Sender, SlowClient
+from phonofs.errors import unwrap
 from phonofs.vfs import Vfs
 
 log = logging.getLogger(__name__)
@@ -172,9 +173,9 @@ class Connection:
     async def _answer(self, request: protocol.Request) -> None:
         try:
             await self._dispatch(request)
-        except SlowClient:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
+        except Exception as error:
+            if isinstance(unwrap(error), SlowClient):  # in a group, if it left the nursery of a cat
+                raise
             await self._fail(type(request).__name__.lower(), error)
 
     async def _fail(self, operation: str, error: Exception) -> None:

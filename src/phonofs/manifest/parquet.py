@@ -63,10 +63,11 @@ class ParquetFolder:
         self._writers: dict[str, Any] = {}
 
     def add(self, listed: Listed) -> None:
-        """Add an object, to the month of its folder. Raises OSError."""
+        """Add an object, to the month of its folder. Raises UsageError if the disk is full."""
         month = listed.path.split("/")[-2][: len("2026-11")]
         if month != self._month or len(self._rows) >= ROWS_AT_ONCE:
-            self._collect()
+            with _written_to(self._folder):
+                self._collect()
             self._month = month
         self._rows.append(listed)
 
@@ -74,18 +75,22 @@ class ParquetFolder:
         """Put the files into place; return their number.
 
         The files of months from ``since`` to ``until`` that have no object any more are removed.
-        Raises OSError.
+        Raises UsageError if the folder cannot be written to.
         """
-        self._collect()
-        for writer in self._writers.values():
-            writer.close()
-        for month in self._writers:
-            self._place(month)
+        with _written_to(self._folder):
+            self._collect()
+            for writer in self._writers.values():
+                writer.close()
+            for month in self._writers:
+                self._place(month)
+            self._remove_emptied(since, until)
+        return len(self._writers)
+
+    def _remove_emptied(self, since: date | None, until: date | None) -> None:
         for month, path in _ours(self._folder):
             first = date.fromisoformat(f"{month}-01")
             if month not in self._writers and (since or first) <= first <= (until or first):
                 path.unlink()
-        return len(self._writers)
 
     def _collect(self) -> None:
         """Write the rows that are held to the file that collects their month."""
@@ -124,15 +129,22 @@ def parquet_folder(folder: Path) -> Iterator[ParquetFolder]:
         raise UsageError(
             "--parquet needs pyarrow: install phonofs with its extra, phonofs[manifest]"
         )
-    try:
+    with _written_to(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=".manifest-", dir=folder))
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written to: {error.strerror}") from None
     try:
         yield ParquetFolder(folder, beside)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def _written_to(folder: Path) -> Iterator[None]:
+    """Raise UsageError for an error of what is written to the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written to: {error.strerror or error}") from None
 
 
 def _private(path: str, flags: int) -> int:

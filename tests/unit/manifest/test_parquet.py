@@ -1,13 +1,16 @@
 """A manifest as Parquet: what each engine reads of it, and what becomes of its files."""
 
+import resource
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from phonofs.errors import UsageError
 from phonofs.manifest.columns import COLUMNS, Listed
 from phonofs.manifest.parquet import ROWS_AT_ONCE, parquet_folder
 from phonofs.model import Record
@@ -165,3 +168,29 @@ def test_duckdb_polars_pandas_and_pyarrow_read_the_same_rows(tmp_path):
                       for m in [f"2024-0{1 + int(each.id[1:]) % 9}"]))  # fmt: skip
     expected = [(each.id, each.created_ms, each.size) for each in records]
     assert engines(tmp_path) == dict.fromkeys(("duckdb", "polars", "pandas", "pyarrow"), expected)
+
+
+@pytest.mark.parametrize("months", [1, 2], ids=["at the end", "amid the objects"])
+def test_a_full_disk_is_said_and_leaves_the_files_as_they_were(tmp_path, months):
+    """A month is written when the next one begins, or at the end."""
+    write(tmp_path, listed(make("0000000a", NOON)))
+    before = rows(tmp_path)
+    more = [
+        listed(make(f"{n:08}", NOON, note=f"{n * 7919:x}" * 9), f"2024/2024-{9 + n % months:02}/x")
+        for n in range(4)
+    ]
+    with nearly_full(), pytest.raises(UsageError, match=f"{tmp_path} cannot be written to: [A-Z]"):
+        write(tmp_path, *more)
+    assert rows(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["2024-09.parquet"]
+
+
+@contextmanager
+def nearly_full() -> Iterator[None]:
+    """Let files grow to 1 KiB only; the kernel's error is another one than that of a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
