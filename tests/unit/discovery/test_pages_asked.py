@@ -100,3 +100,15 @@ def test_a_page_that_is_here_makes_room_for_the_next_request():
         paging.arrive(key)
         more = paging.ask()
         assert len(more) == (1 if count < 4 else 0), "4 wait to be read: nothing more is requested"
+
+
+@pytest.mark.promise("listing-whole-or-error")
+@pytest.mark.parametrize("total", TOTALS)
+async def test_with_one_search_at_a_time_a_large_day_is_whole(tmp_path: Path, total: str):
+    """The search for the last object takes the place of a page; the other pages come after it."""
+    records = [make(uuid(n), NOON - HOUR_MS + n * 200) for n in range(1500)]
+    api = SearchApi(total=TOTALS[total])
+    async with listing(tmp_path, api, records, max_connections=1) as w:
+        await w.lister.list(DAY.ino)
+        assert len(w.catalogue.children(DAY.ino)) == 1500
+        assert len(api.searches) <= most_asked(1500, total) + 1
