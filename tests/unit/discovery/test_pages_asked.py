@@ -8,6 +8,7 @@ import httpx
 import pytest
 import trio
 
+from phonofs.discovery.page_worker import PageWorker
 from phonofs.discovery.pagination import OffsetPager
 from phonofs.tree.layout import Directory
 from tests.support.catalogue_world import HOUR_MS, LATENCY_S, make, ms, uuid
@@ -112,3 +113,26 @@ async def test_with_one_search_at_a_time_a_large_day_is_whole(tmp_path: Path, to
         await w.lister.list(DAY.ino)
         assert len(w.catalogue.children(DAY.ino)) == 1500
         assert len(api.searches) <= most_asked(1500, total) + 1
+
+
+async def test_the_next_pages_are_requested_before_a_page_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With two searches at a time, two are on their way while the page that came is read."""
+    api = UnsteadyApi()
+    api.steady = False
+    unread: list[int] = []
+    read = 0
+
+    async def prepared(self: PageWorker, *page: object) -> None:
+        nonlocal read
+        await trio.sleep(3 * LATENCY_S)
+        unread.append(sum(search.limit == 100 for search in api.searches) - read)
+        read += 1
+
+    monkeypatch.setattr(PageWorker, "prepared", prepared)
+    records = [make(uuid(n), NOON - HOUR_MS + n * 1000) for n in range(900)]
+    async with listing(tmp_path, api, records, max_connections=4) as w:
+        await w.lister.list(DAY.ino)
+        assert len(w.catalogue.children(DAY.ino)) == 900
+    assert max(unread) > 2
