@@ -273,8 +273,8 @@ class CacheEntry:
         """
         data = self.read_now(start, stop - start) if stop - start <= HASH_NOW else None
         if data is not None:
+            await trio.lowlevel.checkpoint()  # if it is cancelled, nothing was hashed
             hashed(memoryview(data))
-            await trio.lowlevel.checkpoint()
             return True
         return await self._read_blocks(start, stop, hashed) is not None
 

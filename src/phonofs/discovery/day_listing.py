@@ -166,10 +166,14 @@ class DayListing:
             self._page_worker.expect(paging.expected)
             self._check(len(self._seen) + len(paging.seen))
             if paging.ask_last():
-                nursery.start_soon(self._confirm, query, paging)
+                nursery.start_soon(confirm)
             start()
             if len(come) >= AT_ONCE or paging.done:
                 await self._take_in(come)
+
+        async def confirm() -> None:
+            await self._confirm(query, paging)
+            start()  # it may have taken the place of the only page
 
         def start() -> None:
             for key, limit in paging.ask():

@@ -400,9 +400,10 @@ class OpenObject:
         That is of use where each of them starts slowly, and the file will probably be read to its
         end.
         """
-        if self.entry.in_memory or self.whole_only or self._stays_whole or self._share == 1:
+        if self.entry.in_memory or self.whole_only or self._stays_whole:
             return False
-        return self._throughput.starts_slowly(trio.current_time()) and self._runs_on(handle)
+        slowly = self._throughput.starts_slowly(trio.current_time()) and self._runs_on(handle)
+        return slowly and self._share > 1
 
     @property
     def _far_end(self) -> int:
@@ -588,15 +589,15 @@ class OpenObject:
             if download.waiting or not self.entry.in_memory:
                 return download.stop
             return max(handle.window.next for handle in self.handles) + most
-        reached = [self._reach(handle, download) for handle in self.handles]
+        reached = [self._reach(handle, download, most) for handle in self.handles]
         return max(download.need, *reached)
 
-    def _reach(self, handle: Handle, download: Download) -> int:
-        """How far a handle wants a download, whether or not it waits for it.
+    def _reach(self, handle: Handle, download: Download, most: int) -> int:
+        """How far a handle wants a download to go, with a window of at most ``most`` bytes.
 
         Who plays a recording seldom waits, and needs nothing from far ahead.
         """
-        window, most = handle.window, self.most_ahead()
+        window = handle.window
         if window.next <= download.stop and self._starts_wide(handle):
             if window.sequential_bytes <= INITIAL_READAHEAD:
                 return max(window.next, download.start) + FIRST_OF_EACH

@@ -240,6 +240,8 @@ class ContentVerification:
         try:
             async with self._context.hashing:
                 await self._entry.check_ahead()
+        except MemoryError:
+            pass  # the check of the whole hashes it
         except Exception:
             log.exception("object %s: a fault of phonofs while hashing", self._record.id)
         finally:

@@ -296,7 +296,7 @@ class PriorityLimiter:
         """Take a permit out of the count, or out of its queue, and grant what can be granted."""
         if not permit.granted:
             self.withdraw(permit)
-            self._set_alarm()
+            self._grant_waiting()
             return
         if permit.refund:
             self.rate.put_back(permit.refund)

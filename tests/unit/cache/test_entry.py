@@ -332,6 +332,21 @@ async def test_a_check_goes_on_where_it_was_cancelled(
     cache.close()
 
 
+@pytest.mark.parametrize("at", range(4))
+async def test_a_small_object_is_right_although_its_check_was_cancelled(tmp_path: Path, at: int):
+    """Bytes that were hashed and not counted would be hashed twice, for a wrong checksum."""
+    cache = open_cache(tmp_path)
+    entry = cache.entry(record("a", DATA[:BLOCK]))
+    entry.write(0, DATA[:BLOCK])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(entry.check)
+        for _ in range(at):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert await entry.check()
+    cache.close()
+
+
 async def test_checking_ahead_leaves_less_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What was hashed while it came is not read again."""
     cache = open_cache(tmp_path)

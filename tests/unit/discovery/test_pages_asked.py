@@ -8,6 +8,7 @@ import httpx
 import pytest
 import trio
 
+from phonofs.discovery.page_worker import PageWorker
 from phonofs.discovery.pagination import OffsetPager
 from phonofs.tree.layout import Directory
 from tests.support.catalogue_world import HOUR_MS, LATENCY_S, make, ms, uuid
@@ -100,3 +101,38 @@ def test_a_page_that_is_here_makes_room_for_the_next_request():
         paging.arrive(key)
         more = paging.ask()
         assert len(more) == (1 if count < 4 else 0), "4 wait to be read: nothing more is requested"
+
+
+@pytest.mark.promise("listing-whole-or-error")
+@pytest.mark.parametrize("total", TOTALS)
+async def test_with_one_search_at_a_time_a_large_day_is_whole(tmp_path: Path, total: str):
+    """The search for the last object takes the place of a page; the other pages come after it."""
+    records = [make(uuid(n), NOON - HOUR_MS + n * 200) for n in range(1500)]
+    api = SearchApi(total=TOTALS[total])
+    async with listing(tmp_path, api, records, max_connections=1) as w:
+        await w.lister.list(DAY.ino)
+        assert len(w.catalogue.children(DAY.ino)) == 1500
+        assert len(api.searches) <= most_asked(1500, total) + 1
+
+
+async def test_the_next_pages_are_requested_before_a_page_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With two searches at a time, two are on their way while the page that came is read."""
+    api = UnsteadyApi()
+    api.steady = False
+    unread: list[int] = []
+    read = 0
+
+    async def prepared(self: PageWorker, *page: object) -> None:
+        nonlocal read
+        await trio.sleep(3 * LATENCY_S)
+        unread.append(sum(search.limit == 100 for search in api.searches) - read)
+        read += 1
+
+    monkeypatch.setattr(PageWorker, "prepared", prepared)
+    records = [make(uuid(n), NOON - HOUR_MS + n * 1000) for n in range(900)]
+    async with listing(tmp_path, api, records, max_connections=4) as w:
+        await w.lister.list(DAY.ino)
+        assert len(w.catalogue.children(DAY.ino)) == 900
+    assert max(unread) > 2

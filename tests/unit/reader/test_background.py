@@ -53,6 +53,23 @@ async def test_a_neighbour_that_cannot_be_cached_costs_no_reader_its_file():
         assert len(w.service.asked) == len(files)
 
 
+async def test_too_little_memory_to_hash_ahead_is_no_fault_of_phonofs():
+    """The content is hashed once it is complete; nothing is logged."""
+    async with world() as w:
+        handle = w.reader.open(record(3 * MIB), 7)
+        tried: list[None] = []
+
+        async def no_memory() -> None:
+            tried.append(None)
+            raise MemoryError
+
+        handle.content.entry.check_ahead = no_memory
+        await w.read_on(handle)
+        assert tried
+        assert handle.content.verification.sure
+        w.reader.release(handle)
+
+
 async def test_a_reader_whose_bytes_are_there_needs_no_fetching():
     """While nothing is fetched (the mount is ending), what is there is given."""
     async with world() as w:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from phonofs.cache import maintenance
 from phonofs.cache.cache import Cache
@@ -142,3 +143,18 @@ async def test_eight_readers_of_one_file(tmp_path):
             for _ in range(8):
                 nursery.start_soon(one)
     assert service.sent() == 30 * MIB
+
+
+@pytest.mark.parametrize(("size", "ready"), [(MIB, True), (MIB - 1, False)])
+async def test_a_thread_is_ready_to_hash_before_the_first_byte(
+    tmp_path: Path, size: int, ready: bool
+):
+    """So the read that completes an object waits for little; a small one is hashed at the end."""
+    async with Running(tmp_path, FakeService(latency_s=0.05, rate=1e12)) as w:
+        handle = w.reader.open(record(size), 7)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.read, handle, 0, 4 * KIB)
+            await trio.testing.wait_all_tasks_blocked()
+            assert handle.content.verification.busy == ready
+            assert not handle.content.entry.present
+        w.reader.release(handle)

@@ -11,6 +11,7 @@ import trio.testing
 
 from phonofs.priority import Priority
 from phonofs.service.limiter import Permit, PriorityLimiter
+from phonofs.service.rate_limit import LEAST_PAUSE_S, QUIET_S
 from phonofs.service.session import Transport, new_request
 from phonofs.units import Rate
 from tests.support.service_world import API, STORE, cancelled_at
@@ -196,6 +197,26 @@ async def test_another_rate_is_taken_up_by_those_that_wait() -> None:
         slots.set_rate(None)
         await trio.testing.wait_all_tasks_blocked()
         assert sender.times[3:] == [35, 35]
+
+
+async def test_nobody_waits_for_a_limit_that_has_ended() -> None:
+    """Not even if the status found that out, and another one that waited was cancelled then."""
+    sender = Sender(PriorityLimiter(1))
+    sender.slots.note_429(trio.current_time(), trio.current_time())
+    ends_at = trio.current_time() + LEAST_PAUSE_S + 15 * QUIET_S
+    await trio.sleep_until(ends_at - 0.1)
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(sender.send, f"{number}", False)
+        async with trio.open_nursery() as leaving:
+            await trio.testing.wait_all_tasks_blocked()
+            leaving.start_soon(sender.send, "cancelled", False)
+            await trio.sleep_until(ends_at)
+            assert sender.slots.rate_statistics()["limit_per_s"] is None
+            assert len(sender.sent) < 3
+            leaving.cancel_scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(sender.names) == ["0", "1", "2"]
 
 
 async def test_only_one_task_wakes_up_for_each_request() -> None:
