@@ -63,6 +63,27 @@ def test_a_torn_last_line_is_kept_and_followed_by_a_gap(tmp_path, cut):
     assert ("a line is not whole" in report.gaps[0].reason) == (cut > 1)
 
 
+def test_a_torn_line_on_a_full_disk_is_followed_by_a_gap_once_there_is_room(tmp_path, monkeypatch):
+    file = killed(tmp_path).file
+    with file.open("ab") as appended:
+        appended.write(b'{"v":1,"n":3,"at":"2026')
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = Writer(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            writer.append([Line(at=NOVEMBER, event=Event.START)])
+    writer.append([opened(4)])
+    writer.save()
+    writer.close()
+    report = verify(tmp_path)
+    assert not report.findings
+    assert "a line is not whole" in report.gaps[0].reason
+
+
 def test_a_torn_line_that_was_never_synced_breaks_nothing(tmp_path):
     file = killed(tmp_path).file
     with file.open("ab") as appended:
