@@ -11,7 +11,8 @@ import trio
 from phonofs.access import Access, Opener
 from phonofs.errors import Archived, CrawlerRefused, JournalError
 from phonofs.journal import journal as journal_module
-from phonofs.journal.journal import Journal
+from phonofs.journal.journal import Journal, now_text
+from phonofs.journal.lines import Event, Line
 from phonofs.journal.verification import verify
 from tests.support.catalogue_world import make, uuid
 from tests.unit.journal.test_verification import opened
@@ -118,6 +119,27 @@ async def test_with_a_sync_of_0_each_open_is_on_disk_and_those_that_wait_share_o
         assert disk.syncs <= 3
         nursery.cancel_scope.cancel()
     journal.close()
+
+
+async def test_what_a_cancelled_task_was_about_to_write_is_written_at_the_end(
+    tmp_path, monkeypatch
+):
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path)
+        number = await journal.record([opened(1)])
+        monkeypatch.setattr(journal._writer, "ready", lambda at: False)  # as in a new month
+
+        def cancel(entries) -> list:
+            nursery.cancel_scope.cancel()
+            return _lines(entries)
+
+        _lines = journal_module._lines
+        monkeypatch.setattr(journal_module, "_lines", cancel)
+        journal.note(Line(at=now_text(), event=Event.CLOSE, of=number))
+        await journal.record([opened(2)])
+    monkeypatch.undo()
+    journal.close()
+    assert events(tmp_path) == ["start", "open", "close", "open", "stop"]
 
 
 @pytest.mark.promise("journal-before-bytes")
