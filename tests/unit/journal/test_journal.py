@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from phonofs.access import Access, Opener
-from phonofs.errors import Archived, CrawlerRefused, JournalError
+from phonofs.errors import CrawlerRefused, JournalError
 from phonofs.journal import journal as journal_module
 from phonofs.journal.journal import Journal, now_text
 from phonofs.journal.lines import Event, Line
@@ -233,7 +233,7 @@ async def test_lines_of_opens_and_closes(tmp_path):
         access.opened(handle, numbers)
         access.closed(handle, 123)
         access.closed(handle, 123)
-        await access.failed(ME, [RECORD], Archived("in cold storage"))
+        await access.archived(ME, RECORD)
         nursery.cancel_scope.cancel()
     journal.close()
     _, opening, closing, archived, _ = lines(tmp_path)
