@@ -12,9 +12,9 @@ import click
 import msgspec
 
 from phonofs import __version__
-from phonofs.cli.export_display import ProgressBar
 from phonofs.cli.mount_contents import MountContents
 from phonofs.cli.named_objects import mount_named, named, path_below
+from phonofs.cli.progress_bar import ProgressBar
 from phonofs.cli.report import EXIT_IN_PART, EXIT_INTERRUPTED
 from phonofs.cli.search_options import search_options
 from phonofs.cli.search_source import MountSource, Source
