@@ -7,7 +7,7 @@ disk; in memory there are about 500 bytes for each object. Used by ``run`` and `
 
 import os
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -27,6 +27,11 @@ COARSEST_NS = 2_000_000_000
 
 Key = tuple[str, str]
 """Region and id of an object."""
+
+
+def now_text() -> str:
+    """Return the time as the lists of an export have it: ISO 8601, UTC, seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class File(msgspec.Struct, omit_defaults=True):

@@ -7,7 +7,6 @@ earlier one ended. Used by ``cli/export.py``.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -19,7 +18,7 @@ from phonofs.export.copier import Copier, Display, Task, Without
 from phonofs.export.copying import Staged, copy
 from phonofs.export.day_texts import DayTexts
 from phonofs.export.destination import Destination
-from phonofs.export.ledger import File, Key, Ledger
+from phonofs.export.ledger import File, Key, Ledger, now_text
 from phonofs.export.workers import Workers
 from phonofs.model import Record, State
 from phonofs.search.answer import Found
@@ -270,7 +269,7 @@ class Run:
     # what is not wanted any more
 
     def _withdraw(self) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = now_text()
         for path, file in sorted(self._ledger.files.items()):
             if path in self._wanted or self._may_belong(file):
                 continue
