@@ -187,10 +187,6 @@ class Ledger:
         record = parse_record(self._raw(known), key[0])
         return msgspec.structs.replace(record, size=known.size, state=known.state)
 
-    def raw(self, key: Key) -> bytes:
-        """Return the record of an object as JSON on one line. Raises OSError."""
-        return self._raw(self.objects[key])
-
     def _raw(self, known: Known) -> bytes:
         return os.pread(self._file, known.length, known.offset)
 
