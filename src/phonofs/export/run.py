@@ -119,11 +119,14 @@ class Run:
             self._copy_texts()
 
     def end(self, not_looked_at: Sequence[str]) -> None:
-        """Deal with what is not wanted any more.
+        """Deal with what is not wanted any more, and with what is not in place any more.
 
         ``not_looked_at`` says what could not be listed: then nothing counts as withdrawn. Raises
         OSError of the destination.
         """
+        for each in self.missing:
+            if each.path in self._ledger.files and self._ledger.in_place(each.path) is None:
+                self._ledger.remove(each.path)
         for sentence in not_looked_at:
             self.missing.append(Missing("", None, "time", Reason.UNKNOWN, sentence))
         if not not_looked_at and self._rules.update:
