@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 import trio
 
-from phonofs.errors import JournalError, Unavailable
+from phonofs.errors import JournalError, StaleInode, Unavailable
+from phonofs.fakeservice.account import change
 from phonofs.journal.lines import Line, parse
 from phonofs.journal.month_file import RESERVE_BYTES
 from phonofs.journal.verification import verify
 from tests.fault.scene import PATIENCE, fast, living, standing
 from tests.fault.test_disk import tmpfs
 from tests.support import killed_open
-from tests.support.accounts import flat
+from tests.support.accounts import NOON_MS, flat
 from tests.support.calls import calls
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,6 +157,29 @@ async def test_an_open_that_was_granted_and_failed_has_its_close(tmp_path):
     assert [(line.result, line.kind) for line in granted] == [("granted", "subtitles")] * 2
     closes = [line for line in lines_of(tmp_path) if line.event == "close"]
     assert [(line.of, line.bytes_at_least) for line in closes] == [(line.n, 0) for line in granted]
+
+
+@fast
+async def test_an_object_that_went_while_its_line_was_written_is_not_opened(tmp_path, monkeypatch):
+    account = flat(1000)
+    async with (
+        standing(account) as service,
+        living(service, tmp_path, journal=str(tmp_path / "journal")) as scene,
+    ):
+        [ino] = (await scene.tree()).values()
+        journal = scene.app.journal
+
+        async def record(lines):
+            [item] = account
+            change(account, item.region, item.id, NOON_MS + 1000, state="REVOKED")
+            await scene.app.follower.poll(item.region)
+            journal.waits += 1
+            return await type(journal).record(journal, lines)
+
+        monkeypatch.setattr(journal, "record", record)
+        with pytest.raises(StaleInode):
+            await scene.vfs.open(ino)
+    assert [line.event for line in lines_of(tmp_path)] == ["start", "open", "close", "stop"]
 
 
 @pytest.mark.expected_log("cannot be written")
