@@ -121,11 +121,12 @@ async def test_with_a_sync_of_0_each_open_is_on_disk_and_those_that_wait_share_o
     journal.close()
 
 
-async def test_what_a_cancelled_task_was_about_to_write_is_written_at_the_end(
-    tmp_path, monkeypatch
+@pytest.mark.parametrize("runs_again", [False, True])
+async def test_what_a_cancelled_task_was_about_to_write_is_written_later(
+    tmp_path, monkeypatch, runs_again
 ):
     async with trio.open_nursery() as nursery:
-        journal = await living(nursery, tmp_path)
+        journal = await living(nursery, tmp_path, sync_s=60)
         number = await journal.record([opened(1)])
         monkeypatch.setattr(journal._writer, "ready", lambda at: False)  # as in a new month
 
@@ -138,6 +139,13 @@ async def test_what_a_cancelled_task_was_about_to_write_is_written_at_the_end(
         journal.note(Line(at=now_text(), event=Event.CLOSE, of=number))
         await journal.record([opened(2)])
     monkeypatch.undo()
+    if runs_again:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(journal.run)
+            with trio.fail_after(10):
+                while len(events(tmp_path)) < 4:  # noqa: ASYNC110 - a thread has no event for us
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
     journal.close()
     assert events(tmp_path) == ["start", "open", "close", "open", "stop"]
 
