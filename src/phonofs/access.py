@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from phonofs.errors import Archived, CrawlerRefused, JournalError, PhonofsError
+from phonofs.errors import CrawlerRefused, JournalError
 from phonofs.journal.journal import Journal, now_text
 from phonofs.journal.lines import Event, Line, Result
 from phonofs.model import Record
@@ -73,7 +73,7 @@ class Access:
         name = process.program
         if name is not None and name in self._crawlers:
             self._count(self._refused, name)
-            await self._record_failure(opener, process, records, kind, Result.REFUSED)
+            await self._record_denial(opener, process, records, kind, Result.REFUSED)
             raise CrawlerRefused(f"{name} is one of the programs that may not open recordings")
         if name is not None:
             self._count(self._opens, name)
@@ -83,15 +83,13 @@ class Access:
         first = await self._journal.record(lines)
         return range(first, first + len(lines)) if first else ()
 
-    async def failed(
-        self, opener: Opener, records: Sequence[Record], error: PhonofsError, kind: str = RECORDING
-    ) -> None:
-        """Record that someone could not open these objects. Raises nothing of its own."""
+    async def archived(self, opener: Opener, record: Record) -> None:
+        """Record that someone could not open an archived object. Raises nothing of its own."""
         if self._journal is not None:
-            result = Result.ARCHIVED if isinstance(error, Archived) else Result.FAILED
-            await self._record_failure(opener, self._process(opener), records, kind, result)
+            process = self._process(opener)
+            await self._record_denial(opener, process, [record], RECORDING, Result.ARCHIVED)
 
-    async def _record_failure(
+    async def _record_denial(
         self,
         opener: Opener,
         process: Process,
@@ -117,7 +115,11 @@ class Access:
 
     def closed(self, handle: object, given_bytes: int) -> None:
         """Record that a file was closed, and how many bytes were given at least."""
-        for number in self._lines.pop(handle, ()):
+        self.ended(self._lines.pop(handle, ()), given_bytes)
+
+    def ended(self, lines: Sequence[int], given_bytes: int = 0) -> None:
+        """Record the end of what these lines granted, such as of an open that failed then."""
+        for number in lines:
             assert self._journal is not None
             self._journal.note(
                 Line(at=now_text(), event=Event.CLOSE, of=number, bytes_at_least=given_bytes)

@@ -318,17 +318,20 @@ class Vfs:
         """
         record = self._record(ino)
         if record.state == State.ARCHIVED:
-            archived = Archived(
+            await self._access.archived(opener, record)
+            raise Archived(
                 f"object {record.id} is archived; `phonofs restore` asks for it back, "
                 "which takes up to 24 hours"
             )
-            await self._access.failed(opener, [record], archived)
-            raise archived
         waits = self._access.waits
         lines = await self._access.grant(opener, [record])
-        if self._access.waits != waits:
-            record = self._record(ino)  # it may have changed meanwhile
-        handle = self._reader.open(record, ino, pid=opener.pid if opener.in_order else NO_SCAN)
+        try:
+            if self._access.waits != waits:
+                record = self._record(ino)  # it may have changed meanwhile
+            handle = self._reader.open(record, ino, pid=opener.pid if opener.in_order else NO_SCAN)
+        except PhonofsError:
+            self._access.ended(lines)
+            raise
         self._access.opened(handle, lines)
         return handle
 
@@ -398,7 +401,11 @@ class Vfs:
         lines: Sequence[int] = ()
         if isinstance(text, Text):
             lines = await self._access.grant(opener, self._sources(text), _KINDS[text.kind])
-        opened = await self._of_views().open_text(ino)
+        try:
+            opened = await self._of_views().open_text(ino)
+        except BaseException:  # also if whoever opens it does not wait any longer
+            self._access.ended(lines)
+            raise
         self._access.opened(opened, lines)
         try:
             self.check()

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 import trio
 
-from phonofs.errors import JournalError
+from phonofs.errors import JournalError, StaleInode, Unavailable
+from phonofs.fakeservice.account import change
 from phonofs.journal.lines import Line, parse
 from phonofs.journal.month_file import RESERVE_BYTES
 from phonofs.journal.verification import verify
 from tests.fault.scene import PATIENCE, fast, living, standing
 from tests.fault.test_disk import tmpfs
 from tests.support import killed_open
-from tests.support.accounts import flat
+from tests.support.accounts import NOON_MS, flat
+from tests.support.calls import calls
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 100
@@ -49,10 +51,13 @@ def kill_at(process: subprocess.Popen[str], line: int) -> dict:
     return answer
 
 
+def lines_of(folder: Path) -> list[Line]:
+    raw = b"".join(file.read_bytes() for file in sorted((folder / "journal").rglob("*.jsonl")))
+    return [line for line in map(parse, raw.split(b"\n")) if line is not None]
+
+
 def opens(folder: Path) -> list[Line]:
-    raw = b"".join(file.read_bytes() for file in sorted((folder / "journal").glob("*.jsonl")))
-    found = [line for line in map(parse, raw.split(b"\n")) if line is not None]
-    return [line for line in found if line.event == "open"]
+    return [line for line in lines_of(folder) if line.event == "open"]
 
 
 @pytest.mark.promise("journal-before-bytes")
@@ -133,6 +138,48 @@ async def test_a_disk_that_fills_up(tmp_path, expected_log):
         report = verify(folder)
         assert not report.findings
         assert [gap.reason for gap in report.gaps] == ["the journal could not be written"]
+
+
+@pytest.mark.promise("journal-before-bytes")
+@fast
+async def test_an_open_that_was_granted_and_failed_has_its_close(tmp_path):
+    """A text cannot be made, and nobody has a handle that could be closed."""
+    async with standing(calls()) as service:
+        options = {"journal": str(tmp_path / "journal"), "read_deadline": "1s"}
+        async with living(service, tmp_path, **options) as scene:
+            day = await scene.vfs.walk(".views/by-day/2026-03-02")
+            entries = (await scene.vfs.open_folder(day.ino)).entries
+            text = next(entry for entry in entries if entry.name.endswith(".srt"))
+            scene.faults({"kind": "content", "fail": "status", "status": 503})
+            with pytest.raises(Unavailable):
+                await scene.vfs.open_text(text.ino)
+    granted = opens(tmp_path)
+    assert [(line.result, line.kind) for line in granted] == [("granted", "subtitles")] * 2
+    closes = [line for line in lines_of(tmp_path) if line.event == "close"]
+    assert [(line.of, line.bytes_at_least) for line in closes] == [(line.n, 0) for line in granted]
+
+
+@fast
+async def test_an_object_that_went_while_its_line_was_written_is_not_opened(tmp_path, monkeypatch):
+    account = flat(1000)
+    async with (
+        standing(account) as service,
+        living(service, tmp_path, journal=str(tmp_path / "journal")) as scene,
+    ):
+        [ino] = (await scene.tree()).values()
+        journal = scene.app.journal
+
+        async def record(lines):
+            [item] = account
+            change(account, item.region, item.id, NOON_MS + 1000, state="REVOKED")
+            await scene.app.follower.poll(item.region)
+            journal.waits += 1
+            return await type(journal).record(journal, lines)
+
+        monkeypatch.setattr(journal, "record", record)
+        with pytest.raises(StaleInode):
+            await scene.vfs.open(ino)
+    assert [line.event for line in lines_of(tmp_path)] == ["start", "open", "close", "stop"]
 
 
 @pytest.mark.expected_log("cannot be written")

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from phonofs.cli.mount_contents import MountContents
 from phonofs.demo import media
+from phonofs.export.contents import NotCopied
 from phonofs.fakeservice.account import Account, Item, change, flat_item
 from tests.support.accounts import NOON_MS, content_of, flat
 from tests.support.browser import CHROMIUM, browser
@@ -232,6 +234,25 @@ def test_withdrawn_objects_are_marked_and_then_removed(tmp_path):
         assert not (dest / gone["path"]).exists()
         assert len(tree(dest)) == 1
         assert sums_are_right(dest)
+
+
+def test_an_object_that_is_withdrawn_while_it_is_copied_costs_that_object_only(tmp_path):
+    account = flat(1000, 2000)
+    with (
+        standing(account) as stand_in,
+        mounted(stand_in.url, tmp_path, poll_interval="1s") as mount,
+    ):
+        gone = files(mount.point)[0]
+        id = os.getxattr(gone, "user.phonofs.id").decode()
+        source = MountContents(str(mount.point), "").open(str(gone.relative_to(mount.point)))
+        try:
+            assert source.size in (1000, 2000)
+            change(account, "us-east", id, time.time_ns() // 1_000_000, state="REVOKED")
+            until(lambda: not gone.exists())
+            with pytest.raises(NotCopied, match="Stale file handle"):
+                _ = source.size
+        finally:
+            source.close()
 
 
 def with_faults(count: int, tmp_path: Path) -> None:

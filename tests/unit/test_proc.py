@@ -31,6 +31,18 @@ def test_a_thread_is_its_process_by_whatever_name():
     assert seen == [look(os.getpid())]
 
 
+def test_a_process_that_runs_another_program_is_looked_at_again():
+    comm = Path("/proc/self/comm")
+    before = comm.read_text()
+    sessions = Sessions()
+    try:
+        for name in ("one", "another"):
+            comm.write_text(name)
+            assert sessions.look(os.getpid()).program == name
+    finally:
+        comm.write_text(before.strip())
+
+
 def test_what_cannot_be_known():
     gone = subprocess.Popen(["true"])
     gone.wait()

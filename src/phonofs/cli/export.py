@@ -5,16 +5,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 import msgspec
 
 from phonofs import __version__
-from phonofs.cli.export_display import ProgressBar
 from phonofs.cli.mount_contents import MountContents
 from phonofs.cli.named_objects import mount_named, named, path_below
+from phonofs.cli.progress_bar import ProgressBar
 from phonofs.cli.report import EXIT_IN_PART, EXIT_INTERRUPTED
 from phonofs.cli.search_options import search_options
 from phonofs.cli.search_source import MountSource, Source
@@ -25,7 +24,7 @@ from phonofs.errors import PhonofsError, Unavailable, UsageError
 from phonofs.export.contents import Contents
 from phonofs.export.destination import Destination
 from phonofs.export.destination import opened as open_destination
-from phonofs.export.ledger import Ledger
+from phonofs.export.ledger import Ledger, now_text
 from phonofs.export.lists import Choice, Description, Lists, read_description, write_description
 from phonofs.export.run import Rules, Run
 from phonofs.export.workers import workers
@@ -233,7 +232,7 @@ class _Export:
             version=__version__,
             profile=account.profile,
             chosen=chosen,
-            started=_now(),
+            started=now_text(),
             customers=before.customers if before is not None else [],
             pages=before.pages if before is not None else [],
         )
@@ -275,7 +274,7 @@ class _Export:
         description = msgspec.structs.replace(
             self._description,
             timezone=str(self._source.zone),
-            finished=_now(),
+            finished=now_text(),
             customers=sorted({*self._description.customers, *run.customers}),
         )
         description = lists.write(run.missing, description)
@@ -311,7 +310,3 @@ def _summary(run: Run, description: Description) -> str:
     if run.missing:
         said.append(f"{', '.join(lacking) or 'not all was listed'}: see missing.csv")
     return f"export: {'; '.join(said)}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

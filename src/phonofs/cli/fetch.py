@@ -9,17 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from phonofs.attributes import CACHED_ATTRIBUTE
+from phonofs.cli.progress_bar import ProgressBar
 from phonofs.cli.report import EXIT_INTERRUPTED
 from phonofs.cli.selection import Chosen, chosen, one_mount
 from phonofs.control.client import status_of
@@ -102,25 +94,16 @@ def _check_free_space(point: str, missing: int) -> None:
 def _fetch_all(files: Sequence[Chosen], missing: int, jobs: int) -> Outcome:
     stop = threading.Event()
     outcome = Outcome()
-    bar = Progress(
-        TextColumn("{task.fields[count]}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
     pool = ThreadPoolExecutor(jobs, "fetch")
-    with bar:
-        task = bar.add_task("", total=missing, count=f"0/{len(files)}")
+    with ProgressBar() as bar:
+        bar.begin(len(files), missing)
         queue = iter(files)
         running: dict[Future[None], Chosen] = {}
         try:
-            while _top_up(running, queue, pool, jobs, lambda n: bar.advance(task, n), stop):
+            while _top_up(running, queue, pool, jobs, bar.advance, stop):
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     _note(outcome, running.pop(future), future)
-                bar.update(task, count=f"{outcome.done}/{len(files)}")
+                    bar.done(1)
                 if outcome.full:
                     break
         finally:

@@ -30,13 +30,17 @@ class OpenFile(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many bytes it has, as the mount knows now."""
-        return os.fstat(self.descriptor).st_size
+        """How many bytes it has, as the mount knows now. Raises NotCopied."""
+        return self._status().st_size
 
     @property
     def mtime_ns(self) -> int:
-        """Its time."""
-        return os.fstat(self.descriptor).st_mtime_ns
+        """Its time. Raises NotCopied."""
+        return self._status().st_mtime_ns
+
+    def _status(self) -> os.stat_result:
+        with _explained():
+            return os.fstat(self.descriptor)
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Read from an offset. Raises NotCopied."""

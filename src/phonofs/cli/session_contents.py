@@ -44,13 +44,17 @@ class _OpenFile:
 
     @property
     def size(self) -> int:
-        """How many bytes it has, as is known now."""
-        return self._session.call(self._entry)[0]
+        """How many bytes it has, as is known now. Raises NotCopied."""
+        return self._status()[0]
 
     @property
     def mtime_ns(self) -> int:
-        """Its time."""
-        return self._session.call(self._entry)[1]
+        """Its time. Raises NotCopied."""
+        return self._status()[1]
+
+    def _status(self) -> tuple[int, int]:
+        with _explained():
+            return self._session.call(self._entry)
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Read from an offset. Raises NotCopied."""

@@ -39,11 +39,14 @@ class OpenContent(Protocol):
 
     @property
     def size(self) -> int:
-        """How many bytes it has, as is known now: of some objects that shows when they are read."""
+        """How many bytes it has, as is known now: of some objects that shows when they are read.
+
+        Raises NotCopied.
+        """
 
     @property
     def mtime_ns(self) -> int:
-        """Its time."""
+        """Its time. Raises NotCopied."""
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Read from an offset; return how many bytes were read, 0 at the end. Raises NotCopied."""

@@ -1,7 +1,6 @@
 """Copies files side by side and brings them into place. Used by ``run`` and ``day_texts``."""
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Literal, NamedTuple, Protocol
 
@@ -9,7 +8,7 @@ from phonofs.export.batch import Batch
 from phonofs.export.contents import NotCopied
 from phonofs.export.copying import Staged
 from phonofs.export.destination import Destination
-from phonofs.export.ledger import File, Key, Ledger
+from phonofs.export.ledger import File, Key, Ledger, now_text
 from phonofs.export.workers import Workers
 
 
@@ -66,7 +65,7 @@ class Copier:
         self._workers = workers
         self._display = display
         self._staged: dict[str, Task] = {}
-        self._at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._at = now_text()
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Copy files; yield what became of each. Raises OSError of the destination."""

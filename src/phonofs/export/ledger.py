@@ -7,7 +7,7 @@ disk; in memory there are about 500 bytes for each object. Used by ``run`` and `
 
 import os
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -27,6 +27,11 @@ COARSEST_NS = 2_000_000_000
 
 Key = tuple[str, str]
 """Region and id of an object."""
+
+
+def now_text() -> str:
+    """Return the time as the lists of an export have it: ISO 8601, UTC, seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class File(msgspec.Struct, omit_defaults=True):
@@ -181,10 +186,6 @@ class Ledger:
         known = self.objects[key]
         record = parse_record(self._raw(known), key[0])
         return msgspec.structs.replace(record, size=known.size, state=known.state)
-
-    def raw(self, key: Key) -> bytes:
-        """Return the record of an object as JSON on one line. Raises OSError."""
-        return self._raw(self.objects[key])
 
     def _raw(self, known: Known) -> bytes:
         return os.pread(self._file, known.length, known.offset)

@@ -7,7 +7,6 @@ earlier one ended. Used by ``cli/export.py``.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -19,7 +18,7 @@ from phonofs.export.copier import Copier, Display, Task, Without
 from phonofs.export.copying import Staged, copy
 from phonofs.export.day_texts import DayTexts
 from phonofs.export.destination import Destination
-from phonofs.export.ledger import File, Key, Ledger
+from phonofs.export.ledger import File, Key, Ledger, now_text
 from phonofs.export.workers import Workers
 from phonofs.model import Record, State
 from phonofs.search.answer import Found
@@ -120,11 +119,14 @@ class Run:
             self._copy_texts()
 
     def end(self, not_looked_at: Sequence[str]) -> None:
-        """Deal with what is not wanted any more.
+        """Deal with what is not wanted any more, and with what is not in place any more.
 
         ``not_looked_at`` says what could not be listed: then nothing counts as withdrawn. Raises
         OSError of the destination.
         """
+        for each in self.missing:
+            if each.path in self._ledger.files and self._ledger.in_place(each.path) is None:
+                self._ledger.remove(each.path)
         for sentence in not_looked_at:
             self.missing.append(Missing("", None, "time", Reason.UNKNOWN, sentence))
         if not not_looked_at and self._rules.update:
@@ -270,7 +272,7 @@ class Run:
     # what is not wanted any more
 
     def _withdraw(self) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = now_text()
         for path, file in sorted(self._ledger.files.items()):
             if path in self._wanted or self._may_belong(file):
                 continue

@@ -180,7 +180,11 @@ class Journal:
     # tasks
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write and sync until cancelled."""
+        """Write and sync until cancelled; go on with what an earlier run has left."""
+        if self._pending:
+            self._wake.set()
+        if self._synced < self._writer.end.n:
+            self._unsynced.set()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_writing)
             nursery.start_soon(self._keep_syncing)
@@ -210,6 +214,9 @@ class Journal:
             number = await trio.to_thread.run_sync(append, limiter=limiter)
         except OSError as failure:
             error = self._failed(failure)
+        except trio.Cancelled:  # before the thread began: a write that has begun is waited for
+            self._pending[:0] = entries
+            raise
         finally:
             self._writing = False
         self._told(entries, number, error)

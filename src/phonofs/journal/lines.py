@@ -33,7 +33,6 @@ class Result(StrEnum):
     GRANTED = "granted"
     ARCHIVED = "archived"
     REFUSED = "refused"
-    FAILED = "failed"
 
 
 class Line(msgspec.Struct, kw_only=True):

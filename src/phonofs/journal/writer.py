@@ -64,7 +64,7 @@ class Writer:
         """Append lines in one write; return the number of the first. Raises OSError."""
         at, before = lines[-1].at, list[Line]()
         if self._file is None or self._broken:
-            before = self._resume(at)
+            before = self._resumed(at)
         assert self._file is not None
         if self._is_past(self._file, at):
             self._turn(at)
@@ -140,6 +140,17 @@ class Writer:
         sync_folder(self.path)
 
     # going on
+
+    def _resumed(self, at: str) -> list[Line]:
+        """Do as :meth:`_resume`; a first time that failed counts as none. Raises OSError."""
+        is_first = self._file is None
+        try:
+            return self._resume(at)
+        except OSError:
+            if is_first and self._file is not None:
+                self._file.close()
+                self._file = None
+            raise
 
     def _resume(self, at: str) -> list[Line]:
         """Find the end of the chain; return the line that tells of what is not known, if any."""

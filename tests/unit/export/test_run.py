@@ -150,6 +150,33 @@ def test_what_failed_and_may_pass_is_tried_again(account, tmp_path):
     assert tree(tmp_path) == expected(account)
 
 
+def test_what_failed_and_was_gone_at_the_next_try_is_missing(account, tmp_path):
+    path = f"{DAY}/00000003.mp3"
+    account.objects[path].failure = NotCopied(Reason.UNAVAILABLE, "late")
+
+    def again(paths):
+        account.objects.pop(path, None)
+        return Account.again(account, paths)
+
+    account.again = again
+    run = export(account, tmp_path)
+    assert [(each.path, each.reason) for each in run.missing] == [(path, Reason.UNAVAILABLE)]
+
+
+def test_a_file_that_was_removed_and_cannot_be_copied_again_is_in_no_list(account, tmp_path):
+    export(account, tmp_path)
+    path = f"{DAY}/00000003.mp3"
+    (tmp_path / path).unlink()
+    account.objects[path].failure = NotCopied(Reason.REFUSED, "no")
+    assert [each.path for each in export(account, tmp_path).missing] == [path]
+    for name in ("SHA256SUMS", "manifest.csv", "manifest.jsonl"):
+        assert path not in (tmp_path / name).read_text(), name
+    account.objects[path].failure = None
+    assert not export(account, tmp_path).missing
+    assert path in (tmp_path / "SHA256SUMS").read_text()
+    assert tree(tmp_path) == expected(account)
+
+
 def test_with_the_service_away_not_each_file_is_waited_for(tmp_path):
     account = Account()
     for number in range(100):

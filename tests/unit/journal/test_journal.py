@@ -9,9 +9,10 @@ import pytest
 import trio
 
 from phonofs.access import Access, Opener
-from phonofs.errors import Archived, CrawlerRefused, JournalError
+from phonofs.errors import CrawlerRefused, JournalError
 from phonofs.journal import journal as journal_module
-from phonofs.journal.journal import Journal
+from phonofs.journal.journal import Journal, now_text
+from phonofs.journal.lines import Event, Line
 from phonofs.journal.verification import verify
 from tests.support.catalogue_world import make, uuid
 from tests.unit.journal.test_verification import opened
@@ -120,6 +121,35 @@ async def test_with_a_sync_of_0_each_open_is_on_disk_and_those_that_wait_share_o
     journal.close()
 
 
+@pytest.mark.parametrize("runs_again", [False, True])
+async def test_what_a_cancelled_task_was_about_to_write_is_written_later(
+    tmp_path, monkeypatch, runs_again
+):
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path, sync_s=60)
+        number = await journal.record([opened(1)])
+        monkeypatch.setattr(journal._writer, "ready", lambda at: False)  # as in a new month
+
+        def cancel(entries) -> list:
+            nursery.cancel_scope.cancel()
+            return _lines(entries)
+
+        _lines = journal_module._lines
+        monkeypatch.setattr(journal_module, "_lines", cancel)
+        journal.note(Line(at=now_text(), event=Event.CLOSE, of=number))
+        await journal.record([opened(2)])
+    monkeypatch.undo()
+    if runs_again:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(journal.run)
+            with trio.fail_after(10):
+                while len(events(tmp_path)) < 4:  # noqa: ASYNC110 - a thread has no event for us
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    journal.close()
+    assert events(tmp_path) == ["start", "open", "close", "open", "stop"]
+
+
 @pytest.mark.promise("journal-before-bytes")
 @pytest.mark.expected_log("cannot be written", "is written again")
 async def test_if_it_cannot_be_written_nothing_is_granted(tmp_path, monkeypatch, expected_log):
@@ -211,7 +241,7 @@ async def test_lines_of_opens_and_closes(tmp_path):
         access.opened(handle, numbers)
         access.closed(handle, 123)
         access.closed(handle, 123)
-        await access.failed(ME, [RECORD], Archived("in cold storage"))
+        await access.archived(ME, RECORD)
         nursery.cancel_scope.cancel()
     journal.close()
     _, opening, closing, archived, _ = lines(tmp_path)

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from phonofs.errors import JournalError, UsageError
+from phonofs.journal.folder import load_chain
 from phonofs.journal.journal import Journal
 from phonofs.journal.lines import Event, Line, parse
 from phonofs.journal.month_file import RESERVE_BYTES, MonthFile
@@ -63,6 +64,27 @@ def test_a_torn_last_line_is_kept_and_followed_by_a_gap(tmp_path, cut):
     assert ("a line is not whole" in report.gaps[0].reason) == (cut > 1)
 
 
+def test_a_torn_line_on_a_full_disk_is_followed_by_a_gap_once_there_is_room(tmp_path, monkeypatch):
+    file = killed(tmp_path).file
+    with file.open("ab") as appended:
+        appended.write(b'{"v":1,"n":3,"at":"2026')
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = Writer(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            writer.append([Line(at=NOVEMBER, event=Event.START)])
+    writer.append([opened(4)])
+    writer.save()
+    writer.close()
+    report = verify(tmp_path)
+    assert not report.findings
+    assert "a line is not whole" in report.gaps[0].reason
+
+
 def test_a_torn_line_that_was_never_synced_breaks_nothing(tmp_path):
     file = killed(tmp_path).file
     with file.open("ab") as appended:
@@ -109,6 +131,32 @@ def test_space_is_reserved_ahead_and_given_back_at_the_end(tmp_path):
     assert writer.reserve_bytes < RESERVE_BYTES
     writer.close()
     assert file.stat().st_blocks * 512 < 100_000
+
+
+def test_a_month_that_is_over_gives_its_space_back(tmp_path):
+    writer = Writer(tmp_path)
+    writer.append([opened(1, NOVEMBER)])
+    writer.sync()
+    over = writer.file
+    writer.append([opened(2, DECEMBER)])
+    assert over.stat().st_blocks * 512 < 100_000
+    writer.close()
+
+
+def test_after_a_kill_at_the_beginning_of_a_month_the_chain_goes_on_from_the_month_before(tmp_path):
+    writer = Writer(tmp_path)
+    writer.append([opened(1, NOVEMBER)])
+    writer.save()
+    writer.append([opened(2, NOVEMBER)])
+    os.close(writer._lock)
+    (tmp_path / "2025-12.jsonl").touch()
+    writer = Writer(tmp_path)
+    assert writer.append([opened(3, DECEMBER)]) == 4, "behind the line of the gap"
+    writer.close()
+    report = verify(tmp_path)
+    assert not report.findings
+    assert len(report.gaps) == 1
+    assert set(load_chain(tmp_path).months) == {"2025-11", "2025-12"}
 
 
 def test_half_a_line_that_a_full_disk_took_is_taken_back(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Shows how far an export is, on a terminal."""
+"""Shows on a terminal how far files are copied. Used by the commands ``export`` and ``fetch``."""
 
 from types import TracebackType
 
@@ -51,7 +51,7 @@ class ProgressBar:
         """Show that so many more files, with so many bytes, are to be copied."""
         self._files += files
         self._size += size
-        self._bar.update(self._task, total=self._size)
+        self._bar.update(self._task, total=self._size, count=self._count())
 
     def advance(self, size: int) -> None:
         """Show that so many more bytes were copied."""
@@ -60,4 +60,7 @@ class ProgressBar:
     def done(self, files: int) -> None:
         """Show that so many more files are done."""
         self._done += files
-        self._bar.update(self._task, count=f"{self._done:,}/{self._files:,}")
+        self._bar.update(self._task, count=self._count())
+
+    def _count(self) -> str:
+        return f"{self._done:,}/{self._files:,}"
