@@ -182,6 +182,7 @@ class DayListing:
         try:
             async with trio.open_nursery() as nursery:
                 start()
+            await self._take_in(come)  # of a pass that ended before it was done
         finally:
             moved, self._moved = self._moved, ChangeSet()
             self._searches.tell(moved)

@@ -133,10 +133,11 @@ class OffsetPager:
 
     @property
     def adds_up(self) -> bool:
-        """Whether a pass that is done is consistent: it saw every record before its end, none
-        moved, none was received twice, and no page before the end was empty.
+        """Whether a pass is done and consistent: it saw every record before its end, none moved,
+        none was received twice, and no page before the end was empty.
         """
-        whole = self._reached >= self.size and len(self.seen) + self.rejected >= self.size
+        received = len(self.seen) + self.rejected
+        whole = self.done and self._reached >= self.size and received >= self.size
         shrank = self._beyond is not None and self._beyond < self.size
         changed = any(len(totals) > 1 for totals in self._totals.values()) and self._agrees
         return whole and not (self.shifted or shrank or changed)
@@ -384,9 +385,10 @@ def complete(passes: Sequence[OffsetPager]) -> bool:
     """Return whether passes over one listing saw every record: the last one, or all together.
 
     If the service orders records of the same second differently each time, no single pass is
-    consistent. But if all passes together saw as many records as each pass had, none is missing.
+    consistent. But if all passes together saw as many records as each pass had, none is missing, if
+    each came to its end.
     """
     seen = set[str]().union(*(one.seen for one in passes))
     together = len(seen) + max(one.rejected for one in passes)
     steady = len(passes) > 1 and {one.size for one in passes} == {together}
-    return passes[-1].adds_up or steady
+    return passes[-1].adds_up or (steady and all(one.done for one in passes))

@@ -10,6 +10,7 @@ import trio
 
 from phonofs.discovery.page_worker import PageWorker
 from phonofs.discovery.pagination import OffsetPager
+from phonofs.errors import Unavailable
 from phonofs.tree.layout import Directory
 from tests.support.catalogue_world import HOUR_MS, LATENCY_S, make, ms, uuid
 from tests.support.listing_world import SearchApi, listing
@@ -136,3 +137,17 @@ async def test_the_next_pages_are_requested_before_a_page_is_read(
         await w.lister.list(DAY.ino)
         assert len(w.catalogue.children(DAY.ino)) == 900
     assert max(unread) > 2
+
+
+@pytest.mark.promise("listing-whole-or-error")
+async def test_a_pass_that_ends_before_the_end_was_seen_proves_nothing(tmp_path: Path, monkeypatch):
+    """Whatever kept the rest from being requested, the day is an error, never short."""
+    ask = OffsetPager.ask
+    monkeypatch.setattr(OffsetPager, "ask", lambda self: [] if self.size > 150 else ask(self))
+    records = [make(uuid(n), NOON + n * 200) for n in range(2000)]
+    api = SearchApi(total=TOTALS["absent"])
+    async with listing(tmp_path, api, [*records, make("later", "2024-09-20")]) as w:
+        await w.ls("2024/2024-09")
+        with pytest.raises(Unavailable):
+            await w.lister.list(DAY.ino)
+        assert w.lister.needs(DAY.ino)
