@@ -120,7 +120,7 @@ def test_duckdb_reads_many_files_in_threads(demo: ServedAccount):
 @pytest.mark.slow
 def test_ray_reads_binary_files(demo: ServedAccount):
     """It strips the protocol of a URL, so the profile has to be a part of the path."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[data]'")
+    ray = pytest.importorskip("ray", reason="Ray is not installed; contrib/test --long brings it")
     program = """
 import hashlib, json, sys, fsspec, ray
 ray.init(num_cpus=2, log_to_driver=False)

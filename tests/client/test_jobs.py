@@ -31,7 +31,9 @@ LIMIT_S = 200
 
 def installed(name: str) -> pytest.MarkDecorator:
     missing = importlib.util.find_spec(name) is None
-    return pytest.mark.skipif(missing, reason=f"{name} is not installed: pip install '{name}'")
+    return pytest.mark.skipif(
+        missing, reason=f"{name} is not installed; contrib/test --long brings it"
+    )
 
 
 RECIPES = [
