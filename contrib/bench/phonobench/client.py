@@ -1,31 +1,38 @@
 """``contrib/bench/client``: programs that read by ``phonofs://``, beside the mount of that daemon.
 
-    warm    512 MiB that are in the cache, by ``open().read()`` and ``cat``; beside the mount, and
-            beside a copy of as many bytes from one Python process to another by a bare unix socket:
-            ``bare`` into one buffer of 1 MiB, ``kept`` into memory that holds all of it; and beside
-            s3fs, which reads them from a local S3 server (moto) that has them in memory
+    warm    512 MiB that are in the cache, by ``open().read()`` and ``cat``; beside the mount, read
+            into memory as well; beside a copy of as many bytes from one Python process to another
+            by a bare unix socket: ``bare`` into one buffer of 1 MiB, ``kept`` into memory that
+            holds all of it; and beside s3fs, which reads them from a local S3 server (moto) that
+            has them in memory
     small   300 files of 50 KB, cold, 50 ms away: ``ls`` and one ``fs.cat``, beside ``cat *``
     find    ``fs.find`` over 100,000 known objects, beside ``find`` on the mount
+    busy    the most memory of a daemon whose 8 clients at once read 64 MiB each, cold and again,
+            300 small files, and list 10,000
 
-Each is alone with ``--only``. Ratios are of one round; the reader is a process of its own, whose
-start is not in the figures.
+Each is alone with ``--only``. Ratios are of one round. What reads is a process of its own for each
+row, whose start is not in the figures. In ``warm`` it reads TIMES times in its turn, and the median
+counts: the first one may get memory that a virtual machine has not used before, which its host
+gives slowly, whoever asks for it. The turns of a round are in another order each time.
 """
 
 import argparse
 import json
-import os
+import random
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 from phonobench.bench import LATENCY_S, Figures
 from phonobench.peers import OURS, PEERS, Mount, Site, mounted
-from phonobench.processes import Failed, read, run
+from phonobench.processes import Failed, cpu_s, end, memory, run, start, tail, until
 from phonobench.ratios import Spread, ratios
 from phonobench.servers import Origin, many, nginx, origin, s3_server
 from phonobench.things import Thing, folder_of, make, write
@@ -33,6 +40,10 @@ from phonobench.things import Thing, folder_of, make, write
 MIB = 1 << 20
 BIG = make(1, 0, 0, 1, 512 * MIB)
 SMALL = [make(n + 2, 2, n, 300, 50_000) for n in range(300)]
+LARGE = [make(n + 1000, 4, n, 8, 64 * MIB) for n in range(8)]
+MANY = [make(n + 2000, 3, n, 10_000, 4321, virtual=True) for n in range(10_000)]
+TIMES = 5
+READ_S = 600
 
 
 class ClientBench:
@@ -48,21 +59,25 @@ class ClientBench:
         with ExitStack() as stack:
             fast, _ = self._servers(stack, [BIG])
             mount = stack.enter_context(self._mounted(Site.index(fast), "warm"))
-            read("sequential", mount.file(BIG))  # now it is in the cache
+            ours, path = self._ours(mount), mount.file(BIG)
+            reader = stack.enter_context(self._reader())
+            reader.figures("file", path)  # now it is in the cache
             bucket = stack.enter_context(s3_server(self._work))
-            _client_process({}, "stored", f"{bucket} {mount.file(BIG)}")
+            reader.figures("stored", f"{bucket} {path}")
+            url = _path_of(mount, path)
+            asked = {
+                "open": url, "cat": url, "file": path, "bare": str(BIG.size), "kept": str(BIG.size),
+                "s3": bucket,
+            }  # fmt: skip
+            readers = {kind: stack.enter_context(self._reader(ours)) for kind in asked}
             for number in range(self._rounds):
-                # The first one finds less memory.
-                for kind in ("cat", "open") if number % 2 else ("open", "cat"):
-                    self._speed(kind, self._client(mount, kind, mount.file(BIG)))
-                self._speed("mount", read("sequential", mount.file(BIG)))
-                for kind in ("bare", "kept"):
-                    self._speed(kind, _client_process({}, kind, str(BIG.size)))
-                self._speed("s3fs", _client_process({}, "s3", bucket))
-        for other in ("kept", "bare", "mount"):
-            self._compare("512 MiB warm, open().read()", "open", other, more=True, target=0.7)
-        self._compare("512 MiB warm, open().read()", "open", "s3fs", more=True, target=3.0)
-        self._compare("512 MiB warm, cat", "cat", "kept", more=True, target=0.7)
+                for kind in random.Random(number).sample([*asked], len(asked)):
+                    before_s = cpu_s(mount.process.pid)
+                    turn = [readers[kind].figures(kind, asked[kind]) for _ in range(TIMES)]
+                    self._speed(kind, turn, cpu_s(mount.process.pid) - before_s)
+        for other, target in (("bare", 0.7), ("kept", 0.7), ("s3", 3.0), ("file", None)):
+            self._compare("512 MiB warm, open().read()", "open", other, more=True, target=target)
+        self._compare("512 MiB warm, cat", "cat", "bare", more=True, target=0.7)
 
     def small(self) -> None:
         """Many small files, far away, with an empty cache."""
@@ -72,7 +87,7 @@ class ClientBench:
             site, folder = Site.webdav(far.url), folder_of("small")
             for number in range(self._rounds):
                 with self._mounted(site, f"small-fs-{number}") as mount:
-                    found = self._client(mount, "day", mount.folder(folder))
+                    found = self._once(mount, "day", mount.folder(folder))
                     self.figures.add("fs.cat", OURS, found["s"])
                 with self._mounted(site, f"small-{number}") as mount:
                     command = ["sh", "-c", 'exec cat "$0"/* >/dev/null', mount.folder(folder)]
@@ -87,12 +102,34 @@ class ClientBench:
         ):
             run(["find", str(mount.point), "-name", "x"])  # now it is known
             for _ in range(self._rounds):
-                found = self._client(mount, "find", str(mount.point))
+                found = self._once(mount, "find", str(mount.point))
                 if found["count"] != 100_000:
                     raise Failed(f"fs.find found {found['count']} of 100,000 files")
                 self.figures.add("fs.find", OURS, found["s"])
                 self.figures.add("find", OURS, run(["find", str(mount.point), "-name", "x"]))
         self._compare("find over 100,000 known", "fs.find", "find", more=False, target=1.0)
+
+    def busy(self) -> None:
+        """Eight clients of a daemon at once."""
+        with ExitStack() as stack:
+            fast, _ = self._servers(stack, [*LARGE, *SMALL, *MANY])
+            for number in range(self._rounds):
+                with self._served(fast, f"busy-{number}") as (pid, ours), ExitStack() as clients:
+                    readers = [clients.enter_context(self._reader(ours)) for _ in LARGE]
+                    day = readers[0].figures("names", f"default/{folder_of('eight')}")["names"]
+                    self.figures.add("before", OURS, memory(pid)["rss"] / MIB)
+                    for kind, what in (
+                        ("open", day), ("open", day), ("cat", day[1:] + day[:1]),
+                        ("day", [f"default/{folder_of('small')}"] * 8),
+                        ("find", ["default"] * 8),
+                    ):  # fmt: skip
+                        for reader, path in zip(readers, what, strict=True):
+                            reader.ask(kind, path)
+                        for reader in readers:
+                            reader.answer()
+                        self.figures.add(kind, "peak", memory(pid)["peak"] / MIB)
+                    self.figures.add("busy", OURS, memory(pid)["peak"] / MIB)
+        print(f"a daemon with 8 busy clients: {_shown(self.figures.rows['busy'][OURS])} MiB")
 
     def _servers(self, stack: ExitStack, things: list[Thing]) -> tuple[str, Origin]:
         root = self._work / f"origin-{len(things)}"
@@ -103,34 +140,122 @@ class ClientBench:
     def _mounted(self, site: Site, name: str) -> Any:
         return mounted(PEERS[OURS], site, self._work / "cache" / name, self._work)
 
-    def _client(self, mount: Mount, kind: str, path: str) -> dict[str, Any]:
-        """Have a process read what a path of the mount stands for; its figures."""
-        cache = next(
-            word.removeprefix("cache_dir=")
-            for word in ",".join(mount.process.args).split(",")  # type: ignore[arg-type]
-            if word.startswith("cache_dir=")
-        )
-        below = path.removeprefix(str(mount.point)).strip("/")
-        environment = {
-            "PHONOFS_CACHE_DIR": cache,
+    def _ours(self, mount: Mount) -> dict[str, str]:
+        """What a process needs in its environment to find the daemon of a mount."""
+        words = ",".join(map(str, mount.process.args)).split(",")  # type: ignore[arg-type]
+        [cache] = [word.removeprefix("cache_dir=") for word in words if "cache_dir=" in word]
+        return self._environment(Path(cache))
+
+    def _environment(self, cache: Path) -> dict[str, str]:
+        return {
+            "PHONOFS_CACHE_DIR": str(cache),
             "PHONOFS_TIMEZONE": "UTC",
             "XDG_CONFIG_HOME": str(self._work / "config"),
         }
-        return _client_process(environment, kind, f"default/{below}".rstrip("/"))
 
-    def _speed(self, row: str, found: dict[str, Any]) -> None:
-        if found["bytes"] != BIG.size:
-            raise Failed(f"{row} read {found['bytes']} bytes")
-        self.figures.add(row, OURS, found["bytes"] / found["s"] / 1e6)
+    @contextmanager
+    def _served(self, url: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
+        """A daemon without a mount: its pid, and what a process needs to find it."""
+        cache, log = self._work / "cache" / name, self._work / "serve.log"
+        ours = self._environment(cache)
+        key = {"PHONOFS_KEY": "bench", "PHONOFS_SECRET": "bench", "NO_PROXY": "*"}
+        command = [
+            sys.executable, "-m", "phonofs.cli", "serve", "-f",
+            "-o", f"api_url={url},cache_dir={cache},timezone=UTC,log_level=warning",
+        ]  # fmt: skip
+        cache.mkdir(parents=True)
+        process = start(command, log, {**ours, **key, "XDG_RUNTIME_DIR": str(self._work)})
+        try:
+            until((cache / "door").exists, process, "phonofs serve did not start", log)
+            yield process.pid, ours
+        finally:
+            end(process)
 
-    def _compare(self, title: str, row: str, other: str, *, more: bool, target: float) -> None:
+    @contextmanager
+    def _reader(self, environment: Mapping[str, str] | None = None) -> Iterator["Reader"]:
+        reader = Reader(environment or {}, self._work / "reader.log")
+        try:
+            yield reader
+        finally:
+            reader.end()
+
+    def _once(self, mount: Mount, kind: str, path: str) -> dict[str, Any]:
+        """Have a process read what a path of the mount stands for; its figures."""
+        with self._reader(self._ours(mount)) as reader:
+            return reader.figures(kind, _path_of(mount, path))
+
+    def _speed(self, row: str, turn: Sequence[dict[str, Any]], daemon_s: float) -> None:
+        if {found["bytes"] for found in turn} != {BIG.size}:
+            raise Failed(f"{row} read something else")
+        self.figures.add(row, OURS, BIG.size / median(found["s"] for found in turn) / 1e6)
+        self.figures.add(row, "first", BIG.size / turn[0]["s"] / 1e6)
+        of_row = self.figures.rows[row]
+        of_row["cpu_s"].append(median(found["cpu_s"] for found in turn))
+        of_row["daemon_s"].append(daemon_s / len(turn))
+
+    def _compare(
+        self, title: str, row: str, other: str, *, more: bool, target: float | None
+    ) -> None:
         ours, theirs = (self.figures.rows[key][OURS] for key in (row, other))
         times = Spread.of(ratios(ours, theirs, faster_is_more=more))
         unit = "MB/s" if more else "s"
+        aim = "" if target is None else f" (target {target:g} ×)"
         print(
-            f"{title}: {_shown(ours)} {unit}, {other} {_shown(theirs)}: "
-            f"{times.median:.2f} × ({times.least:.2f}–{times.most:.2f}) (target {target:g} ×)"
+            f"{title}: {_shown(ours)} {unit}{self._cpu(row)}, {other} {_shown(theirs)}"
+            f"{self._cpu(other)}: {times.median:.2f} × ({times.least:.2f}–{times.most:.2f}){aim}"
         )
+
+    def _cpu(self, row: str) -> str:
+        """The mean CPU seconds of the program and the daemon, where they were measured."""
+        used = self.figures.rows[row]
+        if not used["cpu_s"]:
+            return ""
+        return f" [CPU {mean(used['cpu_s']):.2f} + {mean(used['daemon_s']):.2f} s]"
+
+
+class Reader:
+    """A process that reads when it is told to. Owns the process."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        self._log = log
+        self._process = start(
+            [sys.executable, "-m", "phonobench.client_reader"], log, environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def ask(self, kind: str, what: str) -> None:
+        """Have it begin to read."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{kind} {what}\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait until it has read; its figures."""
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], READ_S)
+        line = self._process.stdout.readline() if ready else ""
+        if not line:
+            raise Failed(f"the client failed: {tail(self._log, 1)}")
+        figures: dict[str, Any] = json.loads(line)
+        return figures
+
+    def figures(self, kind: str, what: str) -> dict[str, Any]:
+        """Have it read, and wait for that."""
+        self.ask(kind, what)
+        return self.answer()
+
+    def end(self) -> None:
+        """End the process."""
+        end(self._process)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def _path_of(mount: Mount, path: str) -> str:
+    """The path below ``phonofs://`` of one below the mount."""
+    below = path.removeprefix(str(mount.point)).strip("/")
+    return f"default/{below}".rstrip("/")
 
 
 def _shown(figures: Sequence[float]) -> str:
@@ -139,19 +264,7 @@ def _shown(figures: Sequence[float]) -> str:
     return f"{spread.median:,.{digits}f} ({spread.least:,.{digits}f}–{spread.most:,.{digits}f})"
 
 
-def _client_process(environment: dict[str, str], kind: str, what: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "phonobench.client_reader", kind, what]
-    done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=600,
-        check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise Failed(f"the client failed: {done.stderr.strip().splitlines()[-1:]}")
-    figures: dict[str, Any] = json.loads(done.stdout)
-    return figures
-
-
-TASKS = ("warm", "small", "find")
+TASKS = ("warm", "small", "find", "busy")
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
-"""What reads for ``contrib/bench/client``: a process, which prints its seconds as JSON.
+"""What reads for ``contrib/bench/client``: a process that reads whenever it is told to.
 
-``python -m phonobench.client_reader KIND WHAT``; starts and imports are not in the figures.
+It takes a line ``KIND WHAT`` from standard input, reads, and prints the seconds, the bytes and its
+own CPU seconds as JSON; then the next one. Starts and imports are not in the figures.
 """
 
 import json
@@ -10,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -35,12 +37,24 @@ def cat(path: str) -> dict[str, Any]:
     return {"s": time.perf_counter() - began, "bytes": len(data)}
 
 
+def file(path: str) -> dict[str, Any]:
+    """The whole file from a mount."""
+    began = time.perf_counter()
+    data = Path(path).read_bytes()
+    return {"s": time.perf_counter() - began, "bytes": len(data)}
+
+
 def day(path: str) -> dict[str, Any]:
     """All files of a folder: it is listed, then they are fetched by one call."""
     fs = fsspec.filesystem("phonofs", autostart=False)
     began = time.perf_counter()
     found = fs.cat(fs.ls(path, detail=False))
     return {"s": time.perf_counter() - began, "bytes": sum(map(len, found.values()))}
+
+
+def names(path: str) -> dict[str, Any]:
+    """The paths of a folder's files."""
+    return {"names": fsspec.filesystem("phonofs", autostart=False).ls(path, detail=False)}
 
 
 def find(path: str) -> dict[str, Any]:
@@ -106,7 +120,9 @@ def _copied(size: int, held: int) -> dict[str, Any]:
 KINDS: dict[str, Callable[[str], dict[str, Any]]] = {
     "open": opened,
     "cat": cat,
+    "file": file,
     "day": day,
+    "names": names,
     "find": find,
     "stored": stored,
     "s3": s3,
@@ -116,9 +132,12 @@ KINDS: dict[str, Callable[[str], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """``KIND WHAT``."""
-    kind, what = sys.argv[1:]
-    print(json.dumps(KINDS[kind](what)))
+    """Read as each line of the standard input says."""
+    for line in sys.stdin:
+        kind, _, what = line.rstrip("\n").partition(" ")
+        before_s = time.process_time()
+        found = KINDS[kind](what)
+        print(json.dumps(found | {"cpu_s": time.process_time() - before_s}), flush=True)
 
 
 if __name__ == "__main__":

@@ -30,13 +30,12 @@ def start(command: Sequence[str], log: Path, env: Mapping[str, str] | None = Non
     with log.open("ab") as errors:
         return subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
             stderr=errors,
             text=True,
             env=None if env is None else {**os.environ, **env},
             start_new_session=True,
             preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
-            **{"stdout": errors, **options},
+            **{"stdin": subprocess.DEVNULL, "stdout": errors, **options},
         )
 
 
