@@ -23,6 +23,7 @@ from phonofs.attributes import (
     STATUS_ATTRIBUTE,
     TYPE_ATTRIBUTE,
 )
+from phonofs.cache.stored_blocks import StoredRange
 from phonofs.catalogue.catalogue import Catalogue, Details, Entry
 from phonofs.catalogue.search import known_by_region
 from phonofs.catalogue.types import Listed
@@ -352,6 +353,11 @@ class Vfs:
         """
         self.check()
         return self._reader.lend_now(handle, offset, size)
+
+    def lend_stored(self, handle: Handle, offset: int, size: int) -> StoredRange | None:
+        """Like :meth:`lend_now`, of bytes that the kernel can send to a socket from their file."""
+        self.check()
+        return self._reader.lend_stored(handle, offset, size)
 
     def peek(self, handle: Handle, offset: int, size: int) -> bytes | None:
         """Return verified bytes if they are cached, else None. They do not count as read."""

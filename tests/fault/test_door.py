@@ -1,9 +1,11 @@
 """Clients of the door that are slow, idle, or too many, under a fake clock."""
 
+import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial, wraps
+from inspect import Signature, signature
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -11,9 +13,10 @@ from unittest.mock import patch
 import pytest
 import trio
 
+from phonofs.cache.blockfile import BlockFile
 from phonofs.door import protocol
 from phonofs.door.connection import HELD_S, REQUEST_S
-from phonofs.fakeservice.account import Account, flat_item
+from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.options import Options
 from tests.model.world import NOW_MS, Look, World, run
 from tests.support.door_client import Client
@@ -36,6 +39,8 @@ def in_world(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         run(partial(main, **fixtures))
 
     del test.__wrapped__  # pytest would take the world for a fixture
+    asked = signature(function).parameters.values()
+    test.__signature__ = Signature([each for each in asked if each.name != "world"])  # type: ignore[attr-defined]
     return test
 
 
@@ -81,6 +86,81 @@ async def test_one_that_reads_now_and_then_is_not(world):
         await trio.sleep(protocol.SLOW_S / 2)
         plain = world.plain(("us-east", "0000000a"))
         assert await client.data(pause_s=protocol.SLOW_S / 16) == plain
+
+
+class Readiness:
+    """Says whether bytes can be sent from their file. Counts the questions, and what is sent."""
+
+    def __init__(self, refused: Callable[[int], bool] = lambda number: False) -> None:
+        self.asked = self.sent = 0
+        self._refused = refused
+        self._sendfile = os.sendfile
+
+    def send(self, *args: int) -> int:
+        sent = self._sendfile(*args)
+        self.sent += sent
+        return sent
+
+    def look(self, file: BlockFile, offset: int, n: int) -> bool:
+        self.asked += 1
+        return not self._refused(self.asked)
+
+
+@asynccontextmanager
+async def read_again(world: World, ready: Readiness) -> AsyncIterator[Client]:
+    """Read the object into the cache; yield a client that has asked for it, and taken nothing."""
+    async with clients(world) as [client]:
+        await client.cat([PATH])
+        with (
+            patch.object(BlockFile, "is_ready", lambda *args: ready.look(*args)),
+            patch("phonofs.cache.blockfile.os.sendfile", ready.send),
+        ):
+            opened = await client.open(PATH)
+            await client.send(protocol.Read(opened.handle, 0, 8 * MIB))
+            await trio.sleep(protocol.SLOW_S / 2)
+            yield client
+
+
+@in_world
+async def test_what_is_in_the_cache_is_sent_from_its_file(world):
+    """To a client that takes it slowly, too."""
+    ready = Readiness()
+    async with read_again(world, ready) as client:
+        plain = world.plain(("us-east", "0000000a"))
+        assert await client.data(pause_s=protocol.SLOW_S / 16) == plain
+    assert ready.sent == len(plain)
+    assert ready.asked >= 16, "each message is looked at before and while it is sent"
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+@in_world
+async def test_what_has_left_the_page_cache_meanwhile_is_read(world, every):
+    """Before a message begins, or amid it; a client that is slow gets the same bytes."""
+    ready = Readiness(lambda number: number % every == 0)
+    async with read_again(world, ready) as client:
+        plain = world.plain(("us-east", "0000000a"))
+        assert await client.data(pause_s=protocol.SLOW_S / 16) == plain
+        opened = await client.open(PATH)
+        for at, size in ((1, 3 * MIB), (MIB - 1, 100_001), (8 * MIB - 70_000, MIB)):
+            assert await client.read(opened.handle, at, size) == plain[at : at + size]
+    assert ready.asked
+
+
+@pytest.mark.promise("withdrawn-is-gone")
+@in_world
+async def test_what_is_withdrawn_amid_an_answer_is_sent_no_further(world):
+    """The client is hung up on, since the answer cannot be ended; it asks again, and is told."""
+    async with read_again(world, Readiness()) as client, trio.open_nursery() as nursery:
+        change(world.account, "us-east", "0000000a", world.now_ms(), state="REVOKED")
+        await world.app.follower.poll("us-east")
+        assert world.app.catalogue.find("us-east", "0000000a") is None
+        assert world.app.door.statistics()["connections"] == 1, "it was hung up on before"
+        with pytest.raises(EOFError):
+            await client.data()
+        again = Client.of(world.app.door, nursery)
+        with pytest.raises(FileNotFoundError):
+            await again.open(PATH)
+        await again.close()
 
 
 @in_world

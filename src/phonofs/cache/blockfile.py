@@ -12,6 +12,7 @@ import os
 from phonofs.cache.blocks import BLOCK, Data, block_count
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.removal import bytes_on_disk
+from phonofs.cache.residency import is_resident
 
 SCRATCH = 1 << 20
 """Bytes of the longest read answered on the event loop: the largest read of the kernel."""
@@ -68,6 +69,19 @@ class BlockFile:
         if got != n:
             return None
         return view if start else view.tobytes()
+
+    def is_ready(self, offset: int, n: int) -> bool:
+        """Return whether :meth:`send_nowait` would not wait for a device."""
+        return self._in_ram or is_resident(self._fd, offset, n)
+
+    def send_nowait(self, descriptor: int, offset: int, n: int) -> int | None:
+        """Have the kernel send bytes to a socket, as many as it takes; None if that fails."""
+        try:
+            return os.sendfile(descriptor, self._fd, offset, n) or None
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return None
 
     def cut(self, length: int) -> int:
         """Cut the file to ``length`` bytes; return the bytes on disk then. Raises OSError."""
@@ -142,6 +156,10 @@ class EncryptedBlockFile(BlockFile):
             parts.append(block[max(0, offset - index * BLOCK) : offset + n - index * BLOCK])
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         return data if len(data) == n else None
+
+    def is_ready(self, offset: int, n: int) -> bool:
+        """Return False: what is in the file is not what is sent."""
+        return False
 
     def cut(self, length: int) -> int:
         """Cut the file to ``length`` bytes, as in :class:`BlockFile`."""

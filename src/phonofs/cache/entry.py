@@ -28,7 +28,7 @@ from phonofs.cache.buffers import BufferPool
 from phonofs.cache.checked_read import Outcome, Source, hash_arriving, read_blocks
 from phonofs.cache.checksum_task import HASH_NOW, ChecksumTask
 from phonofs.cache.index import Row
-from phonofs.cache.stored_blocks import StoredBlocks
+from phonofs.cache.stored_blocks import StoredBlocks, StoredRange
 from phonofs.ranges import Ranges
 
 log = logging.getLogger(__name__)
@@ -229,6 +229,15 @@ class CacheEntry:
         if data is not None:
             self._backend.counters["read_bytes"] += n
         return data
+
+    def lend_stored(self, offset: int, n: int) -> StoredRange | None:
+        """Like :meth:`lend_now`, of bytes that stay in the file: of a verified object only."""
+        if not self._task.verified:
+            return None
+        stored = self.stored.range_nowait(offset, offset + n)
+        if stored is not None:
+            self._backend.counters["read_bytes"] += n
+        return stored
 
     def _join(self, first: int, last: int, offset: int, stop: int) -> bytes | None:
         """Return a range of which some blocks are in buffers."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from phonofs.cache.backend import Backend, Disk
 from phonofs.cache.blockfile import BlockFile, View
-from phonofs.cache.blocks import BlockChecksums, bytes_of, crcs_of
+from phonofs.cache.blocks import BlockChecksums, bytes_of, crcs_of, touched_blocks
 from phonofs.cache.index import Row
 from phonofs.ranges import Ranges
 
@@ -179,6 +179,25 @@ class StoredBlocks:
         self._checked.add(first, last)
         return data[offset - start : stop - start]
 
+    def range_nowait(self, offset: int, stop: int) -> "StoredRange | None":
+        """Return bytes as they lie in the file; None if they were not checked, or not read yet."""
+        return StoredRange(self, offset, stop) if self._ready(offset, stop) else None
+
+    def send_nowait(self, descriptor: int, offset: int, stop: int) -> int | None:
+        """Send checked bytes from the file to a socket, as many as it takes; None if they cannot.
+
+        That is so if they are not in the page cache, were lost, or if the file was closed.
+        """
+        file = self._ready(offset, stop)
+        return file.send_nowait(descriptor, offset, stop - offset) if file is not None else None
+
+    def _ready(self, offset: int, stop: int) -> BlockFile | None:
+        """Return the file if it has these bytes checked, and in the page cache."""
+        file = self._file
+        if file is None or not self._checked.covers(*touched_blocks(offset, stop)):
+            return None
+        return file if file.is_ready(offset, stop - offset) else None
+
     def crc(self, index: int) -> int:
         """Return the checksum of one block."""
         return self._checksums.get(index, index + 1)[0]
@@ -269,3 +288,31 @@ class StoredBlocks:
             freed = max(0, self.charged - left)
             self._backend.budget.release(freed)
             self.charged -= freed
+
+
+class StoredRange:
+    """Bytes of an object that the kernel can send from its file to a socket: we copy nothing.
+
+    It holds nothing: if the file is closed meanwhile, as by a withdrawal, no more can be sent. Made
+    only of objects that are complete and verified, since no block of theirs is written again.
+
+    offset  where the bytes are that were not sent yet; ``len`` is how many
+    """
+
+    def __init__(self, stored: StoredBlocks, offset: int, stop: int) -> None:
+        self.offset = offset
+        self._stored = stored
+        self._stop = stop
+
+    def __len__(self) -> int:
+        return self._stop - self.offset
+
+    def send(self, descriptor: int) -> int | None:
+        """Send as many of them as the socket takes now; None if that would wait or fails."""
+        sent = self._stored.send_nowait(descriptor, self.offset, self._stop)
+        self.offset += sent or 0
+        return sent
+
+    def pass_by(self, count: int) -> None:
+        """Leave out as many bytes, which were had in another way."""
+        self.offset += count

@@ -14,6 +14,7 @@ from itertools import count
 
 import trio
 
+from phonofs.cache.stored_blocks import StoredRange
 from phonofs.control.peers import Peer
 from phonofs.door import protocol
 from phonofs.door.cat import Reading, readings
@@ -22,7 +23,7 @@ from phonofs.door.files import OpenFile, Paths
 from phonofs.door.listing import Listings
 from phonofs.door.protocol import LENGTH, NotUnderstood
 from phonofs.door.records import RecordLists
-from phonofs.door.sender import Sender, SlowClient
+from phonofs.door.sender import CutShort, Sender, SlowClient
 from phonofs.errors import unwrap
 from phonofs.vfs import Vfs
 
@@ -34,6 +35,9 @@ CHUNK = 65536
 WAIT_FOR = 256 << 10
 """Bytes that are waited for at a time: as much memory for each client. An encrypted cache gives so
 many at once."""
+
+SEND_FROM = 1 << 16
+"""Bytes; less than that is copied, which takes no longer than to ask what is in memory."""
 
 REQUEST_S = 10.0
 """How long a client may take to send a request that it has begun; our own send it at once."""
@@ -262,6 +266,13 @@ class Connection:
         while not last:
             if not wanted:
                 wanted = min(stop - offset, protocol.BODY_MAX)
+                stored = file.lend_stored(offset, wanted) if wanted >= SEND_FROM else None
+                if stored is not None:
+                    offset += len(stored)
+                    last = offset >= min(stop, file.size)
+                    await self._send_stored(file, stored, last)
+                    wanted = 0
+                    continue
                 data = file.lend_now(offset, wanted)
             if data is None:
                 wanted = min(wanted, WAIT_FOR)
@@ -272,6 +283,21 @@ class Connection:
             last = len(data) < wanted or offset >= min(stop, file.size)
             await self._sender.send(protocol.Data(len(data), last), data)
             data, wanted = None, 0
+
+    async def _send_stored(self, file: OpenFile, stored: StoredRange, last: bool) -> None:
+        """Send bytes from a file of the cache; read what is not in memory any more meanwhile."""
+        await self._sender.send(protocol.Data(len(stored), last))
+        await self._sender.send_stored(stored)
+        while stored:
+            try:
+                data = await file.read(stored.offset, min(len(stored), WAIT_FOR))
+            except Exception as error:
+                self._services.failures.answer("read", error)  # what it logs and counts
+                raise CutShort from error
+            if not data:
+                raise CutShort
+            stored.pass_by(len(data))
+            await self._sender.send_bytes(b"", data)
 
     async def _cat(self, items: list[tuple[str, int | None, int | None]]) -> None:
         if len(items) > protocol.CAT_MAX:

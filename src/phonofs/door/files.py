@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from phonofs.access import How, Opener
+from phonofs.cache.stored_blocks import StoredRange
 from phonofs.catalogue.catalogue import Entry
 from phonofs.door import protocol
 from phonofs.door.entries import converted, is_text, of_object, of_text
@@ -27,6 +28,9 @@ class OpenFile(Protocol):
 
     def lend_now(self, offset: int, size: int) -> bytes | memoryview | None:
         """Return bytes if that needs no waiting; a view is valid until any file is read again."""
+
+    def lend_stored(self, offset: int, size: int) -> StoredRange | None:
+        """Return bytes that can be sent from a file of the cache, if there are such, else None."""
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return exactly ``min(size, length - offset)`` bytes, or raise an error."""
@@ -52,6 +56,10 @@ class ObjectFile:
         """Return bytes, or None, as ``Vfs.lend_now`` does."""
         return self._vfs.lend_now(self._handle, offset, size)
 
+    def lend_stored(self, offset: int, size: int) -> StoredRange | None:
+        """Return bytes that lie in the cache, or None, as ``Vfs.lend_stored`` does."""
+        return self._vfs.lend_stored(self._handle, offset, size)
+
     async def read(self, offset: int, size: int) -> bytes:
         """Return bytes, as ``Vfs.read`` does."""
         return await self._vfs.read(self._handle, offset, size)
@@ -74,6 +82,9 @@ class TextFile:
         """Return bytes. Raises Gone."""
         self._vfs.check()
         return self._text.read(offset, size)
+
+    def lend_stored(self, offset: int, size: int) -> None:
+        """Return None: its bytes are in memory."""
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return bytes. Raises Gone."""

@@ -14,6 +14,7 @@ from typing import Any
 import trio
 
 from phonofs.cache.cache import Cache
+from phonofs.cache.stored_blocks import StoredRange
 from phonofs.errors import Gone, Unavailable
 from phonofs.model import Record
 from phonofs.reader.context import Key, ReaderContext, content_key
@@ -139,18 +140,33 @@ class Reader:
     def lend_now(self, handle: Handle, offset: int, size: int) -> bytes | memoryview | None:
         """Like :meth:`read_now`, but a view is valid only until the next call for any file."""
         content = handle.content
-        stop = min(offset + size, content.size)
-        if offset >= stop:
+        if not size or offset >= content.size:
             return None if content.withholds(offset + size) else b""
-        handle.note_read(offset, stop)
-        if content.withholds(offset + size) or handle.wrong is not None:
-            return None
-        data = content.entry.lend_now(offset, stop - offset)
-        if data is None:
-            return None
-        self._context.counts.hits += 1
-        self._given(handle, offset, len(data))
+        n = self._lendable(handle, offset, size)
+        data = content.entry.lend_now(offset, n) if n else None
+        if data is not None:
+            self._lent(handle, offset, n)
         return data
+
+    def lend_stored(self, handle: Handle, offset: int, size: int) -> StoredRange | None:
+        """Like :meth:`lend_now`, of bytes that can be sent from the file; None at its end, too."""
+        n = self._lendable(handle, offset, size) if offset < handle.content.size else 0
+        stored = handle.content.entry.lend_stored(offset, n) if n else None
+        if stored is not None:
+            self._lent(handle, offset, n)
+        return stored
+
+    @staticmethod
+    def _lendable(handle: Handle, offset: int, size: int) -> int:
+        """Note a read before the end; return how many bytes to look for now, 0 if none may be."""
+        content = handle.content
+        stop = min(offset + size, content.size)
+        handle.note_read(offset, stop)
+        return 0 if content.withholds(offset + size) or handle.wrong is not None else stop - offset
+
+    def _lent(self, handle: Handle, offset: int, count: int) -> None:
+        self._context.counts.hits += 1
+        self._given(handle, offset, count)
 
     def peek(self, handle: Handle, offset: int, size: int) -> bytes | None:
         """Return verified bytes for the kernel's page cache; not counted as a read.

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,15 +10,28 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from phonofs.cache import checked_read, checksum_task, stored_blocks
+from phonofs.cache import blockfile, checked_read, checksum_task, stored_blocks
 from phonofs.cache.blockfile import BlockFile
 from phonofs.cache.blocks import BLOCK, bytes_of
 from phonofs.cache.buffers import BufferPool
 from phonofs.cache.cache import Cache
+from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.entry import CacheEntry
 from phonofs.cache.maintenance import run_once
+from phonofs.cache.stored_blocks import StoredRange
 from phonofs.ranges import Ranges
-from tests.support.caching import MIB, file_of, fill, md5, on_disk, open_cache, ramp, record, stored
+from tests.support.caching import (
+    MIB,
+    PLENTY,
+    file_of,
+    fill,
+    md5,
+    on_disk,
+    open_cache,
+    ramp,
+    record,
+    stored,
+)
 from tests.support.log_check import LogCheck
 
 DATA = ramp(3 * BLOCK + 1000)
@@ -769,6 +783,114 @@ async def test_a_small_object_is_checked_at_once(tmp_path: Path):
     assert cache.entry(record("s", data)).verified
     assert not cache.entry(record("t", data, checksum="0" * 32)).check_now()
     cache.close()
+
+
+def taken(stored: StoredRange, most: int = MIB) -> bytes:
+    """Have a socket take what is stored, which need not be all of it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, most)
+        theirs.setblocking(False)
+        while stored and stored.send(theirs.fileno()):
+            pass
+        theirs.close()
+        return b"".join(iter(lambda: ours.recv(MIB), b""))
+
+
+async def test_what_was_checked_is_sent_from_its_file(tmp_path: Path):
+    """Any part of it; as much as the socket takes, and on from there."""
+    data = ramp(2 * MIB + 1000)
+    wanted = record("a", data)
+    await stored(tmp_path, wanted, data)
+    cache = open_cache(tmp_path)
+    entry = cache.entry(wanted)
+    assert await entry.read(0, len(data)) == data
+    for offset, n in ((0, 1), (5, BLOCK), (BLOCK - 1, MIB), (2 * MIB, 1000)):
+        lent = entry.lend_stored(offset, n)
+        assert lent is not None
+        assert (len(lent), lent.offset) == (n, offset)
+        assert taken(lent, 2 * MIB) == data[offset : offset + n]
+        assert not lent
+    lent, got = entry.lend_stored(0, len(data)), b""
+    assert lent is not None
+    while lent:
+        some = taken(lent, 1 << 16)
+        assert 0 < len(some) < MIB
+        got += some
+    assert got == data
+    cache.release(entry)
+    cache.close()
+
+
+@pytest.mark.promise("nothing-unchecked-from-disk")
+@LOST
+async def test_what_was_not_checked_is_not_sent_from_its_file(tmp_path: Path):
+    """Not before its verification, nor a block of an earlier run before its check, nor if bad."""
+    cache = open_cache(tmp_path)
+    entry = cache.entry(RECORD)
+    entry.write(0, DATA)
+    assert entry.lend_now(0, BLOCK) is not None
+    assert entry.lend_stored(0, BLOCK) is None
+    assert await entry.check()
+    assert entry.lend_stored(0, BLOCK) is not None
+    cache.release(entry)
+    cache.close()
+    flip(tmp_path, 2 * BLOCK + 5)
+    cache = open_cache(tmp_path)
+    entry = cache.entry(RECORD)
+    assert entry.verified
+    assert entry.lend_stored(0, BLOCK) is None
+    assert entry.read_now(0, 2 * BLOCK) == DATA[: 2 * BLOCK]
+    assert entry.lend_stored(0, 2 * BLOCK) is not None
+    assert entry.lend_stored(0, 2 * BLOCK + 1) is None
+    assert await entry.read(BLOCK, 2 * BLOCK) is None
+    assert entry.lend_stored(2 * BLOCK, BLOCK) is None
+    cache.release(entry)
+    cache.close()
+
+
+@pytest.mark.promise("withdrawn-is-gone")
+async def test_what_is_withdrawn_is_sent_no_further(tmp_path: Path):
+    data = ramp(MIB)
+    wanted = record("a", data)
+    await stored(tmp_path, wanted, data)
+    cache = open_cache(tmp_path)
+    entry = cache.entry(wanted)
+    assert await entry.read(0, MIB) == data
+    lent = entry.lend_stored(0, MIB)
+    assert lent is not None
+    assert 0 < len(taken(lent, 1 << 16)) < MIB
+    cache.forget(wanted.region, wanted.id)
+    assert len(lent) > 0
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert lent.send(theirs.fileno()) is None
+    cache.release(entry)
+    cache.close()
+
+
+async def test_what_would_wait_or_is_encrypted_is_not_sent_from_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data = ramp(MIB)
+    wanted = record("a", data)
+    encrypted = AesGcmCodec(bytes(32))
+    for codec in (None, encrypted):
+        folder = tmp_path / str(codec is None)
+        cache = Cache.open(folder, size_bytes=PLENTY, min_free_bytes=0, codec=codec)
+        entry = cache.entry(wanted)
+        entry.write(0, data)
+        assert await entry.check()
+        lent = entry.lend_stored(0, MIB)
+        assert (lent is None) == (codec is encrypted)
+        if lent is not None:
+            monkeypatch.setattr(blockfile, "is_resident", lambda *_: False)
+            monkeypatch.setattr(entry.stored.open(), "_in_ram", False)
+            assert entry.lend_stored(0, MIB) is None
+            assert lent.send(0) is None
+            monkeypatch.undo()
+        cache.release(entry)
+        cache.close()
 
 
 async def test_what_is_read_stays_whatever_is_lent_meanwhile(tmp_path: Path):
