@@ -1,8 +1,8 @@
 """Reads many files for one client: in the order asked for, and several ahead of it."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
 
 import trio
@@ -13,10 +13,36 @@ from phonofs.errors import PhonofsError, forget_frames
 AHEAD = 32
 """Files that are opened ahead: twice the usual connections, since they are answered in order."""
 
+AHEAD_OF_ALL = 64
+"""Files that are opened ahead for all clients together; each has LEAST, however many there are."""
+
+LEAST = 4
+
 FIRST_BYTES = 64 << 10
 """What is read ahead of each; the reader fetches small objects whole, and larger ones further."""
 
 Item = tuple[str, int | None, int | None]
+
+
+class ReadAhead:
+    """How many files are opened ahead for each client. All connections of a door share one."""
+
+    def __init__(self) -> None:
+        self._clients = 0
+
+    @property
+    def files(self) -> int:
+        """How many a client may have now."""
+        return max(LEAST, min(AHEAD, AHEAD_OF_ALL // max(1, self._clients)))
+
+    @contextmanager
+    def of_client(self) -> Iterator[None]:
+        """Count a client that reads many files."""
+        self._clients += 1
+        try:
+            yield
+        finally:
+            self._clients -= 1
 
 
 class Reading:
@@ -65,30 +91,35 @@ class Reading:
 
 
 @asynccontextmanager
-async def readings(paths: Paths, items: Iterable[Item]) -> AsyncIterator[AsyncIterator[Reading]]:
+async def readings(
+    paths: Paths, items: Iterable[Item], ahead: ReadAhead
+) -> AsyncIterator[AsyncIterator[Reading]]:
     """Yield an iterator over the parts, each ready; a part is closed when the next is asked for."""
     todo = iter(items)
     begun: deque[Reading] = deque()
 
     async def each() -> AsyncIterator[Reading]:
-        for item in islice(todo, AHEAD):
-            begin(item)
+        fill()
         while begun:
             await begun[0].ready.wait()
             yield begun[0]
             begun.popleft().close()
-            for item in islice(todo, 1):
-                begin(item)
+            fill()
+
+    def fill() -> None:
+        for item in islice(todo, max(0, ahead.files - len(begun))):
+            begin(item)
 
     try:
-        async with trio.open_nursery() as nursery:
+        with ahead.of_client():
+            async with trio.open_nursery() as nursery:
 
-            def begin(item: Item) -> None:
-                begun.append(Reading(item))
-                nursery.start_soon(begun[-1].begin, paths)
+                def begin(item: Item) -> None:
+                    begun.append(Reading(item))
+                    nursery.start_soon(begun[-1].begin, paths)
 
-            yield each()
-            nursery.cancel_scope.cancel()
+                yield each()
+                nursery.cancel_scope.cancel()
     finally:  # not before the nursery has ended: its tasks may still open files
         for reading in begun:
             reading.close()

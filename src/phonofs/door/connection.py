@@ -17,7 +17,7 @@ import trio
 from phonofs.cache.stored_blocks import StoredRange
 from phonofs.control.peers import Peer
 from phonofs.door import protocol
-from phonofs.door.cat import Reading, readings
+from phonofs.door.cat import ReadAhead, Reading, readings
 from phonofs.door.failures import Failures, RequestError
 from phonofs.door.files import OpenFile, Paths
 from phonofs.door.listing import Listings
@@ -55,6 +55,7 @@ class Services:
     hello     says who is there
     leave     has the daemon end, if no connection but this one is in use; else raises RequestError
     failures  counts the errors that clients got
+    ahead     how many files are opened ahead
     """
 
     vfs: Vfs
@@ -63,6 +64,7 @@ class Services:
     hello: Callable[[], protocol.Welcome]
     leave: Callable[["Connection"], None]
     failures: Failures
+    ahead: ReadAhead
 
 
 class Connection:
@@ -302,7 +304,7 @@ class Connection:
     async def _cat(self, items: list[tuple[str, int | None, int | None]]) -> None:
         if len(items) > protocol.CAT_MAX:
             raise RequestError(errno.E2BIG, f"at most {protocol.CAT_MAX} files are read at once")
-        async with readings(self._paths, items) as each:
+        async with readings(self._paths, items, self._services.ahead) as each:
             async for reading in each:
                 await self._send_reading(reading)
 

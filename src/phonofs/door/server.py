@@ -20,6 +20,7 @@ from phonofs.control.peers import peer_of
 from phonofs.control.socket_file import KeptSocket
 from phonofs.door import protocol
 from phonofs.door.address import remove_address, write_address
+from phonofs.door.cat import ReadAhead
 from phonofs.door.connection import Connection, Services
 from phonofs.door.failures import Failures, RequestError
 from phonofs.door.records import RecordLists
@@ -54,7 +55,9 @@ class Door:
         self._cache_dir = cache_dir
         self._profile = profile
         self._failures = Failures()
-        self._services = Services(vfs, records, status, self._hello, self._leave, self._failures)
+        self._services = Services(
+            vfs, records, status, self._hello, self._leave, self._failures, ReadAhead()
+        )
         self._connections: set[Connection] = set()
         self._ended_requests = self._ended_bytes = 0
         self._last_used_s = 0.0

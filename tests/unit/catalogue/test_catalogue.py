@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+import weakref
 from datetime import date
 from pathlib import Path
 
@@ -72,6 +73,23 @@ def test_an_object_is_where_and_what_its_record_says(tmp_path: Path):
     assert catalogue.find("us-east", record.id) == entry.ino
     assert entry.ino >= FIRST_OBJECT_INO
     check(catalogue)
+
+
+def test_a_listing_is_shared_while_somebody_has_it(tmp_path: Path):
+    """Until an object changes: then who asks gets a new one, and who has the old one keeps it."""
+    catalogue = opened(tmp_path)
+    catalogue.apply([make("one-1111", NOON)])
+    day = at(catalogue, DAY)
+    region, first = catalogue.listed(day)
+    assert region == "us-east"
+    assert [each[:2] for each in first] == [(only(catalogue), catalogue.children(day)[0].name)]
+    assert catalogue.listed(day)[1] is first
+    catalogue.apply([make("two-2222", NOON)])
+    second = catalogue.listed(day)[1]
+    assert (len(first), len(second)) == (1, 2)
+    gone = weakref.ref(second)
+    del second
+    assert gone() is None
 
 
 def test_what_is_not_there_is_not_found(tmp_path: Path):
