@@ -37,7 +37,6 @@ from phonofs.discovery.indexer import Indexer
 from phonofs.discovery.lister import Lister
 from phonofs.discovery.page_worker import PageWorker
 from phonofs.door.claim import claimed
-from phonofs.door.records import RecordLists
 from phonofs.door.server import Door
 from phonofs.errors import CatalogueError, Unavailable, UsageError
 from phonofs.journal.folder import check_apart
@@ -377,7 +376,6 @@ def _build(
         settings.cache_dir,
         settings.profile,
         vfs,
-        RecordLists(catalogue, lister, admission.check),
         lambda: as_json(status.document()),
     )
     status.add("door", door.statistics)

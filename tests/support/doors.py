@@ -136,14 +136,6 @@ class Client:
         self.send(protocol.Record(path))
         return self.data()
 
-    def objects(self, **which: object) -> list[protocol.Object]:
-        self.send(protocol.Records(**which))
-        found: list[protocol.Object] = []
-        while isinstance(answer := self.receive()[0], protocol.Objects):
-            found += answer.objects
-        assert answer == protocol.End()
-        return found
-
 
 def connect(cache: Path) -> Client:
     """Connect to the daemon of a cache folder."""

@@ -22,7 +22,6 @@ from phonofs.door.failures import Failures, RequestError
 from phonofs.door.files import OpenFile, Paths
 from phonofs.door.listing import Listings
 from phonofs.door.protocol import LENGTH, NotUnderstood
-from phonofs.door.records import RecordLists
 from phonofs.door.sender import CutShort, Sender, SlowClient
 from phonofs.errors import unwrap
 from phonofs.vfs import Vfs
@@ -50,7 +49,7 @@ HELD_S = 3600.0
 class Services:
     """What all connections use.
 
-    vfs, records  answer the requests
+    vfs       answers the requests
     status    returns the status document, as JSON
     hello     says who is there
     leave     has the daemon end, if no connection but this one is in use; else raises RequestError
@@ -59,7 +58,6 @@ class Services:
     """
 
     vfs: Vfs
-    records: RecordLists
     status: Callable[[], bytes]
     hello: Callable[[], protocol.Welcome]
     leave: Callable[["Connection"], None]
@@ -207,8 +205,6 @@ class Connection:
                 await send(protocol.End())
             case protocol.Record(path):
                 await self._send_whole(await self._paths.record(path))
-            case protocol.Records():
-                await self._records(request)
             case protocol.Status():
                 await self._send_whole(services.status())
             case protocol.Hello():
@@ -221,12 +217,6 @@ class Connection:
         async with aclosing(listed):
             async for some in listed:
                 await self._sender.send(protocol.Entries(some))
-        await self._sender.send(protocol.End())
-
-    async def _records(self, request: protocol.Records) -> None:
-        async with aclosing(self._services.records.objects(request)) as objects:
-            async for some in objects:
-                await self._sender.send(protocol.Objects(some))
         await self._sender.send(protocol.End())
 
     async def _send_whole(self, body: bytes) -> None:

@@ -17,7 +17,6 @@ read     ``Data``, as many as are needed; the last one says so
 close    ``End``
 cat      for each item, in order, what ``read`` answers, or ``Error``
 record   ``Data`` with the record's own JSON
-records  ``Objects`` of at most ENTRIES_AT_ONCE, then ``End``
 status   ``Data`` with the status document, as ``phonofs status --json`` prints it
 leave    ``End``, and the daemon ends; or ``Error`` (EBUSY)
 ======== ==============================================================================
@@ -34,7 +33,6 @@ identifier; it is not listed, and it costs one request where a name costs the li
 """
 
 import struct
-from datetime import date
 from typing import Literal
 
 import msgspec
@@ -52,7 +50,7 @@ BODY_MAX = 1 << 20
 """The most bytes of the body of one message."""
 
 ENTRIES_AT_ONCE = 1000
-"""The most entries, or objects, of one message."""
+"""The most entries of one message."""
 
 CAT_MAX = 2000
 """The most items of one ``cat``; their paths must fit into HEAD_MAX, too."""
@@ -177,17 +175,6 @@ class Record(msgspec.Struct, tag_field="op", tag="record"):
     path: str
 
 
-class Records(msgspec.Struct, tag_field="op", tag="records"):
-    """Ask for all objects created on the days from ``since`` to ``until``, the latter included.
-
-    None is no bound; no ``types`` are all types. What is not known is listed first.
-    """
-
-    since: date | None = None
-    until: date | None = None
-    types: list[str] = []
-
-
 class Status(msgspec.Struct, tag_field="op", tag="status"):
     """Ask for the status document: JSON."""
 
@@ -196,7 +183,7 @@ class Leave(msgspec.Struct, tag_field="op", tag="leave"):
     """Ask a daemon that was started on demand to end; EBUSY if it was not, or if it is in use."""
 
 
-Request = Hello | Info | Ls | Find | Open | Read | Close | Cat | Record | Records | Status | Leave
+Request = Hello | Info | Ls | Find | Open | Read | Close | Cat | Record | Status | Leave
 
 
 # answers
@@ -242,26 +229,6 @@ class Data(msgspec.Struct, tag_field="is", tag="data"):
     last: bool = True
 
 
-class Object(msgspec.Struct, array_like=True, frozen=True):
-    """An object of the account: its path in the tree, and its record as the service sent it.
-
-    ``size`` and ``state`` are as they are known now, and go before those of the record.
-    """
-
-    path: str
-    region: str
-    size: int
-    state: str
-    fingerprint: str
-    record: bytes
-
-
-class Objects(msgspec.Struct, tag_field="is", tag="objects"):
-    """Some objects."""
-
-    objects: list[Object]
-
-
 class End(msgspec.Struct, tag_field="is", tag="end"):
     """Everything that was asked for has been sent, or done."""
 
@@ -273,7 +240,7 @@ class Error(msgspec.Struct, tag_field="is", tag="error"):
     message: str
 
 
-Answer = Welcome | About | Entries | Opened | Data | Objects | End | Error
+Answer = Welcome | About | Entries | Opened | Data | End | Error
 
 _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

@@ -23,7 +23,6 @@ from phonofs.door.address import remove_address, write_address
 from phonofs.door.cat import ReadAhead
 from phonofs.door.connection import Connection, Services
 from phonofs.door.failures import Failures, RequestError
-from phonofs.door.records import RecordLists
 from phonofs.door.sender import Sender, SlowClient
 from phonofs.errors import UsageError
 from phonofs.vfs import Vfs
@@ -47,7 +46,6 @@ class Door:
         cache_dir: Path,
         profile: str,
         vfs: Vfs,
-        records: RecordLists,
         status: Callable[[], bytes],
     ) -> None:
         """``wanted`` is the preferred path of the socket; ``cache_dir`` must have been claimed."""
@@ -56,7 +54,7 @@ class Door:
         self._profile = profile
         self._failures = Failures()
         self._services = Services(
-            vfs, records, status, self._hello, self._leave, self._failures, ReadAhead()
+            vfs, status, self._hello, self._leave, self._failures, ReadAhead()
         )
         self._connections: set[Connection] = set()
         self._ended_requests = self._ended_bytes = 0

@@ -16,20 +16,13 @@ ENTRIES = st.builds(
     *[NUMBERS] * 5,
     *[PATHS] * 6,
 )
-RECORDS = st.builds(
-    protocol.Records, st.none() | st.dates(), st.none() | st.dates(), st.lists(PATHS, max_size=2)
-)
-REQUESTS = st.one_of(
-    *[st.from_type(kind) for kind in protocol.Request.__args__ if kind is not protocol.Records],
-    RECORDS,
-)
+REQUESTS = st.one_of(*[st.from_type(kind) for kind in protocol.Request.__args__])
 ANSWERS = st.one_of(
     st.from_type(protocol.Welcome),
     st.builds(protocol.About, ENTRIES),
     st.builds(protocol.Entries, st.lists(ENTRIES, max_size=3)),
     st.from_type(protocol.Opened),
     st.builds(protocol.Data, st.integers(0, protocol.BODY_MAX), st.booleans()),
-    st.from_type(protocol.Objects),
     st.just(protocol.End()),
     st.builds(protocol.Error, PATHS, PATHS),
 )
