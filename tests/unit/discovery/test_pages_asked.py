@@ -108,6 +108,28 @@ async def test_a_large_day_takes_hardly_more_round_trips_than_pages_need(
         assert (trio.current_time() - began_s) / LATENCY_S <= ROUND_TRIPS[total] + 0.1
 
 
+@pytest.mark.parametrize("total", TOTALS)
+async def test_how_fast_the_newest_were_made_spares_the_first_large_day_two_round_trips(
+    tmp_path: Path, total: str
+):
+    """Where no total tells how large a day is, the first page of changes does. Hardly more pages
+    are asked for than there are.
+    """
+    start_ms = ms("2024-09-17")
+    records = [make(uuid(n), start_ms + n * 8640) for n in range(10_000)]
+    api = SearchApi(total=TOTALS[total])
+    async with listing(tmp_path, api, [*records, make("later", "2024-09-20")]) as w:
+        await w.follower.poll("us-east")
+        await w.ls("2024/2024-09")
+        api.count()
+        began_s = trio.current_time()
+        await w.lister.list(DAY.ino)
+        took_s = trio.current_time() - began_s
+        assert len(w.catalogue.children(DAY.ino)) == 10_000
+        assert took_s / LATENCY_S <= min(ROUND_TRIPS[total], 8 + (total == "pages")) + 0.1
+        assert len(api.searches) <= most_asked(10_000, total)
+
+
 @pytest.mark.parametrize("yesterday", [9000, 9900, 10_000])
 def test_a_day_hardly_larger_than_the_one_before_takes_few_more_round_trips(yesterday: int):
     """Of a service without totals: the pages before the estimate, then the few behind it."""
