@@ -5,7 +5,7 @@ continued where the service does not page far enough. Used by ``lister``.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from operator import itemgetter
 
@@ -161,11 +161,11 @@ class DayListing:
                 if len(body) <= SMALL or paging.leads(key):  # it decides what to request next
                     page = self._prepare(body)
                 else:
-                    async with self._one_page:
+                    async with self._one_page if paging.more else nullcontext():
                         paging.arrive(key)
                         await trio.lowlevel.checkpoint()  # a small one that came too is read first
-                        start()
-                        await _let_others_run()
+                        if start() and self._one_page.statistics().tasks_waiting:
+                            await _let_others_run()
                     page = await self._prepared(body)
                 paging.feed(key, page)
                 come.append((key, page))
@@ -182,9 +182,11 @@ class DayListing:
             await self._confirm(query, paging)
             start()  # it may have taken the place of the only page
 
-        def start() -> None:
-            for key, limit in paging.ask():
+        def start() -> bool:
+            asks = paging.ask()
+            for key, limit in asks:
                 nursery.start_soon(request, key, limit)
+            return bool(asks)
 
         try:
             async with trio.open_nursery() as nursery:

@@ -198,6 +198,11 @@ class OffsetPager:
         """Note that the page at ``key`` is here; ``feed`` follows once it was read."""
         self._arrived.add(key)
 
+    @property
+    def more(self) -> bool:
+        """Whether there is a page to request as soon as there is room."""
+        return self._next_key() is not None
+
     def leads(self, key: int) -> bool:
         """Whether the page at ``key`` tells how far to go: not all before it is requested yet."""
         return self._requested.stop_of(0) < key
