@@ -32,6 +32,7 @@ from phonofs.control.peers import Peer, may_read
 from phonofs.control.search_commands import SearchCommands
 from phonofs.control.server import Broadcast, Control, LongCommand, Shared
 from phonofs.credentials import Credentials, CredentialSources, cache_key, find
+from phonofs.discovery.estimates import DaySizeEstimator
 from phonofs.discovery.follower import Follower
 from phonofs.discovery.indexer import Indexer
 from phonofs.discovery.lister import Lister
@@ -328,8 +329,11 @@ def _build(
         catalogue, reader, cache, kernel, events, admission, (index.changed, texts.changed)
     )
     page_worker = PageWorker(catalogue.placement.view)
-    lister = Lister(client, catalogue, settings, changes.on_changes, page_worker=page_worker)
-    follower = Follower(client, catalogue, settings, changes.on_changes)
+    sizes = DaySizeEstimator()
+    lister = Lister(
+        client, catalogue, settings, changes.on_changes, page_worker=page_worker, sizes=sizes
+    )
+    follower = Follower(client, catalogue, settings, changes.on_changes, sizes=sizes)
     region_watch = RegionWatch(client, catalogue, token, lister, follower)
     views = Views(catalogue, lister, index, texts, recent, settings)
     indexer = Indexer(

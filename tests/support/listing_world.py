@@ -11,6 +11,7 @@ import httpx
 import msgspec
 import trio
 
+from phonofs.discovery.estimates import DaySizeEstimator
 from phonofs.discovery.follower import Follower
 from phonofs.discovery.lister import Lister
 from phonofs.model import Record
@@ -157,8 +158,10 @@ async def listing(
     told = Told()
     try:
         async with connected(api, read_deadline_s=settings.read_deadline) as it:
-            lister = Lister(it.client, catalogue, settings, told.take, now_ms=lambda: ms(now))
-            follower = Follower(it.client, catalogue, settings, told.take)
+            sizes = DaySizeEstimator()
+            parts = (it.client, catalogue, settings, told.take)
+            lister = Lister(*parts, now_ms=lambda: ms(now), sizes=sizes)
+            follower = Follower(*parts, sizes=sizes)
             async with trio.open_nursery() as nursery:
                 await nursery.start(lister.run)
                 yield Listing(catalogue, it.client, lister, told, api, follower)  # type: ignore[arg-type]

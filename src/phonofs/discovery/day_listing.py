@@ -5,7 +5,7 @@ continued where the service does not page far enough. Used by ``lister``.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from operator import itemgetter
 
@@ -43,6 +43,8 @@ class DayListing:
     _seen      ids of all records received
     _rejected  how many records could not be parsed
     _moved     the directories that changed, which are reported at the end of a pass
+    _one_page  held while a request takes the place of a page that is here, or a page is prepared:
+               if many pages come together, the next requests leave one by one, the first at once
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class DayListing:
         self._seen: set[str] = set()
         self._rejected = 0
         self._moved = ChangeSet()
+        self._one_page = trio.Lock()
 
     async def run(self) -> None:
         """List the day, remove the objects that it no longer has, and mark it as listed.
@@ -127,8 +130,8 @@ class DayListing:
         passes: list[OffsetPager] = []
         whole = False
         while not whole and len(passes) < MOST_PASSES:
-            self._page_worker.expect(self._sizes.known(self._day) if first else 0)
             estimate = self._sizes.at_once(self._day) if first else 0
+            self._page_worker.expect(estimate)
             paging = OffsetPager(
                 self._searches.page_size,
                 self._searches.side_by_side,
@@ -155,11 +158,15 @@ class DayListing:
             except OffsetRefused:
                 paging.refuse(key)
             else:
-                if len(body) > SMALL:
-                    paging.arrive(key)
-                    await trio.lowlevel.checkpoint()  # a small one that came with it is read first
-                    start()
-                page = await self._prepared(body)
+                if len(body) <= SMALL or paging.leads(key):  # it decides what to request next
+                    page = self._prepare(body)
+                else:
+                    async with self._one_page if paging.more else nullcontext():
+                        paging.arrive(key)
+                        await trio.lowlevel.checkpoint()  # a small one that came too is read first
+                        if start() and self._one_page.statistics().tasks_waiting:
+                            await _let_others_run()
+                    page = await self._prepared(body)
                 paging.feed(key, page)
                 come.append((key, page))
             await trio.lowlevel.checkpoint()  # what has arrived together is considered together
@@ -175,9 +182,11 @@ class DayListing:
             await self._confirm(query, paging)
             start()  # it may have taken the place of the only page
 
-        def start() -> None:
-            for key, limit in paging.ask():
+        def start() -> bool:
+            asks = paging.ask()
+            for key, limit in asks:
                 nursery.start_soon(request, key, limit)
+            return bool(asks)
 
         try:
             async with trio.open_nursery() as nursery:
@@ -212,15 +221,20 @@ class DayListing:
         )
 
     async def _prepared(self, body: bytes) -> PreparedPage:
-        """Prepare a page, in the worker if that is possible."""
-        region, service, page = self._region, self._searches.service, None
-        if len(body) > SMALL:
-            page = await self._page_worker.prepared(body, region, self._day.region)
-            if page is None:
-                await _let_others_run()
+        """Prepare a page: in the worker if that is possible, else here.
+
+        Requests that wait to be sent go before it, and what arrives is received between two pages.
+        """
+        page = await self._page_worker.prepared(body, self._region, self._day.region)
         if page is None:
-            page = self._catalogue.prepare(service.read_page(body, region), region)
+            async with self._one_page:
+                await _let_others_run()
+                page = self._prepare(body)
         return page
+
+    def _prepare(self, body: bytes) -> PreparedPage:
+        page = self._searches.service.read_page(body, self._region)
+        return self._catalogue.prepare(page, self._region)
 
     async def _take_in(self, come: list[tuple[int, PreparedPage]]) -> None:
         """Apply pages, a few at a time; other tasks run in between, also the next searches.

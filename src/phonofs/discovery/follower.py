@@ -18,6 +18,7 @@ import trio
 from phonofs.catalogue.catalogue import Catalogue, ChangeSet
 from phonofs.catalogue.coverage import after
 from phonofs.config.settings import Settings
+from phonofs.discovery.estimates import DaySizeEstimator
 from phonofs.discovery.pagination import LEAST_WINDOW
 from phonofs.discovery.poll import FAR_EVERY_S, SWEEP_MS, ChangePoll, newest_plausible
 from phonofs.discovery.searches import Searches
@@ -62,8 +63,10 @@ class Follower:
         settings: Settings,
         on_changes: Callable[[ChangeSet], None] = lambda changes: None,
         now_s: Callable[[], float] = time.time,
+        sizes: DaySizeEstimator | None = None,
     ) -> None:
         """``on_changes`` is called with the changes, once they are in the catalogue."""
+        self._sizes = sizes or DaySizeEstimator()
         self._searches = Searches(service, catalogue, settings, on_changes)
         self._catalogue = catalogue
         self._interval_s = settings.poll_interval
@@ -138,6 +141,8 @@ class Follower:
         page, reached = await self._searches.first_page(region, query, limit, urgent=due)
         if reached and not page.records:
             raise Malformed(f"none of the newest records in {region} can be understood")
+        created = [record.created_ms for record in page.records]
+        self._sizes.newest(self._catalogue.region_index(region), created)
         times = [record.updated_ms for record in page.records]
         newest = newest_plausible(times, self._catalogue.coverage.plausible_ms(region))
         self._catalogue.coverage.begin_following(region, newest)

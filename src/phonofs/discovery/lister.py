@@ -53,14 +53,17 @@ class Lister:
         on_changes: Callable[[ChangeSet], None] = lambda changes: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         page_worker: PageWorker | None = None,
+        sizes: DaySizeEstimator | None = None,
     ) -> None:
-        """``on_changes`` is called with what a listing changed in the catalogue."""
+        """``on_changes`` is called with what a listing changed in the catalogue. The ``sizes``
+        are shared with the follower, which sees the newest objects first.
+        """
         self._catalogue = catalogue
         self._searches = Searches(service, catalogue, settings, on_changes, now_ms)
         self._deadline_s = settings.read_deadline
         self._single_flight = SingleFlight()
         self._looked: dict[int, float] = {}
-        self._sizes = DaySizeEstimator()
+        self._sizes = sizes or DaySizeEstimator()
         self._sequential_days = SequentialDays()
         self._page_worker = page_worker or PageWorker(catalogue.placement.view)
 

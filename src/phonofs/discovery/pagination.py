@@ -10,9 +10,9 @@ be absent or anything else. It is believed only if it agrees with what was recei
 """
 
 from collections.abc import Sequence
-from math import ceil, pow
 
 from phonofs.catalogue.prepared_page import PreparedPage
+from phonofs.discovery.guesses import GUESSES, UNBOUNDED, next_guess
 from phonofs.errors import Malformed
 from phonofs.ranges import Ranges
 
@@ -37,23 +37,8 @@ FRUITLESS = 8
 _OVERLAPS_FROM = 10
 """Pages of fewer records do not overlap: that would cost more than a tenth of each."""
 
-_MISSES = 4
-"""Without a ``total``, so many pages beyond the end are risked, once two pages came full. Each
-one that is not risked costs a day of 1,000 to 4,000 objects some round trips."""
-
-_PAGES_A_MISS = 20
-"""Of a large day one page in so many is risked: 5 %. One more confirms the end (``doubted``)."""
-
-_GUESSES = 3
-"""Guesses side by side. If they exist, all pages before the furthest one do."""
-
-_AHEAD = 4
+_AHEAD = 6
 """There is no guess while so many times all requests are due for records that exist."""
-
-_REACH = 3
-"""How far a guess reaches while the end is unknown: this times what the misses left allow."""
-
-_UNBOUNDED = 1 << 62
 
 
 class OffsetPager:
@@ -213,14 +198,33 @@ class OffsetPager:
         """Note that the page at ``key`` is here; ``feed`` follows once it was read."""
         self._arrived.add(key)
 
+    @property
+    def more(self) -> bool:
+        """Whether there is a page to request as soon as there is room."""
+        return self._next_key() is not None
+
+    def leads(self, key: int) -> bool:
+        """Whether the page at ``key`` tells how far to go: not all before it is requested yet."""
+        return self._requested.stop_of(0) < key
+
+    @property
+    def _requested(self) -> Ranges:
+        """The offsets received or in flight."""
+        requested = Ranges(self._covered)
+        for offset, limit in self._flying.items():
+            requested.add(offset, offset + limit)
+        return requested
+
     def ask(self) -> list[tuple[int, int]]:
         """Return the pages to request now, as (``pageKey``, ``limit``); count them as in flight.
 
-        A page that is here but not read yet makes room for another request, up to as many.
+        A page that is here but not read yet makes room for another request, up to as many: also
+        if all pages arrive together, the next ones are requested before any of them is read.
         """
         asks: list[tuple[int, int]] = []
         room = self._side_by_side - self._last_flying
-        while len(self._flying) - len(self._arrived) < room > len(self._arrived):
+        most = 2 * room - 1
+        while len(self._flying) - len(self._arrived) < room and len(self._flying) < most:
             key = self._next_key()
             if key is None:
                 break
@@ -232,9 +236,7 @@ class OffsetPager:
         """Return the next offset to request: a guess, if one is due, else the first one missing
         of those that exist; None if there is nothing to request now.
         """
-        reached = Ranges(self._covered)
-        for offset, limit in self._flying.items():
-            reached.add(offset, offset + limit)
+        reached = self._requested
         missing = reached.missing(0, self.size if self._closed else self._existing)
         due = sum(stop - start for start, stop in missing)
         if due < self._plenty:
@@ -263,44 +265,36 @@ class OffsetPager:
         bounds = [at + 1 for at in self._emptied if not self._covered.covers(at, at + 1)]
         bounds += [] if self._beyond is None else [max(self._beyond, self.size + 1)]
         bounds += [] if self._refused_at is None else [self._refused_at]
-        return min(bounds, default=_UNBOUNDED)
+        return min(bounds, default=UNBOUNDED)
 
     def _guess(self, frontier: int, hurry: bool) -> int | None:
         """Return an offset to request although nothing says that it exists; None for none now.
 
+        As long as nothing contradicts the estimate, all pages before it are requested. Once the
+        first of these are here, it counts as true, and one page beyond it is looked for.
+
         Unless there is little left to request (``hurry``), one guess at a time is enough, and each
         one knows what the former ones found.
-
-        If it exists, so do all before it, which can then be requested side by side. As long as
-        nothing contradicts the estimate, all pages before it are requested. After that there are
-        a few guesses at a time: with ``n`` misses left, ``m`` pages are cut at
-        ``m ** (n / (n + 1))``, so that a miss leaves a range that the other guesses can search.
         """
         if self._closed or (self._pages and self.expected):
             return None
         if not self._misses and frontier < self._estimate:
             return self._before(frontier)
-        if any(key + self._limit > self.size for key in self._arrived):
-            return None  # a page that is here shows more
-        step = self._limit - (self._limit >= _OVERLAPS_FROM)
-        sure = self.size - 1 + step  # the page before it is requested in any case
-        guesses = [key for key in self._flying if key >= sure]
-        pages = sure // step
-        misses = max(_MISSES if pages > 2 else 1, pages // _PAGES_A_MISS)
-        misses -= self._misses + len(guesses)
         some = self._estimate > 2 * self._limit  # two pages are no estimate
         untested = some and any(key < self._estimate for key in self._flying)
-        if not self.size or untested or misses < 1 or len(guesses) >= (_GUESSES if hurry else 1):
+        here = self._pages + len(self._arrived)
+        holds = untested and 2 * here >= self._side_by_side and not self._misses
+        size = max(self.size, self._estimate) if holds else self.size
+        if not size or (untested and not holds):
             return None
-        share = misses / (misses + 1)
-        if self._bound == _UNBOUNDED:
-            first = max([sure, *(key + step for key in guesses)])
-            ahead = max(2, ceil(_REACH * pow(first // step, share)))
-            return first + (ahead - 1) * step
-        unknown = -(-(self._bound - sure) // step)
-        if guesses or unknown < 1:
+        if any(key + self._limit > size for key in self._arrived):
+            return None  # a page that is here shows more
+        step = self._limit - (self._limit >= _OVERLAPS_FROM)
+        sure = size - 1 + step  # the page before it is requested in any case
+        guesses = [key for key in self._flying if key >= sure]
+        if len(guesses) >= (GUESSES if hurry and not untested else 1):
             return None
-        return sure + (min(ceil(pow(unknown, share)), -(-unknown // 2)) - 1) * step
+        return next_guess(sure, step, self._bound, self._misses, guesses)
 
     def _before(self, offset: int) -> int:
         """Return where a page begins that overlaps the records before ``offset`` by one.

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 import trio
 
-from phonofs.discovery.estimates import DAY_MS, FIRST, REMEMBERED, DaySizeEstimator
+from phonofs.discovery.estimates import (
+    AT_FIRST,
+    DAY_MS,
+    FIRST,
+    HOUR_MS,
+    MOST_AT_FIRST,
+    REMEMBERED,
+    DaySizeEstimator,
+)
 from phonofs.discovery.pagination import OffsetPager
 from phonofs.tree.layout import Directory
 from tests.support.catalogue_world import LATENCY_S, FakeService, make, ms, uuid, world
@@ -33,6 +41,21 @@ def test_what_the_service_said_goes_before_what_is_likely():
     sizes.said(DAY, None)
     sizes.spread(0, 0, 0, None)
     assert sizes.expected(DAY) == 300
+
+
+def test_without_a_total_the_newest_objects_tell_how_large_a_day_is():
+    """By the time in which most of them were made, as long as nothing better is known."""
+    sizes = DaySizeEstimator()
+    sizes.newest(0, [n * 60_000 for n in range(50)])
+    assert sizes.at_once(DAY) == AT_FIRST, "too few tell nothing"
+    night = [-HOUR_MS * n for n in range(1, 50)]
+    sizes.newest(0, [*night, *(n * 60_000 for n in range(51))])
+    assert sizes.at_once(DAY) == 6 * 60, "one a minute"
+    assert sizes.at_once(Directory(1, 2024, 9, 18)) == AT_FIRST, "regions are different"
+    sizes.newest(0, list(range(51)))
+    assert sizes.at_once(DAY) == MOST_AT_FIRST
+    sizes.listed(DAY, 300)
+    assert sizes.at_once(NEXT) == 300
 
 
 def test_it_does_not_grow():

@@ -7,10 +7,16 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+from msgspec.structs import replace
 
+from phonofs.catalogue.placement import Placement
+from phonofs.catalogue.prepared_page import PreparedPage, prepare
+from phonofs.catalogue.types import View
+from phonofs.config.options import DEFAULT_TEMPLATE
 from phonofs.discovery.page_worker import PageWorker
 from phonofs.discovery.pagination import OffsetPager
 from phonofs.errors import Unavailable
+from phonofs.model import Page
 from phonofs.tree.layout import Directory
 from tests.support.catalogue_world import HOUR_MS, LATENCY_S, make, ms, uuid
 from tests.support.listing_world import SearchApi, listing
@@ -33,6 +39,15 @@ class UnsteadyApi(SearchApi):
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         self.latency_s = LATENCY_S * (1 if self.steady else random.uniform(1, 2))
         return await super().__call__(request)
+
+
+def page_of(count: int, key: int, limit: int) -> PreparedPage:
+    """Return the page at an offset of a listing of ``count`` records, without a total."""
+    ids = [str(number) for number in range(key, min(key + limit, count))]
+    some = len(ids)
+    page = Page([], some, last=key + some >= count)
+    prepared = prepare(page, "us-east", 0, Placement(View("UTC", DEFAULT_TEMPLATE)))
+    return replace(prepared, ids=ids, created=[*range(key, key + some)])
 
 
 def pages_of(count: int) -> int:
@@ -91,6 +106,67 @@ async def test_a_large_day_takes_hardly_more_round_trips_than_pages_need(
         await w.lister.list(DAY.ino)
         assert len(w.catalogue.children(DAY.ino)) == 10_000
         assert (trio.current_time() - began_s) / LATENCY_S <= ROUND_TRIPS[total] + 0.1
+
+
+@pytest.mark.parametrize("total", TOTALS)
+async def test_how_fast_the_newest_were_made_spares_the_first_large_day_two_round_trips(
+    tmp_path: Path, total: str
+):
+    """Where no total tells how large a day is, the first page of changes does. Hardly more pages
+    are asked for than there are.
+    """
+    start_ms = ms("2024-09-17")
+    records = [make(uuid(n), start_ms + n * 8640) for n in range(10_000)]
+    api = SearchApi(total=TOTALS[total])
+    async with listing(tmp_path, api, [*records, make("later", "2024-09-20")]) as w:
+        await w.follower.poll("us-east")
+        await w.ls("2024/2024-09")
+        api.count()
+        began_s = trio.current_time()
+        await w.lister.list(DAY.ino)
+        took_s = trio.current_time() - began_s
+        assert len(w.catalogue.children(DAY.ino)) == 10_000
+        assert took_s / LATENCY_S <= min(ROUND_TRIPS[total], 8 + (total == "pages")) + 0.1
+        assert len(api.searches) <= most_asked(10_000, total)
+
+
+@pytest.mark.parametrize("yesterday", [9000, 9900, 10_000])
+def test_a_day_hardly_larger_than_the_one_before_takes_few_more_round_trips(yesterday: int):
+    """Of a service without totals: the pages before the estimate, then the few behind it."""
+    paging, round_trips = OffsetPager(100, 14, yesterday), 0
+    asks, asked = paging.ask(), 0
+    while asks:
+        round_trips += 1
+        asked += len(asks)
+        for key, limit in asks:
+            paging.feed(key, page_of(10_000, key, limit))
+        if paging.ask_last():
+            paging.confirm("9999")
+        asks = paging.ask()
+    assert paging.adds_up
+    assert not paging.doubted
+    assert round_trips <= 12
+    assert asked <= most_asked(10_000, "absent")
+
+
+def test_a_page_beyond_those_requested_leads():
+    """It is read before the others: it decides what is requested next."""
+    paging = OffsetPager(100, 14)
+    assert [key for key, _ in paging.ask()] == [0]
+    assert not paging.leads(0)
+    paging.feed(0, page_of(10_000, 0, 100))
+    first, *guesses = sorted(key for key, _ in paging.ask())
+    assert not paging.leads(first)
+    assert guesses
+    assert all(paging.leads(key) for key in guesses[1:])
+
+
+def test_pages_that_come_together_make_room_together():
+    """The next ones leave before any of them is read."""
+    paging = OffsetPager(100, 4, expected=100_000)
+    for key, _ in paging.ask():
+        paging.arrive(key)
+    assert len(paging.ask()) == 3
 
 
 def test_a_page_that_is_here_makes_room_for_the_next_request():
