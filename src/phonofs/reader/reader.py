@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 
+from phonofs.cache.blockfile import View
 from phonofs.cache.cache import Cache
 from phonofs.errors import Gone, Unavailable
 from phonofs.model import Record
@@ -136,7 +137,7 @@ class Reader:
         data = self.lend_now(handle, offset, size)
         return bytes(data) if data is not None else None
 
-    def lend_now(self, handle: Handle, offset: int, size: int) -> bytes | memoryview | None:
+    def lend_now(self, handle: Handle, offset: int, size: int) -> View | None:
         """Like :meth:`read_now`, but a view is valid only until the next call for any file."""
         content = handle.content
         stop = min(offset + size, content.size)
@@ -171,6 +172,10 @@ class Reader:
         Raises errors of the service; :class:`Unavailable` at the read deadline; ``Corrupt``
         if the content, or what this handle was given before, is wrong.
         """
+        return bytes(await self.lend(handle, offset, size))
+
+    async def lend(self, handle: Handle, offset: int, size: int) -> View:
+        """Like :meth:`read`, but a view is valid only until the caller waits for anything."""
         deadline = trio.current_time() + self._limits.read_deadline_s
         ticket = object()
         self._context.counts.waiters += 1
@@ -184,7 +189,7 @@ class Reader:
 
     async def _read(
         self, handle: Handle, offset: int, size: int, deadline: float, ticket: object
-    ) -> bytes:
+    ) -> View:
         content = handle.content
         waited = False
         handle.window.note(offset, max(offset, min(offset + size, content.size)))
@@ -216,10 +221,10 @@ class Reader:
         if error is not None:
             raise error.with_traceback(None)
 
-    async def _from_entry(self, content: OpenObject, offset: int, stop: int) -> bytes | None:
-        data = content.entry.read_now(offset, stop - offset)
-        if data is not None:
-            return data
+    async def _from_entry(self, content: OpenObject, offset: int, stop: int) -> View | None:
+        lent = content.entry.lend_now(offset, stop - offset)
+        if lent is not None:
+            return lent
         failures = content.verification.failures
         data = await content.entry.read(offset, stop - offset)
         changed = failures != content.verification.failures or content.withholds(stop)
