@@ -30,7 +30,7 @@ HASHED_AHEAD = 1 * MIB
 completes them waits for little: 1 MiB takes 1.3 to 1.7 ms."""
 
 HASH_AHEAD = 256 * KIB
-"""A thread begins once so much has come, and goes on with what comes meanwhile."""
+"""Hashing begins once so much has come, and goes on with what comes meanwhile."""
 
 AT_ONCE = 1 * MIB
 """Bytes hashed at a time on the event loop: 2 ms."""
@@ -156,7 +156,7 @@ class ContentVerification:
             self.gated = True
 
     def expect(self) -> None:
-        """The first bytes were requested: have a thread ready that hashes them as they come."""
+        """The first bytes were requested: hash them as they come."""
         begun = self._hashing or self._hashed or self.running or self.sure
         if self._hashes_ahead and not begun:
             self._context.spawn(self._hash_ahead)
@@ -238,8 +238,7 @@ class ContentVerification:
 
     async def _hash_ahead(self) -> None:
         try:
-            async with self._context.hashing:
-                await self._entry.check_ahead()
+            await self._entry.check_ahead()
         except MemoryError:
             pass  # the check of the whole hashes it
         except Exception:
