@@ -256,7 +256,7 @@ class OpenObject:
         self.context.memory.read(self)
         if not self.verification.sure:
             handle.give(start, stop)
-            self.verification.note_given()
+            self.verification.note_given(start, stop)
         if handle.plan_due:
             self.context.best_effort(self.record, self.extend, handle)
 
@@ -297,11 +297,11 @@ class OpenObject:
         """Whether it is so small that all of it is kept; not once it had to give memory back."""
         return self.size <= SMALL and not self.verification.pressed
 
-    def withholds(self, stop: int) -> bool:
-        """Whether bytes up to ``stop`` must not be given without asking further."""
+    def withholds(self, start: int, stop: int) -> bool:
+        """Whether ``[start, stop)`` must not be given without asking further."""
         return (
             self.failure is not None
-            or self.verification.gated
+            or self.verification.withholds(start, stop)
             or self.length.withholds(stop)
             or self.open_end(stop) is not None
         )

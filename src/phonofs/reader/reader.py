@@ -142,9 +142,9 @@ class Reader:
         content = handle.content
         stop = min(offset + size, content.size)
         if offset >= stop:
-            return None if content.withholds(offset + size) else b""
+            return None if content.withholds(offset, offset + size) else b""
         handle.note_read(offset, stop)
-        if content.withholds(offset + size) or handle.wrong is not None:
+        if content.withholds(offset, offset + size) or handle.wrong is not None:
             return None
         data = content.entry.lend_now(offset, stop - offset)
         if data is None:
@@ -160,7 +160,7 @@ class Reader:
         """
         content = handle.content
         stop = min(offset + size, content.size)
-        if offset >= stop or content.withholds(offset + size) or handle.wrong is not None:
+        if offset >= stop or content.withholds(offset, offset + size) or handle.wrong is not None:
             return None
         if not content.verification.sure:
             return None
@@ -197,7 +197,7 @@ class Reader:
             self._usable(handle)
             stop = min(offset + size, content.size)
             content.need(ticket, offset, max(offset, stop))
-            if content.verification.gated:
+            if content.verification.withholds(offset, offset + size):
                 await content.await_verified(handle, deadline)
             elif content.length.withholds(offset + size):
                 await content.await_length(handle, deadline)
@@ -227,7 +227,7 @@ class Reader:
             return lent
         failures = content.verification.failures
         data = await content.entry.read(offset, stop - offset)
-        changed = failures != content.verification.failures or content.withholds(stop)
+        changed = failures != content.verification.failures or content.withholds(offset, stop)
         return None if changed else data
 
     def _given(self, handle: Handle, offset: int, count: int) -> None:
