@@ -447,7 +447,9 @@ class OpenObject:
 
     def most_ahead(self) -> int:
         """The largest window of a handle, in bytes."""
-        return self.context.limits.most_ahead(self.entry.in_memory, self.context.active_handles())
+        in_memory = self.entry.in_memory
+        handles = self.context.active_handles() if in_memory else 1  # counting them takes a while
+        return self.context.limits.most_ahead(in_memory, handles)
 
     def extend(self, handle: Handle) -> None:
         """Plan read-ahead for a handle: start downloads of what its window lacks."""
