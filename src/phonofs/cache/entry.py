@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 
 
 HASH_PIECE = 1 << 20
-"""Bytes that are passed on to be hashed at a time, but for the last ones."""
+"""Bytes that are passed on to be hashed at a time, but for the last ones; of a small object an
+eighth, so that little is left to hash when it is complete."""
 
 
 class CacheEntry:
@@ -309,7 +310,7 @@ class CacheEntry:
         start, stop = self._passed_on, self.present.stop_of(self._passed_on)
         if stop < self.size:
             stop -= stop % BLOCK
-            stop = stop if stop - start >= least else start
+            stop = stop if stop - start >= min(least, self.size // 8) else start
         if self._hash_job is None or start >= stop:
             return
         file = self.stored.open() if self.stored.runs else None

@@ -32,11 +32,9 @@ class HashJob:
     over  set once everything that was passed on was hashed, after :meth:`end`
     """
 
-    def __init__(
-        self, queue: "SimpleQueue[Piece | None]", hashed: Callable[[memoryview], None]
-    ) -> None:
+    def __init__(self, thread: "_Thread", hashed: Callable[[memoryview], None]) -> None:
         self.over = trio.Event()
-        self._queue = queue
+        self._thread = thread
         self._hashed = hashed
         self._token = trio.lowlevel.current_trio_token()
         self._passed = 0
@@ -47,13 +45,13 @@ class HashJob:
     def pass_on(self, file: BlockFile | None, sources: list[Source]) -> None:
         """Have blocks hashed: those after the last ones, and the file they are in."""
         self._passed += len(sources)
-        self._queue.put((self, file, sources))
+        self._thread.queue.put((self, file, sources))
 
     def end(self) -> None:
         """Nothing more comes."""
         if not self._ended:
             self._ended = True
-            self._queue.put((self, None, []))
+            self._thread.queue.put((self, None, []))
 
     async def rest(self) -> None:
         """Wait until it was ended, or nothing has come for a while."""
@@ -69,6 +67,7 @@ class HashJob:
         self.end()
         with trio.CancelScope(shield=True):
             await self.over.wait()
+        self._thread.jobs.discard(self)
         if self._error is not None:
             raise self._error
         return self._outcome
@@ -88,40 +87,44 @@ class HashJob:
 Piece = tuple[HashJob, BlockFile | None, list[Source]]
 
 
-class HashThreads:
-    """The threads, which are started for the first object. Each has a queue and a buffer."""
+class _Thread:
+    """A thread, the jobs it has, and the queue of their pieces. Its buffer takes 1 MiB."""
 
     def __init__(self) -> None:
-        self._queues: list[SimpleQueue[Piece | None]] = []
-        self._next = 0
+        self.jobs: set[HashJob] = set()
+        self.queue: SimpleQueue[Piece | None] = SimpleQueue()
+        self._buffer = page_aligned(STEP * BLOCK)
+        threading.Thread(target=self._run, name="phonofs hash", daemon=True).start()
+
+    def _run(self) -> None:
+        while (piece := self.queue.get()) is not None:
+            job, file, sources = piece
+            job.work(file, sources, self._buffer)
+            del job, file, sources, piece  # or the last object would be kept while none is hashed
+
+
+class HashThreads:
+    """The threads; one is started if all others have something to hash."""
+
+    def __init__(self) -> None:
+        self._threads: list[_Thread] = []
 
     def begin(self, hashed: Callable[[memoryview], None]) -> HashJob:
         """Begin to hash one object; ``hashed`` is called in a thread with its bytes.
 
         Raises RuntimeError if no thread can be started, and MemoryError.
         """
-        if not self._queues:
-            self._start(min(MOST_THREADS, len(os.sched_getaffinity(0))))
-        self._next = (self._next + 1) % len(self._queues)
-        return HashJob(self._queues[self._next], hashed)
-
-    def _start(self, count: int) -> None:
-        for number in range(count):
-            queue: SimpleQueue[Piece | None] = SimpleQueue()
-            buffer = page_aligned(STEP * BLOCK)
-            name = f"phonofs hash {number}"
-            threading.Thread(target=_work, args=(queue, buffer), name=name, daemon=True).start()
-            self._queues.append(queue)
+        thread = min(self._threads, key=lambda thread: len(thread.jobs), default=None)
+        most = min(MOST_THREADS, len(os.sched_getaffinity(0)))
+        if thread is None or (thread.jobs and len(self._threads) < most):
+            thread = _Thread()
+            self._threads.append(thread)
+        job = HashJob(thread, hashed)
+        thread.jobs.add(job)
+        return job
 
     def close(self) -> None:
         """End the threads once they have done what they have."""
-        for queue in self._queues:
-            queue.put(None)
-        self._queues.clear()
-
-
-def _work(queue: "SimpleQueue[Piece | None]", buffer: memoryview) -> None:
-    while (piece := queue.get()) is not None:
-        job, file, sources = piece
-        job.work(file, sources, buffer)
-        del job, file, sources, piece  # or the last object would be kept while none is hashed
+        for thread in self._threads:
+            thread.queue.put(None)
+        self._threads.clear()
