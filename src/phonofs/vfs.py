@@ -371,8 +371,12 @@ class Vfs:
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Return exactly ``min(size, file size - offset)`` bytes, or raise an error."""
+        return bytes(await self.lend(handle, offset, size))
+
+    async def lend(self, handle: Handle, offset: int, size: int) -> bytes | memoryview:
+        """Like :meth:`read`, but large reads return a borrowed buffer, as :meth:`lend_now` does."""
         self.check()
-        data = await self._reader.read(handle, offset, size)
+        data = await self._reader.lend(handle, offset, size)
         self.check()
         return data
 

@@ -24,6 +24,10 @@ import trio
 import trio.testing
 
 from phonofs.app import App, open_app
+from phonofs.buffers import page_aligned
+from phonofs.cache.blocks import BLOCK
+from phonofs.cache.checked_read import STEP
+from phonofs.cache.hash_threads import HashJob, Piece
 from phonofs.catalogue.catalogue import ChangeSet, Entry
 from phonofs.config import Layer, Settings, Source, merge
 from phonofs.config.settings import SystemDefaults
@@ -315,6 +319,20 @@ async def _inline(work: Callable[..., Any], *args: Any, **_: Any) -> Any:
     return work(*args)
 
 
+class _InlineThread:
+    """In place of a thread that hashes, and of its queue: does at once what it is given."""
+
+    def __init__(self) -> None:
+        self.jobs: set[HashJob] = set()
+        self.queue = self
+        self._buffer = page_aligned(STEP * BLOCK)
+
+    def put(self, piece: Piece | None) -> None:
+        if piece is not None:
+            job, file, sources = piece
+            job.work(file, sources, self._buffer)
+
+
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """Use no threads, only trio's clock, and only Hypothesis's random choices."""
@@ -327,6 +345,7 @@ def _alone() -> Iterator[None]:
 
     with (
         patch("trio.to_thread.run_sync", _inline),
+        patch("phonofs.cache.hash_threads._Thread", _InlineThread),
         patch("time.time_ns", now_ns),
         patch("trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING", True),
         patch("trio._core._run._r", chance()),

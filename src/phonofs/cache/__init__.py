@@ -17,6 +17,7 @@ accounts       which accounts have used the directory
 filestore      the files: creates, opens, counts, removes
 set_aside      what other accounts left: counted, and evicted first
 checked_read   what a thread reads and checks for an entry
+hash_threads   threads that hash the blocks of objects as they come
 backend        the disk as the entries see it: files, index, budget, breaker
 checksum_task  checks a whole object against the checksum of its record
 stored_blocks  the blocks of one object that are on disk

@@ -20,6 +20,7 @@ from phonofs.cache.budget import DiskBudget
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.directory import IN_MEMORY, REMOTE, claim, closed_on_error, file_system_of
 from phonofs.cache.filestore import FileStore
+from phonofs.cache.hash_threads import HashThreads
 from phonofs.cache.index import Index
 from phonofs.cache.index_file import is_damage, say_damaged
 
@@ -129,6 +130,7 @@ class Backend:
     disk           None if there is no disk: everything stays in memory
     counters       bytes in and out since the start, for statistics
     wake           set when the maintenance task has something to do
+    hash_threads   hash objects while they come
     index_damaged  the index is damaged and could not be rebuilt; rebuilding is tried again
     untidy         files and rows may differ; they are compared soon
     """
@@ -151,6 +153,7 @@ class Backend:
             evict=evict,
         )
         self.counters: Counter[str] = Counter()
+        self.hash_threads = HashThreads()
         self.index_damaged = False
         self.untidy = False
         self.wake = trio.Event()
@@ -261,6 +264,7 @@ class Backend:
 
     def close(self) -> None:
         """Close the disk; everything stays in memory from now on."""
+        self.hash_threads.close()
         if self.disk is not None:
             self.disk.close()
             self.disk = None

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
-from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -21,12 +20,6 @@ log = logging.getLogger(__name__)
 
 STEP = 8
 """Blocks read from the file in one call: 1 MiB."""
-
-FIRST_S = 0.3
-LINGER_S = 0.003
-"""How long a thread that hashes waits for the first blocks, so that it is ready when the answer
-comes, and for the next ones. Beginning when they are there would cost 2 ms: the event loop is busy
-with receiving then."""
 
 
 class Source(NamedTuple):
@@ -67,32 +60,12 @@ def read_blocks(
     outcome = Outcome()
     parts: list[bytes] = []
     take = hashed if hashed is not None else lambda data: parts.append(bytes(data))
-    _pass(file, sources, take, outcome, page_aligned(min(STEP, len(sources)) * BLOCK))
+    pass_blocks(file, sources, take, outcome, page_aligned(min(STEP, len(sources)) * BLOCK))
     outcome.data = b"".join(parts)
     return outcome
 
 
-def hash_arriving(
-    coming: SimpleQueue[tuple[BlockFile | None, list[Source]]],
-    hashed: Callable[[memoryview], None],
-) -> Outcome:
-    """Read, check and hash blocks as they come; call it in a thread. Raises MemoryError.
-
-    Each list has the blocks after those of the list before, and the file they are in. Ends with an
-    empty list, or when nothing has come for a while.
-    """
-    outcome = Outcome()
-    buffer = page_aligned(STEP * BLOCK)
-    with contextlib.suppress(Empty):
-        while not outcome.bad:
-            file, sources = coming.get(timeout=LINGER_S if outcome.stop else FIRST_S)
-            if not sources:
-                break
-            _pass(file, sources, hashed, outcome, buffer)
-    return outcome
-
-
-def _pass(
+def pass_blocks(
     file: BlockFile | None,
     sources: list[Source],
     take: Callable[[memoryview], None],

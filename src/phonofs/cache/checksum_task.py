@@ -149,7 +149,11 @@ class ChecksumTask:
             return
         async with self._lock:
             md5 = self._md5
-            stop = await self._follow(md5.update, self.position)
+            try:
+                stop = await self._follow(md5.update, self.position)
+            except BaseException:
+                self.restart()  # how much of it was hashed is not known
+                raise
             if self._md5 is not md5:
                 return  # it was restarted meanwhile
             if stop is None:

@@ -17,21 +17,26 @@ check of the complete object shows whether they are right.
 import logging
 from collections.abc import Callable
 from functools import partial
-from queue import SimpleQueue
 
 import trio
 
 from phonofs.cache.backend import Backend
-from phonofs.cache.blockfile import BlockFile, View
+from phonofs.cache.blockfile import View
 from phonofs.cache.blocks import BLOCK, Data, block_count, bytes_of, touched_blocks
 from phonofs.cache.buffers import BufferPool
-from phonofs.cache.checked_read import Outcome, Source, hash_arriving, read_blocks
+from phonofs.cache.checked_read import Outcome, Source, read_blocks
 from phonofs.cache.checksum_task import HASH_NOW, ChecksumTask
+from phonofs.cache.hash_threads import HashJob
 from phonofs.cache.index import Row
 from phonofs.cache.stored_blocks import StoredBlocks, StoredRange
 from phonofs.ranges import Ranges
 
 log = logging.getLogger(__name__)
+
+
+HASH_PIECE = 1 << 20
+"""Bytes that are passed on to be hashed at a time, but for the last ones; of a small object an
+eighth, so that little is left to hash when it is complete."""
 
 
 class CacheEntry:
@@ -71,7 +76,7 @@ class CacheEntry:
         self.present = Ranges(bytes_of(*run, self.size) for run in self.stored.runs)
         self._buffers: dict[int, bytearray] = {}
         self._ready: Callable[[CacheEntry], None] = lambda entry: None
-        self._coming: SimpleQueue[tuple[BlockFile | None, list[Source]]] | None = None
+        self._hash_job: HashJob | None = None
         self._passed_on = 0
         self._task = ChecksumTask(
             self.row, self.present, self.size, self.hash_on, self.hash_arriving, self._decided
@@ -288,37 +293,40 @@ class CacheEntry:
         return await self._read_blocks(start, stop, hashed) is not None
 
     async def hash_arriving(self, hashed: Callable[[memoryview], None], start: int) -> int | None:
-        """Hash what is there from ``start`` on, and what comes meanwhile, in one thread.
+        """Hash what is there from ``start`` on, and what comes meanwhile, in a thread.
 
         ``start`` must be the start of a block. Returns where it ended; None if bytes were lost.
         Raises MemoryError.
         """
-        coming = self._coming = SimpleQueue()
+        job = self._hash_job = self._backend.hash_threads.begin(hashed)
         self._passed_on = start
         generation = self.generation
-        self._pass_on()
-        try:
-            with self.stored.in_use():
-                outcome = await self._backend.in_thread(partial(hash_arriving, coming, hashed))
-        finally:
-            if self._coming is coming:
-                self._pass_no_more()
+        with self.stored.in_use():
+            try:
+                self._pass_on()
+                await job.rest()
+                self._pass_on(least=1)
+            finally:
+                if self._hash_job is job:
+                    self._hash_job = None
+                outcome = await job.outcome()
         if self.generation != generation or not self._believe(outcome):
             return None
         return outcome.stop or start
 
-    def _pass_on(self) -> None:
-        """Pass the blocks that have come to the thread that hashes them."""
+    def _pass_on(self, least: int = HASH_PIECE) -> None:
+        """Have the blocks hashed that have come, if these are at least so many bytes."""
         start, stop = self._passed_on, self.present.stop_of(self._passed_on)
         if stop < self.size:
             stop -= stop % BLOCK
-        if self._coming is None or start >= stop:
+            stop = stop if stop - start >= min(least, self.size // 8) else start
+        if self._hash_job is None or start >= stop:
             return
         file = self.stored.open() if self.stored.runs else None
-        if self._coming is None:
+        if self._hash_job is None:
             return  # the file could not be opened, so its blocks were dropped
         sources = [self._source(index) for index in range(*touched_blocks(start, stop))]
-        self._coming.put((file, sources))
+        self._hash_job.pass_on(file, sources)
         self._passed_on = stop
         if stop == self.size:
             self._pass_no_more()
@@ -331,10 +339,10 @@ class CacheEntry:
         self._task.restart()
 
     def _pass_no_more(self) -> None:
-        """Have the thread end that hashes what comes."""
-        if self._coming is not None:
-            self._coming.put((None, []))
-            self._coming = None
+        """Have no more hashed of what comes."""
+        if self._hash_job is not None:
+            self._hash_job.end()
+            self._hash_job = None
 
     async def _read_blocks(
         self, start: int, stop: int, hashed: Callable[[memoryview], None] | None = None

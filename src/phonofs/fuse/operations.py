@@ -362,13 +362,13 @@ class Operations(pyfuse3.Operations):
             log.warning("the kernel could not be told the size of inode %d in time", ino)
             raise FUSEError(errno.EIO)
 
-    async def _wait_for(self, fh: int, file: OpenFile, off: int, size: int) -> bytes:
+    async def _wait_for(self, fh: int, file: OpenFile, off: int, size: int) -> bytes | memoryview:
         """Wait for bytes that are not cached; raise at once if the same bytes have just failed."""
         self._recent_errors.check(file.ino, off, off + size, trio.current_time())
         answered = self._vfs.reads_answered
         try:
             with self._interruptible.reading(file.pid, fh, off, off + size, direct=file.direct):
-                data = await self._vfs.read(file.handle, off, size)
+                data = await self._vfs.lend(file.handle, off, size)
         except Unavailable as error:
             self._recent_errors.note(file.ino, off, off + size, error, trio.current_time())
             raise

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-import trio
 from cachetools import LRUCache
 
 from phonofs.errors import ServiceError
@@ -20,9 +19,6 @@ from phonofs.service.client import Client
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str, str]
-
-HASHING = 4
-"""Contents that are hashed ahead at a time: each takes 1 MiB, and more keep no more CPUs busy."""
 
 MOST_STALE = 4096
 """How many contents whose ETag changed are remembered: some 200 bytes each."""
@@ -69,7 +65,6 @@ class ReaderContext:
     on_size        called with inode and size if the real length differs from the known one
     on_wrong       called with the inode whose bytes, as given so far, are not to be trusted
     active_handles how many handles are open of contents that are being downloaded
-    hashing        limits how many contents are hashed at a time while they are downloaded
     numbers        orders the downloads, whose tasks begin to run in any order
     memory         bounds what all open objects hold in memory
     differing      how many contents of each type do not have the checksum of their record
@@ -85,7 +80,6 @@ class ReaderContext:
     on_wrong: Callable[[int], None]
     active_handles: Callable[[], int]
     memory: Memory
-    hashing: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(HASHING))
     numbers: Iterator[int] = field(default_factory=count)
     counts: Counts = field(default_factory=Counts)
     throughputs: dict[str, ThroughputEstimator] = field(default_factory=dict)

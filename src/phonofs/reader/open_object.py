@@ -34,6 +34,7 @@ from phonofs.reader.limits import (
     MOST_CHANGES,
     MOST_PARALLEL,
     MOST_PART,
+    MOST_STARTING,
     PATIENCE_S,
     QUIET_S,
     RUN_OUT,
@@ -255,7 +256,7 @@ class OpenObject:
         self.context.memory.read(self)
         if not self.verification.sure:
             handle.give(start, stop)
-            self.verification.note_given()
+            self.verification.note_given(start, stop)
         if handle.plan_due:
             self.context.best_effort(self.record, self.extend, handle)
 
@@ -296,11 +297,11 @@ class OpenObject:
         """Whether it is so small that all of it is kept; not once it had to give memory back."""
         return self.size <= SMALL and not self.verification.pressed
 
-    def withholds(self, stop: int) -> bool:
-        """Whether bytes up to ``stop`` must not be given without asking further."""
+    def withholds(self, start: int, stop: int) -> bool:
+        """Whether ``[start, stop)`` must not be given without asking further."""
         return (
             self.failure is not None
-            or self.verification.gated
+            or self.verification.withholds(start, stop)
             or self.length.withholds(stop)
             or self.open_end(stop) is not None
         )
@@ -383,7 +384,7 @@ class OpenObject:
         runs_on = self._runs_on(handle) and not wide
         if wide:
             wanted = min(self.size - start, self.most_ahead())
-            end = start + download_size(wanted, min(MOST_PARALLEL, self._share))
+            end = start + download_size(wanted, self._starting_connections(handle))
         elif runs_on:
             end = self._far_end
         else:
@@ -404,6 +405,11 @@ class OpenObject:
             return False
         slowly = self._throughput.starts_slowly(trio.current_time()) and self._runs_on(handle)
         return slowly and self._share > 1
+
+    def _starting_connections(self, handle: Handle) -> int:
+        """How many connections it begins with where it starts wide; fewer if for a header only."""
+        header = handle.window.sequential_bytes <= INITIAL_READAHEAD
+        return min(MOST_PARALLEL if header else MOST_STARTING, self._share)
 
     @property
     def _far_end(self) -> int:
@@ -441,7 +447,9 @@ class OpenObject:
 
     def most_ahead(self) -> int:
         """The largest window of a handle, in bytes."""
-        return self.context.limits.most_ahead(self.entry.in_memory, self.context.active_handles())
+        in_memory = self.entry.in_memory
+        handles = self.context.active_handles() if in_memory else 1  # counting them takes a while
+        return self.context.limits.most_ahead(in_memory, handles)
 
     def extend(self, handle: Handle) -> None:
         """Plan read-ahead for a handle: start downloads of what its window lacks."""
@@ -452,7 +460,8 @@ class OpenObject:
         wide = bool(self._needs) and self._starts_wide(handle)
         if wide:
             self._throughput.widen(self._throughput.lead, trio.current_time())
-        most = self._connections() if wide or window.is_long else 1
+        most = self._connections() if window.is_long else 1
+        most = self._starting_connections(handle) if wide else most
         ahead = self.most_ahead() if wide else window.ahead(self.most_ahead(), most)
         soon = min(ahead, window.ahead(self.most_ahead(), most))
         handle.planned(window.next + download_size(soon, most) // 4)

@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 
+from phonofs.cache.blockfile import View
 from phonofs.cache.cache import Cache
 from phonofs.cache.stored_blocks import StoredRange
 from phonofs.errors import Gone, Unavailable
@@ -137,11 +138,11 @@ class Reader:
         data = self.lend_now(handle, offset, size)
         return bytes(data) if data is not None else None
 
-    def lend_now(self, handle: Handle, offset: int, size: int) -> bytes | memoryview | None:
+    def lend_now(self, handle: Handle, offset: int, size: int) -> View | None:
         """Like :meth:`read_now`, but a view is valid only until the next call for any file."""
         content = handle.content
         if not size or offset >= content.size:
-            return None if content.withholds(offset + size) else b""
+            return None if content.withholds(offset, offset + size) else b""
         n = self._lendable(handle, offset, size)
         data = content.entry.lend_now(offset, n) if n else None
         if data is not None:
@@ -162,7 +163,9 @@ class Reader:
         content = handle.content
         stop = min(offset + size, content.size)
         handle.note_read(offset, stop)
-        return 0 if content.withholds(offset + size) or handle.wrong is not None else stop - offset
+        if content.withholds(offset, offset + size) or handle.wrong is not None:
+            return 0
+        return stop - offset
 
     def _lent(self, handle: Handle, offset: int, count: int) -> None:
         self._context.counts.hits += 1
@@ -175,7 +178,7 @@ class Reader:
         """
         content = handle.content
         stop = min(offset + size, content.size)
-        if offset >= stop or content.withholds(offset + size) or handle.wrong is not None:
+        if offset >= stop or content.withholds(offset, offset + size) or handle.wrong is not None:
             return None
         if not content.verification.sure:
             return None
@@ -187,6 +190,10 @@ class Reader:
         Raises errors of the service; :class:`Unavailable` at the read deadline; ``Corrupt``
         if the content, or what this handle was given before, is wrong.
         """
+        return bytes(await self.lend(handle, offset, size))
+
+    async def lend(self, handle: Handle, offset: int, size: int) -> View:
+        """Like :meth:`read`, but a view is valid only until the caller waits for anything."""
         deadline = trio.current_time() + self._limits.read_deadline_s
         ticket = object()
         self._context.counts.waiters += 1
@@ -200,7 +207,7 @@ class Reader:
 
     async def _read(
         self, handle: Handle, offset: int, size: int, deadline: float, ticket: object
-    ) -> bytes:
+    ) -> View:
         content = handle.content
         waited = False
         handle.window.note(offset, max(offset, min(offset + size, content.size)))
@@ -208,7 +215,7 @@ class Reader:
             self._usable(handle)
             stop = min(offset + size, content.size)
             content.need(ticket, offset, max(offset, stop))
-            if content.verification.gated:
+            if content.verification.withholds(offset, offset + size):
                 await content.await_verified(handle, deadline)
             elif content.length.withholds(offset + size):
                 await content.await_length(handle, deadline)
@@ -232,13 +239,13 @@ class Reader:
         if error is not None:
             raise error.with_traceback(None)
 
-    async def _from_entry(self, content: OpenObject, offset: int, stop: int) -> bytes | None:
-        data = content.entry.read_now(offset, stop - offset)
-        if data is not None:
-            return data
+    async def _from_entry(self, content: OpenObject, offset: int, stop: int) -> View | None:
+        lent = content.entry.lend_now(offset, stop - offset)
+        if lent is not None:
+            return lent
         failures = content.verification.failures
         data = await content.entry.read(offset, stop - offset)
-        changed = failures != content.verification.failures or content.withholds(stop)
+        changed = failures != content.verification.failures or content.withholds(offset, stop)
         return None if changed else data
 
     def _given(self, handle: Handle, offset: int, count: int) -> None:

@@ -1,7 +1,8 @@
 """Verifies the checksum of a whole content, and withholds its bytes until then.
 
-A content is checked once it is complete. Up to ``CHECKED_FIRST`` bytes, no byte is given between
-its completion and the end of the check, so the read that completes it never gets wrong bytes.
+A content is checked once it is complete. Up to ``CHECKED_FIRST`` bytes, not all of it is given
+before the end of the check: the bytes that are still to be given by then are withheld, or some of
+them, whoever reads them. So nobody has the whole before it is known to be right.
 If the check fails, all bytes are dropped and fetched once more; a handle that was given bytes
 which then turn out to differ gets no more of the file. A content that is read through memory is
 never complete: it is hashed as it passes.
@@ -30,7 +31,7 @@ HASHED_AHEAD = 1 * MIB
 completes them waits for little: 1 MiB takes 1.3 to 1.7 ms."""
 
 HASH_AHEAD = 256 * KIB
-"""A thread begins once so much has come, and goes on with what comes meanwhile."""
+"""Hashing begins once so much has come, and goes on with what comes meanwhile."""
 
 AT_ONCE = 1 * MIB
 """Bytes hashed at a time on the event loop: 2 ms."""
@@ -73,6 +74,7 @@ class ContentVerification:
     """Verifies one content.
 
     gated    nothing may be given until the content was verified
+    end_gated  of a complete content, not all may be given until it was verified
     running  a check is under way
     failures how many checks failed
     required ETags say nothing of this content: only the checksum can show that it is of one version
@@ -88,6 +90,7 @@ class ContentVerification:
         self._context = context
         self._content = content
         self.gated = False
+        self.end_gated = False
         self.running = False
         self.required = False
         self.given = False
@@ -98,6 +101,8 @@ class ContentVerification:
         self._over = trio.Event()
         self._doubted: Sums = []
         self._first: object = None
+        # Of what was there before, the kernel may have pages.
+        self._given = Ranges(() if entry.verified else entry.present)
         self._passing = StreamingHash(record, entry)
 
     @property
@@ -128,9 +133,21 @@ class ContentVerification:
         if self.can_gate:
             self.gated = True
 
-    def note_given(self) -> None:
+    def note_given(self, start: int, stop: int) -> None:
         """A handle is given bytes that are not verified."""
         self.given = True
+        self._given.add(start, stop)
+
+    def withholds(self, start: int, stop: int) -> bool:
+        """Whether ``[start, stop)`` must not be given until the content was verified.
+
+        While a complete content is checked for the first time, this is so for the bytes with which
+        all of it would have been given.
+        """
+        if self.gated or not self.end_gated:
+            return self.gated
+        gaps = self._given.missing(0, self._entry.size)
+        return all(start <= a and b <= stop for a, b in gaps)
 
     def completed(self) -> None:
         """All bytes are there: verify them unless that was done."""
@@ -142,7 +159,9 @@ class ContentVerification:
         if not self._doubted and self._entry.complete and self._entry.check_now():
             self._pass([])
             return
-        self.gated = self._entry.size <= CHECKED_FIRST
+        if self._entry.size <= CHECKED_FIRST:
+            self.end_gated = True
+            self.gated = self.gated or content.length_doubtful
         self._context.spawn(self._check)  # may refuse; it begins to run later
         self.running = True
         self._over = trio.Event()
@@ -156,7 +175,7 @@ class ContentVerification:
             self.gated = True
 
     def expect(self) -> None:
-        """The first bytes were requested: have a thread ready that hashes them as they come."""
+        """The first bytes were requested: hash them as they come."""
         begun = self._hashing or self._hashed or self.running or self.sure
         if self._hashes_ahead and not begun:
             self._context.spawn(self._hash_ahead)
@@ -238,8 +257,7 @@ class ContentVerification:
 
     async def _hash_ahead(self) -> None:
         try:
-            async with self._context.hashing:
-                await self._entry.check_ahead()
+            await self._entry.check_ahead()
         except MemoryError:
             pass  # the check of the whole hashes it
         except Exception:
@@ -286,7 +304,7 @@ class ContentVerification:
         """The content was found right; a handle that was given other bytes before gets no more."""
         false = _differences(self._doubted, sums) if self._doubted else []
         self._doubted = []
-        self.gated = False
+        self.gated = self.end_gated = False
         self._content.passed(false)
 
     def _failed(self, sums: Sums, digest: bytes = b"") -> None:

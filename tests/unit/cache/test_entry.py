@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from phonofs.cache import blockfile, checked_read, checksum_task, stored_blocks
+from phonofs.cache import blockfile, checksum_task, hash_threads, stored_blocks
+from phonofs.cache import entry as entry_module
 from phonofs.cache.blockfile import BlockFile
 from phonofs.cache.blocks import BLOCK, bytes_of
 from phonofs.cache.buffers import BufferPool
@@ -395,7 +397,7 @@ async def test_what_comes_while_a_thread_hashes_is_hashed_by_it(
     order: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """In the order of the content, whatever comes first; the check then reads nothing."""
-    monkeypatch.setattr(checked_read, "LINGER_S", 60.0)
+    monkeypatch.setattr(hash_threads, "LINGER_S", 60.0)
     cache = open_cache(tmp_path)
     entry = cache.entry(RECORD)
     async with trio.open_nursery() as nursery:
@@ -408,6 +410,53 @@ async def test_what_comes_while_a_thread_hashes_is_hashed_by_it(
     monkeypatch.setattr(BlockFile, "read_into", lambda self, at, buf: read.append(at))
     assert await entry.check()
     assert not read
+    cache.close()
+
+
+@pytest.mark.real_clock
+async def test_hashing_that_was_cancelled_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """How far a thread had come by then is not known."""
+    monkeypatch.setattr(entry_module, "HASH_PIECE", BLOCK)
+    cache = open_cache(tmp_path)
+    entry = cache.entry(RECORD)
+    entry.write(0, DATA[: 2 * BLOCK])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(entry.check_ahead)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    entry.write(2 * BLOCK, DATA[2 * BLOCK :])
+    assert await entry.check()
+    cache.close()
+
+
+@pytest.mark.real_clock
+async def test_what_comes_after_the_end_is_hashed_by_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The next blocks came late, so hashing ends; its thread is still busy when more come."""
+    monkeypatch.setattr(hash_threads, "FIRST_S", 0.0)
+    monkeypatch.setattr(hash_threads, "LINGER_S", 0.0)
+    monkeypatch.setattr(entry_module, "HASH_PIECE", BLOCK)
+    first, next_ones, real = threading.Event(), threading.Event(), BlockFile.read_into
+
+    def read_into(self: BlockFile, at: int, buffer: memoryview) -> int:
+        (next_ones if at else first).wait(10)
+        return real(self, at, buffer)
+
+    monkeypatch.setattr(BlockFile, "read_into", read_into)
+    cache = open_cache(tmp_path)
+    entry = cache.entry(RECORD)
+    entry.write(0, DATA[:BLOCK])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(entry.check_ahead)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        for start in range(BLOCK, len(DATA), BLOCK):
+            entry.write(start, DATA[start : start + BLOCK])
+        first.set()
+    next_ones.set()
+    assert await entry.check()
     cache.close()
 
 

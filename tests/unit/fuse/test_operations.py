@@ -51,7 +51,7 @@ async def test_bytes_from_the_disk_do_not_end_an_outage():
     async def read(handle, offset, size):
         return b"there"
 
-    vfs.read = read
+    vfs.lend = read
     operations = handlers(vfs)
     operations._files[1] = SimpleNamespace(
         handle=SimpleNamespace(told=5), believed=5, direct=False, ino=9, pid=0, reads_little=False
@@ -63,6 +63,6 @@ async def test_bytes_from_the_disk_do_not_end_an_outage():
         vfs.reads_answered += 1
         return b"there"
 
-    vfs.read = read_from_service
+    vfs.lend = read_from_service
     assert await operations.read(1, 0, 1 << 20) == b"there"
     assert operations.statistics()["failed_in_outage"] == 0

@@ -61,6 +61,24 @@ class Running:
         self.cache.close()
 
 
+async def test_bytes_that_were_waited_for_are_lent(tmp_path):
+    """Readers of several files that wait share one buffer: each finds its own bytes there."""
+    async with Running(tmp_path / "cache", FakeService()) as w:
+        seen: list[type] = []
+
+        async def read(name: str, start: int) -> None:
+            handle = w.reader.open(record(20 * MIB, name, checksum=""), 7)
+            data = await w.reader.lend(handle, start, MIB)
+            seen.append(type(data))
+            assert data == plain(start, start + MIB)
+            w.reader.release(handle)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(6):
+                nursery.start_soon(read, f"f{number}", number * MIB)
+        assert memoryview in seen
+
+
 @pytest.mark.parametrize("size", [1, 50_000, 3 * MIB, 9 * MIB + 5])
 async def test_what_was_read_is_served_again_after_a_remount(tmp_path, size):
     """A file read whole is checked, kept, and read by the next mount without a request."""

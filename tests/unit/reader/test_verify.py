@@ -1,10 +1,12 @@
 """``verify``: what a whole content must have to be given."""
 
 import pytest
+import trio
 
 from phonofs.errors import Corrupt
 from phonofs.reader.limits import Limits
-from tests.support.reader_world import MIB, FakeService, Fault, plain, record, world
+from phonofs.reader.open_object import Handle
+from tests.support.reader_world import MIB, FakeService, Fault, World, plain, record, world
 from tests.unit.reader.test_cache import Running, quick
 
 WRONG = "0" * 32
@@ -82,3 +84,73 @@ async def test_what_was_accepted_is_not_taken_for_checked_by_the_next_mount(tmp_
                 except Corrupt:
                     assert not gives
                 w.reader.release(handle)
+
+
+class SlowCheck:
+    """Has the check of a content wait until ``done`` is set."""
+
+    def __init__(self, handle: Handle) -> None:
+        self.done = trio.Event()
+        self._check = handle.content.entry.check
+        handle.content.entry.check = self
+
+    async def __call__(self) -> bool:
+        await self.done.wait()
+        return await self._check()
+
+
+async def until_complete(handle: Handle) -> None:
+    """Wait until every byte is there."""
+    for download in list(handle.content.downloads):
+        await download.over.wait()
+    assert handle.content.entry.complete
+
+
+async def is_withheld(w: World, handle: Handle, start: int, stop: int, check: SlowCheck) -> None:
+    """Assert that these bytes are given once the check has passed, not before."""
+    given: list[bytes] = []
+
+    async def read() -> None:
+        given.append(await w.read(handle, start, stop - start))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.sleep(5)
+        assert not given
+        check.done.set()
+    assert given == [plain(start, stop)]
+
+
+@pytest.mark.promise("whole-is-checked")
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0), (2, 1, 0)])
+async def test_nobody_has_the_whole_before_it_was_checked(order):
+    """What completes it is withheld, whichever bytes these are; others are given meanwhile."""
+    async with world() as w:
+        handle = w.reader.open(record(3 * MIB), 7)
+        check = SlowCheck(handle)
+        first, second, last = (number * MIB for number in order)
+        assert await w.read(handle, first, MIB) == plain(first, first + MIB)
+        await until_complete(handle)
+        other = w.reader.open(record(3 * MIB), 7)
+        assert await w.read(other, second, MIB) == plain(second, second + MIB)
+        assert await w.read(handle, last, MIB - 1) == plain(last, last + MIB - 1)
+        await is_withheld(w, handle, last + MIB - 1, last + MIB, check)
+        w.reader.release(handle)
+        w.reader.release(other)
+
+
+@pytest.mark.promise("whole-is-checked")
+async def test_what_was_given_of_a_content_before_it_was_opened_counts():
+    """The kernel may still have it."""
+    async with world() as w:
+        handle = w.reader.open(record(9 * MIB), 7)
+        await w.read(handle, 8 * MIB, MIB)
+        w.reader.release(handle)
+        await trio.sleep(60)
+        handle = w.reader.open(record(9 * MIB), 7)
+        check = SlowCheck(handle)
+        await w.read_on(handle, 0, 4 * MIB)
+        await until_complete(handle)
+        await w.read_on(handle, 4 * MIB, 7 * MIB)
+        await is_withheld(w, handle, 7 * MIB, 8 * MIB, check)
+        w.reader.release(handle)
