@@ -9,7 +9,7 @@ as those of closes, go with the next open, or with the next sync.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,8 @@ import trio
 
 from phonofs import __version__
 from phonofs.errors import JournalError
-from phonofs.journal.lines import Event, Line, Result, time_text
+from phonofs.journal.folder import search_key
+from phonofs.journal.lines import Event, Line, Result, keyed_hash, time_text
 from phonofs.journal.writer import Writer
 from phonofs.units import format_size
 
@@ -67,6 +68,7 @@ class Journal:
     _disk     held by whatever must not happen beside a sync
     _synced   the number of the last line that is on disk
     _error    why lines cannot be written now, '' if they can
+    _key      of the words of searches; None if there is none
     waits     how many opens have waited for their lines
     """
 
@@ -75,6 +77,7 @@ class Journal:
         self._writer = writer
         self._sync_s = sync_s
         self._allow = allow
+        self._key: bytes | None = None
         self._pending: list[_Entry] = []
         self._wake, self._unsynced = trio.Event(), trio.Event()
         self._writing = self._syncing = False
@@ -100,6 +103,7 @@ class Journal:
             if not allow:
                 journal._writer.close()
                 raise failed from None
+        journal._load_key()
         return journal
 
     def _start(self) -> None:
@@ -108,6 +112,13 @@ class Journal:
         self._lines += 1
         self._tell_reserve(self._writer.sync())
         self._writer.save()
+
+    def _load_key(self) -> None:
+        try:
+            self._key = search_key(self._writer.path)
+        except OSError as error:
+            why = error.strerror or str(error)
+            log.warning("the journal %s has no words of searches (%s)", self._writer.path, why)
 
     # lines
 
@@ -143,6 +154,11 @@ class Journal:
         """Have a line written that nobody waits for, within the option ``journal_sync``."""
         self._pending.append(_Entry([line]))
         self._unsynced.set()
+
+    def hashed(self, words: Iterable[str]) -> list[str] | None:
+        """Return what stands for the words of a search in its line; None if there is no key."""
+        key = self._key
+        return None if key is None else [keyed_hash(key, word) for word in words]
 
     def _writer_is_free(self, at: str) -> bool:
         return not self._writing and not self._syncing and self._writer.ready(at)

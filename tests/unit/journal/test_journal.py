@@ -274,3 +274,24 @@ async def test_a_crawler_is_known_by_the_first_15_characters(tmp_path):
 def test_without_journal_and_crawlers_nobody_is_looked_at(monkeypatch):
     monkeypatch.setattr("phonofs.access.look", lambda *args, **kwargs: pytest.fail("looked"))
     assert trio.run(Access().grant, ME, [RECORD]) == ()
+
+
+@pytest.mark.expected_log("has no words of searches")
+async def test_a_damaged_key_of_the_words_costs_the_words_and_nothing_else(tmp_path):
+    for word in ("agent=jo", "agent=jo\udcff"):
+        journal = Journal.open(tmp_path, sync_s=1, allow=False)
+        [first, second] = journal.hashed([word, "agent=ann"])
+        journal.close()
+        assert first != second
+    (tmp_path / "search.key").write_bytes(b"short")
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path)
+        access = Access(journal)
+        access.searched(access.search(ME, ["agent=jo"]), 3)
+        await access.grant(ME, [RECORD])
+        nursery.cancel_scope.cancel()
+    journal.close()
+    [line] = [line for line in lines(tmp_path) if line.event == Event.SEARCH]
+    assert (line.words, line.results, line.pid) == (None, 3, os.getpid())
+    assert (tmp_path / "search.key").read_bytes() == b"short", "an older line may still need it"
+    assert not verify(tmp_path).findings
