@@ -71,8 +71,9 @@ def command(
     What is there is not copied again: after Ctrl-C, or where something was missing, the next run
     goes on. Without paths and options, that is about the objects chosen before. A file whose
     content has changed is replaced with --update only, which also marks as withdrawn what the
-    service does not have any more. Without a mount, the command asks the service itself. If
-    something is missing, the exit status is 4.
+    service does not have any more. Without a mount, the command reads from the daemon of the
+    profile or, if there is none, from the service itself. If something is missing, the exit status
+    is 4.
     """
     if prune and not update:
         raise UsageError("--prune removes what --update finds withdrawn: give both")

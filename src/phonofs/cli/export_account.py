@@ -1,9 +1,9 @@
-"""The account that ``phonofs export`` copies from: a running mount, or a session of its own."""
+"""The account that ``phonofs export`` copies from: what runs, or a session of its own."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,6 +16,9 @@ from phonofs.errors import PhonofsError, UsageError
 from phonofs.export.contents import Contents
 from phonofs.export.lists import Choice, Description
 from phonofs.fuse.mountinfo import mount_of, own_mount
+
+if TYPE_CHECKING:
+    from phonofs.cli.daemon import Daemon
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Account:
 def opened(
     mount: str | None, profile: str | None, options: Sequence[str], before: Description | None
 ) -> Iterator[Account]:
-    """Open the mount, or else a session, by default of the profile of an earlier run."""
+    """Open the mount, else the daemon, else a session; by default of an earlier run's profile."""
     if mount is not None and profile is not None:
         raise UsageError("--mount and --profile are two ways to say the same; give one of them")
     if mount is None and profile is None and before is not None:
@@ -48,11 +51,18 @@ def opened(
     if point is not None:
         yield _of_mount(point)
         return
-    # Not needed over a mount, and 200 ms to import.
+    # What follows is not needed over a mount, and takes 200 ms to import.
+    from phonofs.cli.daemon import daemon_of
+
+    settings = load(profile or DEFAULT_PROFILE, options)
+    daemon = daemon_of(settings.profile, options)
+    if daemon is not None:
+        with _of_daemon(daemon, settings.read_deadline) as account:
+            yield account
+        return
     from phonofs.cli import session
     from phonofs.cli.session_contents import SessionContents
 
-    settings = load(profile or DEFAULT_PROFILE, options)
     with session.opened(settings) as running:
         yield Account(
             settings.profile,
@@ -65,7 +75,37 @@ def opened(
 
 def _of_mount(point: str) -> Account:
     status: dict[str, Any] = status_of(point)
-    views = status.get("views", {}).get("name", "")
+    contents = MountContents(point, _views(status))
+    return _running(status, lambda: MountSource(point), contents)
+
+
+@contextmanager
+def _of_daemon(daemon: "Daemon", read_deadline_s: float) -> Iterator[Account]:
+    from phonofs.cli.door_contents import DoorContents
+    from phonofs.client.client import MARGIN_S, Client
+    from phonofs.door.address import read_address
+
+    status: dict[str, Any] = daemon.status()
+    address, timeout_s = read_address(daemon.cache_dir), read_deadline_s + MARGIN_S
+    client = Client(daemon.profile, address=address, timeout_s=timeout_s, autostart=False)
+    try:
+        yield _running(
+            status,
+            lambda: RunningSource(daemon.name, "", daemon.connect),
+            DoorContents(client, _views(status)),
+        )
+    finally:
+        client.drop_idle()
+
+
+def _views(status: Mapping[str, Any]) -> str:
+    return str(status.get("views", {}).get("name", ""))
+
+
+def _running(
+    status: Mapping[str, Any], source: Callable[[], RunningSource], contents: Contents
+) -> Account:
+    """Return the account of what runs, by its status."""
     followed = status.get("catalogue", {}).get("followed", {})
     stale = [
         f"changes in {region} cannot be followed now, so what is known may be old"
@@ -74,8 +114,8 @@ def _of_mount(point: str) -> Account:
     ]
     return Account(
         str(status.get("profile", DEFAULT_PROFILE)),
-        lambda: MountSource(point),
-        MountContents(point, views),
+        source,
+        contents,
         status.get("reader", {}).get("verify") == "length",
         stale,
     )
