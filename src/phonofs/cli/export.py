@@ -1,9 +1,10 @@
 """``phonofs export``: copies chosen objects into a folder, and says what is missing."""
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import click
@@ -12,10 +13,10 @@ import msgspec
 from phonofs import __version__
 from phonofs.cli.export_account import Account, opened, recorded
 from phonofs.cli.named_objects import mount_named, named, path_below
-from phonofs.cli.progress_bar import ProgressBar
 from phonofs.cli.report import EXIT_IN_PART, EXIT_INTERRUPTED
 from phonofs.cli.search_options import search_options
 from phonofs.errors import PhonofsError, Unavailable, UsageError
+from phonofs.export.copier import Display, NoDisplay
 from phonofs.export.destination import Destination
 from phonofs.export.destination import opened as open_destination
 from phonofs.export.ledger import Ledger, now_text
@@ -182,7 +183,7 @@ class _Export:
 
     def _copy(self, ledger: Ledger, jobs: int, counts: dict[str, int]) -> Run:
         """Copy what is chosen, and count it."""
-        with workers(jobs) as threads, ProgressBar() as bar:
+        with workers(jobs) as threads, _display() as bar:
             contents = self._account.contents
             run = Run(self._destination, ledger, contents, threads, self._rules, bar)
             try:
@@ -231,6 +232,15 @@ class _Export:
                 click.echo(f"phonofs: {printable(each.detail)}", err=True)
         click.echo(_summary(run, description))
         return EXIT_IN_PART if run.missing else 0
+
+
+def _display() -> AbstractContextManager[Display]:
+    """Return what shows how far the export is, if somebody can see it."""
+    if not sys.stderr.isatty():
+        return nullcontext(NoDisplay())
+    from phonofs.cli.progress_bar import ProgressBar  # rich takes 40 ms
+
+    return ProgressBar()
 
 
 def _summary(run: Run, description: Description) -> str:
