@@ -16,7 +16,8 @@ from enum import StrEnum
 import msgspec
 
 from phonofs.errors import CrawlerRefused, JournalError
-from phonofs.journal.journal import Journal, now_text
+from phonofs.journal.entry import now_text
+from phonofs.journal.journal import Journal
 from phonofs.journal.lines import Event, Line, Result
 from phonofs.model import Record
 from phonofs.proc import COMM_MAX, UNKNOWN, Process, Sessions, look

@@ -255,9 +255,10 @@ async def open_app(
     async with AsyncExitStack() as stack:
         accounts = await trio.to_thread.run_sync(claimed, settings.cache_dir, polite)
         stack.callback(accounts.close)
-        journal = await trio.to_thread.run_sync(_journal, settings)
+        # Abandoned: its disk may not answer, and then the process ends without it.
+        journal = await trio.to_thread.run_sync(_journal, settings, abandon_on_cancel=True)
         if journal is not None:
-            stack.callback(journal.close)
+            stack.push_async_callback(journal.aclose)
         transport = await stack.enter_async_context(
             Transport(
                 settings.api_url,
