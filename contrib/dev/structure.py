@@ -35,6 +35,7 @@ RECORDS: dict[str, dict[str, str]] = {
     "cache/checked_read.py": {"outcome": "a record that a thread fills and hands back"},
     "cache/write_behind.py": {"job": "likewise"},
     "cli/fetch.py": {"outcome": "the sums of a run"},
+    "cli/output.py": {"sys": "standard output is replaced"},
     "cache/index_file.py": {"connection": "sqlite3's, set up where it is made"},
     "catalogue/catalogue.py": {"change": "a record that is completed before it is handed out"},
     "discovery/page_worker.py": {

@@ -2,7 +2,9 @@
 
 Used by ``vfs.py``, on behalf of every way to the files: the mount, the door, and export. Programs
 that the option ``crawlers`` names may look at names, but open nothing; that is comfort, not
-protection, since a program can call itself what it likes. The journal records every other open.
+protection, since a program can call itself what it likes. The journal records every other open. It
+also tells of searches and exports (``control/``), and of cached content that was removed because
+the service does not have it any more (``changes.py``).
 """
 
 from collections import Counter
@@ -11,8 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from phonofs.errors import CrawlerRefused, JournalError
-from phonofs.journal.journal import Journal, now_text
+from phonofs.journal.entry import now_text
+from phonofs.journal.journal import Journal
 from phonofs.journal.lines import Event, Line, Result
 from phonofs.model import Record
 from phonofs.proc import COMM_MAX, UNKNOWN, Process, Programs, Sessions
@@ -120,10 +125,77 @@ class Access:
     def ended(self, lines: Sequence[int], given_bytes: int = 0) -> None:
         """Record the end of what these lines granted, such as of an open that failed then."""
         for number in lines:
-            assert self._journal is not None
-            self._journal.note(
+            self._note(
                 Line(at=now_text(), event=Event.CLOSE, of=number, bytes_at_least=given_bytes)
             )
+
+    # what is no open
+
+    def search(self, opener: Opener, words: Iterable[str]) -> Line | None:
+        """Return the line of a search that begins, for :meth:`searched`; None without a journal."""
+        if self._journal is None:
+            return None
+        hashes = self._journal.hashed(words)
+        return msgspec.structs.replace(self._who(Event.SEARCH, opener), words=hashes)
+
+    def searched(self, line: Line | None, results: int) -> None:
+        """Record a search that has ended, and how many objects it found."""
+        if line is not None:
+            self._note(msgspec.structs.replace(line, at=now_text(), results=results))
+
+    async def export_begins(self, opener: Opener, words: Iterable[str], paths: int) -> int:
+        """Record that an export of so many paths begins; return the number of the line, or 0.
+
+        Raises JournalError if it cannot be recorded.
+        """
+        if self._journal is None:
+            return 0
+        who, hashes = self._who(Event.EXPORT, opener), self._journal.hashed(words)
+        line = msgspec.structs.replace(who, result=Result.BEGUN, words=hashes, paths=paths)
+        return await self._journal.record([line])
+
+    def export_ends(
+        self, opener: Opener, of: int, result: Result, objects: int, copied: int, missing: int
+    ) -> None:
+        """Record that an export has ended, which began with the line ``of``."""
+        who = self._who(Event.EXPORT, opener)
+        self._note(
+            msgspec.structs.replace(
+                who, of=of, result=result, objects=objects, copied=copied, missing=missing
+            )
+        )
+
+    def purged(self, record: Record, freed_bytes: int, reason: str) -> None:
+        """Record that content was removed from the disk, since the service does not have it."""
+        self._note(
+            Line(
+                at=now_text(),
+                event=Event.PURGED,
+                object=record.id,
+                region=record.region,
+                type=record.type,
+                call=record.tags.get("callId"),
+                freed_bytes=freed_bytes,
+                reason=reason,
+            )
+        )
+
+    def _note(self, line: Line) -> None:
+        if self._journal is not None:
+            self._journal.note(line)
+
+    def _who(self, event: Event, opener: Opener) -> Line:
+        """Return a line that tells who does something."""
+        process = self._process(opener)
+        return Line(
+            at=now_text(),
+            event=event,
+            uid=opener.uid,
+            login=process.login,
+            pid=process.pid,
+            program=process.program,
+            unit=process.unit,
+        )
 
     def statistics(self) -> Mapping[str, object]:
         """Return who opened most and who was refused, by program."""

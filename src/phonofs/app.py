@@ -27,6 +27,7 @@ from phonofs.cache.set_aside import SetAside
 from phonofs.catalogue.catalogue import Catalogue, View
 from phonofs.changes import AccountChanges, Kernel, KernelUpdates, NoKernel
 from phonofs.config import Settings, as_texts
+from phonofs.control.export_command import ExportCommand
 from phonofs.control.paths import control_path, door_path
 from phonofs.control.peers import Peer, may_read
 from phonofs.control.search_commands import SearchCommands
@@ -82,6 +83,7 @@ class App:
 
     note           a message about the account for the user, '' for none
     in_background  the indexer that the option ``index`` has run, unless it is off
+    commands       those of the control socket that a command without a mount uses, too
     connected      set once the regions are known
     """
 
@@ -99,7 +101,7 @@ class App:
     in_background: Indexer | TextIndexer
     region_watch: RegionWatch
     reader: Reader
-    searches: SearchCommands
+    commands: Mapping[str, LongCommand]
     control: Control
     status: Status
     metrics: "Metrics | None"
@@ -253,9 +255,10 @@ async def open_app(
     async with AsyncExitStack() as stack:
         accounts = await trio.to_thread.run_sync(claimed, settings.cache_dir, polite)
         stack.callback(accounts.close)
-        journal = await trio.to_thread.run_sync(_journal, settings)
+        # Abandoned: its disk may not answer, and then the process ends without it.
+        journal = await trio.to_thread.run_sync(_journal, settings, abandon_on_cancel=True)
         if journal is not None:
-            stack.callback(journal.close)
+            stack.push_async_callback(journal.aclose)
         transport = await stack.enter_async_context(
             Transport(
                 settings.api_url,
@@ -325,8 +328,16 @@ def _build(
     events = Broadcast()
     index = CallIndex(catalogue)
     texts = _texts(settings, kernel, catalogue, reader)
+    access = Access(journal, settings.crawlers)
     changes = AccountChanges(
-        catalogue, reader, cache, kernel, events, admission, (index.changed, texts.changed)
+        catalogue,
+        reader,
+        cache,
+        kernel,
+        events,
+        admission,
+        (index.changed, texts.changed),
+        access.purged,
     )
     page_worker = PageWorker(catalogue.placement.view)
     sizes = DaySizeEstimator()
@@ -341,12 +352,12 @@ def _build(
     )
     text_indexer = TextIndexer(indexer, catalogue, index, texts, reader, client.paused_s)
     searches = SearchCommands(
-        catalogue, lister, indexer, text_indexer, settings.profile, admission.check
+        catalogue, lister, indexer, text_indexer, settings.profile, admission.check, access
     )
+    commands = searches.commands() | ExportCommand(access).commands()
     control = _control(
-        settings, mountpoint, events, changes, admission, catalogue, client, searches.commands()
+        settings, mountpoint, events, changes, admission, catalogue, client, commands
     )
-    access = Access(journal, settings.crawlers)
     status = Status(
         settings.profile,
         mountpoint,
@@ -400,7 +411,7 @@ def _build(
         in_background=in_background,
         region_watch=region_watch,
         reader=reader,
-        searches=searches,
+        commands=commands,
         control=control,
         status=status,
         metrics=_metrics(settings.metrics, status),

@@ -16,6 +16,7 @@ from phonofs.cache.cache import Cache
 from phonofs.catalogue.catalogue import REMOVED, Catalogue, ChangeSet, ObjectChange
 from phonofs.control.server import Broadcast
 from phonofs.errors import CatalogueError, PhonofsError
+from phonofs.model import Record
 from phonofs.reader.reader import Reader
 from phonofs.restores import Restores
 from phonofs.tree.layout import ROOT
@@ -93,9 +94,15 @@ class AccountChanges:
         events: Broadcast,
         admission: Admission,
         derived: Sequence[Callable[[ChangeSet], None]] = (),
+        purged: Callable[[Record, int, str], None] = lambda record, freed_bytes, reason: None,
     ) -> None:
-        """``derived`` are told of changes too: they keep what is made of records and contents."""
+        """``derived`` are told of changes too: they keep what is made of records and contents.
+
+        ``purged`` is told of an object whose content was removed from the disk, how much that was,
+        and why.
+        """
         self._derived = derived
+        self._purged = purged
         self._catalogue = catalogue
         self._reader = reader
         self._cache = cache
@@ -109,18 +116,22 @@ class AccountChanges:
         for changed in self._derived:
             changed(changes)
         for change in changes.objects:
-            record = change.record
             if change.kind == REMOVED:
-                self._reader.withdraw(record.region, record.id)
-                self._cache.forget(record.region, record.id)
+                self._forget(change.record, "withdrawn")
             elif change.content:
-                self._reader.withdraw(record.region, record.id, but=record.fingerprint)
-                self._cache.forget(record.region, record.id, but=record.fingerprint)
+                self._forget(change.record, "replaced", but=change.record.fingerprint)
         self._kernel.tell(changes)
         if self._admission.refusal is None:
             self._events.send([_event(change) for change in changes.objects])
         if self._restores.settle((change.kind, change.record) for change in changes.objects):
             self._save_restores()
+
+    def _forget(self, record: Record, reason: str, *, but: str = "") -> None:
+        """Give no more of the contents of an object, and remove them, except for one."""
+        self._reader.withdraw(record.region, record.id, but=but)
+        freed_bytes = self._cache.forget(record.region, record.id, but=but)
+        if freed_bytes:
+            self._purged(record, freed_bytes, reason)
 
     def on_restore_requested(self, region: str, ids: Sequence[str]) -> None:
         """Note that the service was asked to restore these archived objects."""

@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -193,3 +194,25 @@ async def test_a_disk_without_room_from_the_start(tmp_path):
             with pytest.raises(JournalError, match="No space left on device"):
                 async with living(service, tmp_path, journal=str(tmp_path / "disk/journal")):
                     pass
+
+
+@fast
+async def test_a_start_that_waits_for_the_disk_of_the_journal_can_be_ended(tmp_path, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang(settings) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    async def start(service) -> None:
+        async with living(service, tmp_path, journal=str(tmp_path / "journal")):
+            pass
+
+    monkeypatch.setattr("phonofs.app._journal", hang)
+    async with standing(flat(1000)) as service:
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(start, service)
+                await trio.to_thread.run_sync(begun.wait)
+                nursery.cancel_scope.cancel()
+    go_on.set()

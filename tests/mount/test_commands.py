@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from phonofs.fakeservice.account import Account, flat_item
+from tests.support.accounts import flat
 from tests.support.mounts import Mount, files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
@@ -190,3 +191,36 @@ def test_the_demo_leaves_nothing(tmp_path: Path, number: int) -> None:
     assert not point.exists()
     assert [path.name for path in private.rglob("*") if "demo" in path.name] == []
     until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+
+
+def test_output_onto_a_full_disk_is_one_sentence(tmp_path):
+    """Every command that prints, also if it prints more than a buffer takes."""
+    options = {"journal": str(tmp_path / "journal")}
+    with standing(flat(*[10] * 300)) as service, mounted(service.url, tmp_path, **options) as mount:
+        point = str(mount.point)
+        files(mount.point)[0].read_bytes()
+        commands = (
+            ["find", "--mount", point],
+            ["find", "--json", "--mount", point],
+            ["manifest", point],
+            ["status", point],
+            ["status", "--json", point],
+            ["journal", "show"],
+            ["journal", "verify"],
+            ["export", str(tmp_path / "out"), "--mount", point],
+            ["export", "--help"],
+        )
+        for words in commands:
+            with open("/dev/full", "w") as full:
+                done = subprocess.run(
+                    [sys.executable, "-m", "phonofs.cli", *words],
+                    env=mount.environment,
+                    stdout=full,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    timeout=60,
+                )
+            [said] = [line for line in done.stderr.splitlines() if not line.startswith("looked")]
+            assert said == ("phonofs: the output cannot be written: No space left on device"), words
+            assert done.returncode == 1
+        assert (tmp_path / "out/export.json").exists()

@@ -59,10 +59,14 @@ class _Open:
 
 @dataclass
 class Account:
-    """The objects and texts by path; ``opens`` counts what was read."""
+    """The objects and texts by path; ``opens`` counts what was read.
+
+    ``vanishing`` are texts that are listed, and gone when they are asked for.
+    """
 
     objects: dict[str, Object] = field(default_factory=dict)
     texts_by_path: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    vanishing: set[str] = field(default_factory=set)
     opens: int = 0
 
     def add(self, id: str, size: int = 3000, day: str = DAY, **fields: object) -> str:
@@ -97,6 +101,8 @@ class Account:
         ]
 
     def made_from(self, day: str, name: str) -> list[str]:
+        if f"{day}/{name}" in self.vanishing:
+            raise NotCopied(Reason.WITHDRAWN, "it is not there")
         return []
 
     def text_status(self, day: str, name: str) -> tuple[int, int] | None:

@@ -185,19 +185,21 @@ class Backend:
         """Do something with the disk; return whether there is one and that did not fail."""
         return self.query(lambda disk: (work(disk),)) is not None
 
-    def remove(self, charges: Mapping[bytes, int]) -> None:
-        """Remove files and rows.
+    def remove(self, charges: Mapping[bytes, int]) -> int:
+        """Remove files and rows; return the bytes of the files that are gone.
 
         The charge of an object is released if both its file and its row are gone. A row is deleted
         even if its file cannot be removed, so that withdrawn content is never read again.
         """
         if self.disk is None or not charges:
-            return
+            return 0
         gone = [key for key in charges if self._remove_file(key)]
         deleted = self.attempt(lambda disk: disk.index.delete(charges))
+        freed = sum(charges[key] for key in gone)
         if deleted:
-            self.budget.release(sum(charges[key] for key in gone))
+            self.budget.release(freed)
         self.untidy |= not deleted or len(gone) < len(charges)
+        return freed
 
     def _remove_file(self, key: bytes) -> bool:
         return self.attempt(lambda disk: disk.files.remove(key))

@@ -251,8 +251,8 @@ class Cache:
         if entry is not None:
             entry.close()
 
-    def forget(self, region: str, id: str, *, but: str = "") -> None:
-        """Remove every content of an object, even if it is being read.
+    def forget(self, region: str, id: str, *, but: str = "") -> int:
+        """Remove every content of an object, even if it is being read; return the bytes freed.
 
         ``but`` is the fingerprint of a content to keep: the current one.
         """
@@ -269,7 +269,7 @@ class Cache:
                 charges[entry.key] = entry.stored.disown_file()
                 if not entry.pins:
                     entry.close()
-        self.backend.remove(charges)
+        return self.backend.remove(charges)
 
     def check_index(self) -> bool:
         """Check every page of the index; return False if it is damaged, or was when opened.

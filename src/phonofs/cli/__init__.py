@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import click
 
 from phonofs import __version__
+from phonofs.cli.output import OutputFailed, drop_output, name_failures
 from phonofs.cli.report import EXIT_INTERRUPTED, EXIT_USAGE, report
 from phonofs.config import nearest
 from phonofs.errors import UsageError
@@ -120,9 +121,11 @@ def _called_by_mount(arguments: Sequence[str]) -> bool:
 def run(command: click.Command, name: str, arguments: Sequence[str]) -> int:
     """Run a command and return its exit status; print an error as one sentence on stderr."""
     open_standard_streams()
+    name_failures()
     reset_signals()
     try:
         status = command.main(list(arguments), prog_name=name, standalone_mode=False)
+        sys.stdout.flush()  # or what is left would fail unseen, when Python ends
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return EXIT_USAGE
@@ -131,7 +134,11 @@ def run(command: click.Command, name: str, arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
     except BrokenPipeError:
+        drop_output()
         return EXIT_USAGE
+    except OutputFailed as error:
+        drop_output()
+        return report(error)
     except Exception as error:
         if sys.flags.dev_mode:
             raise

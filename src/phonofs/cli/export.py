@@ -1,34 +1,29 @@
 """``phonofs export``: copies chosen objects into a folder, and says what is missing."""
 
 import os
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import click
 import msgspec
 
 from phonofs import __version__
-from phonofs.cli.mount_contents import MountContents
+from phonofs.cli.export_account import Account, opened, recorded
 from phonofs.cli.named_objects import mount_named, named, path_below
-from phonofs.cli.progress_bar import ProgressBar
 from phonofs.cli.report import EXIT_IN_PART, EXIT_INTERRUPTED
 from phonofs.cli.search_options import search_options
-from phonofs.cli.search_source import MountSource, Source
-from phonofs.config import DEFAULT_PROFILE
-from phonofs.config.load import load
-from phonofs.control.client import status_of
 from phonofs.errors import PhonofsError, Unavailable, UsageError
-from phonofs.export.contents import Contents
+from phonofs.export.copier import Display, NoDisplay
 from phonofs.export.destination import Destination
 from phonofs.export.destination import opened as open_destination
 from phonofs.export.ledger import Ledger, now_text
 from phonofs.export.lists import Choice, Description, Lists, read_description, write_description
 from phonofs.export.run import Rules, Run
 from phonofs.export.workers import workers
-from phonofs.fuse.mountinfo import mount_of, own_mount
+from phonofs.fuse.mountinfo import mount_of
 from phonofs.search.answer import Found
 from phonofs.search.condition import Condition
 from phonofs.search.options import condition_of
@@ -77,8 +72,9 @@ def command(
     What is there is not copied again: after Ctrl-C, or where something was missing, the next run
     goes on. Without paths and options, that is about the objects chosen before. A file whose
     content has changed is replaced with --update only, which also marks as withdrawn what the
-    service does not have any more. Without a mount, the command asks the service itself. If
-    something is missing, the exit status is 4.
+    service does not have any more. Without a mount, the command reads from the daemon of the
+    profile or, if there is none, from the service itself. If something is missing, the exit status
+    is 4.
     """
     if prune and not update:
         raise UsageError("--prune removes what --update finds withdrawn: give both")
@@ -89,7 +85,7 @@ def command(
             before = read_description(destination)
             if mount is None and profile is None:
                 mount = mount_named(paths)
-            with _account(mount, profile, options, before) as account:
+            with opened(mount, profile, options, before) as account:
                 _check_profile(dest, account.profile, before)
                 chosen = _choice(dest, account, paths, condition, before, texts=not no_texts)
                 rules = Rules(update, prune, chosen.texts, account.lenient)
@@ -116,69 +112,6 @@ def _refuse_mount(dest: str) -> None:
     raise UsageError(f"{dest} is in {point}, which is read-only: choose another folder")
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
-    """Whose objects are exported.
-
-    source    makes what finds them
-    contents  opens them
-    lenient   whether a length is enough if a checksum differs
-    stale     why what is found may not be all, in sentences
-    """
-
-    profile: str
-    source: Callable[[], Source]
-    contents: Contents
-    lenient: bool
-    stale: Sequence[str]
-
-
-@contextmanager
-def _account(
-    mount: str | None, profile: str | None, options: Sequence[str], before: Description | None
-) -> Iterator[_Account]:
-    """Open the mount, or else a session, by default of the profile of an earlier run."""
-    if mount is not None and profile is not None:
-        raise UsageError("--mount and --profile are two ways to say the same; give one of them")
-    if mount is None and profile is None and before is not None:
-        profile = before.profile
-    point = mount_of(mount).point if mount is not None else own_mount(profile)
-    if point is not None:
-        yield _of_mount(point)
-        return
-    # Not needed over a mount, and 200 ms to import.
-    from phonofs.cli import session
-    from phonofs.cli.session_contents import SessionContents
-
-    settings = load(profile or DEFAULT_PROFILE, options)
-    with session.opened(settings) as running:
-        yield _Account(
-            settings.profile,
-            lambda: session.SessionSource(running),
-            SessionContents(running),
-            settings.verify == "length",
-            running.stale,
-        )
-
-
-def _of_mount(point: str) -> _Account:
-    status: dict[str, Any] = status_of(point)
-    views = status.get("views", {}).get("name", "")
-    followed = status.get("catalogue", {}).get("followed", {})
-    stale = [
-        f"changes in {region} cannot be followed now, so what is known may be old"
-        for region, seen in followed.items()
-        if seen.get("failures")
-    ]
-    return _Account(
-        str(status.get("profile", DEFAULT_PROFILE)),
-        lambda: MountSource(point),
-        MountContents(point, views),
-        status.get("reader", {}).get("verify") == "length",
-        stale,
-    )
-
-
 def _check_profile(dest: str, profile: str, before: Description | None) -> None:
     if before is not None and before.profile != profile:
         raise UsageError(
@@ -188,7 +121,7 @@ def _check_profile(dest: str, profile: str, before: Description | None) -> None:
 
 def _choice(
     dest: str,
-    account: _Account,
+    account: Account,
     paths: Sequence[str],
     condition: Condition,
     before: Description | None,
@@ -218,7 +151,7 @@ class _Export:
     def __init__(
         self,
         destination: Destination,
-        account: _Account,
+        account: Account,
         chosen: Choice,
         rules: Rules,
         before: Description | None,
@@ -242,21 +175,29 @@ class _Export:
         write_description(self._destination, self._description)
         ledger = Ledger(self._destination)
         try:
-            with workers(jobs) as threads, ProgressBar() as bar:
-                run = Run(
-                    self._destination, ledger, self._account.contents, threads, self._rules, bar
-                )
-                try:
-                    run.copy(self._found(), self._again, self._description.customers)
-                    run.end([*self._account.stale, *self._source.answer.missing])
-                except (KeyboardInterrupt, OSError):
-                    threads.stop.set()
-                    with suppress(OSError):
-                        run.flush()
-                    raise
-            return self._report(run, self._finish(run, ledger))
+            with recorded(self._source, self._chosen) as counts:
+                run = self._copy(ledger, jobs, counts)
+                return self._report(run, self._finish(run, ledger))
         finally:
             ledger.close()
+
+    def _copy(self, ledger: Ledger, jobs: int, counts: dict[str, int]) -> Run:
+        """Copy what is chosen, and count it."""
+        with workers(jobs) as threads, _display() as bar:
+            contents = self._account.contents
+            run = Run(self._destination, ledger, contents, threads, self._rules, bar)
+            try:
+                run.copy(self._found(), self._again, self._description.customers)
+                run.end([*self._account.stale, *self._source.answer.missing])
+            except (KeyboardInterrupt, OSError):
+                threads.stop.set()
+                with suppress(OSError):
+                    run.flush()
+                raise
+            finally:
+                copied, missing = run.counts["copied"], len(run.missing)
+                counts.update(objects=len(run.seen), copied=copied, missing=missing)
+        return run
 
     def _found(self) -> Iterator[Found]:
         paths = [self._source.top + path for path in self._chosen.paths]
@@ -291,6 +232,15 @@ class _Export:
                 click.echo(f"phonofs: {printable(each.detail)}", err=True)
         click.echo(_summary(run, description))
         return EXIT_IN_PART if run.missing else 0
+
+
+def _display() -> AbstractContextManager[Display]:
+    """Return what shows how far the export is, if somebody can see it."""
+    if not sys.stderr.isatty():
+        return nullcontext(NoDisplay())
+    from phonofs.cli.progress_bar import ProgressBar  # rich takes 40 ms
+
+    return ProgressBar()
 
 
 def _summary(run: Run, description: Description) -> str:

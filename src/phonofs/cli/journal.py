@@ -5,6 +5,7 @@ import pwd
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from msgspec import UNSET
@@ -14,9 +15,11 @@ from phonofs.cli.search_source import source_of
 from phonofs.config import DEFAULT_PROFILE
 from phonofs.config.load import load
 from phonofs.errors import UsageError
-from phonofs.journal.lines import Event, Line, parse
+from phonofs.journal.folder import read_search_key
+from phonofs.journal.lines import Event, Line, keyed_hash, parse
 from phonofs.journal.verification import Report, lines_of, verify
 from phonofs.search.condition import Condition
+from phonofs.search.facets import digits_of
 from phonofs.search.options import first_day
 from phonofs.units import format_count, printable
 
@@ -28,6 +31,7 @@ EXIT_BROKEN = 1
 @click.argument("profile", default=DEFAULT_PROFILE)
 @click.option("--object", "wanted", metavar="PATH", help="Show this file's lines; or give its id.")
 @click.option("--user", metavar="U", help="Show lines of this user, by name or number.")
+@click.option("--word", metavar="W", help="Show searches for this name, number, id or KEY=VALUE.")
 @click.option("--since", metavar="D", help="Show lines since 2026-11-17, 2026-11 or 2026 (UTC).")
 @click.option("--names", is_flag=True, help="Show the paths of objects as they are known now.")
 @click.option("--mount", metavar="PATH", help="Take these paths from this mount.")
@@ -38,6 +42,7 @@ def command(
     profile: str,
     wanted: str | None,
     user: str | None,
+    word: str | None,
     since: str | None,
     names: bool,
     mount: str | None,
@@ -46,21 +51,23 @@ def command(
 ) -> int:
     """Show or check the access journal: who opened what, when.
 
-    'show' prints a line for each open, and for each start, stop and gap of the journal. 'verify'
-    checks the chain of hashes; if a line was changed, moved or removed, it says so, and the exit
-    status is 1. Months that were moved away are not missed.
+    'show' prints a line for each open, search and export, for cached content that was removed since
+    the service withdrew it, and for each start, stop and gap of the journal. 'verify' checks the
+    chain of hashes; if a line was changed, moved or removed, it says so, and the exit status is 1.
+    Months that were moved away are not missed.
     """
     settings = load(profile, options)
     if settings.journal is None:
         raise UsageError(f"profile {profile} has no journal: the option journal is not set")
     path = settings.journal / profile
     if action == "verify":
-        if wanted or user or since or names or mount:
+        if wanted or user or word or since or names or mount:
             raise UsageError("verify checks all lines; the options that choose some are for show")
         return _print_report(verify(path, (kept or "").lower()))
     if kept:
         raise UsageError("--hash is for verify")
-    lines: Iterable[Line] = _chosen(path, _id_of(wanted), _number_of(user), since)
+    filters = _Filters(_id_of(wanted), _number_of(user), _hashes(path, word))
+    lines: Iterable[Line] = _chosen(path, filters, since)
     paths: dict[str, str] = {}
     if names:
         lines = list(lines)
@@ -70,26 +77,54 @@ def command(
     return 0
 
 
-def _chosen(path: Path, wanted: str | None, uid: int | None, since: str | None) -> Iterator[Line]:
-    """Yield the lines to show; those of the journal itself unless objects or users are chosen."""
+class _Filters(NamedTuple):
+    """What the lines to show must have: an object, a user, one of these hashes of a word."""
+
+    object: str | None
+    uid: int | None
+    hashes: frozenset[str] | None
+
+    def accept(self, line: Line) -> bool:
+        """Return whether a line is to be shown; those of the journal itself only without any."""
+        return (
+            (self.object is None or line.object == self.object)
+            and (self.uid is None or self.uid in (line.uid, line.login))
+            and (self.hashes is None or not self.hashes.isdisjoint(line.words or ()))
+        )
+
+
+def _chosen(path: Path, filters: _Filters, since: str | None) -> Iterator[Line]:
+    """Yield the lines to show, each with that of its end."""
     first = str(first_day(since, "--since")) if since is not None else ""
     shown = set[int]()
     for raw in lines_of(path):
         line = parse(raw.data)
         if line is None:
             click.echo(f"phonofs: {raw.where} cannot be read", err=True)
-        elif line.event == Event.CLOSE:
+        elif line.of is not UNSET:
             if line.of in shown:
                 yield line
-        elif line.at >= first and _is_wanted(line, wanted, uid):
+        elif line.at >= first and filters.accept(line):
             shown.add(line.n)
             yield line
 
 
-def _is_wanted(line: Line, wanted: str | None, uid: int | None) -> bool:
-    if line.event != Event.OPEN:
-        return wanted is None and uid is None
-    return wanted in (None, line.object) and (uid is None or uid in (line.uid, line.login))
+def _hashes(path: Path, word: str | None) -> frozenset[str] | None:
+    """Return the hashes that a word can have in a line, by what it was asked for as."""
+    if word is None:
+        return None
+    try:
+        key = read_search_key(path)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UsageError(f"the words of searches cannot be compared: {why}") from None
+    names = [f"{name}=" for name in Condition.__struct_fields__]
+    texts = [name + word.casefold() for name in names]
+    texts.append(f"number={digits_of(word)}")
+    tag, equals, value = word.partition("=")
+    if equals:
+        texts.append(f"tag.{tag}={value.casefold()}")
+    return frozenset(keyed_hash(key, text) for text in texts)
 
 
 def _id_of(wanted: str | None) -> str | None:
@@ -131,19 +166,40 @@ def _shown(line: Line, paths: dict[str, str]) -> str:
     """Return a line for a terminal."""
     words = [line.at, str(line.n), line.event]
     if line.event == Event.OPEN:
-        words = [line.at, str(line.n), str(line.result), _user(line.uid)]
-        if isinstance(line.login, int) and line.login != line.uid:
-            words.append(f"(logged in as {_user(line.login)})")
-        words += [line.program or "-" if line.program is not UNSET else "-"]
-        words += [f"pid {line.pid}" if line.pid else "-", f"{line.how}", f"{line.kind}"]
+        words = [line.at, str(line.n), str(line.result), *_who(line), f"{line.how}", f"{line.kind}"]
         words += [f"{line.type}", paths.get(str(line.object), str(line.object))]
     elif line.event == Event.CLOSE:
         words.append(f"of {line.of}, at least {format_count(line.bytes_at_least or 0, 'byte')}")
+    elif line.event == Event.SEARCH:
+        words += [*_who(line), format_count(line.results or 0, "result"), *(line.words or ())]
+    elif line.event == Event.EXPORT:
+        words += [str(line.result), *_who(line), *_of_export(line)]
+    elif line.event == Event.PURGED:
+        words += [str(line.reason), format_count(line.freed_bytes or 0, "byte")]
+        words += [f"{line.type}", paths.get(str(line.object), str(line.object))]
     elif line.reason is not UNSET:
         words.append(line.reason)
         if isinstance(line.opens, int):
             words.append(f"({format_count(line.opens, 'open')} not recorded)")
     return printable(" ".join(words))
+
+
+def _who(line: Line) -> list[str]:
+    """Return who did something, in words."""
+    words = [_user(line.uid)]
+    if isinstance(line.login, int) and line.login != line.uid:
+        words.append(f"(logged in as {_user(line.login)})")
+    words.append(line.program or "-" if line.program is not UNSET else "-")
+    words.append(f"pid {line.pid}" if line.pid else "-")
+    return words
+
+
+def _of_export(line: Line) -> list[str]:
+    """Return what a line tells of an export, in words."""
+    if line.of is UNSET:
+        return [format_count(line.paths or 0, "path"), *(line.words or ())]
+    there = format_count(line.objects or 0, "object")
+    return [f"of {line.of}, {there}, {line.copied or 0:,} copied, {line.missing or 0:,} missing"]
 
 
 def _user(uid: object) -> str:

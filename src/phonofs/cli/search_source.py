@@ -110,6 +110,16 @@ class RunningSource:
             request = {"command": "manifest", "paths": some, "offline": self._offline}
             yield from self._results(request)
 
+    def tell(self, request: Mapping[str, object]) -> Mapping[str, Any]:
+        """Send a command that is answered with one line; return that. Raises PhonofsError."""
+        with self._connect(request) as lines:
+            for text in lines:
+                answer: Mapping[str, Any] = msgspec.json.decode(text)
+                if "error" in answer:
+                    raise refusal(self._name, answer["error"], answer.get("exit_status"))
+                return answer
+        raise Unavailable(f"{self._name} ended before its answer was whole")
+
     def _results(self, request: Mapping[str, object]) -> Iterator[list[Found]]:
         decoder = msgspec.json.Decoder(_Line)
         with self._connect(request) as lines:

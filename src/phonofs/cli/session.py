@@ -4,6 +4,7 @@ The command asks it as it would ask a mount. Its thread has the event loop; the 
 all other threads. Used by ``phonofs export``.
 """
 
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -16,6 +17,7 @@ import trio
 from phonofs.app import COMMAND_TASKS, App, open_app
 from phonofs.cli.search_source import RunningSource
 from phonofs.config import Settings
+from phonofs.control.peers import Peer
 from phonofs.errors import ServiceError, Unavailable, unwrap
 from phonofs.process.hardening import keep_secrets_in_memory
 from phonofs.vfs import as_json
@@ -117,10 +119,9 @@ class SessionSource(RunningSource):
         self._session = session
 
     def _lines(self, request: Mapping[str, Any]) -> Iterator[bytes]:
-        searches = self._session.app.searches
-        events = searches.commands()[request["command"]].lines(
-            msgspec.json.decode(msgspec.json.encode(request))
-        )
+        command = self._session.app.commands[request["command"]]
+        me = Peer(os.getuid(), frozenset(), os.getpid())
+        events = command.lines(msgspec.json.decode(msgspec.json.encode(request)), me)
         try:
             while True:
                 try:

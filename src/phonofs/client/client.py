@@ -18,6 +18,7 @@ from phonofs.door.protocol import (
     VERSION,
     About,
     Answer,
+    Attribute,
     Cat,
     Entry,
     Error,
@@ -107,6 +108,13 @@ class Client:
     def record(self, path: str) -> bytes:
         """Return the record of an object: its JSON, as the service sent it."""
         result = self._exchange(Record(path), Connection.receive_content)
+        if isinstance(result, Error):
+            raise os_error(result, self.shown(path))
+        return result
+
+    def attribute(self, path: str, name: str) -> bytes:
+        """Return an extended attribute of a file or directory. Raises ENODATA if it has none."""
+        result = self._exchange(Attribute(path, name), Connection.receive_content)
         if isinstance(result, Error):
             raise os_error(result, self.shown(path))
         return result

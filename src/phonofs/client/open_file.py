@@ -31,6 +31,12 @@ class OpenFile:
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._handle = 0
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has, as the daemon knew when it was opened last; 0 before that."""
+        return self._size
 
     def open(self) -> None:
         """Open it now. Raises ENODATA if it is archived, ESTALE if its content is another one."""
@@ -104,6 +110,7 @@ class OpenFile:
             connection.close()
             raise
         if isinstance(answer, Opened) and answer.fingerprint == self._fingerprint:
+            self._size = answer.size
             return connection, answer.handle
         connection.close()
         shown = self._client.shown(self._path)

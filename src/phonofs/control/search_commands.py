@@ -2,7 +2,7 @@
 
 The first two are answered with a first line on the mount, lines with what was found, and a last
 line that says what was looked at; ``index`` with a line of progress after each month. Between two
-lines other tasks run.
+lines other tasks run. A search that has ended is recorded in the journal.
 """
 
 import time
@@ -14,8 +14,10 @@ from typing import TypeVar
 import msgspec
 import trio
 
+from phonofs.access import Access, Opener
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.catalogue.search import day_of, file_named, read, report, search_known
+from phonofs.control.peers import Peer
 from phonofs.control.server import Event, LongCommand
 from phonofs.discovery.indexer import TRIES, Indexer
 from phonofs.discovery.lister import Lister
@@ -63,6 +65,7 @@ class SearchCommands:
         text_indexer: TextIndexer,
         profile: str,
         check: Callable[[], None],
+        access: Access,
     ) -> None:
         self._catalogue = catalogue
         self._lister = lister
@@ -71,6 +74,7 @@ class SearchCommands:
         self._search = RecordSearch(catalogue, lister)
         self._profile = profile
         self._check = check
+        self._access = access
 
     def commands(self) -> dict[str, LongCommand]:
         """Return the commands by name; only the owner may have the whole account indexed."""
@@ -80,12 +84,24 @@ class SearchCommands:
             "index": LongCommand(self.index, for_readers=False),
         }
 
-    async def find(self, asked: Mapping[str, object]) -> AsyncGenerator[Event, None]:
+    async def find(self, asked: Mapping[str, object], peer: Peer) -> AsyncGenerator[Event, None]:
         """Answer with the objects that match a condition. Raises UsageError, CatalogueError."""
-        request = _converted(asked, _Find)
+        request = converted(asked, _Find)
         self._check()
         yield self._head()
-        answer = Answer(narrow=narrowing(request.condition))
+        line = self._access.search(Opener(peer.uid, peer.pid), request.condition.words())
+        answer, results = Answer(narrow=narrowing(request.condition)), 0
+        try:
+            async with aclosing(self._found(request, answer)) as found:
+                async for some in found:
+                    results += len(some)  # what is sent counts, also if the client hangs up
+                    yield _found(some)
+        finally:
+            self._access.searched(line, results)
+        yield {"answer": answer}
+
+    async def _found(self, request: _Find, answer: Answer) -> AsyncGenerator[list[Found], None]:
+        """Yield what matches, and complete the answer."""
         settled: set[str] = set()
         if not request.offline:
             settled = await self._search.prepare(request.condition, answer)
@@ -95,19 +111,20 @@ class SearchCommands:
             self._check()
             some += found
             if len(some) >= TOGETHER or (some and trio.current_time() > sent_at + TOGETHER_S):
-                yield _found(some)
+                yield some
                 some, sent_at = [], trio.current_time()
             await trio.lowlevel.checkpoint()
         if some:
             self._check()
-            yield _found(some)
+            yield some
         # Not before: a damaged record shows when it is read, and then its day is not known.
         report(self._catalogue, request.condition, request.what, _now_ms(), answer, settled)
-        yield {"answer": answer}
 
-    async def manifest(self, asked: Mapping[str, object]) -> AsyncGenerator[Event, None]:
+    async def manifest(
+        self, asked: Mapping[str, object], peer: Peer
+    ) -> AsyncGenerator[Event, None]:
         """Answer with the records of files, by their paths below the mount point."""
-        request = _converted(asked, _Manifest)
+        request = converted(asked, _Manifest)
         self._check()
         yield self._head()
         answer = Answer()
@@ -130,9 +147,9 @@ class SearchCommands:
             await trio.lowlevel.checkpoint()
         yield {"answer": answer}
 
-    async def index(self, asked: Mapping[str, object]) -> AsyncGenerator[Event, None]:
+    async def index(self, asked: Mapping[str, object], peer: Peer) -> AsyncGenerator[Event, None]:
         """Index the account; answer with the progress. Raises the service's last error."""
-        request = _converted(asked, _Index)
+        request = converted(asked, _Index)
         self._check()
         indexer = self._text_indexer if request.texts else self._indexer
         async with aclosing(indexer.steps(request.since, tries=TRIES)) as steps:
@@ -152,11 +169,12 @@ class SearchCommands:
         return file_named(self._catalogue, path)
 
 
-def _converted(asked: Mapping[str, object], kind: type[_Request]) -> _Request:
+def converted(asked: Mapping[str, object], kind: type[_Request]) -> _Request:
+    """Return a request with its types checked. Raises UsageError."""
     try:
         return msgspec.convert(asked, kind)
     except msgspec.ValidationError as error:
-        raise UsageError(f"the search is not understood: {error}") from None
+        raise UsageError(f"the request is not understood: {error}") from None
 
 
 def _found(found: Iterable[Found]) -> Event:

@@ -105,11 +105,11 @@ class Shared:
 class LongCommand:
     """A command with an answer of several lines.
 
-    lines        yields them; may raise PhonofsError
+    lines        yields them, for a request and its peer; may raise PhonofsError
     for_readers  whether users who may read the files may give it, too
     """
 
-    lines: Callable[[Event], AsyncGenerator[Event, None]]
+    lines: Callable[[Event, Peer], AsyncGenerator[Event, None]]
     for_readers: bool
 
 
@@ -226,7 +226,7 @@ class Control:
             return
         async with _until_hangup(stream):
             try:
-                async with aclosing(command.lines(asked)) as lines:
+                async with aclosing(command.lines(asked, peer)) as lines:
                     async for line in lines:
                         await _send(stream, line)
             except PhonofsError as error:

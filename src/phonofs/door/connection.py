@@ -205,6 +205,8 @@ class Connection:
                 await send(protocol.End())
             case protocol.Record(path):
                 await self._send_whole(await self._paths.record(path))
+            case protocol.Attribute(path, name):
+                await self._send_whole(await self._paths.attribute(path, name))
             case protocol.Status():
                 await self._send_whole(services.status())
             case protocol.Hello():

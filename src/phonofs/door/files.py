@@ -169,6 +169,14 @@ class Paths:
                 raise NoSuchName(f"{path!r} is made of objects, and has no record of its own")
             return self._vfs.record(entry.ino).source
 
+    async def attribute(self, path: str, name: str) -> bytes:
+        """Return an extended attribute. Raises NoSuchAttribute, and as :meth:`find` does."""
+        with gone_is_missing(path):
+            entry = await self.find(path)
+            if is_text(entry):
+                return await self._vfs.text_attribute(entry.ino, name)
+            return self._vfs.attribute(entry.ino, name)
+
 
 @contextmanager
 def gone_is_missing(path: str) -> Iterator[None]:

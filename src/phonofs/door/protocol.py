@@ -5,21 +5,22 @@ head (MessagePack), and as many raw bytes as ``body`` in the head says; without 
 none. The client sends a request and reads all of its answer before it sends the next one. A request
 has no body.
 
-======== ==============================================================================
-request  answer
-======== ==============================================================================
-hello    ``Welcome``; a client that finds another ``protocol`` there must not go on
-info     ``About``
-ls       ``Entries`` of at most ENTRIES_AT_ONCE, as many as are needed, then ``End``
-find     likewise
-open     ``Opened``
-read     ``Data``, as many as are needed; the last one says so
-close    ``End``
-cat      for each item, in order, what ``read`` answers, or ``Error``
-record   ``Data`` with the record's own JSON
-status   ``Data`` with the status document, as ``phonofs status --json`` prints it
-leave    ``End``, and the daemon ends; or ``Error`` (EBUSY)
-======== ==============================================================================
+========= ==============================================================================
+request   answer
+========= ==============================================================================
+hello     ``Welcome``; a client that finds another ``protocol`` there must not go on
+info      ``About``
+ls        ``Entries`` of at most ENTRIES_AT_ONCE, as many as are needed, then ``End``
+find      likewise
+open      ``Opened``
+read      ``Data``, as many as are needed; the last one says so
+close     ``End``
+cat       for each item, in order, what ``read`` answers, or ``Error``
+record    ``Data`` with the record's own JSON
+attribute ``Data`` with the value of an extended attribute
+status    ``Data`` with the status document, as ``phonofs status --json`` prints it
+leave     ``End``, and the daemon ends; or ``Error`` (EBUSY)
+========= ==============================================================================
 
 Instead of any message of an answer there may be an ``Error``. It ends the answer, except in that
 of ``cat``, where it ends the item. A listing that cannot be had whole ends with an ``Error``, never
@@ -175,6 +176,13 @@ class Record(msgspec.Struct, tag_field="op", tag="record"):
     path: str
 
 
+class Attribute(msgspec.Struct, tag_field="op", tag="attribute"):
+    """Ask for an extended attribute, by its name in a mount (ENODATA if there is none)."""
+
+    path: str
+    name: str
+
+
 class Status(msgspec.Struct, tag_field="op", tag="status"):
     """Ask for the status document: JSON."""
 
@@ -183,7 +191,7 @@ class Leave(msgspec.Struct, tag_field="op", tag="leave"):
     """Ask a daemon that was started on demand to end; EBUSY if it was not, or if it is in use."""
 
 
-Request = Hello | Info | Ls | Find | Open | Read | Close | Cat | Record | Status | Leave
+Request = Hello | Info | Ls | Find | Open | Read | Close | Cat | Record | Attribute | Status | Leave
 
 
 # answers

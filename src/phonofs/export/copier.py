@@ -28,6 +28,22 @@ class Display(Protocol):
         """Show that so many more files are done."""
 
 
+class NoDisplay:
+    """Shows nothing."""
+
+    def listed(self, objects: int) -> None:
+        """Do nothing."""
+
+    def begin(self, files: int, size: int) -> None:
+        """Do nothing."""
+
+    def advance(self, size: int) -> None:
+        """Do nothing."""
+
+    def done(self, files: int) -> None:
+        """Do nothing."""
+
+
 class Without(Enum):
     """Why a task has nothing to copy."""
 

@@ -100,16 +100,17 @@ def copy(
         try:
             copied = _copied(source, descriptor, hashes, advance, stop)
             _check_length(copied, source.size, size)
+            mtime_ns = source.mtime_ns
             if hashes.differs() and not lenient:
                 raise NotCopied(Reason.CHECKSUM, "the bytes do not have the checksum of the record")
-            os.utime(descriptor, ns=(source.mtime_ns, source.mtime_ns))
+            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
         finally:
             os.close(descriptor)
     except BaseException:
         destination.drop(staged)
         raise
     check: Literal["md5", "length"] = "md5" if hashes.agrees() else "length"
-    return Staged(staged, copied, source.mtime_ns, check, hashes.sha256)
+    return Staged(staged, copied, mtime_ns, check, hashes.sha256)
 
 
 def _copied(
@@ -134,6 +135,8 @@ def _copied(
             data = data[os.write(descriptor, data) :]
         copied += count
         advance(count)
+        if count < len(buffer) and copied == source.size:
+            return copied  # which another read would show, too
 
 
 def _check_length(copied: int, told: int, size: int | None) -> None:

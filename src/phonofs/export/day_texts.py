@@ -7,7 +7,7 @@ Used by ``run``.
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
-from phonofs.export.contents import Contents, TextName
+from phonofs.export.contents import Contents, NotCopied, Reason, TextName
 from phonofs.export.copier import Task, Without
 from phonofs.export.copying import Staged, copy
 from phonofs.export.destination import Destination
@@ -65,7 +65,13 @@ class DayTexts:
 
     def _source(self, day: str, text: TextName, by_id: Mapping[str, Key]) -> Key | None:
         """Return the first object that a text is made of and that is there."""
-        found = (by_id.get(id) for id in self._contents.made_from(day, text.name))
+        try:
+            ids = self._contents.made_from(day, text.name)
+        except NotCopied as error:
+            if error.reason is Reason.WITHDRAWN:  # since the day was listed
+                return None
+            raise
+        found = map(by_id.get, ids)
         return next(filter(None, found), None)
 
     def _copied(self, day: str, name: str, there: File | None) -> Staged | Without:

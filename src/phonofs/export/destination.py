@@ -11,7 +11,7 @@ import fcntl
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -100,13 +100,18 @@ class Destination:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
 
-    def write(self, path: str, chunks: Iterator[bytes]) -> None:
+    def write(self, path: str, chunks: Iterable[bytes]) -> None:
         """Write a whole file: staged, synced and renamed. Raises OSError."""
+        with self.writing(path) as file:
+            file.writelines(chunks)
+
+    @contextmanager
+    def writing(self, path: str) -> Iterator[BinaryIO]:
+        """Stage a file to write to; sync and rename it if the block ends. Raises OSError."""
         staged, descriptor = self.stage()
         try:
             with open(descriptor, "wb", buffering=1 << 18) as file:
-                for chunk in chunks:
-                    file.write(chunk)
+                yield file
                 file.flush()
                 os.fsync(descriptor)
             self.place(staged, path)

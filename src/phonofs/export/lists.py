@@ -5,7 +5,7 @@ export. Used by ``cli/export.py``.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import tzinfo
 from itertools import groupby
 
@@ -17,7 +17,7 @@ from phonofs.export.destination import FORMAT, MARK, Destination
 from phonofs.export.ledger import MANIFEST, Exported, File, Key, Ledger
 from phonofs.export.page import FEW, Row, day_page, days_page, whole_page
 from phonofs.export.run import Missing
-from phonofs.manifest.columns import Column, Listed, Value
+from phonofs.manifest.columns import COLUMNS, Listed, Value
 from phonofs.manifest.formats import Csv, JsonLines, checksum_line
 from phonofs.search.condition import Condition
 
@@ -36,6 +36,9 @@ MISSING_COLUMNS = (
     "reason",
     "detail",
 )
+
+FILE_COLUMNS = ("check", "sha256", "at", "withdrawn")
+"""The columns of manifest.csv after those of every manifest: attributes of ``File``."""
 
 LONGEST_TEXT = 1 << 20
 """Bytes of a text that a page shows: a conversation of a day."""
@@ -107,6 +110,7 @@ class Lists:
         self._ledger = ledger
         self._zone = zone
         self._profile = profile
+        self._json = JsonLines()
         files = sorted(ledger.files.values(), key=lambda file: file.path)
         self._objects = [file for file in files if file.kind == "object"]
         self._files = files
@@ -120,12 +124,7 @@ class Lists:
         write = self._destination.write
         write("SHA256SUMS", self._checksums())
         write("missing.csv", self._missing(missing))
-        write("manifest.csv", self._csv())
-        pages = self._write_pages(missing, description)
-        for stale in set(description.pages) - set(pages):
-            if stale.startswith(f"{PAGES}/") and self._destination.status(stale) is not None:
-                self._destination.remove(stale)
-        write(MANIFEST, self._json_lines())
+        pages = self._write_objects(missing, description)
         return msgspec.structs.replace(
             description,
             complete=not missing,
@@ -138,29 +137,35 @@ class Lists:
             pages=pages,
         )
 
-    def _listed(self, file: File) -> Listed:
-        return Listed(file.path, self._ledger.record(file.key), self._zone, self._profile)
+    def _write_objects(self, missing: Sequence[Missing], description: Description) -> list[str]:
+        """Write both manifests and the pages; return the paths of pages of days.
 
-    def _csv(self) -> Iterator[bytes]:
-        files = self._ledger.files
+        In one pass: the record of an object is read, and its columns are made, once.
+        """
+        with self._destination.writing(MANIFEST) as manifest:
+            with self._destination.writing("manifest.csv") as table:
+                form = Csv()
+                table.write(form.row([*(name for name, _ in COLUMNS), *FILE_COLUMNS]).encode())
 
-        def column(name: str) -> Column:
-            return name, lambda listed: str(getattr(files[listed.path], name))
+                def listed(file: File) -> Row:
+                    row = self._row(file)
+                    of_file = (str(getattr(file, name)) for name in FILE_COLUMNS)
+                    table.write(form.row([*row.values.values(), *of_file]).encode())
+                    manifest.write(self._json_line(row.listed, file))
+                    return row
 
-        form = Csv([column(name) for name in ("check", "sha256", "at", "withdrawn")])
-        yield form.head().encode()
-        for file in self._objects:
-            yield form.line(self._listed(file)).encode()
+                pages = self._write_pages(missing, description, listed)
+            for stale in set(description.pages) - set(pages):
+                if stale.startswith(f"{PAGES}/") and self._destination.status(stale) is not None:
+                    self._destination.remove(stale)
+        return pages
 
-    def _json_lines(self) -> Iterator[bytes]:
-        form = JsonLines()
-        for file in self._objects:
-            listed = self._listed(file)
-            known = self._ledger.objects[file.key]
-            texts = self._texts[file.key] if known.path == file.path else []
-            exported = Exported(known.size, known.state, file, texts)
-            line = form.line(listed).encode().rstrip()[:-1]
-            yield line + b',"export":' + msgspec.json.encode(exported) + b"}\n"
+    def _json_line(self, listed: Listed, file: File) -> bytes:
+        known = self._ledger.objects[file.key]
+        texts = self._texts[file.key] if known.path == file.path else []
+        exported = Exported(known.size, known.state, file, texts)
+        line = self._json.line(listed).encode().rstrip()[:-1]
+        return line + b',"export":' + msgspec.json.encode(exported) + b"}\n"
 
     def _checksums(self) -> Iterator[bytes]:
         for file in self._files:
@@ -187,28 +192,35 @@ class Lists:
 
     # pages
 
-    def _write_pages(self, missing: Sequence[Missing], description: Description) -> list[str]:
-        """Write the page, or one for each day; return the paths of the latter."""
+    def _write_pages(
+        self, missing: Sequence[Missing], description: Description, row: Callable[[File], Row]
+    ) -> list[str]:
+        """Write the page, or one for each day; return the paths of the latter.
+
+        ``row`` is called once for each object, in their order.
+        """
         title = f"Export of {description.profile}"
         said = [(each.path, f"{each.reason}: {each.detail}") for each in missing]
         days = ((day, list(files)) for day, files in groupby(self._objects, _day))
         write = self._destination.write
         if len(self._objects) <= FEW:
-            rows = [(day, map(self._row, files)) for day, files in days]
+            rows = [(day, map(row, files)) for day, files in days]
             write(PAGE, whole_page(title, rows, said))
             return []
         pages, counts = [], []
         for day, files in days:
             page = f"{PAGES}/{day.replace('/', '_')}.html"
-            write(page, day_page(title, day, map(self._row, files)))
+            write(page, day_page(title, day, map(row, files)))
             pages.append(page)
             counts.append((day, page, len(files)))
         write(PAGE, days_page(title, counts, said))
         return pages
 
     def _row(self, file: File) -> Row:
+        listed = Listed(file.path, self._ledger.record(file.key), self._zone, self._profile)
+        values = {name: of(listed) for name, of in COLUMNS}
         texts = [(text.path, self._text(text)) for text in self._texts[file.key]]
-        return Row(self._listed(file), file, texts)
+        return Row(listed, values, file, texts)
 
     def _text(self, file: File) -> str:
         """Return a text to show; '' for subtitles, which repeat the conversation."""

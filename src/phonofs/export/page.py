@@ -6,16 +6,15 @@ folder. A time in a conversation is a link to that second of the recording.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from urllib.parse import quote
 
 from phonofs.export.ledger import File
-from phonofs.manifest.columns import COLUMNS, Listed, Value
+from phonofs.manifest.columns import Listed, Value
 from phonofs.search.facets import duration_ms
-from phonofs.tree.naming import first_tag, party
 from phonofs.units import printable
 
 FEW = 1000
@@ -45,14 +44,21 @@ dt { color: #59636e; } dd { margin: 0; overflow-wrap: anywhere; }
 .gone { color: #9a3412; }
 """
 
+_PLAIN = re.compile(r"[\w .,:;/+@=()-]*", re.ASCII)
+"""Text that is the same in HTML: most fields, of which there are thirty for each object."""
+
 _TIME = re.compile(r"\[(?:(\d{1,4}):)?(\d\d):(\d\d)\] ")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An object of the page: its listing, its file, and the path and content of each text."""
+    """An object of the page: its listing, the values of its columns, its file, and its texts.
+
+    ``texts`` have a path and the content each.
+    """
 
     listed: Listed
+    values: Mapping[str, Value]
     file: File
     texts: Sequence[tuple[str, str]]
 
@@ -105,7 +111,7 @@ def _encoded(parts: Iterable[str]) -> Iterator[bytes]:
 
 def _text(value: str) -> str:
     """Return a text as HTML; ``?`` for what is not visible or controls how text is shown."""
-    return escape(printable(value))
+    return value if _PLAIN.fullmatch(value) else escape(printable(value))
 
 
 def _link(path: str) -> str:
@@ -132,15 +138,9 @@ def _table_head(day: str) -> Iterator[str]:
 
 def _row(row: Row, up: str, *, loads: bool) -> Iterator[str]:
     """Yield a row; ``up`` leads to the top, ``loads`` says whether the player shows the length."""
-    record, listed = row.listed.record, row.listed
-    values = (
-        record.type,
-        first_tag(record.tags, "agentName", "userName"),
-        party(record),
-        _lasts(listed),
-    )
-    yield f'<tr><td class="time">{_text(_clock(listed))}</td>'
-    yield "".join(f"<td>{_text(value)}</td>" for value in values)
+    shown = [_shown(row.values[name]) for name in ("type", "agent", "party")]
+    yield f'<tr><td class="time">{_clock(row.values)}</td>'
+    yield "".join(f"<td>{_text(value)}</td>" for value in (*shown, _lasts(row.listed)))
     yield "<td>"
     if row.file.withdrawn:
         yield f'<p class="gone">withdrawn by the service, found {_text(row.file.withdrawn)}</p>'
@@ -195,9 +195,9 @@ def _said(content: str, recording: str) -> Iterator[str]:
 
 
 def _fields(row: Row) -> Iterator[tuple[str, str]]:
-    for name, of in COLUMNS:
-        if value := _shown(of(row.listed)):
-            yield name, value
+    for name, value in row.values.items():
+        if shown := _shown(value):
+            yield name, shown
     yield "check", row.file.check
     yield "sha256", row.file.sha256
 
@@ -208,9 +208,8 @@ def _shown(value: Value) -> str:
     return "" if value is None else str(value)
 
 
-def _clock(listed: Listed) -> str:
-    columns = dict(COLUMNS)
-    at = columns["start"](listed) or columns["created"](listed)
+def _clock(values: Mapping[str, Value]) -> str:
+    at = values["start"] or values["created"]
     return f"{at:%H:%M:%S}" if isinstance(at, datetime) else ""
 
 

@@ -5,15 +5,18 @@
     JOURNAL/PROFILE/       mode 0700
         2026-11.jsonl      a file a month (UTC), mode 0600
         chain.json         where the chain ended last, and where each month begins in it
+        search.key         the key of the hashes that stand for the words of searches, mode 0600
         lock               locked with flock while a mount writes
 
 Months may be moved away. ``chain.json`` stays, so that the chain goes on from what is not here any
 more, and so that ``verify`` notices if lines are missing at an end.
 """
 
+import errno
 import fcntl
 import os
 import re
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +28,8 @@ from phonofs.trusted_path import check_trusted
 
 CHAIN = "chain.json"
 LOCK = "lock"
+SEARCH_KEY = "search.key"
+KEY_BYTES = 32
 _MONTH = re.compile(r"\d{4}-\d\d\.jsonl", re.ASCII)
 
 
@@ -86,14 +91,37 @@ def load_chain(path: Path) -> Chain | None:
 
 def save_chain(path: Path, chain: Chain) -> None:
     """Write ``chain.json``, as a whole or not at all. Raises OSError."""
-    made = path / f"{CHAIN}.new"
+    _replace(path / CHAIN, msgspec.json.encode(chain))
+
+
+def read_search_key(path: Path) -> bytes:
+    """Return the key of the words of searches. Raises OSError, also if it is damaged."""
+    key = (path / SEARCH_KEY).read_bytes()
+    if len(key) != KEY_BYTES:
+        raise OSError(errno.EINVAL, f"{path / SEARCH_KEY} is no key")
+    return key
+
+
+def search_key(path: Path) -> bytes:
+    """Return the key of the words of searches; make it if there is none. Raises OSError."""
+    try:
+        return read_search_key(path)
+    except FileNotFoundError:
+        key = secrets.token_bytes(KEY_BYTES)
+        _replace(path / SEARCH_KEY, key)
+        return key
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file, as a whole or not at all. Raises OSError."""
+    made = path.with_name(f"{path.name}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     with open(os.open(made, flags, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(chain))
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    made.replace(path / CHAIN)
-    sync_folder(path)
+    made.replace(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

@@ -8,8 +8,7 @@ as those of closes, go with the next open, or with the next sync.
 """
 
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,9 @@ import trio
 
 from phonofs import __version__
 from phonofs.errors import JournalError
-from phonofs.journal.lines import Event, Line, Result, time_text
+from phonofs.journal.entry import Entry, all_lines, granted, now_text
+from phonofs.journal.folder import search_key
+from phonofs.journal.lines import Event, Line, keyed_hash
 from phonofs.journal.writer import Writer
 from phonofs.units import format_size
 
@@ -30,43 +31,16 @@ RETRY_S = 1.0
 """After a failure, opens fail at once for that long before the disk is tried again."""
 
 
-class _Entry:
-    """Lines that are to be written together.
-
-    number  of the first line, 0 until it is written
-    error   why they were not written
-    """
-
-    __slots__ = ("done", "error", "lines", "number")
-
-    def __init__(self, lines: Sequence[Line]) -> None:
-        self.lines = lines
-        self.number = 0
-        self.error: JournalError | None = None
-        self.done: trio.Event | None = None
-
-    def settle(self, number: int, error: JournalError | None) -> None:
-        """Set the outcome, and wake who waits for it."""
-        self.number, self.error = number, error
-        if self.done is not None:
-            self.done.set()
-
-    async def wait(self) -> bool:
-        """Wait for the outcome; return whether it came in time."""
-        self.done = trio.Event()
-        with trio.move_on_after(WRITE_S):
-            await self.done.wait()
-            return True
-        return False
-
-
 class Journal:
     """Owns the writer and the lines that wait for it.
 
     _writing, _syncing  whether a thread does that now
+    _stuck    whether an open has waited for that thread in vain: until it ends, no other waits
+    _missed   opens without a line meanwhile, of which the writer is told when it can be
     _disk     held by whatever must not happen beside a sync
     _synced   the number of the last line that is on disk
     _error    why lines cannot be written now, '' if they can
+    _key      of the words of searches; None if there is none
     waits     how many opens have waited for their lines
     """
 
@@ -75,9 +49,11 @@ class Journal:
         self._writer = writer
         self._sync_s = sync_s
         self._allow = allow
-        self._pending: list[_Entry] = []
+        self._key: bytes | None = None
+        self._pending: list[Entry] = []
         self._wake, self._unsynced = trio.Event(), trio.Event()
-        self._writing = self._syncing = False
+        self._writing = self._syncing = self._stuck = False
+        self._missed = 0
         self._disk = trio.Lock()
         self._sync_waiters = trio.lowlevel.ParkingLot()
         self._synced = 0
@@ -100,6 +76,7 @@ class Journal:
             if not allow:
                 journal._writer.close()
                 raise failed from None
+        journal._load_key()
         return journal
 
     def _start(self) -> None:
@@ -109,6 +86,13 @@ class Journal:
         self._tell_reserve(self._writer.sync())
         self._writer.save()
 
+    def _load_key(self) -> None:
+        try:
+            self._key = search_key(self._writer.path)
+        except OSError as error:
+            why = error.strerror or str(error)
+            log.warning("the journal %s has no words of searches (%s)", self._writer.path, why)
+
     # lines
 
     async def record(self, lines: Sequence[Line]) -> int:
@@ -117,37 +101,81 @@ class Journal:
         They survive a kill of this process when this returns, and a power cut too if the option
         ``journal_sync`` is 0. Raises JournalError.
         """
-        entry = _Entry(lines)
+        entry = Entry(lines)
+        try:
+            await self._record(entry)
+        except BaseException:  # an open that nobody waits for any more
+            self._give_up(entry)
+            raise
+        if entry.error is None:
+            return entry.number
+        if not self._allow:
+            self._give_up(entry)
+            raise entry.error
+        self._unrecorded += granted([entry])
+        return 0
+
+    async def _record(self, entry: Entry) -> None:
+        if self._stuck:
+            self._miss(entry, self._unwritable())
+            return
         self._pending.append(entry)
-        if self._writer_is_free(lines[-1].at):
+        if self._writer_is_free(entry.lines[-1].at):
             self._write_now()
         else:
             await self._wait_for(entry)
         if self._sync_s == 0 and entry.error is None:
             self.waits += 1
             entry.settle(entry.number, await self._on_disk(entry.number))
-        if entry.error is None:
-            return entry.number
-        if not self._allow:
-            raise entry.error
-        self._unrecorded += _granted([entry])
-        return 0
 
-    async def _wait_for(self, entry: _Entry) -> None:
+    async def _wait_for(self, entry: Entry) -> None:
         self.waits += 1
         self._wake.set()
-        if not await entry.wait():
-            entry.settle(0, self._failed(TimeoutError(0, f"no answer within {WRITE_S:g} s")))
+        if not await entry.wait(WRITE_S):
+            error = self._overdue()
+            if entry in self._pending:
+                self._pending.remove(entry)
+                self._miss(entry, error)
+            else:  # the thread has it: it may still be written
+                entry.settle(0, error)
+
+    def _miss(self, entry: Entry, error: JournalError) -> None:
+        """Note that lines are not written, which the writer cannot be told now."""
+        entry.settle(0, error)
+        self._missed += granted([entry]) if self._allow else 0
+
+    def _give_up(self, entry: Entry) -> None:
+        """Have lines that open nothing not written, or else ended."""
+        if entry in self._pending:
+            self._pending.remove(entry)
+        for line in entry.give_up():
+            self.note(line)
+
+    def _overdue(self) -> JournalError:
+        self._stuck = self._writing or self._syncing
+        return self._failed(TimeoutError(0, f"no answer within {WRITE_S:g} s"))
+
+    def _thread_ended(self) -> None:
+        """Let opens wait again."""
+        self._stuck = False
+        if self._missed:
+            self._writer.mark_broken(self._missed)
+            self._missed = 0
 
     def note(self, line: Line) -> None:
         """Have a line written that nobody waits for, within the option ``journal_sync``."""
-        self._pending.append(_Entry([line]))
+        self._pending.append(Entry([line]))
         self._unsynced.set()
+
+    def hashed(self, words: Iterable[str]) -> list[str] | None:
+        """Return what stands for the words of a search in its line; None if there is no key."""
+        key = self._key
+        return None if key is None else [keyed_hash(key, word) for word in words]
 
     def _writer_is_free(self, at: str) -> bool:
         return not self._writing and not self._syncing and self._writer.ready(at)
 
-    def _take(self) -> list[_Entry]:
+    def _take(self) -> list[Entry]:
         taken, self._pending = self._pending, []
         return taken
 
@@ -156,16 +184,16 @@ class Journal:
         entries = self._take()
         number, error = 0, None
         try:
-            number = self._writer.append(_lines(entries))
+            number = self._writer.append(all_lines(entries))
         except OSError as failure:
             error = self._failed(failure)
         self._told(entries, number, error)
 
-    def _told(self, entries: Sequence[_Entry], number: int, error: JournalError | None) -> None:
+    def _told(self, entries: Sequence[Entry], number: int, error: JournalError | None) -> None:
         """Take the outcome of a write, and pass it on to who waits for it."""
         if error is not None:
             if self._allow:
-                self._writer.mark_broken(_granted(entries))
+                self._writer.mark_broken(granted(entries))
             for entry in entries:
                 entry.settle(0, error)
             return
@@ -173,6 +201,8 @@ class Journal:
             self._worked()
         for entry in entries:
             entry.settle(number, None)
+            if entry.given_up:
+                self._pending += [Entry([line]) for line in entry.ends()]
             number += len(entry.lines)
             self._lines += len(entry.lines)
         self._unsynced.set()
@@ -210,15 +240,16 @@ class Journal:
         number, error = 0, None
         self._writing = True
         try:
-            append = partial(self._writer.append, _lines(entries))
+            append = partial(self._writer.append, all_lines(entries))
             number = await trio.to_thread.run_sync(append, limiter=limiter)
         except OSError as failure:
             error = self._failed(failure)
         except trio.Cancelled:  # before the thread began: a write that has begun is waited for
-            self._pending[:0] = entries
+            self._pending[:0] = [each for each in entries if not each.given_up]
             raise
         finally:
             self._writing = False
+        self._thread_ended()
         self._told(entries, number, error)
 
     async def _keep_syncing(self) -> None:
@@ -249,6 +280,7 @@ class Journal:
             self._tell_reserve(why)
         finally:
             self._syncing = False
+        self._thread_ended()
 
     async def _on_disk(self, number: int) -> JournalError | None:
         """Wait until a line is on disk; return why it is not."""
@@ -259,7 +291,7 @@ class Journal:
                     return self._unwritable()
                 await self._sync_waiters.park()
             return None
-        return self._failed(TimeoutError(0, f"no answer within {WRITE_S:g} s"))
+        return self._overdue()
 
     # failures
 
@@ -316,30 +348,23 @@ class Journal:
             "reserve_bytes": self._writer.reserve_bytes,
         }
 
+    async def aclose(self) -> None:
+        """Do as :meth:`close`, but wait for no more than WRITE_S, also if cancelled."""
+        with trio.move_on_after(WRITE_S, shield=True) as patience:
+            await trio.to_thread.run_sync(self.close, abandon_on_cancel=True)
+        if patience.cancelled_caught:
+            log.error("the journal %s has no last line: the disk is too slow", self._writer.file)
+
     def close(self) -> None:
         """Write what waits and the last line. Waits for the disk."""
         stop = Line(at=now_text(), event=Event.STOP)
         try:
-            self._writer.append([*_lines(self._take()), stop])
+            self._writer.append([*all_lines(self._take()), stop])
             self._writer.sync()
             self._writer.save()
         except OSError as error:
             log.error("the journal %s has no last line: %s", self._writer.file, error.strerror)
         self._writer.close()
-
-
-def _lines(entries: Sequence[_Entry]) -> list[Line]:
-    return [line for entry in entries for line in entry.lines]
-
-
-def _granted(entries: Sequence[_Entry]) -> int:
-    """Return how many of these lines tell of a file that is opened."""
-    return sum(line.result == Result.GRANTED for line in _lines(entries))
-
-
-def now_text() -> str:
-    """Return the time as lines have it."""
-    return time_text(time.time())
 
 
 def _loop_time() -> float:

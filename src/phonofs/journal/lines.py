@@ -6,6 +6,7 @@ a whole line (a power cut) have a number too, and the line behind them is a ``ga
 """
 
 import hashlib
+import hmac
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -15,6 +16,7 @@ from msgspec import UNSET, UnsetType
 
 VERSION = 1
 GENESIS = "0" * 64
+KEYED_DIGITS = 32  # of the hash of a word: 128 bits
 
 
 class Event(StrEnum):
@@ -25,14 +27,20 @@ class Event(StrEnum):
     GAP = "gap"
     OPEN = "open"
     CLOSE = "close"
+    SEARCH = "search"
+    EXPORT = "export"
+    PURGED = "purged"
 
 
 class Result(StrEnum):
-    """How an attempt to open an object ended."""
+    """How an attempt to open an object ended, or what an export did."""
 
     GRANTED = "granted"
     ARCHIVED = "archived"
     REFUSED = "refused"
+    BEGUN = "begun"
+    ENDED = "ended"
+    STOPPED = "stopped"
 
 
 class Line(msgspec.Struct, kw_only=True):
@@ -43,14 +51,23 @@ class Line(msgspec.Struct, kw_only=True):
     v       the version of this form
     n       the number of the line; lines count from 1, across months
     at      when it happened, UTC
-    result  of an ``open``: how it ended
+    result  of an ``open``: how it ended; of an ``export``: whether it begins or ends
     how     of an ``open``: by a ``mount``, by the ``door``, or by an ``export``
-    object, region, type, call  of an ``open``: what the record says of the object; ids only
+    object, region, type, call  of an ``open`` or ``purged``: what the record says of the object;
+            ids only
     kind    of an ``open``: the recording itself, or what is made of it
-    uid, login, pid, program, unit  of an ``open``: who did it, see ``proc.Process``
-    of      of a ``close``: the number of the line of the ``open``
+    uid, login, pid, program, unit  of an ``open``, ``search`` or ``export``: who did it, see
+            ``proc.Process``
+    of      of a ``close``: the number of the line of the ``open``; of the end of an ``export``: of
+            that of its beginning
     bytes_at_least  of a ``close``: bytes given; the kernel may have given more from its pages
-    reason  of a ``gap``: what happened
+    words   of a ``search``, and of an ``export`` that begins: what was asked for, as keyed hashes
+    results of a ``search``: how many objects were found
+    paths   of an ``export`` that begins: how many paths were named
+    objects, copied, missing  of an ``export`` that ends: how many objects were chosen, files were
+            copied and files are missing, as the command says
+    freed_bytes  of ``purged``: what that was on disk
+    reason  of a ``gap``: what happened; of ``purged``: ``withdrawn`` or ``replaced``
     opens   of a ``gap``: how many files were opened without a line
     version of a ``start``: of phonofs
     prev    the hash of the line before
@@ -74,6 +91,13 @@ class Line(msgspec.Struct, kw_only=True):
     unit: str | UnsetType | None = UNSET
     of: int | UnsetType = UNSET
     bytes_at_least: int | UnsetType = UNSET
+    words: list[str] | UnsetType | None = UNSET
+    results: int | UnsetType = UNSET
+    paths: int | UnsetType = UNSET
+    objects: int | UnsetType = UNSET
+    copied: int | UnsetType = UNSET
+    missing: int | UnsetType = UNSET
+    freed_bytes: int | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     opens: int | UnsetType = UNSET
     version: str | UnsetType = UNSET
@@ -113,6 +137,11 @@ def parse(raw: bytes) -> Line | None:
 def digest(raw: bytes) -> str:
     """Return the hash of a line, given without its line end."""
     return hashlib.sha256(raw).hexdigest()
+
+
+def keyed_hash(key: bytes, word: str) -> str:
+    """Return what stands for a word of a search: only who has the key can tell which it was."""
+    return hmac.digest(key, word.encode(errors="surrogatepass"), "sha256").hex()[:KEYED_DIGITS]
 
 
 def time_text(epoch_s: float) -> str:

@@ -23,7 +23,7 @@ def cell(text: str) -> str:
     """
     if not text.isprintable():
         text = "".join(map(_shown, text))
-    if text[:1].isalnum() and ";" not in text:
+    if not text or (text[:1].isalnum() and ";" not in text):
         return text  # nearly all
     return _FORMULA.sub(r"\1'", text)
 

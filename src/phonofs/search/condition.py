@@ -53,6 +53,15 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     until: date | None = None
     region: _Text = ""
 
+    def words(self) -> list[str]:
+        """Return what is asked for, as ``agent=jo*``, a text for each value."""
+        asked = msgspec.to_builtins(self)
+        found = [f"tag.{key}={value.casefold()}" for key, value in asked.pop("tags", {}).items()]
+        for name, value in asked.items():
+            values = value if isinstance(value, list | tuple) else [value]
+            found += [f"{name}={str(each).casefold()}" for each in values]
+        return found
+
     def accepts(self, facets: Facets) -> bool:
         """Return whether an object with these facets matches, its day, region and tags apart."""
         return (

@@ -221,6 +221,16 @@ def test_what_was_withdrawn_is_marked_and_goes_with_prune(account, tmp_path):
     assert "00000000.mp3" not in (tmp_path / "index.html").read_text()
 
 
+def test_a_text_that_vanishes_as_its_day_is_listed_costs_the_other_texts_nothing(account, tmp_path):
+    path = f"{DAY}/00000009.txt"  # of an object that is not listed any more
+    account.texts_by_path[path] = ("", b"hello\n")
+    account.vanishing.add(path)
+    run = export(account, tmp_path)
+    assert run.missing == []
+    assert (tmp_path / DAY / "00000000.txt").exists()
+    assert not (tmp_path / path).exists()
+
+
 def test_the_texts_of_a_withdrawn_object_go_with_it_when_no_texts_are_asked_for(account, tmp_path):
     account.texts_by_path[f"{DAY}/00000001.txt"] = ("00000001.mp3", b"hello\n")
     export(account, tmp_path)

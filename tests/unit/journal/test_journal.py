@@ -3,15 +3,18 @@
 import errno
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from phonofs.access import Access, Opener
 from phonofs.errors import CrawlerRefused, JournalError
 from phonofs.journal import journal as journal_module
-from phonofs.journal.journal import Journal, now_text
+from phonofs.journal.entry import now_text
+from phonofs.journal.journal import Journal
 from phonofs.journal.lines import Event, Line
 from phonofs.journal.verification import verify
 from phonofs.proc import Programs
@@ -135,8 +138,8 @@ async def test_what_a_cancelled_task_was_about_to_write_is_written_later(
             nursery.cancel_scope.cancel()
             return _lines(entries)
 
-        _lines = journal_module._lines
-        monkeypatch.setattr(journal_module, "_lines", cancel)
+        _lines = journal_module.all_lines
+        monkeypatch.setattr(journal_module, "all_lines", cancel)
         journal.note(Line(at=now_text(), event=Event.CLOSE, of=number))
         await journal.record([opened(2)])
     monkeypatch.undo()
@@ -144,11 +147,11 @@ async def test_what_a_cancelled_task_was_about_to_write_is_written_later(
         async with trio.open_nursery() as nursery:
             await nursery.start(journal.run)
             with trio.fail_after(10):
-                while len(events(tmp_path)) < 4:  # noqa: ASYNC110 - a thread has no event for us
+                while len(events(tmp_path)) < 3:  # noqa: ASYNC110 - a thread has no event for us
                     await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
     journal.close()
-    assert events(tmp_path) == ["start", "open", "close", "open", "stop"]
+    assert events(tmp_path) == ["start", "open", "close", "stop"], "nor what nothing is opened by"
 
 
 @pytest.mark.promise("journal-before-bytes")
@@ -210,6 +213,115 @@ async def test_a_disk_that_does_not_answer_is_not_waited_for_without_end(tmp_pat
         disk.go_on.set()
         nursery.cancel_scope.cancel()
     journal.close()
+
+
+class HangingDisk(Disk):
+    """Writes wait, too, while ``go_on`` is not set."""
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if data.startswith(b"{"):
+            self.in_sync.set()
+            assert self.go_on.wait(10)
+        return super().write(descriptor, data)
+
+
+async def hanging(journal: Journal, disk: HangingDisk, nursery: trio.Nursery) -> list[object]:
+    """Have a write hang in the thread; return what becomes of the open that waits for it."""
+    outcome: list[object] = []
+
+    async def record() -> None:
+        try:
+            outcome.append(await journal.record([opened(1)]))
+        except JournalError as error:
+            outcome.append(str(error))
+
+    disk.go_on.clear()
+    journal._writer.mark_broken()  # so that the next write is one for the thread
+    nursery.start_soon(record)
+    await trio.to_thread.run_sync(disk.in_sync.wait)
+    return outcome
+
+
+@pytest.mark.expected_log("cannot be written", "is written again")
+@pytest.mark.parametrize("allow", [False, True])
+async def test_while_a_write_hangs_one_open_waits_and_the_others_are_answered_at_once(
+    tmp_path, monkeypatch, allow
+):
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path, sync_s=0.01, allow=allow)
+        disk = HangingDisk(monkeypatch)
+        monkeypatch.setattr(journal_module, "WRITE_S", 0.2)
+        outcome = await hanging(journal, disk, nursery)
+        with trio.fail_after(10):
+            while not outcome:  # noqa: ASYNC110 - the record of another task has no event for us
+                await trio.sleep(0.01)
+        waits = journal.waits
+        monkeypatch.setattr(journal_module, "WRITE_S", 1000)
+        with trio.fail_after(10):
+            for number in range(2, 5):
+                if allow:
+                    assert await journal.record([opened(number)]) == 0
+                else:
+                    with pytest.raises(JournalError, match="no answer within"):
+                        await journal.record([opened(number)])
+        assert journal.waits == waits, "none of them waited"
+        disk.go_on.set()
+        with trio.fail_after(10):
+            while journal._stuck:  # noqa: ASYNC110 - likewise
+                await trio.sleep(0.01)
+            while journal.statistics()["state"] != "on":
+                with suppress(JournalError):
+                    await journal.record([opened(5)])
+                await trio.sleep(0.05)
+        nursery.cancel_scope.cancel()
+    journal.close()
+    found = lines(tmp_path)
+    assert not verify(tmp_path).findings
+    ids = [line.object for line in found if line.event == Event.OPEN]
+    assert not {opened(number).object for number in (2, 3, 4)} & set(ids)
+    closes = [line.of for line in found if line.event == Event.CLOSE]
+    hung = [line.n for line in found if line.object == opened(1).object]
+    if allow:
+        assert sum(line.opens or 0 for line in found if line.event == Event.GAP) == 3
+        assert closes == []
+    else:
+        assert closes == hung, "the line of an open that was refused has its end"
+
+
+@pytest.mark.expected_log("has no last line")
+async def test_the_end_waits_for_a_hanging_disk_for_a_while_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "WRITE_S", 0.1)
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path)
+        nursery.cancel_scope.cancel()
+    disk = HangingDisk(monkeypatch)
+    disk.go_on.clear()
+    with trio.fail_after(5):
+        await journal.aclose()
+    assert events(tmp_path) == ["start"]
+    disk.go_on.set()
+
+
+async def test_an_open_that_is_cancelled_as_it_waits_leaves_no_line_without_its_end(
+    tmp_path, monkeypatch
+):
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path, sync_s=0.01)
+        disk = HangingDisk(monkeypatch)
+        async with trio.open_nursery() as opens:
+            await hanging(journal, disk, opens)
+            opens.start_soon(journal.record, [opened(2)])
+            await trio.testing.wait_all_tasks_blocked()
+            opens.cancel_scope.cancel()
+        disk.go_on.set()
+        await journal.record([opened(3)])
+        nursery.cancel_scope.cancel()
+    journal.close()
+    found = lines(tmp_path)
+    opens_ = [(line.n, line.object) for line in found if line.event == Event.OPEN]
+    assert [id for _, id in opens_] == [opened(1).object, opened(3).object]
+    assert [line.of for line in found if line.event == Event.CLOSE] == [opens_[0][0]]
+    assert not verify(tmp_path).findings
 
 
 @pytest.mark.expected_log("cannot be written", "is written again")
@@ -275,3 +387,24 @@ async def test_a_crawler_is_known_by_the_first_15_characters(tmp_path):
 def test_without_journal_and_crawlers_nobody_is_looked_at(monkeypatch):
     monkeypatch.setattr(Programs, "look", lambda *_: pytest.fail("looked"))
     assert trio.run(Access().grant, ME, [RECORD]) == ()
+
+
+@pytest.mark.expected_log("has no words of searches")
+async def test_a_damaged_key_of_the_words_costs_the_words_and_nothing_else(tmp_path):
+    for word in ("agent=jo", "agent=jo\udcff"):
+        journal = Journal.open(tmp_path, sync_s=1, allow=False)
+        [first, second] = journal.hashed([word, "agent=ann"])
+        journal.close()
+        assert first != second
+    (tmp_path / "search.key").write_bytes(b"short")
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path)
+        access = Access(journal)
+        access.searched(access.search(ME, ["agent=jo"]), 3)
+        await access.grant(ME, [RECORD])
+        nursery.cancel_scope.cancel()
+    journal.close()
+    [line] = [line for line in lines(tmp_path) if line.event == Event.SEARCH]
+    assert (line.words, line.results, line.pid) == (None, 3, os.getpid())
+    assert (tmp_path / "search.key").read_bytes() == b"short", "an older line may still need it"
+    assert not verify(tmp_path).findings

@@ -1,5 +1,6 @@
 """A journal that was changed, and what ``verify`` says of it."""
 
+import os
 import random
 
 import pytest
@@ -136,3 +137,19 @@ def test_any_bytes_are_verified(tmp_path):
 def test_a_journal_that_is_not_there(tmp_path):
     with pytest.raises(UsageError, match="there is no journal at"):
         verify(tmp_path / "j")
+
+
+@pytest.mark.promise("journal-shows-changes")
+def test_a_flip_in_the_last_line_after_a_kill_shows_against_a_hash_that_was_kept(tmp_path):
+    """No line follows it, and ``chain.json`` ends before it."""
+    writer = Writer(tmp_path)
+    writer.append([Line(at=NOVEMBER, event=Event.START)])
+    writer.save()
+    writer.append([opened(1)])
+    kept = writer.end.hash
+    os.close(writer._lock)  # as a kill does
+    assert not verify(tmp_path, kept).findings
+    [file] = tmp_path.glob("*.jsonl")
+    file.write_bytes(file.read_bytes().replace(b'"granted"', b'"refused"'))
+    assert not verify(tmp_path).findings, "nothing here can tell"
+    assert verify(tmp_path, kept).findings == [f"no line has the hash {kept}"]
