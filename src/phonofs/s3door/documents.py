@@ -158,13 +158,14 @@ def _parsed(body: bytes) -> ElementTree.Element:
     """Return the root of a document. Raises S3Error if it has a DOCTYPE, or any other ``<!``.
 
     Without one there are no entities but the five of XML, so what is parsed is as small as the
-    body. The parser gets text, so no declared encoding can hide the characters.
+    body. The parser gets text and so ignores a declared encoding, which could hide the ``<!``. It
+    still takes a NUL near the start for UTF-16.
     """
     if len(body) > BODY_MAX:
         raise S3Error("EntityTooLarge", f"the body has more than {BODY_MAX} bytes")
     try:
         text = body.decode("utf-8-sig")
-        if "<!" in text:
+        if "<!" in text or "\0" in text:
             raise S3Error(
                 "MalformedXML", "the document has a DOCTYPE, a comment or a CDATA section"
             )
