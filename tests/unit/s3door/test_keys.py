@@ -5,7 +5,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phonofs.config import Secret
@@ -91,6 +91,7 @@ def test_no_spelling_leads_out_of_a_prefix(path: str) -> None:
     assert not key("2024/2024-09").covers(path)
 
 
+@settings(deadline=None)
 @given(st.lists(PATHS, min_size=1, max_size=3), PATHS, st.integers(0, 30))
 def test_a_listing_reaches_whatever_may_be_opened(prefixes: list[str], path: str, cut: int) -> None:
     limited = key(*prefixes)
@@ -101,6 +102,7 @@ def test_a_listing_reaches_whatever_may_be_opened(prefixes: list[str], path: str
         assert not limited.covers(f"{path}/x")
 
 
+@settings(deadline=None)
 @given(st.lists(PATHS, min_size=1, max_size=3), PATHS)
 def test_a_listing_reaches_nothing_else(prefixes: list[str], start: str) -> None:
     limited = key(*prefixes)

@@ -3,7 +3,7 @@
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phonofs.s3door.errors import S3Error
@@ -22,12 +22,14 @@ def code(call: object) -> str:
     return caught.value.code
 
 
+@settings(deadline=None)
 @given(bucket=WORDS.filter(lambda text: "/" not in text), key=WORDS)
 def test_bucket_and_key_are_what_the_client_encoded(bucket: str, key: str) -> None:
     request = get(f"/{quote(bucket, safe='')}/{quote(key)}?x".encode())
     assert (request.bucket, request.key) == (bucket, key)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(WORDS, WORDS, max_size=8))
 def test_parameters_are_what_the_client_encoded(parameters: dict[str, str]) -> None:
     assert get(f"/?{urlencode(parameters)}".encode()).parameters == parameters
