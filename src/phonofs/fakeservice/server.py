@@ -18,7 +18,7 @@ import trio
 from phonofs.errors import UsageError
 from phonofs.fakeservice.responses import Answer, Dropped, Request, refusal
 from phonofs.fakeservice.service import Service
-from phonofs.http_server import BadRequest, Received, RequestLimits, receive
+from phonofs.http_server import CONTINUE, BadRequest, Received, RequestLimits, receive
 
 HOST = "127.0.0.1"
 BACKLOG = 512
@@ -92,15 +92,16 @@ async def _receive(
     stream: trio.SocketStream, origin: Origin, early: bytes
 ) -> tuple[Request, bytes] | None:
     """Return the next request and the bytes after it, or None at the end of the connection."""
-    received = await receive(stream, early, LIMITS)
+    received = await receive(stream, early, LIMITS, partial(stream.send_all, CONTINUE))
     return None if received is None else (_request(received, origin), received.early)
 
 
 def _request(received: Received, origin: Origin) -> Request:
-    path, _, query = received.target.partition("?")
+    path, _, query = received.target.decode("latin-1").partition("?")
     values = parse_qsl(query, keep_blank_values=True, errors="replace")
     first = dict(reversed(values))  # of each name
-    return Request(received.method, path, first, dict(received.headers), received.body, origin)
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in received.headers}
+    return Request(received.method.decode("ascii"), path, first, headers, received.body, origin)
 
 
 async def _exchange(service: Service, stream: trio.SocketStream, request: Request) -> bool:
