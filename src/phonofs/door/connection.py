@@ -18,12 +18,13 @@ from phonofs.control.peers import Peer
 from phonofs.door import protocol
 from phonofs.door.cat import Reading, readings
 from phonofs.door.failures import Failures, RequestError
-from phonofs.door.files import OpenFile, Paths
+from phonofs.door.files import Paths
 from phonofs.door.listing import Listings
 from phonofs.door.protocol import LENGTH, NotUnderstood
 from phonofs.door.records import RecordLists
 from phonofs.door.sender import Sender, SlowClient
 from phonofs.errors import unwrap
+from phonofs.open_files import OpenFile
 from phonofs.vfs import Vfs
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,96 @@
+"""Finds, describes and opens the objects that S3 clients name. Used by ``answers``."""
+
+from dataclasses import dataclass
+
+from phonofs.access import How, Opener
+from phonofs.catalogue.catalogue import Entry
+from phonofs.errors import Changed, IsAFolder
+from phonofs.model import Record
+from phonofs.open_files import OpenFile, gone_is_missing, is_text, open_file, text_type
+from phonofs.s3door.errors import S3Error
+from phonofs.s3door.keys import Key
+from phonofs.s3door.permissions import permits_type
+from phonofs.vfs import Vfs
+
+NO_TYPE = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """An object, or a text of the views, as a HEAD describes it.
+
+    size         bytes, as far as they are known without opening it
+    mtime_ms     when it changed last, UTC epoch ms
+    fingerprint  identifies the content; the ETag without its quotes
+    media_type   as its record gives it
+    archived     whether it has to be restored before it can be read
+    record       None of a text
+    """
+
+    path: str
+    entry: Entry
+    size: int
+    mtime_ms: int
+    fingerprint: str
+    media_type: str
+    archived: bool = False
+    record: Record | None = None
+
+
+class Objects:
+    """The objects that a key may open. Owns no state."""
+
+    def __init__(self, vfs: Vfs) -> None:
+        self._vfs = vfs
+
+    async def find(self, key: Key, path: str) -> Described:
+        """Return what is at a path. Raises S3Error (AccessDenied), NoSuchName, ServiceError.
+
+        Whether there is anything at a path that the key may not open is not told.
+        """
+        if not key.covers(path):
+            raise S3Error("AccessDenied", "this key does not open that")
+        with gone_is_missing(path):
+            entry = await self._vfs.walk(path)
+            if entry.is_directory:
+                raise IsAFolder(f"{path!r} is a folder")
+            if not permits_type(self._vfs, key, entry):
+                raise S3Error("AccessDenied", "this key does not open objects of that type")
+            return await self._text(path, entry) if is_text(entry) else self._object(path, entry)
+
+    async def _text(self, path: str, entry: Entry) -> Described:
+        known = await self._vfs.text_entry(entry.ino)
+        fingerprint = await self._vfs.text_fingerprint(entry.ino, known.size)
+        return Described(path, known, known.size, known.mtime_ms, fingerprint, text_type(path))
+
+    def _object(self, path: str, entry: Entry) -> Described:
+        record = self._vfs.record(entry.ino)
+        details = self._vfs.details([entry])[entry.ino]
+        return Described(
+            path,
+            entry,
+            entry.size,
+            entry.mtime_ms,
+            details.fingerprint,
+            _header_value(record.mime_type) or NO_TYPE,
+            entry.archived,
+            record,
+        )
+
+    async def open(self, key: Key, found: Described) -> OpenFile:
+        """Open what was found, once that is recorded by the name of the key.
+
+        Raises Archived, Changed, JournalError, ServiceError.
+        """
+        opener = Opener(how=How.S3, in_order=False, key=key.name)
+        with gone_is_missing(found.path):
+            file = await open_file(self._vfs, found.entry, opener)
+        if file.fingerprint != found.fingerprint:
+            file.close()
+            raise Changed(f"{found.path!r} changed while it was opened")
+        return file
+
+
+def _header_value(text: str) -> str:
+    """Return a text of a record if it can stand in a header, or ''."""
+    return text if text.isascii() and text.isprintable() and len(text) < 200 else ""
