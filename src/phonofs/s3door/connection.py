@@ -8,12 +8,13 @@ sent; if a later byte cannot be had, the connection is cut before its end.
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from http.client import responses as reasons
 
 import trio
-from trio.abc import Stream
+from trio.abc import HalfCloseableStream, Stream
 
 from phonofs.errors import unwrap
 from phonofs.http_server import (
@@ -45,6 +46,10 @@ REQUEST_S = 20.0
 
 IDLE_S = 60.0
 """How long a connection without a request stays open."""
+
+LINGER_S = 2.0
+"""How long what a client still sends is received after it was told of an error that ends the
+connection. If that were dropped at once, the error would not reach the client (RFC 9112, 9.6)."""
 
 SLOW_S = 60.0
 """How long a client may take to receive one piece of an answer."""
@@ -88,6 +93,7 @@ class Connection:
         self._services = services
         self._sender = StreamSender(stream, SLOW_S)
         self._early = b""
+        self._unanswered = 0
         self._answered = trio.Event()
         self._answered.set()
         self._last_used_s = trio.current_time()
@@ -95,8 +101,13 @@ class Connection:
 
     @property
     def busy(self) -> bool:
-        """Whether a request is being answered."""
-        return not self._answered.is_set()
+        """Whether a request is being answered, or waits for that."""
+        return self._unanswered > 0
+
+    @property
+    def idle_since_s(self) -> float:
+        """When the last request was answered, or else the connection made (trio's clock)."""
+        return self._last_used_s
 
     @property
     def body_bytes(self) -> int:
@@ -110,11 +121,14 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._receive, give, nursery.cancel_scope)
                 async for received in take:
-                    self._answered = trio.Event()
                     self.requests += 1
                     goes_on = await self._answer(received)
                     self._last_used_s = trio.current_time()
-                    self._answered.set()
+                    self._unanswered -= 1
+                    if not self._unanswered:
+                        self._answered.set()
+                    if isinstance(received, S3Error):
+                        await self._linger()
                     if not goes_on:
                         break
                 nursery.cancel_scope.cancel()
@@ -131,6 +145,9 @@ class Connection:
         """Pass on the requests; cancel everything if the client goes."""
         try:
             while (received := await self._next()) is not None:
+                if not self._unanswered:
+                    self._answered = trio.Event()
+                self._unanswered += 1
                 await give.send(received)
                 if isinstance(received, S3Error) or not received.keep_alive:
                     await self._until_gone()
@@ -179,13 +196,20 @@ class Connection:
         return max(0.0, self._last_used_s + IDLE_S - trio.current_time())
 
     async def _say_continue(self) -> None:
-        await self._answered.wait()  # the answer before has to be sent first
+        await self._answered.wait()  # the answers before have to be sent first
         await self._stream.send_all(CONTINUE)
 
     async def _until_gone(self) -> None:
         """Wait until the client hangs up; what it still sends is not for anybody."""
         while await self._stream.receive_some(RECEIVE):
             pass
+
+    async def _linger(self) -> None:
+        """Wait until the client hangs up, but not for long. Cancelled when it does."""
+        if isinstance(self._stream, HalfCloseableStream):
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._stream.send_eof()
+        await trio.sleep(LINGER_S)
 
     # answering
 
