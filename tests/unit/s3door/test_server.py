@@ -1,8 +1,9 @@
 """Whatever comes over a connection is answered or hung up on, and is nobody else's trouble."""
 
 import re
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from phonofs.s3door.answers import Restoring
 from phonofs.s3door.listener import Listener
 from phonofs.s3door.request import Request
 from phonofs.s3door.server import Opened, S3Door
+from tests.support.authority import Authority
 from tests.unit.s3door.signers import KEYS, signed
 from tests.unit.s3door.tree import Tree
 
@@ -29,12 +31,13 @@ async def no_restore(region: str, id: str, days: int) -> None:
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[tuple[S3Door, int]]:
+async def opened(certificate: Path | None = None) -> AsyncIterator[tuple[S3Door, int]]:
     """A door over a tree with one object, on a port of loopback."""
     sockets = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    listener = Listener("127.0.0.1", 0, Path("/nowhere"))
+    listener = Listener("127.0.0.1", 0, Path("/nowhere"), certificate)
     restoring = Restoring(no_restore, lambda region, id: False)
-    door = S3Door(Opened(listener, KEYS, None, tuple(sockets)), "work", Tree([KEY]), restoring)
+    made = Opened(listener, KEYS, listener.tls(), tuple(sockets))
+    door = S3Door(made, "work", Tree([KEY]), restoring)
     async with trio.open_nursery() as nursery:
         await nursery.start(door.run)
         yield door, sockets[0].socket.getsockname()[1]
@@ -241,3 +244,55 @@ async def test_whoever_asks_for_nothing_keeps_nobody_out(monkeypatch: pytest.Mon
         for each in (used, *others):
             await trio.aclose_forcefully(each)
         assert door.statistics()["turned_away"] == 0
+
+
+# TLS
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def certificate(authority: Authority, tmp_path: Path) -> Path:
+    """The certificate of 127.0.0.1, with its private key."""
+    authority.server("127.0.0.1")
+    return tmp_path / "127.0.0.11.pem"
+
+
+async def test_requests_come_over_tls(authority: Authority, certificate: Path) -> None:
+    trusting = ssl.create_default_context(cafile=str(authority.file))
+    async with opened(certificate) as (_, port):
+        stream = await trio.open_ssl_over_tcp_stream(
+            "127.0.0.1", port, https_compatible=True, ssl_context=trusting
+        )
+        with trio.fail_after(20):
+            async with stream:
+                await stream.send_all(buckets())
+                assert STATUS.findall(await stream.receive_some()) == [b"200"]
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"])
+async def test_who_begins_no_tls_keeps_nobody_out(
+    authority: Authority, certificate: Path, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unfinished handshake has a descriptor, so it counts; it is given up for another one."""
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 3)
+    trusting = ssl.create_default_context(cafile=str(authority.file))
+    async with opened(certificate) as (door, port):
+        idle = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(12)]
+        for each in idle:
+            with suppress(trio.BrokenResourceError):
+                await each.send_all(sent)
+        with trio.fail_after(20):
+            stream = await trio.open_ssl_over_tcp_stream(
+                "127.0.0.1", port, https_compatible=True, ssl_context=trusting
+            )
+            await stream.send_all(buckets())
+            assert STATUS.findall(await stream.receive_some()) == [b"200"]
+        assert 1 <= door.statistics()["connections"] <= 3
+        assert door.statistics()["turned_away"] == 0
+        for each in (*idle, stream):
+            await trio.aclose_forcefully(each)
+        await connected(door, 0)
