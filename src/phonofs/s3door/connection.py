@@ -93,7 +93,6 @@ class Connection:
         self._services = services
         self._sender = StreamSender(stream, SLOW_S)
         self._early = b""
-        self._unanswered = 0
         self._answered = trio.Event()
         self._answered.set()
         self._last_used_s = trio.current_time()
@@ -101,8 +100,8 @@ class Connection:
 
     @property
     def busy(self) -> bool:
-        """Whether a request is being answered, or waits for that."""
-        return self._unanswered > 0
+        """Whether a request is being answered."""
+        return not self._answered.is_set()
 
     @property
     def idle_since_s(self) -> float:
@@ -124,9 +123,7 @@ class Connection:
                     self.requests += 1
                     goes_on = await self._answer(received)
                     self._last_used_s = trio.current_time()
-                    self._unanswered -= 1
-                    if not self._unanswered:
-                        self._answered.set()
+                    self._answered.set()
                     if isinstance(received, S3Error):
                         await self._linger()
                     if not goes_on:
@@ -142,13 +139,12 @@ class Connection:
     async def _receive(
         self, give: trio.MemorySendChannel[Received | S3Error], scope: trio.CancelScope
     ) -> None:
-        """Pass on the requests; cancel everything if the client goes."""
+        """Pass on the requests, one at a time; cancel everything if the client goes."""
         try:
             while (received := await self._next()) is not None:
-                if not self._unanswered:
-                    self._answered = trio.Event()
-                self._unanswered += 1
-                await give.send(received)
+                await self._answered.wait()
+                self._answered = trio.Event()
+                give.send_nowait(received)
                 if isinstance(received, S3Error) or not received.keep_alive:
                     await self._until_gone()
                     break
@@ -196,7 +192,7 @@ class Connection:
         return max(0.0, self._last_used_s + IDLE_S - trio.current_time())
 
     async def _say_continue(self) -> None:
-        await self._answered.wait()  # the answers before have to be sent first
+        await self._answered.wait()  # the answer before has to be sent first
         await self._stream.send_all(CONTINUE)
 
     async def _until_gone(self) -> None:

@@ -76,6 +76,8 @@ class S3Door:
     def __init__(self, opened: Opened, bucket: str, vfs: Vfs, restoring: Restoring) -> None:
         self._opened = opened
         self._keys = opened.keys
+        self._tls = opened.tls
+        self._reloading = trio.Lock()
         self._trouble = ""
         self._failures = Failures()
         answers = Answers(vfs, bucket, restoring)
@@ -90,23 +92,24 @@ class S3Door:
         """Serve until cancelled."""
         log.info("S3 clients are served at %s, %d keys", self._opened.address, len(self._keys))
         task_status.started()
-        await trio.serve_listeners(self._serve, list(self._opened.sockets))
+        await trio.serve_listeners(self.serve, list(self._opened.sockets))
 
     async def reload(self) -> None:
-        """Read the keys and the certificate again; if they are wrong, keep those in use."""
-        opened = self._opened
-        try:
-            keys = await trio.to_thread.run_sync(load_keys, opened.listener.keys)
-            if opened.tls is not None:
-                await trio.to_thread.run_sync(opened.listener.load_certificate, opened.tls)
-        except UsageError as error:
-            self._trouble = str(error)
-            log.warning("the keys of S3 clients stay as they were: %s", error)
-            return
-        self._keys, self._trouble = keys, ""
-        log.info("S3 clients have %d keys from now on", len(keys))
+        """Read the keys and the certificate again; if any is wrong, keep all that are in use."""
+        listener = self._opened.listener
+        async with self._reloading:  # else an earlier reading could come last
+            try:
+                keys = await trio.to_thread.run_sync(load_keys, listener.keys)
+                # Not into the context in use: a wrong key would spoil the certificate in it.
+                tls = await trio.to_thread.run_sync(listener.tls)
+            except UsageError as error:
+                self._trouble = str(error)
+                log.warning("the keys of S3 clients stay as they were: %s", error)
+                return
+            self._keys, self._tls, self._trouble = keys, tls, ""
+            log.info("S3 clients have %d keys from now on", len(keys))
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    async def serve(self, stream: trio.SocketStream) -> None:
         """Serve one client."""
         if len(self._connections) >= CONNECTIONS_MAX and not self._hang_up_on_one():
             self._turned_away += 1
@@ -115,10 +118,8 @@ class S3Door:
         with suppress(OSError):
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         encrypted = None
-        if self._opened.tls is not None:
-            encrypted = trio.SSLStream(
-                stream, self._opened.tls, server_side=True, https_compatible=True
-            )
+        if self._tls is not None:
+            encrypted = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
         connection = Connection(encrypted or stream, self._services)
         with trio.CancelScope() as scope:
             self._connections[connection] = scope

@@ -16,12 +16,19 @@ from phonofs.s3door.listener import Listener
 from phonofs.s3door.request import Request
 from phonofs.s3door.server import Opened, S3Door
 from tests.support.authority import Authority
+from tests.unit.s3door import signers
 from tests.unit.s3door.signers import KEYS, signed
 from tests.unit.s3door.tree import Tree
 
 pytestmark = pytest.mark.real_clock
 
 KEY = "us/2024/2024-01/2024-01-02/a"
+TABLE = f"""
+[[key]]
+name = "batch"
+access_key = "{signers.KEY.access_key}"
+secret_key = "{signers.SECRET}"
+"""
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 CODE = re.compile(rb"<Code>(\w+)</Code>")
 
@@ -31,10 +38,12 @@ async def no_restore(region: str, id: str, days: int) -> None:
 
 
 @asynccontextmanager
-async def opened(certificate: Path | None = None) -> AsyncIterator[tuple[S3Door, int]]:
+async def opened(
+    certificate: Path | None = None, keys: Path = Path("/nowhere")
+) -> AsyncIterator[tuple[S3Door, int]]:
     """A door over a tree with one object, on a port of loopback."""
     sockets = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    listener = Listener("127.0.0.1", 0, Path("/nowhere"), certificate)
+    listener = Listener("127.0.0.1", 0, keys, certificate)
     restoring = Restoring(no_restore, lambda region, id: False)
     made = Opened(listener, KEYS, listener.tls(), tuple(sockets))
     door = S3Door(made, "work", Tree([KEY]), restoring)
@@ -296,3 +305,41 @@ async def test_who_begins_no_tls_keeps_nobody_out(
         for each in (*idle, stream):
             await trio.aclose_forcefully(each)
         await connected(door, 0)
+
+
+@pytest.mark.expected_log("stay as they were")
+async def test_a_certificate_that_is_wrong_leaves_the_one_in_use(
+    authority: Authority, certificate: Path, tmp_path: Path
+) -> None:
+    """So does a wrong file of keys; and both are used once they are right again."""
+    trusting = ssl.create_default_context(cafile=str(authority.file))
+    keys = tmp_path / "keys.toml"
+    keys.touch(mode=0o600)
+    right = certificate.read_bytes()
+    authority.server("other")
+    another = (tmp_path / "other1.pem").read_bytes()
+    begin = b"-----BEGIN CERTIFICATE"
+    not_its_key = another.partition(begin)[0] + begin + right.partition(begin)[2]
+
+    async def answers(port: int) -> bool:
+        stream = await trio.open_ssl_over_tcp_stream(
+            "127.0.0.1", port, https_compatible=True, ssl_context=trusting
+        )
+        async with stream:
+            await stream.send_all(buckets())
+            return STATUS.findall(await stream.receive_some()) == [b"200"]
+
+    with trio.fail_after(30):
+        async with opened(certificate, keys) as (door, port):
+            await door.reload()
+            assert "no key in it" in str(door.statistics()["keys_error"])
+            keys.write_text(TABLE)
+            for wrong in (b"", right[: len(right) // 2], not_its_key):
+                certificate.write_bytes(wrong)
+                await door.reload()
+                assert "--tls-cert" in str(door.statistics()["keys_error"])
+                assert await answers(port)
+            certificate.write_bytes(right)
+            await door.reload()
+            assert door.statistics()["keys_error"] == ""
+            assert await answers(port)
