@@ -164,10 +164,12 @@ class Connection:
                     self._early = received.early
                 return received
         except BadRequest as error:
-            code = "InvalidRequest"
+            # What the parser says repeats what came, perhaps with a signature, and is logged.
             if error.error_status_hint == 431:
-                code = "RequestHeaderSectionTooLarge"
-            return S3Error(code, f"the request is not understood: {error}")
+                return S3Error(
+                    "RequestHeaderSectionTooLarge", "the head of the request is too long"
+                )
+            return S3Error("InvalidRequest", "the request is not one of HTTP/1.1")
         except BodyTooLong as error:
             if error.received.method not in (b"GET", b"HEAD", b"POST"):
                 return S3Error("MethodNotAllowed", "this server is read-only")

@@ -206,6 +206,25 @@ async def test_garbage_is_an_error_of_the_client(sent: bytes) -> None:
         assert "InternalError" not in door.statistics()["errors"]
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /work/a?X-Amz-Signature=c0ffee\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization : AWS4-HMAC-SHA256 c0ffee\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: AWS4-HMAC-SHA256 c0ffee\r\n\r\n",
+    ],
+)
+async def test_what_is_not_understood_is_not_repeated(
+    sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may have a signature, which a log is not for."""
+    async with opened() as (_, port):
+        [status], received = await said(port, sent)
+        assert status == 400
+        assert b"c0ffee" not in received
+        assert "c0ffee" not in caplog.text
+
+
 async def test_a_wait_for_100_continue_comes_after_the_answers_before_it() -> None:
     """Also with some of them waiting: the words must not stand within another answer."""
     restore = signed("POST", "/work/a", {"restore": ""}, body=b"x", at=datetime.now(UTC))
