@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from phonofs.s3door import documents
 from phonofs.s3door.documents import BODY_MAX, NAMESPACE, ListedObject, Page, RestoreRequest
 from phonofs.s3door.errors import S3Error
+from phonofs.tree.sanitize import clean
 
 MOMENT_MS = 1_700_000_000_123
 NAMES = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -107,6 +108,16 @@ def test_a_document_is_always_xml_and_names_that_it_can_say_survive(name: str) -
         assert (key.text or "") == name
     else:
         assert "\ufffd" in (key.text or "")
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_whatever_a_caller_is_called_a_name_of_the_tree_survives(text: str) -> None:
+    """Also without ``encoding-type``, which only some clients ask for."""
+    name = clean(text)
+    document = documents.list_objects_v2(page(objects=[ListedObject(name, MOMENT_MS, '"a"', 1)]))
+    [key] = ElementTree.fromstring(document).iter(f"{{{NAMESPACE}}}Key")
+    assert (key.text or "") == name
 
 
 def test_the_other_answers_are_what_a_client_reads() -> None:
