@@ -110,7 +110,6 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._receive, give, nursery.cancel_scope)
                 async for received in take:
-                    self._answered = trio.Event()
                     self.requests += 1
                     goes_on = await self._answer(received)
                     self._last_used_s = trio.current_time()
@@ -128,10 +127,12 @@ class Connection:
     async def _receive(
         self, give: trio.MemorySendChannel[Received | S3Error], scope: trio.CancelScope
     ) -> None:
-        """Pass on the requests; cancel everything if the client goes."""
+        """Pass on the requests, one at a time; cancel everything if the client goes."""
         try:
             while (received := await self._next()) is not None:
-                await give.send(received)
+                await self._answered.wait()
+                self._answered = trio.Event()
+                give.send_nowait(received)
                 if isinstance(received, S3Error) or not received.keep_alive:
                     await self._until_gone()
                     break

@@ -91,7 +91,7 @@ class S3Door:
         """Serve until cancelled."""
         log.info("S3 clients are served at %s, %d keys", self._opened.address, len(self._keys))
         task_status.started()
-        await trio.serve_listeners(self._serve, list(self._opened.sockets))
+        await trio.serve_listeners(self.serve, list(self._opened.sockets))
 
     async def reload(self) -> None:
         """Read the keys and the certificate again; if they are wrong, keep those in use."""
@@ -107,7 +107,7 @@ class S3Door:
         self._keys, self._trouble = keys, ""
         log.info("S3 clients have %d keys from now on", len(keys))
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    async def serve(self, stream: trio.SocketStream) -> None:
         """Serve one client."""
         if len(self._connections) >= CONNECTIONS_MAX:
             self._turned_away += 1
