@@ -79,6 +79,9 @@ async def receive(
     head = await next_event()
     if not isinstance(head, h11.Request):
         return None
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in head.headers}:
+        # A proxy may take the other one for the length, and the rest for a request (RFC 9112, 11.2)
+        raise BadRequest("a request has a Content-Length or a Transfer-Encoding, not both")
     if _length(head) > limits.body_bytes:
         raise BodyTooLong(_received(head, b"", parser))
     body = bytearray()

@@ -225,14 +225,22 @@ async def test_a_client_that_waits_for_100_continue_gets_it_after_the_answer_bef
 
 @pytest.mark.promise("an-s3-client-leaves-nothing")
 @in_scene
-async def test_beyond_the_most_connections_one_is_turned_away(scene):
+async def test_beyond_the_most_connections_the_longest_idle_makes_way(scene):
+    """If all have asked for something, the last one is turned away."""
     with patch("phonofs.s3door.server.CONNECTIONS_MAX", 2):
-        async with scene.clients(2) as some:
-            for client in some:
+        async with scene.clients(2) as [first, second]:
+            for client in (first, second):
                 await client.send_all(scene.request(scene.key, Range="bytes=0-9"))
                 assert (await answer(client))[0] == 206
+                await trio.sleep(1)
             async with trio.open_nursery() as nursery:
                 third = scene.connect(nursery)
-                assert await third.receive_some(1) == b""
-                await third.aclose()
-            assert scene.door.statistics()["turned_away"] == 1
+                assert await first.receive_some(1) == b""
+                for client in (second, third):
+                    await client.send_all(scene.request(scene.key))
+                    assert (await received(client, 12)) != b""
+                fourth = scene.connect(nursery)
+                assert await fourth.receive_some(1) == b""
+                assert scene.door.statistics()["turned_away"] == 1
+                for client in (third, fourth):
+                    await trio.aclose_forcefully(client)

@@ -8,12 +8,13 @@ sent; if a later byte cannot be had, the connection is cut before its end.
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from http.client import responses as reasons
 
 import trio
-from trio.abc import Stream
+from trio.abc import HalfCloseableStream, Stream
 
 from phonofs.errors import unwrap
 from phonofs.http_server import (
@@ -45,6 +46,10 @@ REQUEST_S = 20.0
 
 IDLE_S = 60.0
 """How long a connection without a request stays open."""
+
+LINGER_S = 2.0
+"""How long what a client still sends is received after it was told of an error that ends the
+connection. If that were dropped at once, the error would not reach the client (RFC 9112, 9.6)."""
 
 SLOW_S = 60.0
 """How long a client may take to receive one piece of an answer."""
@@ -99,6 +104,11 @@ class Connection:
         return not self._answered.is_set()
 
     @property
+    def idle_since_s(self) -> float:
+        """When the last request was answered, or else the connection made (trio's clock)."""
+        return self._last_used_s
+
+    @property
     def body_bytes(self) -> int:
         """How many bytes of bodies the client was sent."""
         return self._sender.body_bytes
@@ -114,6 +124,8 @@ class Connection:
                     goes_on = await self._answer(received)
                     self._last_used_s = trio.current_time()
                     self._answered.set()
+                    if isinstance(received, S3Error):
+                        await self._linger()
                     if not goes_on:
                         break
                 nursery.cancel_scope.cancel()
@@ -187,6 +199,13 @@ class Connection:
         """Wait until the client hangs up; what it still sends is not for anybody."""
         while await self._stream.receive_some(RECEIVE):
             pass
+
+    async def _linger(self) -> None:
+        """Wait until the client hangs up, but not for long. Cancelled when it does."""
+        if isinstance(self._stream, HalfCloseableStream):
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._stream.send_eof()
+        await trio.sleep(LINGER_S)
 
     # answering
 

@@ -13,6 +13,7 @@ Used by the server, which loads the file again on SIGHUP, and by everything that
 a client. All but :func:`load_keys` is pure.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -98,7 +99,7 @@ def load_keys(path: Path, environment: Mapping[str, str] | None = None) -> Keys:
     file (a credential of systemd excepted, see :func:`read_credential`), or if anything in it is
     wrong: then none of its keys counts.
     """
-    content = read_credential(path, environment or {})
+    content = read_credential(path, os.environ if environment is None else environment)
     if content is None:
         raise UsageError(f"the file of keys {path} does not exist")
     if len(content) >= LARGEST_FILE:

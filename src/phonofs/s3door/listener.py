@@ -55,18 +55,13 @@ class Listener:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
-        self.load_certificate(context)
-        return context
-
-    def load_certificate(self, context: ssl.SSLContext) -> None:
-        """Read the certificate and its key, again if need be. Raises UsageError."""
-        assert self.certificate is not None
         try:
             context.load_cert_chain(self.certificate, self.private_key, password=_no_password)
         except OSError as error:  # ssl.SSLError is one
             raise UsageError(
                 f"--tls-cert {self.certificate} cannot be used: {error.strerror or error}"
             ) from None
+        return context
 
 
 def _no_password() -> str:

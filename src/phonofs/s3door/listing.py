@@ -108,7 +108,9 @@ async def list_page(vfs: Vfs, key: Key, wanted: Wanted) -> ListingPage:
 class _Walk:
     """Finds what a page is about, in order.
 
-    given_up_at  the key that was looked at last, if the walk ended too early
+    given_up_at  behind what the next page begins, if the walk ended too early. It is told to the
+                 client, so it is never a name that the key may not see: it is a key or a common
+                 prefix of the page, or stands behind a whole day
     """
 
     def __init__(self, vfs: Vfs, key: Key, wanted: Wanted) -> None:
@@ -119,6 +121,7 @@ class _Walk:
         self._top = self._base + slash
         # Keys that begin with it are done with: they are in a common prefix that was given.
         self._done = wanted.after if wanted.common(wanted.after) == wanted.after else ""
+        self._seen: str | None = None  # what of the page was found last
         self._looked_at = 0
         self._deadline_s = trio.current_time() + PAGE_S
         self.given_up_at: str | None = None
@@ -138,7 +141,7 @@ class _Walk:
                 if not self._leads_on(path):
                     continue
                 if common := self._whole(path):
-                    self._done = common
+                    self._done = self._seen = common
                     if not is_link(entry) or await self._leads_somewhere(path):
                         yield common
                     continue
@@ -147,11 +150,15 @@ class _Walk:
                 day, children = await self._list(path, entry.ino)
                 waiting += reversed(children)
                 objects = self._of_day(path, day)
+                behind = None if children else f"{path[:-1]}0"  # "0" comes after "/"
             else:
                 objects = self._of_files(((path, entry),))
+                behind = None
             async with aclosing(objects):
                 async for one in objects:
                     yield one
+            if behind and self.given_up_at is None and self._is_enough():
+                self.given_up_at = behind
 
     # folders
 
@@ -214,7 +221,7 @@ class _Walk:
                 yield one
             if not some[-1][0].startswith(wanted.prefix):
                 return
-            self._looked(len(some), some[-1][0])
+            self._looked(len(some))
             if self.given_up_at is not None:
                 return
             await trio.lowlevel.checkpoint()
@@ -222,7 +229,7 @@ class _Walk:
     async def _of_files(self, files: Sequence[tuple[str, Entry]]) -> AsyncGenerator[Found, None]:
         for one in self._kept(files):
             yield one
-        self._looked(len(files), files[-1][0])
+        self._looked(len(files))
 
     def _kept(self, some: Iterable[tuple[str, Entry | Listed]]) -> Iterator[Found]:
         """Yield what the page is to have of some files, or the common prefix of them."""
@@ -233,9 +240,10 @@ class _Walk:
             if (self._done and key.startswith(self._done)) or not self._may_see(key, named):
                 continue
             if common := wanted.common(key):
-                self._done = common
+                self._done = self._seen = common
                 yield common
             else:
+                self._seen = key
                 yield key, named
 
     def _may_see(self, key: str, named: Entry | Listed) -> bool:
@@ -249,11 +257,14 @@ class _Walk:
             return self._key.opens_type(self._vfs.record(named[0]).type)
         return False
 
-    def _looked(self, count: int, last: str) -> None:
+    def _looked(self, count: int) -> None:
         """Count what was looked at, and give up if that was too much for one page."""
         self._looked_at += count
-        if self._looked_at >= LOOKED_AT_MAX or trio.current_time() > self._deadline_s:
-            self.given_up_at = last
+        if self._is_enough():
+            self.given_up_at = self._seen
+
+    def _is_enough(self) -> bool:
+        return self._looked_at >= LOOKED_AT_MAX or trio.current_time() > self._deadline_s
 
 
 async def _shown(vfs: Vfs, found: Sequence[tuple[str, Entry | Listed]]) -> list[ListedObject]:

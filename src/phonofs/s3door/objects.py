@@ -1,16 +1,19 @@
 """Finds, describes and opens the objects that S3 clients name. Used by ``answers``."""
 
+import logging
 from dataclasses import dataclass
 
 from phonofs.access import How, Opener
 from phonofs.catalogue.catalogue import Entry
-from phonofs.errors import Changed, IsAFolder
+from phonofs.errors import Changed, NoSuchName, NotAFolder
 from phonofs.model import Record
 from phonofs.open_files import OpenFile, gone_is_missing, is_text, open_file, text_type
 from phonofs.s3door.errors import S3Error
 from phonofs.s3door.keys import Key
 from phonofs.s3door.permissions import permits_type
 from phonofs.vfs import Vfs
+
+log = logging.getLogger(__name__)
 
 NO_TYPE = "application/octet-stream"
 
@@ -46,17 +49,20 @@ class Objects:
     async def find(self, key: Key, path: str) -> Described:
         """Return what is at a path. Raises S3Error (AccessDenied), NoSuchName, ServiceError.
 
-        Whether there is anything at a path that the key may not open is not told.
+        Whether there is anything that the key may not open is not told: outside of its prefixes
+        everything is denied, and within them what has another type is not there, as in listings.
         """
         if not key.covers(path):
             raise S3Error("AccessDenied", "this key does not open that")
-        with gone_is_missing(path):
+        try:
             entry = await self._vfs.walk(path)
-            if entry.is_directory:
-                raise IsAFolder(f"{path!r} is a folder")
-            if not permits_type(self._vfs, key, entry):
-                raise S3Error("AccessDenied", "this key does not open objects of that type")
-            return await self._text(path, entry) if is_text(entry) else self._object(path, entry)
+            if not entry.is_directory and permits_type(self._vfs, key, entry):
+                if is_text(entry):
+                    return await self._text(path, entry)
+                return self._object(path, entry)
+        except (NoSuchName, NotAFolder):
+            log.debug("an S3 client asks for what is not there")
+        raise S3Error("NoSuchKey", "there is no such key")
 
     async def _text(self, path: str, entry: Entry) -> Described:
         known = await self._vfs.text_entry(entry.ino)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import trio
-from trio.abc import Stream
 
 from phonofs.errors import UsageError
 from phonofs.s3door.answers import Answers, Restoring
@@ -77,11 +76,13 @@ class S3Door:
     def __init__(self, opened: Opened, bucket: str, vfs: Vfs, restoring: Restoring) -> None:
         self._opened = opened
         self._keys = opened.keys
+        self._tls = opened.tls
+        self._reloading = trio.Lock()
         self._trouble = ""
         self._failures = Failures()
         answers = Answers(vfs, bucket, restoring)
         self._services = Services(self._authenticate, answers, self._failures, _now)
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, trio.CancelScope] = {}
         self._ended_requests = self._ended_bytes = self._turned_away = 0
 
     def _authenticate(self, request: Request) -> Key:
@@ -94,61 +95,77 @@ class S3Door:
         await trio.serve_listeners(self.serve, list(self._opened.sockets))
 
     async def reload(self) -> None:
-        """Read the keys and the certificate again; if they are wrong, keep those in use."""
-        opened = self._opened
-        try:
-            keys = await trio.to_thread.run_sync(load_keys, opened.listener.keys)
-            if opened.tls is not None:
-                await trio.to_thread.run_sync(opened.listener.load_certificate, opened.tls)
-        except UsageError as error:
-            self._trouble = str(error)
-            log.warning("the keys of S3 clients stay as they were: %s", error)
-            return
-        self._keys, self._trouble = keys, ""
-        log.info("S3 clients have %d keys from now on", len(keys))
+        """Read the keys and the certificate again; if any is wrong, keep all that are in use."""
+        listener = self._opened.listener
+        async with self._reloading:  # else an earlier reading could come last
+            try:
+                keys = await trio.to_thread.run_sync(load_keys, listener.keys)
+                # Not into the context in use: a wrong key would spoil the certificate in it.
+                tls = await trio.to_thread.run_sync(listener.tls)
+            except UsageError as error:
+                self._trouble = str(error)
+                log.warning("the keys of S3 clients stay as they were: %s", error)
+                return
+            self._keys, self._tls, self._trouble = keys, tls, ""
+            log.info("S3 clients have %d keys from now on", len(keys))
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Serve one client."""
-        if len(self._connections) >= CONNECTIONS_MAX:
+        if len(self._connections) >= CONNECTIONS_MAX and not self._hang_up_on_one():
             self._turned_away += 1
             await trio.aclose_forcefully(stream)
             return
         with suppress(OSError):
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        encrypted = None
+        if self._tls is not None:
+            encrypted = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
+        connection = Connection(encrypted or stream, self._services)
+        with trio.CancelScope() as scope:
+            self._connections[connection] = scope
+            try:
+                await self._serve_connection(connection, encrypted)
+            finally:
+                del self._connections[connection]
+                self._ended_requests += connection.requests
+                self._ended_bytes += connection.body_bytes
+                await trio.aclose_forcefully(stream)
+
+    def _hang_up_on_one(self) -> bool:
+        """Hang up on the client that has asked for nothing the longest; return whether one has.
+
+        So whoever connects and asks for nothing keeps nobody out. Clients expect this of
+        connections that they leave idle, and make new ones.
+        """
+        idle = [
+            connection
+            for connection, scope in self._connections.items()
+            if not connection.busy and not scope.cancel_called
+        ]
+        if not idle:
+            return False
+        self._connections[min(idle, key=lambda each: each.idle_since_s)].cancel()
+        return True
+
+    async def _serve_connection(
+        self, connection: Connection, encrypted: trio.SSLStream[trio.SocketStream] | None
+    ) -> None:
         try:
-            if self._opened.tls is None:
-                async with stream:
-                    await self._admit(stream)
-            else:
-                await self._serve_encrypted(stream, self._opened.tls)
+            if encrypted is None:
+                await connection.serve()
+                return
+            with trio.move_on_after(HANDSHAKE_S) as waiting:
+                await encrypted.do_handshake()
+            if not waiting.cancelled_caught:
+                await connection.serve()
+                with trio.move_on_after(HANDSHAKE_S):
+                    await encrypted.aclose()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             log.debug("an S3 client has gone: %s", error)
         except OSError as error:
             log.log(_level(error), "an S3 client could not be served: %s", error)
         except Exception:
             log.exception("an S3 client could not be served")
-
-    async def _serve_encrypted(self, stream: trio.SocketStream, tls: ssl.SSLContext) -> None:
-        encrypted = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
-        try:
-            with trio.move_on_after(HANDSHAKE_S) as waiting:
-                await encrypted.do_handshake()
-            if not waiting.cancelled_caught:
-                await self._admit(encrypted)
-                with trio.move_on_after(HANDSHAKE_S):
-                    await encrypted.aclose()
-        finally:
-            await trio.aclose_forcefully(stream)
-
-    async def _admit(self, stream: Stream) -> None:
-        connection = Connection(stream, self._services)
-        self._connections.add(connection)
-        try:
-            await connection.serve()
-        finally:
-            self._connections.discard(connection)
-            self._ended_requests += connection.requests
-            self._ended_bytes += connection.body_bytes
 
     def statistics(self) -> Mapping[str, object]:
         """Gauges and counts, by their names in ``phonofs status --json``."""

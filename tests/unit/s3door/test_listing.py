@@ -173,8 +173,62 @@ def test_a_key_that_sees_little_gets_short_pages_and_all_of_it(monkeypatch):
     tree = Tree(keys, {each: "transcription" for each in keys if not each.endswith("/249")})
     opens = key(types=("callrecording",))
     first = trio.run(list_page, tree, opens, Wanted())
-    assert (of(first), first.next) == ([], keys[199])
+    assert (of(first), first.next) == ([keys[249]], keys[249])
     assert listed(tree, Wanted(), opens) == [each for each in keys if each.endswith("/249")]
+    none = trio.run(list_page, tree, key(types=("voicemail",)), Wanted())
+    assert (of(none), none.next) == ([], "us/2024/2024-01/2024-01-010")
+
+
+@pytest.mark.usefixtures("short_pages")
+@settings(deadline=None)
+@given(trees, st.data(), paths, cuts, delimiters, st.integers(1, 9))
+def test_a_page_that_ends_early_names_nothing_that_its_key_may_not_see(
+    keys, data, prefix, prefix_cut, delimiter, most
+):
+    """Names tell who called; where the next page begins is told to the client, too."""
+    other = data.draw(st.lists(st.sampled_from(keys), unique=True)) if keys else []
+    tree = Tree(keys, dict.fromkeys(other, "transcription"))
+    opens = key(types=("callrecording",))
+    wanted = Wanted(prefix[:prefix_cut], delimiter, "", most)
+    may = [each for each in keys if each not in other]
+    found, after = [], ""
+    while after is not None:
+        page = trio.run(list_page, tree, opens, Wanted(wanted.prefix, delimiter, after, most))
+        found += of(page)
+        assert page.next is None or page.next > after
+        assert page.next in (None, *found) or page.next[:-1] in {
+            each.rpartition("/")[0] for each in keys
+        }
+        after = page.next
+    assert {*expected(may, wanted)} <= {*found}
+    assert len(found) == len({*found})
+    assert not {*found} & {*other}
+
+
+@pytest.fixture(scope="module")
+def short_pages():
+    """Pages end after a few looks, within a day, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listing, "LOOKED_AT_MAX", 2)
+        patch.setattr(listing, "AT_ONCE", 1)
+        yield
+
+
+async def test_a_page_ends_in_time_if_its_days_are_empty(monkeypatch):
+    """Each of them may have to be asked for; ten years of them are many."""
+    tree = Tree([f"us/2024/2024-01/2024-01-{day:02}/a" for day in range(1, 9)])
+
+    async def slow_and_empty(ino: int) -> tuple[str, list]:
+        if tree.names(ino):
+            await trio.sleep(8)
+            return "us", []
+        return None
+
+    tree.list_day = slow_and_empty
+    first = await list_page(tree, ALL, Wanted())
+    assert (of(first), first.next) == ([], "us/2024/2024-01/2024-01-030")
+    second = await list_page(tree, ALL, Wanted(after=first.next))
+    assert second.next == "us/2024/2024-01/2024-01-060"
 
 
 @pytest.mark.promise("s3-errors")

@@ -79,6 +79,11 @@ class Tree:
         self.days_listed.append(path)
         return "us", [self._listed(f"{path}/{name}") for name in sorted(self._below[path])]
 
+    def names(self, ino: int) -> set[str]:
+        """Return the names of the files in a folder; none if it has folders."""
+        path = self._path(ino)
+        return {name for name in self._below[path] if f"{path}/{name}" in self._files}
+
     def _listed(self, path: str) -> Listed:
         state = "ARCHIVED" if path in self._archived else "AVAILABLE"
         name, ino = path.rpartition("/")[2], self._files[path]
