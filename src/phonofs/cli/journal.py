@@ -4,6 +4,7 @@ import os
 import pwd
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -28,6 +29,7 @@ EXIT_BROKEN = 1
 @click.argument("profile", default=DEFAULT_PROFILE)
 @click.option("--object", "wanted", metavar="PATH", help="Show this file's lines; or give its id.")
 @click.option("--user", metavar="U", help="Show lines of this user, by name or number.")
+@click.option("--key", metavar="NAME", help="Show lines of this key of S3 clients.")
 @click.option("--since", metavar="D", help="Show lines since 2026-11-17, 2026-11 or 2026 (UTC).")
 @click.option("--names", is_flag=True, help="Show the paths of objects as they are known now.")
 @click.option("--mount", metavar="PATH", help="Take these paths from this mount.")
@@ -38,6 +40,7 @@ def command(
     profile: str,
     wanted: str | None,
     user: str | None,
+    key: str | None,
     since: str | None,
     names: bool,
     mount: str | None,
@@ -55,12 +58,12 @@ def command(
         raise UsageError(f"profile {profile} has no journal: the option journal is not set")
     path = settings.journal / profile
     if action == "verify":
-        if wanted or user or since or names or mount:
+        if wanted or user or key or since or names or mount:
             raise UsageError("verify checks all lines; the options that choose some are for show")
         return _print_report(verify(path, (kept or "").lower()))
     if kept:
         raise UsageError("--hash is for verify")
-    lines: Iterable[Line] = _chosen(path, _id_of(wanted), _number_of(user), since)
+    lines: Iterable[Line] = _chosen(path, _Chosen(_id_of(wanted), _number_of(user), key), since)
     paths: dict[str, str] = {}
     if names:
         lines = list(lines)
@@ -70,8 +73,27 @@ def command(
     return 0
 
 
-def _chosen(path: Path, wanted: str | None, uid: int | None, since: str | None) -> Iterator[Line]:
-    """Yield the lines to show; those of the journal itself unless objects or users are chosen."""
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Of which opens to show the lines: the object's id, the user, the key; None for any."""
+
+    id: str | None
+    uid: int | None
+    key: str | None
+
+    def has(self, line: Line) -> bool:
+        """Return whether to show a line; those of the journal itself only if all are shown."""
+        if line.event != Event.OPEN:
+            return self == _Chosen(None, None, None)
+        return (
+            self.id in (None, line.object)
+            and (self.uid is None or self.uid in (line.uid, line.login))
+            and self.key in (None, line.key)
+        )
+
+
+def _chosen(path: Path, chosen: _Chosen, since: str | None) -> Iterator[Line]:
+    """Yield the lines to show."""
     first = str(first_day(since, "--since")) if since is not None else ""
     shown = set[int]()
     for raw in lines_of(path):
@@ -81,15 +103,9 @@ def _chosen(path: Path, wanted: str | None, uid: int | None, since: str | None) 
         elif line.event == Event.CLOSE:
             if line.of in shown:
                 yield line
-        elif line.at >= first and _is_wanted(line, wanted, uid):
+        elif line.at >= first and chosen.has(line):
             shown.add(line.n)
             yield line
-
-
-def _is_wanted(line: Line, wanted: str | None, uid: int | None) -> bool:
-    if line.event != Event.OPEN:
-        return wanted is None and uid is None
-    return wanted in (None, line.object) and (uid is None or uid in (line.uid, line.login))
 
 
 def _id_of(wanted: str | None) -> str | None:
@@ -131,7 +147,8 @@ def _shown(line: Line, paths: dict[str, str]) -> str:
     """Return a line for a terminal."""
     words = [line.at, str(line.n), line.event]
     if line.event == Event.OPEN:
-        words = [line.at, str(line.n), str(line.result), _user(line.uid)]
+        by = f"key {line.key}" if isinstance(line.key, str) else _user(line.uid)
+        words = [line.at, str(line.n), str(line.result), by]
         if isinstance(line.login, int) and line.login != line.uid:
             words.append(f"(logged in as {_user(line.login)})")
         words += [line.program or "-" if line.program is not UNSET else "-"]

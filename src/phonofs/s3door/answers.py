@@ -27,8 +27,8 @@ KEYS_MAX = 1000
 LONGEST_NUMBER = 10
 """Digits of ``max-keys``."""
 
-DAYS = 7
-"""For how long an object is restored if the client does not say."""
+DAYS, DAYS_MAX = 7, 10
+"""For how long an object is restored if the client does not say, and at most (the service)."""
 
 REGION = "us-east-1"
 """What clients are told; a signature may be for any region."""
@@ -161,6 +161,8 @@ class Answers:
 
     async def _restore(self, key: Key, request: Request) -> Answer:
         days = documents.restore_request(request.body).days or DAYS
+        if days > DAYS_MAX:
+            raise S3Error("InvalidArgument", f"an object is restored for at most {DAYS_MAX} days")
         found = await self._objects.find(key, request.key)
         if found.record is None or not found.archived:
             raise S3Error("InvalidObjectState", "the object is not archived")

@@ -23,6 +23,7 @@ def key(prefixes: tuple[str, ...] = (), types: tuple[str, ...] = ()) -> Key:
 
 
 ALL = key()
+slowly = settings(deadline=None)
 
 paths = st.builds(
     lambda region, year, month, day, name: (
@@ -72,7 +73,8 @@ def listed(tree: Tree, wanted: Wanted, opens: Key = ALL) -> list[str]:
     return found
 
 
-@settings(deadline=None)
+@pytest.mark.promise("s3-door-is-the-tree")
+@slowly
 @given(trees, paths, cuts, delimiters, paths, cuts, st.integers(1, 9))
 def test_the_pages_have_every_key_once_in_the_order_of_bytes(
     keys, prefix, prefix_cut, delimiter, after, after_cut, most
@@ -84,7 +86,7 @@ def test_the_pages_have_every_key_once_in_the_order_of_bytes(
     assert all(one.encode() < other.encode() for one, other in pairwise(found))
 
 
-@settings(deadline=None)
+@slowly
 @given(trees, st.data(), delimiters, st.integers(1, 9))
 def test_a_page_can_begin_behind_any_key_or_common_prefix(keys, data, delimiter, most):
     """As clients do that take the last one of a page for the start of the next."""
@@ -94,7 +96,8 @@ def test_a_page_can_begin_behind_any_key_or_common_prefix(keys, data, delimiter,
     assert listed(Tree(keys), wanted) == [each for each in all_of_it if each > after]
 
 
-@settings(deadline=None)
+@pytest.mark.promise("a-key-opens-what-it-may")
+@slowly
 @given(
     trees,
     st.lists(st.tuples(paths, st.integers(1, 5)), min_size=1, max_size=3),
@@ -112,7 +115,8 @@ def test_a_key_sees_what_is_below_its_prefixes_and_nothing_else(keys, made, deli
     assert all(opens.reaches(each) for each in found)
 
 
-@settings(deadline=None)
+@pytest.mark.promise("a-key-opens-what-it-may")
+@slowly
 @given(trees, st.data(), st.sampled_from(("", "/")), st.integers(1, 9))
 def test_a_key_sees_objects_of_its_types_only(keys, data, delimiter, most):
     other = data.draw(st.lists(st.sampled_from(keys), unique=True)) if keys else []
@@ -227,6 +231,7 @@ async def test_a_page_ends_in_time_if_its_days_are_empty(monkeypatch):
     assert second.next == "us/2024/2024-01/2024-01-060"
 
 
+@pytest.mark.promise("s3-errors")
 async def test_a_day_that_cannot_be_listed_is_an_error_and_no_end():
     tree = Tree([f"{DAY}/a", "us/2024/2024-01/2024-01-03/a"])
 
