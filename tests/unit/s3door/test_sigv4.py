@@ -189,6 +189,13 @@ def test_a_presigned_url_needs_all_its_parameters(name: str) -> None:
     assert refusal(changed) == "AuthorizationQueryParametersError"
 
 
+def test_a_presigned_url_has_one_algorithm() -> None:
+    presigned = signed(expires_s=60)
+    for other in ("AWS4-HMAC-SHA1", "AWS4-ECDSA-P256-SHA256", ""):
+        changed = replace(presigned, query=presigned.query.replace("AWS4-HMAC-SHA256", other))
+        assert refusal(changed) == "AuthorizationQueryParametersError"
+
+
 def test_a_header_of_amazon_that_is_not_signed_is_refused() -> None:
     """Else whoever sits between could add one, such as a token or another hash of the body."""
     for request in (signed(), signed(expires_s=60)):
