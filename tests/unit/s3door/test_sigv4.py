@@ -160,6 +160,21 @@ def test_a_signature_is_good_for_its_time_only(request: Request, later_s: int) -
         assert refusal(request, now=now) == expected
 
 
+@pytest.mark.parametrize(("expires_s", "last_s"), [(None, 900), (60, 60)])
+def test_the_last_second_counts(expires_s: int | None, last_s: int) -> None:
+    request = signed(expires_s=expires_s)
+    for second in (-900, last_s):
+        assert verify(request, KEYS.find, NOW + timedelta(seconds=second)) is KEY
+    for second in (-901, last_s + 1):
+        assert refusal(request, now=NOW + timedelta(seconds=second))
+
+
+def test_a_signed_header_without_a_value_is_not_the_same_as_none() -> None:
+    request = signed(headers={"If-Match": ""})
+    assert verify(request, KEYS.find, NOW) is KEY
+    assert refusal(with_header(request, "if-match", None)) == "SignatureDoesNotMatch"
+
+
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "POST", "DELETE", "get"])
 def test_a_presigned_url_is_for_one_method(method: str) -> None:
     presigned = signed(expires_s=60)
