@@ -17,7 +17,7 @@ from phonofs.errors import CrawlerRefused, JournalError
 from phonofs.journal.journal import Journal, now_text
 from phonofs.journal.lines import Event, Line, Result
 from phonofs.model import Record
-from phonofs.proc import COMM_MAX, UNKNOWN, Process, Sessions, look
+from phonofs.proc import COMM_MAX, UNKNOWN, Process, Programs, Sessions
 
 PROGRAMS_COUNTED = 100
 """Programs whose opens are counted apart; those that come later are counted as ``OTHERS``."""
@@ -62,7 +62,7 @@ class Access:
     def __init__(self, journal: Journal | None = None, crawlers: Iterable[str] = ()) -> None:
         self._journal = journal
         self._crawlers = frozenset(name[:COMM_MAX] for name in crawlers)
-        self._sessions = Sessions()
+        self._look = (Programs() if journal is None else Sessions()).look
         self._opens = Counter[str]()
         self._refused = Counter[str]()
         self._lines: dict[object, Sequence[int]] = {}
@@ -148,7 +148,7 @@ class Access:
     def _process(self, opener: Opener) -> Process:
         if self._journal is None and not self._crawlers:
             return UNKNOWN
-        return look(opener.pid) if self._journal is None else self._sessions.look(opener.pid)
+        return self._look(opener.pid)
 
     @staticmethod
     def _count(counts: Counter[str], name: str) -> None:

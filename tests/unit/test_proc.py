@@ -5,7 +5,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from phonofs.proc import UNKNOWN, Sessions, look
+from phonofs.proc import UNKNOWN, Programs, Sessions
 
 
 def test_this_process():
@@ -23,22 +23,23 @@ def test_a_thread_is_its_process_by_whatever_name():
     def work() -> None:
         with open("/proc/thread-self/comm", "w") as file:
             file.write("a thread")
-        seen.append(look(threading.get_native_id()))
+        seen.append(Programs().look(threading.get_native_id()))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [look(os.getpid())]
+    assert seen == [Programs().look(os.getpid())]
 
 
 def test_a_process_that_runs_another_program_is_looked_at_again():
     comm = Path("/proc/self/comm")
     before = comm.read_text()
-    sessions = Sessions()
+    sessions, programs = Sessions(), Programs()
     try:
         for name in ("one", "another"):
             comm.write_text(name)
             assert sessions.look(os.getpid()).program == name
+            assert programs.look(os.getpid()).program == name
     finally:
         comm.write_text(before.strip())
 
@@ -48,3 +49,25 @@ def test_what_cannot_be_known():
     gone.wait()
     for pid in (0, -1, gone.pid):
         assert Sessions().look(pid) == UNKNOWN
+
+
+def test_a_process_that_has_ended_is_not_known_any_more():
+    """Nor is another one that has its number: the file that is kept open is the former one's."""
+    programs = Programs()
+    with subprocess.Popen(["sleep", "600"]) as running:
+        assert programs.look(running.pid).program == "sleep"
+        assert programs.look(running.pid).program == "sleep"
+        running.kill()
+    assert programs.look(running.pid) == UNKNOWN
+    assert programs.look(os.getpid()).pid == os.getpid()
+
+
+def test_one_file_is_kept_open_and_closed():
+    files = Path("/proc/self/fd")
+    before = len(list(files.iterdir()))
+    programs = Programs()
+    for pid in (os.getpid(), os.getppid(), os.getpid(), 0, 1):
+        programs.look(pid)
+    assert len(list(files.iterdir())) <= before + 1
+    del programs
+    assert len(list(files.iterdir())) == before

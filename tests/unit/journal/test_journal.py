@@ -14,6 +14,7 @@ from phonofs.journal import journal as journal_module
 from phonofs.journal.journal import Journal, now_text
 from phonofs.journal.lines import Event, Line
 from phonofs.journal.verification import verify
+from phonofs.proc import Programs
 from tests.support.catalogue_world import make, uuid
 from tests.unit.journal.test_verification import opened
 from tests.unit.journal.test_writer import events, lines
@@ -272,5 +273,5 @@ async def test_a_crawler_is_known_by_the_first_15_characters(tmp_path):
 
 
 def test_without_journal_and_crawlers_nobody_is_looked_at(monkeypatch):
-    monkeypatch.setattr("phonofs.access.look", lambda *args, **kwargs: pytest.fail("looked"))
+    monkeypatch.setattr(Programs, "look", lambda *_: pytest.fail("looked"))
     assert trio.run(Access().grant, ME, [RECORD]) == ()
