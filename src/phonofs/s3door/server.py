@@ -42,18 +42,17 @@ HANDSHAKE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The listening sockets, and what was read before. ``tls`` is None for plain HTTP."""
+    """The listening sockets, and what was read before.
+
+    tls      None for plain HTTP
+    address  the first address, as a URL
+    """
 
     listener: Listener
     keys: Keys
     tls: ssl.SSLContext | None
     sockets: tuple[trio.SocketListener, ...]
-
-    @property
-    def address(self) -> str:
-        """The first address, as a URL."""
-        host, port = self.sockets[0].socket.getsockname()[:2]
-        return f"{'https' if self.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    address: str = ""
 
 
 async def open_listener(listener: Listener) -> Opened:
@@ -67,7 +66,10 @@ async def open_listener(listener: Listener) -> Opened:
         raise UsageError(
             f"--listen {listener.host}:{listener.port} cannot be used: {why}"
         ) from None
-    return Opened(listener, keys, tls, tuple(sockets))
+    host, port = sockets[0].socket.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    address = f"{'https' if tls else 'http'}://{shown}:{port}"
+    return Opened(listener, keys, tls, tuple(sockets), address)
 
 
 class S3Door:
