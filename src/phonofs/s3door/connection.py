@@ -54,11 +54,9 @@ connection. If that were dropped at once, the error would not reach the client (
 SLOW_S = 60.0
 """How long a client may take to receive one piece of an answer."""
 
-LEND = 1 << 20
-"""Bytes of a content that are given at once, if they are cached."""
-
-WAIT_FOR = 256 << 10
-"""Bytes that are waited for at a time: as much memory for each client."""
+PIECE = 256 << 10
+"""Bytes of a content that are sent at a time: as much memory for each client. A socket takes a part
+of 1 MiB and the rest is copied: 32 clients took 20 MiB more, and were no faster."""
 
 
 class ContentFailed(Exception):
@@ -262,12 +260,9 @@ class Connection:
         if offset == stop:
             await self._sender.send(head)
         while offset < stop:
-            wanted = min(stop - offset, LEND)
+            wanted = min(stop - offset, PIECE)
             try:
                 data = file.lend_now(offset, wanted)
-                if data is None:
-                    wanted = min(wanted, WAIT_FOR)
-                    data = file.lend_now(offset, wanted)
                 if data is None:
                     data = await file.read(offset, wanted)
                 if len(data) != wanted:

@@ -25,8 +25,9 @@ class Operation(Enum):
 
 SUBRESOURCES = frozenset(
     """
-    abac accelerate acl analytics append attributes cors delete encryption intelligent-tiering
-    inventory legal-hold lifecycle location logging metadataConfiguration metadataTable metrics
+    abac accelerate acl analytics annotation append attributes cors delete encryption
+    intelligent-tiering inventory legal-hold lifecycle location logging metadataAnnotationTable
+    metadataConfiguration metadataInventoryTable metadataJournalTable metadataTable metrics
     notification object-lock ownershipControls partNumber policy policyStatus publicAccessBlock
     renameObject replication requestPayment restore retention select session tagging torrent
     uploadId uploads versionId versioning versions website
