@@ -7,6 +7,7 @@ a parameter given twice, a percent-encoding that is none, a path that is not UTF
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from phonofs.s3door.errors import S3Error
@@ -99,6 +100,7 @@ class Request:
         return key
 
 
+@lru_cache(maxsize=8)  # of one request its path is asked for again and again
 def decoded(text: str) -> str:
     """Return percent-encoded text as the text it stands for. Raises S3Error if it is not UTF-8."""
     if "%" not in text and text.isascii():

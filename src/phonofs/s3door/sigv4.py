@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from urllib.parse import quote
 
 from phonofs.http_dates import http_date_s
@@ -230,7 +231,10 @@ def _basic_date(text: str) -> datetime | None:
     try:
         if not _DATE.fullmatch(text):
             return None
-        return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        year, month, day = int(text[:4]), int(text[4:6]), int(text[6:8])
+        hour, minute, second = int(text[9:11]), int(text[11:13]), int(text[13:15])
+        # strptime takes three times as long
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
 
@@ -269,10 +273,15 @@ def _computed(request: Request, signature: _Signature, key: Key) -> str:
     scope = f"{signature.day}/{signature.region}/s3/aws4_request"
     hashed = hashlib.sha256(_canonical(request, signature)).hexdigest()
     text = f"{ALGORITHM}\n{time}\n{scope}\n{hashed}"
-    signing_key = f"AWS4{key.secret_key.reveal()}".encode()
-    for part in (*scope.split("/"), text):
-        signing_key = hmac.digest(signing_key, part.encode(), "sha256")
-    return signing_key.hex()
+    return hmac.digest(_signing_key(key, scope), text.encode(), "sha256").hex()
+
+
+@lru_cache(maxsize=32)  # a client uses the same one all day; others can only push each other out
+def _signing_key(key: Key, scope: str) -> bytes:
+    made = f"AWS4{key.secret_key.reveal()}".encode()
+    for part in scope.split("/"):
+        made = hmac.digest(made, part.encode(), "sha256")
+    return made
 
 
 def _canonical(request: Request, signature: _Signature) -> bytes:
