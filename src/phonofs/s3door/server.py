@@ -8,6 +8,7 @@ and times are bounded.
 
 import errno
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -57,7 +58,7 @@ class Opened:
 
 async def open_listener(listener: Listener) -> Opened:
     """Read the keys and the certificate, and bind the address. Raises UsageError."""
-    keys = await trio.to_thread.run_sync(load_keys, listener.keys)
+    keys = await trio.to_thread.run_sync(load_keys, listener.keys, os.environ)
     tls = await trio.to_thread.run_sync(listener.tls)
     try:
         sockets = await trio.open_tcp_listeners(listener.port, host=listener.host, backlog=BACKLOG)
@@ -101,7 +102,7 @@ class S3Door:
         listener = self._opened.listener
         async with self._reloading:  # else an earlier reading could come last
             try:
-                keys = await trio.to_thread.run_sync(load_keys, listener.keys)
+                keys = await trio.to_thread.run_sync(load_keys, listener.keys, os.environ)
                 # Not into the context in use: a wrong key would spoil the certificate in it.
                 tls = await trio.to_thread.run_sync(listener.tls)
             except UsageError as error:
