@@ -9,7 +9,14 @@ from phonofs.access import How, Opener
 from phonofs.catalogue.catalogue import Entry
 from phonofs.errors import Changed, NoSuchName, NotAFolder
 from phonofs.model import Record
-from phonofs.open_files import OpenFile, gone_is_missing, is_text, open_file, text_type
+from phonofs.open_files import (
+    OpenFile,
+    fingerprint_of,
+    gone_is_missing,
+    is_text,
+    open_file,
+    text_type,
+)
 from phonofs.s3door.errors import S3Error
 from phonofs.s3door.keys import Key
 from phonofs.s3door.permissions import permits_type
@@ -95,13 +102,12 @@ class Objects:
 
     def _object(self, path: str, entry: Entry) -> Described:
         record = self._vfs.record(entry.ino)
-        details = self._vfs.details([entry])[entry.ino]
         return Described(
             path,
             entry,
             entry.size,
             entry.mtime_ms,
-            details.fingerprint,
+            fingerprint_of(self._vfs, entry, record),
             _header_value(record.mime_type) or NO_TYPE,
             entry.archived,
             record,
