@@ -7,6 +7,7 @@ from typing import Protocol
 from phonofs.access import Opener
 from phonofs.catalogue.catalogue import Entry
 from phonofs.errors import IsAFolder, NoSuchName, StaleInode
+from phonofs.model import Record
 from phonofs.reader.open_object import Handle
 from phonofs.vfs import Vfs
 from phonofs.view_tree.listings import ViewEntry
@@ -118,11 +119,22 @@ async def open_file(vfs: Vfs, entry: Entry, opener: Opener) -> OpenFile:
     try:
         if handle.doubtful:  # as the kernel's open: its size must not be a wrong one
             await vfs.read(handle, 0, 1)
-        details = vfs.details([entry]).get(entry.ino)
+        fingerprint = fingerprint_of(vfs, entry, handle.content.record)
     except BaseException:
         vfs.release(handle)
         raise
-    return ObjectFile(vfs, handle, details.fingerprint if details else "")
+    return ObjectFile(vfs, handle, fingerprint)
+
+
+def fingerprint_of(vfs: Vfs, entry: Entry, record: Record) -> str:
+    """Return what identifies the content of an object, as listings have it; '' if it has gone.
+
+    Without a checksum that is the size and time of its record as they were when it came.
+    """
+    if record.checksum:
+        return record.checksum
+    details = vfs.details([entry]).get(entry.ino)
+    return details.fingerprint if details else ""
 
 
 @contextmanager

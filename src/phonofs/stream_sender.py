@@ -31,12 +31,16 @@ class StreamSender:
             self._descriptor = stream.socket.fileno()
         self.body_bytes = 0
 
-    async def send(self, head: bytes, body: Body = b"") -> None:
-        """Send a head and a body. Raises SlowClient if the client does not take them in time."""
+    async def send(self, head: bytes, body: Body = b"", *, last: bool = False) -> None:
+        """Send a head and a body. Raises SlowClient if the client does not take them in time.
+
+        Lets other tasks run, unless this is the ``last``, after which the caller waits anyway.
+        """
         self.body_bytes += len(body)
         rest = [head + body] if self._descriptor is None else self._send_now(head, body)
         if not rest:
-            await trio.lowlevel.checkpoint()
+            if not last:
+                await trio.lowlevel.checkpoint()
             return
         try:
             with trio.fail_after(self._slow_s):

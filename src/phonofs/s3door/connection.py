@@ -11,12 +11,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from http.client import responses as reasons
 
 import trio
 from trio.abc import HalfCloseableStream, Stream
 
 from phonofs.errors import unwrap
+from phonofs.http_dates import http_date
 from phonofs.http_server import (
     CONTINUE,
     BadRequest,
@@ -272,14 +274,13 @@ class Connection:
                     raise
                 self._services.failures.counted(error)
                 raise ContentFailed from unwrap(error)
-            await self._sender.send(head, data)
+            await self._sender.send(head, data, last=offset + wanted == stop)
             offset += wanted
             head = data = b""
 
     def _head(self, answer: Answer, length: int, goes_on: bool, request_id: str = "") -> bytes:
-        now = self._services.now().strftime("%a, %d %b %Y %H:%M:%S GMT")
         fields = [
-            ("Date", now),
+            ("Date", _date(int(self._services.now().timestamp()))),
             ("Server", "phonofs"),
             ("x-amz-request-id", request_id or _request_id()),
             *answer.headers,
@@ -291,6 +292,11 @@ class Connection:
         lines = (f"{name}: {value}\r\n" for name, value in fields)
         status = f"HTTP/1.1 {answer.status} {reasons.get(answer.status, 'Unknown')}\r\n"
         return f"{status}{''.join(lines)}\r\n".encode("latin-1")
+
+
+@lru_cache(maxsize=2)
+def _date(at_s: int) -> str:
+    return http_date(at_s)
 
 
 def _request_id() -> str:

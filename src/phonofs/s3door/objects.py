@@ -9,11 +9,20 @@ from phonofs.access import How, Opener
 from phonofs.catalogue.catalogue import Entry
 from phonofs.errors import Changed, NoSuchName, NotAFolder
 from phonofs.model import Record
-from phonofs.open_files import OpenFile, gone_is_missing, is_text, open_file, text_type
+from phonofs.open_files import (
+    OpenFile,
+    fingerprint_of,
+    gone_is_missing,
+    is_text,
+    open_file,
+    text_type,
+)
 from phonofs.s3door.errors import S3Error
 from phonofs.s3door.keys import Key
 from phonofs.s3door.permissions import permits_type
+from phonofs.tree.layout import ROOT
 from phonofs.vfs import Vfs
+from phonofs.views.places import VIEW_BIT
 
 log = logging.getLogger(__name__)
 
@@ -78,15 +87,22 @@ class Objects:
     async def _walk(self, path: str) -> Entry:
         """Return the entry at a path, as ``Vfs.walk`` does."""
         folder, _, name = path.rpartition("/")
-        if not name or "/." in f"/{path}":  # links of the views lead elsewhere tomorrow
-            return await self._vfs.walk(path)
         above = self._folders.get(folder)
-        if above is None:
-            found = await self._vfs.walk(folder)
-            if not found.is_directory:
-                raise NotAFolder(f"{found.name!r} is a file")
-            above = self._folders[folder] = found.ino
-        return await self._vfs.lookup(above, name)
+        if above is not None and name:
+            return await self._vfs.lookup(above, name)
+        entry = await self._vfs.walk(path)
+        above = self._vfs.parent(entry.ino).ino
+        if folder == self._path(above):
+            self._folders[folder] = above
+        return entry
+
+    def _path(self, ino: int) -> str:
+        """Return the path of a folder. Another one to it has a link, which may lead elsewhere."""
+        names: list[str] = []
+        while ROOT < ino < VIEW_BIT:
+            names.append(self._vfs.entry(ino).name)
+            ino = self._vfs.parent(ino).ino
+        return "/".join(reversed(names))
 
     async def _text(self, path: str, entry: Entry) -> Described:
         known = await self._vfs.text_entry(entry.ino)
@@ -95,13 +111,12 @@ class Objects:
 
     def _object(self, path: str, entry: Entry) -> Described:
         record = self._vfs.record(entry.ino)
-        details = self._vfs.details([entry])[entry.ino]
         return Described(
             path,
             entry,
             entry.size,
             entry.mtime_ms,
-            details.fingerprint,
+            fingerprint_of(self._vfs, entry, record),
             _header_value(record.mime_type) or NO_TYPE,
             entry.archived,
             record,

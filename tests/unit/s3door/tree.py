@@ -45,7 +45,8 @@ class Tree:
         self._below[above].add(name)
 
     def _path(self, ino: int) -> str:
-        return next(path for path, each in self._inos.items() if each == ino)
+        both = self._inos | self._files
+        return next(path for path, each in both.items() if each == ino)
 
     def _entry(self, path: str) -> Entry:
         name = path.rpartition("/")[2]
@@ -62,7 +63,14 @@ class Tree:
         return self._entry(path)
 
     async def lookup(self, ino: int, name: str) -> Entry:
-        raise NoSuchName(name)
+        folder = self._path(ino)
+        return await Tree.walk(self, f"{folder}/{name}" if folder else name)
+
+    def entry(self, ino: int) -> Entry:
+        return self._entry(self._path(ino))
+
+    def parent(self, ino: int) -> Entry:
+        return self._entry(self._path(ino).rpartition("/")[0])
 
     async def open_folder(self, ino: int) -> FolderHandle:
         path = self._path(ino)
