@@ -4,7 +4,6 @@ import hashlib
 import http.client
 import signal
 import ssl
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -489,6 +488,8 @@ def test_sighup_reads_the_keys_again_and_a_bad_file_changes_nothing(tmp_path):
         assert "is not valid TOML" in daemon.status()["s3"]["keys_error"]
         assert daemon.client(other).ask("HEAD", "").status == 200
         assert "stay as they were" in daemon.log_text()
+        page = phonofs(daemon, "status", "--profile", PROFILE).stdout
+        assert f"served at http://127.0.0.1:{daemon.port}, 1 key, 0 connections; their keys" in page
         write_keys(daemon.keys, other, ALL)
         daemon.process.send_signal(signal.SIGHUP)
         until(lambda: daemon.client().ask("HEAD", "").status == 200)
@@ -635,19 +636,18 @@ def test_200_clients_at_once_do_not_hold_a_listing_up(tmp_path):
         keys = client.keys()
         assert len(keys) == 200
         stand_in.faults({"kind": "content", "fail": "delay", "seconds": 1})
-        begun = threading.Barrier(201)
-
-        def read(key: str) -> int:
-            begun.wait(60)
-            return len(client.get(key).body)
-
-        with ThreadPoolExecutor(200) as pool, daemon.connect() as door:
-            reads = [pool.submit(read, key) for key in keys]
-            begun.wait(60)
+        connections = [client.connect() for _ in keys]
+        for connection, key in zip(connections, keys, strict=True):
+            target, headers = client.signed("GET", key)
+            connection.request("GET", target, headers=headers)
+        until(lambda: daemon.gauges()[1] > 150)
+        with daemon.connect() as door:
             watch = Stopwatch()
             assert len(door.ls(DAY)) == len(client.keys(f"{DAY}/")) == 200
             assert watch.within(2), watch
-            assert {each.result() for each in reads} == {100_000}
+        assert {len(each.getresponse().read()) for each in connections} == {100_000}
+        for connection in connections:
+            connection.close()
         until(lambda: daemon.gauges() == (0, 0, 0, 0))
 
 

@@ -91,15 +91,16 @@ class Objects:
         if above is not None and name:
             return await self._vfs.lookup(above, name)
         entry = await self._vfs.walk(path)
-        above = self._vfs.parent(entry.ino).ino
-        if folder == self._path(above):
-            self._folders[folder] = above
+        if entry.ino < VIEW_BIT:
+            above = self._vfs.parent(entry.ino).ino
+            if folder == self._path(above):
+                self._folders[folder] = above
         return entry
 
     def _path(self, ino: int) -> str:
         """Return the path of a folder. Another one to it has a link, which may lead elsewhere."""
         names: list[str] = []
-        while ROOT < ino < VIEW_BIT:
+        while ino != ROOT:
             names.append(self._vfs.entry(ino).name)
             ino = self._vfs.parent(ino).ino
         return "/".join(reversed(names))

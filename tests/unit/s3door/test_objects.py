@@ -8,6 +8,7 @@ import pytest
 from phonofs.catalogue.catalogue import Entry
 from phonofs.s3door.errors import S3Error
 from phonofs.s3door.objects import Objects
+from phonofs.views.places import VIEW_BIT
 from tests.unit.s3door.signers import KEY
 from tests.unit.s3door.tree import Tree
 
@@ -68,4 +69,19 @@ async def test_what_is_no_object_is_not_there(path: str) -> None:
     await objects.find(KEY, FILE)
     with pytest.raises(S3Error) as caught:
         await objects.find(KEY, path)
+    assert caught.value.code == "NoSuchKey"
+
+
+async def test_a_text_of_the_views_is_found_without_asking_what_is_above_it() -> None:
+    """Its inode number says nothing of a folder of days."""
+
+    class Texts(LinkedTree):
+        async def walk(self, path: str) -> Entry:
+            return Entry(VIEW_BIT + 1, "a.txt", True, 0, 0, 0, False)
+
+        def parent(self, ino: int) -> Entry:
+            raise AssertionError("it was asked")
+
+    with pytest.raises(S3Error) as caught:
+        await Objects(Texts([FILE], today=DAY)).find(KEY, ".views/a.txt")
     assert caught.value.code == "NoSuchKey"
