@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, urlsplit
 
+import boto3
 import pytest
 from botocore import UNSIGNED, auth
 from botocore.awsrequest import AWSRequest
@@ -13,7 +14,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from tests.s3.calls import Sample
-from tests.support.s3 import ACCESS_KEY, REGION, SECRET_KEY, Endpoint, Tree, content
+from tests.support.s3 import ACCESS_KEY, REGION, SECRET_KEY, Door, Endpoint, Tree, content
 
 SIGNERS = {
     "header": lambda keys: auth.S3SigV4Auth(keys, "s3", REGION),
@@ -164,3 +165,20 @@ def test_a_url_works_for_its_method_alone(endpoint: Endpoint, sample: Sample, op
     assert Signed(right, url, {}).send()[0] == 200
     for method in {"GET", "HEAD", "PUT", "POST", "DELETE"} - {right}:
         assert Signed(method, url, {}).send()[0] in (403, 405)
+
+
+def test_a_url_that_boto3_signs_by_default_depends_on_its_region(door: Door, sample: Sample):
+    """For Amazon's first region that is still Signature Version 2, which is refused with a word."""
+    about = {"Bucket": door.endpoint.bucket, "Key": sample.recording}
+    found = {}
+    for region in ("us-east-1", "eu-central-1"):
+        client = boto3.client(
+            "s3", endpoint_url=door.endpoint.url, region_name=region,
+            aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY,
+        )  # fmt: skip
+        found[region] = Signed("GET", client.generate_presigned_url("get_object", about), {}).send()
+        client.close()
+    assert found["eu-central-1"][0] == 200
+    status, code, body = found["us-east-1"]
+    assert (status, code) == (400, "InvalidRequest")
+    assert b"AWS4-HMAC-SHA256" in body
