@@ -27,7 +27,7 @@ def test_all_outputs_once_though_the_server_crashes(tmp_path: Path):
         process = job.start("--source", f"s3://{PROFILE}", "--workers", "2")
         until(lambda: job.calls().total() > 5 or process.poll() is not None, LIMIT_S)
         door.daemon.stop(signal.SIGKILL)
-        done = job.outputs()
+        done = len([*job.out.rglob("*.json")])  # some are still being written, by another name
         door.daemon.start(True, *door.words)
         wait_for(door.endpoint)
         job.end(process)
@@ -37,6 +37,6 @@ def test_all_outputs_once_though_the_server_crashes(tmp_path: Path):
         for key, item in tree.readable.items()
         if key.startswith("2026/2026-02/") and item.mime_type.startswith("audio/")
     }
-    assert 0 < len(done) < len(expected)
+    assert 0 < done < len(expected)
     assert job.outputs() == expected
     assert job.calls().total() == len(expected)
