@@ -30,6 +30,7 @@ def theirs(oracle: Endpoint) -> Iterator[BaseClient]:
     client.close()
 
 
+@pytest.mark.promise("s3-door-is-the-tree")
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 def test_an_answer_is_that_of_another_server(
     call: Call, ours: BaseClient, theirs: BaseClient, oracle: Endpoint, sample: Sample

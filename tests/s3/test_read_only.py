@@ -58,6 +58,7 @@ def sample(tree: Tree) -> Sample:
     return Sample.of(tree)
 
 
+@pytest.mark.promise("s3-door-cannot-write")
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_any_other_operation_is_refused(
     operation: str, client: BaseClient, door: Door, sample: Sample
