@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by run, scale, soak, wire, client and export: finds an interpreter that has what phonofs
+# Sourced by run, scale, soak, wire, client, s3 and export: finds an interpreter that has what phonofs
 # needs, or makes one. $needs are more modules, $packages what brings them.
 set -euo pipefail
 tree=$(readlink -f "${here:?}/../..")

@@ -145,6 +145,12 @@ STATUS = (
         "requests and bytes in all, answers by errno",
     ),
     (
+        "s3",
+        "with serve --listen: the address, the number of keys and why a changed file of them was "
+        "not taken (keys_error); connections, active (requests being answered), requests and bytes "
+        "in all, connections turned away, errors by code",
+    ),
+    (
         "fuse",
         "open files and folders, operations waiting, answers by errno, the last error and its time",
     ),
@@ -160,6 +166,45 @@ PROGRAMS = (
     ("cache_type", "how an open file reads ahead, one of fsspec's: readahead"),
 )
 """The options of the file system for fsspec, with their defaults."""
+
+S3_KEYS = (
+    ("name", "who has it; stands in the access journal"),
+    ("access_key", "what clients sign with, not secret: 3 to 128 letters, digits, _ or -"),
+    ("secret_key", "at least 32 characters; `openssl rand -hex 32` makes one"),
+    (
+        "prefixes",
+        "a list of paths, such as 2026/2026-11: the key opens and lists these and what is below "
+        "them; left out: everything",
+    ),
+    (
+        "types",
+        "a list of types of objects, such as callrecording: the key opens and lists only these, "
+        "and of the views only texts that are made of them; left out: all",
+    ),
+)
+"""The fields of a key of S3 clients."""
+
+S3_ERRORS = (
+    ("NoSuchKey", "There is no such name, or it is a folder."),
+    ("InvalidObjectState", "The object is archived: RestoreObject asks for it, up to 24 hours."),
+    (
+        "AccessDenied",
+        "The key does not open that, whether it is there or not; or the service refuses it to the "
+        "account's key.",
+    ),
+    (
+        "SlowDown",
+        "The service cannot be reached, throttles or is too slow, or the object changed; with a "
+        "Retry-After.",
+    ),
+    ("InternalError", "Wrong bytes twice. If some were sent, the connection ends instead."),
+    ("MethodNotAllowed", "Whatever would change something, and all other operations."),
+    (
+        "SignatureDoesNotMatch, InvalidAccessKeyId, RequestTimeTooSkewed",
+        "The signature is not one of the keys', or its time is more than 15 minutes off.",
+    ),
+)
+"""What S3 clients may meet."""
 
 
 def text(words: str) -> str:
@@ -261,6 +306,25 @@ def phonofs_1() -> Iterator[str]:
         "system, none of which is a secret, also as FSSPEC_PHONOFS_NAME in the environment:"
     )
     yield from items(PROGRAMS)
+    yield ".Sh S3 CLIENTS"
+    yield text(
+        "phonofs serve PROFILE --listen ADDRESS:PORT --keys FILE serves the account to S3 "
+        "clients, read-only. The bucket is PROFILE, a key of it is a path of the mount; the views "
+        "are listed if a prefix leads into them. Clients are told the endpoint, path style, and "
+        "any region. Without --tls-cert, only clients on this machine are served. It answers "
+        "ListBuckets, HeadBucket, GetBucketLocation, ListObjectsV2, ListObjects, HeadObject, "
+        "GetObject and RestoreObject, signed with Signature Version 4 in a header or a presigned "
+        "URL."
+    )
+    yield ".Pp"
+    yield text(
+        "FILE is TOML, readable by its owner alone, with a table [[key]] for each key. SIGHUP has "
+        "it read again, and the certificate too. The fields of a key:"
+    )
+    yield from items(S3_KEYS)
+    yield ".Pp"
+    yield text("Errors, by their code:")
+    yield from items(S3_ERRORS)
     yield ".Sh STATUS"
     yield text(
         "phonofs status --json prints one object on one line. The ending of a name says its unit: "

@@ -5,7 +5,9 @@
 
 Again after a crash, every ten minutes to stay up to date, and with --prune to remove what was made
 of recordings that were withdrawn. The engine is a function MODULE:NAME that takes a binary file and
-returns what JSON can hold. Each machine that runs workers needs a daemon: phonofs serve.
+returns what JSON can hold. Each machine that runs workers needs a daemon: phonofs serve. With
+--source s3://PROFILE they need none: they read by S3 from one that was started with --listen, and
+find it as all programs do (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).
 """
 
 import argparse
@@ -20,9 +22,9 @@ from outputs import Outputs, Row, batches, is_recording, rows_of
 cloudpickle.register_pickle_by_value(outputs)  # workers need not have the file
 
 
-def transcribe(rows: list[Row], out: str, engine: str) -> int:
+def transcribe(rows: list[Row], out: str, engine: str, source: str) -> int:
     """Make the outputs of a batch; return how many recordings could not be had. In a worker."""
-    return sum(Outputs(out, engine).make(rows, resolve_name(engine)))
+    return sum(Outputs(out, engine).make(rows, resolve_name(engine), source))
 
 
 def main() -> int:
@@ -31,6 +33,7 @@ def main() -> int:
     parser.add_argument("manifest", help="the folder of phonofs manifest --parquet")
     parser.add_argument("out", help="where the outputs go: a folder or a URL")
     parser.add_argument("--engine", default="whisper_engine:transcribe", metavar="MODULE:NAME")
+    parser.add_argument("--source", default="", metavar="URL", help="read from here, by s3://")
     parser.add_argument("--scheduler", help="its address; without one, workers on this machine")
     parser.add_argument("--workers", type=int, default=2, help="on this machine")
     parser.add_argument("--batch", type=int, default=100, help="the most recordings in a task")
@@ -45,8 +48,8 @@ def main() -> int:
     local = {"n_workers": given.workers, "threads_per_worker": 1, "dashboard_address": None}
     with Client(given.scheduler) if given.scheduler else Client(**local) as client:
         futures = client.map(
-            transcribe, todo, out=given.out, engine=given.engine, retries=3, pure=False,
-            resources={"GPU": 1} if given.gpu else None,
+            transcribe, todo, out=given.out, engine=given.engine, source=given.source,
+            retries=3, pure=False, resources={"GPU": 1} if given.gpu else None,
         )  # fmt: skip
         for future in as_completed(futures):
             if future.status == "finished":

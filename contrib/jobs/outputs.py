@@ -87,22 +87,24 @@ class Outputs:
         self.fs.pipe_file(beside, json.dumps(result, ensure_ascii=False).encode())
         self.fs.mv(beside, path)
 
-    def make(self, rows: Iterable[Row], run: Callable[[io.BytesIO], object]) -> list[bool]:
+    def make(
+        self, rows: Iterable[Row], run: Callable[[io.BytesIO], object], source: str = ""
+    ) -> list[bool]:
         """Make what is missing of a batch; return for each of it whether it was absent.
 
-        Another error is raised once the others are made, so that the batch is tried again.
+        ``source`` is where the tree is, such as ``s3://work``; '' for ``phonofs://``. Another error
+        is raised once the others are made, so that the batch is tried again.
         """
         # A task is run again if its worker dies, also after it was done.
         left = [row for row in rows if not self.has(row)]
-        contents = fsspec.filesystem("phonofs").cat_ranges([row["url"] for row in left], None, None)
+        contents = _contents(left, source)
         for row, content in zip(left, contents, strict=True):
-            if not isinstance(content, OSError):
+            if not isinstance(content, Exception):
                 self.put(row, run(io.BytesIO(content)))
-        errors = [content for content in contents if isinstance(content, OSError)]
-        for error in errors:
-            if error.errno not in ABSENT:
+        for error in contents:
+            if isinstance(error, Exception) and getattr(error, "errno", None) not in ABSENT:
                 raise error
-        return [isinstance(content, OSError) for content in contents]
+        return [isinstance(content, Exception) for content in contents]
 
     def prune(self, rows: Iterable[Row]) -> int:
         """Remove the outputs of contents that the manifest does not have, of all jobs.
@@ -125,6 +127,16 @@ class Outputs:
             if self.fs.exists(f"{self.root}/{folder}"):
                 for path in self.fs.find(f"{self.root}/{folder}"):
                     yield path[len(self.root) :].lstrip("/")
+
+
+def _contents(rows: list[Row], source: str) -> list[bytes | Exception]:
+    """Return the bytes of each row, or why they cannot be had."""
+    if not rows:
+        return []
+    urls = [f"{source.rstrip('/')}/{row['path']}" if source else row["url"] for row in rows]
+    fs, _ = fsspec.url_to_fs(urls[0])
+    contents: list[bytes | Exception] = fs.cat_ranges(urls, None, None)
+    return contents
 
 
 def _stem(row: Row) -> str:

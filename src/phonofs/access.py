@@ -1,6 +1,6 @@
 """Decides whether a process may open a file, and has the open recorded before it is answered.
 
-Used by ``vfs.py``, on behalf of every way to the files: the mount, the door, and export. Programs
+Used by ``vfs.py``, on behalf of every way to the files: the mount, both doors, and export. Programs
 that the option ``crawlers`` names may look at names, but open nothing; that is comfort, not
 protection, since a program can call itself what it likes. The journal records every other open. It
 also tells of searches and exports (``control/``), and of cached content that was removed because
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
+from msgspec import UNSET
 
 from phonofs.errors import CrawlerRefused, JournalError
 from phonofs.journal.entry import now_text
@@ -37,6 +38,7 @@ class How(StrEnum):
     MOUNT = "mount"
     DOOR = "door"
     EXPORT = "export"
+    S3 = "s3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,15 @@ class Opener:
     """Who opens a file: ``uid`` and ``pid`` as the kernel tells them, None and 0 if it does not.
 
     ``pid`` may be that of a thread. ``in_order``: whether it may be reading the files of a
-    directory in order, so that the next ones are downloaded ahead.
+    directory in order, so that the next ones are downloaded ahead. ``key``: the name of the key of
+    an S3 client, of which no user and no process are known; '' of all others.
     """
 
     uid: int | None = None
     pid: int = 0
     how: How = How.MOUNT
     in_order: bool = True
+    key: str = ""
 
 
 NOBODY = Opener()
@@ -238,4 +242,5 @@ def _line(opener: Opener, process: Process, record: Record, kind: str, result: R
         pid=process.pid,
         program=process.program,
         unit=process.unit,
+        key=opener.key or UNSET,
     )

@@ -109,6 +109,7 @@ class App:
     vfs: Vfs
     journal: Journal | None
     door: Door
+    changes: AccountChanges
     connected: trio.Event = field(default_factory=trio.Event)
 
     def tasks(self) -> list[tuple[str, Task]]:
@@ -158,6 +159,12 @@ class App:
             log.warning("the configuration could not be read again: %s", error)
         else:
             self.client.set_max_rate(settings.max_rate)
+
+    async def restore(self, region: str, id: str, days: int) -> None:
+        """Request the restore of an archived object. Raises WrongAccount, ServiceError."""
+        self.vfs.check()
+        await self.client.restore(region, id, days)
+        self.changes.on_restore_requested(region, [id])
 
     def remember(self) -> None:
         """Save for the next mount what was learned about the service."""
@@ -419,6 +426,7 @@ def _build(
         vfs=vfs,
         door=door,
         journal=journal,
+        changes=changes,
     )
 
 

@@ -138,6 +138,10 @@ class AccountChanges:
         self._restores.asked(region, ids, time.time())
         self._save_restores()
 
+    def is_restoring(self, region: str, id: str) -> bool:
+        """Return whether the restore of an object was requested, and has not ended."""
+        return self._restores.is_pending(region, id, time.time())
+
     def restores(self) -> dict[str, object]:
         """Return the gauges of the pending restores."""
         return self._restores.statistics(time.time())

@@ -198,6 +198,18 @@ def read_private(path: Path) -> bytes | None:
     return _read(path, _check)
 
 
+def read_credential(path: Path, environment: Mapping[str, str]) -> bytes | None:
+    """Return the bytes of a file with secrets, or None if it does not exist.
+
+    As :func:`read_private`, but the group of a file in systemd's directory of credentials is not
+    looked at (see :func:`_from_systemd`). Raises UsageError.
+    """
+    folder = environment.get("CREDENTIALS_DIRECTORY")
+    if folder and path.parent == Path(folder):
+        return _read(path, _check_of_systemd)
+    return read_private(path)
+
+
 def _read(path: Path, check: Callable[[Path, os.stat_result], None]) -> bytes | None:
     """Return the bytes of a file that passes ``check``, or None if it does not exist.
 

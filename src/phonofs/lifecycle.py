@@ -49,12 +49,21 @@ class Lifetime:
         self._nursery = nursery
         self._app: App | None = None
         self._load: Callable[[], Settings] | None = None
+        self._also: Callable[[], Awaitable[None]] | None = None
         self._session: Session | None = None
         self.stopped_by: int | None = None
 
-    def begin(self, app: App, load: Callable[[], Settings]) -> None:
-        """Set the app, which SIGHUP has read its credentials and settings again."""
-        self._app, self._load = app, load
+    def begin(
+        self,
+        app: App,
+        load: Callable[[], Settings],
+        also: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Set the app, which SIGHUP has read its credentials and settings again.
+
+        ``also`` is what else has to read something again.
+        """
+        self._app, self._load, self._also = app, load, also
 
     def serve(self, session: Session) -> None:
         """Set the session that signals end."""
@@ -69,6 +78,8 @@ class Lifetime:
                 if self._app is not None and self._load is not None:
                     self._app.read_credentials_again()
                     self._nursery.start_soon(self._app.reload, self._load)
+                if self._also is not None:
+                    self._nursery.start_soon(self._also)
             elif session is not None and session.serving and not session.asked.is_set():
                 log.info("stopping on %s", signal.Signals(number).name)
                 notify("STOPPING=1")

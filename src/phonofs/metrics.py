@@ -48,6 +48,8 @@ GAUGES = {
     "journal_reserve_bytes": ("Disk space reserved for the journal.", "journal.reserve_bytes"),
     "open_files": ("Files open.", "fuse.open_files"),
     "door_connections": ("Connections of programs.", "door.connections"),
+    "s3_connections": ("Connections of S3 clients.", "s3.connections"),
+    "s3_active": ("Requests of S3 clients being answered.", "s3.active"),
     "door_files": ("Files that programs have open.", "door.handles"),
     "waiting_operations": ("File operations that wait for the service.", "fuse.waiting"),
 }
@@ -61,6 +63,9 @@ COUNTERS = {
     "read_misses": ("Reads that waited for the service.", "reader.misses"),
     "door_requests": ("Requests of programs.", "door.requests"),
     "door_bytes": ("Bytes given to programs.", "door.bytes"),
+    "s3_requests": ("Requests of S3 clients.", "s3.requests"),
+    "s3_bytes": ("Bytes given to S3 clients.", "s3.bytes"),
+    "s3_turned_away": ("Connections beyond the most at a time.", "s3.turned_away"),
     "cache_evictions": ("Objects evicted.", "cache.evictions"),
     "cache_errors": ("Failures of the cache's disk.", "cache.errors"),
     "journal_failures": ("Failures to write the journal.", "journal.failures"),
@@ -71,6 +76,7 @@ LABELLED = {
     "requests": ("Requests by kind.", "service.requests", "kind"),
     "crawler_opens_refused": ("Opens refused to crawlers.", "opens.refused", "program"),
     "door_errors": ("Answers to programs by errno.", "door.errnos", "errno"),
+    "s3_errors": ("Answers to S3 clients by error code.", "s3.errors", "code"),
     "operation_errors": ("Answers of the file system by errno.", "fuse.errnos", "errno"),
 }
 

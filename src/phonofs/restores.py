@@ -60,6 +60,11 @@ class Restores:
                 self._pending.pop((record.region, record.id), None)
         return len(self._pending) < before
 
+    def is_pending(self, region: str, id: str, now_s: float) -> bool:
+        """Return whether the restore of an object is pending."""
+        at = self._pending.get((region, id))
+        return at is not None and now_s - at < GIVEN_UP_S
+
     def statistics(self, now_s: float) -> dict[str, object]:
         """Return ``pending``, a count, and the time of the oldest request (``oldest_at``, epoch
         seconds or None).

@@ -1,4 +1,4 @@
-"""Serves one account without a mount, to programs that read through the door.
+"""Serves one account without a mount, to programs that read through a door.
 
 The same services as in ``mount.py``, without FUSE; nothing here imports pyfuse3. ``serve`` blocks
 until the process is told to stop, or was idle for as long as it may be.
@@ -12,13 +12,17 @@ from functools import partial
 
 import trio
 
-from phonofs.app import open_app
+from phonofs.app import App, open_app
 from phonofs.config import Settings
 from phonofs.door.call import who_is_there
 from phonofs.door.server import Door
 from phonofs.errors import CacheInUse, UsageError
 from phonofs.lifecycle import Lifetime, run, start_for_systemd
+from phonofs.process.supervise import keep_running
 from phonofs.process.systemd import notify
+from phonofs.s3door.answers import Restoring
+from phonofs.s3door.listener import Listener
+from phonofs.s3door.server import Opened, S3Door, open_listener
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +40,14 @@ class ServePlan:
     ready   called once, when clients can connect, with a message for the user, or ''
     idle_s  for how many seconds it may be idle before it ends, if it is started on demand; None if
             it is not: then it ends when it is told to
+    listener  where S3 clients are served; None if they are not
     """
 
     settings: Settings
     load: Callable[[], Settings]
     ready: Callable[[str], None]
     idle_s: float | None = None
+    listener: Listener | None = None
 
 
 def serve(plan: ServePlan) -> None:
@@ -70,8 +76,10 @@ def _stopped(name: str) -> UsageError:
 
 async def _live(plan: ServePlan, lifetime: Lifetime) -> None:
     on_demand = plan.idle_s is not None
+    opened = await open_listener(plan.listener) if plan.listener is not None else None
     async with open_app(plan.settings, "", polite=on_demand) as app:
-        lifetime.begin(app, plan.load)
+        s3door = _s3door(app, opened) if opened is not None else None
+        lifetime.begin(app, plan.load, s3door.reload if s3door is not None else None)
         service = _Service(app.door)
         if on_demand:
             app.door.lend(service.asked.set)
@@ -80,6 +88,8 @@ async def _live(plan: ServePlan, lifetime: Lifetime) -> None:
             await app.start_tasks(nursery)
             note = await app.connect()
             await service.begin()
+            if s3door is not None:
+                await nursery.start(keep_running, "the S3 door", s3door.run)
             plan.ready(note)
             notify(f"READY=1\nSTATUS={note or 'serving'}")
             log.info("serving %s%s", plan.settings.profile, f" ({note})" if note else "")
@@ -87,6 +97,13 @@ async def _live(plan: ServePlan, lifetime: Lifetime) -> None:
             await start_for_systemd(nursery, app.status.condition, answers, "the door")
             await service.over(plan.idle_s)
             nursery.cancel_scope.cancel()
+
+
+def _s3door(app: App, opened: Opened) -> S3Door:
+    restoring = Restoring(app.restore, app.changes.is_restoring)
+    s3door = S3Door(opened, app.settings.profile, app.vfs, restoring)
+    app.status.add("s3", s3door.statistics)
+    return s3door
 
 
 def _answers(settings: Settings) -> bool:

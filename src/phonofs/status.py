@@ -66,6 +66,7 @@ class Status:
             "opens": access.statistics,
             "journal": access.journal_statistics,
             "fuse": dict,
+            "s3": dict,
         }
 
     def add(self, section: str, statistics: Statistics) -> None:

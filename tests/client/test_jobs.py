@@ -1,13 +1,7 @@
 """The recipes of contrib/jobs, over the made-up account, with an engine that hashes."""
 
 import importlib.util
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,15 +12,12 @@ from phonofs.demo.dataset import demo_account
 from phonofs.fakeservice.account import change, flat_item
 from tests.support.doors import PROFILE, served
 from tests.support.folder_door import folder_door
+from tests.support.jobs import JOBS, LIMIT_S, Job
 from tests.support.mounts import phonofs, standing, until
 from tests.support.programs import ServedAccount, as_programs_of
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
-
-JOBS = Path(__file__).resolve().parents[2] / "contrib/jobs"
-HERE = Path(__file__).parent
-LIMIT_S = 200
 
 
 def installed(name: str) -> pytest.MarkDecorator:
@@ -53,71 +44,9 @@ def demo(tmp_path: Path) -> Iterator[ServedAccount]:
         yield ServedAccount(daemon, stand_in.service)
 
 
-class Job:
-    """A recipe with its folders; ``calls`` are the hashes that its engine made."""
-
-    def __init__(self, demo: ServedAccount, folder: Path, recipe: str) -> None:
-        self._demo = demo
-        self._recipe = recipe
-        self.manifest = folder / "manifest"
-        self.out = folder / "out"
-        self._calls = folder / "calls"
-        self._failed = folder / "failed"
-
-    def list(self) -> None:
-        """Bring the manifest up to date."""
-        asked = ("manifest", "--profile", PROFILE, "--parquet", str(self.manifest))
-        done = phonofs(self._demo.daemon, *asked)
-        assert done.returncode == 0, done.stderr
-
-    def start(self, *words: str, fail: str = "") -> subprocess.Popen[str]:
-        environment = {
-            "PYTHONPATH": str(HERE),
-            "CALLS": str(self._calls),
-            "FAILED": str(self._failed),
-            "FAIL": fail,
-            "RAY_AUTH_MODE": "disabled",
-        }
-        return subprocess.Popen(
-            [
-                sys.executable, str(JOBS / self._recipe), str(self.manifest), str(self.out),
-                "--engine", "stand_in_engine:measure", "--batch", "5", *words,
-            ],
-            env=os.environ | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )  # fmt: skip
-
-    def run(self, *words: str, fail: str = "") -> str:
-        process = self.start(*words, fail=fail)
-        said, errors = process.communicate(timeout=LIMIT_S)
-        assert process.returncode == 0, errors
-        return said
-
-    def kill(self, process: subprocess.Popen[str]) -> None:
-        """Kill it with all that it started."""
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=LIMIT_S)
-
-    def calls(self) -> Counter[str]:
-        return Counter(self._calls.read_text().split()) if self._calls.exists() else Counter()
-
-    def has_failed(self) -> bool:
-        return self._failed.exists()
-
-    def outputs(self) -> dict[str, str]:
-        """Return the hash in each output, by the id in its name."""
-        files = [path for path in self.out.rglob("*") if path.is_file()]
-        found = {path.name.split(".")[1]: json.loads(path.read_text())["md5"] for path in files}
-        assert len(found) == len(files), "a recording has two outputs"
-        return found
-
-
 @pytest.fixture(params=RECIPES)
 def job(demo: ServedAccount, tmp_path: Path, request: pytest.FixtureRequest) -> Job:
-    made = Job(demo, tmp_path, request.param)
+    made = Job(demo.daemon, tmp_path, request.param)
     made.list()
     return made
 

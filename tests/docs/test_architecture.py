@@ -45,7 +45,8 @@ def elsewhere(name: str) -> list[str]:
 def test_the_paths_are_shown() -> None:
     assert list(PATHS) == [
         "An open", "A cold read", "A warm read", "A listing", "A read through the door",
-        "A search", "A text of a view", "An export", "A change", "A token refresh",
+        "A GET of an S3 client", "A search", "A text of a view", "An export",
+        "A change", "A token refresh",
     ]  # fmt: skip
 
 

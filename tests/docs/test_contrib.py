@@ -14,8 +14,8 @@ from yamllint.config import YamlLintConfig
 
 from phonofs.config import BY_NAME, OPTIONS
 from phonofs.process.systemd import Watchdog
-from phonofs.units import parse_rate
-from tests.support.kubernetes import faults_of, manifest_of
+from phonofs.units import parse_rate, parse_size
+from tests.support.kubernetes import faults_of, manifest_of, manifests_of
 from tests.support.manifest import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,8 +146,14 @@ def test_a_manifest_is_what_kubernetes_takes(path: Path) -> None:
     """By the models of its API: nothing is unknown, missing or of another type."""
     text = path.read_text(encoding="utf-8")
     assert [str(problem) for problem in linter.run(text, STYLE)] == []
-    manifest = manifest_of(text)
-    assert faults_of(manifest) == []
+    for manifest in manifests_of(text):
+        assert faults_of(manifest) == []
+        if manifest["kind"] in ("Pod", "DaemonSet", "Deployment"):
+            check_pod(manifest)
+
+
+def check_pod(manifest: dict) -> None:
+    """Each volume is there, and the pod is the one that is selected."""
     pod = manifest["spec"].get("template", manifest)["spec"]
     volumes = {volume["name"] for volume in pod["volumes"]}
     for container in [*pod.get("initContainers", []), *pod["containers"]]:
@@ -209,6 +215,60 @@ def test_pods_that_read_through_the_daemon_are_given_what_they_need_and_no_more(
         assert not security["allowPrivilegeEscalation"]
         assert security["readOnlyRootFilesystem"]
         assert security["capabilities"]["drop"] == ["ALL"]
+
+
+def test_the_pods_of_the_s3_door_fit_together() -> None:
+    """The names, ports, labels and files that one document has from another, and no privilege."""
+    claim, serving, service, policy = manifests_of(
+        (CONTRIB / "container/s3-deployment.yaml").read_text(encoding="utf-8")
+    )
+    reading = manifest_of((CONTRIB / "container/s3-reader.yaml").read_text(encoding="utf-8"))
+    spec = serving["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    pod, labels = spec["template"]["spec"], spec["template"]["metadata"]["labels"]
+    for selector in (service["spec"]["selector"], policy["spec"]["podSelector"]["matchLabels"]):
+        assert selector.items() <= labels.items()
+    claims = {each["persistentVolumeClaim"]["claimName"] for each in pod["volumes"][:1]}
+    assert claims == {claim["metadata"]["name"]}
+    [daemon], [program] = pod["containers"], reading["spec"]["containers"]
+    ports = {each["name"]: each["containerPort"] for each in daemon["ports"]}
+    [port] = service["spec"]["ports"]
+    words = dict(word.removeprefix("--").split("=") for word in daemon["args"])
+    assert words["listen"] == f"0.0.0.0:{ports[port['targetPort']]}"
+    paths = [mount["mountPath"] for mount in daemon["volumeMounts"]]
+    for word in ("keys", "tls-cert", "tls-key"):
+        assert words[word] in paths or str(Path(words[word]).parent) in paths
+    variables = {each["name"]: each["value"] for each in daemon["env"]}
+    named = {option.variable for option in OPTIONS}
+    assert {name for name in variables if name.startswith("PHONOFS_")} <= named
+    assert str(Path(words["keys"]).parent) == variables["CREDENTIALS_DIRECTORY"]
+    assert parse_size(variables["PHONOFS_CACHE_SIZE"]) < parse_size(
+        claim["spec"]["resources"]["requests"]["storage"].removesuffix("i")
+    )
+    endpoint = f"https://{service['metadata']['name']}:{port['port']}"
+    assert {"name": "AWS_ENDPOINT_URL", "value": endpoint} in program["env"]
+    [allowed] = policy["spec"]["ingress"]
+    [source] = allowed["from"]
+    wanted = source["podSelector"]["matchLabels"]
+    assert wanted.items() <= reading["metadata"]["labels"].items()
+    assert [each["port"] for each in allowed["ports"]] == [port["targetPort"]]
+    assert f'Bucket="{daemon["command"][2]}"' in program["args"][0]
+    for container in (daemon, program):
+        security = container["securityContext"]
+        assert not security["allowPrivilegeEscalation"]
+        assert security["readOnlyRootFilesystem"]
+        assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_a_volume_by_s3_is_of_the_bucket_that_is_served() -> None:
+    volume, claim = manifests_of((CONTRIB / "container/s3-volume.yaml").read_text(encoding="utf-8"))
+    serving = manifests_of((CONTRIB / "container/s3-deployment.yaml").read_text(encoding="utf-8"))
+    [daemon] = serving[1]["spec"]["template"]["spec"]["containers"]
+    assert volume["spec"]["csi"]["volumeAttributes"]["bucketName"] == daemon["command"][2]
+    assert claim["spec"]["volumeName"] == volume["metadata"]["name"]
+    about = claim["metadata"]
+    assert volume["spec"]["claimRef"] == {each: about[each] for each in ("namespace", "name")}
+    assert {"read-only", "force-path-style"} <= set(volume["spec"]["mountOptions"])
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")

@@ -26,13 +26,14 @@ from tests.model.test_tree_model import MODEL, check_gauges, note_plan
 from tests.model.world import NOW_MS, Look, World, run
 from tests.support.accounts import DELIVERY_METHODS
 from tests.support.door_client import Client
+from tests.support.s3_in_process import InProcess, door_of
 
 pytestmark = pytest.mark.expected_log("")
 
 MIB = 1 << 20
 SIZES = [0, 1, 131_072, 300_001, 2 * MIB, 5 * MIB + 7]
 DEADLINE_S = 20.0
-ERRORS = (ServiceError, OSError)
+ERRORS = (ServiceError, OSError, EOFError)
 """What a reader may get instead of bytes: from the file system, and through the door."""
 
 Read = Callable[[int, int], Awaitable[bytes]]
@@ -147,6 +148,50 @@ class DoorReaders(Readers):
             raise unwrap(group) from None
 
 
+class S3Readers(Readers):
+    """Readers that are S3 clients, each of a connection of its own for each file.
+
+    A request looks the path up, opens and reads, so it may take several deadlines.
+    """
+
+    @contextlib.asynccontextmanager
+    async def opened(self, ino: int) -> AsyncIterator[Read]:
+        """Connect; each read is a request for a range."""
+        path = self.world.app.catalogue.path(ino)
+        async with self._connected() as client:
+
+            async def read(offset: int, count: int) -> bytes:
+                return await client.get(path, offset, offset + count)
+
+            yield read
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[InProcess]:
+        try:
+            async with trio.open_nursery() as nursery:
+                client = InProcess.of(door_of(self.world.app, self.world.folder), nursery)
+                try:
+                    yield client
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await client.close()
+        except BaseExceptionGroup as group:
+            raise unwrap(group) from None
+
+    async def timed(self, read: Read, offset: int, count: int) -> bytes:
+        return await read(offset, count)
+
+    async def whole(self, ino: int) -> None:
+        """Get a file; if its answer is whole, it is right."""
+        path = self.world.app.catalogue.path(ino)
+        try:
+            async with self._connected() as client:
+                got = await client.get(path)
+        except ERRORS:
+            return
+        assert got == self.world.plain(self.world.key(ino))
+
+
 async def prepared(world: World, plan: Plan, edge: type[Readers]) -> Readers:
     """List all, then misbehave."""
     files = await world.tree()
@@ -227,6 +272,22 @@ def test_random_reads_through_the_door_are_the_plain_bytes(plan):
 def test_a_file_read_whole_through_the_door_is_right(plan):
     """The same, by clients of the door."""
     run(read_whole, plan, DoorReaders)
+
+
+@pytest.mark.promise("s3-door-is-the-tree")
+@settings(MODEL, max_examples=15)
+@given(plans(s.HOW))
+def test_random_ranges_of_s3_clients_are_the_plain_bytes(plan):
+    """The same, by clients of the S3 door."""
+    run(read_in_parts, plan, S3Readers)
+
+
+@pytest.mark.promise("s3-never-a-false-byte")
+@settings(MODEL, max_examples=15)
+@given(plans(st.one_of(s.FALSE, s.HOW)))
+def test_a_whole_answer_to_an_s3_client_is_right(plan):
+    """The same, by clients of the S3 door."""
+    run(read_whole, plan, S3Readers)
 
 
 @pytest.mark.slow

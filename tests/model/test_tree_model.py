@@ -31,6 +31,7 @@ from phonofs.views.places import VIEW_BIT
 from tests.model import strategies as s
 from tests.model.world import POLL_S, Key, Look, World, reference, run
 from tests.support.door_client import Client
+from tests.support.s3_in_process import InProcess, door_of
 
 pytestmark = pytest.mark.expected_log("")
 
@@ -274,6 +275,7 @@ class Teller:
             self._check_pages(key, ino)
         await self._views(shown)
         await self._by_the_door(shown, expected)
+        await self._by_s3(shown, expected)
 
     async def _by_the_door(self, shown: dict[str, Entry], expected: dict[str, Key]) -> None:
         """A client of the door finds the same, and reads the same bytes."""
@@ -296,6 +298,24 @@ class Teller:
                 assert content.errno == errno.ENODATA
             else:
                 assert content == self.world.plain(expected[path])
+
+    async def _by_s3(self, shown: dict[str, Entry], expected: dict[str, Key]) -> None:
+        """An S3 client lists the same in the order of keys, and gets the same bytes."""
+        async with trio.open_nursery() as nursery:
+            client = InProcess.of(door_of(self.world.app, self.world.folder), nursery)
+            listed = await client.list(most=7)
+            assert [each["Key"] for each in listed] == sorted(shown, key=str.encode)
+            for each in listed:
+                path, entry = each["Key"], shown[each["Key"]]
+                assert int(each["Size"]) == entry.size
+                assert (each["StorageClass"] == "GLACIER") == entry.archived
+                answer = await client.ask(path)
+                if entry.archived:
+                    assert answer.code == "InvalidObjectState"
+                else:
+                    assert answer.body == self.world.plain(expected[path])
+                    assert answer.headers["etag"] == each["ETag"]
+            await client.close()
 
     async def _views(self, shown: dict[str, Entry]) -> None:
         """Each object is in the view of its day, and in that of its agent, if it has one."""
@@ -447,6 +467,7 @@ MODEL = settings(deadline=None, suppress_health_check=list(HealthCheck), print_b
 @pytest.mark.promise(
     "tree-is-the-account",
     "door-is-the-tree",
+    "s3-door-is-the-tree",
     "changes-within-a-poll",
     "listing-whole-or-error",
     "inodes-permanent",

@@ -7,15 +7,28 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from lightkube.models import apps_v1, core_v1
+from lightkube.models import apps_v1, core_v1, networking_v1
 
-MODELS = {("apps/v1", "DaemonSet"): apps_v1.DaemonSet, ("v1", "Pod"): core_v1.Pod}
+MODELS = {
+    ("apps/v1", "DaemonSet"): apps_v1.DaemonSet,
+    ("apps/v1", "Deployment"): apps_v1.Deployment,
+    ("networking.k8s.io/v1", "NetworkPolicy"): networking_v1.NetworkPolicy,
+    ("v1", "PersistentVolume"): core_v1.PersistentVolume,
+    ("v1", "PersistentVolumeClaim"): core_v1.PersistentVolumeClaim,
+    ("v1", "Pod"): core_v1.Pod,
+    ("v1", "Service"): core_v1.Service,
+}
 
 
 def manifest_of(text: str) -> dict[str, Any]:
     """Parse a manifest of one document."""
-    made: dict[str, Any] = yaml.safe_load(text)
+    [made] = manifests_of(text)
     return made
+
+
+def manifests_of(text: str) -> list[dict[str, Any]]:
+    """Parse a manifest."""
+    return list(yaml.safe_load_all(text))
 
 
 def faults_of(manifest: dict[str, Any]) -> list[str]:

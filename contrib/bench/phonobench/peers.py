@@ -128,7 +128,7 @@ def _start(peer: Peer, site: Site, cache: Path, work: Path, env: Mapping[str, st
     log = work / f"{slug}.log"
     make_command = _phonofs if peer.is_phonofs else _rclone
     command = make_command(peer, site, point, cache)
-    process = start(command, log, {**_environment(work, peer), **env})
+    process = start(command, log, {**environment_of(work, peer), **env})
     try:
         until(lambda: is_mounted(point), process, f"{peer.name} did not mount", log)
         os.statvfs(point)
@@ -159,7 +159,7 @@ def rclone() -> str:
     return found
 
 
-def _environment(work: Path, peer: Peer) -> dict[str, str]:
+def environment_of(work: Path, peer: Peer) -> dict[str, str]:
     """Credentials for the origin, and nothing of the user's own configuration.
 
     With compiled modules, as pip leaves them: a mount that compiles them takes half a second more.

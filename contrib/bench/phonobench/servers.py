@@ -124,7 +124,7 @@ def nginx(root: Path, behind: Origin, logs: Path, tls: tuple[Path, Path] | None 
     log = logs / "nginx.log"
     process = start([NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")], log)
     try:
-        until(lambda: _listens(port), process, "nginx did not start", log)
+        until(lambda: listens(port), process, "nginx did not start", log)
         yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     finally:
         end(process)
@@ -137,7 +137,7 @@ def s3_server(logs: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = start(command, log)
     try:
-        until(lambda: _listens(port), process, "the S3 server did not start", log)
+        until(lambda: listens(port), process, "the S3 server did not start", log)
         yield f"http://127.0.0.1:{port}"
     finally:
         end(process)
@@ -150,7 +150,7 @@ def free_port() -> int:
     return port
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
 

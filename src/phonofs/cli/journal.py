@@ -32,6 +32,7 @@ EXIT_BROKEN = 1
 @click.option("--object", "wanted", metavar="PATH", help="Show this file's lines; or give its id.")
 @click.option("--user", metavar="U", help="Show lines of this user, by name or number.")
 @click.option("--word", metavar="W", help="Show searches for this name, number, id or KEY=VALUE.")
+@click.option("--key", metavar="NAME", help="Show lines of this key of S3 clients.")
 @click.option("--since", metavar="D", help="Show lines since 2026-11-17, 2026-11 or 2026 (UTC).")
 @click.option("--names", is_flag=True, help="Show the paths of objects as they are known now.")
 @click.option("--mount", metavar="PATH", help="Take these paths from this mount.")
@@ -43,6 +44,7 @@ def command(
     wanted: str | None,
     user: str | None,
     word: str | None,
+    key: str | None,
     since: str | None,
     names: bool,
     mount: str | None,
@@ -61,12 +63,12 @@ def command(
         raise UsageError(f"profile {profile} has no journal: the option journal is not set")
     path = settings.journal / profile
     if action == "verify":
-        if wanted or user or word or since or names or mount:
+        if wanted or user or word or key or since or names or mount:
             raise UsageError("verify checks all lines; the options that choose some are for show")
         return _print_report(verify(path, (kept or "").lower()))
     if kept:
         raise UsageError("--hash is for verify")
-    filters = _Filters(_id_of(wanted), _number_of(user), _hashes(path, word))
+    filters = _Filters(_id_of(wanted), _number_of(user), key, _hashes(path, word))
     lines: Iterable[Line] = _chosen(path, filters, since)
     paths: dict[str, str] = {}
     if names:
@@ -78,10 +80,11 @@ def command(
 
 
 class _Filters(NamedTuple):
-    """What the lines to show must have: an object, a user, one of these hashes of a word."""
+    """What the lines to show must have: an object, a user, a key, one of these hashes of a word."""
 
     object: str | None
     uid: int | None
+    key: str | None
     hashes: frozenset[str] | None
 
     def accept(self, line: Line) -> bool:
@@ -89,6 +92,7 @@ class _Filters(NamedTuple):
         return (
             (self.object is None or line.object == self.object)
             and (self.uid is None or self.uid in (line.uid, line.login))
+            and self.key in (None, line.key)
             and (self.hashes is None or not self.hashes.isdisjoint(line.words or ()))
         )
 
@@ -186,7 +190,7 @@ def _shown(line: Line, paths: dict[str, str]) -> str:
 
 def _who(line: Line) -> list[str]:
     """Return who did something, in words."""
-    words = [_user(line.uid)]
+    words = [f"key {line.key}" if isinstance(line.key, str) else _user(line.uid)]
     if isinstance(line.login, int) and line.login != line.uid:
         words.append(f"(logged in as {_user(line.login)})")
     words.append(line.program or "-" if line.program is not UNSET else "-")

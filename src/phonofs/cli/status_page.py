@@ -39,6 +39,7 @@ def overview(
         ("hit rate", _hit_rate(status, before)),
         ("traffic", _traffic(status, before)),
         ("now", _now(status)),
+        ("S3 clients", _s3(status)),
         ("journal", _journal(status)),
         ("crawlers", _crawlers(status)),
         ("restores", _restores(status, now_s)),
@@ -198,6 +199,18 @@ def _connections(status: Status) -> float:
     """Return how many programs are connected; the status of a daemon was itself asked by one."""
     connected = _at(status, "door", "connections")
     return connected if status.get("mountpoint") else max(0, connected - 1)
+
+
+def _s3(status: Status) -> str:
+    """Return where S3 clients are served, if they are, and what is wrong with their keys."""
+    address = _found(status, "s3", "address")
+    if not address:
+        return ""
+    connected = format_count(int(_at(status, "s3", "connections")), "connection")
+    error = _found(status, "s3", "keys_error")
+    said = f"; their keys stay as they were: {error}" if error else ""
+    keys = format_count(int(_at(status, "s3", "keys")), "key")
+    return f"served at {address}, {keys}, {connected}{said}"
 
 
 def _journal(status: Status) -> str:

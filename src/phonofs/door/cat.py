@@ -7,8 +7,9 @@ from itertools import islice
 
 import trio
 
-from phonofs.door.files import OpenFile, Paths
+from phonofs.door.files import Paths
 from phonofs.errors import PhonofsError, forget_frames
+from phonofs.open_files import OpenFile
 
 AHEAD = 32
 """Files that are opened ahead: twice the usual connections, since they are answered in order."""

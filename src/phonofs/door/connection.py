@@ -19,11 +19,12 @@ from phonofs.control.peers import Peer
 from phonofs.door import protocol
 from phonofs.door.cat import ReadAhead, Reading, readings
 from phonofs.door.failures import Failures, RequestError
-from phonofs.door.files import OpenFile, Paths
+from phonofs.door.files import Paths
 from phonofs.door.listing import Listings
 from phonofs.door.protocol import LENGTH, NotUnderstood
 from phonofs.door.sender import CutShort, Sender, SlowClient
 from phonofs.errors import unwrap
+from phonofs.open_files import OpenFile
 from phonofs.vfs import Vfs
 
 log = logging.getLogger(__name__)
@@ -291,7 +292,7 @@ class Connection:
             if not data:
                 raise CutShort
             stored.pass_by(len(data))
-            await self._sender.send_bytes(b"", data)
+            await self._sender.send_body(data)
 
     async def _cat(self, items: list[tuple[str, int | None, int | None]]) -> None:
         if len(items) > protocol.CAT_MAX:

@@ -8,28 +8,9 @@ from phonofs.catalogue.catalogue import Details, Entry
 from phonofs.catalogue.types import Listed
 from phonofs.door import protocol
 from phonofs.model import Record
+from phonofs.open_files import is_link, text_type
 from phonofs.vfs import Vfs
 from phonofs.view_tree.listings import ViewEntry
-from phonofs.views.names import text_of_ino
-from phonofs.views.places import VIEW_BIT
-
-TEXT_TYPES = {
-    "csv": "text/csv",
-    "jsonl": "application/x-ndjson",
-    "srt": "application/x-subrip",
-    "txt": "text/plain",
-}
-"""The media types of what the views make, by extension; all else of them is plain text."""
-
-
-def is_text(entry: Entry) -> bool:
-    """Return whether an entry is a text that the views make, or one of their lists."""
-    return entry.ino >= VIEW_BIT and not entry.is_directory and text_of_ino(entry.ino) is not None
-
-
-def is_link(entry: Entry) -> bool:
-    """Return whether an entry is a link."""
-    return isinstance(entry, ViewEntry) and bool(entry.target)
 
 
 def converted(vfs: Vfs, entries: Sequence[Entry], prefix: str = "") -> list[protocol.Entry]:
@@ -59,9 +40,8 @@ def of_object(entry: Entry, details: Details | None, record: Record) -> protocol
 def of_text(name: str, entry: Entry, fingerprint: str) -> protocol.Entry:
     """Return the entry of a text, of which the size is known."""
     made = _converted(entry, name, None)
-    mime_type = TEXT_TYPES.get(name.rpartition(".")[2], "text/plain")
     return msgspec.structs.replace(
-        made, fingerprint=fingerprint, object_type="text", mime_type=mime_type
+        made, fingerprint=fingerprint, object_type="text", mime_type=text_type(name)
     )
 
 

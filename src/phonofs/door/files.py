@@ -1,98 +1,12 @@
-"""Files that a client has open, and the paths by which it opens them."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
+"""Finds and opens what clients name by path."""
 
 from phonofs.access import How, Opener
-from phonofs.cache.stored_blocks import StoredRange
 from phonofs.catalogue.catalogue import Entry
 from phonofs.door import protocol
-from phonofs.door.entries import converted, is_text, of_object, of_text
-from phonofs.errors import IsAFolder, NoSuchName, StaleInode
-from phonofs.reader.open_object import Handle
+from phonofs.door.entries import converted, of_object, of_text
+from phonofs.errors import IsAFolder, NoSuchName
+from phonofs.open_files import OpenFile, gone_is_missing, is_text, open_file
 from phonofs.vfs import Vfs
-from phonofs.view_tree.open_text import OpenText
-
-
-class OpenFile(Protocol):
-    """A file that is open for a client."""
-
-    @property
-    def size(self) -> int:
-        """Its length in bytes, as far as it is known."""
-
-    @property
-    def fingerprint(self) -> str:
-        """What identifies its content."""
-
-    def lend_now(self, offset: int, size: int) -> bytes | memoryview | None:
-        """Return bytes if that needs no waiting; a view is valid until any file is read again."""
-
-    def lend_stored(self, offset: int, size: int) -> StoredRange | None:
-        """Return bytes that can be sent from a file of the cache, if there are such, else None."""
-
-    async def read(self, offset: int, size: int) -> bytes:
-        """Return exactly ``min(size, length - offset)`` bytes, or raise an error."""
-
-    def close(self) -> None:
-        """Close it. Its other methods must not be called any more."""
-
-
-class ObjectFile:
-    """An open object. Owns its handle."""
-
-    def __init__(self, vfs: Vfs, handle: Handle, fingerprint: str) -> None:
-        self._vfs = vfs
-        self._handle = handle
-        self.fingerprint = fingerprint
-
-    @property
-    def size(self) -> int:
-        """Its length in bytes, as far as it is known."""
-        return self._handle.size
-
-    def lend_now(self, offset: int, size: int) -> bytes | memoryview | None:
-        """Return bytes, or None, as ``Vfs.lend_now`` does."""
-        return self._vfs.lend_now(self._handle, offset, size)
-
-    def lend_stored(self, offset: int, size: int) -> StoredRange | None:
-        """Return bytes that lie in the cache, or None, as ``Vfs.lend_stored`` does."""
-        return self._vfs.lend_stored(self._handle, offset, size)
-
-    async def read(self, offset: int, size: int) -> bytes:
-        """Return bytes, as ``Vfs.read`` does."""
-        return await self._vfs.read(self._handle, offset, size)
-
-    def close(self) -> None:
-        """Close it."""
-        self._vfs.release(self._handle)
-
-
-class TextFile:
-    """An open text of the views. Owns it."""
-
-    def __init__(self, vfs: Vfs, text: OpenText) -> None:
-        self._vfs = vfs
-        self._text = text
-        self.size = len(text.content)
-        self.fingerprint = text.fingerprint
-
-    def lend_now(self, offset: int, size: int) -> bytes:
-        """Return bytes. Raises Gone."""
-        self._vfs.check()
-        return self._text.read(offset, size)
-
-    def lend_stored(self, offset: int, size: int) -> None:
-        """Return None: its bytes are in memory."""
-
-    async def read(self, offset: int, size: int) -> bytes:
-        """Return bytes. Raises Gone."""
-        return self.lend_now(offset, size)
-
-    def close(self) -> None:
-        """Close it."""
-        self._vfs.close_text(self._text)
 
 
 class Paths:
@@ -147,17 +61,7 @@ class Paths:
             entry = await self.find(path)
             if entry.is_directory:
                 raise IsAFolder(f"{path!r} is a folder")
-            if is_text(entry):
-                return TextFile(self._vfs, await self._vfs.open_text(entry.ino, opener))
-            handle = await self._vfs.open(entry.ino, opener)
-            try:
-                if handle.doubtful:  # as the kernel's open: its size must not be a wrong one
-                    await self._vfs.read(handle, 0, 1)
-                details = self._vfs.details([entry]).get(entry.ino)
-            except BaseException:
-                self._vfs.release(handle)
-                raise
-            return ObjectFile(self._vfs, handle, details.fingerprint if details else "")
+            return await open_file(self._vfs, entry, opener)
 
     async def record(self, path: str) -> bytes:
         """Return the record of an object: its JSON, as received. Raises as :meth:`find` does."""
@@ -176,12 +80,3 @@ class Paths:
             if is_text(entry):
                 return await self._vfs.text_attribute(entry.ino, name)
             return self._vfs.attribute(entry.ino, name)
-
-
-@contextmanager
-def gone_is_missing(path: str) -> Iterator[None]:
-    """Raise NoSuchName for what goes while its path is looked at, as the kernel would."""
-    try:
-        yield
-    except StaleInode:
-        raise NoSuchName(f"{path!r} is not there any more") from None

@@ -12,12 +12,13 @@ import msgspec
 import trio
 
 from phonofs.catalogue.catalogue import Entry
-from phonofs.door.entries import converted, is_link, of_day
+from phonofs.door.entries import converted, of_day
 from phonofs.door.failures import RequestError
-from phonofs.door.files import Paths, gone_is_missing
+from phonofs.door.files import Paths
 from phonofs.door.protocol import ENTRIES_AT_ONCE, FIND_MAX
 from phonofs.door.protocol import Entry as Shown
 from phonofs.errors import NoSuchName, NotAFolder
+from phonofs.open_files import gone_is_missing, is_link
 from phonofs.vfs import Vfs
 
 _Listed = TypeVar("_Listed")

@@ -1,7 +1,7 @@
 """The fake service on two loopback ports: the API's origin and the store's. HTTP/1.1 on trio.
 
-h11 parses the requests. It would refuse to write most of what a fault plan asks for (a body longer
-or shorter than its Content-Length, an end in the middle), so the answers are written without it.
+Most of what a fault plan asks for (a body longer or shorter than its Content-Length, an end in the
+middle) is no HTTP, so the answers are written without a library.
 Bodies are sent in pieces of 256 KiB.
 """
 
@@ -13,16 +13,17 @@ from http.client import responses as reasons
 from typing import Literal, get_args
 from urllib.parse import parse_qsl
 
-import h11
 import trio
 
 from phonofs.errors import UsageError
 from phonofs.fakeservice.responses import Answer, Dropped, Request, refusal
 from phonofs.fakeservice.service import Service
+from phonofs.http_server import CONTINUE, BadRequest, Received, RequestLimits, receive
 
 HOST = "127.0.0.1"
 BACKLOG = 512
-RECEIVE = 64 * 1024
+LIMITS = RequestLimits(head_bytes=128 * 1024, body_bytes=64 << 20)
+ONE_PACKET = 64 * 1024
 LINGER_RESET = b"\x01\x00\x00\x00\x00\x00\x00\x00"
 """struct linger: on, 0 s. With it, closing the socket sends RST."""
 GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -83,7 +84,7 @@ async def _serve_connection(service: Service, origin: Origin, stream: trio.Socke
                 while goes_on and (read := await _receive(stream, origin, early)):
                     request, early = read
                     goes_on = await _exchange(service, stream, request)
-            except h11.RemoteProtocolError as error:
+            except BadRequest as error:
                 await _send(stream, refusal(400, str(error)), goes_on=False)
 
 
@@ -91,31 +92,16 @@ async def _receive(
     stream: trio.SocketStream, origin: Origin, early: bytes
 ) -> tuple[Request, bytes] | None:
     """Return the next request and the bytes after it, or None at the end of the connection."""
-    # Each request gets a new parser: h11 parses the next only after it has written an answer.
-    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=128 * 1024)
-    if early:
-        parser.receive_data(early)
-    body = bytearray()
-    while not isinstance(event := parser.next_event(), h11.EndOfMessage):
-        if event is h11.NEED_DATA:
-            if parser.they_are_waiting_for_100_continue:
-                await stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-            parser.receive_data(await stream.receive_some(RECEIVE))
-        elif isinstance(event, h11.Request):
-            head = event
-        elif isinstance(event, h11.Data):
-            body += event.data
-        else:
-            return None
-    return _request(head, bytes(body), origin), bytes(parser.trailing_data[0])
+    received = await receive(stream, early, LIMITS, partial(stream.send_all, CONTINUE))
+    return None if received is None else (_request(received, origin), received.early)
 
 
-def _request(head: h11.Request, body: bytes, origin: Origin) -> Request:
-    path, _, query = head.target.decode("latin-1").partition("?")
+def _request(received: Received, origin: Origin) -> Request:
+    path, _, query = received.target.decode("latin-1").partition("?")
     values = parse_qsl(query, keep_blank_values=True, errors="replace")
     first = dict(reversed(values))  # of each name
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-    return Request(head.method.decode("ascii"), path, first, headers, body, origin)
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in received.headers}
+    return Request(received.method.decode("ascii"), path, first, headers, received.body, origin)
 
 
 async def _exchange(service: Service, stream: trio.SocketStream, request: Request) -> bool:
@@ -162,7 +148,7 @@ async def _send(
         async for piece in pieces:
             if head_only:
                 break
-            if head and len(piece) <= RECEIVE:
+            if head and len(piece) <= ONE_PACKET:
                 piece = head + piece  # in one packet
             elif head:
                 await stream.send_all(head)

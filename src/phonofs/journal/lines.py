@@ -52,12 +52,13 @@ class Line(msgspec.Struct, kw_only=True):
     n       the number of the line; lines count from 1, across months
     at      when it happened, UTC
     result  of an ``open``: how it ended; of an ``export``: whether it begins or ends
-    how     of an ``open``: by a ``mount``, by the ``door``, or by an ``export``
+    how     of an ``open``: by a ``mount``, by the ``door``, by ``s3``, or by an ``export``
     object, region, type, call  of an ``open`` or ``purged``: what the record says of the object;
             ids only
     kind    of an ``open``: the recording itself, or what is made of it
     uid, login, pid, program, unit  of an ``open``, ``search`` or ``export``: who did it, see
             ``proc.Process``
+    key     of an ``open`` by ``s3``: the name of the key that the request was signed with
     of      of a ``close``: the number of the line of the ``open``; of the end of an ``export``: of
             that of its beginning
     bytes_at_least  of a ``close``: bytes given; the kernel may have given more from its pages
@@ -89,6 +90,7 @@ class Line(msgspec.Struct, kw_only=True):
     pid: int | UnsetType | None = UNSET
     program: str | UnsetType | None = UNSET
     unit: str | UnsetType | None = UNSET
+    key: str | UnsetType = UNSET
     of: int | UnsetType = UNSET
     bytes_at_least: int | UnsetType = UNSET
     words: list[str] | UnsetType | None = UNSET

@@ -26,9 +26,10 @@ LINES_PER_S = 50.0
 _REDACTIONS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]+"), r"\1 [redacted]"),
     (re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*"), r"\1?[redacted]"),
-    (re.compile(r"(?i)((?:secret|password|access_token)['\"]?\s*[:=]\s*['\"]?)[^\s'\",}]+"),
+    (re.compile(r"(?i)((?:secret|secret_key|password|access_token)['\"]?\s*[:=]\s*['\"]?)[^\s'\",}]+"),
      r"\1[redacted]"),
     (re.compile(r"(https?://)[^\s/@]+@"), r"\1[redacted]@"),
+    (re.compile(r"(?i)(signature=)[0-9a-f]+"), r"\1[redacted]"),
 )  # fmt: skip
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}

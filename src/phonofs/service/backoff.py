@@ -5,10 +5,9 @@ not control it; and a pause that the service asks for applies to all requests.
 """
 
 import re
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 
 from phonofs.errors import Unavailable, Untrusted
+from phonofs.http_dates import http_date_s
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 8.0
@@ -52,12 +51,3 @@ def retry_after_s(value: str | None, date: str | None, now_s: float) -> float | 
     sent_s = http_date_s(date or "")
     wait_s = until_s - (now_s if sent_s is None else sent_s)
     return max(0.0, min(wait_s, LONGEST_ASKED_S))
-
-
-def http_date_s(text: str) -> float | None:
-    """Return the epoch seconds of an HTTP date, or None if it is not one."""
-    try:
-        moment = parsedate_to_datetime(text)
-        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None

@@ -15,7 +15,7 @@ import trio
 from cachetools import TLRUCache
 
 from phonofs.errors import Malformed
-from phonofs.service.backoff import http_date_s
+from phonofs.http_dates import http_date_s
 from phonofs.service.tolerant_json import decode
 
 LARGEST_ANSWER = 1 << 16

@@ -40,7 +40,7 @@ def test_a_buffer_that_was_lent_is_copied_before_another_task_runs(count, monkey
             return pair[0].send(b"".join(buffers)[:count])
 
         async with ours, theirs, trio.open_nursery() as nursery:
-            monkeypatch.setattr("phonofs.door.sender.os.writev", writev)
+            monkeypatch.setattr("phonofs.stream_sender.os.writev", writev)
             nursery.start_soon(Sender(ours).send, Data(len(BODY)), memoryview(lent))
             await trio.testing.wait_all_tasks_blocked()
             lent[:] = bytes(len(lent))

@@ -17,6 +17,9 @@ from phonofs.process import logging_setup as logs
         ("GET https://store.example/x.mp3?X-Amz-Signature=5f5f", "5f5f"),
         ('{"access_token": "tok3n", "expires_in": "1"}', "tok3n"),
         ("secret=hunter2", "hunter2"),
+        ('secret_key = "hunter2"', "hunter2"),
+        ("GET /calls/x.mp3?X-Amz-Date=1&X-Amz-Signature=5f5f&a=b", "5f5f"),
+        ("Credential=A/1/r/s3/aws4_request, SignedHeaders=host, Signature=5f5f", "5f5f"),
         ("proxy https://user:pw@proxy.example:3128", "pw@"),
     ],
 )

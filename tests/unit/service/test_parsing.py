@@ -21,6 +21,7 @@ from phonofs.errors import (
     Unavailable,
     Untrusted,
 )
+from phonofs.http_dates import http_date_s
 from phonofs.model import Query
 from phonofs.service import backoff as retry
 from phonofs.service import oauth, presigned
@@ -163,7 +164,7 @@ def test_pauses_double() -> None:
 )
 def test_retry_after(value: str | None, date: str | None, wait_s: float | None) -> None:
     """Seconds or a date; a date is compared with the answer's own clock."""
-    now_s = retry.http_date_s("Wed, 21 Oct 2015 07:28:10 GMT")
+    now_s = http_date_s("Wed, 21 Oct 2015 07:28:10 GMT")
     assert now_s is not None
     assert retry.retry_after_s(value, date, now_s) == wait_s
 

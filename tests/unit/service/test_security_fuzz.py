@@ -13,8 +13,9 @@ from phonofs.errors import PhonofsError, ServiceError, UsageError
 from phonofs.fakeservice.faults import FAILURES, KINDS, Faults, load
 from phonofs.fakeservice.fiql import FilterError, matches, parse
 from phonofs.fakeservice.responses import Request
+from phonofs.http_dates import http_date_s
 from phonofs.process.logging_setup import redact
-from phonofs.service.backoff import http_date_s, retry_after_s
+from phonofs.service.backoff import retry_after_s
 from phonofs.service.client import parse_regions
 from phonofs.service.content_headers import content_length, content_range
 from phonofs.service.oauth import parse_grant

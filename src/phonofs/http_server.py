@@ -1,0 +1,118 @@
+"""Receives HTTP/1.1 requests from a connection; h11 parses them.
+
+Used by the S3 door and by the fake service. Each writes its answers itself: h11 would copy the
+bodies, and refuse to write what a fault plan asks for.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+import h11
+from trio.abc import ReceiveStream
+
+RECEIVE = 64 * 1024
+"""Bytes received at a time; nearly every request is shorter."""
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+BadRequest = h11.RemoteProtocolError
+"""What is received is no request of HTTP/1.1; ``error_status_hint`` is the status to answer."""
+
+
+class BodyTooLong(Exception):
+    """A request whose body is longer than it may be, and was not received.
+
+    received  the request without its body
+    """
+
+    def __init__(self, received: "Received") -> None:
+        super().__init__("the body of the request is too long")
+        self.received = received
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A request as it was received.
+
+    method   as sent, such as ``GET``
+    target   as sent: path and query, percent-encoded
+    headers  names in lower case, in the order sent
+    body     all of it, without the transfer coding
+    early    bytes that came after it: the next request, or its beginning
+    keep_alive  whether another request may follow on the connection
+    """
+
+    method: bytes
+    target: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    early: bytes
+    keep_alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """How long a request may be, in bytes."""
+
+    head_bytes: int
+    body_bytes: int
+
+
+async def receive(
+    stream: ReceiveStream,
+    early: bytes,
+    limits: RequestLimits,
+    say_continue: Callable[[], Awaitable[None]],
+) -> Received | None:
+    """Return the next request of a connection, or None at its end.
+
+    ``early`` are the bytes that came after the request before. ``say_continue`` sends
+    ``CONTINUE`` to a client that waits for it. Raises BadRequest, BodyTooLong, and trio's errors
+    of a broken connection. The caller sets a deadline.
+    """
+    # Each request gets a new parser: h11 parses the next only after it has written an answer.
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
+    if early:
+        parser.receive_data(early)
+    next_event = partial(_event, parser, stream, say_continue)
+    head = await next_event()
+    if not isinstance(head, h11.Request):
+        return None
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in head.headers}:
+        # A proxy may take the other one for the length, and the rest for a request (RFC 9112, 11.2)
+        raise BadRequest("a request has a Content-Length or a Transfer-Encoding, not both")
+    if _length(head) > limits.body_bytes:
+        raise BodyTooLong(_received(head, b"", parser))
+    body = bytearray()
+    while isinstance(event := await next_event(), h11.Data):
+        body += event.data
+        if len(body) > limits.body_bytes:
+            raise BodyTooLong(_received(head, b"", parser))
+    if not isinstance(event, h11.EndOfMessage):
+        return None
+    return _received(head, bytes(body), parser)
+
+
+async def _event(
+    parser: h11.Connection, stream: ReceiveStream, say_continue: Callable[[], Awaitable[None]]
+) -> object:
+    while (event := parser.next_event()) is h11.NEED_DATA:
+        if parser.they_are_waiting_for_100_continue:
+            await say_continue()
+            parser.send(h11.InformationalResponse(status_code=100, headers=[]))
+        parser.receive_data(bytes(await stream.receive_some(RECEIVE)))
+    return event
+
+
+def _length(head: h11.Request) -> int:
+    """Return the length of the body as the request states it; 0 if it does not."""
+    return next((int(value) for name, value in head.headers if name == b"content-length"), 0)
+
+
+def _received(head: h11.Request, body: bytes, parser: h11.Connection) -> Received:
+    closes = head.http_version < b"1.1" or any(
+        name == b"connection" and b"close" in value.lower() for name, value in head.headers
+    )
+    early = bytes(parser.trailing_data[0])
+    return Received(head.method, head.target, tuple(head.headers), body, early, not closes)

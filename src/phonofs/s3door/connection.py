@@ -1,0 +1,303 @@
+"""One client of the S3 door: receives its requests, one at a time, and sends the answers.
+
+One task receives, another one answers, so that an answer is given up if the client hangs up, and
+nothing waits for the service in vain. The first bytes of a content are there before its status is
+sent; if a later byte cannot be had, the connection is cut before its end.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from http.client import responses as reasons
+
+import trio
+from trio.abc import HalfCloseableStream, Stream
+
+from phonofs.errors import unwrap
+from phonofs.http_dates import http_date
+from phonofs.http_server import (
+    CONTINUE,
+    BadRequest,
+    BodyTooLong,
+    Received,
+    RequestLimits,
+    receive,
+)
+from phonofs.s3door import documents
+from phonofs.s3door.answers import Answer, Answers, Content
+from phonofs.s3door.errors import S3Error
+from phonofs.s3door.failures import Failures
+from phonofs.s3door.keys import Key
+from phonofs.s3door.request import Request
+from phonofs.stream_sender import SlowClient, StreamSender
+
+log = logging.getLogger(__name__)
+
+LIMITS = RequestLimits(head_bytes=64 << 10, body_bytes=64 << 10)
+HEADERS_MAX = 100
+
+RECEIVE = 65536
+"""Bytes received at a time; nearly every request is shorter."""
+
+REQUEST_S = 20.0
+"""How long a client may take to send a request that it has begun."""
+
+IDLE_S = 60.0
+"""How long a connection without a request stays open."""
+
+LINGER_S = 2.0
+"""How long what a client still sends is received after it was told of an error that ends the
+connection. If that were dropped at once, the error would not reach the client (RFC 9112, 9.6)."""
+
+SLOW_S = 60.0
+"""How long a client may take to receive one piece of an answer."""
+
+PIECE = 256 << 10
+"""Bytes of a content that are sent at a time: as much memory for each client. A socket takes a part
+of 1 MiB and the rest is copied: 32 clients took 20 MiB more, and were no faster."""
+
+
+class ContentFailed(Exception):
+    """The rest of a content cannot be had; its beginning has been sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all connections use.
+
+    authenticate  returns the key that a request is signed with; raises S3Error
+    answers       make the answers
+    failures      count the errors that clients got
+    now           returns the time
+    """
+
+    authenticate: Callable[[Request], Key]
+    answers: Answers
+    failures: Failures
+    now: Callable[[], datetime]
+
+
+class Connection:
+    """One client.
+
+    busy       whether a request is being answered
+    requests   how many there were
+    """
+
+    def __init__(self, stream: Stream, services: Services) -> None:
+        self._stream = stream
+        self._services = services
+        self._sender = StreamSender(stream, SLOW_S)
+        self._early = b""
+        self._answered = trio.Event()
+        self._answered.set()
+        self._last_used_s = trio.current_time()
+        self.requests = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return not self._answered.is_set()
+
+    @property
+    def idle_since_s(self) -> float:
+        """When the last request was answered, or else the connection made (trio's clock)."""
+        return self._last_used_s
+
+    @property
+    def body_bytes(self) -> int:
+        """How many bytes of bodies the client was sent."""
+        return self._sender.body_bytes
+
+    async def serve(self) -> None:
+        """Answer requests until the client hangs up, or has to be hung up on."""
+        give, take = trio.open_memory_channel[Received | S3Error](1)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._receive, give, nursery.cancel_scope)
+                async for received in take:
+                    self.requests += 1
+                    goes_on = await self._answer(received)
+                    self._last_used_s = trio.current_time()
+                    self._answered.set()
+                    if isinstance(received, S3Error):
+                        await self._linger()
+                    if not goes_on:
+                        break
+                nursery.cancel_scope.cancel()
+        except* (SlowClient, ContentFailed):
+            log.debug("a client of the S3 door went, or had to be hung up on")
+        finally:
+            self._answered.set()
+
+    # receiving
+
+    async def _receive(
+        self, give: trio.MemorySendChannel[Received | S3Error], scope: trio.CancelScope
+    ) -> None:
+        """Pass on the requests, one at a time; cancel everything if the client goes."""
+        try:
+            while (received := await self._next()) is not None:
+                await self._answered.wait()
+                self._answered = trio.Event()
+                give.send_nowait(received)
+                if isinstance(received, S3Error) or not received.keep_alive:
+                    await self._until_gone()
+                    break
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            log.debug("a client of the S3 door broke the connection")
+        scope.cancel()
+
+    async def _next(self) -> Received | S3Error | None:
+        """Return the next request, or why it is none; None if the client goes, or has to."""
+        if not self._early and not await self._begun():
+            return None
+        try:
+            with trio.move_on_after(REQUEST_S):
+                early, self._early = self._early, b""
+                received = await receive(self._stream, early, LIMITS, self._say_continue)
+                if received is not None:
+                    self._early = received.early
+                return received
+        except BadRequest as error:
+            # What the parser says repeats what came, perhaps with a signature, and is logged.
+            if error.error_status_hint == 431:
+                return S3Error(
+                    "RequestHeaderSectionTooLarge", "the head of the request is too long"
+                )
+            return S3Error("InvalidRequest", "the request is not one of HTTP/1.1")
+        except BodyTooLong as error:
+            if error.received.method not in (b"GET", b"HEAD", b"POST"):
+                return S3Error("MethodNotAllowed", "this server is read-only")
+            return S3Error("EntityTooLarge", "the body of the request is too long")
+        return S3Error("RequestTimeout", "the request was not received whole in time")
+
+    async def _begun(self) -> bool:
+        """Wait until a request begins; return False if the client goes, or has been idle."""
+        while not self._early:
+            with trio.move_on_after(self._patience_s()) as waiting:
+                self._early = bytes(await self._stream.receive_some(RECEIVE))
+            if waiting.cancelled_caught and self._patience_s():
+                continue
+            if not self._early:
+                return False
+        return True
+
+    def _patience_s(self) -> float:
+        """Return how long to wait for the next request from now on, in seconds."""
+        if self.busy:
+            return IDLE_S
+        return max(0.0, self._last_used_s + IDLE_S - trio.current_time())
+
+    async def _say_continue(self) -> None:
+        await self._answered.wait()  # the answer before has to be sent first
+        await self._stream.send_all(CONTINUE)
+
+    async def _until_gone(self) -> None:
+        """Wait until the client hangs up; what it still sends is not for anybody."""
+        while await self._stream.receive_some(RECEIVE):
+            pass
+
+    async def _linger(self) -> None:
+        """Wait until the client hangs up, but not for long. Cancelled when it does."""
+        if isinstance(self._stream, HalfCloseableStream):
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._stream.send_eof()
+        await trio.sleep(LINGER_S)
+
+    # answering
+
+    async def _answer(self, received: Received | S3Error) -> bool:
+        """Answer a request; return whether another one may follow."""
+        if isinstance(received, S3Error):
+            await self._fail(received, "", is_head=False, goes_on=False)
+            return False
+        is_head, goes_on = received.method == b"HEAD", received.keep_alive
+        path = received.target.decode("latin-1").partition("?")[0]
+        try:
+            answer = await self._answer_to(received)
+        except Exception as error:  # noqa: BLE001 - every error is answered, counted and logged
+            await self._fail(error, path, is_head=is_head, goes_on=goes_on)
+            return goes_on
+        if isinstance(answer, Answer):
+            await self._sender.send(self._head(answer, len(answer.body), goes_on), answer.body)
+            return goes_on
+        try:
+            await self._send_content(answer, goes_on)
+        except (SlowClient, ContentFailed):
+            raise
+        except Exception as error:  # noqa: BLE001 - likewise
+            await self._fail(error, path, is_head=is_head, goes_on=goes_on)
+        finally:
+            answer.file.close()
+        return goes_on
+
+    async def _answer_to(self, received: Received) -> Answer | Content:
+        if len(received.headers) > HEADERS_MAX:
+            raise S3Error("RequestHeaderSectionTooLarge", "the request has too many headers")
+        request = Request.of(received.method, received.target, received.headers, received.body)
+        key = self._services.authenticate(request)
+        return await self._services.answers.answer(key, request)
+
+    async def _fail(self, error: Exception, path: str, *, is_head: bool, goes_on: bool) -> None:
+        """Tell the client of an error."""
+        failure = self._services.failures.counted(error)
+        request_id = _request_id()
+        body = b"" if is_head else documents.error(failure, path, request_id)
+        headers = (("Content-Type", "application/xml"), *failure.headers)
+        answer = Answer(failure.status, headers, body)
+        await self._sender.send(self._head(answer, len(body), goes_on, request_id), body)
+
+    async def _send_content(self, content: Content, goes_on: bool) -> None:
+        """Send a content, or a part of it.
+
+        Raises the error of the first bytes; ContentFailed if it fails later.
+        """
+        file, offset, stop = content.file, content.start, content.stop
+        head = self._head(content.answer, stop - offset, goes_on)
+        if offset == stop:
+            await self._sender.send(head)
+        while offset < stop:
+            wanted = min(stop - offset, PIECE)
+            try:
+                data = file.lend_now(offset, wanted)
+                if data is None:
+                    data = await file.read(offset, wanted)
+                if len(data) != wanted:
+                    raise S3Error("SlowDown", "the object has another length than it had")
+            except Exception as error:
+                if offset == content.start:
+                    raise
+                self._services.failures.counted(error)
+                raise ContentFailed from unwrap(error)
+            await self._sender.send(head, data, last=offset + wanted == stop)
+            offset += wanted
+            head = data = b""
+
+    def _head(self, answer: Answer, length: int, goes_on: bool, request_id: str = "") -> bytes:
+        fields = [
+            ("Date", _date(int(self._services.now().timestamp()))),
+            ("Server", "phonofs"),
+            ("x-amz-request-id", request_id or _request_id()),
+            *answer.headers,
+        ]
+        if answer.status != 304:
+            fields.append(("Content-Length", str(length if answer.size is None else answer.size)))
+        if not goes_on:
+            fields.append(("Connection", "close"))
+        lines = (f"{name}: {value}\r\n" for name, value in fields)
+        status = f"HTTP/1.1 {answer.status} {reasons.get(answer.status, 'Unknown')}\r\n"
+        return f"{status}{''.join(lines)}\r\n".encode("latin-1")
+
+
+@lru_cache(maxsize=2)
+def _date(at_s: int) -> str:
+    return http_date(at_s)
+
+
+def _request_id() -> str:
+    return secrets.token_hex(8).upper()

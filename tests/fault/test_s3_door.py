@@ -1,0 +1,184 @@
+"""Clients of the S3 door that are slow, idle, or too many, under a fake clock."""
+
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import trio
+
+from phonofs.fakeservice.account import Account, flat_item
+from phonofs.fakeservice.options import Options
+from phonofs.http_server import CONTINUE
+from phonofs.s3door.connection import IDLE_S, REQUEST_S, SLOW_S
+from phonofs.s3door.server import S3Door
+from tests.model.world import NOW_MS, Look, World, run
+from tests.support.s3_in_process import InProcess, door_of
+
+MIB = 1 << 20
+SIZE = 12 * MIB
+FIRST = {"Range": "bytes=0-9"}
+
+
+class Scene:
+    """A world with one object, and an S3 door to it. ``key`` is the object's."""
+
+    def __init__(self, world: World, door: S3Door, key: str) -> None:
+        self.world = world
+        self.door = door
+        self.key = key
+
+    @property
+    def plain(self) -> bytes:
+        return self.world.plain(("us-east", "0000000a"))
+
+    @asynccontextmanager
+    async def clients(self, count: int = 1) -> AsyncIterator[list[InProcess]]:
+        """Connect some clients; afterwards the door has none of them, and nothing is held."""
+        async with trio.open_nursery() as nursery:
+            made = [InProcess.of(self.door, nursery) for _ in range(count)]
+            try:
+                yield made
+            finally:
+                for each in made:
+                    await trio.aclose_forcefully(each.stream)
+        assert self.gauges() == (0, 0)
+        reader = self.world.app.status.document()["reader"]
+        assert (reader["handles"], reader["waiters"]) == (0, 0)
+
+    def gauges(self) -> tuple[object, object]:
+        statistics = self.door.statistics()
+        return statistics["connections"], statistics["active"]
+
+
+def in_scene(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test under a fake clock."""
+
+    async def main(**fixtures: Any) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            account = Account([flat_item("0000000a", SIZE, NOW_MS - 3_600_000)], ["us-east"])
+            world = World(Path(folder), account, Options())
+            async with world.mounted(Look(cache_size=50 * MIB)):
+                [key] = await world.tree()
+                await function(Scene(world, door_of(world.app, folder), key), **fixtures)
+
+    @wraps(function)
+    def test(**fixtures: Any) -> None:
+        run(partial(main, **fixtures))
+
+    del test.__wrapped__  # pytest would take the scene for a fixture
+    return test
+
+
+@pytest.mark.promise("an-s3-client-leaves-nothing")
+@in_scene
+async def test_a_client_that_does_not_read_is_hung_up_on(scene):
+    """It has got a part of what it asked for, and no end; its file is closed."""
+    async with scene.clients() as [client]:
+        await client.send(client.request(scene.key))
+        await trio.sleep(SLOW_S - 1)
+        assert scene.gauges() == (1, 1)
+        await trio.sleep(30)
+        assert scene.gauges() == (0, 0)
+        with pytest.raises(EOFError):
+            await client.answer()
+
+
+@in_scene
+async def test_one_that_reads_now_and_then_is_not(scene):
+    async with scene.clients() as [client]:
+        await client.send(client.request(scene.key))
+        data = b""
+        while len(data.partition(b"\r\n\r\n")[2]) < SIZE:
+            await trio.sleep(SLOW_S / 16)
+            some = await client.stream.receive_some(MIB)
+            assert some
+            data += some
+        assert data.partition(b"\r\n\r\n")[2] == scene.plain
+
+
+@pytest.mark.promise("an-s3-client-leaves-nothing")
+@in_scene
+async def test_an_idle_connection_is_hung_up_on_after_a_minute(scene):
+    async with scene.clients() as [client]:
+        began = trio.current_time()
+        for _ in range(3):
+            await trio.sleep(IDLE_S - 1)
+            assert (await client.ask(scene.key, headers=FIRST)).body == scene.plain[:10]
+        with pytest.raises(EOFError):
+            await client.some()
+        assert 4 * IDLE_S - 3 <= trio.current_time() - began <= 4 * IDLE_S - 2
+
+
+@pytest.mark.promise("an-s3-client-leaves-nothing")
+@in_scene
+async def test_a_request_that_does_not_come_to_its_end_is_not_waited_for(scene):
+    """Nor one that drips; one that pauses for a moment is answered."""
+    async with scene.clients(3) as [silent, slow, dripping]:
+        request = slow.request(scene.key, headers=FIRST)
+        began = trio.current_time()
+        await silent.send(request[:60])
+        assert (await silent.answer()).code == "RequestTimeout"
+        with pytest.raises(EOFError):
+            await silent.some()
+        assert trio.current_time() - began <= REQUEST_S + 1
+        await slow.send(request[:-1])
+        await trio.sleep(REQUEST_S / 2)
+        await slow.send(request[-1:])
+        assert (await slow.answer()).status == 206
+        with pytest.raises(trio.BrokenResourceError):
+            await drip(dripping, request)
+
+
+async def drip(client: InProcess, request: bytes) -> None:
+    for at in range(len(request)):
+        await client.send(request[at : at + 1])
+        await trio.sleep(REQUEST_S / 4)
+
+
+@in_scene
+async def test_requests_that_come_all_at_once_are_answered_in_order(scene):
+    async with scene.clients() as [client]:
+        ranges = [{"Range": f"bytes={at}-{at}"} for at in range(20)]
+        await client.send(b"".join(client.request(scene.key, headers=each) for each in ranges))
+        assert b"".join([(await client.answer()).body for _ in ranges]) == scene.plain[:20]
+
+
+@in_scene
+async def test_a_client_that_waits_for_100_continue_gets_it_after_the_answer_before(scene):
+    async with scene.clients() as [client]:
+        body = b"<RestoreRequest/>"
+        head = client.request(scene.key, "POST", {"restore": ""}, body=body)
+        more = f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        await client.send(client.request(scene.key) + head[:-2] + more)
+        assert (await client.answer()).body == scene.plain
+        assert (await client.answer()).status == int(CONTINUE.split()[1])
+        await client.send(body)
+        assert (await client.answer()).code == "InvalidObjectState"
+
+
+@pytest.mark.promise("an-s3-client-leaves-nothing")
+@in_scene
+async def test_beyond_the_most_connections_the_longest_idle_makes_way(scene):
+    """If all have asked for something, the last one is turned away."""
+    with patch("phonofs.s3door.server.CONNECTIONS_MAX", 2):
+        async with scene.clients(2) as [first, second], trio.open_nursery() as nursery:
+            for client in (first, second):
+                assert (await client.ask(scene.key, headers=FIRST)).status == 206
+                await trio.sleep(1)
+            third = InProcess.of(scene.door, nursery)
+            with pytest.raises(EOFError):
+                await first.some()
+            for client in (second, third):
+                await client.send(client.request(scene.key))
+                await client.some()
+            fourth = InProcess.of(scene.door, nursery)
+            with pytest.raises(EOFError):
+                await fourth.some()
+            assert scene.door.statistics()["turned_away"] == 1
+            for client in (third, fourth):
+                await trio.aclose_forcefully(client.stream)
