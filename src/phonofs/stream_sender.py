@@ -36,6 +36,11 @@ class StreamSender:
             self._descriptor = stream.socket.fileno()
         self.body_bytes = 0
 
+    @property
+    def sends_files(self) -> bool:
+        """Whether :meth:`send_stored` can send anything: the stream is a socket."""
+        return self._descriptor is not None
+
     async def send(self, head: bytes, body: Body = b"", *, last: bool = False) -> None:
         """Send a head and a body. Raises SlowClient if the client does not take them in time.
 

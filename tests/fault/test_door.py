@@ -1,11 +1,9 @@
 """Clients of the door that are slow, idle, or too many, under a fake clock."""
 
-import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial, wraps
-from inspect import Signature, signature
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,13 +11,14 @@ from unittest.mock import patch
 import pytest
 import trio
 
-from phonofs.cache.blockfile import BlockFile
 from phonofs.door import protocol
 from phonofs.door.connection import HELD_S, REQUEST_S
 from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.options import Options
 from tests.model.world import NOW_MS, Look, World, run
 from tests.support.door_client import Client
+from tests.support.file_sends import Readiness
+from tests.support.wrapped_tests import takes_fixtures_of
 
 MIB = 1 << 20
 
@@ -38,9 +37,7 @@ def in_world(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     def test(**fixtures: Any) -> None:
         run(partial(main, **fixtures))
 
-    del test.__wrapped__  # pytest would take the world for a fixture
-    asked = signature(function).parameters.values()
-    test.__signature__ = Signature([each for each in asked if each.name != "world"])  # type: ignore[attr-defined]
+    takes_fixtures_of(test, function, "world")
     return test
 
 
@@ -88,33 +85,12 @@ async def test_one_that_reads_now_and_then_is_not(world):
         assert await client.data(pause_s=protocol.SLOW_S / 16) == plain
 
 
-class Readiness:
-    """Says whether bytes can be sent from their file. Counts the questions, and what is sent."""
-
-    def __init__(self, refused: Callable[[int], bool] = lambda number: False) -> None:
-        self.asked = self.sent = 0
-        self._refused = refused
-        self._sendfile = os.sendfile
-
-    def send(self, *args: int) -> int:
-        sent = self._sendfile(*args)
-        self.sent += sent
-        return sent
-
-    def look(self, file: BlockFile, offset: int, n: int) -> bool:
-        self.asked += 1
-        return not self._refused(self.asked)
-
-
 @asynccontextmanager
 async def read_again(world: World, ready: Readiness) -> AsyncIterator[Client]:
     """Read the object into the cache; yield a client that has asked for it, and taken nothing."""
     async with clients(world) as [client]:
         await client.cat([PATH])
-        with (
-            patch.object(BlockFile, "is_ready", lambda *args: ready.look(*args)),
-            patch("phonofs.cache.blockfile.os.sendfile", ready.send),
-        ):
+        with ready.patched():
             opened = await client.open(PATH)
             await client.send(protocol.Read(opened.handle, 0, 8 * MIB))
             await trio.sleep(protocol.SLOW_S / 2)

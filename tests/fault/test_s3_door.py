@@ -11,13 +11,15 @@ from unittest.mock import patch
 import pytest
 import trio
 
-from phonofs.fakeservice.account import Account, flat_item
+from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.options import Options
 from phonofs.http_server import CONTINUE
 from phonofs.s3door.connection import IDLE_S, REQUEST_S, SLOW_S
 from phonofs.s3door.server import S3Door
 from tests.model.world import NOW_MS, Look, World, run
+from tests.support.file_sends import Readiness
 from tests.support.s3_in_process import InProcess, door_of
+from tests.support.wrapped_tests import takes_fixtures_of
 
 MIB = 1 << 20
 SIZE = 12 * MIB
@@ -70,7 +72,7 @@ def in_scene(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     def test(**fixtures: Any) -> None:
         run(partial(main, **fixtures))
 
-    del test.__wrapped__  # pytest would take the scene for a fixture
+    takes_fixtures_of(test, function, "scene")
     return test
 
 
@@ -99,6 +101,42 @@ async def test_one_that_reads_now_and_then_is_not(scene):
             assert some
             data += some
         assert data.partition(b"\r\n\r\n")[2] == scene.plain
+
+
+@pytest.mark.parametrize("every", [0, 1, 2, 3])
+@in_scene
+async def test_what_is_in_the_cache_is_sent_from_its_file(scene, every):
+    """To a client that takes it slowly, too; what has left the page cache meanwhile is read."""
+    async with scene.clients() as [client]:
+        assert (await client.ask(scene.key)).body == scene.plain
+        ready = Readiness(lambda number: bool(every) and number % every == 0)
+        with ready.patched():
+            for start, stop in ((0, SIZE), (1, 3 * MIB), (SIZE - MIB - 7, SIZE), (5, 100_000)):
+                await client.send(
+                    client.request(scene.key, headers={"Range": f"bytes={start}-{stop - 1}"})
+                )
+                await trio.sleep(SLOW_S / 16)
+                assert (await client.answer()).body == scene.plain[start:stop]
+    assert ready.asked >= 4
+    assert (ready.sent > 0) == (every in (0, 3))  # it is looked at before the head and after it
+    assert every or ready.sent == 16 * MIB - 1  # the last 7 bytes of 1 MiB and 7 are copied
+
+
+@pytest.mark.promise("withdrawn-is-gone")
+@in_scene
+async def test_what_is_withdrawn_amid_an_answer_is_sent_no_further(scene):
+    """The client is hung up on, since the answer cannot be ended; it asks again, and is told."""
+    async with scene.clients() as [client]:
+        assert (await client.ask(scene.key)).body == scene.plain
+        await client.send(client.request(scene.key))
+        await trio.sleep(SLOW_S / 4)
+        world = scene.world
+        change(world.account, "us-east", "0000000a", world.now_ms(), state="REVOKED")
+        await world.app.follower.poll("us-east")
+        with pytest.raises(EOFError):
+            await client.answer()
+    async with scene.clients() as [again]:
+        assert (await again.ask(scene.key)).status == 404
 
 
 @pytest.mark.promise("an-s3-client-leaves-nothing")
