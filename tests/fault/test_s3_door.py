@@ -11,6 +11,7 @@ from unittest.mock import patch
 import pytest
 import trio
 
+from phonofs.errors import JournalError
 from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.options import Options
 from phonofs.http_server import CONTINUE
@@ -220,3 +221,15 @@ async def test_beyond_the_most_connections_the_longest_idle_makes_way(scene):
             assert scene.door.statistics()["turned_away"] == 1
             for client in (third, fourth):
                 await trio.aclose_forcefully(client.stream)
+
+
+@pytest.mark.promise("s3-opens-are-recorded")
+@in_scene
+async def test_what_cannot_be_recorded_is_not_given(scene):
+    """Nor is anything of it told but what a listing tells."""
+    async with scene.clients() as [client]:
+        with patch("phonofs.access.Access.grant", side_effect=JournalError("the disk is full")):
+            answer = await client.ask(scene.key)
+            assert (answer.status, answer.code) == (503, "SlowDown")
+            assert scene.plain[:20] not in answer.body
+        assert (await client.ask(scene.key)).body == scene.plain

@@ -65,6 +65,10 @@ of 1 MiB and the rest is copied: 32 clients took 20 MiB more, and were no faster
 STORED_PIECE = 1 << 20
 """Bytes that the kernel is asked to send at a time: these take no memory here."""
 
+LOOK_AHEAD = 1 << 20
+"""How far the reader is told that a content will be read. Of one that was read in 16 parts at once,
+a quarter came twice when it was told of single pieces: it takes them for reads at random."""
+
 
 class ContentFailed(Exception):
     """The rest of a content cannot be had; its beginning has been sent."""
@@ -278,6 +282,8 @@ class Connection:
                 continue
             try:
                 data = file.lend_now(offset, wanted)
+                if data is None and wanted < stop - offset:  # say how far it will be read
+                    file.lend_now(offset, min(stop - offset, LOOK_AHEAD))
                 if data is None:
                     data = await file.read(offset, wanted)
                 if len(data) != wanted:
