@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import trio
 
 from phonofs.cache.accounts import CATALOGUE, Account, Accounts, key_hash
-from phonofs.catalogue.catalogue import Catalogue, View
+from phonofs.catalogue.catalogue import Catalogue, TreeOptions
 from phonofs.config import Settings
 from phonofs.credentials import Credentials
 from phonofs.errors import PhonofsError, Unavailable, UnknownAccount, WrongAccount
@@ -161,7 +161,7 @@ def _catalogue_of(
     if not path.exists():
         yield None
         return
-    catalogue = Catalogue.open(path, View.of(settings))
+    catalogue = Catalogue.open(path, TreeOptions.of(settings))
     try:
         yield catalogue
     finally:

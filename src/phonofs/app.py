@@ -24,7 +24,7 @@ from phonofs.cache.accounts import CATALOGUE
 from phonofs.cache.cache import Cache
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.set_aside import SetAside
-from phonofs.catalogue.catalogue import Catalogue, View
+from phonofs.catalogue.catalogue import Catalogue, TreeOptions
 from phonofs.changes import AccountChanges, Kernel, KernelUpdates, NoKernel
 from phonofs.config import Settings, as_texts
 from phonofs.control.export_command import ExportCommand
@@ -286,7 +286,7 @@ async def open_app(
         )
         stack.callback(cache.close)
         catalogue = await trio.to_thread.run_sync(
-            Catalogue.open, home / CATALOGUE, View.of(settings)
+            Catalogue.open, home / CATALOGUE, TreeOptions.of(settings)
         )
         stack.callback(catalogue.close)
         kernel = kernel or NoKernel()
@@ -346,7 +346,7 @@ def _build(
         (index.changed, texts.changed),
         access.purged,
     )
-    page_worker = PageWorker(catalogue.placement.view)
+    page_worker = PageWorker(catalogue.placement.options)
     sizes = DaySizeEstimator()
     lister = Lister(
         client, catalogue, settings, changes.on_changes, page_worker=page_worker, sizes=sizes

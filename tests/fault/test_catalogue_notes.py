@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from phonofs.catalogue.catalogue import Catalogue, View
+from phonofs.catalogue.catalogue import Catalogue, TreeOptions
 from phonofs.catalogue.notes import Notes
 from phonofs.errors import CatalogueError
 from phonofs.fakeservice.account import change
@@ -23,7 +23,7 @@ async def test_the_kernel_is_told_though_the_note_fails(tmp_path, monkeypatch):
         async with living(service, tmp_path) as scene:
             assert await scene.tree()
         known = tmp_path / "cache/catalogue.sqlite"
-        catalogue = Catalogue.open(known, View.of(settings_of(service.url, tmp_path)))
+        catalogue = Catalogue.open(known, TreeOptions.of(settings_of(service.url, tmp_path)))
         catalogue.notes.remember("restores", [["us-east", "00000000", time.time()]])
         catalogue.close()
         remember = Notes.remember

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from phonofs.catalogue.catalogue import Catalogue, ChangeSet, ObjectChange, View
+from phonofs.catalogue.catalogue import Catalogue, ChangeSet, ObjectChange, TreeOptions
 from phonofs.config import DEFAULT_TEMPLATE
 from phonofs.discovery.lister import Lister
 from phonofs.errors import ServiceError
@@ -239,7 +239,9 @@ def opened(
 ) -> Catalogue:
     """Open a catalogue at ``path``, with one region unless it has stored others."""
     settings = replace(settings or Settings(), **changes)  # type: ignore[arg-type]
-    catalogue = Catalogue.open(path / "catalogue.sqlite", View.of(settings), now_ms=lambda: ms(now))
+    catalogue = Catalogue.open(
+        path / "catalogue.sqlite", TreeOptions.of(settings), now_ms=lambda: ms(now)
+    )
     if not catalogue.regions():
         catalogue.set_regions(["us-east"])
     return catalogue

@@ -39,7 +39,7 @@ from phonobench.ratios import Spread, ratios
 from phonobench.servers import Origin, many
 from phonobench.table import SCALE
 from phonobench.things import DAY_MS, FIRST_DAY_MS, Days, Thing, day_folder
-from phonofs.catalogue.catalogue import Catalogue, Entry, View
+from phonofs.catalogue.catalogue import Catalogue, Entry, TreeOptions
 from phonofs.config.options import DEFAULT_TEMPLATE
 from phonofs.service.records import parse_record
 
@@ -70,7 +70,7 @@ def fill(
     """
     cache.mkdir(mode=0o700, parents=True)
     things, began, looked_s = Days(counts), time.perf_counter(), 0.0
-    catalogue = Catalogue.open(cache / "catalogue.sqlite", View("UTC", DEFAULT_TEMPLATE))
+    catalogue = Catalogue.open(cache / "catalogue.sqlite", TreeOptions("UTC", DEFAULT_TEMPLATE))
     try:
         catalogue.set_regions([REGION])
         for start in range(0, len(things), BATCH):

@@ -39,7 +39,7 @@ from phonofs.catalogue.types import (
     Details,
     Entry,
     ObjectChange,
-    View,
+    TreeOptions,
 )
 from phonofs.errors import CatalogueError, Malformed, NoSuchName
 from phonofs.model import Page, Record
@@ -57,7 +57,7 @@ __all__ = [
     "Details",
     "Entry",
     "ObjectChange",
-    "View",
+    "TreeOptions",
 ]
 
 RECORDS_AT_ONCE = 100
@@ -70,7 +70,7 @@ MOST_UNCHECKED = 20_000
 class Catalogue(TreeQueries):
     """The stored tree of the account. Owns the database and the totals; its parts own the tables.
 
-    placement   the view, and in which day and under which name it shows a record
+    placement   the options of the tree, and in which day and under which name it shows a record
     coverage    how far each region is known
     facets      what searches look at in each record
     text_sizes  how long the texts are that are made of objects
@@ -79,14 +79,14 @@ class Catalogue(TreeQueries):
     file after each call, even one that failed.
     """
 
-    def __init__(self, database: Database, view: View, now_ms: Callable[[], int]) -> None:
+    def __init__(self, database: Database, options: TreeOptions, now_ms: Callable[[], int]) -> None:
         """Use :meth:`open`."""
-        self.placement = Placement(view)
+        self.placement = Placement(options)
         super().__init__(database, now_ms)
         self._names = Names(database, self.placement, self._rows)
         parts = (self._directories, self.placement, self._rows, self._names, self._records)
         self._objects = Objects(database, *parts)
-        self.coverage = Coverage(database, view.scope, self._writing, now_ms)
+        self.coverage = Coverage(database, options.scope, self._writing, now_ms)
         self.facets = FacetStore(
             database,
             self._directories,
@@ -98,29 +98,29 @@ class Catalogue(TreeQueries):
         self.text_sizes = TextSizes(database, self._writing)
         with self._writing():
             self.coverage.inherit()
-            self._view_again(view)
+            self._place_again(options)
         self._show()
 
     @classmethod
     def open(
         cls,
         path: Path,
-        view: View,
+        options: TreeOptions,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> "Catalogue":
         """Open or create the catalogue at ``path``; may run in a thread.
 
-        If the view changed since last time, recompute days and names from the stored records (a
+        If the options changed since last time, recompute days and names from the stored records (a
         minute for a million). Raises UsageError if the template is bad, or if the file is in use
         or not writable. A file that is damaged or has another schema is set aside and rebuilt.
         """
         database = Database(path)
         try:
             try:
-                return cls(database, view, now_ms)
+                return cls(database, options, now_ms)
             except CatalogueError as error:
                 database.leave_disk(error)
-                return cls(database, view, now_ms)
+                return cls(database, options, now_ms)
         except BaseException:
             database.close()
             raise
@@ -162,14 +162,14 @@ class Catalogue(TreeQueries):
         """Close the file. Nothing may be called afterwards."""
         self._database.close()
 
-    def _view_again(self, view: View) -> None:
-        """Recompute days and names if the file was written for another view."""
-        encoded = msgspec.json.decode(msgspec.json.encode(view))
+    def _place_again(self, options: TreeOptions) -> None:
+        """Recompute days and names if the file was written with other options."""
+        encoded = msgspec.json.decode(msgspec.json.encode(options))
         before = self.notes.recall("view")
         if before == encoded:
             return
         if before is not None:
-            log.info("another view than last time: days and names are computed anew")
+            log.info("other options of the tree than last time: days and names are computed anew")
             parts = (self.placement, self._rows, self._names, self._directories)
             for row in rebuild(self._database, *parts):
                 self._list_again(row)

@@ -178,7 +178,7 @@ class Directories:
             )
 
     def recount(self) -> None:
-        """Recompute all counts from the objects, after a change of the view."""
+        """Recompute all counts from the objects, after a change of the options."""
         kept = dict(self._database.rows("SELECT ino, mtime_ms FROM directory"))
         self._database.run("DELETE FROM directory")
         counted = self._database.rows(

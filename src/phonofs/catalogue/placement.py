@@ -2,30 +2,30 @@
 
 from zoneinfo import ZoneInfo
 
-from phonofs.catalogue.types import View
+from phonofs.catalogue.types import TreeOptions
 from phonofs.model import Record
 from phonofs.tree.layout import Calendar, day_directory
 from phonofs.tree.naming import Template, file_name
 
 
 class Placement:
-    """The view and what is derived from it.
+    """The options of the tree and what is derived from it.
 
-    view       which objects are shown, and how
+    options    which objects are shown, and how
     calendar   the days of the time zone shown
     since_ms   nothing created before this time is shown or requested (epoch ms); 0 for no bound
 
     ``_last_day`` is the day found last: start and stop (epoch ms), region, inode number.
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, options: TreeOptions) -> None:
         """Raises UsageError if the template is invalid."""
-        Template.parse(view.template)
-        self.view = view
-        self.calendar = Calendar(ZoneInfo(view.timezone))
-        self.since_ms = self.calendar.start_ms(view.since) if view.since else 0
-        self._states = frozenset(view.scope.states)
-        self._types = frozenset(view.scope.types)
+        Template.parse(options.template)
+        self.options = options
+        self.calendar = Calendar(ZoneInfo(options.timezone))
+        self.since_ms = self.calendar.start_ms(options.since) if options.since else 0
+        self._states = frozenset(options.scope.states)
+        self._types = frozenset(options.scope.types)
         self._last_day = (0, 0, 0, 0)
 
     def parent(self, record: Record, region: int) -> int | None:
@@ -50,4 +50,4 @@ class Placement:
 
     def name(self, record: Record, variant: int = 0) -> str:
         """Return the file name of a record; ``variant`` 0 is its plain name."""
-        return file_name(record, self.view.template, self.calendar.zone, variant)
+        return file_name(record, self.options.template, self.calendar.zone, variant)

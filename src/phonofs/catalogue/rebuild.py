@@ -1,4 +1,4 @@
-"""Recomputes days and names from the stored records, if a catalogue is opened with another view."""
+"""Recomputes days and names from the stored records, if the options of the tree have changed."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ def rebuild(
     names: Names,
     directories: Directories,
 ) -> list[Row]:
-    """Place and name every object by the view of ``placement``. Call within a transaction.
+    """Place and name every object by the options of ``placement``. Call within a transaction.
 
     The service is not asked. First all plain names are set without their unique index, then equal
     names are made different, then the index is built. Returns the objects whose records are

@@ -1,4 +1,4 @@
-"""The types of the catalogue: a directory entry, a change of the tree, the view shown."""
+"""The types of the catalogue: a directory entry, a change of the tree, its options."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -108,7 +108,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class TreeOptions:
     """What is shown of the account, and how.
 
     timezone  IANA name of the zone that defines the days
@@ -125,8 +125,8 @@ class View:
     rules: str = ""
 
     @classmethod
-    def of(cls, settings: "Settings") -> "View":
-        """Return the view that the settings define."""
+    def of(cls, settings: "Settings") -> "TreeOptions":
+        """Return the options that the settings define."""
         scope = Scope(tuple(sorted(set(settings.types))), settings.archived)
         rules = rules_of(ZoneInfo(settings.timezone))
         return cls(settings.timezone, settings.name_template, settings.since, scope, rules)

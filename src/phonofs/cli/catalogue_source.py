@@ -8,7 +8,7 @@ from phonofs.account import known
 from phonofs.cache.accounts import CATALOGUE, Accounts, key_hash
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.catalogue.search import file_named, read, report, search_known
-from phonofs.catalogue.types import View
+from phonofs.catalogue.types import TreeOptions
 from phonofs.cli.account import credentials_of
 from phonofs.config.load import load
 from phonofs.errors import UsageError
@@ -66,7 +66,7 @@ def opened(profile: str, options: Sequence[str]) -> Iterator[CatalogueSource]:
         path = accounts.home(account) / CATALOGUE if account is not None else None
         if path is None or not path.exists():
             raise UsageError(nothing)
-        catalogue = Catalogue.open(path, View.of(settings))
+        catalogue = Catalogue.open(path, TreeOptions.of(settings))
         try:
             yield CatalogueSource(catalogue, profile)
         finally:

@@ -157,7 +157,7 @@ class SearchCommands:
                 yield {"progress": progress}
 
     def _head(self) -> Event:
-        return {"profile": self._profile, "timezone": self._catalogue.placement.view.timezone}
+        return {"profile": self._profile, "timezone": self._catalogue.placement.options.timezone}
 
     async def _ino(self, path: str, *, offline: bool) -> int | None:
         """Return the inode number of a file; list its day if needed. Raises ServiceError."""

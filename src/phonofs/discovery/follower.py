@@ -191,7 +191,7 @@ class Follower:
 
     def _query(self, **how: Any) -> Query:
         """Return a search for objects in any state, by time of change unless ``how`` says more."""
-        types = self._catalogue.placement.view.scope.types
+        types = self._catalogue.placement.options.scope.types
         return Query(types=types, states=tuple(State), **{"sort": "updatedTime", **how})
 
     async def _pass(

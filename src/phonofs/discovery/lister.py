@@ -65,7 +65,7 @@ class Lister:
         self._looked: dict[int, float] = {}
         self._sizes = sizes or DaySizeEstimator()
         self._sequential_days = SequentialDays()
-        self._page_worker = page_worker or PageWorker(catalogue.placement.view)
+        self._page_worker = page_worker or PageWorker(catalogue.placement.options)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the listings until cancelled."""

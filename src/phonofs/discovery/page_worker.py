@@ -19,7 +19,7 @@ import msgspec
 import trio
 
 from phonofs.catalogue.prepared_page import PreparedPage
-from phonofs.catalogue.types import View
+from phonofs.catalogue.types import TreeOptions
 from phonofs.discovery.page_worker_main import LENGTH, message
 from phonofs.errors import unwrap
 
@@ -54,9 +54,9 @@ class PageWorker:
     pid  of the process; None if there is none
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, options: TreeOptions) -> None:
         self.pid: int | None = None
-        self._view = view
+        self._options = options
         self._wanted = trio.Event()
         self._waiting: deque[trio.MemorySendChannel[PreparedPage | None]] = deque()
         self._jobs: trio.MemorySendChannel[bytes] | None = None
@@ -144,7 +144,7 @@ class PageWorker:
             assert process.stdout is not None
             _widen(process)
             send, receive = trio.open_memory_channel[bytes](math.inf)
-            send.send_nowait(message(self._view))
+            send.send_nowait(message(self._options))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_write, process.stdin, receive)
                 nursery.start_soon(self._read, process.stdout, send)

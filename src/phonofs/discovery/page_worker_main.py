@@ -2,8 +2,9 @@
 
 Started as ``python -m phonofs.discovery.page_worker_main``.
 
-It receives the view and then pages on standard input, and answers each page on standard output, in
-order, until the input ends. It has no secrets, opens no files and uses no network.
+It receives the options of the tree and then pages on standard input, and answers each page on
+standard output, in order, until the input ends. It has no secrets, opens no files and uses no
+network.
 
 A message is its length (4 bytes, big endian) and that many bytes of MessagePack.
 """
@@ -18,7 +19,7 @@ import msgspec
 
 from phonofs.catalogue.placement import Placement
 from phonofs.catalogue.prepared_page import PreparedPage, prepare
-from phonofs.catalogue.types import View
+from phonofs.catalogue.types import TreeOptions
 from phonofs.errors import Malformed
 from phonofs.service.records import parse_page
 
@@ -67,7 +68,7 @@ def main(given: BinaryIO, out: BinaryIO) -> None:
     first = _received(given)
     if first is None:
         return
-    placement = Placement(msgspec.msgpack.decode(first, type=View))
+    placement = Placement(msgspec.msgpack.decode(first, type=TreeOptions))
     jobs = msgspec.msgpack.Decoder(Job)
     answer: PreparedPage | None = None
     while True:

@@ -102,7 +102,7 @@ class Searches:
         self, directory: Directory, start_ms: int, stop_ms: int, *, descending: bool = False
     ) -> Query:
         """Return a search for what was created in a span; the span of all time gets no bounds."""
-        scope = self.catalogue.placement.view.scope
+        scope = self.catalogue.placement.options.scope
         _, end_ms = self.catalogue.placement.calendar.span_ms(Directory(directory.region))
         return Query(
             created_from_ms=start_ms or None,

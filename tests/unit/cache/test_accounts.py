@@ -16,7 +16,7 @@ from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
 from phonofs.cache.codec import AesGcmCodec
 from phonofs.cache.set_aside import SetAside
-from phonofs.catalogue.catalogue import Catalogue, View
+from phonofs.catalogue.catalogue import Catalogue, TreeOptions
 from phonofs.cli import group, run
 from phonofs.config import Secret
 from phonofs.config.load import load
@@ -276,7 +276,7 @@ def test_an_empty_account_that_cannot_be_removed_stops_no_mount(tmp_path: Path):
         accounts = Accounts.open(settings.cache_dir)
         first = accounts.add(key_hash(URL, "A"), URL)
         path = accounts.home(first) / "catalogue.sqlite"
-        Catalogue.open(path, View.of(settings)).close()
+        Catalogue.open(path, TreeOptions.of(settings)).close()
         subprocess.run(["mount", "--bind", path, path], check=True)  # it cannot be unlinked
 
         async def learn(credentials: Credentials) -> frozenset[str]:

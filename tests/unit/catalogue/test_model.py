@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from phonofs.catalogue.catalogue import Catalogue, View
+from phonofs.catalogue.catalogue import Catalogue, TreeOptions
 from phonofs.model import Record
 from phonofs.tree.layout import Calendar
 from phonofs.tree.naming import file_name
@@ -116,7 +116,7 @@ class CatalogueMachine(RuleBasedStateMachine):
 
     def opened(self) -> Catalogue:
         path = self.folder / "catalogue.sqlite"
-        return Catalogue.open(path, View.of(self.view), now_ms=lambda: ms("2024-09-20"))
+        return Catalogue.open(path, TreeOptions.of(self.view), now_ms=lambda: ms("2024-09-20"))
 
     @rule(records=st.lists(RECORDS, min_size=1, max_size=8))
     def apply(self, records: list[Record]) -> None:

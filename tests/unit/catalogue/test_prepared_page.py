@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from phonofs.catalogue.catalogue import Catalogue
 from phonofs.catalogue.placement import Placement
 from phonofs.catalogue.prepared_page import PreparedPage, prepare
-from phonofs.catalogue.types import View
+from phonofs.catalogue.types import TreeOptions
 from phonofs.errors import CatalogueError
 from phonofs.model import Record
 from phonofs.service.records import parse_page
@@ -19,7 +19,7 @@ from tests.support.catalogue_world import HOUR_MS, Settings, check, files, make,
 from tests.unit.catalogue.test_catalogue import stored
 
 NOON = ms("2024-09-17T12:00:00")
-PLACEMENT = Placement(View.of(Settings()))
+PLACEMENT = Placement(TreeOptions.of(Settings()))
 
 
 def page(records: list[Record]) -> bytes:
@@ -126,7 +126,7 @@ def test_what_is_known_leaves_no_second_text(tmp_path: Path):
     catalogue.close()
 
 
-SHOWN = View.of(Settings(types=("callrecording",), since=date(2024, 9, 1)))
+SHOWN = TreeOptions.of(Settings(types=("callrecording",), since=date(2024, 9, 1)))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import trio.testing
 
 from phonofs.catalogue.placement import Placement
 from phonofs.catalogue.prepared_page import PreparedPage, prepare
-from phonofs.catalogue.types import View
+from phonofs.catalogue.types import TreeOptions
 from phonofs.discovery import page_worker as page_worker
 from phonofs.discovery import page_worker_main as helper
 from phonofs.discovery.lister import Lister
@@ -37,7 +37,7 @@ from tests.support.catalogue_world import (
 from tests.unit.catalogue.test_prepared_page import page
 
 NOON = ms("2024-09-17T12:00:00")
-VIEW = View.of(Settings())
+VIEW = TreeOptions.of(Settings())
 BODY = page([make(uuid(n), NOON + n * 1000, agentName="Ann") for n in range(100)])
 READY = prepare(parse_page(BODY, "us-east"), "us-east", 0, Placement(VIEW))
 ODD = page([make("odd-1111", NOON)]).replace(b'"odd-1111"', b"null")

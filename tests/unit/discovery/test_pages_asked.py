@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from phonofs.catalogue.placement import Placement
 from phonofs.catalogue.prepared_page import PreparedPage, prepare
-from phonofs.catalogue.types import View
+from phonofs.catalogue.types import TreeOptions
 from phonofs.config.options import DEFAULT_TEMPLATE
 from phonofs.discovery.page_worker import PageWorker
 from phonofs.discovery.pagination import OffsetPager
@@ -46,7 +46,7 @@ def page_of(count: int, key: int, limit: int) -> PreparedPage:
     ids = [str(number) for number in range(key, min(key + limit, count))]
     some = len(ids)
     page = Page([], some, last=key + some >= count)
-    prepared = prepare(page, "us-east", 0, Placement(View("UTC", DEFAULT_TEMPLATE)))
+    prepared = prepare(page, "us-east", 0, Placement(TreeOptions("UTC", DEFAULT_TEMPLATE)))
     return replace(prepared, ids=ids, created=[*range(key, key + some)])
 
 
