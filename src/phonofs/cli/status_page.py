@@ -29,7 +29,7 @@ def overview(
     contains the characters for the used and the free space of the cache.
     """
     rows = [
-        ("mounted", _mounted(status)),
+        ("mounted" if status.get("mountpoint") else "serving", _mounted(status)),
         ("condition", str(status.get("condition", "unknown"))),
         ("token", _token(status)),
         ("known", _known(status)),

@@ -155,7 +155,9 @@ def the_only_mount(table: Path = MOUNTS) -> Mounted:
     found = [mount for mount in mounts(table) if mount.is_phonofs]
     found = [mount for mount in found if mount.owner == os.getuid()] or found
     if not found:
-        raise UsageError("nothing is mounted by phonofs")
+        raise UsageError(
+            "nothing is mounted by phonofs; --profile NAME shows a daemon without a mount"
+        )
     if len(found) > 1:
         points = ", ".join(mount.point for mount in found)
         raise UsageError(f"there is more than one phonofs mount; name one of {points}")

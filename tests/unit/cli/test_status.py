@@ -62,6 +62,7 @@ def healthy() -> dict[str, Any]:
         "version": "0.1.0",
         "pid": 17,
         "profile": "work",
+        "mountpoint": "/mnt/calls",
         "condition": "mounted, 1,200 objects known",
         "uptime_s": 200.0,
         "control_error": "",
@@ -95,6 +96,7 @@ def test_the_short_form_of_a_mount_with_nothing_wrong() -> None:
     rows = shown(healthy())
     assert "work" in rows["mounted"]
     assert "3 min 20 s" in rows["mounted"]
+    assert "work" in shown(healthy() | {"mountpoint": ""})["serving"]
     assert rows["condition"] == "mounted, 1,200 objects known"
     assert "29 min 59 s" in rows["token"]
     assert rows["known"] == "1,200 objects, 3.0 GiB, in uk, us-east"
