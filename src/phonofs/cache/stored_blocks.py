@@ -30,6 +30,7 @@ class StoredBlocks:
     unreadable  the file cannot be opened now: this run does not use it, a later one may
     unsaved_since  since when its row in the index is not right, by the backend's clock; infinity
                 if it is right
+    losses      how often blocks were forgotten
     charged     bytes charged to the budget. A lost block that is written again is charged twice,
                 since only removing or cutting the file gives back its space
 
@@ -55,6 +56,7 @@ class StoredBlocks:
         self.row_open = False
         self.unreadable = False
         self.unsaved_since = math.inf
+        self.losses = 0
         self.charged = row.charge
         self._backend = backend
         self._row = row
@@ -273,6 +275,7 @@ class StoredBlocks:
 
     def drop(self, first: int, last: int) -> None:
         """Forget blocks; they stay charged until the file is cut or removed."""
+        self.losses += 1
         self._checked.remove(first, last)
         self._checksums.forget(first, last)
 
@@ -293,8 +296,9 @@ class StoredBlocks:
 class StoredRange:
     """Bytes of an object that the kernel can send from its file to a socket: we copy nothing.
 
-    It holds nothing: if the file is closed meanwhile, as by a withdrawal, no more can be sent. Made
-    only of objects that are complete and verified, since no block of theirs is written again.
+    It holds nothing: if the file is closed meanwhile, as by a withdrawal, no more can be sent. Nor
+    if any block was lost since it was made, which is only of objects that are complete and
+    verified: what comes instead of it is not.
 
     offset  where the bytes are that were not sent yet; ``len`` is how many
     """
@@ -303,12 +307,15 @@ class StoredRange:
         self.offset = offset
         self._stored = stored
         self._stop = stop
+        self._losses = stored.losses
 
     def __len__(self) -> int:
         return self._stop - self.offset
 
     def send(self, descriptor: int) -> int | None:
         """Send as many of them as the socket takes now; None if that would wait or fails."""
+        if self._stored.losses != self._losses:
+            return None
         sent = self._stored.send_nowait(descriptor, self.offset, self._stop)
         self.offset += sent or 0
         return sent

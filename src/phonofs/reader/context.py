@@ -11,6 +11,7 @@ from cachetools import LRUCache
 
 from phonofs.errors import ServiceError
 from phonofs.model import Record
+from phonofs.ranges import Ranges
 from phonofs.reader.limits import Limits
 from phonofs.reader.memory import Memory
 from phonofs.reader.readahead import ThroughputEstimator
@@ -22,6 +23,9 @@ Key = tuple[str, str, str]
 
 MOST_STALE = 4096
 """How many contents whose ETag changed are remembered: some 200 bytes each."""
+
+MOST_GIVEN = 4096
+"""Of how many contents it is remembered what was given of them: some 700 bytes each."""
 
 
 def content_key(record: Record) -> Key:
@@ -70,6 +74,8 @@ class ReaderContext:
     differing      how many contents of each type do not have the checksum of their record
     accepted       checksums of the contents given all the same (``verify=length``)
     stale          how often each content came under another ETag than before
+    given          what was given of each content, also when it was open before: the kernel may have
+                   pages of it, though the cache may have lost it
     """
 
     service: Client
@@ -86,6 +92,7 @@ class ReaderContext:
     differing: Counter[str] = field(default_factory=Counter)
     accepted: LRUCache[Key, object] = field(default_factory=lambda: LRUCache(MOST_STALE))
     stale: LRUCache[Key, int] = field(default_factory=lambda: LRUCache(MOST_STALE))
+    given: LRUCache[Key, Ranges] = field(default_factory=lambda: LRUCache(MOST_GIVEN))
 
     def notify(self, callback: Callable[..., None], ino: int, *args: int) -> None:
         """Call back. An error of the callback is logged: the read must not fail because of it."""

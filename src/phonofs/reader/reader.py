@@ -321,7 +321,14 @@ class Reader:
         files = self._directory_readahead.finished(
             handle.ino, content.record, now, pid=handle.pid, cached=not content.answered
         )
-        self._prefetch(files, now)
+        if files:  # opening them may read from the cache, into the buffer that is lent just now
+            self._spawn(self._prefetch_after, content.record, files, now)
+
+    async def _prefetch_after(
+        self, record: Record, files: Sequence[tuple[int, Record]], now: float
+    ) -> None:
+        """Prefetch files once the read that finished the one of ``record`` was answered."""
+        self._context.best_effort(record, self._prefetch, files, now)
 
     def _prefetch(self, files: Sequence[tuple[int, Record]], now: float) -> None:
         for ino, other in files:

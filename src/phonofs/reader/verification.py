@@ -101,8 +101,9 @@ class ContentVerification:
         self._over = trio.Event()
         self._doubted: Sums = []
         self._first: object = None
-        # Of what was there before, the kernel may have pages.
-        self._given = Ranges(() if entry.verified else entry.present)
+        self._given = context.given.setdefault(content_key(record), Ranges())
+        for start, stop in entry.present:  # the kernel may have pages of it, and of all before
+            self._given.add(start, stop)
         self._passing = StreamingHash(record, entry)
 
     @property
@@ -152,7 +153,10 @@ class ContentVerification:
     def completed(self) -> None:
         """All bytes are there: verify them unless that was done."""
         content = self._content
-        if self.running or self.sure or content.failure is not None or content.open_ended:
+        if self.sure:
+            self._note_sure()
+            return
+        if self.running or content.failure is not None or content.open_ended:
             return
         if content.length_doubtful and not provable(self._record):
             return
@@ -305,7 +309,15 @@ class ContentVerification:
         false = _differences(self._doubted, sums) if self._doubted else []
         self._doubted = []
         self.gated = self.end_gated = False
+        self._note_sure()
         self._content.passed(false)
+
+    def _note_sure(self) -> None:
+        """Any of it may be given from now on, which nobody counts.
+
+        So if the cache loses some of it, nothing is given of what comes instead before its check.
+        """
+        self._given.add(0, self._entry.size)
 
     def _failed(self, sums: Sums, digest: bytes = b"") -> None:
         """The content is wrong: fetch it once more, or give it up."""

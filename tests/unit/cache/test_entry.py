@@ -918,6 +918,30 @@ async def test_what_is_withdrawn_is_sent_no_further(tmp_path: Path):
     cache.close()
 
 
+@LOST
+async def test_what_replaces_lost_blocks_is_not_sent_before_its_check(tmp_path: Path):
+    """A client takes its bytes slowly, and meanwhile others come instead of some of them."""
+    data = ramp(MIB)
+    wanted = record("a", data)
+    await stored(tmp_path, wanted, data)
+    cache = open_cache(tmp_path)
+    entry = cache.entry(wanted)
+    assert await entry.read(0, MIB) == data
+    lent = entry.lend_stored(0, MIB)
+    assert lent is not None
+    assert 0 < len(taken(lent, 1 << 16)) < MIB
+    entry._lose(7, 8)
+    entry.write(7 * BLOCK, bytes(BLOCK))
+    assert entry.complete
+    assert not entry.verified
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        assert lent.send(theirs.fileno()) is None
+    cache.release(entry)
+    cache.close()
+
+
 async def test_what_would_wait_or_is_encrypted_is_not_sent_from_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

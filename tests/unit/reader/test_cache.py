@@ -1,5 +1,6 @@
 """The reader over the real cache on disk."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import trio.testing
 from phonofs.cache import maintenance
 from phonofs.cache.cache import Cache
 from phonofs.errors import Corrupt
+from phonofs.model import Record
 from phonofs.reader.limits import Limits
 from phonofs.reader.reader import Reader
 from tests.support.reader_world import (
@@ -40,15 +42,21 @@ class Running:
         *,
         size: int = 256 * MIB,
         limits: Limits | None = None,
+        then: Sequence[tuple[int, Record]] = (),
     ) -> None:
+        """``then`` are the files that follow any other one in its directory."""
         self.folder, self.service, self.size = folder, service, size
         self.limits = limits or Limits()
+        self.then = then
 
     async def __aenter__(self) -> World:
         self.cache = Cache.open(self.folder, size_bytes=self.size, min_free_bytes=0)
         limits = replace(self.limits, cache_bytes=self.size)
         wrong: list[int] = []
-        reader = Reader(self.service, self.cache, limits, on_wrong=wrong.append)
+        reader = Reader(
+            self.service, self.cache, limits, on_wrong=wrong.append,
+            siblings=lambda ino, n, **_: self.then[:n],
+        )  # fmt: skip
         self.nurseries = trio.open_nursery()
         self.nursery = await self.nurseries.__aenter__()
         self.nursery.start_soon(maintenance.run, self.cache)
@@ -77,6 +85,25 @@ async def test_bytes_that_were_waited_for_are_lent(tmp_path):
             for number in range(6):
                 nursery.start_soon(read, f"f{number}", number * MIB)
         assert memoryview in seen
+
+
+async def test_what_is_opened_ahead_does_not_change_a_buffer_that_is_lent(tmp_path):
+    """The last read of a file has the next one opened; of its cached bytes a block is cut then."""
+    other = record(300_000, "b")
+    running = Running(tmp_path / "cache", quick(), then=[(8, other)])
+    async with running as w:
+        entry = running.cache.entry(record(20 * MIB, "b", checksum=other.checksum))
+        entry.write(0, plain(0, MIB))
+        running.cache.release(entry)
+        w.reader.listed(7, (7,))
+        handle = w.reader.open(record(2 * MIB), 7, pid=7)
+        await w.read(handle, 0, MIB)
+        data = await w.reader.lend(handle, MIB, MIB)
+        assert isinstance(data, memoryview)
+        assert data == plain(MIB, 2 * MIB)
+        w.reader.release(handle)
+        await trio.testing.wait_all_tasks_blocked()
+        assert w.reader.statistics()["ahead_files"] == 1
 
 
 @pytest.mark.parametrize("size", [1, 50_000, 3 * MIB, 9 * MIB + 5])

@@ -1,12 +1,25 @@
 """``verify``: what a whole content must have to be given."""
 
+from pathlib import Path
+
 import pytest
 import trio
+import trio.testing
 
 from phonofs.errors import Corrupt
 from phonofs.reader.limits import Limits
 from phonofs.reader.open_object import Handle
-from tests.support.reader_world import MIB, FakeService, Fault, World, plain, record, world
+from tests.support.caching import file_of
+from tests.support.reader_world import (
+    KIB,
+    MIB,
+    FakeService,
+    Fault,
+    World,
+    plain,
+    record,
+    world,
+)
 from tests.unit.reader.test_cache import Running, quick
 
 WRONG = "0" * 32
@@ -140,13 +153,16 @@ async def test_nobody_has_the_whole_before_it_was_checked(order):
 
 
 @pytest.mark.promise("whole-is-checked")
-async def test_what_was_given_of_a_content_before_it_was_opened_counts():
-    """The kernel may still have it."""
+@pytest.mark.parametrize("evicted", [False, True])
+async def test_what_was_given_of_a_content_before_it_was_opened_counts(evicted):
+    """The kernel may still have it, also what the cache has no longer."""
     async with world() as w:
         handle = w.reader.open(record(9 * MIB), 7)
         await w.read(handle, 8 * MIB, MIB)
         w.reader.release(handle)
         await trio.sleep(60)
+        if evicted:
+            w.cache.entries.clear()
         handle = w.reader.open(record(9 * MIB), 7)
         check = SlowCheck(handle)
         await w.read_on(handle, 0, 4 * MIB)
@@ -154,3 +170,44 @@ async def test_what_was_given_of_a_content_before_it_was_opened_counts():
         await w.read_on(handle, 4 * MIB, 7 * MIB)
         await is_withheld(w, handle, 7 * MIB, 8 * MIB, check)
         w.reader.release(handle)
+
+
+@pytest.mark.real_clock
+@pytest.mark.promise("whole-is-checked")
+@pytest.mark.expected_log("the cache lost", "wrong content")
+async def test_what_comes_for_bytes_that_the_cache_lost_is_withheld(tmp_path):
+    """The rest was given before, when all of it was known to be right."""
+    async with Running(tmp_path, quick()) as w:
+        handle = w.reader.open(record(9 * MIB), 7)
+        await w.read_on(handle)
+        w.reader.release(handle)
+    damage(file_of(tmp_path, record(9 * MIB)), 4 * MIB + 5)
+    service = quick(fault=lambda asked, n: Fault(flip=4 * MIB + 7) if n == 0 else None)
+    async with Running(tmp_path, service) as w:
+        handle = w.reader.open(record(9 * MIB), 7)
+        assert handle.content.verification.sure
+        check = SlowCheck(handle)
+        await w.read_on(handle, 0, 4 * MIB)
+        given: list[bytes] = []
+
+        async def read() -> None:
+            given.append(await w.read(handle, 4 * MIB, 128 * KIB))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert service.asked
+            assert handle.content.entry.complete
+            assert not given
+            check.done.set()
+        assert given == [plain(4 * MIB, 4 * MIB + 128 * KIB)]
+        w.reader.release(handle)
+
+
+def damage(file: Path, offset: int) -> None:
+    """Flip the bits of one byte."""
+    with file.open("r+b") as opened:
+        opened.seek(offset)
+        [byte] = opened.read(1)
+        opened.seek(offset)
+        opened.write(bytes([byte ^ 255]))
