@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 import trio
 
-from phonofs.errors import JournalError
+from phonofs.errors import JournalError, WrongAccount
 from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.options import Options
 from phonofs.http_server import CONTINUE
@@ -138,6 +138,24 @@ async def test_what_is_withdrawn_amid_an_answer_is_sent_no_further(scene):
             await client.answer()
     async with scene.clients() as [again]:
         assert (await again.ask(scene.key)).status == 404
+
+
+@pytest.mark.promise("s3-never-a-false-byte")
+@in_scene
+async def test_an_error_amid_an_answer_ends_it_and_is_not_a_part_of_it(scene):
+    """As when the account's key is changed for that of another customer meanwhile."""
+    async with scene.clients() as [client]:
+        assert (await client.ask(scene.key)).body == scene.plain
+        await client.send(client.request(scene.key))
+        received = await client.some()
+        refusal = WrongAccount("the API key belongs to another account")
+        vfs = type(scene.world.app.vfs)
+        with patch.object(vfs, "check", side_effect=refusal):
+            received += await client.rest()
+        body = received.partition(b"\r\n\r\n")[2]
+        assert len(body) < SIZE
+        assert body == scene.plain[: len(body)]
+    assert scene.door.statistics()["errors"] == {"AccessDenied": 1}
 
 
 @pytest.mark.promise("an-s3-client-leaves-nothing")

@@ -35,7 +35,7 @@ from phonofs.s3door.errors import S3Error
 from phonofs.s3door.failures import Failures
 from phonofs.s3door.keys import Key
 from phonofs.s3door.request import Request
-from phonofs.stream_sender import SlowClient, StreamSender
+from phonofs.stream_sender import Body, SlowClient, StreamSender
 
 log = logging.getLogger(__name__)
 
@@ -270,32 +270,36 @@ class Connection:
         head = self._head(content.answer, stop - offset, goes_on)
         if offset == stop:
             await self._sender.send(head)
+        must_copy = False
         while offset < stop:
-            wanted = min(stop - offset, PIECE)
-            stored = self._stored(file, offset, stop)
-            if stored is not None:
-                await self._sender.send(head)
-                await self._sender.send_stored(stored)
-                head = b""
-            if stored is not None and stored.offset > offset:
-                offset = stored.offset
-                continue
             try:
-                data = file.lend_now(offset, wanted)
-                if data is None and wanted < stop - offset:  # say how far it will be read
-                    file.lend_now(offset, min(stop - offset, LOOK_AHEAD))
-                if data is None:
-                    data = await file.read(offset, wanted)
-                if len(data) != wanted:
-                    raise S3Error("SlowDown", "the object has another length than it had")
+                stored = None if must_copy else self._stored(file, offset, stop)
+                data = b"" if stored is not None else await self._read(file, offset, stop)
             except Exception as error:
                 if head:
                     raise
                 self._services.failures.counted(error)
                 raise ContentFailed from unwrap(error)
-            await self._sender.send(head, data, last=offset + wanted == stop)
-            offset += wanted
-            head = data = b""
+            unsent, head = head, b""  # from here on, no error can be told
+            if unsent or data:
+                await self._sender.send(unsent, data, last=offset + len(data) == stop)
+            offset += len(data)
+            data, must_copy = b"", False
+            if stored is not None:
+                await self._sender.send_stored(stored)
+                must_copy, offset = stored.offset == offset, stored.offset
+
+    async def _read(self, file: OpenFile, offset: int, stop: int) -> Body:
+        """Return the next piece of a content: to be sent before any other task runs."""
+        wanted = min(stop - offset, PIECE)
+        data = file.lend_now(offset, wanted)
+        if data is None and wanted < stop - offset:  # say how far it will be read
+            file.lend_now(offset, min(stop - offset, LOOK_AHEAD))
+        if data is None:
+            data = await file.read(offset, wanted)
+        if len(data) != wanted:
+            raise S3Error("SlowDown", "the object has another length than it had")
+        return data
 
     def _stored(self, file: OpenFile, offset: int, stop: int) -> StoredRange | None:
         """Return bytes that the kernel can send from a file of the cache; None if there are none.
