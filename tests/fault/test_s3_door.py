@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -239,6 +239,42 @@ async def test_beyond_the_most_connections_the_longest_idle_makes_way(scene):
             assert scene.door.statistics()["turned_away"] == 1
             for client in (third, fourth):
                 await trio.aclose_forcefully(client.stream)
+
+
+@pytest.mark.promise("an-s3-client-leaves-nothing")
+@in_scene
+async def test_requests_without_a_key_keep_nobody_out(scene):
+    """Neither of clients that do not read their errors, nor of those that always send another."""
+    with patch("phonofs.s3door.server.CONNECTIONS_MAX", 2):
+        async with scene.clients(2) as [deaf, loud], trio.open_nursery() as nursery:
+            await nursery.start(send_without_end, deaf)
+            await trio.sleep(1)
+            assert scene.gauges() == (2, 1)
+            first = InProcess.of(scene.door, nursery)
+            await trio.sleep(1)
+            await loud.send(UNSIGNED)
+            assert (await loud.answer()).code == "AccessDenied"
+            second = InProcess.of(scene.door, nursery)
+            for each in (first, second):
+                await each.send(each.request(scene.key))
+                await each.some()
+            for each in (deaf, loud):
+                await each.rest()
+            assert scene.door.statistics()["turned_away"] == 0
+            for each in (first, second):
+                await trio.aclose_forcefully(each.stream)
+
+
+UNSIGNED = f"GET /{'a' * 20_000} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+
+
+async def send_without_end(
+    client: InProcess, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    task_status.started()
+    with suppress(trio.BrokenResourceError):
+        while True:
+            await client.send(UNSIGNED)
 
 
 @pytest.mark.promise("s3-opens-are-recorded")

@@ -94,6 +94,7 @@ class Connection:
     """One client.
 
     busy       whether a request is being answered
+    authenticated  whether the one that is being answered is signed with one of the keys
     requests   how many there were
     """
 
@@ -105,6 +106,7 @@ class Connection:
         self._answered = trio.Event()
         self._answered.set()
         self._last_used_s = trio.current_time()
+        self.authenticated = False
         self.requests = 0
 
     @property
@@ -114,7 +116,7 @@ class Connection:
 
     @property
     def idle_since_s(self) -> float:
-        """When the last request was answered, or else the connection made (trio's clock)."""
+        """When the last signed request was answered, or the connection made (trio's clock)."""
         return self._last_used_s
 
     @property
@@ -131,7 +133,9 @@ class Connection:
                 async for received in take:
                     self.requests += 1
                     goes_on = await self._answer(received)
-                    self._last_used_s = trio.current_time()
+                    if self.authenticated:  # whoever has no key cannot keep the connection
+                        self._last_used_s = trio.current_time()
+                    self.authenticated = False
                     self._answered.set()
                     if isinstance(received, S3Error):
                         await self._linger()
@@ -250,6 +254,7 @@ class Connection:
             raise S3Error("RequestHeaderSectionTooLarge", "the request has too many headers")
         request = Request.of(received.method, received.target, received.headers, received.body)
         key = self._services.authenticate(request)
+        self.authenticated = True
         return await self._services.answers.answer(key, request)
 
     async def _fail(self, error: Exception, path: str, *, is_head: bool, goes_on: bool) -> None:

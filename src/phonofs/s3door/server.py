@@ -135,15 +135,16 @@ class S3Door:
                 await trio.aclose_forcefully(stream)
 
     def _hang_up_on_one(self) -> bool:
-        """Hang up on the client that has asked for nothing the longest; return whether one has.
+        """Hang up on the client whose last signed request is oldest; return whether there is one.
 
-        So whoever connects and asks for nothing keeps nobody out. Clients expect this of
-        connections that they leave idle, and make new ones.
+        Only clients with a signed request being answered stay. So whoever asks for nothing, or has
+        no key, keeps nobody out. Clients expect this of connections that they leave idle, and make
+        new ones.
         """
         idle = [
             connection
             for connection, scope in self._connections.items()
-            if not connection.busy and not scope.cancel_called
+            if not connection.authenticated and not scope.cancel_called
         ]
         if not idle:
             return False
