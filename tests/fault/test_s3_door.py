@@ -104,6 +104,23 @@ async def test_one_that_reads_now_and_then_is_not(scene):
         assert data.partition(b"\r\n\r\n")[2] == scene.plain
 
 
+@in_scene
+async def test_a_slow_client_gets_what_is_in_the_cache(scene):
+    """One that plays what it receives takes 256 KiB in half a minute, also if the kernel sends."""
+    async with scene.clients() as [client]:
+        assert (await client.ask(scene.key)).body == scene.plain
+        ready = Readiness()
+        with ready.patched():
+            part = {"Range": f"bytes=0-{4 * MIB - 1}"}
+            await client.send(client.request(scene.key, headers=part))
+            body = (await client.some()).partition(b"\r\n\r\n")[2]
+            while len(body) < 4 * MIB:
+                await trio.sleep(SLOW_S / 8)
+                body += await client.some()
+        assert body == scene.plain[: 4 * MIB]
+        assert ready.sent == 4 * MIB
+
+
 @pytest.mark.parametrize("every", [0, 1, 2, 3])
 @in_scene
 async def test_what_is_in_the_cache_is_sent_from_its_file(scene, every):

@@ -56,7 +56,8 @@ LINGER_S = 2.0
 connection. If that were dropped at once, the error would not reach the client (RFC 9112, 9.6)."""
 
 SLOW_S = 60.0
-"""How long a client may take to receive one piece of an answer."""
+"""How long a client may take to receive one piece of an answer: a player, which takes 8 KB/s of a
+recording that it plays, needs half of it."""
 
 PIECE = 256 << 10
 """Bytes of a content that are sent at a time: as much memory for each client. A socket takes a part
@@ -291,7 +292,7 @@ class Connection:
             offset += len(data)
             data, must_copy = b"", False
             if stored is not None:
-                await self._sender.send_stored(stored)
+                await self._sender.send_stored(stored, timed=PIECE)
                 must_copy, offset = stored.offset == offset, stored.offset
 
     async def _read(self, file: OpenFile, offset: int, stop: int) -> Body:
