@@ -22,6 +22,7 @@ from phonofs.errors import unwrap
 from phonofs.http_dates import http_date
 from phonofs.http_server import (
     CONTINUE,
+    RECEIVE,
     BadRequest,
     BodyTooLong,
     Received,
@@ -30,7 +31,7 @@ from phonofs.http_server import (
 )
 from phonofs.open_files import OpenFile
 from phonofs.s3door import documents
-from phonofs.s3door.answers import Answer, Answers, Content
+from phonofs.s3door.answers import XML, Answer, Answers, Content
 from phonofs.s3door.errors import S3Error
 from phonofs.s3door.failures import Failures
 from phonofs.s3door.keys import Key
@@ -41,9 +42,6 @@ log = logging.getLogger(__name__)
 
 LIMITS = RequestLimits(head_bytes=64 << 10, body_bytes=64 << 10)
 HEADERS_MAX = 100
-
-RECEIVE = 65536
-"""Bytes received at a time; nearly every request is shorter."""
 
 REQUEST_S = 20.0
 """How long a client may take to send a request that it has begun."""
@@ -263,8 +261,7 @@ class Connection:
         failure = self._services.failures.counted(error)
         request_id = _request_id()
         body = b"" if is_head else documents.error(failure, path, request_id)
-        headers = (("Content-Type", "application/xml"), *failure.headers)
-        answer = Answer(failure.status, headers, body)
+        answer = Answer(failure.status, (XML, *failure.headers), body)
         await self._sender.send(self._head(answer, len(body), goes_on, request_id), body)
 
     async def _send_content(self, content: Content, goes_on: bool) -> None:
