@@ -56,20 +56,29 @@ class StreamSender:
             for piece in rest:
                 await self._stream.send_all(piece)
 
-    async def send_stored(self, stored: StoredRange) -> None:
+    async def send_stored(self, stored: StoredRange, timed: int | None = None) -> None:
         """Send bytes of a body from a file of the cache, until the file cannot give any more.
 
-        Sends none unless the stream is a socket. Raises as :meth:`send` does.
+        The client has ``slow_s`` for all of them, or for each ``timed`` bytes. Sends none unless
+        the stream is a socket. Raises as :meth:`send` does.
         """
         descriptor = self._descriptor
         if descriptor is None:
             return
-        with self._patience():
-            while stored and (sent := stored.send(descriptor)) is not None:
-                self.body_bytes += sent
-                if stored:
+        gives = self._send_some(descriptor, stored)
+        while gives and stored:
+            stop = stored.offset + (timed or len(stored))
+            with self._patience():
+                while gives and stored and stored.offset < stop:
                     await trio.lowlevel.wait_writable(descriptor)
+                    gives = self._send_some(descriptor, stored)
         await trio.lowlevel.checkpoint()
+
+    def _send_some(self, descriptor: int, stored: StoredRange) -> bool:
+        """Have the socket take what it can; return False if the file cannot give any more."""
+        sent = stored.send(descriptor)
+        self.body_bytes += sent or 0
+        return sent is not None
 
     @contextmanager
     def _patience(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 import trio
 
-from phonofs.errors import JournalError
+from phonofs.errors import JournalError, WrongAccount
 from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.options import Options
 from phonofs.http_server import CONTINUE
@@ -104,6 +104,23 @@ async def test_one_that_reads_now_and_then_is_not(scene):
         assert data.partition(b"\r\n\r\n")[2] == scene.plain
 
 
+@in_scene
+async def test_a_slow_client_gets_what_is_in_the_cache(scene):
+    """One that plays what it receives takes 256 KiB in half a minute, also if the kernel sends."""
+    async with scene.clients() as [client]:
+        assert (await client.ask(scene.key)).body == scene.plain
+        ready = Readiness()
+        with ready.patched():
+            part = {"Range": f"bytes=0-{4 * MIB - 1}"}
+            await client.send(client.request(scene.key, headers=part))
+            body = (await client.some()).partition(b"\r\n\r\n")[2]
+            while len(body) < 4 * MIB:
+                await trio.sleep(SLOW_S / 8)
+                body += await client.some()
+        assert body == scene.plain[: 4 * MIB]
+        assert ready.sent == 4 * MIB
+
+
 @pytest.mark.parametrize("every", [0, 1, 2, 3])
 @in_scene
 async def test_what_is_in_the_cache_is_sent_from_its_file(scene, every):
@@ -138,6 +155,24 @@ async def test_what_is_withdrawn_amid_an_answer_is_sent_no_further(scene):
             await client.answer()
     async with scene.clients() as [again]:
         assert (await again.ask(scene.key)).status == 404
+
+
+@pytest.mark.promise("s3-never-a-false-byte")
+@in_scene
+async def test_an_error_amid_an_answer_ends_it_and_is_not_a_part_of_it(scene):
+    """As when the account's key is changed for that of another customer meanwhile."""
+    async with scene.clients() as [client]:
+        assert (await client.ask(scene.key)).body == scene.plain
+        await client.send(client.request(scene.key))
+        received = await client.some()
+        refusal = WrongAccount("the API key belongs to another account")
+        vfs = type(scene.world.app.vfs)
+        with patch.object(vfs, "check", side_effect=refusal):
+            received += await client.rest()
+        body = received.partition(b"\r\n\r\n")[2]
+        assert len(body) < SIZE
+        assert body == scene.plain[: len(body)]
+    assert scene.door.statistics()["errors"] == {"AccessDenied": 1}
 
 
 @pytest.mark.promise("an-s3-client-leaves-nothing")
@@ -221,6 +256,42 @@ async def test_beyond_the_most_connections_the_longest_idle_makes_way(scene):
             assert scene.door.statistics()["turned_away"] == 1
             for client in (third, fourth):
                 await trio.aclose_forcefully(client.stream)
+
+
+@pytest.mark.promise("an-s3-client-leaves-nothing")
+@in_scene
+async def test_requests_without_a_key_keep_nobody_out(scene):
+    """Neither of clients that do not read their errors, nor of those that always send another."""
+    with patch("phonofs.s3door.server.CONNECTIONS_MAX", 2):
+        async with scene.clients(2) as [deaf, loud], trio.open_nursery() as nursery:
+            await nursery.start(send_without_end, deaf)
+            await trio.sleep(1)
+            assert scene.gauges() == (2, 1)
+            first = InProcess.of(scene.door, nursery)
+            await trio.sleep(1)
+            await loud.send(UNSIGNED)
+            assert (await loud.answer()).code == "AccessDenied"
+            second = InProcess.of(scene.door, nursery)
+            for each in (first, second):
+                await each.send(each.request(scene.key))
+                await each.some()
+            for each in (deaf, loud):
+                await each.rest()
+            assert scene.door.statistics()["turned_away"] == 0
+            for each in (first, second):
+                await trio.aclose_forcefully(each.stream)
+
+
+UNSIGNED = f"GET /{'a' * 20_000} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+
+
+async def send_without_end(
+    client: InProcess, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    task_status.started()
+    with suppress(trio.BrokenResourceError):
+        while True:
+            await client.send(UNSIGNED)
 
 
 @pytest.mark.promise("s3-opens-are-recorded")

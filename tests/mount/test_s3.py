@@ -513,6 +513,7 @@ def test_sighup_reads_the_keys_again_and_a_bad_file_changes_nothing(tmp_path):
         (["--listen", "127.0.0.1:0", "--keys", "KEYS", "--tls-key", "k"], "needs --tls-cert"),
         (["--listen", "127.0.0.1:0", "--keys", "KEYS", "--tls-cert", "KEYS"], "cannot be used"),
         (["--listen", "192.0.2.1:9000", "--keys", "KEYS", "--tls-cert", "PEM"], "cannot be used"),
+        (["--listen", "a..b:9000", "--keys", "KEYS", "--tls-cert", "PEM"], "cannot be used"),
     ],
 )
 @pytest.mark.promise("a-key-opens-what-it-may")

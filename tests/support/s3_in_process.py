@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from xml.etree import ElementTree
 
 import trio
@@ -69,6 +70,14 @@ class InProcess:
         if not (some := await self.stream.receive_some(65536)):
             raise EOFError
         return bytes(some)
+
+    async def rest(self) -> bytes:
+        """Receive until the door hangs up."""
+        received = b""
+        with suppress(EOFError, trio.BrokenResourceError):
+            while True:
+                received += await self.some()
+        return received
 
     async def answer(self) -> Answer:
         """Return the next answer, of a request that is no HEAD. Raises EOFError if it is cut."""

@@ -18,7 +18,7 @@ import trio
 from phonofs.errors import UsageError
 from phonofs.fakeservice.responses import Answer, Dropped, Request, refusal
 from phonofs.fakeservice.service import Service
-from phonofs.http_server import CONTINUE, BadRequest, Received, RequestLimits, receive
+from phonofs.http_server import CONTINUE, BadRequest, BodyTooLong, Received, RequestLimits, receive
 
 HOST = "127.0.0.1"
 BACKLOG = 512
@@ -86,6 +86,8 @@ async def _serve_connection(service: Service, origin: Origin, stream: trio.Socke
                     goes_on = await _exchange(service, stream, request)
             except BadRequest as error:
                 await _send(stream, refusal(400, str(error)), goes_on=False)
+            except BodyTooLong as error:
+                await _send(stream, refusal(413, str(error)), goes_on=False)
 
 
 async def _receive(

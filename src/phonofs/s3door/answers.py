@@ -160,7 +160,7 @@ class Answers:
         return tuple(fields)
 
     async def _restore(self, key: Key, request: Request) -> Answer:
-        days = documents.restore_request(request.body).days or DAYS
+        days = documents.days_of_restore(request.body) or DAYS
         if days > DAYS_MAX:
             raise S3Error("InvalidArgument", f"an object is restored for at most {DAYS_MAX} days")
         found = await self._objects.find(key, request.key)

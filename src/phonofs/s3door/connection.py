@@ -22,6 +22,7 @@ from phonofs.errors import unwrap
 from phonofs.http_dates import http_date
 from phonofs.http_server import (
     CONTINUE,
+    RECEIVE,
     BadRequest,
     BodyTooLong,
     Received,
@@ -30,20 +31,17 @@ from phonofs.http_server import (
 )
 from phonofs.open_files import OpenFile
 from phonofs.s3door import documents
-from phonofs.s3door.answers import Answer, Answers, Content
+from phonofs.s3door.answers import XML, Answer, Answers, Content
 from phonofs.s3door.errors import S3Error
 from phonofs.s3door.failures import Failures
 from phonofs.s3door.keys import Key
 from phonofs.s3door.request import Request
-from phonofs.stream_sender import SlowClient, StreamSender
+from phonofs.stream_sender import Body, SlowClient, StreamSender
 
 log = logging.getLogger(__name__)
 
 LIMITS = RequestLimits(head_bytes=64 << 10, body_bytes=64 << 10)
 HEADERS_MAX = 100
-
-RECEIVE = 65536
-"""Bytes received at a time; nearly every request is shorter."""
 
 REQUEST_S = 20.0
 """How long a client may take to send a request that it has begun."""
@@ -56,7 +54,8 @@ LINGER_S = 2.0
 connection. If that were dropped at once, the error would not reach the client (RFC 9112, 9.6)."""
 
 SLOW_S = 60.0
-"""How long a client may take to receive one piece of an answer."""
+"""How long a client may take to receive one piece of an answer: a player, which takes 8 KB/s of a
+recording that it plays, needs half of it."""
 
 PIECE = 256 << 10
 """Bytes of a content that are sent at a time: as much memory for each client. A socket takes a part
@@ -94,6 +93,7 @@ class Connection:
     """One client.
 
     busy       whether a request is being answered
+    authenticated  whether the one that is being answered is signed with one of the keys
     requests   how many there were
     """
 
@@ -105,6 +105,7 @@ class Connection:
         self._answered = trio.Event()
         self._answered.set()
         self._last_used_s = trio.current_time()
+        self.authenticated = False
         self.requests = 0
 
     @property
@@ -114,7 +115,7 @@ class Connection:
 
     @property
     def idle_since_s(self) -> float:
-        """When the last request was answered, or else the connection made (trio's clock)."""
+        """When the last signed request was answered, or the connection made (trio's clock)."""
         return self._last_used_s
 
     @property
@@ -131,7 +132,9 @@ class Connection:
                 async for received in take:
                     self.requests += 1
                     goes_on = await self._answer(received)
-                    self._last_used_s = trio.current_time()
+                    if self.authenticated:  # whoever has no key cannot keep the connection
+                        self._last_used_s = trio.current_time()
+                    self.authenticated = False
                     self._answered.set()
                     if isinstance(received, S3Error):
                         await self._linger()
@@ -250,6 +253,7 @@ class Connection:
             raise S3Error("RequestHeaderSectionTooLarge", "the request has too many headers")
         request = Request.of(received.method, received.target, received.headers, received.body)
         key = self._services.authenticate(request)
+        self.authenticated = True
         return await self._services.answers.answer(key, request)
 
     async def _fail(self, error: Exception, path: str, *, is_head: bool, goes_on: bool) -> None:
@@ -257,8 +261,7 @@ class Connection:
         failure = self._services.failures.counted(error)
         request_id = _request_id()
         body = b"" if is_head else documents.error(failure, path, request_id)
-        headers = (("Content-Type", "application/xml"), *failure.headers)
-        answer = Answer(failure.status, headers, body)
+        answer = Answer(failure.status, (XML, *failure.headers), body)
         await self._sender.send(self._head(answer, len(body), goes_on, request_id), body)
 
     async def _send_content(self, content: Content, goes_on: bool) -> None:
@@ -270,32 +273,36 @@ class Connection:
         head = self._head(content.answer, stop - offset, goes_on)
         if offset == stop:
             await self._sender.send(head)
+        must_copy = False
         while offset < stop:
-            wanted = min(stop - offset, PIECE)
-            stored = self._stored(file, offset, stop)
-            if stored is not None:
-                await self._sender.send(head)
-                await self._sender.send_stored(stored)
-                head = b""
-            if stored is not None and stored.offset > offset:
-                offset = stored.offset
-                continue
             try:
-                data = file.lend_now(offset, wanted)
-                if data is None and wanted < stop - offset:  # say how far it will be read
-                    file.lend_now(offset, min(stop - offset, LOOK_AHEAD))
-                if data is None:
-                    data = await file.read(offset, wanted)
-                if len(data) != wanted:
-                    raise S3Error("SlowDown", "the object has another length than it had")
+                stored = None if must_copy else self._stored(file, offset, stop)
+                data = b"" if stored is not None else await self._read(file, offset, stop)
             except Exception as error:
                 if head:
                     raise
                 self._services.failures.counted(error)
                 raise ContentFailed from unwrap(error)
-            await self._sender.send(head, data, last=offset + wanted == stop)
-            offset += wanted
-            head = data = b""
+            unsent, head = head, b""  # from here on, no error can be told
+            if unsent or data:
+                await self._sender.send(unsent, data, last=offset + len(data) == stop)
+            offset += len(data)
+            data, must_copy = b"", False
+            if stored is not None:
+                await self._sender.send_stored(stored, timed=PIECE)
+                must_copy, offset = stored.offset == offset, stored.offset
+
+    async def _read(self, file: OpenFile, offset: int, stop: int) -> Body:
+        """Return the next piece of a content: to be sent before any other task runs."""
+        wanted = min(stop - offset, PIECE)
+        data = file.lend_now(offset, wanted)
+        if data is None and wanted < stop - offset:  # say how far it will be read
+            file.lend_now(offset, min(stop - offset, LOOK_AHEAD))
+        if data is None:
+            data = await file.read(offset, wanted)
+        if len(data) != wanted:
+            raise S3Error("SlowDown", "the object has another length than it had")
+        return data
 
     def _stored(self, file: OpenFile, offset: int, stop: int) -> StoredRange | None:
         """Return bytes that the kernel can send from a file of the cache; None if there are none.

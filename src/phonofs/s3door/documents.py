@@ -14,7 +14,6 @@ from xml.etree import ElementTree
 from phonofs.s3door.errors import S3Error
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-CONTENT_TYPE = "application/xml"
 OWNER = "phonofs"
 
 BODY_MAX = 64 * 1024
@@ -111,7 +110,7 @@ def bucket_location(region: str = "") -> bytes:
 
 
 def error(failure: S3Error, resource: str, request_id: str) -> bytes:
-    """Return the document of an error. ``resource`` is the decoded path of the request."""
+    """Return the document of an error. ``resource`` is the path of the request as it was sent."""
     root = ElementTree.Element("Error")
     _add(root, "Code", failure.code)
     _add(root, "Message", str(failure))
@@ -120,19 +119,12 @@ def error(failure: S3Error, resource: str, request_id: str) -> bytes:
     return _document(root)
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreRequest:
-    """What a client asks with RestoreObject. ``days`` may be left out by newer clients."""
+def days_of_restore(body: bytes) -> int | None:
+    """Return for how many days the body of a RestoreObject request asks; None if it does not say.
 
-    days: int | None = None
-    tier: str = "Standard"
-
-
-def restore_request(body: bytes) -> RestoreRequest:
-    """Return what the body of a RestoreObject request says.
-
-    Raises S3Error if it is too large or not such a document, and for a restore that writes the
-    object elsewhere (``SELECT``, ``OutputLocation``).
+    The tier is checked, and not used: the service knows none. Raises S3Error if the body is too
+    large or not such a document, and for a restore that writes the object elsewhere (``SELECT``,
+    ``OutputLocation``).
     """
     root = _parsed(body)
     if _tag(root) != "RestoreRequest":
@@ -140,10 +132,9 @@ def restore_request(body: bytes) -> RestoreRequest:
     if any(_child(root, name) is not None for name in _ELSEWHERE):
         raise S3Error("NotImplemented", "an object is restored in its place only")
     job = _child(root, "GlacierJobParameters")
-    tier = _text(_child(root if job is None else job, "Tier")) or TIERS[0]
-    if tier not in TIERS:
+    if _text(_child(root if job is None else job, "Tier")) not in ("", *TIERS):
         raise S3Error("MalformedXML", f"the tier must be one of {', '.join(TIERS)}")
-    return RestoreRequest(_days(_text(_child(root, "Days"))), tier)
+    return _days(_text(_child(root, "Days")))
 
 
 def _days(text: str) -> int | None:

@@ -16,7 +16,7 @@ a client. All but :func:`load_keys` is pure.
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +51,6 @@ class Key:
     prefixes: tuple[str, ...] = ()
     types: frozenset[str] = frozenset()
 
-    def opens(self, path: str, object_type: str) -> bool:
-        """Return whether the key may open, list and look at the object at a path of the tree."""
-        return self.opens_type(object_type) and self.covers(path)
-
     def opens_type(self, object_type: str) -> bool:
         """Return whether the key may open objects of a type."""
         return not self.types or object_type in self.types
@@ -83,9 +79,6 @@ class Keys:
 
     def __len__(self) -> int:
         return len(self._keys)
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self._keys.values())
 
     def find(self, access_key: str) -> Key | None:
         """Return the key with this public part, None if there is none."""

@@ -1,4 +1,4 @@
-"""Whether a key may open, list and look at what a path names. Used by the listing and by requests.
+"""Whether a key may open, list and look at files of a type. Used by the listing and by requests.
 
 A text that is made of objects has what its sources say, so it counts as of their types. A list of a
 day (``.views/by-day/``) tells of objects of all types: only a key for all types may see it.
@@ -9,11 +9,6 @@ from phonofs.s3door.keys import Key
 from phonofs.vfs import Vfs
 from phonofs.view_tree.listings import ViewEntry
 from phonofs.views.names import Text
-
-
-def permits(vfs: Vfs, key: Key, path: str, entry: Entry) -> bool:
-    """Return whether a key may open a file of the tree. Raises NoSuchName, Malformed."""
-    return key.covers(path) and permits_type(vfs, key, entry)
 
 
 def permits_type(vfs: Vfs, key: Key, entry: Entry) -> bool:

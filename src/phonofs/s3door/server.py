@@ -62,8 +62,8 @@ async def open_listener(listener: Listener) -> Opened:
     tls = await trio.to_thread.run_sync(listener.tls)
     try:
         sockets = await trio.open_tcp_listeners(listener.port, host=listener.host, backlog=BACKLOG)
-    except OSError as error:
-        why = error.strerror or error
+    except (OSError, UnicodeError) as error:  # a name with two dots cannot be encoded
+        why = getattr(error, "strerror", None) or error
         raise UsageError(
             f"--listen {listener.host}:{listener.port} cannot be used: {why}"
         ) from None
@@ -113,11 +113,22 @@ class S3Door:
             log.info("S3 clients have %d keys from now on", len(keys))
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        """Serve one client."""
-        if len(self._connections) >= CONNECTIONS_MAX and not self._hang_up_on_one():
-            self._turned_away += 1
+        """Serve one client. Whatever fails is logged: the listener goes on for the others."""
+        try:
+            if len(self._connections) < CONNECTIONS_MAX or self._hang_up_on_one():
+                await self._admit(stream)
+            else:
+                self._turned_away += 1
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            log.debug("an S3 client has gone: %s", error)
+        except OSError as error:
+            log.log(_level(error), "an S3 client could not be served: %s", error)
+        except Exception:
+            log.exception("an S3 client could not be served")
+        finally:
             await trio.aclose_forcefully(stream)
-            return
+
+    async def _admit(self, stream: trio.SocketStream) -> None:
         with suppress(OSError):
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         encrypted = None
@@ -127,48 +138,28 @@ class S3Door:
         with trio.CancelScope() as scope:
             self._connections[connection] = scope
             try:
-                await self._serve_connection(connection, encrypted)
+                await _serve_connection(connection, encrypted)
             finally:
                 del self._connections[connection]
                 self._ended_requests += connection.requests
                 self._ended_bytes += connection.body_bytes
-                await trio.aclose_forcefully(stream)
 
     def _hang_up_on_one(self) -> bool:
-        """Hang up on the client that has asked for nothing the longest; return whether one has.
+        """Hang up on the client whose last signed request is oldest; return whether there is one.
 
-        So whoever connects and asks for nothing keeps nobody out. Clients expect this of
-        connections that they leave idle, and make new ones.
+        Only clients with a signed request being answered stay. So whoever asks for nothing, or has
+        no key, keeps nobody out. Clients expect this of connections that they leave idle, and make
+        new ones.
         """
         idle = [
             connection
             for connection, scope in self._connections.items()
-            if not connection.busy and not scope.cancel_called
+            if not connection.authenticated and not scope.cancel_called
         ]
         if not idle:
             return False
         self._connections[min(idle, key=lambda each: each.idle_since_s)].cancel()
         return True
-
-    async def _serve_connection(
-        self, connection: Connection, encrypted: trio.SSLStream[trio.SocketStream] | None
-    ) -> None:
-        try:
-            if encrypted is None:
-                await connection.serve()
-                return
-            with trio.move_on_after(HANDSHAKE_S) as waiting:
-                await encrypted.do_handshake()
-            if not waiting.cancelled_caught:
-                await connection.serve()
-                with trio.move_on_after(HANDSHAKE_S):
-                    await encrypted.aclose()
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            log.debug("an S3 client has gone: %s", error)
-        except OSError as error:
-            log.log(_level(error), "an S3 client could not be served: %s", error)
-        except Exception:
-            log.exception("an S3 client could not be served")
 
     def statistics(self) -> Mapping[str, object]:
         """Gauges and counts, by their names in ``phonofs status --json``."""
@@ -184,6 +175,20 @@ class S3Door:
             "turned_away": self._turned_away,
             "errors": dict(self._failures.codes),
         }
+
+
+async def _serve_connection(
+    connection: Connection, encrypted: trio.SSLStream[trio.SocketStream] | None
+) -> None:
+    if encrypted is None:
+        await connection.serve()
+        return
+    with trio.move_on_after(HANDSHAKE_S) as waiting:
+        await encrypted.do_handshake()
+    if not waiting.cancelled_caught:
+        await connection.serve()
+        with trio.move_on_after(HANDSHAKE_S):
+            await encrypted.aclose()
 
 
 def _now() -> datetime:

@@ -99,6 +99,16 @@ async def test_nonsense_is_answered_with_400_and_the_end(data):
         assert not head or head.startswith(b"HTTP/1.1 400 ")
 
 
+async def test_a_body_that_is_too_long_is_answered_with_413_and_the_end():
+    """It ends no other connection."""
+    async with connected() as (service, stream):
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n")
+        assert (await receive(stream))[0].startswith(b"HTTP/1.1 413 ")
+        async with await trio.open_tcp_stream("127.0.0.1", port_of(service.url)) as other:
+            await other.send_all(get(service))
+            assert (await receive(other))[0].startswith(b"HTTP/1.1 200 ")
+
+
 async def test_a_cut_ends_the_connection_short():
     """Fewer bytes than the Content-Length, then the end."""
     async with connected('[[rule]]\nfail = "cut"\nafter = 10') as (service, stream):

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -272,6 +273,18 @@ async def test_whoever_asks_for_nothing_keeps_nobody_out(monkeypatch: pytest.Mon
         for each in (used, *others):
             await trio.aclose_forcefully(each)
         assert door.statistics()["turned_away"] == 0
+
+
+@pytest.mark.expected_log("could not be served")
+async def test_a_client_that_cannot_be_served_does_not_end_the_listener(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with opened() as (door, port):
+        with monkeypatch.context() as short:
+            short.setattr(server, "Connection", Mock(side_effect=MemoryError))
+            assert await said(port, b"") == ([], b"")
+        assert (await said(port, buckets()))[0] == [200]
+        await connected(door, 0)
 
 
 # TLS
