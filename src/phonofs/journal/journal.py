@@ -36,7 +36,8 @@ class Journal:
 
     _writing, _syncing  whether a thread does that now
     _stuck    whether an open has waited for that thread in vain: until it ends, no other waits
-    _missed   opens without a line meanwhile, of which the writer is told when it can be
+    _missed   opens without a line meanwhile, of which the writer is told when it can be; None if
+              no line is missing
     _disk     held by whatever must not happen beside a sync
     _synced   the number of the last line that is on disk
     _error    why lines cannot be written now, '' if they can
@@ -53,7 +54,7 @@ class Journal:
         self._pending: list[Entry] = []
         self._wake, self._unsynced = trio.Event(), trio.Event()
         self._writing = self._syncing = self._stuck = False
-        self._missed = 0
+        self._missed: int | None = None
         self._disk = trio.Lock()
         self._sync_waiters = trio.lowlevel.ParkingLot()
         self._synced = 0
@@ -142,7 +143,7 @@ class Journal:
     def _miss(self, entry: Entry, error: JournalError) -> None:
         """Note that lines are not written, which the writer cannot be told now."""
         entry.settle(0, error)
-        self._missed += granted([entry]) if self._allow else 0
+        self._missed = (self._missed or 0) + self._unrecorded_opens([entry])
 
     def _give_up(self, entry: Entry) -> None:
         """Have lines that open nothing not written, or else ended."""
@@ -158,9 +159,13 @@ class Journal:
     def _thread_ended(self) -> None:
         """Let opens wait again."""
         self._stuck = False
-        if self._missed:
+        if self._missed is not None:
             self._writer.mark_broken(self._missed)
-            self._missed = 0
+            self._missed = None
+
+    def _unrecorded_opens(self, entries: Sequence[Entry]) -> int:
+        """Return how many files are opened though these lines are not written."""
+        return granted(entries) if self._allow else 0
 
     def note(self, line: Line) -> None:
         """Have a line written that nobody waits for, within the option ``journal_sync``."""
@@ -192,8 +197,7 @@ class Journal:
     def _told(self, entries: Sequence[Entry], number: int, error: JournalError | None) -> None:
         """Take the outcome of a write, and pass it on to who waits for it."""
         if error is not None:
-            if self._allow:
-                self._writer.mark_broken(granted(entries))
+            self._writer.mark_broken(self._unrecorded_opens(entries))
             for entry in entries:
                 entry.settle(0, error)
             return
