@@ -288,6 +288,27 @@ async def test_while_a_write_hangs_one_open_waits_and_the_others_are_answered_at
         assert closes == hung, "the line of an open that was refused has its end"
 
 
+@pytest.mark.expected_log("has no last line")
+@pytest.mark.parametrize("call", ["write", "sync"])
+async def test_the_end_does_not_wait_for_a_call_that_hangs(tmp_path, monkeypatch, call):
+    """Only for a while; the next start tells of a gap."""
+    monkeypatch.setattr(journal_module, "WRITE_S", 0.2)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            journal = await living(nursery, tmp_path, sync_s=0.01)
+            disk = HangingDisk(monkeypatch) if call == "write" else Disk(monkeypatch)
+            if call == "write":
+                await hanging(journal, disk, nursery)
+            else:
+                disk.go_on.clear()
+                await journal.record([opened(1)])
+                await trio.to_thread.run_sync(disk.in_sync.wait)
+            nursery.cancel_scope.cancel()
+        await journal.aclose()
+    disk.go_on.set()
+    assert "stop" not in events(tmp_path)
+
+
 @pytest.mark.expected_log("cannot be written", "is written again")
 async def test_lines_that_are_dropped_after_a_failure_leave_a_gap(tmp_path, monkeypatch):
     """Though the disk went on, and nobody waited for them."""
