@@ -24,7 +24,9 @@ import pyarrow.dataset
 Row = dict[str, Any]
 COLUMNS = ["url", "path", "region", "id", "fingerprint", "bytes", "mime_type", "state"]
 ABSENT = (errno.ENODATA, errno.ENOENT, errno.ESTALE)
-"""Archived, withdrawn or replaced since the manifest: another try would not help, the next run."""
+ABSENT_BY_S3 = ("InvalidObjectState", "NoSuchKey")
+"""Archived, withdrawn or replaced since the manifest: another try would not help, the next run.
+By the errno, and by the code in an answer to s3fs, whose errors have no errno."""
 
 
 def rows_of(manifest: str) -> list[Row]:
@@ -102,7 +104,7 @@ class Outputs:
             if not isinstance(content, Exception):
                 self.put(row, run(io.BytesIO(content)))
         for error in contents:
-            if isinstance(error, Exception) and getattr(error, "errno", None) not in ABSENT:
+            if isinstance(error, Exception) and not _is_absent(error):
                 raise error
         return [isinstance(content, Exception) for content in contents]
 
@@ -137,6 +139,14 @@ def _contents(rows: list[Row], source: str) -> list[bytes | Exception]:
     fs, _ = fsspec.url_to_fs(urls[0])
     contents: list[bytes | Exception] = fs.cat_ranges(urls, None, None)
     return contents
+
+
+def _is_absent(error: Exception) -> bool:
+    """Return whether a recording is absent, and not the whole bucket."""
+    answer = getattr(error.__cause__, "response", None)
+    if answer is not None:
+        return answer["Error"]["Code"] in ABSENT_BY_S3
+    return isinstance(error, FileNotFoundError) or getattr(error, "errno", None) in ABSENT
 
 
 def _stem(row: Row) -> str:

@@ -103,3 +103,15 @@ def test_an_export_from_a_daemon_that_ends_goes_on_with_the_next(tmp_path):
             assert done.returncode == 0, done.stderr
             assert "kept" in done.stdout
             assert is_whole(stand_in.service, tmp_path / "out")
+
+
+def test_a_daemon_of_another_profile_is_not_taken_for_its_own(tmp_path):
+    """With one cache folder for both: nothing of the other account is found or copied."""
+    with standing(flat(1000)) as stand_in, served(stand_in.url, tmp_path) as daemon:
+        out = tmp_path / "out"
+        for words in (["export", str(out)], ["find"], ["index"], ["status"]):
+            done = phonofs(daemon, *words, "--profile", "other")
+            assert done.returncode == 1, words
+            assert f"of profile other serves profile {PROFILE}: set cache_dir" in done.stderr
+            assert done.stdout == ""
+        assert not (out / "export.json").exists()

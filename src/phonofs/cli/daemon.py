@@ -47,9 +47,17 @@ class Daemon:
 
 
 def daemon_of(profile: str, options: Sequence[str] = ()) -> Daemon | None:
-    """Return the daemon that serves a profile; None if none does. Raises UsageError."""
+    """Return the daemon that serves a profile; None if none does.
+
+    Raises UsageError, also if the one that uses its cache folder serves another profile.
+    """
     cache_dir = load(profile, options).cache_dir
-    return Daemon(profile, cache_dir) if who_is_there(cache_dir) is not None else None
+    there = who_is_there(cache_dir)
+    if there is None:
+        return None
+    if refusal := there.refusal(profile):
+        raise UsageError(refusal)
+    return Daemon(profile, cache_dir)
 
 
 def the_daemon_of(profile: str) -> Daemon:

@@ -91,7 +91,7 @@ def command(
                 rules = Rules(update, prune, chosen.texts, account.lenient)
                 return _Export(destination, account, chosen, rules, before).run(jobs)
     except ConnectionError:
-        raise Unavailable("the mount has ended; the next run goes on from here") from None
+        raise Unavailable("the mount or daemon has ended; the next run goes on from here") from None
     except OSError as error:
         raise PhonofsError(
             f"{dest} cannot be written to: {error.strerror}; what is there stays, and the next run "

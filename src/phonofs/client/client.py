@@ -255,11 +255,8 @@ class Client:
                 f"the daemon of profile {self.profile} is phonofs {answer.version} (process "
                 f"{answer.pid}), which this program cannot talk to: restart it"
             )
-        if self.profile and answer.profile != self.profile:
-            raise ConnectionError(
-                f"the daemon in the cache folder of profile {self.profile} serves profile "
-                f"{answer.profile}: set cache_dir to another folder for one of them"
-            )
+        if self.profile and (refusal := answer.refusal(self.profile)):
+            raise ConnectionError(refusal)
 
     def _folder(self) -> Path:
         if self._cache_dir is None:

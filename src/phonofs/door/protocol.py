@@ -209,6 +209,15 @@ class Welcome(msgspec.Struct, tag_field="is", tag="welcome"):
     pid: int = 0
     on_demand: bool = False
 
+    def refusal(self, profile: str) -> str:
+        """Return why a client of a profile must not use this daemon, '' if it may."""
+        if self.profile == profile:
+            return ""
+        return (
+            f"the daemon in the cache folder of profile {profile} serves profile {self.profile}: "
+            "set cache_dir to another folder for one of them"
+        )
+
 
 class About(msgspec.Struct, tag_field="is", tag="about"):
     """One entry."""

@@ -16,6 +16,7 @@ import trio
 
 from phonofs import __version__
 from phonofs.errors import JournalError
+from phonofs.journal.disk_thread import in_thread
 from phonofs.journal.entry import Entry, all_lines, granted, now_text
 from phonofs.journal.folder import search_key
 from phonofs.journal.lines import Event, Line, keyed_hash
@@ -35,8 +36,10 @@ class Journal:
     """Owns the writer and the lines that wait for it.
 
     _writing, _syncing  whether a thread does that now
+    _hangs    whether such a thread was left alone as this ended: it still has the file
     _stuck    whether an open has waited for that thread in vain: until it ends, no other waits
-    _missed   opens without a line meanwhile, of which the writer is told when it can be
+    _missed   opens without a line meanwhile, of which the writer is told when it can be; None if
+              no line is missing
     _disk     held by whatever must not happen beside a sync
     _synced   the number of the last line that is on disk
     _error    why lines cannot be written now, '' if they can
@@ -52,8 +55,8 @@ class Journal:
         self._key: bytes | None = None
         self._pending: list[Entry] = []
         self._wake, self._unsynced = trio.Event(), trio.Event()
-        self._writing = self._syncing = self._stuck = False
-        self._missed = 0
+        self._writing = self._syncing = self._stuck = self._hangs = False
+        self._missed: int | None = None
         self._disk = trio.Lock()
         self._sync_waiters = trio.lowlevel.ParkingLot()
         self._synced = 0
@@ -142,7 +145,7 @@ class Journal:
     def _miss(self, entry: Entry, error: JournalError) -> None:
         """Note that lines are not written, which the writer cannot be told now."""
         entry.settle(0, error)
-        self._missed += granted([entry]) if self._allow else 0
+        self._missed = (self._missed or 0) + self._unrecorded_opens([entry])
 
     def _give_up(self, entry: Entry) -> None:
         """Have lines that open nothing not written, or else ended."""
@@ -158,9 +161,13 @@ class Journal:
     def _thread_ended(self) -> None:
         """Let opens wait again."""
         self._stuck = False
-        if self._missed:
+        if self._missed is not None:
             self._writer.mark_broken(self._missed)
-            self._missed = 0
+            self._missed = None
+
+    def _unrecorded_opens(self, entries: Sequence[Entry]) -> int:
+        """Return how many files are opened though these lines are not written."""
+        return granted(entries) if self._allow else 0
 
     def note(self, line: Line) -> None:
         """Have a line written that nobody waits for, within the option ``journal_sync``."""
@@ -192,8 +199,7 @@ class Journal:
     def _told(self, entries: Sequence[Entry], number: int, error: JournalError | None) -> None:
         """Take the outcome of a write, and pass it on to who waits for it."""
         if error is not None:
-            if self._allow:
-                self._writer.mark_broken(granted(entries))
+            self._writer.mark_broken(self._unrecorded_opens(entries))
             for entry in entries:
                 entry.settle(0, error)
             return
@@ -222,7 +228,6 @@ class Journal:
 
     async def _keep_writing(self) -> None:
         """Write in a thread what could not be written at once."""
-        limiter = trio.CapacityLimiter(1)
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
@@ -230,22 +235,27 @@ class Journal:
                 if self._error and trio.current_time() < self._retry_at_s:
                     self._told(self._take(), 0, self._unwritable())
                 elif self._writer.ready(self._pending[-1].lines[-1].at):
-                    await self._write(limiter)
+                    await self._write()
                 else:
                     async with self._disk:
-                        await self._write(limiter)
+                        await self._write()
 
-    async def _write(self, limiter: trio.CapacityLimiter) -> None:
+    async def _write(self) -> None:
         entries = self._take()
+        append = partial(self._writer.append, all_lines(entries))
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        except trio.Cancelled:
+            self._pending[:0] = [each for each in entries if not each.given_up]
+            raise
         number, error = 0, None
         self._writing = True
         try:
-            append = partial(self._writer.append, all_lines(entries))
-            number = await trio.to_thread.run_sync(append, limiter=limiter)
+            number = await in_thread(append, WRITE_S)
         except OSError as failure:
             error = self._failed(failure)
-        except trio.Cancelled:  # before the thread began: a write that has begun is waited for
-            self._pending[:0] = [each for each in entries if not each.given_up]
+        except trio.Cancelled:
+            self._hangs = True
             raise
         finally:
             self._writing = False
@@ -254,7 +264,6 @@ class Journal:
 
     async def _keep_syncing(self) -> None:
         """Sync ``journal_sync`` after the first line that was written since the last sync."""
-        limiter = trio.CapacityLimiter(1)
         while True:
             await self._unsynced.wait()
             await trio.sleep(self._sync_s)
@@ -262,19 +271,22 @@ class Journal:
                 self._write_now()
             async with self._disk:
                 self._unsynced = trio.Event()
-                await self._sync(limiter)
+                await self._sync()
             self._sync_waiters.unpark_all()
             if self._pending:
                 self._wake.set()
 
-    async def _sync(self, limiter: trio.CapacityLimiter) -> None:
+    async def _sync(self) -> None:
         number = self._writer.end.n
         self._syncing = True
         try:
-            why = await trio.to_thread.run_sync(self._writer.sync, limiter=limiter)
+            why = await in_thread(self._writer.sync, WRITE_S)
         except OSError as error:
             self._writer.mark_broken()
             self._failed(error)
+        except trio.Cancelled:
+            self._hangs = True
+            raise
         else:
             self._synced = number
             self._tell_reserve(why)
@@ -350,9 +362,12 @@ class Journal:
 
     async def aclose(self) -> None:
         """Do as :meth:`close`, but wait for no more than WRITE_S, also if cancelled."""
-        with trio.move_on_after(WRITE_S, shield=True) as patience:
-            await trio.to_thread.run_sync(self.close, abandon_on_cancel=True)
-        if patience.cancelled_caught:
+        ended = False
+        if not self._hangs:
+            with trio.move_on_after(WRITE_S, shield=True):
+                await trio.to_thread.run_sync(self.close, abandon_on_cancel=True)
+                ended = True
+        if not ended:
             log.error("the journal %s has no last line: the disk is too slow", self._writer.file)
 
     def close(self) -> None:

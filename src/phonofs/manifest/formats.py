@@ -8,14 +8,14 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Protocol
 from urllib.parse import quote
 
 from phonofs.checksum import is_plain
 from phonofs.manifest.cells import cell
-from phonofs.manifest.columns import COLUMNS, Column, Listed, Value
+from phonofs.manifest.columns import COLUMNS, Listed, Value
 from phonofs.model import State
 from phonofs.search.facets import duration_ms
 from phonofs.tree.naming import first_tag, party
@@ -42,23 +42,19 @@ class Form(Protocol):
 
 
 class Csv:
-    """The columns, separated by commas, with a header. Times have the offset of their zone.
+    """The columns, separated by commas, with a header. Times have the offset of their zone."""
 
-    ``more`` are columns after those of every table.
-    """
-
-    def __init__(self, more: Sequence[Column] = ()) -> None:
-        self._columns = (*COLUMNS, *more)
+    def __init__(self) -> None:
         self._buffer = io.StringIO()
         self._writer = csv.writer(self._buffer, lineterminator="\r\n")
 
     def head(self) -> str:
         """Return the names of the columns."""
-        return self.row([name for name, _ in self._columns])
+        return self.row([name for name, _ in COLUMNS])
 
     def line(self, listed: Listed) -> str:
         """Return the values of the columns, safe for a spreadsheet."""
-        return self.row([of(listed) for _, of in self._columns])
+        return self.row([of(listed) for _, of in COLUMNS])
 
     def tail(self) -> str:
         """Return nothing."""

@@ -19,6 +19,9 @@ FEWEST_DIGITS = 6
 LONGEST_ASKED = 1000
 """Characters of a text that is asked for; a mount takes no longer one from any user."""
 
+MOST_ASKED = 100
+"""Types, and tags, of one search: its line in the journal has a hash of each."""
+
 _Text = Annotated[str, msgspec.Meta(max_length=LONGEST_ASKED)]
 _Digits = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{0,50}\Z")]
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
@@ -44,11 +47,13 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     queue: _Text = ""
     call: _Text = ""
     number: _Digits = ""
-    types: tuple[_Text, ...] = ()
+    types: Annotated[tuple[_Text, ...], msgspec.Meta(max_length=MOST_ASKED)] = ()
     direction: _Text = ""
     longer_ms: _Milliseconds | None = None
     shorter_ms: _Milliseconds | None = None
-    tags: dict[str, _Text] = msgspec.field(default_factory=dict)
+    tags: Annotated[dict[str, _Text], msgspec.Meta(max_length=MOST_ASKED)] = msgspec.field(
+        default_factory=dict
+    )
     since: date | None = None
     until: date | None = None
     region: _Text = ""

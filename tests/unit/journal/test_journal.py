@@ -289,6 +289,73 @@ async def test_while_a_write_hangs_one_open_waits_and_the_others_are_answered_at
 
 
 @pytest.mark.expected_log("has no last line")
+@pytest.mark.parametrize("call", ["write", "sync"])
+async def test_the_end_does_not_wait_for_a_call_that_hangs(tmp_path, monkeypatch, call):
+    """Only for a while; the next start tells of a gap."""
+    monkeypatch.setattr(journal_module, "WRITE_S", 0.2)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            journal = await living(nursery, tmp_path, sync_s=0.01)
+            disk = HangingDisk(monkeypatch) if call == "write" else Disk(monkeypatch)
+            if call == "write":
+                await hanging(journal, disk, nursery)
+            else:
+                disk.go_on.clear()
+                await journal.record([opened(1)])
+                await trio.to_thread.run_sync(disk.in_sync.wait)
+            nursery.cancel_scope.cancel()
+        await journal.aclose()
+    disk.go_on.set()
+    assert "stop" not in events(tmp_path)
+
+
+@pytest.mark.expected_log("cannot be written", "is written again")
+async def test_lines_that_are_dropped_after_a_failure_leave_a_gap(tmp_path, monkeypatch):
+    """Though the disk went on, and nobody waited for them."""
+    monkeypatch.setattr(journal_module, "WRITE_S", 0.1)
+    monkeypatch.setattr(journal_module, "RETRY_S", 1000)
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path, sync_s=0)
+        disk = Disk(monkeypatch)
+        disk.go_on.clear()
+        with pytest.raises(JournalError, match="no answer within"):
+            await journal.record([opened(1)])
+        disk.go_on.set()
+        with trio.fail_after(10):
+            while journal._pending:  # noqa: ASYNC110 - a thread has no event for us
+                await trio.sleep(0.01)
+        assert events(tmp_path) == ["start", "open"], "the end of the open was dropped"
+        journal._retry_at_s = 0.0
+        await journal.record([opened(2)])
+        nursery.cancel_scope.cancel()
+    journal.close()
+    assert events(tmp_path) == ["start", "open", "gap", "open", "stop"]
+    assert not verify(tmp_path).findings
+
+
+@pytest.mark.expected_log("cannot be written", "is written again")
+async def test_a_denial_that_cannot_be_recorded_meanwhile_leaves_a_gap(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "WRITE_S", 0.1)
+    monkeypatch.setattr(journal_module, "RETRY_S", 0)
+    async with trio.open_nursery() as nursery:
+        journal = await living(nursery, tmp_path, sync_s=0)
+        disk = Disk(monkeypatch)
+        disk.go_on.clear()
+        with pytest.raises(JournalError, match="no answer within"):
+            await journal.record([opened(1)])
+        await Access(journal).archived(ME, RECORD)
+        monkeypatch.setattr(journal_module, "WRITE_S", 10)
+        disk.go_on.set()
+        with trio.fail_after(10):
+            while journal._stuck or journal._pending:  # noqa: ASYNC110 - likewise
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    journal.close()
+    assert "gap" in events(tmp_path)
+    assert not verify(tmp_path).findings
+
+
+@pytest.mark.expected_log("has no last line")
 async def test_the_end_waits_for_a_hanging_disk_for_a_while_only(tmp_path, monkeypatch):
     monkeypatch.setattr(journal_module, "WRITE_S", 0.1)
     async with trio.open_nursery() as nursery:

@@ -156,6 +156,8 @@ def test_a_star_is_any_text(pattern, name):
         {"number": "1);callId==*;(x==1"},
         {"agent": "x" * 1001},
         {"tags": {"a": "\u0301" * 1001}},
+        {"types": ["a"] * 101},
+        {"tags": {str(number): "a" for number in range(101)}},
     ],
 )
 def test_what_no_command_asks_for_is_not_understood(asked):
