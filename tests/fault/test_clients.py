@@ -31,6 +31,9 @@ RULES = [
 ]
 
 
+FIRST = {"kind": "content", "nth": 2, "fail": "reset", "after": 9000}
+"""One that each client meets: who needs few requests may by chance meet none of the others."""
+
 NETWORK = [
     {"fail": "delay", "every": 17, "seconds": 0.3},
     {"fail": "cut", "every": 19, "after": 40_000},
@@ -84,6 +87,7 @@ class Pair:
 def pair(shared):
     """The pair, of which nothing is in the kernel; the test must have met faults."""
     shared.forget()
+    shared.faults = shared.stand_in.faults(FIRST, *RULES)
     before = fired(shared)
     yield shared
     assert fired(shared) > before
