@@ -3,16 +3,14 @@
 So the daemon sees who opens what, and what it has in its cache is not downloaded again.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from phonofs.attributes import MADE_FROM_ATTRIBUTE
-from phonofs.cli.mount_contents import REASONS
+from phonofs.cli.mount_contents import explained
 from phonofs.client.client import Client
 from phonofs.client.open_file import OpenFile
-from phonofs.export.contents import NotCopied, OpenContent, Reason, TextName
-from phonofs.export.day_texts import text_names, texts_in
-from phonofs.views.places import BY_DAY
+from phonofs.export.contents import OpenContent, TextName
+from phonofs.export.day_texts import text_names, texts_in, view_of
 
 
 class _OpenFile:
@@ -32,7 +30,7 @@ class _OpenFile:
         wanted = min(len(buffer), self._file.size - offset)
         if wanted <= 0:
             return 0
-        with _explained():
+        with explained("the daemon"):
             buffer[:wanted] = self._file.read(offset, wanted)
         return wanted
 
@@ -50,7 +48,7 @@ class DoorContents:
 
     def open(self, path: str) -> OpenContent:
         """Open the file of an object, or a text. Raises NotCopied."""
-        with _explained():
+        with explained("the daemon"):
             entry = self._client.info(path)
             file = OpenFile(self._client, path, entry.fingerprint)
             file.open()
@@ -60,44 +58,31 @@ class DoorContents:
         """Return the texts of the calls of a day. Raises NotCopied."""
         if not self._views:
             return []
-        texts = texts_in(self._entries(self._view(day)))
+        texts = texts_in(self._entries(view_of(day, self._views)))
         return text_names(texts, self._entries(day)) if texts else []
 
     def made_from(self, day: str, name: str) -> Sequence[str]:
         """Return the ids of the objects that a text is made from. Raises NotCopied."""
-        with _explained():
-            found = self._client.attribute(f"{self._view(day)}/{name}", MADE_FROM_ATTRIBUTE)
+        with explained("the daemon"):
+            found = self._client.attribute(
+                f"{view_of(day, self._views)}/{name}", MADE_FROM_ATTRIBUTE
+            )
         return found.decode().split(" ")
 
     def text_status(self, day: str, name: str) -> tuple[int, int] | None:
         """Return size and time (ns) of a text; None if there is none. Raises NotCopied."""
-        with _explained():
+        with explained("the daemon"):
             try:
-                entry = self._client.info(f"{self._view(day)}/{name}")
+                entry = self._client.info(f"{view_of(day, self._views)}/{name}")
             except FileNotFoundError:
                 return None
         return entry.size, entry.mtime_ms * 1_000_000
 
     def open_text(self, day: str, name: str) -> OpenContent:
         """Open a text. Raises NotCopied."""
-        return self.open(f"{self._view(day)}/{name}")
-
-    def _view(self, day: str) -> str:
-        """Return the folder of the view that shows a day; it stands beside the years."""
-        *region, _, _, name = day.split("/")
-        return "/".join((*region, self._views, BY_DAY, name))
+        return self.open(f"{view_of(day, self._views)}/{name}")
 
     def _entries(self, folder: str) -> list[tuple[str, int]]:
         """Return the names in a folder with their inode numbers."""
-        with _explained():
+        with explained("the daemon"):
             return [(entry.name, entry.ino) for entry in self._client.ls(folder)]
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Raise NotCopied for an error of the daemon."""
-    try:
-        yield
-    except OSError as error:
-        reason = REASONS.get(error.errno or 0, Reason.UNAVAILABLE)
-        raise NotCopied(reason, f"the daemon says: {error.strerror or error}") from None

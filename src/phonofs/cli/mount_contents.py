@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from phonofs.attributes import MADE_FROM_ATTRIBUTE
 from phonofs.export.contents import NotCopied, OpenContent, Reason, TextName
-from phonofs.export.day_texts import text_names, texts_in
-from phonofs.views.places import BY_DAY
+from phonofs.export.day_texts import text_names, texts_in, view_of
 
 REASONS = {
     errno.ENODATA: Reason.ARCHIVED,
@@ -39,12 +38,12 @@ class OpenFile(NamedTuple):
         return self._status().st_mtime_ns
 
     def _status(self) -> os.stat_result:
-        with _explained():
+        with explained("the mount"):
             return os.fstat(self.descriptor)
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Read from an offset. Raises NotCopied."""
-        with _explained():
+        with explained("the mount"):
             return os.preadv(self.descriptor, [buffer], offset)
 
     def close(self) -> None:
@@ -72,13 +71,13 @@ class MountContents:
 
     def made_from(self, day: str, name: str) -> Sequence[str]:
         """Return the ids of the objects that a text is made from. Raises NotCopied."""
-        with _explained():
+        with explained("the mount"):
             found = os.getxattr(f"{self._view(day)}/{name}", MADE_FROM_ATTRIBUTE)
         return found.decode().split(" ")
 
     def text_status(self, day: str, name: str) -> tuple[int, int] | None:
         """Return size and time (ns) of a text; None if there is none. Raises NotCopied."""
-        with _explained():
+        with explained("the mount"):
             try:
                 found = os.stat(f"{self._view(day)}/{name}")
             except FileNotFoundError:
@@ -90,27 +89,25 @@ class MountContents:
         return self._opened(f"{self._view(day)}/{name}")
 
     def _view(self, day: str) -> str:
-        """Return the folder of the view that shows a day; it stands beside the years."""
-        *region, _, _, name = day.split("/")
-        return "/".join((self._point, *region, self._views, BY_DAY, name))
+        return f"{self._point}/{view_of(day, self._views)}"
 
     @staticmethod
     def _entries(folder: str) -> list[tuple[str, int]]:
         """Return the names in a folder with their inode numbers, which costs no stat(2)."""
-        with _explained(), os.scandir(folder) as entries:
+        with explained("the mount"), os.scandir(folder) as entries:
             return [(each.name, each.inode()) for each in entries]
 
     @staticmethod
     def _opened(path: str) -> OpenContent:
-        with _explained():
+        with explained("the mount"):
             return OpenFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Raise NotCopied for an error of the mount."""
+def explained(who: str) -> Iterator[None]:
+    """Raise NotCopied for an error of a mount, or of the door, whose errnos are the same."""
     try:
         yield
     except OSError as error:
         reason = REASONS.get(error.errno or 0, Reason.UNAVAILABLE)
-        raise NotCopied(reason, f"the mount says: {error.strerror}") from None
+        raise NotCopied(reason, f"{who} says: {error.strerror or error}") from None

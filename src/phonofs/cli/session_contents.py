@@ -17,11 +17,10 @@ from phonofs.errors import (
     Refused,
 )
 from phonofs.export.contents import NotCopied, OpenContent, Reason, TextName
-from phonofs.export.day_texts import text_names, texts_in
+from phonofs.export.day_texts import text_names, texts_in, view_of
 from phonofs.reader.open_object import Handle
 from phonofs.tree.layout import ROOT
 from phonofs.view_tree.open_text import OpenText
-from phonofs.views.places import BY_DAY
 
 REASONS: Sequence[tuple[type[PhonofsError], Reason]] = (
     (Archived, Reason.ARCHIVED),
@@ -124,24 +123,20 @@ class SessionContents:
     def made_from(self, day: str, name: str) -> Sequence[str]:
         """Return the ids of the objects that a text is made from. Raises NotCopied."""
         with _explained():
-            return self._session.call(self._made_from, f"{self._view(day)}/{name}")
+            return self._session.call(self._made_from, f"{view_of(day, self._views)}/{name}")
 
     def text_status(self, day: str, name: str) -> tuple[int, int] | None:
         """Return size and time (ns) of a text; None if there is none. Raises NotCopied."""
         with _explained():
             try:
-                return self._session.call(self._text_status, f"{self._view(day)}/{name}")
+                return self._session.call(self._text_status, f"{view_of(day, self._views)}/{name}")
             except NoSuchName:
                 return None
 
     def open_text(self, day: str, name: str) -> OpenContent:
         """Open a text. Raises NotCopied."""
         with _explained():
-            return self._session.call(self._open_text, f"{self._view(day)}/{name}")
-
-    def _view(self, day: str) -> str:
-        *region, _, _, name = day.split("/")
-        return "/".join((*region, self._views, BY_DAY, name))
+            return self._session.call(self._open_text, f"{view_of(day, self._views)}/{name}")
 
     # in the event loop
 
@@ -158,7 +153,7 @@ class SessionContents:
         return _OpenFile(self._session, ino, await self._vfs.open(ino, _opener()))
 
     async def _texts(self, day: str) -> Sequence[TextName]:
-        texts = texts_in(await self._entries(self._view(day)))
+        texts = texts_in(await self._entries(view_of(day, self._views)))
         return text_names(texts, await self._entries(day)) if texts else []
 
     async def _entries(self, folder: str) -> list[tuple[str, int]]:

@@ -14,8 +14,15 @@ from phonofs.export.destination import Destination
 from phonofs.export.ledger import File, Key, Ledger
 from phonofs.export.workers import Workers
 from phonofs.views.names import KIND_SHIFT, TextKind, text_of_ino
+from phonofs.views.places import BY_DAY
 
 _TEXTS = frozenset({TextKind.CONVERSATION, TextKind.SUBTITLES, TextKind.SUMMARY, TextKind.NOTES})
+
+
+def view_of(day: str, views: str) -> str:
+    """Return the path of the view that shows a day; the views stand beside the years."""
+    *region, _, _, name = day.split("/")
+    return "/".join((*region, views, BY_DAY, name))
 
 
 def texts_in(in_view: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
