@@ -184,6 +184,7 @@ class ThroughputEstimator:
     rate         bytes per second of one connection; None before the first long body
     connections  how many connections a sequential read may use at a time
     lead         bytes that one connection brings while another one becomes as fast as it is
+    window       the most bytes that one connection brought in a round trip while it started
 
     What is known of slow starts holds for ``RETRY_S``: then one connection shows it again.
 
@@ -193,13 +194,14 @@ class ThroughputEstimator:
     """
 
     __slots__ = ("_barred_until", "_bytes", "_due", "_headers", "_since", "_slow_until",
-                 "_wide_bytes_s", "connections", "latency_s", "lead", "rate")  # fmt: skip
+                 "_wide_bytes_s", "connections", "latency_s", "lead", "rate", "window")  # fmt: skip
 
     def __init__(self) -> None:
         self.latency_s: float | None = None
         self.rate: float | None = None
         self.connections = 1
         self.lead = 0
+        self.window = 0.0
         self._headers = 0
         self._barred_until = self._slow_until = float("-inf")
         self._wide_bytes_s: float | None = None
@@ -238,8 +240,11 @@ class ThroughputEstimator:
             self.connections = MOST_PARALLEL
             self._measure_from(now + SETTLE_S)
 
-    def grew(self, grown_s: float, now: float) -> None:
-        """A connection that was waited for has become faster for so long."""
+    def grew(self, grown_s: float, bytes_s: float, now: float) -> None:
+        """A connection that was waited for has become faster for so long, and is so fast now."""
+        if now >= self._slow_until:
+            self.window = 0.0  # what was known is too old
+        self.window = max(self.window, bytes_s * (self.latency_s or 0.0))
         if grown_s >= SLOW_START_TRIPS * max(SAMPLE_S, self.latency_s or 0.0):
             self._slow_until = now + RETRY_S
 
@@ -352,7 +357,7 @@ class Flow:
         if self._bytes_s > GROWTH * before:
             self._grown_s += took_s
             if waited and self._starting:
-                self._throughput.grew(self._grown_s, now)
+                self._throughput.grew(self._grown_s, self._bytes_s, now)
             return False
         self._starting = False
         self.lead = int(self._grown_s * self._bytes_s)
