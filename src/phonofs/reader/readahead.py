@@ -52,6 +52,9 @@ how long the result holds."""
 AS_FAST = 0.85
 """Half of the connections are enough if they bring at least this share of what all of them did."""
 
+MOST_GRACE_S = 0.1
+"""The longest time for which others wait for a connection that is paused."""
+
 PART_S = 1.0
 WEIGHT = 0.25
 
@@ -306,7 +309,8 @@ class Flow:
     """How fast one body comes, while it is not paused.
 
     Owns the sums: of the whole body, and of the present sample, which lasts about a round trip.
-    ``lead`` as in :class:`ThroughputEstimator`, once it is slow.
+    ``lead`` as in :class:`ThroughputEstimator`, once it is slow. ``began_at`` is since when it has
+    been received, with short pauses.
     """
 
     __slots__ = ("_at", "_bytes", "_bytes_s", "_grown_s", "_sample_at", "_sample_bytes",
@@ -319,13 +323,16 @@ class Flow:
         self._seconds = 0.0
         self.lead = 0
         self._grown_s = 0.0
+        self.began_at = self._at = now
         self.resume(now)
         self._starting = True
 
     def resume(self, now: float) -> None:
         """It goes on after a pause, with what has come meanwhile: that shows no growth."""
         self._starting = False
-        self.began_at = self._at = now
+        if now - self._at > MOST_GRACE_S:
+            self.began_at = now
+        self._at = now
         self._bytes_s: float | None = None
         self._begin_sample(now)
 
@@ -362,6 +369,14 @@ class Flow:
         self._starting = False
         self.lead = int(self._grown_s * self._bytes_s)
         return waited and self._bytes_s < FAST_BYTES_S
+
+    @property
+    def grace_s(self) -> float:
+        """How long it is kept for a reader who is not there yet, although others wait.
+
+        As long as it would take to ask anew.
+        """
+        return min(MOST_GRACE_S, self._throughput.latency_s or 0.0)
 
     def end(self, *, unwanted: bool) -> None:
         """No more of it is received; ``unwanted`` if no reader wanted the rest."""

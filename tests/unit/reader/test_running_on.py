@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from phonofs.reader.limits import Limits
+from phonofs.reader.limits import TURN_S, Limits
 from phonofs.reader.readahead import MEASURE_S, RETRY_S, SETTLE_S, Flow, ThroughputEstimator
 from tests.support.reader_world import KIB, LATENCY, MIB, FakeService, plain, record, world
 
@@ -98,6 +98,71 @@ async def test_more_open_files_than_connections(in_memory):
                 await w.read(handle, offset, BLOCK)
                 assert trio.current_time() - began < 1.2 * LATENCY
         assert w.service.most_open <= 16
+        for handle in handles:
+            w.reader.release(handle)
+
+
+async def test_who_reads_on_keeps_the_connection():
+    """Readers who come back within a round trip need one request each, however many wait."""
+    async with world(FakeService(rate=1e9)) as w:
+        handles = [w.reader.open(record(9 * MIB, f"f{n}", checksum=""), n + 1) for n in range(40)]
+
+        async def read(handle):
+            for offset in range(0, 9 * MIB, MIB):
+                await w.read(handle, offset, MIB)
+                await trio.sleep(0.8 * LATENCY)
+
+        async with trio.open_nursery() as nursery:
+            for handle in handles:
+                nursery.start_soon(read, handle)
+        assert len(w.service.asked) == 40
+        assert w.service.most_open <= 16
+        for handle in handles:
+            w.reader.release(handle)
+
+
+async def test_who_does_not_read_on_gives_the_connection_up():
+    """After a round trip, if others wait; so these wait two."""
+    async with world(FakeService(rate=1e9)) as w:
+        handles = [w.reader.open(record(9 * MIB, f"f{n}", checksum=""), n + 1) for n in range(32)]
+        began, took = trio.current_time(), []
+
+        async def read(handle):
+            await w.read(handle, 0, BLOCK)
+            took.append((trio.current_time() - began) / LATENCY)
+
+        async with trio.open_nursery() as nursery:
+            for handle in handles:
+                nursery.start_soon(read, handle)
+        assert max(took[:16]) < 1.1
+        assert max(took) < 3.1
+        await trio.sleep(1)
+        began = trio.current_time()
+        for handle in handles[:16]:
+            await w.read(handle, 4 * MIB, BLOCK)  # all connections are held by others
+        assert (trio.current_time() - began) / LATENCY < 16.5
+        for handle in handles:
+            w.reader.release(handle)
+
+
+async def test_who_reads_on_for_long_gives_the_connection_up():
+    """Readers who always come back within a round trip let others have their turn, too."""
+    limits = Limits(cache_bytes=0)  # so that little is received ahead of them
+    async with world(FakeService(rate=1e9), in_memory=True, limits=limits) as w:
+        handles = [w.reader.open(record(99 * MIB, f"f{n}", checksum=""), n + 1) for n in range(17)]
+
+        async def read(handle):
+            for offset in range(0, 99 * MIB, MIB):
+                await w.read(handle, offset, MIB)
+                await trio.sleep(0.8 * LATENCY)
+
+        async with trio.open_nursery() as nursery:
+            for handle in handles[:16]:
+                nursery.start_soon(read, handle)
+            await trio.sleep(0.5)
+            began = trio.current_time()
+            await w.read(handles[16], 0, BLOCK)
+            assert trio.current_time() - began < TURN_S + 3 * LATENCY
         for handle in handles:
             w.reader.release(handle)
 
