@@ -380,6 +380,37 @@ async def test_checking_ahead_leaves_less_to_do(tmp_path: Path, monkeypatch: pyt
     cache.close()
 
 
+@pytest.mark.expected_log("the cache lost")
+async def test_what_the_disk_gives_back_wrong_is_no_wrong_content(tmp_path: Path):
+    """What was written in this run is hashed without its CRC; so if the hash is wrong, all is
+    hashed once more with it, and the block is lost, not the content.
+    """
+    cache = open_cache(tmp_path)
+    entry = cache.entry(RECORD)
+    entry.write(0, DATA)
+    with file_of(tmp_path, RECORD).open("r+b") as file:
+        file.seek(BLOCK + 5)
+        file.write(b"another")
+    await entry.check_ahead()
+    assert not await entry.check()
+    assert entry.present.missing(0, len(DATA)) == [(BLOCK, 2 * BLOCK)]
+    entry.write(BLOCK, DATA[BLOCK : 2 * BLOCK])
+    assert await entry.check()
+    assert await read_all(entry) == DATA
+    cache.close()
+
+
+async def test_a_content_hashed_ahead_may_be_wrong(tmp_path: Path):
+    """It is, if the disk gave back what was written."""
+    cache = open_cache(tmp_path)
+    entry = cache.entry(RECORD)
+    entry.write(0, ramp(len(DATA), 5))
+    await entry.check_ahead()
+    assert not await entry.check()
+    assert entry.complete
+    cache.close()
+
+
 async def test_bytes_written_again_are_hashed_again(tmp_path: Path):
     """The hash is of what lies there in the end."""
     cache = open_cache(tmp_path)
