@@ -450,6 +450,7 @@ class OpenObject:
         download = Download(start, stop, priority, whole=whole, runs_on=runs_on)
         self.context.spawn(download.run, self, self.context)  # may raise Unavailable; it runs later
         self.downloads.append(download)
+        self.context.downloading.add(self)
         if not start and urgent:
             self.context.best_effort(self.record, self.verification.expect)
         return download
@@ -465,9 +466,8 @@ class OpenObject:
 
     def most_ahead(self) -> int:
         """The largest window of a handle, in bytes."""
-        in_memory = self.entry.in_memory
-        handles = self.context.active_handles() if in_memory else 1  # counting them takes a while
-        return self.context.limits.most_ahead(in_memory, handles)
+        handles = self.context.active_handles()
+        return self.context.limits.most_ahead(self.entry.in_memory, handles)
 
     def extend(self, handle: Handle) -> None:
         """Plan read-ahead for a handle: start downloads of what its window lacks."""
@@ -873,6 +873,8 @@ class OpenObject:
         if isinstance(download.error, Changed):
             self.fail(download.error)  # while the entry is still its own
         self.downloads.remove(download)
+        if not self.downloads:
+            self.context.downloading.remove(self)
         self.context.counts.dropped += download.dropped
         was_loose = download in self.loose
         self.loose.discard(download)

@@ -121,6 +121,27 @@ async def test_who_reads_on_keeps_the_connection():
             w.reader.release(handle)
 
 
+@pytest.mark.parametrize(("readers", "least", "most"), [(4, 20, 40), (8, 8, 8 + 4 + 1)])
+async def test_little_is_received_ahead_of_many(readers, least, most):
+    """What eight readers want later does not come before what they want now."""
+    async with world(FakeService(rate=1e9)) as w:
+        handles = [w.reader.open(record(40 * MIB, f"f{n}", checksum=""), n) for n in range(readers)]
+
+        async def read(handle):
+            for offset in range(0, 8 * MIB, MIB):
+                await w.read(handle, offset, MIB)
+                await trio.sleep(0.2 * LATENCY)
+
+        async with trio.open_nursery() as nursery:
+            for handle in handles:
+                nursery.start_soon(read, handle)
+        await trio.sleep(1)
+        sent = max(w.service.sent(f"f{n}") for n in range(readers))
+        assert least * MIB < sent <= most * MIB
+        for handle in handles:
+            w.reader.release(handle)
+
+
 async def test_who_does_not_read_on_gives_the_connection_up():
     """After a round trip, if others wait; so these wait two."""
     async with world(FakeService(rate=1e9)) as w:
