@@ -73,10 +73,13 @@ def pass_blocks(
     outcome: Outcome,
     buffer: memoryview,
 ) -> None:
-    """Pass the bytes of adjacent blocks to ``take``; views of ``buffer`` are valid only there."""
+    """Pass the bytes of adjacent blocks to ``take``, as many at a time as ``buffer`` has space for.
+
+    Views of ``buffer`` are valid only there.
+    """
     at = 0
     while at < len(sources):
-        run = list(islice(takewhile(_is_in_file, sources[at:]), STEP))
+        run = list(islice(takewhile(_is_in_file, sources[at:]), len(buffer) // BLOCK))
         data = _read(file, run, outcome, buffer) if run and file is not None else sources[at].data
         at += max(1, len(run))
         if data is not None and not outcome.bad:

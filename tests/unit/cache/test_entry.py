@@ -445,6 +445,42 @@ async def test_what_comes_while_a_thread_hashes_is_hashed_by_it(
 
 
 @pytest.mark.real_clock
+async def test_what_waits_for_a_thread_is_hashed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """All that came while it hashed something else, object by object."""
+    monkeypatch.setattr(entry_module, "HASH_PIECE", BLOCK)
+    monkeypatch.setattr(hash_threads, "MOST_THREADS", 1)
+    first, begun, real = threading.Event(), threading.Event(), BlockFile.read_into
+    reads: list[tuple[int, int]] = []
+
+    def read_into(self: BlockFile, at: int, buffer: memoryview) -> int:
+        begun.set()
+        first.wait(10)
+        reads.append((at, len(buffer)))
+        return real(self, at, buffer)
+
+    monkeypatch.setattr(BlockFile, "read_into", read_into)
+    cache = open_cache(tmp_path)
+    entries = [cache.entry(RECORD), cache.entry(record("other", DATA))]
+    async with trio.open_nursery() as nursery:
+        for entry in entries:
+            nursery.start_soon(entry.check_ahead)
+        await trio.testing.wait_all_tasks_blocked()
+        entries[0].write(0, DATA[:BLOCK])
+        await trio.to_thread.run_sync(begun.wait)
+        for entry in (entries[1], entries[0]):
+            for number in range(entry is entries[0], 4):
+                start, stop = bytes_of(number, number + 1, len(DATA))
+                entry.write(start, DATA[start:stop])
+        first.set()
+    assert reads == [(0, BLOCK), (0, len(DATA)), (BLOCK, len(DATA) - BLOCK)]
+    for entry in entries:
+        assert await entry.check()
+    cache.close()
+
+
+@pytest.mark.real_clock
 async def test_hashing_that_was_cancelled_begins_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
