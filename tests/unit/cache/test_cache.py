@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import sqlite3
 import stat
 from pathlib import Path
@@ -169,6 +170,40 @@ async def test_descriptors_are_closed(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(os.listdir("/proc/self/fd")) == opened + 5
     cache.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("limit", "open_files"), [(20, 5), (4, 1), (resource.RLIM_INFINITY, 8), (1 << 20, 8)]
+)
+async def test_released_entries_have_a_quarter_of_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, open_files: int
+):
+    monkeypatch.setattr("phonofs.cache.cache.IDLE", 8)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    before = len(os.listdir("/proc/self/fd"))
+    cache = open_cache(tmp_path)
+    opened = len(os.listdir("/proc/self/fd"))
+    for n in range(20):
+        fill(cache, record_of(n), data_of(n))
+        await run_once(cache)
+    assert len(os.listdir("/proc/self/fd")) == opened + open_files
+    cache.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_large_object_counts_as_several_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It has more checksums in memory; one that is too large for all is kept alone."""
+    monkeypatch.setattr("phonofs.cache.cache.IDLE", 6)
+    for size, kept in ((SIZE + 1, 6), (SIZE, 3), (SIZE // 2, 2), (SIZE // 100, 1)):
+        monkeypatch.setattr("phonofs.cache.cache.IDLE_BYTES", size)
+        cache = open_cache(tmp_path / str(size))
+        for n in range(9):
+            fill(cache, record_of(n), data_of(n))
+            await run_once(cache)
+        assert len(cache._idle) == kept
+        cache.close()
 
 
 async def test_everything_is_ours_alone(tmp_path: Path):
