@@ -35,7 +35,8 @@ LEAST_PART = 256 * KIB
 MOST_AHEAD = 64 * MIB
 AHEAD_OF_MANY = 4 * MIB
 """The largest window while there is but one connection for each handle. A larger one would have
-this process receive what one reader wants later, before what others wait for."""
+this process receive what one reader wants later, before what others wait for. Not if there is less
+than one: then who has one had better be done with it."""
 
 MOST_PART = 8 * MIB
 """At 50 ms, 16 parallel downloads of 8 MiB made 421 MB/s, of 4 MiB 358 MB/s; larger ones only
@@ -114,7 +115,8 @@ class Limits:
         """The largest window in bytes while ``active_handles`` handles are being read."""
         if in_memory:
             return max(LEAST_AHEAD, self.memory_bytes // (2 * max(1, active_handles)))
-        most = AHEAD_OF_MANY if active_handles > max(1, self.background // 2) else MOST_AHEAD
+        one_for_each = self.background // 2 < active_handles <= self.connections
+        most = AHEAD_OF_MANY if one_for_each and active_handles > 1 else MOST_AHEAD
         return max(LEAST_AHEAD, min(most, self.cache_bytes // 4))
 
 

@@ -207,9 +207,10 @@ def test_limits_are_bounded_by_cache_and_memory():
     """A small cache or none makes small windows."""
     assert Limits(cache_bytes=40 * MIB).most_ahead(False, 1) == 10 * MIB
     assert Limits().most_ahead(False, 1) == Limits().most_ahead(False, 7) == 64 * MIB
-    assert Limits().most_ahead(False, 8) == Limits().most_ahead(False, 800) == 4 * MIB
+    assert Limits().most_ahead(False, 8) == Limits().most_ahead(False, 16) == 4 * MIB
+    assert Limits().most_ahead(False, 17) == 64 * MIB
     assert Limits(connections=1).most_ahead(False, 1) == 64 * MIB
-    assert Limits(connections=1).most_ahead(False, 2) == 4 * MIB
+    assert Limits(connections=2).most_ahead(False, 2) == 4 * MIB
     assert Limits(cache_bytes=0).most_ahead(True, 1) == 16 * MIB
     assert Limits(cache_bytes=0).most_ahead(True, 8) == 2 * MIB
     assert Limits(connections=1).background == 1
