@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from phonofs.catalogue.catalogue import Catalogue
+from phonofs.catalogue.database import Database
 from phonofs.catalogue.record_codec import batches, pack, unpack
 from phonofs.errors import CatalogueError, Malformed, NoSuchName, UsageError
 from phonofs.ranges import Ranges
@@ -763,6 +764,30 @@ def test_a_disk_that_fails_at_the_start_leaves_a_catalogue_in_memory(
     assert catalogue.coverage.newest_ms("us-east")
     assert len(files(catalogue)) == known + 1
     check(catalogue)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_what_was_read_from_a_disk_that_failed_is_never_taken_for_what_is_in_memory(
+    tmp_path: Path, expected_log, readable: bool
+) -> None:
+    """However many rows have changed since: what is kept of a day is known by that number."""
+    expected_log.expect("cannot be written")
+    database = Database(tmp_path / "catalogue.sqlite")
+    states = [database.state]
+
+    def change(count: int) -> None:
+        for _ in range(count):
+            database.run("INSERT INTO metadata VALUES (?, '0')", f"note {len(states)}")
+            states.append(database.state)
+
+    change(20)
+    if not readable:
+        database._connection = Unreadable(database._connection)  # type: ignore[assignment]
+    database.leave_disk(OSError("gone"))
+    states.append(database.state)
+    change(40)
+    database.close()
+    assert len(set(states)) == len(states) == 62
 
 
 def test_a_day_read_again_is_as_it_is_now(tmp_path: Path):
