@@ -13,10 +13,14 @@ from phonofs.cache.entry import CacheEntry
 IDLE = 2048
 """Released entries that keep their file open, so that opening them again takes a fifth of the time
 and their blocks need not be checked again. At most a quarter of the files that the process may have
-open. Each takes 4 KB of memory."""
+open. Each takes 4 KB of memory, besides blocks that did not come whole."""
 
 IDLE_BYTES = 128 << 20
 """The size of an object that counts as one of them; a larger one has more checksums in memory."""
+
+IDLE_MEMORY = 32 << 20
+"""The most bytes that all of them have in memory: of blocks that did not come whole. Whoever reads
+the first bytes of many large files leaves one block of up to 128 KiB for each."""
 
 
 class IdleEntries(LRUCache[bytes, CacheEntry]):
@@ -28,7 +32,13 @@ class IdleEntries(LRUCache[bytes, CacheEntry]):
     def __init__(self) -> None:
         most_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = IDLE if most_files == resource.RLIM_INFINITY else min(IDLE, most_files // 4)
-        super().__init__(most, lambda entry: min(1 + entry.size // IDLE_BYTES, most))
+        memory_of_one = IDLE_MEMORY // most
+        super().__init__(
+            most,
+            lambda entry: min(
+                1 + entry.size // IDLE_BYTES + entry.memory_bytes // memory_of_one, most
+            ),
+        )
         self._keys: defaultdict[tuple[str, str], set[bytes]] = defaultdict(set)
 
     def __setitem__(self, key: bytes, entry: CacheEntry) -> None:

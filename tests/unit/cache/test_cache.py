@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from phonofs.cache import fsck, write_behind
+from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
 from phonofs.cache.filestore import remove_content
 from phonofs.cache.index import key_of
@@ -208,6 +209,24 @@ async def test_a_large_object_counts_as_several_of_them(
             await run_once(cache)
         assert len(cache._idle) == kept
         cache.close()
+
+
+@pytest.mark.promise("memory-is-bounded")
+@pytest.mark.parametrize("open_files", [1 << 20, 256])
+async def test_what_is_kept_of_closed_files_without_the_disk_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_files: int
+):
+    """As of many files whose first bytes were read: a block that did not come whole of each."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (open_files, open_files))
+    cache = open_cache(tmp_path)
+    for n in range(400):
+        entry = cache.entry(record(f"object-{n}", size=BLOCK))
+        entry.write(0, b"x" * 1000)
+        cache.release(entry)
+    kept = [entry for entry in cache._idle.values() if entry.read_now(0, 1000)]
+    assert 50 < len(kept) < 256
+    assert cache.statistics()["memory_bytes"] == len(kept) * BLOCK <= 32 * MIB
+    cache.close()
 
 
 async def test_everything_is_ours_alone(tmp_path: Path):
