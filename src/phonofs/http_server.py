@@ -90,19 +90,20 @@ async def receive(
     head = await next_event()
     if not isinstance(head, h11.Request):
         return None
-    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in head.headers}:
+    headers = tuple(head.headers)  # h11's own sequence takes five times as long to go through
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
         # A proxy may take the other one for the length, and the rest for a request (RFC 9112, 11.2)
         raise BadRequest("a request has a Content-Length or a Transfer-Encoding, not both")
-    if _length(head) > limits.body_bytes:
-        raise BodyTooLong(_received(head, b"", parser))
+    if _length(headers) > limits.body_bytes:
+        raise BodyTooLong(_received(head, headers, b"", parser))
     body = bytearray()
     while isinstance(event := await next_event(), h11.Data):
         body += event.data
         if len(body) > limits.body_bytes:
-            raise BodyTooLong(_received(head, b"", parser))
+            raise BodyTooLong(_received(head, headers, b"", parser))
     if not isinstance(event, h11.EndOfMessage):
         return None
-    return _received(head, bytes(body), parser)
+    return _received(head, headers, bytes(body), parser)
 
 
 async def _event(
@@ -120,14 +121,19 @@ async def _event(
     return event
 
 
-def _length(head: h11.Request) -> int:
+_Headers = tuple[tuple[bytes, bytes], ...]
+
+
+def _length(headers: _Headers) -> int:
     """Return the length of the body as the request states it; 0 if it does not."""
-    return next((int(value) for name, value in head.headers if name == b"content-length"), 0)
+    return next((int(value) for name, value in headers if name == b"content-length"), 0)
 
 
-def _received(head: h11.Request, body: bytes, parser: h11.Connection) -> Received:
+def _received(
+    head: h11.Request, headers: _Headers, body: bytes, parser: h11.Connection
+) -> Received:
     closes = head.http_version < b"1.1" or any(
-        name == b"connection" and b"close" in value.lower() for name, value in head.headers
+        name == b"connection" and b"close" in value.lower() for name, value in headers
     )
     early = bytes(parser.trailing_data[0])
-    return Received(head.method, head.target, tuple(head.headers), body, early, not closes)
+    return Received(head.method, head.target, headers, body, early, not closes)
