@@ -2,7 +2,8 @@
 
 # ruff: noqa: S608 - only constants are put into SQL texts here, never values
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -30,6 +31,9 @@ for prefetching and again when its file is opened; an S3 client asks for its hea
 
 LARGEST_KEPT = 20_000
 """The most entries of a day kept in memory after it was read, 0.3 KB each."""
+
+MOST_COLLECTED = 16
+"""Days whose entries are collected at a time. Together they have ``LARGEST_KEPT`` at most."""
 
 
 class Row(NamedTuple):
@@ -73,9 +77,11 @@ class _Listing(list[Listed]):
 class ObjectQueries:
     """Reads the table ``object``, which ``Objects`` writes.
 
-    Owns four caches. The records read last, each with its row: a record is valid only for exactly
+    Owns five caches. The records read last, each with its row: a record is valid only for exactly
     that row, which has its checksum. The row read last, the entries of the day read last, and the
-    listings that somebody has: valid until a row changes.
+    listings that somebody has: valid until a row changes. The entries of days that are being
+    listed, in any order: complete, because whoever writes the table says what it added, or that it
+    did more.
     """
 
     def __init__(self, database: Database, directories: Directories, records: Records) -> None:
@@ -85,6 +91,7 @@ class ObjectQueries:
         self._read: LRUCache[int, tuple[Row, Record]] = LRUCache(RECORDS_KEPT)
         self._last: tuple[int | None, Row | None] = (None, None)
         self._day: tuple[int, int, Sequence[Entry]] | None = None
+        self._collected: dict[int, list[Entry]] = {}
         self._listings: WeakValueDictionary[tuple[int, int | None], _Listing] = (
             WeakValueDictionary()
         )
@@ -115,16 +122,44 @@ class ObjectQueries:
         state = self._database.state
         if self._day is not None and self._day[:2] == (parent, state):
             return self._day[2]
-        sql = f"SELECT {_ENTRY} FROM object WHERE parent = ? ORDER BY name"
-        archived = str(State.ARCHIVED)
-        entries = [  # a call for each takes twice as long
-            Entry(ino, name, False, size, mtime_ms, ctime_ms, kind == archived)
-            for ino, name, size, mtime_ms, ctime_ms, kind in self._database.rows(sql, parent)
-        ]
+        collected = self._collected.pop(parent, None)
+        if collected is not None:
+            entries = sorted(collected, key=attrgetter("name"))
+        else:
+            entries = self._entries(parent)
         self._day = None
         if state is not None and len(entries) <= LARGEST_KEPT:
             self._day = parent, state, entries
         return entries
+
+    def _entries(self, parent: int) -> list[Entry]:
+        sql = f"SELECT {_ENTRY} FROM object WHERE parent = ? ORDER BY name"
+        archived = str(State.ARCHIVED)
+        return [  # a call for each takes twice as long
+            Entry(ino, name, False, size, mtime_ms, ctime_ms, kind == archived)
+            for ino, name, size, mtime_ms, ctime_ms, kind in self._database.rows(sql, parent)
+        ]
+
+    def collect(self, parent: int) -> None:
+        """Collect the entries of a day from now on; :meth:`children` need not read them then."""
+        self._collected.pop(parent, None)
+        self._collected[parent] = self._entries(parent)
+        while len(self._collected) > MOST_COLLECTED:
+            del self._collected[next(iter(self._collected))]
+
+    def collects(self, parent: int) -> bool:
+        """Return whether the entries of a day are collected."""
+        return parent in self._collected
+
+    def added(self, parent: int, entries: Iterable[Entry]) -> None:
+        """Note entries that were added to a day and changed no other row."""
+        self._collected[parent] += entries
+        while sum(map(len, self._collected.values())) > LARGEST_KEPT:
+            del self._collected[next(iter(self._collected))]
+
+    def changed(self) -> None:
+        """Note that rows may have changed in any other way: nothing is collected any more."""
+        self._collected.clear()
 
     def listed(self, parent: int) -> list[Listed]:
         """Return the objects of a day, sorted by name, with their details.

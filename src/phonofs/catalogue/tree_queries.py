@@ -45,6 +45,10 @@ class TreeQueries:
         found = directory_of(ino)
         return self._rows.children(ino) if found and found.day else self._directories.children(ino)
 
+    def collect(self, ino: int) -> None:
+        """Expect a listing of a day: keep the entries that it adds, for :meth:`children`."""
+        self._rows.collect(ino)
+
     def listed(self, ino: int) -> tuple[str, list[Listed]] | None:
         """Return the region of a day and its objects, sorted by name; None if it is no day."""
         found = directory_of(ino)

@@ -32,6 +32,9 @@ SMALL = 1024
 """Bytes. A larger page has records for certain; a smaller one may be the end, so it is read before
 anything else is requested."""
 
+FEW = 100
+"""Objects of a day that are read before it is listed, so that the others can be added to them."""
+
 STEPS = 12
 """More than a task takes from a response to the next request."""
 
@@ -80,6 +83,8 @@ class DayListing:
         span = self._searches.knowledge(self._day).span(self._day)
         before = self._catalogue.known_objects(self._region, *span)
         edge = self._searches.edge(self._day)
+        if len(before) <= FEW:
+            self._catalogue.collect(self._day.ino)
         await self.take_found(span)
         self._sizes.listed(self._day, len(self._seen))
         if not self._rejected:  # a record that cannot be parsed may be of any known object
