@@ -38,6 +38,9 @@ FEW = 100
 STEPS = 12
 """More than a task takes from a response to the next request."""
 
+SENDING = 3
+"""What a new task takes until it has sent its request."""
+
 
 class DayListing:
     """One listing of a day. Owns what was received so far.
@@ -47,7 +50,8 @@ class DayListing:
     _rejected  how many records could not be parsed
     _moved     the directories that changed, which are reported at the end of a pass
     _one_page  held while a request takes the place of a page that is here, or a page is prepared:
-               if many pages come together, the next requests leave one by one, the first at once
+               if many pages come together, the next requests leave one by one, the first at once,
+               and all of them before any of these pages is prepared or applied
     """
 
     def __init__(
@@ -170,7 +174,10 @@ class DayListing:
                         paging.arrive(key)
                         await trio.lowlevel.checkpoint()  # a small one that came too is read first
                         if start() and self._one_page.statistics().tasks_waiting:
-                            await _let_others_run()
+                            await _let_others_run(SENDING)
+                    if self._one_page.statistics().tasks_waiting:
+                        async with self._one_page:  # what they request next goes first
+                            pass
                     page = await self._prepared(body)
                 paging.feed(key, page)
                 come.append((key, page))
@@ -251,7 +258,8 @@ class DayListing:
         pages = [page for _, page in sorted(come, key=itemgetter(0))]
         come.clear()
         for start in range(0, len(pages), AT_ONCE):
-            await _let_others_run()
+            async with self._one_page:  # after the requests that wait to be sent
+                await _let_others_run()
             some = pages[start : start + AT_ONCE]
             changes = self._catalogue.take(some, listed=not self._known)
             if changes.objects:
@@ -260,7 +268,7 @@ class DayListing:
                 self._moved.add_directories(changes.directories)
 
 
-async def _let_others_run() -> None:
+async def _let_others_run(steps: int = STEPS) -> None:
     """Let other tasks go on until they wait for the network, as the next requests do."""
-    for _ in range(STEPS):
+    for _ in range(steps):
         await trio.lowlevel.checkpoint()

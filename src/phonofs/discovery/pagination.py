@@ -240,8 +240,7 @@ class OffsetPager:
         missing = reached.missing(0, self.size if self._closed else self._existing)
         due = sum(stop - start for start, stop in missing)
         if due < self._plenty:
-            hurry = due < self._side_by_side * self._limit
-            guess = self._guess(max((stop for _, stop in reached), default=0), hurry)
+            guess = self._guess(due < self._side_by_side * self._limit)
             if guess is not None:
                 return guess
         key = self._before(missing[0][0]) if missing else None
@@ -254,8 +253,11 @@ class OffsetPager:
 
     @property
     def _existing(self) -> int:
-        """The offset before which there are records, as far as the service says so."""
-        return max(self.size + 1, self.expected)
+        """The offset before which there are records, as far as the service says so, or as long as
+        nothing contradicts the estimate.
+        """
+        unsure = not (self._misses or (self._pages and self.expected))
+        return max(self.size + 1, self.expected, self._estimate if unsure else 0)
 
     @property
     def _bound(self) -> int:
@@ -267,25 +269,26 @@ class OffsetPager:
         bounds += [] if self._refused_at is None else [self._refused_at]
         return min(bounds, default=UNBOUNDED)
 
-    def _guess(self, frontier: int, hurry: bool) -> int | None:
+    def _guess(self, hurry: bool) -> int | None:
         """Return an offset to request although nothing says that it exists; None for none now.
 
-        As long as nothing contradicts the estimate, all pages before it are requested. Once the
-        first of these are here, it counts as true, and one page beyond it is looked for.
+        Once the first pages before the estimate are here, it counts as true. One page beyond it is
+        looked for when there is little left to request before it (``hurry``): its answer is here
+        when that is requested.
 
-        Unless there is little left to request (``hurry``), one guess at a time is enough, and each
-        one knows what the former ones found.
+        Unless there is a ``hurry``, one guess at a time is enough, and each one knows what the
+        former ones found.
         """
         if self._closed or (self._pages and self.expected):
             return None
-        if not self._misses and frontier < self._estimate:
-            return self._before(frontier)
         some = self._estimate > 2 * self._limit  # two pages are no estimate
         untested = some and any(key < self._estimate for key in self._flying)
         here = self._pages + len(self._arrived)
         holds = untested and 2 * here >= self._side_by_side and not self._misses
         size = max(self.size, self._estimate) if holds else self.size
         if not size or (untested and not holds):
+            return None
+        if self.size < self._estimate and not hurry:
             return None
         if any(key + self._limit > size for key in self._arrived):
             return None  # a page that is here shows more
