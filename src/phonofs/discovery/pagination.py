@@ -53,6 +53,7 @@ class OffsetPager:
     pass is done when no request is in flight, no offset before the end is missing, and the end
     was seen.
 
+    _reach    the offsets received or in flight; None if they have to be computed anew
     _arrived  of those in flight the ones that are here but not fed yet
     _misses   pages without anything new: they were requested although they did not exist
     _emptied  offsets that came empty once although ``total`` says that there is more
@@ -72,6 +73,7 @@ class OffsetPager:
         self._estimate = expected
         self._covered = Ranges()
         self._flying: dict[int, int] = {}
+        self._reach: Ranges | None = None
         self._arrived: set[int] = set()
         self._edges: dict[int, str] = {}
         self._last_asked = self._last_flying = False
@@ -191,6 +193,7 @@ class OffsetPager:
     def refuse(self, key: int) -> None:
         """Note that the service refused the page at ``key``; only offsets before it remain."""
         self._flying.pop(key)
+        self._reach = None
         self._misses += 1
         self._refused_at = key if self._refused_at is None else min(key, self._refused_at)
 
@@ -210,10 +213,11 @@ class OffsetPager:
     @property
     def _requested(self) -> Ranges:
         """The offsets received or in flight."""
-        requested = Ranges(self._covered)
-        for offset, limit in self._flying.items():
-            requested.add(offset, offset + limit)
-        return requested
+        if self._reach is None:
+            self._reach = Ranges(self._covered)
+            for offset, limit in self._flying.items():
+                self._reach.add(offset, offset + limit)
+        return self._reach
 
     def ask(self) -> list[tuple[int, int]]:
         """Return the pages to request now, as (``pageKey``, ``limit``); count them as in flight.
@@ -228,6 +232,7 @@ class OffsetPager:
             key = self._next_key()
             if key is None:
                 break
+            self._requested.add(key, key + self._limit)
             self._flying[key] = self._limit
             asks.append((key, self._limit))
         return asks
@@ -314,6 +319,7 @@ class OffsetPager:
         Raises Malformed if the service repeats its pages or the listing is endless.
         """
         limit = self._flying.pop(key)
+        self._reach = None
         self._arrived.discard(key)
         stop = key + page.count
         self._pages += 1
