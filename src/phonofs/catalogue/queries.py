@@ -21,6 +21,11 @@ from phonofs.service.records import parse_record
 
 _ENTRY = "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, state"
 
+_LISTED = (
+    "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, created_ms, id, state,"
+    " fingerprint"
+)
+
 _CLOSE = 5000
 """Inode numbers searched for the next objects of a day: half a millisecond."""
 
@@ -171,12 +176,18 @@ class ObjectQueries:
         listing = self._listings.get((parent, state))
         if listing is not None:
             return listing
-        columns = "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, created_ms"
-        sql = f"SELECT {columns}, id, state, fingerprint FROM object WHERE parent = ? ORDER BY name"
+        sql = f"SELECT {_LISTED} FROM object WHERE parent = ? ORDER BY name"
         listing = _Listing(self._database.rows(sql, parent))
         if state is not None:
             self._listings[parent, state] = listing
         return listing
+
+    def listed_from(self, parent: int, name: str, most: int, *, behind: bool) -> list[Listed]:
+        """Return the next objects of a day by name, with their details: ``name`` too, or not."""
+        where = f"parent = ? AND name {'>' if behind else '>='} ? ORDER BY name LIMIT ?"
+        return self._database.rows(
+            f"SELECT {_LISTED} FROM object WHERE {where}", parent, name, most
+        )
 
     def details(self, inos: Sequence[int]) -> dict[int, Details]:
         """Return the details of these objects, by inode number; those not there are left out."""

@@ -56,6 +56,10 @@ class TreeQueries:
             return None
         return self.region_of(found), self._rows.listed(ino)
 
+    def listed_from(self, day: int, name: str, most: int, *, behind: bool) -> list[Listed]:
+        """Return the next ``most`` objects of a day by name: from ``name`` on, or ``behind`` it."""
+        return self._rows.listed_from(day, name, most, behind=behind)
+
     def details(self, inos: Sequence[int]) -> dict[int, Details]:
         """Return the details of objects, by inode number; those not there are left out."""
         return self._rows.details(inos)
