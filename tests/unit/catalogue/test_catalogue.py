@@ -93,6 +93,23 @@ def test_a_listing_is_shared_while_somebody_has_it(tmp_path: Path):
     assert gone() is None
 
 
+def test_a_listing_is_read_in_parts(tmp_path: Path):
+    """From a name on, whether it is there or not, or behind it; in the order of bytes."""
+    catalogue = opened(tmp_path)
+    people = {"aaaa-1111": "Ann", "bbbb-1111": "Åsa", "Zzzz-1111": "Zoë", "0000-1111": "\U0001f600"}
+    catalogue.apply([make(id, NOON, userName=name) for id, name in people.items()])
+    day = at(catalogue, DAY)
+    rows = catalogue.listed(day)[1]
+    names = [row[1] for row in rows]
+    assert names == sorted(names, key=str.encode)
+    assert catalogue.listed_from(day, "", 10, behind=False) == rows
+    assert catalogue.listed_from(day, "", 3, behind=True) == rows[:3]
+    assert catalogue.listed_from(day, names[1], 2, behind=False) == rows[1:3]
+    assert catalogue.listed_from(day, names[1], 2, behind=True) == rows[2:]
+    assert catalogue.listed_from(day, f"{names[2]}\0", 2, behind=False) == rows[3:]
+    assert catalogue.listed_from(day, names[3], 2, behind=True) == []
+
+
 def test_what_is_not_there_is_not_found(tmp_path: Path):
     """No entry, no record, no path for numbers and names that are not in the tree."""
     catalogue = opened(tmp_path)
