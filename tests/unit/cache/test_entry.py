@@ -238,7 +238,7 @@ async def test_a_file_touched_while_it_was_closed_is_checked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """In the same run, too: released, closed, changed by somebody, opened again."""
-    monkeypatch.setattr("phonofs.cache.cache.IDLE", 1)
+    monkeypatch.setattr("phonofs.cache.idle_entries.IDLE", 1)
     cache = open_cache(tmp_path)
     entry = cache.entry(RECORD)
     entry.write(0, DATA)
