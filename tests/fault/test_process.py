@@ -15,7 +15,7 @@ from tests.fault.scene import fast, living, outcome, thinned
 from tests.fault.tools import fds_of, needs, quiet, reading, status
 from tests.fault.worker import OPTIONS
 from tests.support.accounts import content_of, flat
-from tests.support.mounts import files, mounted, standing, until
+from tests.support.mounts import START_S, Mount, files, mounted, standing, until
 from tests.support.timing import Stopwatch
 
 SIZES = [1, 4095, 200_000, 700_000, 1_300_000, (5 << 19) + 3] * 2
@@ -124,6 +124,50 @@ def _read(path):
         return path.read_bytes()
     except OSError:
         return None
+
+
+STUCK = """
+import sys, time
+from pathlib import Path
+from phonofs.cli import main
+from phonofs.fuse.operations import Operations
+
+asked = Path(sys.argv.pop(1))
+
+async def never(*arguments):
+    asked.touch()
+    time.sleep(3600)
+
+for name in ("getattr", "lookup", "opendir", "statfs"):
+    setattr(Operations, name, never)
+main()
+"""
+"""A mount whose loop hangs in its first request, of which it tells by a file."""
+
+
+@pytest.mark.fuse
+@pytest.mark.parametrize("watched", [False, True])
+def test_killed_in_the_middle_of_an_answer(tmp_path, watched):
+    """Whoever waits for it gets an error, and the process ends: no thread of it waits, too.
+
+    A thread that waits for an answer of its own process cannot be killed, and keeps the mount.
+    """
+    asked = tmp_path / "asked"
+    with standing(flat(1000)) as stand_in:
+        mount = Mount(stand_in.url, tmp_path / "m", tmp_path / "cache")
+        mount.program = ("-c", STUCK, str(asked))
+        if watched:
+            mount.environment |= {"NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": "600000000"}
+        try:
+            mount.start(wait=False)
+            until(lambda: asked.exists() or "mounted on" in mount.log_text())
+            other = subprocess.Popen(["stat", mount.point], stderr=subprocess.DEVNULL)
+            until(asked.exists)
+            assert mount.stop(signal.SIGKILL) == -signal.SIGKILL
+            assert other.wait(START_S) != 0
+        finally:
+            subprocess.run(["umount", "-f", mount.point], stderr=subprocess.DEVNULL)
+            mount.clean_up()
 
 
 @pytest.mark.fuse

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 import threading
 
 import pytest
@@ -67,11 +68,22 @@ def test_an_error_of_the_service_is_an_answer_of_the_tree(monkeypatch):
     """EIO is one; ENOTCONN says that nobody serves the mount."""
     for number, answers in [(errno.EIO, True), (errno.EACCES, True), (errno.ENOTCONN, False)]:
 
-        def fail(point: str, number: int = number) -> None:
-            raise OSError(number, "")
+        def end(command: list[str], number: int = number, **options: object):
+            return subprocess.CompletedProcess(command, number)
 
-        monkeypatch.setattr(systemd.os, "statvfs", fail)
+        monkeypatch.setattr(systemd.subprocess, "run", end)
         assert ask_tree("/m") is answers
+
+
+@pytest.mark.expected_log("cannot be asked")
+def test_a_process_that_cannot_be_started_says_nothing_of_the_tree(monkeypatch):
+    """Else a mount would be ended for want of processes."""
+
+    def fail(command: list[str], **options: object):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(systemd.subprocess, "run", fail)
+    assert ask_tree("/m")
 
 
 async def test_the_status_line_is_told_when_it_changes():
