@@ -17,7 +17,7 @@ import pytest
 
 from phonofs.fakeservice.account import Account, flat_item
 from tests.support.accounts import NOON_MS
-from tests.support.mounts import Mount, files, mounted, standing, until
+from tests.support.mounts import Mount, at_last, files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 
@@ -232,7 +232,7 @@ def stalled(folder: Path, kind: str):
         if kind == "content":
             mount.files = files(mount.point)
         else:
-            mount.day = min(mount.point.glob("*/*/*"))
+            mount.day = at_last(lambda: min(mount.point.glob("*/*/*")))
         faults = stand_in.faults({"kind": kind, "fail": "stall", "name": "stalled"})
         yield mount
         assert faults.fired["stalled"] > 0
