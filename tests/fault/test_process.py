@@ -42,7 +42,7 @@ def test_killed_at_random_points_nothing_false_is_served(tmp_path, part, request
                 assert ended(worker, with_luck_s) is None, "it found a wrong byte"
             finally:
                 worker.kill()
-                worker.wait(20)
+                worker.wait(60)
                 worker.stdout.close()
             held = (tmp_path / "cache/content").glob("??/*")
             at_stake += sum(path.stat().st_blocks for path in held)
@@ -183,7 +183,7 @@ def test_unmounted_from_outside(tmp_path):
             assert len(path.read_bytes()) == 1000
         until(lambda: status(mount)["fuse"]["open_files"] == 0)
         subprocess.run(["fusermount3", "-u", mount.point], check=True)
-        assert mount.process.wait(10) == 0
+        assert mount.process.wait(60) == 0
         mount.process = None
         assert "Traceback" not in mount.log_text()
 
@@ -201,7 +201,7 @@ def test_aborted_through_fusectl(tmp_path, kernel):
             (connection / "abort").write_text("1")
             ends = readers.ends()
             assert {got for got, _ in ends} <= {-errno.ECONNABORTED, -errno.ENOTCONN, -errno.EIO}
-            assert mount.process.wait(10) == 32
+            assert mount.process.wait(60) == 32
             mount.process = None
             assert watch.within(5)
         with pytest.raises(OSError, match="not connected"):

@@ -611,7 +611,7 @@ def test_one_started_on_demand_ends_when_it_was_idle(tmp_path):
             with pytest.raises(subprocess.TimeoutExpired):
                 daemon.process.wait(2)
             client.ask(protocol.Close(handle))
-            assert daemon.process.wait(20) == 0
+            assert daemon.process.wait(60) == 0
         assert read_address(daemon.cache) is None
         assert "it ends" in daemon.log_text()
 
@@ -632,7 +632,7 @@ def test_an_idle_one_hands_over_to_a_mount_and_a_busy_one_does_not(tmp_path):
         done = phonofs(daemon, "mount", PROFILE, str(point))
         assert (done.returncode, done.stderr) == (0, "")
         try:
-            assert daemon.process.wait(20) == 0
+            assert daemon.process.wait(60) == 0
             assert len(list((point / DAY).iterdir())) == 1
             assert start_on_demand(daemon).returncode == 0  # the mount serves it
         finally:
@@ -691,7 +691,7 @@ def test_watch_prints_the_changes_of_a_daemon(tmp_path):
                     break
             assert json.loads(line)["path"] == f"{DAY}/{entry.name}"
             daemon.stop()
-            assert watching.wait(20) == 3
+            assert watching.wait(60) == 3
             assert f"profile {PROFILE} is no longer served" in watching.stderr.read()
         finally:
             watching.kill()

@@ -211,7 +211,7 @@ def test_kill_9_leaves_the_known_tree(tmp_path):
                 before = searches(stand_in)
                 until(lambda before=before: searches(stand_in) > before + 3)
                 mount.stop(signal.SIGKILL)
-                looking.wait(20)
+                looking.wait(60)
         with mounted(stand_in.url, tmp_path) as mount:
             assert len(files(mount.point)) == 300
             assert "damaged" not in mount.log_text()

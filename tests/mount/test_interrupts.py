@@ -51,7 +51,7 @@ def program(code: str, *words: object, **more: object) -> "subprocess.Popen[str]
     )
 
 
-def said(process: "subprocess.Popen[str]", within_s: float = 20) -> str:
+def said(process: "subprocess.Popen[str]", within_s: float = 60) -> str:
     try:
         return process.communicate(timeout=within_s)[0].strip()
     except subprocess.TimeoutExpired:
@@ -203,12 +203,12 @@ def test_nginx_with_a_timer(shared, cold, tmp_path):
         assert len(got) == 3 << 20
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
 
 
 # deadlines
 
-WAITS_S = 10.0
+WAITS_S = 60.0
 """Far more than the deadline below; today's fault is to wait for ever."""
 
 
@@ -315,7 +315,7 @@ def hidden(tmp_path):
         )
         try:
             if space.stdout.readline() != "mounted\n":
-                status = space.wait(20)
+                status = space.wait(60)
                 assert status == 77, "it was not mounted"
                 pytest.skip("/proc cannot be mounted with hidepid=2 here")
             mount.point = Path(f"/proc/{space.pid}/root{mount.point}")
@@ -327,7 +327,7 @@ def hidden(tmp_path):
             )
         finally:
             space.stdin.close()
-            space.wait(20)
+            space.wait(60)
             space.stdout.close()
 
 
