@@ -1,7 +1,6 @@
 """What programs cost the service, however many they are."""
 
 import hashlib
-import json
 import subprocess
 import sys
 from collections import Counter
@@ -11,11 +10,10 @@ import pytest
 
 pytest.importorskip("fsspec", reason="fsspec is not installed")
 
-from phonofs.door import protocol
 from phonofs.fakeservice.account import Account, flat_item
 from tests.support.accounts import NOON_MS
 from tests.support.doors import PROFILE, Served, served
-from tests.support.mounts import standing, until
+from tests.support.mounts import is_followed, standing, until
 from tests.support.programs import as_programs_of
 
 FILES = 60
@@ -41,17 +39,10 @@ def begin(daemon: Served) -> None:
     From then on nothing is searched for again because time has passed, or because the first poll
     came after a listing.
     """
-    until(lambda: is_followed(daemon))
+    until(lambda: is_followed(daemon.status()))
     with daemon.connect() as client:
         for above in ("", "2026", "2026/2026-03"):
             client.ls(above)
-
-
-def is_followed(daemon: Served) -> bool:
-    with daemon.connect() as client:
-        client.send(protocol.Status())
-        followed = json.loads(client.data())["catalogue"]["followed"]
-    return bool(followed) and all(region["polled_at"] for region in followed.values())
 
 
 def read_by(processes: int, folder: Path) -> Counter[str]:

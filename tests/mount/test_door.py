@@ -22,7 +22,7 @@ from phonofs.fakeservice.account import Account, Item, change, flat_item
 from phonofs.model import LISTED_STATES
 from tests.support.accounts import NOON_MS, content_of, flat
 from tests.support.doors import PROFILE, Client, DoorError, connect, end_daemon, served
-from tests.support.mounts import mounted, phonofs, standing, until
+from tests.support.mounts import is_followed, mounted, phonofs, standing, until
 from tests.support.timing import Stopwatch
 
 DAY = "2026/2026-03/2026-03-02"
@@ -220,7 +220,9 @@ def test_an_object_by_its_id_costs_one_request_and_each_byte_once(tmp_path):
     """Eight clients at once cost the service as much as one, and no listing of the day."""
     days = [flat_item(f"before-{day}", 50_000, NOON_MS - 86_400_000 * day) for day in range(1, 10)]
     account = Account([*days, *flat(*[50_000] * 40)], ["us-east"])
-    with standing(account) as stand_in, served(stand_in.url, tmp_path, page_size="1") as daemon:
+    options = {"page_size": "1", "poll_interval": "1h"}
+    with standing(account) as stand_in, served(stand_in.url, tmp_path, **options) as daemon:
+        until(lambda: is_followed(daemon.status()))
         with daemon.connect() as client:
             client.ls("")
             stand_in.service.counters.clear()

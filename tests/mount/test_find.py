@@ -22,6 +22,7 @@ from tests.support.demo_mount import Demo
 from tests.support.mounts import (
     Mount,
     at_last,
+    is_followed,
     mount_in_background,
     mounted,
     phonofs,
@@ -215,7 +216,7 @@ def test_a_call_or_number_in_an_unlisted_account_costs_few_requests(tmp_path, as
     ]  # fmt: skip
     items[148].tags["callId"] = "00000123"
     with standing(Account(items)) as stand_in, mounted(stand_in.url, tmp_path) as mount:
-        until(lambda: status_of(mount)["catalogue"]["followed"])
+        until(lambda: is_followed(status_of(mount)))
         until(lambda: not mount_is_busy(mount))
         before = stand_in.service.counters.requests["search"]
         done = phonofs(mount, "find", "--mount", str(mount.point), *asked)

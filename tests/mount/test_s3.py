@@ -642,7 +642,7 @@ def test_200_clients_at_once_do_not_hold_a_listing_up(tmp_path):
         client = daemon.client()
         keys = client.keys()
         assert len(keys) == 200
-        stand_in.faults({"kind": "content", "fail": "delay", "seconds": 1})
+        stand_in.faults({"kind": "content", "fail": "delay", "seconds": 5})
         connections = [client.connect() for _ in keys]
         for connection, key in zip(connections, keys, strict=True):
             target, headers = client.signed("GET", key)

@@ -240,6 +240,12 @@ def status_of(mount: Mount) -> dict:
     return json.loads(os.getxattr(mount.point, "user.phonofs.status"))
 
 
+def is_followed(status: dict) -> bool:
+    """Whether the changes of each region are followed: its first poll is over."""
+    followed = status["catalogue"]["followed"]
+    return bool(followed) and all(region["polled_at"] for region in followed.values())
+
+
 def files(point: Path) -> list[Path]:
     """Return all files below a mount point, sorted."""
     return at_last(lambda: sorted(path for path in point.rglob("*") if path.is_file()))
