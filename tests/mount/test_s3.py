@@ -637,12 +637,12 @@ def test_a_client_that_vanishes_leaves_nothing(tmp_path):
 def test_200_clients_at_once_do_not_hold_a_listing_up(tmp_path):
     with (
         standing(flat(*[100_000] * 200)) as stand_in,
-        s3_served(stand_in.url, tmp_path) as daemon,
+        s3_served(stand_in.url, tmp_path, read_deadline="2min") as daemon,
     ):
         client = daemon.client()
         keys = client.keys()
         assert len(keys) == 200
-        stand_in.faults({"kind": "content", "fail": "delay", "seconds": 5})
+        stand_in.faults({"kind": "content", "fail": "delay", "seconds": 2})
         connections = [client.connect() for _ in keys]
         for connection, key in zip(connections, keys, strict=True):
             target, headers = client.signed("GET", key)
