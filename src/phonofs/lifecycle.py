@@ -15,6 +15,7 @@ import trio
 from phonofs.app import App
 from phonofs.config import Settings
 from phonofs.errors import PhonofsError, unwrap
+from phonofs.process.limits import allow_many_files
 from phonofs.process.supervise import Task, keep_running
 from phonofs.process.systemd import StatusLine, Watchdog, listening, notify, watchdog_interval_s
 
@@ -103,6 +104,7 @@ def run(live: Live, stopped: Callable[[str], PhonofsError]) -> None:
     ``stopped`` returns the error to raise for a signal, by its name, that came before it served;
     for SIGINT it is KeyboardInterrupt.
     """
+    allow_many_files()
     gc.freeze()  # imported objects are never garbage
     gc.set_threshold(COLLECT_AFTER)
     try:

@@ -52,9 +52,11 @@ class Programs:
 
     def look(self, pid: int) -> Process:
         """Return number and program of the process of a process or thread; nothing if pid is 0."""
+        if pid <= 0:
+            return UNKNOWN
         program = self._program() if pid == self._pid else ""
         if not program:
-            self._keep(_process_of(pid) if pid > 0 else 0)
+            self._keep(_process_of(pid))
             program = self._program()
         return Process(self._pid, program) if program else UNKNOWN
 

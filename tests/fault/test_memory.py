@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import os
 import resource
 import shutil
 
@@ -24,6 +23,7 @@ from tests.fault import scene as scenes
 from tests.fault.tools import quiet
 from tests.fault.tools import reading as readers_of
 from tests.support.accounts import content_of, flat
+from tests.support.descriptors import descriptors, settled_descriptors
 from tests.support.mounts import files, mounted, standing, until
 from tests.support.timing import timely
 
@@ -184,8 +184,8 @@ def one_run(folder, failing, at):
             failing.begin(0)
             assert await visit(service, folder) == ["right"] * 2 * len(SIZES)
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = settled_descriptors()
     run()
-    assert len(os.listdir("/proc/self/fd")) <= before, f"call {at} leaves descriptors"
+    assert descriptors() <= before, f"call {at} leaves descriptors"
     shutil.rmtree(folder)
     return run.count

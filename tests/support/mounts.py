@@ -27,7 +27,7 @@ from tests.support.counted_service import Service
 from tests.support.timing import Stopwatch
 
 START_S = 60.0
-"""How long a start, an end, or what another process does may take before it counts as hanging."""
+"""How long a program may take to do what is waited for, on a slow machine that has other work."""
 
 Value = TypeVar("Value")
 

@@ -216,7 +216,12 @@ def seaweed(folder: Path) -> Iterator[Endpoint]:
     ports = unused_numbers(2 * len(names))
     command = [weed, "-logtostderr", "server", "-s3", f"-dir={folder}", "-ip=127.0.0.1"]
     command += ["-ip.bind=127.0.0.1", f"-s3.config={folder / 's3.json'}", "-s3.iam=false"]
-    command += ["-s3.port.iceberg=0", "-master.volumeSizeLimitMB=1024", "-volume.max=20"]
+    command += [
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-master.volumeSizeLimitMB=1024",
+        "-volume.max=20",
+    ]
     command += [f"-{name}.port={port}" for name, port in zip(names, ports, strict=False)]
     command += [f"-{name}.port.grpc={port}" for name, port in zip(names, ports[4:], strict=True)]
     endpoint = Endpoint(f"http://127.0.0.1:{ports[3]}", PROFILE)

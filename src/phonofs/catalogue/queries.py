@@ -23,9 +23,10 @@ _ENTRY = "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, st
 _CLOSE = 5000
 """Inode numbers searched for the next objects of a day: half a millisecond."""
 
-RECORDS_KEPT = 128
+RECORDS_KEPT = 1024
 """Parsed records kept in memory: if many files are read in sequence, each record is needed first
-for prefetching and again when its file is opened."""
+for prefetching and again when its file is opened; an S3 client asks for its head and then for it.
+2 KB each."""
 
 LARGEST_KEPT = 20_000
 """The most entries of a day kept in memory after it was read, 0.3 KB each."""
@@ -72,9 +73,9 @@ class _Listing(list[Listed]):
 class ObjectQueries:
     """Reads the table ``object``, which ``Objects`` writes.
 
-    Owns three caches. The records read last, each with its row: a record is valid only for exactly
-    that row, which has its checksum. The entries of the day read last, and the listings that
-    somebody has: valid until a row changes.
+    Owns four caches. The records read last, each with its row: a record is valid only for exactly
+    that row, which has its checksum. The row read last, the entries of the day read last, and the
+    listings that somebody has: valid until a row changes.
     """
 
     def __init__(self, database: Database, directories: Directories, records: Records) -> None:
@@ -82,6 +83,7 @@ class ObjectQueries:
         self._directories = directories
         self._records = records
         self._read: LRUCache[int, tuple[Row, Record]] = LRUCache(RECORDS_KEPT)
+        self._last: tuple[int | None, Row | None] = (None, None)
         self._day: tuple[int, int, Sequence[Entry]] | None = None
         self._listings: WeakValueDictionary[tuple[int, int | None], _Listing] = (
             WeakValueDictionary()
@@ -96,10 +98,13 @@ class ObjectQueries:
         return _entry(*row) if row else None
 
     def lookup(self, parent: int, name: str) -> Entry | None:
-        """Return the entry called ``name`` in a day, or None."""
-        sql = f"SELECT {_ENTRY} FROM object WHERE parent = ? AND name = ?"
-        row = self._database.row(sql, parent, name)
-        return _entry(*row) if row else None
+        """Return the entry called ``name`` in a day, or None. What is looked up is opened next."""
+        row = self.holder(parent, name)
+        if row is None:
+            return None
+        self._last = self._database.state, row
+        mtime_ms = row.updated_ms if row.replaced else row.created_ms
+        return _entry(row.ino, name, row.size, mtime_ms, row.updated_ms, row.state)
 
     def children(self, parent: int) -> Sequence[Entry]:
         """Return the entries of a day, sorted by name. Callers must not change the result.
@@ -158,7 +163,12 @@ class ObjectQueries:
 
     def row(self, ino: int) -> Row | None:
         """Return the row of an object, shown or not; None if there is none."""
-        return self._row("ino = ?", ino)
+        state, last = self._last
+        if last is not None and last.ino == ino and state == self._database.state is not None:
+            return last
+        row = self._row("ino = ?", ino)
+        self._last = self._database.state, row
+        return row
 
     def find(self, region: int, id: str) -> Row | None:
         """Return the row of an object by the service's identifier, or None."""

@@ -30,7 +30,7 @@ from phonofs.vfs import Vfs
 log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX = 500
-"""Connections at a time. A process may have 1024 files open, and the cache has some, too."""
+"""Connections at a time. Some processes may have 1024 files open, and the cache has a quarter."""
 
 SEND_BUFFER = 1 << 20
 """Bytes of an answer that the kernel takes at once, unless the system allows less: with the usual

@@ -49,7 +49,8 @@ def _failed(condition: str) -> S3Error:
 
 def _date_s(request: Request, name: str) -> float | None:
     """Return the time of a header; None if there is none, or no valid one (RFC 9110, 13.1.3)."""
-    return http_date_s(request.header(name) or "")
+    header = request.header(name)
+    return None if header is None else http_date_s(header)
 
 
 def _names(header: str, etag: str, *, weakly: bool = False) -> bool:

@@ -1,17 +1,16 @@
 """One client of the S3 door: receives its requests, one at a time, and sends the answers.
 
-One task receives, another one answers, so that an answer is given up if the client hangs up, and
-nothing waits for the service in vain. The first bytes of a content are there before its status is
-sent; if a later byte cannot be had, the connection is cut before its end.
+While an answer has to wait, another task watches the client: an answer is given up if the client
+hangs up, so that nothing waits for the service in vain. The first bytes of a content are there
+before its status is sent; if a later byte cannot be had, the connection is cut before its end.
 """
 
 import logging
-import secrets
+import random
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from http.client import responses as reasons
 
 import trio
@@ -19,6 +18,7 @@ from trio.abc import HalfCloseableStream, Stream
 
 from phonofs.cache.stored_blocks import StoredRange
 from phonofs.errors import unwrap
+from phonofs.first_wait import FirstWait
 from phonofs.http_dates import http_date
 from phonofs.http_server import (
     CONTINUE,
@@ -36,15 +36,16 @@ from phonofs.s3door.errors import S3Error
 from phonofs.s3door.failures import Failures
 from phonofs.s3door.keys import Key
 from phonofs.s3door.request import Request
+from phonofs.stream_receiver import StreamReceiver
 from phonofs.stream_sender import Body, SlowClient, StreamSender
 
 log = logging.getLogger(__name__)
 
-LIMITS = RequestLimits(head_bytes=64 << 10, body_bytes=64 << 10)
-HEADERS_MAX = 100
-
 REQUEST_S = 20.0
 """How long a client may take to send a request that it has begun."""
+
+LIMITS = RequestLimits(head_bytes=64 << 10, body_bytes=64 << 10, time_s=REQUEST_S)
+HEADERS_MAX = 100
 
 IDLE_S = 60.0
 """How long a connection without a request stays open."""
@@ -95,28 +96,21 @@ class Connection:
     busy       whether a request is being answered
     authenticated  whether the one that is being answered is signed with one of the keys
     requests   how many there were
+    idle_since_s  when the last signed request was answered, or the connection made (trio's clock)
     """
 
     def __init__(self, stream: Stream, services: Services) -> None:
         self._stream = stream
         self._services = services
+        self._receiver = StreamReceiver(stream)
         self._sender = StreamSender(stream, SLOW_S)
         self._early = b""
-        self._answered = trio.Event()
-        self._answered.set()
-        self._last_used_s = trio.current_time()
+        self._watching: trio.CancelScope | None = None
+        self._watched = trio.Event()
+        self.busy = False
         self.authenticated = False
         self.requests = 0
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being answered."""
-        return not self._answered.is_set()
-
-    @property
-    def idle_since_s(self) -> float:
-        """When the last signed request was answered, or the connection made (trio's clock)."""
-        return self._last_used_s
+        self.idle_since_s = trio.current_time()
 
     @property
     def body_bytes(self) -> int:
@@ -125,56 +119,72 @@ class Connection:
 
     async def serve(self) -> None:
         """Answer requests until the client hangs up, or has to be hung up on."""
-        give, take = trio.open_memory_channel[Received | S3Error](1)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._receive, give, nursery.cancel_scope)
-                async for received in take:
-                    self.requests += 1
-                    goes_on = await self._answer(received)
-                    if self.authenticated:  # whoever has no key cannot keep the connection
-                        self._last_used_s = trio.current_time()
-                    self.authenticated = False
-                    self._answered.set()
+                goes_on = True
+                while goes_on and (received := await self._next()) is not None:
+                    goes_on = await self._answer_watched(received, nursery)
                     if isinstance(received, S3Error):
                         await self._linger()
-                    if not goes_on:
-                        break
-                nursery.cancel_scope.cancel()
-        except* (SlowClient, ContentFailed):
+        except* (SlowClient, ContentFailed, trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("a client of the S3 door went, or had to be hung up on")
+
+    async def _answer_watched(self, received: Received | S3Error, nursery: trio.Nursery) -> bool:
+        """Answer a request; return whether another one may follow.
+
+        If the answer has to wait, the client is watched: it is given up if the client hangs up.
+        """
+        self.busy = True
+        self.requests += 1
+        try:
+            return await FirstWait(self._answer(received), partial(self._begin_watch, nursery))
         finally:
-            self._answered.set()
+            if self.authenticated:  # whoever has no key cannot keep the connection
+                self.idle_since_s = trio.current_time()
+            self.busy = self.authenticated = False
+            await self._end_watch()
+
+    # watching
+
+    def _begin_watch(self, nursery: trio.Nursery) -> None:
+        self._watching, self._watched = trio.CancelScope(), trio.Event()
+        nursery.start_soon(self._watch, self._watching, nursery.cancel_scope)
+
+    async def _end_watch(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+            await self._watched.wait()  # nobody else may receive until then
+
+    async def _watch(self, watching: trio.CancelScope, everything: trio.CancelScope) -> None:
+        """Receive what the client sends early; cancel everything if it hangs up."""
+        try:
+            with watching:
+                while len(self._early) < RECEIVE:
+                    some = await self._receiver.receive_some(RECEIVE)
+                    self._early += some
+                    if not some:
+                        everything.cancel()
+                        break
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            everything.cancel()
+        finally:
+            self._watched.set()
 
     # receiving
 
-    async def _receive(
-        self, give: trio.MemorySendChannel[Received | S3Error], scope: trio.CancelScope
-    ) -> None:
-        """Pass on the requests, one at a time; cancel everything if the client goes."""
-        try:
-            while (received := await self._next()) is not None:
-                await self._answered.wait()
-                self._answered = trio.Event()
-                give.send_nowait(received)
-                if isinstance(received, S3Error) or not received.keep_alive:
-                    await self._until_gone()
-                    break
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            log.debug("a client of the S3 door broke the connection")
-        scope.cancel()
-
     async def _next(self) -> Received | S3Error | None:
         """Return the next request, or why it is none; None if the client goes, or has to."""
-        if not self._early and not await self._begun():
+        if self._early:
+            await trio.lowlevel.checkpoint()  # others have their turn, however many came at once
+        elif not await self._begun():
             return None
         try:
-            with trio.move_on_after(REQUEST_S):
-                early, self._early = self._early, b""
-                received = await receive(self._stream, early, LIMITS, self._say_continue)
-                if received is not None:
-                    self._early = received.early
-                return received
+            early, self._early = self._early, b""
+            received = await receive(self._receiver, early, LIMITS, self._say_continue)
+            if received is not None:
+                self._early = received.early
+            return received
         except BadRequest as error:
             # What the parser says repeats what came, perhaps with a signature, and is logged.
             if error.error_status_hint == 431:
@@ -186,40 +196,25 @@ class Connection:
             if error.received.method not in (b"GET", b"HEAD", b"POST"):
                 return S3Error("MethodNotAllowed", "this server is read-only")
             return S3Error("EntityTooLarge", "the body of the request is too long")
-        return S3Error("RequestTimeout", "the request was not received whole in time")
+        except trio.TooSlowError:
+            return S3Error("RequestTimeout", "the request was not received whole in time")
 
     async def _begun(self) -> bool:
         """Wait until a request begins; return False if the client goes, or has been idle."""
-        while not self._early:
-            with trio.move_on_after(self._patience_s()) as waiting:
-                self._early = bytes(await self._stream.receive_some(RECEIVE))
-            if waiting.cancelled_caught and self._patience_s():
-                continue
-            if not self._early:
-                return False
-        return True
-
-    def _patience_s(self) -> float:
-        """Return how long to wait for the next request from now on, in seconds."""
-        if self.busy:
-            return IDLE_S
-        return max(0.0, self._last_used_s + IDLE_S - trio.current_time())
+        with trio.move_on_at(self.idle_since_s + IDLE_S):
+            self._early = await self._receiver.receive_some(RECEIVE)
+        return bool(self._early)
 
     async def _say_continue(self) -> None:
-        await self._answered.wait()  # the answer before has to be sent first
         await self._stream.send_all(CONTINUE)
 
-    async def _until_gone(self) -> None:
-        """Wait until the client hangs up; what it still sends is not for anybody."""
-        while await self._stream.receive_some(RECEIVE):
-            pass
-
     async def _linger(self) -> None:
-        """Wait until the client hangs up, but not for long. Cancelled when it does."""
-        if isinstance(self._stream, HalfCloseableStream):
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        """Receive what the client still sends until it hangs up, but not for long."""
+        with trio.move_on_after(LINGER_S):
+            if isinstance(self._stream, HalfCloseableStream):
                 await self._stream.send_eof()
-        await trio.sleep(LINGER_S)
+            while await self._receiver.receive_some(RECEIVE):
+                pass
 
     # answering
 
@@ -335,4 +330,4 @@ def _date(at_s: int) -> str:
 
 
 def _request_id() -> str:
-    return secrets.token_hex(8).upper()
+    return f"{random.getrandbits(64):016X}"

@@ -6,7 +6,7 @@ a parameter given twice, a percent-encoding that is none, a path that is not UTF
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
@@ -37,6 +37,14 @@ class Request:
     query: str
     headers: tuple[tuple[str, str], ...]
     body: bytes = b""
+    _values: dict[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Join the values of repeated headers by commas (RFC 9110, 5.3)."""
+        values: dict[str, str] = {}
+        for name, value in self.headers:
+            values[name] = f"{values[name]},{value}" if name in values else value
+        object.__setattr__(self, "_values", values)
 
     @classmethod
     def of(
@@ -55,12 +63,8 @@ class Request:
         return cls(method.decode("latin-1"), path, query, fields, body)
 
     def header(self, name: str) -> str | None:
-        """Return the value of a header, None if it was not sent. ``name`` is in lower case.
-
-        Values of a repeated header are joined by commas (RFC 9110, 5.3).
-        """
-        values = [value for each, value in self.headers if each == name]
-        return ",".join(values) if values else None
+        """Return the value of a header, None if it was not sent. ``name`` is in lower case."""
+        return self._values.get(name)
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -68,6 +72,8 @@ class Request:
 
         Raises S3Error if a parameter is given twice, or cannot be decoded.
         """
+        if not self.query:
+            return {}
         if self.query.count("&") >= PARAMETERS_MAX:
             raise S3Error("InvalidArgument", "the query has too many parameters")
         found: dict[str, str] = {}

@@ -31,8 +31,8 @@ from phonofs.vfs import Vfs
 log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX = 300
-"""Connections at a time. A process may have 1024 files open: the local door and the cache have the
-others."""
+"""Connections at a time. Some processes may have 1024 files open: the local door and the cache have
+the others."""
 
 BACKLOG = 512
 """Connections that wait to be accepted."""

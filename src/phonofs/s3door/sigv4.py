@@ -80,9 +80,10 @@ def verify(request: Request, find_key: Callable[[str], Key | None], now: datetim
     key = find_key(signature.access_key)
     if key is None:
         raise S3Error("InvalidAccessKeyId", "the access key is not one of this server's keys")
-    _check_time(signature, now)
+    stamp = signature.at.strftime("%Y%m%dT%H%M%SZ")
+    _check_time(signature, stamp[:8], now)
     _check_headers(request, signature)
-    if not hmac.compare_digest(_computed(request, signature, key), signature.hex):
+    if not hmac.compare_digest(_computed(request, signature, stamp, key), signature.hex):
         raise S3Error(
             "SignatureDoesNotMatch",
             "the signature is not what this key makes of this request; check the secret key and "
@@ -239,8 +240,8 @@ def _basic_date(text: str) -> datetime | None:
         return None
 
 
-def _check_time(signature: _Signature, now: datetime) -> None:
-    if signature.at.strftime("%Y%m%d") != signature.day:
+def _check_time(signature: _Signature, day: str, now: datetime) -> None:
+    if day != signature.day:
         what = "the day of the credential is not that of the request"
         raise _malformed(what) if signature.expires is None else _bad_query(what)
     if signature.expires is None:
@@ -267,12 +268,11 @@ def _check_headers(request: Request, signature: _Signature) -> None:
         raise S3Error("SignatureDoesNotMatch", "a header that is signed was not sent")
 
 
-def _computed(request: Request, signature: _Signature, key: Key) -> str:
+def _computed(request: Request, signature: _Signature, stamp: str, key: Key) -> str:
     """Return the signature in hex that the key makes of the request."""
-    time = signature.at.strftime("%Y%m%dT%H%M%SZ")
     scope = f"{signature.day}/{signature.region}/s3/aws4_request"
     hashed = hashlib.sha256(_canonical(request, signature)).hexdigest()
-    text = f"{ALGORITHM}\n{time}\n{scope}\n{hashed}"
+    text = f"{ALGORITHM}\n{stamp}\n{scope}\n{hashed}"
     return hmac.digest(_signing_key(key, scope), text.encode(), "sha256").hex()
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import sqlite3
 import stat
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.support.caching import (
     record,
     stored,
 )
+from tests.support.descriptors import descriptors, settled_descriptors
 from tests.support.timing import Stopwatch, timely
 
 SIZE = 100_000
@@ -160,15 +162,49 @@ async def test_nothing_is_checked_twice_in_a_run(tmp_path: Path):
 async def test_descriptors_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Few of the objects that nobody reads have one; none has at the end."""
     monkeypatch.setattr("phonofs.cache.cache.IDLE", 5)
-    before = len(os.listdir("/proc/self/fd"))
+    before = settled_descriptors()
     cache = open_cache(tmp_path)
-    opened = len(os.listdir("/proc/self/fd"))
+    opened = descriptors()
     for n in range(20):
         fill(cache, record_of(n), data_of(n))
         await run_once(cache)
-    assert len(os.listdir("/proc/self/fd")) == opened + 5
+    assert descriptors() == opened + 5
     cache.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("limit", "open_files"), [(20, 5), (4, 1), (resource.RLIM_INFINITY, 8), (1 << 20, 8)]
+)
+async def test_released_entries_have_a_quarter_of_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, open_files: int
+):
+    monkeypatch.setattr("phonofs.cache.cache.IDLE", 8)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    before = settled_descriptors()
+    cache = open_cache(tmp_path)
+    opened = descriptors()
+    for n in range(20):
+        fill(cache, record_of(n), data_of(n))
+        await run_once(cache)
+    assert descriptors() == opened + open_files
+    cache.close()
+    assert descriptors() == before
+
+
+async def test_a_large_object_counts_as_several_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It has more checksums in memory; one that is too large for all is kept alone."""
+    monkeypatch.setattr("phonofs.cache.cache.IDLE", 6)
+    for size, kept in ((SIZE + 1, 6), (SIZE, 3), (SIZE // 2, 2), (SIZE // 100, 1)):
+        monkeypatch.setattr("phonofs.cache.cache.IDLE_BYTES", size)
+        cache = open_cache(tmp_path / str(size))
+        for n in range(9):
+            fill(cache, record_of(n), data_of(n))
+            await run_once(cache)
+        assert len(cache._idle) == kept
+        cache.close()
 
 
 async def test_everything_is_ours_alone(tmp_path: Path):
@@ -666,7 +702,7 @@ async def test_without_memory_for_the_last_save_the_folder_is_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ):
     """The next mount can use it, and no descriptor is left."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = settled_descriptors()
     cache = open_cache(tmp_path)
     fill(cache, record_of(0), data_of(0))
 
@@ -678,4 +714,4 @@ async def test_without_memory_for_the_last_save_the_folder_is_released(
         with pytest.raises(MemoryError):
             cache.close()
     open_cache(tmp_path).close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before

@@ -27,6 +27,7 @@ from phonofs.cache.codec import AesGcmCodec
 from phonofs.cli import group, run
 from phonofs.errors import UsageError
 from tests.support.caching import BLOCK, MIB, fill, open_cache, ramp, record
+from tests.support.descriptors import descriptors, settled_descriptors
 from tests.support.failing_sqlite import look_at_statements
 from tests.support.timing import FairClock
 
@@ -497,10 +498,6 @@ def test_statistics_ask_no_disk(tmp_path: Path, failing: dict[str, int]):
 # Opening
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 @pytest.mark.parametrize(
     "fails", ["PRAGMA journal_mode", "SELECT max", "SELECT key", "SELECT count", "PRAGMA appl"]
 )
@@ -509,7 +506,7 @@ def test_a_cache_that_cannot_be_opened_leaves_nothing_open(
 ):
     """Neither a descriptor nor the lock: the next one opens it."""
     filled(tmp_path, 3)
-    before = descriptors()
+    before = settled_descriptors()
     failing[fails] = 1
     cache = open_cache(tmp_path)
     assert cache.statistics()["state"] == "off"
@@ -556,7 +553,7 @@ def closing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("closing_fails")
 async def test_files_that_cannot_be_closed_do_not_keep_the_directory(tmp_path: Path):
     """Those that were read, those that are released only now, and one that is still in use."""
-    before = descriptors()
+    before = settled_descriptors()
     cache = open_cache(tmp_path)
     for n in range(3):
         fill(cache, record_of(n), data_of(n))
@@ -939,7 +936,7 @@ def test_a_disk_in_trouble_from_the_start_means_no_cache(
                     pass
         else:
             subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        before = descriptors()
+        before = settled_descriptors()
 
         async def use() -> None:
             cache = open_cache(folder, size)

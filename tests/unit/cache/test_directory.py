@@ -13,6 +13,7 @@ from phonofs.cache import backend
 from phonofs.cache.directory import claim, file_system_of, has_cache, lock_folder
 from phonofs.errors import UsageError
 from tests.support.caching import open_cache
+from tests.support.descriptors import descriptors, settled_descriptors
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077])
@@ -62,10 +63,10 @@ def test_without_a_lock_file_the_folder_itself_is_locked(tmp_path: Path):
     (tmp_path / "lock").mkdir()  # so that no file of this name can be created
     folder = os.open(tmp_path, os.O_RDONLY)
     lock = lock_folder(folder, tmp_path)
-    before = len(os.listdir("/proc/self/fd"))
+    before = settled_descriptors()
     with pytest.raises(UsageError, match="another phonofs is using"):
         lock_folder(folder, tmp_path)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     os.close(lock)
     os.close(lock_folder(folder, tmp_path))
     os.close(folder)
@@ -184,11 +185,11 @@ def test_a_planted_pipe_does_not_hold_us_up(tmp_path: Path):
 def test_nothing_is_left_open_after_a_refusal(tmp_path: Path):
     """A mount that is tried again and again does not run out of descriptors."""
     first = claim(tmp_path)
-    before = len(os.listdir("/proc/self/fd"))
+    before = settled_descriptors()
     for _ in range(5):
         with pytest.raises(UsageError):
             claim(tmp_path)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     os.close(first)
 
 

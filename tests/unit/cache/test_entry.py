@@ -34,6 +34,7 @@ from tests.support.caching import (
     record,
     stored,
 )
+from tests.support.descriptors import descriptors, settled_descriptors
 from tests.support.log_check import LogCheck
 
 DATA = ramp(3 * BLOCK + 1000)
@@ -587,7 +588,7 @@ async def test_only_what_is_wanted_is_kept_in_memory(tmp_path: Path):
 async def test_memory_that_is_nobodys_any_more_is_closed(tmp_path: Path):
     """Descriptors too."""
     cache = memory_cache(tmp_path)
-    before = len(os.listdir("/proc/self/fd"))
+    before = settled_descriptors()
     entries = [cache.entry(record(str(n), DATA)) for n in range(5)]
     for entry in entries:
         entry.write(0, DATA)
@@ -595,7 +596,7 @@ async def test_memory_that_is_nobodys_any_more_is_closed(tmp_path: Path):
         entry.reset()
     for entry in entries:
         cache.release(entry)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     assert cache.statistics()["memory_bytes"] == 0
 
 

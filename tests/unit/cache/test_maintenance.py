@@ -31,6 +31,7 @@ from tests.support.caching import (
     record,
     stored,
 )
+from tests.support.descriptors import descriptors, settled_descriptors
 
 DATA = ramp(3 * BLOCK)
 RECORD = record("a", DATA)
@@ -286,7 +287,7 @@ async def test_a_disk_that_failed_at_the_start_is_tried_again(
     def fail(*args: object, **kwargs: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = settled_descriptors()
     with monkeypatch.context() as patch:
         patch.setattr(os, "fchmod", fail)
         cache = open_cache(tmp_path)
@@ -309,7 +310,7 @@ async def test_a_disk_that_failed_at_the_start_is_tried_again(
         nursery.cancel_scope.cancel()
     assert cache.statistics()["disk_bytes"] == on_disk(tmp_path) == 3 * len(DATA)
     cache.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     cache = open_cache(tmp_path)
     assert [cache.entry(record(str(n), DATA)).verified for n in range(3)] == [True] * 3
     cache.close()

@@ -788,6 +788,44 @@ def test_a_day_read_again_is_as_it_is_now(tmp_path: Path):
     assert len(catalogue.children(day)) == 2
 
 
+def test_an_object_that_was_looked_up_is_read_once_and_never_outdated(
+    tmp_path: Path, monkeypatch
+) -> None:
+    statements: list[str] = []
+    look_at_statements(monkeypatch, statements.append)
+    catalogue = opened(tmp_path)
+    catalogue.apply([make("one-1111", NOON, agentName="Jo", size=10)])
+    ino = only(catalogue, "one-1111")
+    day, name = (
+        catalogue.parent(ino),
+        "".join(entry.name for entry in catalogue.children(catalogue.parent(ino))),
+    )
+    catalogue.record(ino)
+    statements.clear()
+    assert catalogue.lookup(day, name) == catalogue.entry(ino)
+    statements.clear()
+    assert catalogue.lookup(day, name) is not None
+    assert catalogue.record(ino).size == 10
+    assert len([each for each in statements if each.startswith("SELECT")]) == 1
+
+    catalogue.set_size(ino, 12)
+    assert catalogue.record(ino).size == 12
+
+    def taken_back() -> None:
+        with catalogue._database.transaction():
+            catalogue.lookup(day, name)
+            catalogue._database.run("UPDATE object SET size = 99")
+            assert catalogue.record(ino).size == 99
+            raise CatalogueError("disk full")
+
+    with pytest.raises(CatalogueError):
+        taken_back()
+    assert catalogue.record(ino).size == 12
+    catalogue.apply([make("one-1111", NOON, agentName="Jo", size=10, state="REVOKED")])
+    with pytest.raises(NoSuchName):
+        catalogue.record(ino)
+
+
 def test_a_day_of_very_many_is_not_kept_in_memory(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("phonofs.catalogue.queries.LARGEST_KEPT", 2)
     catalogue = opened(tmp_path)
