@@ -74,7 +74,7 @@ def ask_tree(mountpoint: str) -> bool:
     Another process reads it. If this one were killed while a thread of it waits for its own answer,
     that thread would never end, and the kernel would keep the mount waiting for it.
     """
-    command = [sys.executable, "-I", "-S", "-c", _READ, mountpoint]
+    command = [sys.executable, "-P", "-S", "-c", _READ, mountpoint]
     try:
         status = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode  # noqa: S603
     except OSError as error:  # that says nothing of the mount
