@@ -555,7 +555,7 @@ def test_a_service_manager_is_told_when_it_serves_and_that_it_answers(tmp_path):
         address = f"@phonofs-test-{os.getpid()}"
         manager.bind("\0" + address[1:])
         manager.settimeout(30)
-        daemon.environment |= {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "400000"}
+        daemon.environment |= {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "4000000"}
         daemon.start()
         told: set[str] = set()
         while not {"READY=1", "WATCHDOG=1"} <= told or not any(
