@@ -15,6 +15,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 import trio
 import trio.testing
@@ -26,6 +27,13 @@ SLOW_TEST_LIMIT_S = 3600
 """Limit of one test of the long run; pyproject.toml has that of all others."""
 
 logging.getLogger("phonofs").setLevel(logging.DEBUG)
+
+hypothesis.settings.register_profile(
+    "any machine",
+    parent=hypothesis.settings(),
+    deadline=None,  # how long an example takes says more of the machine
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def trio_test(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
