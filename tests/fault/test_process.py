@@ -145,6 +145,7 @@ main()
 """A mount whose loop hangs in its first request, of which it tells by a file."""
 
 
+@pytest.mark.promise("crash-is-not-deletion")
 @pytest.mark.fuse
 @pytest.mark.parametrize("watched", [False, True])
 def test_killed_in_the_middle_of_an_answer(tmp_path, watched):
