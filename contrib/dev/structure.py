@@ -68,7 +68,6 @@ RECORDS: dict[str, dict[str, str]] = {
     },
     "reader/verification.py": {"self._context.counts": "plain counters"},
     "s3door/listener.py": {"context": "an ssl.SSLContext, set up where it is made"},
-    "s3door/documents.py": {"element": "an XML element, filled where it is made"},
     "service/limiter.py": {"self._alarm": "trio's CancelScope"},
     "service/tls.py": {"context": "an ssl.SSLContext, set up where it is made"},
 }

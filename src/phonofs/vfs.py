@@ -264,14 +264,31 @@ class Vfs:
 
         None if it is no day. Raises as :meth:`open_folder` does.
         """
-        if is_directory(ino) and (day := directory_of(ino)) is not None and day.day:
-            self.check()
-            await self._list(ino, refresh=refresh)
+        if await self.open_day(ino, refresh=refresh):
             listed = self._catalogue.listed(ino)
             if listed is not None and listed[1]:
                 self._day_was_listed(pid, ino, [each[0] for each in listed[1]])
             return listed
         return None
+
+    async def open_day(self, ino: int, *, refresh: bool = False) -> bool:
+        """Have a day listed if needed, so that its objects are known; return False if it is no day.
+
+        Raises as :meth:`open_folder` does.
+        """
+        if not is_directory(ino) or (day := directory_of(ino)) is None or not day.day:
+            return False
+        self.check()
+        await self._list(ino, refresh=refresh)
+        return True
+
+    def day_from(self, ino: int, name: str, most: int, *, behind: bool) -> Sequence[Listed]:
+        """Return the next ``most`` objects of a day by name: from ``name`` on, or ``behind`` it.
+
+        They are those known at this moment, not when the day was opened.
+        """
+        self.check()
+        return self._catalogue.listed_from(ino, name, most, behind=behind)
 
     async def _list(self, ino: int, *, refresh: bool) -> bool:
         """Have a directory of the date tree listed if needed; return whether that was answered."""

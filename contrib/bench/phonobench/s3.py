@@ -2,6 +2,7 @@
 
     ranges   one object of 512 MiB in 16 ranges at once, warm
     small    1,000 objects of 50 KB, 8 at a time, warm
+    listing  the keys of these, 20 times
     clients  our memory while 32 clients read, and that of the others
 
 Beside SeaweedFS, which has the objects on its own disk, and beside ``rclone serve s3`` over a mount
@@ -15,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from phonobench.things import MIB, Thing, make, write
 BIG = make(1, 0, 0, 1, 512 * MIB)
 SMALL = [make(n + 2, 2, n, 1000, 50_000) for n in range(1000)]
 AT_ONCE = 8
+LISTINGS = 20
 CLIENTS = 32
 TARGETS = {SEAWEED: 0.7, RCLONE: 1.5}
 MEMORY_MIB = 140
@@ -61,6 +63,14 @@ class S3Bench:
             lambda server: _client("whole", server, AT_ONCE, [*map(server.key, SMALL)]), size,
         )  # fmt: skip
 
+    def listing(self) -> None:
+        """The keys of the 1,000 files, which are one page."""
+        self._compare(
+            "listing 1,000 keys, warm", "keys/s", 1,
+            lambda server: _client("listed", server, 1, [_folder(server), LISTINGS]),
+            LISTINGS * len(SMALL), {},
+        )  # fmt: skip
+
     def clients(self) -> None:
         """Memory while 32 clients read the large one, each by itself."""
         for server in self._servers:
@@ -80,7 +90,10 @@ class S3Bench:
             target = f" (target: at most {MEMORY_MIB})" if server.name == OURS else ""
             print(f"memory with {CLIENTS} clients, {server.name}: {peak / MIB:.0f} MiB{target}")
 
-    def _compare(self, title: str, unit: str, per: float, measure: Any, size: int) -> None:
+    def _compare(
+        self, title: str, unit: str, per: float, measure: Any, size: int,
+        targets: Mapping[str, float] = TARGETS,
+    ) -> None:  # fmt: skip
         row, shares = title, f"{title}, CPU"
         for _ in range(self._rounds):
             for server in self._servers:
@@ -94,13 +107,17 @@ class S3Bench:
         for server in self._servers:
             speed, share = (Spread.of(self.figures.rows[key][server.name]) for key in (row, shares))
             line = f"{title}, {server.name}: {_shown(speed)} {unit}, {share.median:.2f} CPUs"
-            if server.name in TARGETS:
+            if server.name != OURS and OURS in self.figures.rows[row]:
                 mine = self.figures.rows[row][OURS]
                 theirs = self.figures.rows[row][server.name]
                 times = Spread.of(ratios(mine, theirs, faster_is_more=True))
                 line += f"; phonofs {times.median:.2f} × ({times.least:.2f}–{times.most:.2f}"
-                line += f", target {TARGETS[server.name]:g} ×)"
+                line += f", target {targets[server.name]:g} ×)" if server.name in targets else ")"
             print(line)
+
+
+def _folder(server: Server) -> str:
+    return server.key(SMALL[0]).rpartition("/")[0]
 
 
 def _shown(spread: Spread) -> str:
@@ -151,7 +168,7 @@ def _servers(stack: ExitStack, work: Path, names: Sequence[str]) -> list[Server]
     return made
 
 
-TASKS = ("ranges", "small", "clients")
+TASKS = ("ranges", "small", "listing", "clients")
 SERVERS = (OURS, SEAWEED, RCLONE)
 
 

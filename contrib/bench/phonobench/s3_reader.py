@@ -54,9 +54,16 @@ def whole(store: S3Store, threads: ThreadPoolExecutor, words: list[Any]) -> int:
     return sum(threads.map(lambda key: len(obstore.get(store, key).bytes()), words))
 
 
+def listed(store: S3Store, _threads: ThreadPoolExecutor, words: list[Any]) -> int:
+    """The keys below a prefix, some times: ``[PREFIX, TIMES]``; how many keys came."""
+    prefix, times = words
+    return sum(len(page) for _ in range(times) for page in obstore.list(store, prefix))
+
+
 KINDS: dict[str, Callable[[S3Store, ThreadPoolExecutor, list[Any]], int]] = {
     "ranges": ranges,
     "whole": whole,
+    "listed": listed,
 }
 
 

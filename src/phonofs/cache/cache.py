@@ -4,19 +4,16 @@ Used by the reader, for bytes; by the file system, to learn how much of a file i
 commands. All methods run on the event loop; :mod:`phonofs.cache.maintenance` is the background
 task.
 
-cachetools limits the released entries that keep their file open; :mod:`phonofs.cache.eviction`
-says what leaves the disk.
+:mod:`phonofs.cache.idle_entries` has the released entries that keep their file open;
+:mod:`phonofs.cache.eviction` says what leaves the disk.
 """
 
 import logging
-import resource
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-
-from cachetools import LRUCache
 
 from phonofs.cache import write_behind
 from phonofs.cache.backend import Backend, Disk
@@ -27,6 +24,7 @@ from phonofs.cache.directory import has_cache
 from phonofs.cache.entry import CacheEntry
 from phonofs.cache.eviction import Eviction
 from phonofs.cache.filestore import remove_content
+from phonofs.cache.idle_entries import IdleEntries
 from phonofs.cache.index import Row, key_of, storable
 from phonofs.cache.set_aside import SetAside
 from phonofs.cache.write_behind import WriteBehind
@@ -34,31 +32,9 @@ from phonofs.model import Record
 
 log = logging.getLogger(__name__)
 
-IDLE = 2048
-"""Released entries that keep their file open, so that opening them again takes a fifth of the time
-and their blocks need not be checked again. At most a quarter of the files that the process may have
-open. Each takes 4 KB of memory."""
-
-IDLE_BYTES = 128 << 20
-"""The size of an object that counts as one of them; a larger one has more checksums in memory."""
-
 MEMORY_BYTES = 64 << 20
 """Limit for the buffers of all entries, without the small new objects that wait for a flush. The
 reader limits what it reads without a disk to half of it; this limit is the safety net."""
-
-
-class _Idle(LRUCache[bytes, CacheEntry]):
-    """Released entries; an entry that is pushed out is closed."""
-
-    def __init__(self) -> None:
-        most_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = IDLE if most_files == resource.RLIM_INFINITY else min(IDLE, most_files // 4)
-        super().__init__(most, lambda entry: min(1 + entry.size // IDLE_BYTES, most))
-
-    def popitem(self) -> tuple[bytes, CacheEntry]:
-        key, entry = super().popitem()
-        entry.close()
-        return key, entry
 
 
 class Cache:
@@ -88,8 +64,8 @@ class Cache:
         self.write_behind = WriteBehind()
         self._pool = BufferPool(MEMORY_BYTES + write_behind.CAPACITY_BYTES)
         self._open: dict[bytes, CacheEntry] = {}
-        self._idle = _Idle()
-        self.eviction = Eviction(self.backend, set_aside, self._open.keys(), self._close_idle)
+        self._idle = IdleEntries()
+        self.eviction = Eviction(self.backend, set_aside, self._open.keys(), self._idle.close)
         self._open_disk = open_disk
 
     @classmethod
@@ -257,11 +233,6 @@ class Cache:
 
     # Forgetting
 
-    def _close_idle(self, key: bytes) -> None:
-        entry = self._idle.pop(key, None)
-        if entry is not None:
-            entry.close()
-
     def forget(self, region: str, id: str, *, but: str = "") -> int:
         """Remove every content of an object, even if it is being read; return the bytes freed.
 
@@ -271,7 +242,7 @@ class Cache:
         region, id = storable(region), storable(id)
         charges = dict(self.backend.query(lambda disk: list(disk.index.keys_of(region, id))) or ())
         charges.pop(spared, None)
-        for entry in [*self._open.values(), *self._idle.values()]:
+        for entry in [*self._open.values(), *self._idle.of(region, id)]:
             if (entry.row.region, entry.row.id) == (region, id) and entry.key != spared:
                 self._open.pop(entry.key, None)
                 self._idle.pop(entry.key, None)
@@ -304,10 +275,6 @@ class Cache:
         disk.index.declare_all(entry.row for entry in self._open.values() if entry.stored.has_file)
         self.recount()
 
-    def _close_all_idle(self) -> None:
-        while self._idle:
-            self._idle.popitem()
-
     # For maintenance
 
     @property
@@ -324,7 +291,7 @@ class Cache:
         if self.backend.disk is not None:
             closed = [(key, charge) for key, charge in charges if key not in self._open]
             for key in self.backend.disk.compare(closed):
-                self._close_idle(key)
+                self._idle.close(key)
 
     def recount(self) -> None:
         """Set the budget to the charges in the index and of open entries. Raises sqlite3.Error.
@@ -334,7 +301,7 @@ class Cache:
         disk, budget = self.backend.disk, self.backend.budget
         if disk is None:
             return
-        self._close_all_idle()
+        self._idle.close_all()
         _, used = disk.index.totals()
         for key, entry in self._open.items():
             row = disk.index.row(key)
@@ -382,7 +349,7 @@ class Cache:
         """Flush and save what is not saved yet, and release the directory in any case."""
         with ExitStack() as closing:
             closing.callback(self.backend.close)
-            closing.callback(self._close_all_idle)
+            closing.callback(self._idle.close_all)
             closing.callback(self._retire_all)
             entries = list(self._open.values())
             for entry in entries:

@@ -25,14 +25,15 @@ STEP = 8
 class Source(NamedTuple):
     """Where to read block ``number``, the bytes ``[start, stop)`` of the object.
 
-    ``data`` is its buffer. If there is none, it is in the file and has this ``crc``.
+    ``data`` is its buffer. If there is none, it is in the file and has this ``crc``; None if that
+    need not be checked.
     """
 
     number: int
     start: int
     stop: int
     data: memoryview | None
-    crc: int
+    crc: int | None
 
 
 @dataclass(slots=True)
@@ -72,10 +73,13 @@ def pass_blocks(
     outcome: Outcome,
     buffer: memoryview,
 ) -> None:
-    """Pass the bytes of adjacent blocks to ``take``; views of ``buffer`` are valid only there."""
+    """Pass the bytes of adjacent blocks to ``take``, as many at a time as ``buffer`` has space for.
+
+    Views of ``buffer`` are valid only there.
+    """
     at = 0
     while at < len(sources):
-        run = list(islice(takewhile(_is_in_file, sources[at:]), STEP))
+        run = list(islice(takewhile(_is_in_file, sources[at:]), len(buffer) // BLOCK))
         data = _read(file, run, outcome, buffer) if run and file is not None else sources[at].data
         at += max(1, len(run))
         if data is not None and not outcome.bad:
@@ -95,7 +99,7 @@ def _read(file: BlockFile, run: list[Source], outcome: Outcome, buffer: memoryvi
         got = file.read_into(start, buffer)
     for source in run:
         block = buffer[source.start - start : source.stop - start]
-        right = source.stop - start <= got and crc32c(block) == source.crc
+        right = source.stop - start <= got and _is_right(source, block)
         right = right or _read_alone(file, source, block, outcome)
         (outcome.good if right else outcome.bad).append(source.number)
     return buffer
@@ -109,4 +113,8 @@ def _read_alone(file: BlockFile, source: Source, block: memoryview, outcome: Out
         log.warning("the disk of the cache fails: %s", error.strerror)
         outcome.failure = outcome.failure or error
         return False
-    return got == len(block) and crc32c(block) == source.crc
+    return got == len(block) and _is_right(source, block)
+
+
+def _is_right(source: Source, block: memoryview) -> bool:
+    return source.crc is None or crc32c(block) == source.crc

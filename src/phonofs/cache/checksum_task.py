@@ -26,7 +26,7 @@ Read = Callable[[Callable[[memoryview], None], int, int], Awaitable[bool]]
 
 Follow = Callable[[Callable[[memoryview], None], int], Awaitable[int | None]]
 """Passes what is there from an offset on, and what comes meanwhile, to a function; returns where it
-ended, None if bytes were lost."""
+ended, None if bytes were lost. Bytes that were lost may also show only in a wrong hash."""
 
 
 class ChecksumTask:
@@ -60,6 +60,7 @@ class ChecksumTask:
         self._decided = decided
         self._lock = trio.Lock()
         self.unverified = bool(present) and self._complete and not self.verified
+        self._hashed_ahead = False
         self.restart()
 
     @property
@@ -104,6 +105,9 @@ class ChecksumTask:
                         return False
                 elif self._want is None or self._want.matches(self._md5.digest()):
                     self._passed()
+                elif self._hashed_ahead:
+                    self._hashed_ahead = False
+                    self.restart()  # once more: is the content wrong, or what the disk gave back?
                 else:
                     self.restart()
                     self._decided(False)
@@ -149,6 +153,7 @@ class ChecksumTask:
             return
         async with self._lock:
             md5 = self._md5
+            self._hashed_ahead = True
             try:
                 stop = await self._follow(md5.update, self.position)
             except BaseException:

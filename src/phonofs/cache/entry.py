@@ -296,7 +296,8 @@ class CacheEntry:
         """Hash what is there from ``start`` on, and what comes meanwhile, in a thread.
 
         ``start`` must be the start of a block. Returns where it ended; None if bytes were lost.
-        Raises MemoryError.
+        Blocks that the disk gives back otherwise than they were written in this run are hashed
+        like that. Raises MemoryError.
         """
         job = self._hash_job = self._backend.hash_threads.begin(hashed)
         self._passed_on = start
@@ -325,8 +326,8 @@ class CacheEntry:
         file = self.stored.open() if self.stored.runs else None
         if self._hash_job is None:
             return  # the file could not be opened, so its blocks were dropped
-        sources = [self._source(index) for index in range(*touched_blocks(start, stop))]
-        self._hash_job.pass_on(file, sources)
+        numbers = range(*touched_blocks(start, stop))
+        self._hash_job.pass_on(file, [self._source(number, again=False) for number in numbers])
         self._passed_on = stop
         if stop == self.size:
             self._pass_no_more()
@@ -360,13 +361,17 @@ class CacheEntry:
             return None
         return outcome
 
-    def _source(self, index: int) -> Source:
-        """Return where a thread reads a block: the file, or its buffer."""
+    def _source(self, index: int, *, again: bool = True) -> Source:
+        """Return where a thread reads a block: the file, or its buffer.
+
+        Its CRC is not checked ``again`` if it was written or checked while the file was open.
+        """
         start, stop = bytes_of(index, index + 1, self.size)
         buffer = self._buffers.get(index)
         if buffer is not None:
-            return Source(index, start, stop, memoryview(buffer), 0)
-        return Source(index, start, stop, None, self.stored.crc(index))
+            return Source(index, start, stop, memoryview(buffer), None)
+        sure = not again and self.stored.is_checked(index)
+        return Source(index, start, stop, None, None if sure else self.stored.crc(index))
 
     def _believe(self, outcome: Outcome) -> bool:
         """Apply the outcome of a read in a thread; return whether all blocks were right.

@@ -49,6 +49,7 @@ class Database:
         """
         self.path = path
         self.only_in_memory = ""
+        self._former_changes = 0
         self._file = DatabaseFile(path)
         try:
             self._connection = self._file.open()
@@ -65,6 +66,7 @@ class Database:
         content = b""
         with suppress(sqlite3.Error, MemoryError):
             content = self._connection.serialize()
+        self._former_changes += self._connection.total_changes + 1
         close(self._connection)
         self._say_in_memory(error)
         self._connection = self._file.in_memory(content)
@@ -79,7 +81,9 @@ class Database:
     @property
     def state(self) -> int | None:
         """A number that differs whenever a row has changed; None within a transaction."""
-        return None if self._connection.in_transaction else self._connection.total_changes
+        if self._connection.in_transaction:
+            return None
+        return self._former_changes + self._connection.total_changes
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
         """Return all rows of a query. Raises CatalogueError if the disk fails."""

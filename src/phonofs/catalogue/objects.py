@@ -14,8 +14,8 @@ from phonofs.catalogue.placement import Placement
 from phonofs.catalogue.prepared_page import PreparedPage, prepare
 from phonofs.catalogue.queries import ObjectQueries, Row
 from phonofs.catalogue.records import Records
-from phonofs.catalogue.types import CHANGED, REMOVED, ObjectChange
-from phonofs.model import LISTED_STATES, WITHDRAWN_STATES, Page, Record
+from phonofs.catalogue.types import CHANGED, REMOVED, Entry, ObjectChange
+from phonofs.model import LISTED_STATES, WITHDRAWN_STATES, Page, Record, State
 
 MISSING = "MISSING"
 """Our own state of an object that a complete listing did not have; not a state of the service."""
@@ -53,6 +53,7 @@ class Objects:
 
     def load(self) -> None:
         """Read the next inode number from the file, at the start and after a failed transaction."""
+        self._rows.changed()
         sql = "SELECT seq FROM sqlite_sequence WHERE name = 'object'"
         self._next_ino: int = self._database.row(sql)[0] + 1
 
@@ -118,6 +119,8 @@ class Objects:
             newest_ms = max(max(page.created[at], page.updated[at]) for at in some)
             size = sum(page.sizes[at] for at in some)
             batch.count(parent, len(some), size, newest_ms, moved=True)
+            if self._rows.collects(parent):
+                self._rows.added(parent, _entries(page, first, some))
             for at in () if batch.listed else some:
                 batch.appeared(first + at, parent, page.names[at], record(at))
         return sorted({*range(count)}.difference(ino - first for ino in new))
@@ -137,6 +140,7 @@ class Objects:
         return row
 
     def _update(self, row: Row, record: Record, batch: ChangeCollector) -> None:
+        self._rows.changed()
         content = record.fingerprint
         version = _version(record)
         measured = bool(row.measured) and row.fingerprint == content
@@ -195,6 +199,7 @@ class Objects:
     def drop(self, row: Row, when_ms: int, batch: ChangeCollector) -> None:
         """Remove an object that a complete listing, at ``when_ms``, did not have."""
         record = self._rows.readable(row)
+        self._rows.changed()
         self._names.vacate(row, batch)
         self._database.run("UPDATE object SET state = ?, crc = 0 WHERE ino = ?", MISSING, row.ino)
         self._records.replace(row.ino, None)
@@ -202,6 +207,7 @@ class Objects:
 
     def resize(self, row: Row, size: int, batch: ChangeCollector) -> None:
         """Store the real length of an object's content, if its record states another one."""
+        self._rows.changed()
         self._database.run("UPDATE object SET size = ?, measured = 1 WHERE ino = ?", size, row.ino)
         if row.parent is not None:
             batch.count(row.parent, 0, size - row.size, 0, moved=False)
@@ -209,6 +215,14 @@ class Objects:
     def expect(self, row: Row) -> None:
         """Have the next record of an object applied, whatever is stored of it now."""
         self._database.run("UPDATE object SET crc = 0 WHERE ino = ?", row.ino)
+
+
+def _entries(page: PreparedPage, first: int, positions: Iterable[int]) -> Iterable[Entry]:
+    """Yield the entries of new objects of a page, of which the first would have ``first``."""
+    for at in positions:
+        archived = page.states[at] == State.ARCHIVED
+        times = page.created[at], page.updated[at]
+        yield Entry(first + at, page.names[at], False, page.sizes[at], *times, archived)
 
 
 def _version(record: Record) -> tuple[int, str, int]:

@@ -2,7 +2,8 @@
 
 # ruff: noqa: S608 - only constants are put into SQL texts here, never values
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -20,6 +21,11 @@ from phonofs.service.records import parse_record
 
 _ENTRY = "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, state"
 
+_LISTED = (
+    "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, created_ms, id, state,"
+    " fingerprint"
+)
+
 _CLOSE = 5000
 """Inode numbers searched for the next objects of a day: half a millisecond."""
 
@@ -30,6 +36,9 @@ for prefetching and again when its file is opened; an S3 client asks for its hea
 
 LARGEST_KEPT = 20_000
 """The most entries of a day kept in memory after it was read, 0.3 KB each."""
+
+MOST_COLLECTED = 16
+"""Days whose entries are collected at a time. Together they have ``LARGEST_KEPT`` at most."""
 
 
 class Row(NamedTuple):
@@ -73,9 +82,11 @@ class _Listing(list[Listed]):
 class ObjectQueries:
     """Reads the table ``object``, which ``Objects`` writes.
 
-    Owns four caches. The records read last, each with its row: a record is valid only for exactly
+    Owns five caches. The records read last, each with its row: a record is valid only for exactly
     that row, which has its checksum. The row read last, the entries of the day read last, and the
-    listings that somebody has: valid until a row changes.
+    listings that somebody has: valid until a row changes. The entries of days that are being
+    listed, in any order: complete, because whoever writes the table says what it added, or that it
+    did more.
     """
 
     def __init__(self, database: Database, directories: Directories, records: Records) -> None:
@@ -85,6 +96,7 @@ class ObjectQueries:
         self._read: LRUCache[int, tuple[Row, Record]] = LRUCache(RECORDS_KEPT)
         self._last: tuple[int | None, Row | None] = (None, None)
         self._day: tuple[int, int, Sequence[Entry]] | None = None
+        self._collected: dict[int, list[Entry]] = {}
         self._listings: WeakValueDictionary[tuple[int, int | None], _Listing] = (
             WeakValueDictionary()
         )
@@ -115,16 +127,44 @@ class ObjectQueries:
         state = self._database.state
         if self._day is not None and self._day[:2] == (parent, state):
             return self._day[2]
-        sql = f"SELECT {_ENTRY} FROM object WHERE parent = ? ORDER BY name"
-        archived = str(State.ARCHIVED)
-        entries = [  # a call for each takes twice as long
-            Entry(ino, name, False, size, mtime_ms, ctime_ms, kind == archived)
-            for ino, name, size, mtime_ms, ctime_ms, kind in self._database.rows(sql, parent)
-        ]
+        collected = self._collected.pop(parent, None)
+        if collected is not None:
+            entries = sorted(collected, key=attrgetter("name"))
+        else:
+            entries = self._entries(parent)
         self._day = None
         if state is not None and len(entries) <= LARGEST_KEPT:
             self._day = parent, state, entries
         return entries
+
+    def _entries(self, parent: int) -> list[Entry]:
+        sql = f"SELECT {_ENTRY} FROM object WHERE parent = ? ORDER BY name"
+        archived = str(State.ARCHIVED)
+        return [  # a call for each takes twice as long
+            Entry(ino, name, False, size, mtime_ms, ctime_ms, kind == archived)
+            for ino, name, size, mtime_ms, ctime_ms, kind in self._database.rows(sql, parent)
+        ]
+
+    def collect(self, parent: int) -> None:
+        """Collect the entries of a day from now on; :meth:`children` need not read them then."""
+        self._collected.pop(parent, None)
+        self._collected[parent] = self._entries(parent)
+        while len(self._collected) > MOST_COLLECTED:
+            del self._collected[next(iter(self._collected))]
+
+    def collects(self, parent: int) -> bool:
+        """Return whether the entries of a day are collected."""
+        return parent in self._collected
+
+    def added(self, parent: int, entries: Iterable[Entry]) -> None:
+        """Note entries that were added to a day and changed no other row."""
+        self._collected[parent] += entries
+        while sum(map(len, self._collected.values())) > LARGEST_KEPT:
+            del self._collected[next(iter(self._collected))]
+
+    def changed(self) -> None:
+        """Note that rows may have changed in any other way: nothing is collected any more."""
+        self._collected.clear()
 
     def listed(self, parent: int) -> list[Listed]:
         """Return the objects of a day, sorted by name, with their details.
@@ -136,12 +176,18 @@ class ObjectQueries:
         listing = self._listings.get((parent, state))
         if listing is not None:
             return listing
-        columns = "ino, name, size, iif(replaced, updated_ms, created_ms), updated_ms, created_ms"
-        sql = f"SELECT {columns}, id, state, fingerprint FROM object WHERE parent = ? ORDER BY name"
+        sql = f"SELECT {_LISTED} FROM object WHERE parent = ? ORDER BY name"
         listing = _Listing(self._database.rows(sql, parent))
         if state is not None:
             self._listings[parent, state] = listing
         return listing
+
+    def listed_from(self, parent: int, name: str, most: int, *, behind: bool) -> list[Listed]:
+        """Return the next objects of a day by name, with their details: ``name`` too, or not."""
+        where = f"parent = ? AND name {'>' if behind else '>='} ? ORDER BY name LIMIT ?"
+        return self._database.rows(
+            f"SELECT {_LISTED} FROM object WHERE {where}", parent, name, most
+        )
 
     def details(self, inos: Sequence[int]) -> dict[int, Details]:
         """Return the details of these objects, by inode number; those not there are left out."""

@@ -45,12 +45,20 @@ class TreeQueries:
         found = directory_of(ino)
         return self._rows.children(ino) if found and found.day else self._directories.children(ino)
 
+    def collect(self, ino: int) -> None:
+        """Expect a listing of a day: keep the entries that it adds, for :meth:`children`."""
+        self._rows.collect(ino)
+
     def listed(self, ino: int) -> tuple[str, list[Listed]] | None:
         """Return the region of a day and its objects, sorted by name; None if it is no day."""
         found = directory_of(ino)
         if found is None or not found.day:
             return None
         return self.region_of(found), self._rows.listed(ino)
+
+    def listed_from(self, day: int, name: str, most: int, *, behind: bool) -> list[Listed]:
+        """Return the next ``most`` objects of a day by name: from ``name`` on, or ``behind`` it."""
+        return self._rows.listed_from(day, name, most, behind=behind)
 
     def details(self, inos: Sequence[int]) -> dict[int, Details]:
         """Return the details of objects, by inode number; those not there are left out."""

@@ -32,8 +32,14 @@ SMALL = 1024
 """Bytes. A larger page has records for certain; a smaller one may be the end, so it is read before
 anything else is requested."""
 
+FEW = 100
+"""Objects of a day that are read before it is listed, so that the others can be added to them."""
+
 STEPS = 12
 """More than a task takes from a response to the next request."""
+
+SENDING = 3
+"""What a new task takes until it has sent its request."""
 
 
 class DayListing:
@@ -44,7 +50,8 @@ class DayListing:
     _rejected  how many records could not be parsed
     _moved     the directories that changed, which are reported at the end of a pass
     _one_page  held while a request takes the place of a page that is here, or a page is prepared:
-               if many pages come together, the next requests leave one by one, the first at once
+               if many pages come together, the next requests leave one by one, the first at once,
+               and all of them before any of these pages is prepared or applied
     """
 
     def __init__(
@@ -80,6 +87,8 @@ class DayListing:
         span = self._searches.knowledge(self._day).span(self._day)
         before = self._catalogue.known_objects(self._region, *span)
         edge = self._searches.edge(self._day)
+        if len(before) <= FEW:
+            self._catalogue.collect(self._day.ino)
         await self.take_found(span)
         self._sizes.listed(self._day, len(self._seen))
         if not self._rejected:  # a record that cannot be parsed may be of any known object
@@ -165,7 +174,10 @@ class DayListing:
                         paging.arrive(key)
                         await trio.lowlevel.checkpoint()  # a small one that came too is read first
                         if start() and self._one_page.statistics().tasks_waiting:
-                            await _let_others_run()
+                            await _let_others_run(SENDING)
+                    if self._one_page.statistics().tasks_waiting:
+                        async with self._one_page:  # what they request next goes first
+                            pass
                     page = await self._prepared(body)
                 paging.feed(key, page)
                 come.append((key, page))
@@ -246,7 +258,8 @@ class DayListing:
         pages = [page for _, page in sorted(come, key=itemgetter(0))]
         come.clear()
         for start in range(0, len(pages), AT_ONCE):
-            await _let_others_run()
+            async with self._one_page:  # after the requests that wait to be sent
+                await _let_others_run()
             some = pages[start : start + AT_ONCE]
             changes = self._catalogue.take(some, listed=not self._known)
             if changes.objects:
@@ -255,7 +268,7 @@ class DayListing:
                 self._moved.add_directories(changes.directories)
 
 
-async def _let_others_run() -> None:
+async def _let_others_run(steps: int = STEPS) -> None:
     """Let other tasks go on until they wait for the network, as the next requests do."""
-    for _ in range(STEPS):
+    for _ in range(steps):
         await trio.lowlevel.checkpoint()

@@ -53,6 +53,7 @@ class OffsetPager:
     pass is done when no request is in flight, no offset before the end is missing, and the end
     was seen.
 
+    _reach    the offsets received or in flight; None if they have to be computed anew
     _arrived  of those in flight the ones that are here but not fed yet
     _misses   pages without anything new: they were requested although they did not exist
     _emptied  offsets that came empty once although ``total`` says that there is more
@@ -72,6 +73,7 @@ class OffsetPager:
         self._estimate = expected
         self._covered = Ranges()
         self._flying: dict[int, int] = {}
+        self._reach: Ranges | None = None
         self._arrived: set[int] = set()
         self._edges: dict[int, str] = {}
         self._last_asked = self._last_flying = False
@@ -191,6 +193,7 @@ class OffsetPager:
     def refuse(self, key: int) -> None:
         """Note that the service refused the page at ``key``; only offsets before it remain."""
         self._flying.pop(key)
+        self._reach = None
         self._misses += 1
         self._refused_at = key if self._refused_at is None else min(key, self._refused_at)
 
@@ -210,10 +213,11 @@ class OffsetPager:
     @property
     def _requested(self) -> Ranges:
         """The offsets received or in flight."""
-        requested = Ranges(self._covered)
-        for offset, limit in self._flying.items():
-            requested.add(offset, offset + limit)
-        return requested
+        if self._reach is None:
+            self._reach = Ranges(self._covered)
+            for offset, limit in self._flying.items():
+                self._reach.add(offset, offset + limit)
+        return self._reach
 
     def ask(self) -> list[tuple[int, int]]:
         """Return the pages to request now, as (``pageKey``, ``limit``); count them as in flight.
@@ -228,6 +232,7 @@ class OffsetPager:
             key = self._next_key()
             if key is None:
                 break
+            self._requested.add(key, key + self._limit)
             self._flying[key] = self._limit
             asks.append((key, self._limit))
         return asks
@@ -240,8 +245,7 @@ class OffsetPager:
         missing = reached.missing(0, self.size if self._closed else self._existing)
         due = sum(stop - start for start, stop in missing)
         if due < self._plenty:
-            hurry = due < self._side_by_side * self._limit
-            guess = self._guess(max((stop for _, stop in reached), default=0), hurry)
+            guess = self._guess(due < self._side_by_side * self._limit)
             if guess is not None:
                 return guess
         key = self._before(missing[0][0]) if missing else None
@@ -254,8 +258,11 @@ class OffsetPager:
 
     @property
     def _existing(self) -> int:
-        """The offset before which there are records, as far as the service says so."""
-        return max(self.size + 1, self.expected)
+        """The offset before which there are records, as far as the service says so, or as long as
+        nothing contradicts the estimate.
+        """
+        unsure = not (self._misses or (self._pages and self.expected))
+        return max(self.size + 1, self.expected, self._estimate if unsure else 0)
 
     @property
     def _bound(self) -> int:
@@ -267,25 +274,26 @@ class OffsetPager:
         bounds += [] if self._refused_at is None else [self._refused_at]
         return min(bounds, default=UNBOUNDED)
 
-    def _guess(self, frontier: int, hurry: bool) -> int | None:
+    def _guess(self, hurry: bool) -> int | None:
         """Return an offset to request although nothing says that it exists; None for none now.
 
-        As long as nothing contradicts the estimate, all pages before it are requested. Once the
-        first of these are here, it counts as true, and one page beyond it is looked for.
+        Once the first pages before the estimate are here, it counts as true. One page beyond it is
+        looked for when there is little left to request before it (``hurry``): its answer is here
+        when that is requested.
 
-        Unless there is little left to request (``hurry``), one guess at a time is enough, and each
-        one knows what the former ones found.
+        Unless there is a ``hurry``, one guess at a time is enough, and each one knows what the
+        former ones found.
         """
         if self._closed or (self._pages and self.expected):
             return None
-        if not self._misses and frontier < self._estimate:
-            return self._before(frontier)
         some = self._estimate > 2 * self._limit  # two pages are no estimate
         untested = some and any(key < self._estimate for key in self._flying)
         here = self._pages + len(self._arrived)
         holds = untested and 2 * here >= self._side_by_side and not self._misses
         size = max(self.size, self._estimate) if holds else self.size
         if not size or (untested and not holds):
+            return None
+        if self.size < self._estimate and not hurry:
             return None
         if any(key + self._limit > size for key in self._arrived):
             return None  # a page that is here shows more
@@ -311,6 +319,7 @@ class OffsetPager:
         Raises Malformed if the service repeats its pages or the listing is endless.
         """
         limit = self._flying.pop(key)
+        self._reach = None
         self._arrived.discard(key)
         stop = key + page.count
         self._pages += 1

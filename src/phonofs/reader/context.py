@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 from cachetools import LRUCache
 
@@ -60,6 +60,13 @@ class Counts:
     dropped: int = 0
 
 
+class Opened(Protocol):
+    """What the context needs of an open object."""
+
+    @property
+    def handles(self) -> "set[Any]": ...  # noqa: D102
+
+
 @dataclass(slots=True)
 class ReaderContext:
     """Given to every open object; owned by the reader.
@@ -68,7 +75,7 @@ class ReaderContext:
     spawn          starts a task that belongs to the reader
     on_size        called with inode and size if the real length differs from the known one
     on_wrong       called with the inode whose bytes, as given so far, are not to be trusted
-    active_handles how many handles are open of contents that are being downloaded
+    downloading    the open objects that are being downloaded; each adds and removes itself
     numbers        orders the downloads, whose tasks begin to run in any order
     memory         bounds what all open objects hold in memory
     differing      how many contents of each type do not have the checksum of their record
@@ -84,8 +91,8 @@ class ReaderContext:
     spawn: Callable[..., Any]
     on_size: Callable[[int, int], None]
     on_wrong: Callable[[int], None]
-    active_handles: Callable[[], int]
     memory: Memory
+    downloading: set[Opened] = field(default_factory=set)
     numbers: Iterator[int] = field(default_factory=count)
     counts: Counts = field(default_factory=Counts)
     throughputs: dict[str, ThroughputEstimator] = field(default_factory=dict)
@@ -93,6 +100,10 @@ class ReaderContext:
     accepted: LRUCache[Key, object] = field(default_factory=lambda: LRUCache(MOST_STALE))
     stale: LRUCache[Key, int] = field(default_factory=lambda: LRUCache(MOST_STALE))
     given: LRUCache[Key, Ranges] = field(default_factory=lambda: LRUCache(MOST_GIVEN))
+
+    def active_handles(self) -> int:
+        """How many handles are open of contents that are being downloaded."""
+        return sum(len(content.handles) for content in self.downloading)
 
     def notify(self, callback: Callable[..., None], ino: int, *args: int) -> None:
         """Call back. An error of the callback is logged: the read must not fail because of it."""

@@ -333,7 +333,7 @@ class Download:
         while True:
             room = sink.limit(self) - self.head
             if room <= 0:
-                if not await self._reader_comes(sink, body):
+                if not await self._reader_comes(sink, body, flow.grace_s):
                     self.cut(self.head)
                     return
                 flow.resume(trio.current_time())
@@ -361,15 +361,21 @@ class Download:
             return
         sink.end_of_body(self, body, 0)
 
-    async def _reader_comes(self, sink: Sink, body: Body) -> bool:
-        """Hold the connection until a reader comes nearer; False if none does in time."""
+    async def _reader_comes(self, sink: Sink, body: Body, grace_s: float) -> bool:
+        """Hold the connection until a reader comes nearer; False if none does in time.
+
+        For ``grace_s`` it counts as busy.
+        """
         self._moved = trio.Event()
         self.paused = True
-        body.permit.on_want(self.give_up)  # once more: of paused ones, the first paused goes first
-        body.permit.pause()
         try:
             with trio.move_on_after(sink.patience_s(self)):
-                await self._moved.wait()
+                with trio.move_on_after(grace_s):
+                    await self._moved.wait()
+                if not self._moved.is_set():
+                    body.permit.on_want(self.give_up)  # anew: of paused ones, the first goes first
+                    body.permit.pause()
+                    await self._moved.wait()
                 self.paused = False
         finally:
             body.permit.resume()

@@ -33,6 +33,11 @@ itself: less than 1 MiB over all of them."""
 
 LEAST_PART = 256 * KIB
 MOST_AHEAD = 64 * MIB
+AHEAD_OF_MANY = 4 * MIB
+"""The largest window while there is but one connection for each handle. A larger one would have
+this process receive what one reader wants later, before what others wait for. Not if there is less
+than one: then who has one had better be done with it."""
+
 MOST_PART = 8 * MIB
 """At 50 ms, 16 parallel downloads of 8 MiB made 421 MB/s, of 4 MiB 358 MB/s; larger ones only
 make readers further back wait."""
@@ -40,8 +45,11 @@ make readers further back wait."""
 MOST_PARALLEL = 8
 MOST_STARTING = 14
 """Connections for a file that is read on over a line where each starts slowly: 8 bring 32 MiB in 9
-round trips, 10 to 18 in 8. Less falls to each of 14, so that the first bytes are all there, and
-hashed, sooner."""
+round trips, 10 to 18 in 8. Over 14, more comes before the last of them, and is hashed by then."""
+
+FIRST_WINDOW = 14_000
+"""What a new connection brings in its first round trip, ten segments (RFC 6928, 2); twice as much
+in each further one while it starts."""
 
 LINGER_S = 5.0
 """A player that closes a file and opens it again within this time finds its downloads."""
@@ -107,7 +115,9 @@ class Limits:
         """The largest window in bytes while ``active_handles`` handles are being read."""
         if in_memory:
             return max(LEAST_AHEAD, self.memory_bytes // (2 * max(1, active_handles)))
-        return max(LEAST_AHEAD, min(MOST_AHEAD, self.cache_bytes // 4))
+        one_for_each = self.background // 2 < active_handles <= self.connections
+        most = AHEAD_OF_MANY if one_for_each and active_handles > 1 else MOST_AHEAD
+        return max(LEAST_AHEAD, min(most, self.cache_bytes // 4))
 
 
 def backoff_s(error: Unavailable | Malformed, failures: int, draw: float) -> float | None:

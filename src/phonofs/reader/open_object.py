@@ -26,6 +26,7 @@ from phonofs.reader.context import ReaderContext, content_key
 from phonofs.reader.download import Chunk, Download, Step
 from phonofs.reader.length import Length, is_empty
 from phonofs.reader.limits import (
+    CHECKED_FIRST,
     FIRST_OF_EACH,
     INITIAL_READAHEAD,
     KIB,
@@ -51,6 +52,7 @@ from phonofs.reader.readahead import (
     run_on,
     split,
 )
+from phonofs.reader.slow_start import starting_pieces
 from phonofs.reader.verification import ContentVerification, provable
 from phonofs.service.content import Body
 
@@ -383,13 +385,12 @@ class OpenObject:
         wide = self._starts_wide(handle)
         runs_on = self._runs_on(handle) and not wide
         if wide:
-            wanted = min(self.size - start, self.most_ahead())
-            end = start + download_size(wanted, self._starting_connections(handle))
+            end = start + self._first_size(handle, start, stop)
         elif runs_on:
-            end = self._far_end
+            end = max(stop, self._far_end)
         else:
             end = stop + handle.window.ahead(self.most_ahead())
-        first = self._missing(start, min(self.size, max(stop, end)))[0]
+        first = self._missing(start, min(self.size, end))[0]
         return self.start(*first, urgent=True, runs_on=runs_on)
 
     def _runs_on(self, handle: Handle) -> bool:
@@ -410,6 +411,23 @@ class OpenObject:
         """How many connections it begins with where it starts wide; fewer if for a header only."""
         header = handle.window.sequential_bytes <= INITIAL_READAHEAD
         return min(MOST_PARALLEL if header else MOST_STARTING, self._share)
+
+    def _first_size(self, handle: Handle, start: int, stop: int) -> int:
+        """The size of a download where it starts wide, for a read of ``[start, stop)``."""
+        wanted, most = min(self.size - start, self.most_ahead()), self._starting_connections(handle)
+        if not self._begins_hashed:
+            return max(stop - start, download_size(wanted, most))
+        [first, *_] = self._starting_pieces([(0, wanted)], max(1, most - len(self.downloads)))
+        return first[1]
+
+    @property
+    def _begins_hashed(self) -> bool:
+        """Whether its first downloads are made so that much of it can be hashed early."""
+        begun = any(download.answered for download in self.downloads)
+        return self.size <= CHECKED_FIRST and not begun
+
+    def _starting_pieces(self, gaps: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+        return starting_pieces(gaps, most, self._throughput.window)
 
     @property
     def _far_end(self) -> int:
@@ -432,6 +450,7 @@ class OpenObject:
         download = Download(start, stop, priority, whole=whole, runs_on=runs_on)
         self.context.spawn(download.run, self, self.context)  # may raise Unavailable; it runs later
         self.downloads.append(download)
+        self.context.downloading.add(self)
         if not start and urgent:
             self.context.best_effort(self.record, self.verification.expect)
         return download
@@ -447,9 +466,8 @@ class OpenObject:
 
     def most_ahead(self) -> int:
         """The largest window of a handle, in bytes."""
-        in_memory = self.entry.in_memory
-        handles = self.context.active_handles() if in_memory else 1  # counting them takes a while
-        return self.context.limits.most_ahead(in_memory, handles)
+        handles = self.context.active_handles()
+        return self.context.limits.most_ahead(self.entry.in_memory, handles)
 
     def extend(self, handle: Handle) -> None:
         """Plan read-ahead for a handle: start downloads of what its window lacks."""
@@ -469,7 +487,10 @@ class OpenObject:
             self._keep()
         self._stir()
         if not self.whole_only and self._may_extend(handle):
-            self._fill(handle, ahead, most)
+            if wide and self._begins_hashed:
+                self._begin(handle, ahead, most)
+            else:
+                self._fill(handle, ahead, most)
 
     def _may_extend(self, handle: Handle) -> bool:
         if self.failure is not None or handle not in self.handles:
@@ -478,6 +499,16 @@ class OpenObject:
             return False
         known = self.answered or self.context.service.seekable(self.record.region) is not None
         return known or not self.downloads  # else the first response will show whether ranges work
+
+    def _begin(self, handle: Handle, ahead: int, most: int) -> None:
+        """Start the first downloads over ``most`` connections, each of which starts slowly."""
+        begin, end = handle.window.next, min(self.size, handle.window.next + ahead)
+        for start, stop in self._starting_pieces(
+            self._missing(begin, end), most - len(self.downloads)
+        ):
+            self.start(start, stop, urgent=False)
+        if self._missing(begin, end):
+            handle.starve()
 
     def _fill(self, handle: Handle, ahead: int, most: int) -> None:
         """Start downloads of what the window of a handle lacks, so that ``most`` are running.
@@ -842,6 +873,8 @@ class OpenObject:
         if isinstance(download.error, Changed):
             self.fail(download.error)  # while the entry is still its own
         self.downloads.remove(download)
+        if not self.downloads:
+            self.context.downloading.remove(self)
         self.context.counts.dropped += download.dropped
         was_loose = download in self.loose
         self.loose.discard(download)

@@ -52,6 +52,9 @@ how long the result holds."""
 AS_FAST = 0.85
 """Half of the connections are enough if they bring at least this share of what all of them did."""
 
+MOST_GRACE_S = 0.1
+"""The longest time for which others wait for a connection that is paused."""
+
 PART_S = 1.0
 WEIGHT = 0.25
 
@@ -184,6 +187,7 @@ class ThroughputEstimator:
     rate         bytes per second of one connection; None before the first long body
     connections  how many connections a sequential read may use at a time
     lead         bytes that one connection brings while another one becomes as fast as it is
+    window       the most bytes that one connection brought in a round trip while it started
 
     What is known of slow starts holds for ``RETRY_S``: then one connection shows it again.
 
@@ -193,13 +197,14 @@ class ThroughputEstimator:
     """
 
     __slots__ = ("_barred_until", "_bytes", "_due", "_headers", "_since", "_slow_until",
-                 "_wide_bytes_s", "connections", "latency_s", "lead", "rate")  # fmt: skip
+                 "_wide_bytes_s", "connections", "latency_s", "lead", "rate", "window")  # fmt: skip
 
     def __init__(self) -> None:
         self.latency_s: float | None = None
         self.rate: float | None = None
         self.connections = 1
         self.lead = 0
+        self.window = 0.0
         self._headers = 0
         self._barred_until = self._slow_until = float("-inf")
         self._wide_bytes_s: float | None = None
@@ -238,8 +243,11 @@ class ThroughputEstimator:
             self.connections = MOST_PARALLEL
             self._measure_from(now + SETTLE_S)
 
-    def grew(self, grown_s: float, now: float) -> None:
-        """A connection that was waited for has become faster for so long."""
+    def grew(self, grown_s: float, bytes_s: float, now: float) -> None:
+        """A connection that was waited for has become faster for so long, and is so fast now."""
+        if now >= self._slow_until:
+            self.window = 0.0  # what was known is too old
+        self.window = max(self.window, bytes_s * (self.latency_s or 0.0))
         if grown_s >= SLOW_START_TRIPS * max(SAMPLE_S, self.latency_s or 0.0):
             self._slow_until = now + RETRY_S
 
@@ -301,7 +309,8 @@ class Flow:
     """How fast one body comes, while it is not paused.
 
     Owns the sums: of the whole body, and of the present sample, which lasts about a round trip.
-    ``lead`` as in :class:`ThroughputEstimator`, once it is slow.
+    ``lead`` as in :class:`ThroughputEstimator`, once it is slow. ``began_at`` is since when it has
+    been received, with short pauses.
     """
 
     __slots__ = ("_at", "_bytes", "_bytes_s", "_grown_s", "_sample_at", "_sample_bytes",
@@ -314,13 +323,16 @@ class Flow:
         self._seconds = 0.0
         self.lead = 0
         self._grown_s = 0.0
+        self.began_at = self._at = now
         self.resume(now)
         self._starting = True
 
     def resume(self, now: float) -> None:
         """It goes on after a pause, with what has come meanwhile: that shows no growth."""
         self._starting = False
-        self.began_at = self._at = now
+        if now - self._at > MOST_GRACE_S:
+            self.began_at = now
+        self._at = now
         self._bytes_s: float | None = None
         self._begin_sample(now)
 
@@ -352,11 +364,19 @@ class Flow:
         if self._bytes_s > GROWTH * before:
             self._grown_s += took_s
             if waited and self._starting:
-                self._throughput.grew(self._grown_s, now)
+                self._throughput.grew(self._grown_s, self._bytes_s, now)
             return False
         self._starting = False
         self.lead = int(self._grown_s * self._bytes_s)
         return waited and self._bytes_s < FAST_BYTES_S
+
+    @property
+    def grace_s(self) -> float:
+        """How long it is kept for a reader who is not there yet, although others wait.
+
+        As long as it would take to ask anew.
+        """
+        return min(MOST_GRACE_S, self._throughput.latency_s or 0.0)
 
     def end(self, *, unwanted: bool) -> None:
         """No more of it is received; ``unwanted`` if no reader wanted the rest."""

@@ -74,7 +74,7 @@ class Reader:
             spawn=self._spawn,
             on_size=on_size,
             on_wrong=on_wrong,
-            active_handles=self._active_handles, memory=Memory(limits.memory_bytes),
+            memory=Memory(limits.memory_bytes),
         )  # fmt: skip
         ahead = min(64 * MIB, limits.cache_bytes // 4) or limits.memory_bytes // 2
         self._directory_readahead = DirectoryReadahead(
@@ -379,9 +379,6 @@ class Reader:
             self._idle(content)
             raise
         return content
-
-    def _active_handles(self) -> int:
-        return sum(len(content.handles) for content in self._contents.values() if content.downloads)
 
     def _idle(self, content: OpenObject) -> None:
         """If nobody has it open any more, it lingers, unless all of it is on disk anyway."""

@@ -231,7 +231,8 @@ class Connection:
             await self._fail(error, path, is_head=is_head, goes_on=goes_on)
             return goes_on
         if isinstance(answer, Answer):
-            await self._sender.send(self._head(answer, len(answer.body), goes_on), answer.body)
+            head = self._head(answer, len(answer.body), goes_on)
+            await self._sender.send(head, answer.body, last=True)
             return goes_on
         try:
             await self._send_content(answer, goes_on)
@@ -257,7 +258,8 @@ class Connection:
         request_id = _request_id()
         body = b"" if is_head else documents.error(failure, path, request_id)
         answer = Answer(failure.status, (XML, *failure.headers), body)
-        await self._sender.send(self._head(answer, len(body), goes_on, request_id), body)
+        head = self._head(answer, len(body), goes_on, request_id)
+        await self._sender.send(head, body, last=True)
 
     async def _send_content(self, content: Content, goes_on: bool) -> None:
         """Send a content, or a part of it.
@@ -267,7 +269,7 @@ class Connection:
         file, offset, stop = content.file, content.start, content.stop
         head = self._head(content.answer, stop - offset, goes_on)
         if offset == stop:
-            await self._sender.send(head)
+            await self._sender.send(head, last=True)
         must_copy = False
         while offset < stop:
             try:

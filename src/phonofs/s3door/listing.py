@@ -8,7 +8,6 @@ page is right, or there is an error instead.
 The views are listed only if the prefix leads into them: they have the same objects again.
 """
 
-from bisect import bisect_left, bisect_right
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -147,9 +146,11 @@ class _Walk:
                     continue
                 if is_link(entry):
                     continue
-                day, children = await self._list(path, entry.ino)
+                if await self._is_day(entry.ino):
+                    objects, children = self._of_day(path, entry.ino), []
+                else:
+                    objects, children = self._of_files(()), await self._list(path, entry.ino)
                 waiting += reversed(children)
-                objects = self._of_day(path, day)
                 behind = None if children else f"{path[:-1]}0"  # "0" comes after "/"
             else:
                 objects = self._of_files(((path, entry),))
@@ -183,18 +184,22 @@ class _Walk:
             return (await self._vfs.walk(path.rstrip("/"))).is_directory
         return False
 
-    async def _list(self, path: str, ino: int) -> tuple[Sequence[Listed], list[tuple[str, Entry]]]:
-        """Return the objects of a day, or what is in another folder, in the order of keys."""
+    async def _is_day(self, ino: int) -> bool:
+        """Return whether a folder is a day, and have it listed then."""
+        with suppress(NoSuchName):  # it was emptied meanwhile
+            return await self._vfs.open_day(ino)
+        return False
+
+    async def _list(self, path: str, ino: int) -> list[tuple[str, Entry]]:
+        """Return what is in a folder, in the order of keys."""
         try:
-            if (day := await self._vfs.list_day(ino)) is not None:
-                return day[1], []
             entries = list((await self._vfs.open_folder(ino)).entries)
         except NoSuchName:  # it was emptied meanwhile
-            return [], []
+            return []
         if path == self._top and self._leaf.startswith("."):  # it is there, and not listed
             with suppress(NoSuchName):
                 entries.append(await self._vfs.lookup(ino, self._leaf))
-        return [], sorted(self._children(path, ino, entries), key=lambda child: child[0])
+        return sorted(self._children(path, ino, entries), key=lambda child: child[0])
 
     def _children(
         self, path: str, ino: int, entries: Iterable[Entry]
@@ -207,16 +212,15 @@ class _Walk:
 
     # files
 
-    async def _of_day(self, path: str, rows: Sequence[Listed]) -> AsyncGenerator[Found, None]:
-        """Yield the objects of a day, which are sorted by name."""
-        wanted, start = self._wanted, 0
-        if wanted.after.startswith(path):
-            start = bisect_right(rows, wanted.after[len(path) :], key=lambda row: row[1])
+    async def _of_day(self, path: str, day: int) -> AsyncGenerator[Found, None]:
+        """Yield the objects of a day, which are sorted by name. It is read as far as is needed."""
+        wanted, name, behind = self._wanted, "", False
         if wanted.prefix.startswith(path):
-            first = bisect_left(rows, wanted.prefix[len(path) :], key=lambda row: row[1])
-            start = max(start, first)
-        for at in range(start, len(rows), AT_ONCE):
-            some = [(path + row[1], row) for row in rows[at : at + AT_ONCE]]
+            name = wanted.prefix[len(path) :]
+        if wanted.after.startswith(path) and wanted.after[len(path) :] >= name:
+            name, behind = wanted.after[len(path) :], True
+        while rows := self._vfs.day_from(day, name, AT_ONCE, behind=behind):
+            some = [(path + row[1], row) for row in rows]
             for one in self._kept(some):
                 yield one
             if not some[-1][0].startswith(wanted.prefix):
@@ -225,6 +229,7 @@ class _Walk:
             if self.given_up_at is not None:
                 return
             await trio.lowlevel.checkpoint()
+            name, behind = rows[-1][1], True
 
     async def _of_files(self, files: Sequence[tuple[str, Entry]]) -> AsyncGenerator[Found, None]:
         for one in self._kept(files):

@@ -5,6 +5,7 @@ import os
 import resource
 import sqlite3
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from phonofs.cache import fsck, write_behind
+from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
 from phonofs.cache.filestore import remove_content
 from phonofs.cache.index import key_of
@@ -33,6 +35,8 @@ from tests.support.timing import Stopwatch, timely
 
 SIZE = 100_000
 CHARGE = 102_400  # in whole pages
+
+TROUBLE = pytest.mark.expected_log("the disk cache is", "the cache lost", "the disk of the cache")
 
 
 def data_of(n: int) -> bytes:
@@ -161,7 +165,7 @@ async def test_nothing_is_checked_twice_in_a_run(tmp_path: Path):
 
 async def test_descriptors_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Few of the objects that nobody reads have one; none has at the end."""
-    monkeypatch.setattr("phonofs.cache.cache.IDLE", 5)
+    monkeypatch.setattr("phonofs.cache.idle_entries.IDLE", 5)
     before = settled_descriptors()
     cache = open_cache(tmp_path)
     opened = descriptors()
@@ -179,7 +183,7 @@ async def test_descriptors_are_closed(tmp_path: Path, monkeypatch: pytest.Monkey
 async def test_released_entries_have_a_quarter_of_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, open_files: int
 ):
-    monkeypatch.setattr("phonofs.cache.cache.IDLE", 8)
+    monkeypatch.setattr("phonofs.cache.idle_entries.IDLE", 8)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
     before = settled_descriptors()
     cache = open_cache(tmp_path)
@@ -196,15 +200,33 @@ async def test_a_large_object_counts_as_several_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """It has more checksums in memory; one that is too large for all is kept alone."""
-    monkeypatch.setattr("phonofs.cache.cache.IDLE", 6)
+    monkeypatch.setattr("phonofs.cache.idle_entries.IDLE", 6)
     for size, kept in ((SIZE + 1, 6), (SIZE, 3), (SIZE // 2, 2), (SIZE // 100, 1)):
-        monkeypatch.setattr("phonofs.cache.cache.IDLE_BYTES", size)
+        monkeypatch.setattr("phonofs.cache.idle_entries.IDLE_BYTES", size)
         cache = open_cache(tmp_path / str(size))
         for n in range(9):
             fill(cache, record_of(n), data_of(n))
             await run_once(cache)
         assert len(cache._idle) == kept
         cache.close()
+
+
+@pytest.mark.promise("memory-is-bounded")
+@pytest.mark.parametrize("open_files", [1 << 20, 256])
+async def test_what_is_kept_of_closed_files_without_the_disk_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_files: int
+):
+    """As of many files whose first bytes were read: a block that did not come whole of each."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (open_files, open_files))
+    cache = open_cache(tmp_path)
+    for n in range(400):
+        entry = cache.entry(record(f"object-{n}", size=BLOCK))
+        entry.write(0, b"x" * 1000)
+        cache.release(entry)
+    kept = [entry for entry in cache._idle.values() if entry.read_now(0, 1000)]
+    assert 50 < len(kept) < 256
+    assert cache.statistics()["memory_bytes"] == len(kept) * BLOCK <= 32 * MIB
+    cache.close()
 
 
 async def test_everything_is_ours_alone(tmp_path: Path):
@@ -280,6 +302,61 @@ async def test_a_withdrawn_object_is_gone_for_who_reads_it(tmp_path: Path):
         await run_once(cache)
         assert cache.statistics()["memory_bytes"] == 0
         cache.close()
+
+
+@TROUBLE
+@pytest.mark.parametrize("index_fails", [False, True])
+async def test_withdrawn_content_that_is_kept_open_is_gone(tmp_path: Path, index_fails: bool):
+    """Whole, or so little that only memory has it; also if the index cannot say what there is."""
+    old, new, other = record("x", data_of(1)), record("x", data_of(2)), record("y", data_of(3))
+    before = settled_descriptors()
+    cache = open_cache(tmp_path)
+    fill(cache, old, data_of(1))
+    fill(cache, new, data_of(2)[:1000])
+    fill(cache, other, data_of(3))
+    await run_once(cache)
+    opened = descriptors()
+    assert cache.statistics()["memory_bytes"] > 0
+    if index_fails:
+        cache.backend.disk.index.abandon()
+        opened = descriptors()
+    cache.forget("us-east", "x")
+    assert descriptors() == opened - 1
+    assert not file_of(tmp_path, old).exists()
+    assert cache.statistics()["memory_bytes"] == 0
+    assert not cache.entry(old).present
+    assert not cache.entry(new).present
+    assert cache.cached_bytes(other) == SIZE
+    cache.close()
+    assert descriptors() <= before
+
+
+async def test_an_object_is_forgotten_without_a_look_at_all_that_are_kept_open(tmp_path: Path):
+    """Thousands may be withdrawn at once, while nothing else runs."""
+    cache = open_cache(tmp_path)
+
+    def calls() -> int:
+        counted = 0
+
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal counted
+            counted += event == "call"
+
+        sys.setprofile(count)
+        try:
+            cache.forget("us-east", "none of them")
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    fill(cache, record_of(0), data_of(0))
+    await run_once(cache)
+    with_one = calls()
+    for n in range(1, 30):
+        fill(cache, record_of(n), data_of(n))
+        await run_once(cache)
+    assert 0 < calls() <= with_one
+    cache.close()
 
 
 async def test_removing_the_content_leaves_nothing(tmp_path: Path):
@@ -410,9 +487,6 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     for name in ("pwrite", "pread", "preadv", "unlink", "rename", "ftruncate"):
         wrap(name)
     return codes
-
-
-TROUBLE = pytest.mark.expected_log("the disk cache is", "the cache lost", "the disk of the cache")
 
 
 @pytest.mark.promise("disk-trouble-is-not-the-readers")

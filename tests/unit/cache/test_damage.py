@@ -573,7 +573,7 @@ async def test_files_that_cannot_be_closed_do_not_keep_the_directory(tmp_path: P
 @pytest.mark.usefixtures("closing_fails")
 async def test_a_file_that_cannot_be_closed_fails_no_read(tmp_path: Path, monkeypatch):
     """It is a failing disk: nothing is raised to the reader that releases it."""
-    monkeypatch.setattr("phonofs.cache.cache.IDLE", 1)
+    monkeypatch.setattr("phonofs.cache.idle_entries.IDLE", 1)
     cache = open_cache(tmp_path)
     for n in range(5):
         fill(cache, record_of(n), data_of(n))

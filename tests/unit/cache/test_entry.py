@@ -238,7 +238,7 @@ async def test_a_file_touched_while_it_was_closed_is_checked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """In the same run, too: released, closed, changed by somebody, opened again."""
-    monkeypatch.setattr("phonofs.cache.cache.IDLE", 1)
+    monkeypatch.setattr("phonofs.cache.idle_entries.IDLE", 1)
     cache = open_cache(tmp_path)
     entry = cache.entry(RECORD)
     entry.write(0, DATA)
@@ -381,6 +381,37 @@ async def test_checking_ahead_leaves_less_to_do(tmp_path: Path, monkeypatch: pyt
     cache.close()
 
 
+@pytest.mark.expected_log("the cache lost")
+async def test_what_the_disk_gives_back_wrong_is_no_wrong_content(tmp_path: Path):
+    """What was written in this run is hashed without its CRC; so if the hash is wrong, all is
+    hashed once more with it, and the block is lost, not the content.
+    """
+    cache = open_cache(tmp_path)
+    entry = cache.entry(RECORD)
+    entry.write(0, DATA)
+    with file_of(tmp_path, RECORD).open("r+b") as file:
+        file.seek(BLOCK + 5)
+        file.write(b"another")
+    await entry.check_ahead()
+    assert not await entry.check()
+    assert entry.present.missing(0, len(DATA)) == [(BLOCK, 2 * BLOCK)]
+    entry.write(BLOCK, DATA[BLOCK : 2 * BLOCK])
+    assert await entry.check()
+    assert await read_all(entry) == DATA
+    cache.close()
+
+
+async def test_a_content_hashed_ahead_may_be_wrong(tmp_path: Path):
+    """It is, if the disk gave back what was written."""
+    cache = open_cache(tmp_path)
+    entry = cache.entry(RECORD)
+    entry.write(0, ramp(len(DATA), 5))
+    await entry.check_ahead()
+    assert not await entry.check()
+    assert entry.complete
+    cache.close()
+
+
 async def test_bytes_written_again_are_hashed_again(tmp_path: Path):
     """The hash is of what lies there in the end."""
     cache = open_cache(tmp_path)
@@ -411,6 +442,42 @@ async def test_what_comes_while_a_thread_hashes_is_hashed_by_it(
     monkeypatch.setattr(BlockFile, "read_into", lambda self, at, buf: read.append(at))
     assert await entry.check()
     assert not read
+    cache.close()
+
+
+@pytest.mark.real_clock
+async def test_what_waits_for_a_thread_is_hashed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """All that came while it hashed something else, object by object."""
+    monkeypatch.setattr(entry_module, "HASH_PIECE", BLOCK)
+    monkeypatch.setattr(hash_threads, "MOST_THREADS", 1)
+    first, begun, real = threading.Event(), threading.Event(), BlockFile.read_into
+    reads: list[tuple[int, int]] = []
+
+    def read_into(self: BlockFile, at: int, buffer: memoryview) -> int:
+        begun.set()
+        first.wait(10)
+        reads.append((at, len(buffer)))
+        return real(self, at, buffer)
+
+    monkeypatch.setattr(BlockFile, "read_into", read_into)
+    cache = open_cache(tmp_path)
+    entries = [cache.entry(RECORD), cache.entry(record("other", DATA))]
+    async with trio.open_nursery() as nursery:
+        for entry in entries:
+            nursery.start_soon(entry.check_ahead)
+        await trio.testing.wait_all_tasks_blocked()
+        entries[0].write(0, DATA[:BLOCK])
+        await trio.to_thread.run_sync(begun.wait)
+        for entry in (entries[1], entries[0]):
+            for number in range(entry is entries[0], 4):
+                start, stop = bytes_of(number, number + 1, len(DATA))
+                entry.write(start, DATA[start:stop])
+        first.set()
+    assert reads == [(0, BLOCK), (0, len(DATA)), (BLOCK, len(DATA) - BLOCK)]
+    for entry in entries:
+        assert await entry.check()
     cache.close()
 
 

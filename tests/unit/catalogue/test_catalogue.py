@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from phonofs.catalogue.catalogue import Catalogue
+from phonofs.catalogue.database import Database
 from phonofs.catalogue.record_codec import batches, pack, unpack
 from phonofs.errors import CatalogueError, Malformed, NoSuchName, UsageError
 from phonofs.ranges import Ranges
@@ -90,6 +91,23 @@ def test_a_listing_is_shared_while_somebody_has_it(tmp_path: Path):
     gone = weakref.ref(second)
     del second
     assert gone() is None
+
+
+def test_a_listing_is_read_in_parts(tmp_path: Path):
+    """From a name on, whether it is there or not, or behind it; in the order of bytes."""
+    catalogue = opened(tmp_path)
+    people = {"aaaa-1111": "Ann", "bbbb-1111": "Åsa", "Zzzz-1111": "Zoë", "0000-1111": "\U0001f600"}
+    catalogue.apply([make(id, NOON, userName=name) for id, name in people.items()])
+    day = at(catalogue, DAY)
+    rows = catalogue.listed(day)[1]
+    names = [row[1] for row in rows]
+    assert names == sorted(names, key=str.encode)
+    assert catalogue.listed_from(day, "", 10, behind=False) == rows
+    assert catalogue.listed_from(day, "", 3, behind=True) == rows[:3]
+    assert catalogue.listed_from(day, names[1], 2, behind=False) == rows[1:3]
+    assert catalogue.listed_from(day, names[1], 2, behind=True) == rows[2:]
+    assert catalogue.listed_from(day, f"{names[2]}\0", 2, behind=False) == rows[3:]
+    assert catalogue.listed_from(day, names[3], 2, behind=True) == []
 
 
 def test_what_is_not_there_is_not_found(tmp_path: Path):
@@ -763,6 +781,30 @@ def test_a_disk_that_fails_at_the_start_leaves_a_catalogue_in_memory(
     assert catalogue.coverage.newest_ms("us-east")
     assert len(files(catalogue)) == known + 1
     check(catalogue)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_what_was_read_from_a_disk_that_failed_is_never_taken_for_what_is_in_memory(
+    tmp_path: Path, expected_log, readable: bool
+) -> None:
+    """However many rows have changed since: what is kept of a day is known by that number."""
+    expected_log.expect("cannot be written")
+    database = Database(tmp_path / "catalogue.sqlite")
+    states = [database.state]
+
+    def change(count: int) -> None:
+        for _ in range(count):
+            database.run("INSERT INTO metadata VALUES (?, '0')", f"note {len(states)}")
+            states.append(database.state)
+
+    change(20)
+    if not readable:
+        database._connection = Unreadable(database._connection)  # type: ignore[assignment]
+    database.leave_disk(OSError("gone"))
+    states.append(database.state)
+    change(40)
+    database.close()
+    assert len(set(states)) == len(states) == 62
 
 
 def test_a_day_read_again_is_as_it_is_now(tmp_path: Path):

@@ -161,6 +161,20 @@ def test_a_page_beyond_those_requested_leads():
     assert all(paging.leads(key) for key in guesses[1:])
 
 
+def test_what_lies_beyond_an_estimate_is_known_before_all_pages_up_to_it_are_requested():
+    """Else what is requested next would wait for it; a quiet day shows before that."""
+    paging = OffsetPager(100, 14, expected=2500)
+    keys = [key for key, _ in paging.ask()]
+    assert keys == [n * 99 for n in range(14)]
+    asked: list[int] = []
+    for key in keys:
+        paging.arrive(key)
+        asked += [key for key, _ in paging.ask()]
+    [beyond] = [key for key in asked if key > 2500]
+    assert asked.index(beyond) == 6
+    assert [key for key in asked if key != beyond] == [n * 99 for n in range(14, 26)]
+
+
 def test_pages_that_come_together_make_room_together():
     """The next ones leave before any of them is read."""
     paging = OffsetPager(100, 4, expected=100_000)
@@ -213,6 +227,41 @@ async def test_the_next_pages_are_requested_before_a_page_is_read(
         await w.lister.list(DAY.ino)
         assert len(w.catalogue.children(DAY.ino)) == 900
     assert max(unread) > 2
+
+
+class CountingApi(SearchApi):
+    """Counts the answers."""
+
+    answered = 0
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        answer = await super().__call__(request)
+        self.answered += 1
+        return answer
+
+
+async def test_the_next_pages_are_requested_before_the_worker_gets_those_that_came_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The worker would take the processor from what sends them, and from a service beside it."""
+    api = CountingApi()
+    flying: list[int] = []
+
+    async def prepared(self: PageWorker, *page: object) -> None:
+        if len(api.searches) < pages_of(1500):
+            flying.append(len(api.searches) - api.answered)
+
+    monkeypatch.setattr(PageWorker, "prepared", prepared)
+    records = [make(uuid(n), NOON - HOUR_MS + n * 1000) for n in range(1500)]
+    records.append(make("later", "2024-09-20"))
+    async with listing(tmp_path, api, records, max_connections=6) as w:
+        await w.ls("2024/2024-09")
+        api.count()
+        api.answered = 0
+        await w.lister.list(DAY.ino)
+        assert len(w.catalogue.children(DAY.ino)) == 1500
+    assert len(flying) > 4
+    assert set(flying) == {3}, "all but one of the four that may be on their way at a time"
 
 
 @pytest.mark.promise("listing-whole-or-error")

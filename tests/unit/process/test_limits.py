@@ -28,6 +28,21 @@ def test_the_soft_limit_is_raised_up_to_what_is_ever_used(monkeypatch, before, a
     assert limits == {resource.RLIMIT_NOFILE: after}
 
 
+@pytest.mark.parametrize("error", [ValueError("not allowed"), OSError(1, "not permitted")])
+def test_a_kernel_that_refuses_is_no_reason_not_to_start(monkeypatch, error):
+    """It does if the hard limit is above fs.nr_open: kernel/sys.c, do_prlimit."""
+    asked = []
+
+    def refuse(which, limits):
+        asked.append(limits)
+        raise error
+
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 1 << 20))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    allow_many_files()
+    assert asked == [(OPEN_FILES_MAX, 1 << 20)]
+
+
 def test_the_kernel_takes_it():
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:

@@ -9,7 +9,15 @@ from phonofs.errors import Malformed, Unavailable, Untrusted
 from phonofs.priority import Priority
 from phonofs.ranges import Ranges
 from phonofs.reader.download import Download
-from phonofs.reader.limits import INITIAL_READAHEAD, KIB, MIB, Limits, backoff_s
+from phonofs.reader.limits import (
+    FIRST_WINDOW,
+    INITIAL_READAHEAD,
+    KIB,
+    LEAST_PART,
+    MIB,
+    Limits,
+    backoff_s,
+)
 from phonofs.reader.readahead import (
     ThroughputEstimator,
     Window,
@@ -18,6 +26,7 @@ from phonofs.reader.readahead import (
     run_on,
     split,
 )
+from phonofs.reader.slow_start import starting_pieces
 from tests.support.reader_world import LATENCY, FakeService, record, world
 
 BLOCK = 128 * KIB
@@ -103,6 +112,51 @@ intervals = st.lists(
 )
 
 
+def brought(trips: int, most_window: int) -> int:
+    """What a connection that starts slowly brings in so many round trips."""
+    return sum(min(FIRST_WINDOW << trip, most_window) for trip in range(trips))
+
+
+@pytest.mark.parametrize("connections", [8, 14])
+@pytest.mark.parametrize("most_window", [MIB, 4 * MIB])
+@pytest.mark.parametrize("size", [n * MIB + 1234 for n in (5, 8, 17, 32, 63)])
+def test_pieces_that_start_slowly(size, most_window, connections):
+    """They take no more round trips than equal ones, and not less is there before the last of them
+    without a gap from the start on."""
+    pieces = starting_pieces([(0, size)], connections, most_window)
+    assert [a for a, _ in pieces] == [0, *(b for _, b in pieces[:-1])]
+    assert pieces[-1][1] == size
+    assert len(pieces) <= connections
+    trips = next(n for n in range(99) if connections * brought(n, most_window) >= size)
+    assert max(b - a for a, b in pieces) <= max(brought(trips, most_window), LEAST_PART)
+    early = brought(trips - 1, most_window)
+    there = Ranges((a, min(b, a + early)) for a, b in pieces).stop_of(0)
+    assert there >= min(early, size // connections)
+
+
+@pytest.mark.parametrize(("size", "there"), [(8, 3_900_000), (32, 17_700_000)])
+def test_most_of_what_starts_slowly_is_there_early(size, there):
+    """Before the last round trip: half of the file, which can be hashed while the rest comes."""
+    pieces = starting_pieces([(0, size * MIB)], 14, 4 * MIB)
+    trips = next(n for n in range(99) if 14 * brought(n, 4 * MIB) >= size * MIB)
+    early = brought(trips - 1, 4 * MIB)
+    assert Ranges((a, min(b, a + early)) for a, b in pieces).stop_of(0) > there
+
+
+@given(intervals, st.integers(1, 20), st.integers(0, 60))
+def test_pieces_that_start_slowly_lie_in_the_gaps(gaps, connections, most_window):
+    """In order, one for each connection at most, from the first gap on."""
+    gaps = [(a * MIB, b * MIB) for a, b in Ranges(gaps)]
+    pieces = starting_pieces(gaps, connections, most_window * MIB)
+    assert len(pieces) <= connections
+    left = Ranges(gaps)
+    for a, b in pieces:
+        assert left.stop_of(a) >= b > a
+        assert not any(start < a for start, _ in left)
+        left.remove(a, b)
+    assert not left or len(pieces) == connections
+
+
 @given(intervals, intervals, st.integers(0, 60), st.integers(0, 60))
 def test_uncovered_is_what_is_neither_there_nor_coming(present, flying, start, stop):
     """Against plain sets of integers."""
@@ -152,7 +206,11 @@ def test_lanes_follow_latency_and_rate():
 def test_limits_are_bounded_by_cache_and_memory():
     """A small cache or none makes small windows."""
     assert Limits(cache_bytes=40 * MIB).most_ahead(False, 1) == 10 * MIB
-    assert Limits().most_ahead(False, 1) == 64 * MIB
+    assert Limits().most_ahead(False, 1) == Limits().most_ahead(False, 7) == 64 * MIB
+    assert Limits().most_ahead(False, 8) == Limits().most_ahead(False, 16) == 4 * MIB
+    assert Limits().most_ahead(False, 17) == 64 * MIB
+    assert Limits(connections=1).most_ahead(False, 1) == 64 * MIB
+    assert Limits(connections=2).most_ahead(False, 2) == 4 * MIB
     assert Limits(cache_bytes=0).most_ahead(True, 1) == 16 * MIB
     assert Limits(cache_bytes=0).most_ahead(True, 8) == 2 * MIB
     assert Limits(connections=1).background == 1

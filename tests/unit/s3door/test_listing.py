@@ -147,6 +147,22 @@ async def test_a_page_lists_no_day_that_it_does_not_need():
     assert [day[-2:] for day in tree.days_listed] == ["02", "03", "04"]
 
 
+async def test_a_page_looks_at_no_more_of_a_day_than_it_shows():
+    """Else listing a day would take time by the square of its size."""
+    keys = [f"{DAY}/{n:04}" for n in range(3000)]
+    tree = Tree(keys)
+    first = await list_page(tree, ALL, Wanted())
+    assert of(first) == keys[:1000]
+    assert tree.looked_at <= 1000 + listing.AT_ONCE
+    tree.looked_at = 0
+    second = await list_page(tree, ALL, Wanted(after=first.next))
+    assert of(second) == keys[1000:2000]
+    assert tree.looked_at <= 1000 + listing.AT_ONCE
+    tree.looked_at = 0
+    assert of(await list_page(tree, ALL, Wanted(f"{DAY}/299"))) == keys[2990:]
+    assert tree.looked_at == 10
+
+
 async def test_common_prefixes_cost_no_listing_of_days():
     tree = Tree([f"us/2024/2024-01/2024-01-{day:02}/a" for day in range(1, 10)])
     page = await list_page(tree, ALL, Wanted("us/2024/2024-01/", "/"))
@@ -218,13 +234,14 @@ async def test_a_page_ends_in_time_if_its_days_are_empty(monkeypatch):
     """Each of them may have to be asked for; ten years of them are many."""
     tree = Tree([f"us/2024/2024-01/2024-01-{day:02}/a" for day in range(1, 9)])
 
-    async def slow_and_empty(ino: int) -> tuple[str, list]:
+    async def slow(ino: int) -> bool:
         if tree.names(ino):
             await trio.sleep(8)
-            return "us", []
-        return None
+            return True
+        return False
 
-    tree.list_day = slow_and_empty
+    tree.open_day = slow
+    tree.day_from = lambda *day, behind: []
     first = await list_page(tree, ALL, Wanted())
     assert (of(first), first.next) == ([], "us/2024/2024-01/2024-01-030")
     second = await list_page(tree, ALL, Wanted(after=first.next))
@@ -238,6 +255,6 @@ async def test_a_day_that_cannot_be_listed_is_an_error_and_no_end():
     async def away(ino: int) -> None:
         raise Unavailable("the service cannot be reached")
 
-    tree.list_day = away
+    tree.open_day = away
     with pytest.raises(Unavailable):
         await list_page(tree, ALL, Wanted())

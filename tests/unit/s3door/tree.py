@@ -14,7 +14,7 @@ MTIME_MS = 1_700_000_000_123
 
 
 class Tree:
-    """Has these files, all in days; counts the days that were listed.
+    """Has these files, all in days; counts the days that were listed, and the objects looked at.
 
     types     of files that are no ``callrecording``, by path
     archived  the paths of archived files
@@ -32,6 +32,7 @@ class Tree:
         self._below: dict[str, set[str]] = {"": set()}
         self._files: dict[str, int] = {}
         self.days_listed: list[str] = []
+        self.looked_at = 0
         for path in paths:
             self._files[path] = FIRST_OBJECT_INO + len(self._files)
             self._add(path)
@@ -78,14 +79,21 @@ class Tree:
         entries = [self._entry(f"{path}/{name}" if path else name) for name in names]
         return FolderHandle(ino, entries, answered=False)
 
-    async def list_day(self, ino: int) -> tuple[str, list[Listed]] | None:
+    async def open_day(self, ino: int) -> bool:
         if ino >= FIRST_OBJECT_INO:
             raise NotAFolder("a file")
         path = self._path(ino)
         if not any(f"{path}/{name}" in self._files for name in self._below[path]):
-            return None
+            return False
         self.days_listed.append(path)
-        return "us", [self._listed(f"{path}/{name}") for name in sorted(self._below[path])]
+        return True
+
+    def day_from(self, ino: int, name: str, most: int, *, behind: bool) -> list[Listed]:
+        path = self._path(ino)
+        names = sorted(each for each in self._below[path] if each >= name)
+        names = [each for each in names if not behind or each != name][:most]
+        self.looked_at += len(names)
+        return [self._listed(f"{path}/{each}") for each in names]
 
     def names(self, ino: int) -> set[str]:
         """Return the names of the files in a folder; none if it has folders."""
