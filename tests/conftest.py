@@ -2,7 +2,8 @@
 
 An ``async def test_…`` runs under trio with a clock that jumps to the next deadline when nobody
 is busy, so that a minute of retries takes no time; ``@trio_test`` says the same explicitly. With
-the marker ``real_clock`` it runs in real time (sockets and threads need that).
+the marker ``real_clock`` it runs in real time (sockets and threads need that), without the time
+during which the machine runs other programs.
 """
 
 import functools
@@ -14,16 +15,25 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 import trio
 import trio.testing
 
 from tests.support.log_check import LogCheck
+from tests.support.timing import FairClock
 
 SLOW_TEST_LIMIT_S = 3600
 """Limit of one test of the long run; pyproject.toml has that of all others."""
 
 logging.getLogger("phonofs").setLevel(logging.DEBUG)
+
+hypothesis.settings.register_profile(
+    "any machine",
+    parent=hypothesis.settings(),
+    deadline=None,  # how long an example takes says more of the machine
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def trio_test(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -39,7 +49,7 @@ def trio_test(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 def _run(
     function: Callable[..., Awaitable[None]], fixtures: dict[str, Any], *, real_clock: bool
 ) -> None:
-    clock = None if real_clock else trio.testing.MockClock(autojump_threshold=0)
+    clock = FairClock(1) if real_clock else trio.testing.MockClock(autojump_threshold=0)
     trio.run(functools.partial(function, **fixtures), clock=clock, strict_exception_groups=True)
 
 

@@ -5,9 +5,8 @@ ends, and raises PhonofsError if the mount could not be made.
 """
 
 import logging
-import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,7 +21,7 @@ from phonofs.fuse.invalidation import KernelCache
 from phonofs.fuse.kernel_limits import CONNECTIONS, raise_background, raise_read_ahead
 from phonofs.fuse.memory_pressure import outlast
 from phonofs.fuse.mount_check import check, check_others_allowed, check_outside
-from phonofs.fuse.mountinfo import SOURCE, Mounted, device_fd, shown
+from phonofs.fuse.mountinfo import SOURCE, Mounted, connection_of, device_fd, shown
 from phonofs.fuse.operations import Operations, Ownership
 from phonofs.fuse.unmount import is_mounted, just_mounted, take_down
 from phonofs.lifecycle import Lifetime, run, start_for_systemd
@@ -83,7 +82,8 @@ async def _live(plan: MountPlan, lifetime: Lifetime) -> None:
             await nursery.start(keep_running, "the scan of waiting callers", interruptible.run)
             async with session.mounted(nursery):
                 await nursery.start(keep_running, "the kernel notifications", kernel.run)
-                await _announce(plan, note)
+                await session.answers()
+                await _announce(plan, session.device, note)
                 point = shown(plan.mountpoint)
                 answers = partial(ask_tree, point)
                 await start_for_systemd(nursery, app.status.condition, answers, point)
@@ -91,18 +91,17 @@ async def _live(plan: MountPlan, lifetime: Lifetime) -> None:
             nursery.cancel_scope.cancel()
 
 
-async def _announce(plan: MountPlan, note: str) -> None:
-    """Wait until the mount answers, then report it to the user, systemd and the log."""
-    point = shown(plan.mountpoint)
-    if device_fd(point) is None:
-        with suppress(PermissionError):  # we may not enter a directory above it
-            await trio.to_thread.run_sync(os.statvfs, point, abandon_on_cancel=True)
-            await trio.to_thread.run_sync(raise_read_ahead, point, abandon_on_cancel=True)
-    if not await trio.to_thread.run_sync(raise_background, plan.mountpoint, abandon_on_cancel=True):
+async def _announce(plan: MountPlan, device: str | None, note: str) -> None:
+    """Report to the user, systemd and the log that the mount answers, after raising its limits."""
+    raised = False
+    if device is not None:
+        await trio.to_thread.run_sync(raise_read_ahead, device, abandon_on_cancel=True)
+        raised = await trio.to_thread.run_sync(raise_background, device, abandon_on_cancel=True)
+    if not raised:
         log.info("only 12 reads can wait at a time: fusectl is not at %s", CONNECTIONS)
     plan.ready(note)
     notify(f"READY=1\nSTATUS={note or 'mounted'}")
-    log.info("mounted on %s%s", point, f" ({note})" if note else "")
+    log.info("mounted on %s%s", shown(plan.mountpoint), f" ({note})" if note else "")
 
 
 class _Session:
@@ -152,11 +151,27 @@ class _Session:
         if self._crash is not None:
             raise MountFailed(f"the mount on {self._plan.mountpoint} broke: {self._crash}")
 
+    @property
+    def device(self) -> str | None:
+        """The device of the mount, ``MAJOR:MINOR``; None if the kernel does not tell."""
+        if self._mount is not None:
+            return self._mount.device
+        descriptor = device_fd(self._plan.mountpoint)
+        connection = None if descriptor is None else connection_of(descriptor)
+        return None if connection is None else f"0:{connection}"
+
+    async def answers(self) -> None:
+        """Wait until requests of the kernel are answered, or the session is over.
+
+        Nothing here asks the mount for that. If the process were killed while a thread of it waits
+        for its own answer, that thread would never end, and /dev/fuse would stay open: whoever
+        touches the mount would wait for ever.
+        """
+        await _first_of(self._operations.begun, self._ended)
+
     async def over(self) -> None:
         """Wait until the mount is unmounted, is asked to stop, or breaks."""
-        async with trio.open_nursery() as nursery:
-            for event in (self.asked, self._ended):
-                nursery.start_soon(_cancel_when, event, nursery.cancel_scope)
+        await _first_of(self.asked, self._ended)
 
     async def _loop(self) -> None:
         """Run pyfuse3's main loop; keep its errors from cancelling the nursery."""
@@ -195,9 +210,16 @@ class _Session:
             await self._ended.wait()
 
 
-async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
+async def _first_of(*events: trio.Event) -> None:
+    """Wait until one of them is set."""
+
+    async def wait(event: trio.Event) -> None:
+        await event.wait()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for event in events:
+            nursery.start_soon(wait, event)
 
 
 def _options(settings: Settings) -> set[str]:

@@ -1,7 +1,7 @@
 """The whole app over the fake service in one process, without FUSE: fast, with every gauge.
 
 Time runs ten times as fast as the wall clock, so that timeouts and pauses of seconds take tenths
-of seconds, while sockets and threads are real.
+of seconds, while sockets and threads are real. It stands still while the machine runs others.
 """
 
 import contextlib
@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
 
 from phonofs.app import App, open_app
 from phonofs.catalogue.catalogue import ChangeSet, ObjectChange
@@ -29,6 +28,7 @@ from phonofs.fakeservice.server import serve
 from phonofs.tree.layout import ROOT
 from tests.support.counted_service import Service
 from tests.support.mounts import START_S
+from tests.support.timing import FairClock
 
 RATE = 10
 PATIENCE = 5
@@ -48,8 +48,7 @@ def fast(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def run(**fixtures: Any) -> None:
-        clock = trio.testing.MockClock(rate=RATE)
-        trio.run(functools.partial(function, **fixtures), clock=clock)
+        trio.run(functools.partial(function, **fixtures), clock=FairClock(RATE))
 
     return run
 

@@ -213,7 +213,7 @@ def read_at_random(plan: str, mount: Mount, outcome: Outcome, seconds: float) ->
         return json.loads(process.stdout.read())
     finally:
         process.kill()
-        process.wait(20)
+        process.wait(60)
         process.stdout.close()
 
 

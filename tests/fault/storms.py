@@ -41,7 +41,7 @@ class Storm:
     def kill(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()  # it ends its children
-            self.process.wait(20)
+            self.process.wait(60)
         self.process.stdout.close()
 
 

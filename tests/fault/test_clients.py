@@ -263,7 +263,7 @@ def smbd(folder: Path, shared: Path):
         yield port, conf
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
 
 
 def listens(port: int) -> bool:

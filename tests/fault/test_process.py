@@ -15,7 +15,7 @@ from tests.fault.scene import fast, living, outcome, thinned
 from tests.fault.tools import fds_of, needs, quiet, reading, status
 from tests.fault.worker import OPTIONS
 from tests.support.accounts import content_of, flat
-from tests.support.mounts import files, mounted, standing, until
+from tests.support.mounts import START_S, Mount, files, mounted, standing, until
 from tests.support.timing import Stopwatch
 
 SIZES = [1, 4095, 200_000, 700_000, 1_300_000, (5 << 19) + 3] * 2
@@ -42,7 +42,7 @@ def test_killed_at_random_points_nothing_false_is_served(tmp_path, part, request
                 assert ended(worker, with_luck_s) is None, "it found a wrong byte"
             finally:
                 worker.kill()
-                worker.wait(20)
+                worker.wait(60)
                 worker.stdout.close()
             held = (tmp_path / "cache/content").glob("??/*")
             at_stake += sum(path.stat().st_blocks for path in held)
@@ -126,6 +126,51 @@ def _read(path):
         return None
 
 
+STUCK = """
+import sys, time
+from pathlib import Path
+from phonofs.cli import main
+from phonofs.fuse.operations import Operations
+
+asked = Path(sys.argv.pop(1))
+
+async def never(*arguments):
+    asked.touch()
+    time.sleep(3600)
+
+for name in ("getattr", "lookup", "opendir", "statfs"):
+    setattr(Operations, name, never)
+main()
+"""
+"""A mount whose loop hangs in its first request, of which it tells by a file."""
+
+
+@pytest.mark.promise("crash-is-not-deletion")
+@pytest.mark.fuse
+@pytest.mark.parametrize("watched", [False, True])
+def test_killed_in_the_middle_of_an_answer(tmp_path, watched):
+    """Whoever waits for it gets an error, and the process ends: no thread of it waits, too.
+
+    A thread that waits for an answer of its own process cannot be killed, and keeps the mount.
+    """
+    asked = tmp_path / "asked"
+    with standing(flat(1000)) as stand_in:
+        mount = Mount(stand_in.url, tmp_path / "m", tmp_path / "cache")
+        mount.program = ("-c", STUCK, str(asked))
+        if watched:
+            mount.environment |= {"NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": "600000000"}
+        try:
+            mount.start(wait=False)
+            until(lambda: asked.exists() or "mounted on" in mount.log_text())
+            other = subprocess.Popen(["stat", mount.point], stderr=subprocess.DEVNULL)
+            until(asked.exists)
+            assert mount.stop(signal.SIGKILL) == -signal.SIGKILL
+            assert other.wait(START_S) != 0
+        finally:
+            subprocess.run(["umount", "-f", mount.point], stderr=subprocess.DEVNULL)
+            mount.clean_up()
+
+
 @pytest.mark.fuse
 def test_unmounted_from_outside(tmp_path):
     """fusermount3 -u: the process ends with 0 and leaves nothing."""
@@ -139,7 +184,7 @@ def test_unmounted_from_outside(tmp_path):
             assert len(path.read_bytes()) == 1000
         until(lambda: status(mount)["fuse"]["open_files"] == 0)
         subprocess.run(["fusermount3", "-u", mount.point], check=True)
-        assert mount.process.wait(10) == 0
+        assert mount.process.wait(60) == 0
         mount.process = None
         assert "Traceback" not in mount.log_text()
 
@@ -157,7 +202,7 @@ def test_aborted_through_fusectl(tmp_path, kernel):
             (connection / "abort").write_text("1")
             ends = readers.ends()
             assert {got for got, _ in ends} <= {-errno.ECONNABORTED, -errno.ENOTCONN, -errno.EIO}
-            assert mount.process.wait(10) == 32
+            assert mount.process.wait(60) == 32
             mount.process = None
             assert watch.within(5)
         with pytest.raises(OSError, match="not connected"):

@@ -249,7 +249,7 @@ def ganesha(folder: Path, point: Path) -> Iterator[int]:
         yield port
     finally:
         server.kill()
-        server.wait(20)
+        server.wait(60)
 
 
 @pytest.mark.promise("size-is-the-text-s")

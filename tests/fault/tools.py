@@ -59,7 +59,7 @@ class Readers:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(60)
         self.process.stdout.close()
 
 

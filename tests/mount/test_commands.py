@@ -164,7 +164,7 @@ def test_the_service_alone_ends_without_a_word() -> None:
     said = [demo.stdout.readline().split()[0] for _ in range(3)]
     assert said == ["api_url", "key", "secret"]
     demo.send_signal(signal.SIGINT)
-    assert demo.communicate(timeout=10) == ("", "")
+    assert demo.communicate(timeout=60) == ("", "")
     assert demo.returncode == 0
 
 
@@ -186,7 +186,7 @@ def test_the_demo_leaves_nothing(tmp_path: Path, number: int) -> None:
     children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
     assert len(children) == 1
     demo.send_signal(number)
-    assert demo.wait(10) == 0
+    assert demo.wait(60) == 0
     demo.stdout.close()
     assert not point.exists()
     assert [path.name for path in private.rglob("*") if "demo" in path.name] == []

@@ -96,7 +96,7 @@ def test_restore_works_on_the_demo(tmp_path):
         assert (done.returncode, done.stderr) == (0, "")
     finally:
         demo.send_signal(signal.SIGINT)
-        demo.communicate(timeout=20)
+        demo.communicate(timeout=60)
 
 
 def as_user(user: int, *words: object) -> list[str]:

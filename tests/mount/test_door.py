@@ -22,7 +22,7 @@ from phonofs.fakeservice.account import Account, Item, change, flat_item
 from phonofs.model import LISTED_STATES
 from tests.support.accounts import NOON_MS, content_of, flat
 from tests.support.doors import PROFILE, Client, DoorError, connect, end_daemon, served
-from tests.support.mounts import mounted, phonofs, standing, until
+from tests.support.mounts import is_followed, mounted, phonofs, standing, until
 from tests.support.timing import Stopwatch
 
 DAY = "2026/2026-03/2026-03-02"
@@ -220,7 +220,9 @@ def test_an_object_by_its_id_costs_one_request_and_each_byte_once(tmp_path):
     """Eight clients at once cost the service as much as one, and no listing of the day."""
     days = [flat_item(f"before-{day}", 50_000, NOON_MS - 86_400_000 * day) for day in range(1, 10)]
     account = Account([*days, *flat(*[50_000] * 40)], ["us-east"])
-    with standing(account) as stand_in, served(stand_in.url, tmp_path, page_size="1") as daemon:
+    options = {"page_size": "1", "poll_interval": "1h"}
+    with standing(account) as stand_in, served(stand_in.url, tmp_path, **options) as daemon:
+        until(lambda: is_followed(daemon.status()))
         with daemon.connect() as client:
             client.ls("")
             stand_in.service.counters.clear()
@@ -553,7 +555,7 @@ def test_a_service_manager_is_told_when_it_serves_and_that_it_answers(tmp_path):
         address = f"@phonofs-test-{os.getpid()}"
         manager.bind("\0" + address[1:])
         manager.settimeout(30)
-        daemon.environment |= {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "400000"}
+        daemon.environment |= {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "4000000"}
         daemon.start()
         told: set[str] = set()
         while not {"READY=1", "WATCHDOG=1"} <= told or not any(
@@ -611,7 +613,7 @@ def test_one_started_on_demand_ends_when_it_was_idle(tmp_path):
             with pytest.raises(subprocess.TimeoutExpired):
                 daemon.process.wait(2)
             client.ask(protocol.Close(handle))
-            assert daemon.process.wait(20) == 0
+            assert daemon.process.wait(60) == 0
         assert read_address(daemon.cache) is None
         assert "it ends" in daemon.log_text()
 
@@ -632,7 +634,7 @@ def test_an_idle_one_hands_over_to_a_mount_and_a_busy_one_does_not(tmp_path):
         done = phonofs(daemon, "mount", PROFILE, str(point))
         assert (done.returncode, done.stderr) == (0, "")
         try:
-            assert daemon.process.wait(20) == 0
+            assert daemon.process.wait(60) == 0
             assert len(list((point / DAY).iterdir())) == 1
             assert start_on_demand(daemon).returncode == 0  # the mount serves it
         finally:
@@ -691,7 +693,7 @@ def test_watch_prints_the_changes_of_a_daemon(tmp_path):
                     break
             assert json.loads(line)["path"] == f"{DAY}/{entry.name}"
             daemon.stop()
-            assert watching.wait(20) == 3
+            assert watching.wait(60) == 3
             assert f"profile {PROFILE} is no longer served" in watching.stderr.read()
         finally:
             watching.kill()

@@ -47,7 +47,7 @@ class Space:
 
     def close(self) -> None:
         self._holder.stdin.close()
-        self._holder.wait(20)
+        self._holder.wait(60)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def mount(space, tmp_path):
         finally:
             if mount.process is not None:
                 mount.process.kill()
-                mount.process.wait(20)
+                mount.process.wait(60)
 
 
 @pytest.mark.promise("clean-stop")
@@ -138,7 +138,7 @@ def test_another_mount_in_its_place_stays(space, mount):
         assert space.mounts() == [(str(mount.point), "tmpfs")]
     finally:
         user.stdin.close()
-        user.wait(20)
+        user.wait(60)
         user.stdout.close()
 
 
@@ -148,7 +148,7 @@ def test_unmounted_by_hand_with_another_one_in_its_place(space, mount):
     line = f"umount -c {mount.point} && mount -t tmpfs none {mount.point}"
     assert space.run("sh", "-c", line).returncode == 0
     mount.process.send_signal(signal.SIGCONT)
-    assert mount.process.wait(20) == 0
+    assert mount.process.wait(60) == 0
     mount.process = None
     assert space.mounts() == [(str(mount.point), "tmpfs")]
 
@@ -164,11 +164,11 @@ def test_the_demo_takes_down_its_own_mount_alone(space, mount, tmp_path):
         assert b"is mounted" in demo.stdout.readline()
         assert space.run("mount", "--bind", mount.point, point).returncode == 0
         demo.send_signal(signal.SIGINT)
-        demo.wait(20)
+        demo.wait(60)
         assert space.run("ls", point).stdout == "2026\n"
     finally:
         demo.kill()
-        demo.wait(20)
+        demo.wait(60)
         demo.stdout.close()
     assert mount.stop() == 0
 
@@ -207,6 +207,6 @@ def test_the_command_that_waits_for_it_says_so(tmp_path):
         until(lambda: faults.fired["stalled"] > 0)
         (child,) = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
         os.kill(int(child), signal.SIGTERM)
-        said = command.communicate(timeout=20)[1]
+        said = command.communicate(timeout=60)[1]
         assert command.returncode == 32
         assert "before it was mounted" in said

@@ -348,7 +348,7 @@ def test_ctrl_c_keeps_what_was_copied(tmp_path, has_mount):
         staging = dest / ".phonofs-export/new"
         until(lambda: staging.is_dir() and len(list(staging.iterdir())) > 30)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
         assert process.returncode == 130
         assert "the next run goes on from here" in said
         kept = len(tree(dest))

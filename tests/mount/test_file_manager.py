@@ -79,7 +79,7 @@ def desktop(folder: Path) -> Iterator[dict[str, str]]:
         yield environment
     finally:
         screen.terminate()
-        screen.wait(10)
+        screen.wait(60)
 
 
 SESSION = """
@@ -103,7 +103,7 @@ def thunar(environment: dict[str, str], folder: Path) -> Iterator[None]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
+            process.wait(60)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 

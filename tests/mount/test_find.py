@@ -21,6 +21,8 @@ from tests.support.customers import DEMO_KEY, OTHER_KEY, customers, objects_of
 from tests.support.demo_mount import Demo
 from tests.support.mounts import (
     Mount,
+    at_last,
+    is_followed,
     mount_in_background,
     mounted,
     phonofs,
@@ -214,7 +216,7 @@ def test_a_call_or_number_in_an_unlisted_account_costs_few_requests(tmp_path, as
     ]  # fmt: skip
     items[148].tags["callId"] = "00000123"
     with standing(Account(items)) as stand_in, mounted(stand_in.url, tmp_path) as mount:
-        until(lambda: status_of(mount)["catalogue"]["followed"])
+        until(lambda: is_followed(status_of(mount)))
         until(lambda: not mount_is_busy(mount))
         before = stand_in.service.counters.requests["search"]
         done = phonofs(mount, "find", "--mount", str(mount.point), *asked)
@@ -238,7 +240,7 @@ def test_what_cannot_be_looked_at_is_said(tmp_path):
         mounted(stand_in.url, tmp_path, read_deadline="1s") as mount,
     ):
         day = mount.point / "2026/2026-03/2026-03-02"
-        assert len([*day.iterdir()]) == 1
+        assert len(at_last(lambda: os.listdir(day))) == 1
         stand_in.stop()
         done = phonofs(mount, "find", "--mount", str(mount.point))
         assert done.returncode == 4, done.stderr

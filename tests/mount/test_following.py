@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,17 @@ import pytest
 from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.options import Options
 from tests.support.accounts import NOON_MS, flat
-from tests.support.mounts import Mount, StandIn, files, mounted, standing, until
+from tests.support.mounts import (
+    Mount,
+    StandIn,
+    files,
+    is_followed,
+    mounted,
+    standing,
+    status_of,
+    until,
+)
+from tests.support.timing import Stopwatch
 
 pytestmark = pytest.mark.fuse
 
@@ -37,7 +46,7 @@ def remounted(stand_in: StandIn, folder: Path, **options: str) -> Callable[[], l
     def look() -> list[str]:
         stand_in.service.counters.clear()
         with mounted(stand_in.url, folder, poll_interval="1h", **options) as mount:
-            until(lambda: searches(stand_in) == 1 and _polled(mount))
+            until(lambda: searches(stand_in) == 1 and is_followed(status_of(mount)))
             shown = [str(path.relative_to(mount.point)) for path in files(mount.point)]
             assert mount.stop() == 0
         assert searches(stand_in) == 1
@@ -46,17 +55,12 @@ def remounted(stand_in: StandIn, folder: Path, **options: str) -> Callable[[], l
     return look
 
 
-def _polled(mount: Mount) -> bool:
-    status = json.loads(os.getxattr(mount.point, "user.phonofs.status"))
-    return all(seen["polled_at"] for seen in status["catalogue"]["followed"].values())
-
-
 def test_another_time_zone_moves_names_and_fetches_nothing(tmp_path):
     """23:30 UTC is the next day in Tokyo, and the evening before in New York; and back again."""
     account = flat(10, 20, created_ms=NOON_MS + 11 * HOUR_MS + HOUR_MS // 2)
     with standing(account) as stand_in:
         with mounted(stand_in.url, tmp_path, poll_interval="1h") as mount:
-            until(lambda: _polled(mount))
+            until(lambda: is_followed(status_of(mount)))
             first = [str(path.relative_to(mount.point)) for path in files(mount.point)]
             assert {name[:26] for name in first} == {"2026/2026-03/2026-03-02/23"}
             assert mount.stop() == 0
@@ -75,14 +79,14 @@ def test_a_quiet_mount_asks_once_a_poll_and_region(tmp_path):
         mounted(stand_in.url, tmp_path, poll_interval="0.5s") as mount,
     ):
         assert len(files(mount.point)) == 2
-        until(lambda: _polled(mount))
+        until(lambda: is_followed(status_of(mount)))
         stand_in.service.counters.clear()
-        begun = time.monotonic()
-        until(lambda: searches(stand_in) >= 6)
-        assert time.monotonic() - begun >= 2 * 0.5
-        seen = list(stand_in.service.counters.seen)[:6]
+        watch = Stopwatch()
+        until(lambda: searches(stand_in) >= 12)
+        assert watch.seconds >= 4 * 0.5, "six polls of each region; the first may arrive late"
+        seen = list(stand_in.service.counters.seen)[:12]
         assert {one.kind for one in seen} == {"search"}
-        assert sum("/uk/" in one.path for one in seen) == 3
+        assert sum("/uk/" in one.path for one in seen) in (5, 6, 7), "each at its own pace"
         assert all("updatedTime" in one.query["filter"] for one in seen)
 
 
@@ -92,7 +96,7 @@ def test_an_offline_start_recovers_with_one_line_each_way(tmp_path):
     with standing(account) as stand_in:
         with mounted(stand_in.url, tmp_path) as mount:
             known = files(mount.point)
-            until(lambda: _polled(mount))
+            until(lambda: is_followed(status_of(mount)))
             assert mount.stop() == 0
         stand_in.stop()
         now = stand_in.service.now_ms()
@@ -134,7 +138,7 @@ def test_watch_prints_changes_and_runs_a_command_for_each(tmp_path):
         mounted(stand_in.url, tmp_path, poll_interval="0.2s") as mount,
     ):
         (path,) = files(mount.point)
-        until(lambda: _polled(mount))
+        until(lambda: is_followed(status_of(mount)))
         watch = command(mount, "watch", str(mount.point))
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": mount.environment}
         with (
@@ -211,7 +215,7 @@ def test_kill_9_leaves_the_known_tree(tmp_path):
                 before = searches(stand_in)
                 until(lambda before=before: searches(stand_in) > before + 3)
                 mount.stop(signal.SIGKILL)
-                looking.wait(20)
+                looking.wait(60)
         with mounted(stand_in.url, tmp_path) as mount:
             assert len(files(mount.point)) == 300
             assert "damaged" not in mount.log_text()

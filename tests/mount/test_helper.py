@@ -198,7 +198,7 @@ def test_a_mount_says_how_it_is_to_systemd(mount, tmp_path):
     """READY=1 once it can be read, its condition as STATUS=, WATCHDOG=1 when the tree answers."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(20)
+        listener.settimeout(60)
 
         def told(words: str) -> None:
             while words not in listener.recv(4096).decode():
@@ -206,7 +206,7 @@ def test_a_mount_says_how_it_is_to_systemd(mount, tmp_path):
 
         mount.environment |= {
             "NOTIFY_SOCKET": str(tmp_path / "notify"),
-            "WATCHDOG_USEC": "200000",
+            "WATCHDOG_USEC": "4000000",
         }
         mount.start()
         for words in ("READY=1", "STATUS=mounted,", "WATCHDOG=1", "WATCHDOG=1"):

@@ -16,7 +16,7 @@ import pytest
 from phonofs.fakeservice.account import flat_item
 from phonofs.fakeservice.options import DEMO_KEY, DEMO_SECRET, Options
 from tests.support.accounts import content_of, flat
-from tests.support.mounts import Mount, files, mounted, standing, until
+from tests.support.mounts import Mount, at_last, files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 
@@ -209,7 +209,7 @@ def test_a_key_that_dies_is_read_again_while_the_mount_lives(tmp_path):
         file.chmod(0o600)
         try:
             second, first = files(mount.start().point)  # reading ahead goes forward only
-            first.read_bytes()
+            at_last(first.read_bytes)
             stand_in.service.choose(secret="another")
             with pytest.raises(OSError, match=r"Permission denied|Input/output"):
                 second.read_bytes()
@@ -218,7 +218,7 @@ def test_a_key_that_dies_is_read_again_while_the_mount_lives(tmp_path):
             file.write_text(f"{DEMO_KEY}\nanother\n")
             mount.process.send_signal(signal.SIGHUP)
             until(lambda: status(mount)["condition"].startswith("mounted"))
-            assert len(second.read_bytes()) == 1000
+            assert len(at_last(second.read_bytes)) == 1000
         finally:
             mount.clean_up()
 

@@ -152,7 +152,7 @@ def test_ctrl_c_ends_the_command_and_the_next_run_goes_on(tmp_path):
         process = subprocess.Popen(command, env=mount.environment, stderr=subprocess.PIPE)
         until(lambda: status_of(mount)["catalogue"]["objects"] > 10)
         process.send_signal(2)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
         assert (process.returncode, b"goes on from here" in said) == (130, True)
         stand_in.faults()
         done = phonofs(mount, "index", str(mount.point))

@@ -17,7 +17,7 @@ import pytest
 
 from phonofs.fakeservice.account import Account, flat_item
 from tests.support.accounts import NOON_MS
-from tests.support.mounts import Mount, files, mounted, standing, until
+from tests.support.mounts import Mount, at_last, files, mounted, standing, until
 
 pytestmark = pytest.mark.fuse
 
@@ -51,7 +51,7 @@ def program(code: str, *words: object, **more: object) -> "subprocess.Popen[str]
     )
 
 
-def said(process: "subprocess.Popen[str]", within_s: float = 20) -> str:
+def said(process: "subprocess.Popen[str]", within_s: float = 60) -> str:
     try:
         return process.communicate(timeout=within_s)[0].strip()
     except subprocess.TimeoutExpired:
@@ -203,12 +203,12 @@ def test_nginx_with_a_timer(shared, cold, tmp_path):
         assert len(got) == 3 << 20
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
 
 
 # deadlines
 
-WAITS_S = 10.0
+WAITS_S = 60.0
 """Far more than the deadline below; today's fault is to wait for ever."""
 
 
@@ -232,7 +232,7 @@ def stalled(folder: Path, kind: str):
         if kind == "content":
             mount.files = files(mount.point)
         else:
-            mount.day = min(mount.point.glob("*/*/*"))
+            mount.day = at_last(lambda: min(mount.point.glob("*/*/*")))
         faults = stand_in.faults({"kind": kind, "fail": "stall", "name": "stalled"})
         yield mount
         assert faults.fired["stalled"] > 0
@@ -315,7 +315,7 @@ def hidden(tmp_path):
         )
         try:
             if space.stdout.readline() != "mounted\n":
-                status = space.wait(20)
+                status = space.wait(60)
                 assert status == 77, "it was not mounted"
                 pytest.skip("/proc cannot be mounted with hidepid=2 here")
             mount.point = Path(f"/proc/{space.pid}/root{mount.point}")
@@ -327,7 +327,7 @@ def hidden(tmp_path):
             )
         finally:
             space.stdin.close()
-            space.wait(20)
+            space.wait(60)
             space.stdout.close()
 
 

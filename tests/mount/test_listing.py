@@ -7,7 +7,7 @@ import pytest
 
 from phonofs.fakeservice.account import Account, flat_item
 from tests.support.accounts import NOON_MS
-from tests.support.mounts import mounted, standing, until
+from tests.support.mounts import at_last, mounted, standing, until
 
 COUNT = 40
 
@@ -20,7 +20,7 @@ def test_objects_of_one_second_are_whole_or_an_error(tmp_path: Path, status: int
     options = {"poll_interval": "1h", "read_deadline": "2s"}
     with standing(account) as stand_in, mounted(stand_in.url, tmp_path, **options) as mount:
         day = mount.point / "2026" / "2026-03" / "2026-03-02"
-        assert os.listdir(day.parent) == [day.name]
+        assert at_last(lambda: os.listdir(day.parent)) == [day.name]
         faults = stand_in.faults(
             {"name": "fault", "kind": "search", "fail": "status", "status": status}
         )

@@ -63,7 +63,7 @@ def test_a_mount_point_that_is_not_utf8(tmp_path):
                 assert (done.returncode, done.stderr) == (0, b""), words
                 assert b"Traceback" not in done.stdout
             assert phonofs("umount").returncode == 0
-            assert mount.process.wait(20) == 0
+            assert mount.process.wait(60) == 0
             mount.process = None
         finally:
             mount.clean_up()

@@ -78,7 +78,7 @@ def test_a_hangup_has_max_rate_read_again(tmp_path: Path) -> None:
                 assert status_of(mount)["service"]["rate"]["limit_per_s"] == 0.1
                 configure("")
                 mount.process.send_signal(signal.SIGHUP)
-                said, _ = du.communicate(timeout=10)
+                said, _ = du.communicate(timeout=60)
                 assert said.count(b".mp3") == 3
             rate = status_of(mount)["service"]["rate"]
             assert (rate["max_per_s"], rate["limit_per_s"], rate["waiting"]) == (None, None, 0)

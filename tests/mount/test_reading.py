@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -177,7 +176,7 @@ def test_a_signal_ends_a_reader_of_a_stalled_file_at_once(tmp_path, number):
         until(lambda: sum(faults.fired.values()) > 0)
         watch = Stopwatch()
         cat.send_signal(number)
-        cat.wait(5)
+        cat.wait(60)
         assert watch.within(1)
 
 
@@ -191,7 +190,7 @@ def test_a_reader_that_handles_the_signal_gets_eintr(tmp_path):
         until(lambda: sum(faults.fired.values()) > 0)
         watch = Stopwatch()
         reader.send_signal(signal.SIGINT)
-        assert reader.wait(5) == 7
+        assert reader.wait(60) == 7
         assert watch.within(1.5)
 
 
@@ -212,7 +211,7 @@ def test_a_stalled_file_stops_nobody_else(tmp_path):
         assert watch.within(5)
         assert not os.path.ismount(mount.point)
         for cat in cats:
-            assert cat.wait(5) != 0
+            assert cat.wait(60) != 0
 
 
 def test_a_short_token_life_is_never_felt(tmp_path):
@@ -222,16 +221,14 @@ def test_a_short_token_life_is_never_felt(tmp_path):
         standing(flat(*[40_000] * 40), Options(token_life_s=3)) as stand_in,
         mounted(stand_in.url, tmp_path, cache_size="0") as mount,
     ):
-        begun = time.monotonic()
-        turn = 0
-        while time.monotonic() - begun < seconds:
+        watch, turn = Stopwatch(), 0
+        while watch.seconds < seconds or turn < 2:
             for path in files(mount.point):
                 with path.open("rb") as file:
                     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                     assert len(file.read()) == 40_000
             turn += 1
-        assert turn > 1
-        assert stand_in.service.counters.tokens <= 1 + seconds / 2.4 + 1
+        assert stand_in.service.counters.tokens <= 1 + watch.seconds / 2.4 + 1
         assert "WARNING" not in mount.log_text()
 
 

@@ -440,6 +440,7 @@ def test_false_content_is_an_error_or_cut_and_never_whole(tmp_path, size):
 
 @pytest.mark.promise("s3-never-a-false-byte")
 def test_a_service_that_fails_amid_a_content_cuts_it(tmp_path):
+    """The first bytes are cached, and the service gives no others."""
     options = {"read_deadline": "2s", "timeout": "1s", "poll_interval": "0"}
     with (
         standing(flat(40 * MIB)) as stand_in,
@@ -447,9 +448,14 @@ def test_a_service_that_fails_amid_a_content_cuts_it(tmp_path):
     ):
         client = daemon.client()
         [key] = client.keys()
-        stand_in.faults({"kind": "content", "fail": "status", "status": 503, "skip": 1})
-        with pytest.raises(http.client.IncompleteRead):
+        stand_in.faults({"kind": "content", "fail": "cut", "after": MIB})
+        until(lambda: client.get(key, Range=f"bytes=0-{MIB // 2}").status == 206)
+        stand_in.faults({"kind": "content", "fail": "status", "status": 503})
+        with pytest.raises(http.client.IncompleteRead) as cut:
             client.get(key)
+        got = cut.value.partial
+        assert got
+        assert got == content_of(stand_in.service, "00000000")[: len(got)]
         assert "Traceback" not in daemon.log_text()
 
 
@@ -631,12 +637,12 @@ def test_a_client_that_vanishes_leaves_nothing(tmp_path):
 def test_200_clients_at_once_do_not_hold_a_listing_up(tmp_path):
     with (
         standing(flat(*[100_000] * 200)) as stand_in,
-        s3_served(stand_in.url, tmp_path) as daemon,
+        s3_served(stand_in.url, tmp_path, read_deadline="2min") as daemon,
     ):
         client = daemon.client()
         keys = client.keys()
         assert len(keys) == 200
-        stand_in.faults({"kind": "content", "fail": "delay", "seconds": 1})
+        stand_in.faults({"kind": "content", "fail": "delay", "seconds": 2})
         connections = [client.connect() for _ in keys]
         for connection, key in zip(connections, keys, strict=True):
             target, headers = client.signed("GET", key)

@@ -76,7 +76,7 @@ def test_who_keeps_a_mount_busy_is_named(mount, way):
     finally:
         user.kill()
         user.communicate()
-    assert mount.process.wait(20) == 0
+    assert mount.process.wait(60) == 0
 
 
 @pytest.mark.promise("umount-says-what-remains")
@@ -100,7 +100,7 @@ def test_a_copy_in_another_name_space_is_said_and_then_the_lock_names_the_proces
     finally:
         container.kill()
         container.wait()
-    assert mount.process.wait(20) == 0
+    assert mount.process.wait(60) == 0
     done = phonofs(mount, "mount", mount.point)
     assert (done.returncode, done.stderr) == (0, "")
     assert phonofs(mount, "umount", mount.point).returncode == 0
@@ -128,7 +128,7 @@ def test_a_mount_point_that_is_a_link_is_its_target_in_every_command(apart, tmp_
     until(lambda: _listens(told["pid"], told["control"]))
     done = phonofs(apart, "umount", link)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "no longer mounted" in watch.communicate(timeout=20)[1]
+    assert "no longer mounted" in watch.communicate(timeout=60)[1]
     assert watch.returncode == 32
     assert not os.path.ismount(apart.point)
 

@@ -1,6 +1,7 @@
 """A client of the door as the tests need it, and ``phonofs serve`` as a process."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -170,6 +171,11 @@ class Served(Mount):
 
     def connect(self) -> Client:
         return connect(self.cache)
+
+    def status(self) -> dict:
+        with self.connect() as client:
+            client.send(protocol.Status())
+            return json.loads(client.data())
 
     def clean_up(self) -> None:
         if self.process is not None and self.process.poll() is None:

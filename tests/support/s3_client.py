@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import json
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,6 @@ import botocore.auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from phonofs.door import protocol
 from tests.support.doors import PROFILE, Served
 from tests.support.mounts import until
 
@@ -157,11 +155,6 @@ class S3Served(Served):
     @property
     def keys(self) -> Path:
         return self.cache.parent / "keys.toml"
-
-    def status(self) -> dict[str, object]:
-        with self.connect() as client:
-            client.send(protocol.Status())
-            return json.loads(client.data())
 
     @property
     def port(self) -> int:

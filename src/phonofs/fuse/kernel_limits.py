@@ -12,8 +12,6 @@ import ctypes
 import os
 from pathlib import Path
 
-from phonofs.fuse.mountinfo import connection_of, device_fd
-
 CONNECTIONS = "/sys/fs/fuse/connections"
 
 MOST = 3072
@@ -32,39 +30,29 @@ _CREATE = 6  # FSCONFIG_CMD_CREATE, linux/mount.h
 _CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 
 
-def raise_read_ahead(mountpoint: str) -> bool:
+def raise_read_ahead(device: str) -> bool:
     """Raise the kernel's read-ahead, which only root may do; return whether that worked.
 
-    Call it in a thread while the mount is served: it needs the mount's device number.
+    ``device`` is that of the mount, ``MAJOR:MINOR``.
     """
-    device = os.stat(mountpoint).st_dev
-    setting = f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb"
     try:
-        Path(setting).write_text(f"{READ_AHEAD_KB}\n")
+        Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(f"{READ_AHEAD_KB}\n")
     except OSError:
         return False
     return True
 
 
-def raise_background(mountpoint: str) -> bool:
+def raise_background(device: str) -> bool:
     """Let the kernel send ``MOST`` reads at a time; return whether that was possible.
 
-    Call it in a thread while the mount is served: it needs the mount's device number.
+    ``device`` is that of the mount, ``MAJOR:MINOR``: the minor number is that of the connection.
     """
-    number = _connection(mountpoint)
-    if number is None:
-        return False
+    number = int(device.partition(":")[2])
     try:
         _write(CONNECTIONS, None, number)
     except OSError:
         return _write_detached(number)
     return True
-
-
-def _connection(mountpoint: str) -> int | None:
-    """Return the connection's number, None if the kernel does not tell that of ``/dev/fd/N``."""
-    fd = device_fd(mountpoint)
-    return os.minor(os.stat(mountpoint).st_dev) if fd is None else connection_of(fd)
 
 
 def _write(folder: str, above: int | None, number: int) -> None:

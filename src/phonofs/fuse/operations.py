@@ -91,7 +91,10 @@ class OpenFile:
 
 
 class Operations(pyfuse3.Operations):
-    """The handlers. Owns the open handles; their numbers are never reused in one mount."""
+    """The handlers. Owns the open handles; their numbers are never reused in one mount.
+
+    begun  set once the kernel sends requests
+    """
 
     supports_dot_lookup = True
     enable_writeback_cache = False
@@ -105,6 +108,7 @@ class Operations(pyfuse3.Operations):
         kernel: KernelCache,
     ) -> None:
         super().__init__()
+        self.begun = trio.Event()
         self._kernel = kernel
         self._shrunk: dict[int, int] = {}
         self.error_stats = ErrorStats()
@@ -117,6 +121,10 @@ class Operations(pyfuse3.Operations):
         self._recent_errors = RecentErrors()
         self._folders: dict[int, OpenFolder] = {}
         self._texts: dict[int, OpenText] = {}
+
+    def init(self) -> None:
+        """Note that the kernel begins to send requests; called once, by FUSE_INIT."""
+        self.begun.set()
 
     def statistics(self) -> dict[str, object]:
         """Gauges and counts, by their names in ``phonofs status --json``."""

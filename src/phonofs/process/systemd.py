@@ -9,6 +9,8 @@ import errno
 import logging
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 
 import trio
@@ -17,6 +19,16 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 2.0
 """How often the condition is checked. It comes from memory and is sent only if it changed."""
+
+_READ = """
+import os, sys
+try:
+    os.statvfs(sys.argv[1])
+    os.listdir(sys.argv[1])
+except OSError as error:
+    sys.exit(error.errno)
+"""
+"""Ends with the errno of what failed."""
 
 Tell = Callable[[str], object]
 
@@ -54,17 +66,21 @@ def watchdog_interval_s() -> float | None:
 
 
 def ask_tree(mountpoint: str) -> bool:
-    """Read the root of the mount; return whether it answered. Call it in a thread.
+    """Have the root of the mount read; return whether it answered. Call it in a thread.
 
     An error is an answer too (the service may be unreachable), unless it says that no process
     serves the mount.
+
+    Another process reads it. If this one were killed while a thread of it waits for its own answer,
+    that thread would never end, and the kernel would keep the mount waiting for it.
     """
+    command = [sys.executable, "-P", "-S", "-c", _READ, mountpoint]
     try:
-        os.statvfs(mountpoint)
-        os.listdir(mountpoint)
-    except OSError as error:
-        return error.errno not in (errno.ENOTCONN, errno.ECONNABORTED)
-    return True
+        status = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode  # noqa: S603
+    except OSError as error:  # that says nothing of the mount
+        log.warning("the tree cannot be asked: %s", error)
+        return True
+    return status not in (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 class Watchdog:

@@ -30,6 +30,11 @@ every 16 bytes received. Servers that flush after each word stay far below it.""
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
 _LATER_LINE = re.compile(rb"\r\n" + _LINE.pattern)
 _TRAILER_END = re.compile(rb"(?:\A|\n)\r?\n")
+_TEXT = rb"[^\x00\n\v\f\r]*\r?\n"
+_TRAILER = re.compile(
+    rb"(?:[-!#$%&'*+.^_`|~0-9A-Za-z]+:" + _TEXT + rb"(?:[ \t]" + _TEXT + rb")*)*\r?\n"
+)
+"""Header lines as h11 accepts them, folded ones too, and the empty line."""
 
 
 class ChunkedDecoder:
@@ -105,6 +110,8 @@ class ChunkedDecoder:
         end = _TRAILER_END.search(rest)
         if end is None:
             self._check_incomplete(LARGEST_TRAILER)
+        elif not _TRAILER.fullmatch(rest, 0, end.end()):
+            raise httpx.RemoteProtocolError("the lines after the last chunk are no headers")
         else:
             self.ended = True
             self.leftover = rest[end.end() :]

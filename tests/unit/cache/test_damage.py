@@ -29,6 +29,7 @@ from phonofs.errors import UsageError
 from tests.support.caching import BLOCK, MIB, fill, open_cache, ramp, record
 from tests.support.descriptors import descriptors, settled_descriptors
 from tests.support.failing_sqlite import look_at_statements
+from tests.support.timing import FairClock
 
 pytestmark = [pytest.mark.real_clock, pytest.mark.expected_log]
 
@@ -794,7 +795,7 @@ def test_a_new_key_does_not_hold_the_mount_up(tmp_path: Path):
             nursery.cancel_scope.cancel()
         fill(cache, record_of(1), data_of(1))
 
-    trio.run(emptied)
+    trio.run(emptied, clock=FairClock(1))
     cache.close()
     assert on_disk(tmp_path) > 0
 

@@ -16,7 +16,7 @@ from tests.support.catalogue_world import make, uuid
 MIB = 1 << 20
 CHANGE = ObjectChange("changed", 7, 2, "name", make(uuid(1), "2024-09-03T10:00:00Z"), content=True)
 CHANGED = ChangeSet([CHANGE])
-HANG_S = 10.0
+HANG_S = 60.0
 
 
 class Kernel:

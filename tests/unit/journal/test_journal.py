@@ -293,7 +293,7 @@ async def test_while_a_write_hangs_one_open_waits_and_the_others_are_answered_at
 async def test_the_end_does_not_wait_for_a_call_that_hangs(tmp_path, monkeypatch, call):
     """Only for a while; the next start tells of a gap."""
     monkeypatch.setattr(journal_module, "WRITE_S", 0.2)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             journal = await living(nursery, tmp_path, sync_s=0.01)
             disk = HangingDisk(monkeypatch) if call == "write" else Disk(monkeypatch)
@@ -363,7 +363,7 @@ async def test_the_end_waits_for_a_hanging_disk_for_a_while_only(tmp_path, monke
         nursery.cancel_scope.cancel()
     disk = HangingDisk(monkeypatch)
     disk.go_on.clear()
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         await journal.aclose()
     assert events(tmp_path) == ["start"]
     disk.go_on.set()

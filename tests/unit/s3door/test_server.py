@@ -293,7 +293,9 @@ async def test_whoever_asks_for_nothing_keeps_nobody_out(monkeypatch: pytest.Mon
             assert STATUS.findall(await used.receive_some()) == [b"200"]
             for _ in range(3):
                 assert (await said(port, buckets()))[0] == [200]
+                await connected(door, 3)
                 others.append(await trio.open_tcp_stream("127.0.0.1", port))
+                await connected(door, 4)
             assert await others[0].receive_some() == b""
             await used.send_all(buckets())
             assert STATUS.findall(await used.receive_some()) == [b"200"]

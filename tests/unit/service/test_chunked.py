@@ -42,7 +42,7 @@ def by_h11(coded: bytes) -> tuple[bytes, bool, bytes]:
 
 
 LINES = st.sampled_from([b"", b";a", b";a=b", b';a="b c"', b"  "])
-TRAILERS = st.sampled_from([b"", b"A: b\r\n", b"A: b\r\nC:d\r\n", b"A:\n"])
+TRAILERS = st.sampled_from([b"", b"A: b\r\n", b"A: b\r\nC:d\r\n", b"A:\n", b"A: b\r\n\tc\r\n"])
 
 
 @st.composite
@@ -102,6 +102,10 @@ def test_any_bytes_are_chunks_or_an_error(data: bytes) -> None:
         b"f" * 17 + b"\r\n",
         b"1;" + b"a" * (chunked.LONGEST_LINE + 1),
         b"0\r\n" + b"a:\r\n" * (chunked.LARGEST_TRAILER // 4 + 1),
+        b"0\r\n\x00\n\n",
+        b"0\r\na b: c\r\n\r\n",
+        b"0\r\n a: b\r\n\r\n",
+        b"0\r\na: b\r\r\n\r\n",
     ],
 )
 def test_what_is_no_chunk_is_an_error(coded: bytes) -> None:

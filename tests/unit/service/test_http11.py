@@ -55,6 +55,12 @@ class Server:
     def url(self) -> str:
         return f"http{'s' if self.context else ''}://localhost:{self.port}"
 
+    async def left(self) -> None:
+        """Wait until all connections are closed; TooSlowError if one stays open."""
+        with trio.fail_after(20):
+            while self.open:  # noqa: ASYNC110 - connections are counted only
+                await trio.sleep(0.01)
+
     async def serve(self, raw: trio.SocketStream) -> None:
         self.connections += 1
         self.open += 1
@@ -207,8 +213,7 @@ async def test_what_breaks_is_unavailable(fast: bool, answer: Any) -> None:
         async with asking(server, fast) as way:
             with pytest.raises(Unavailable):
                 await get(way, server)
-        await trio.sleep(0.01)
-        assert server.open == 0
+        await server.left()
 
 
 @both
@@ -256,8 +261,7 @@ async def test_cancelled_at_any_moment_connections_are_closed_or_whole(fast: boo
             for _ in range(8):
                 await read(way, server, 5)
             assert way.slots.statistics()["waiting"] == 0
-        await trio.sleep(0.02)
-        assert server.open == 0, "leaving the transport closes every connection"
+        await server.left()  # leaving the transport closes every connection
 
 
 @both
@@ -308,7 +312,7 @@ async def test_kept_connections_count_whomever_they_lead_to() -> None:
             nursery.start_soon(get, way, one)
         assert one.open == 2
         assert await get(way, other) == (200, b"y")
-        with trio.fail_after(2):
+        with trio.fail_after(20):
             while one.open + other.open > 2:
                 await trio.lowlevel.checkpoint()
         assert await get(way, one) == (200, b"x")
@@ -358,7 +362,7 @@ async def test_bytes_after_the_end_spoil_a_connection() -> None:
 async def test_idle_connections_expire() -> None:
     """And no more are kept than there are slots."""
     async with serving(lambda n: sized(b"x")) as server:
-        wire = Http11Transport(ssl.create_default_context(), most=2, keep_alive_s=0.05)
+        wire = Http11Transport(ssl.create_default_context(), most=2, keep_alive_s=0.5)
 
         async def one() -> None:
             response = await wire.handle_async_request(httpx.Request("GET", server.url))
@@ -369,7 +373,7 @@ async def test_idle_connections_expire() -> None:
             for _ in range(5):
                 nursery.start_soon(one)
         assert wire.idle() == 2
-        await trio.sleep(0.06)
+        await trio.sleep(0.6)
         await one()
         assert wire.idle() == 1
         assert server.connections == 6
@@ -519,20 +523,17 @@ async def test_a_server_without_tls(fast: bool) -> None:
 async def test_a_server_that_stalls_in_the_handshake(fast: bool) -> None:
     """It is given up, and its connection closed.
 
-    By httpcore's own timeout, a twentieth ahead of ours: cancelled, it would leave it open.
+    By httpcore's own timeout, a twentieth ahead of ours: cancelled, it would leave it open. That
+    one begins with the handshake, so no name is looked up before, which may take longer.
     """
     timeout_s = 0.2 if fast else 1.0
     http = None if fast else plain_httpx()
     async with serving(lambda n: sized(b"x")) as server:
-        async with Transport(
-            "https://localhost", http=http, timeout_s=timeout_s, proxies={}
-        ) as way:
+        url = f"https://127.0.0.1:{server.port}"
+        async with Transport(url, http=http, timeout_s=timeout_s, proxies={}) as way:
             with pytest.raises(Unavailable, match="did not answer"):
-                await way.request(
-                    new_request("test", f"https://localhost:{server.port}/x"), limit_bytes=10
-                )
-        await trio.sleep(0.02)
-        assert server.open == 0
+                await way.request(new_request("test", f"{url}/x"), limit_bytes=10)
+        await server.left()
 
 
 @both
@@ -575,8 +576,7 @@ async def test_cancelled_at_every_checkpoint(secure: bool, kept: bool, certifica
                 more = await cancelled_at(step, lambda way=way: get(way, server))
                 assert way.slots.in_use == 0
                 assert await get(way, server) == (200, BIG[:400_000])
-        await trio.testing.wait_all_tasks_blocked(0.02)
-        assert server.open == 0
+        await server.left()
         assert step > 2
 
 
