@@ -10,12 +10,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from phonofs.fakeservice.account import flat_item
 from phonofs.fakeservice.options import Options
 from tests.fault.scene import fast, living, outcome, thinned
 from tests.fault.tools import fds_of, needs, quiet, reading, status
 from tests.fault.worker import OPTIONS
-from tests.support.accounts import content_of, flat
-from tests.support.mounts import START_S, Mount, files, mounted, standing, until
+from tests.support.accounts import NOON_MS, content_of, flat
+from tests.support.mounts import (
+    START_S,
+    Mount,
+    files,
+    is_followed,
+    mounted,
+    standing,
+    status_of,
+    until,
+)
 from tests.support.timing import Stopwatch
 
 SIZES = [1, 4095, 200_000, 700_000, 1_300_000, (5 << 19) + 3] * 2
@@ -164,6 +174,35 @@ def test_killed_in_the_middle_of_an_answer(tmp_path, watched):
             until(lambda: asked.exists() or "mounted on" in mount.log_text())
             other = subprocess.Popen(["stat", mount.point], stderr=subprocess.DEVNULL)
             until(asked.exists)
+            assert mount.stop(signal.SIGKILL) == -signal.SIGKILL
+            assert other.wait(START_S) != 0
+        finally:
+            subprocess.run(["umount", "-f", mount.point], stderr=subprocess.DEVNULL)
+            mount.clean_up()
+
+
+@pytest.mark.promise("crash-is-not-deletion")
+@pytest.mark.fuse
+def test_killed_while_a_change_is_to_be_told_in_a_directory_where_a_lookup_waits(tmp_path):
+    """The kernel has the directory locked until the lookup is answered, which it never is."""
+    account = flat(1000)
+    with standing(account) as stand_in:
+        mount = Mount(
+            stand_in.url, tmp_path / "m", tmp_path / "cache",
+            poll_interval="0.2s", read_deadline="10m", timeout="10m",
+        )  # fmt: skip
+        try:
+            mount.start()
+            until(lambda: is_followed(status_of(mount)))
+            [month] = mount.point.glob("*/*")
+            [day] = os.listdir(month)
+            stalled = stand_in.faults({"kind": "search", "fail": "stall", "count": 1})
+            other = subprocess.Popen(["stat", month / day / "none"], stderr=subprocess.DEVNULL)
+            until(lambda: stalled.fired)
+            known = status_of(mount)["catalogue"]["objects"]
+            news = flat_item("0000ffff", 5, NOON_MS, updated_ms=stand_in.service.now_ms())
+            account.put(news)
+            until(lambda: status_of(mount)["catalogue"]["objects"] > known)
             assert mount.stop(signal.SIGKILL) == -signal.SIGKILL
             assert other.wait(START_S) != 0
         finally:

@@ -2,13 +2,15 @@
 
 A notification can wait for a request in flight on the same directory or pages, which only the
 event loop can answer. So all notifications are sent from a thread, never from a handler or the
-event loop.
+event loop. A thread that waits in the kernel cannot be killed: a process that is killed then would
+never end, and its mount would hang. So names are told of once the lookups that wait in their
+directory are answered: the kernel holds the directory locked until then.
 """
 
 import errno
 import logging
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, cast
@@ -35,6 +37,11 @@ class Stored(NamedTuple):
     offset: int
     data: bytes
 
+    @property
+    def directories(self) -> Collection[int]:
+        """The directories of which names are told."""
+        return ()
+
     def pass_on(self) -> None:
         """Send the notification. To be called in a thread."""
         with _on_its_own():
@@ -46,6 +53,12 @@ class TreeChanged(NamedTuple):
 
     changes: ChangeSet
 
+    @property
+    def directories(self) -> Collection[int]:
+        """The directories of which names are told."""
+        objects = {parent for each in self.changes.objects for parent, _ in each.entries}
+        return objects.union(ino for ino, names in self.changes.directories.items() if names)
+
     def pass_on(self) -> None:
         """Send the notifications. To be called in a thread."""
         _pass_on(self.changes)
@@ -56,6 +69,11 @@ class Forgotten(NamedTuple):
 
     entries: Sequence[tuple[int, str]]
     inodes: Collection[int]
+
+    @property
+    def directories(self) -> Collection[int]:
+        """The directories of which names are told."""
+        return {parent for parent, _ in self.entries}
 
     def pass_on(self) -> None:
         """Send the notifications. To be called in a thread."""
@@ -75,14 +93,16 @@ class KernelCache:
     also drops the pages that were stored before it. ``_bytes`` counts the bytes that wait to be
     stored, ``_open`` the handles of each inode. New sizes have a queue of their own
     (``_untold``): reads wait until the kernel was told them, while dropping pages may itself
-    wait for a read. ``changes`` counts how often something that was there before has changed or
-    gone: an earlier listing has outdated attributes then.
+    wait for a read. ``_lookups`` has those that are in flight, by directory. ``changes`` counts how
+    often something that was there before has changed or gone: an earlier listing has outdated
+    attributes then.
     """
 
     def __init__(self) -> None:
         self.changes = 0
         self._bytes = 0
         self._open = Counter[int]()
+        self._lookups = defaultdict[int, set[trio.Event]](set)
         self._sizes_in, self._sizes = trio.open_memory_channel[int](math.inf)
         self._untold: dict[int, trio.Event] = {}
         self._being_told: dict[int, trio.Event] = {}
@@ -93,6 +113,19 @@ class KernelCache:
         self.changes += any(change.kind != CREATED for change in changes.objects)
         if changes:
             self._send.send_nowait(TreeChanged(changes))
+
+    @contextmanager
+    def looking_up(self, directory: int) -> Iterator[None]:
+        """Note that the kernel waits for the answer to a lookup, and has the directory locked."""
+        answered, lookups = trio.Event(), self._lookups[directory]
+        lookups.add(answered)
+        try:
+            yield
+        finally:
+            lookups.remove(answered)
+            if not lookups:
+                del self._lookups[directory]
+            answered.set()
 
     def opened(self, ino: int) -> None:
         """Note that a file or directory was opened: the kernel may have pages of it in use."""
@@ -163,9 +196,20 @@ class KernelCache:
                 while len(batch) < MOST_AT_ONCE:
                     batch.append(self._receive.receive_nowait())
             try:
+                await self._lookups_answered(batch)
                 await trio.to_thread.run_sync(_work_off, batch, abandon_on_cancel=True)
             finally:
                 self._bytes -= sum(len(work.data) for work in batch if isinstance(work, Stored))
+
+    async def _lookups_answered(self, batch: Sequence[_Work]) -> None:
+        """Wait for the lookups that are in flight in the directories of a batch; not for later ones
+        that overlap with them, which could go on for ever.
+        """
+        if self._lookups:
+            directories = {directory for work in batch for directory in work.directories}
+            lookups = [each for some in directories for each in self._lookups.get(some, ())]
+            for answered in lookups:
+                await answered.wait()
 
 
 def _forget_sizes(inos: Sequence[int]) -> None:

@@ -148,7 +148,7 @@ class Operations(pyfuse3.Operations):
         if name == b"..":
             return self._attributes(self._vfs.parent(parent_inode))
         text = _text(name)
-        with self._interruptible.waiting(ctx.pid):
+        with self._kernel.looking_up(parent_inode), self._interruptible.waiting(ctx.pid):
             entry = await self._vfs.lookup(parent_inode, text, pid=ctx.pid)
         await self._former_gone(entry.ino)
         return self._attributes(entry)

@@ -3,6 +3,7 @@
 import errno
 import math
 import threading
+from contextlib import ExitStack, suppress
 
 import msgspec
 import pyfuse3
@@ -95,6 +96,60 @@ def test_a_name_the_kernel_does_not_take_costs_only_itself(monkeypatch, error):
     notifier.tell(ChangeSet([msgspec.structs.replace(CHANGE, entries=entries), CHANGE]))
     assert trio.run(heard, notifier, kernel, 2) == [("forget", 7), ("forget", 7)]
     assert names == ["Jürgen".encode(), "山田".encode()]
+
+
+async def told_of_names(monkeypatch, work, lookups):
+    """Queue changes while lookups wait; return what the kernel hears before they end, and after."""
+    kernel, notifier = Kernel(monkeypatch), KernelCache()
+    monkeypatch.setattr(pyfuse3, "invalidate_entry", lambda parent, name: None)
+    told = []
+    with trio.fail_after(HANG_S):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(notifier.run)
+            with ExitStack() as waiting:
+                for directory in lookups:
+                    waiting.enter_context(notifier.looking_up(directory))
+                for each in work:
+                    each(notifier)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                with suppress(trio.WouldBlock):
+                    while True:
+                        told.append(kernel.told.receive_nowait())
+                with notifier.looking_up(NAMED.entries[0][0]):  # a later one is not waited for
+                    waiting.close()
+                    later = [await kernel.told.receive() for _ in range(len(work) - len(told))]
+            nursery.cancel_scope.cancel()
+    return told, later
+
+
+NAMED = msgspec.structs.replace(CHANGE, entries=((2, "old"), (5, "other")))
+
+
+@pytest.mark.parametrize("lookups", [[2], [5], [2, 5, 5]])
+def test_names_are_told_once_the_lookups_in_their_directory_are_answered(monkeypatch, lookups):
+    """A thread that waits for the lock of a directory could not be killed. Order is kept."""
+    work = [
+        lambda it: it.store(9, 0, b"new"),
+        lambda it: it.tell(ChangeSet([NAMED])),
+        lambda it: it.store(7, 0, b"new"),
+    ]
+    expected = [("store", 9, 0, b"new"), ("forget", 7), ("store", 7, 0, b"new")]
+    told, later = trio.run(told_of_names, monkeypatch, work, lookups)
+    assert told == expected[: len(told)]
+    assert len(told) < 2
+    assert told + later == expected
+    assert trio.run(told_of_names, monkeypatch, work, [3, 7]) == (expected, [])
+
+
+def test_all_that_is_forgotten_waits_for_lookups_too(monkeypatch):
+    def forget(it):
+        it.opened(7)
+        it.forget([(2, "old")])
+
+    assert trio.run(told_of_names, monkeypatch, [forget], [2]) == ([], [("forget", 7)])
+    directories = ChangeSet([], {2: ["2026"]})
+    work = [lambda it: it.tell(directories)]
+    assert trio.run(told_of_names, monkeypatch, work, [2]) == ([], [("forget", 2)])
 
 
 async def told_in_time(notifier, ino):
