@@ -11,6 +11,7 @@ import fcntl
 import itertools
 import os
 import stat
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -54,6 +55,9 @@ class Destination:
     """An open destination.
 
     path  as it was given, for messages
+
+    A thread that copies may outlast it. So what threads call holds ``_closing`` and does nothing
+    once it is closed: its descriptors may be those of other folders by then.
     """
 
     def __init__(self, path: str, top: int) -> None:
@@ -62,6 +66,8 @@ class Destination:
         self._top = top
         self._folders = _Folders(64)
         self._numbers = itertools.count()
+        self._closing = threading.Lock()
+        self._is_closed = False
         self._work = self._folder(top, WORK)
         self._staging = self._folder(self._work, STAGING)
         for name in os.listdir(self._staging):  # an export that was killed left it
@@ -69,22 +75,31 @@ class Destination:
 
     def close(self) -> None:
         """Close all descriptors."""
-        while self._folders:
-            self._folders.popitem()
-        for descriptor in (self._staging, self._work, self._top):
-            os.close(descriptor)
+        with self._closing:
+            self._is_closed = True
+            while self._folders:
+                self._folders.popitem()
+            for descriptor in (self._staging, self._work, self._top):
+                os.close(descriptor)
 
     # staged files
 
     def stage(self) -> tuple[str, int]:
-        """Create an empty file in the staging folder; return its name and a descriptor."""
-        name = str(next(self._numbers))
-        return name, os.open(name, _NEW, MODE, dir_fd=self._staging)
+        """Create an empty file in the staging folder; return its name and a descriptor.
+
+        Raises OSError, also if it is closed.
+        """
+        with self._closing:
+            if self._is_closed:
+                raise OSError(errno.EBADF, "the export has ended")
+            name = str(next(self._numbers))
+            return name, os.open(name, _NEW, MODE, dir_fd=self._staging)
 
     def drop(self, staged: str) -> None:
-        """Remove a staged file that is not to be kept."""
-        with suppress(OSError):
-            os.unlink(staged, dir_fd=self._staging)
+        """Remove a staged file that is not to be kept. If it is closed, the next export does so."""
+        with self._closing, suppress(OSError):
+            if not self._is_closed:
+                os.unlink(staged, dir_fd=self._staging)
 
     def place(self, staged: str, path: str) -> None:
         """Rename a staged file to its path. Raises OSError, also if a folder has that name."""

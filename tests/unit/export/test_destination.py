@@ -128,3 +128,20 @@ def test_the_copies_run_in_threads_of_their_own(account, tmp_path):
 
 def tree_of(path):
     return {each.name: each.read_bytes() for each in path.rglob("*") if each.is_file()}
+
+
+def test_a_thread_that_outlasts_the_export_touches_no_other_folder(tmp_path):
+    """Others may have its descriptors by then."""
+    with opened(str(tmp_path / "export")) as destination:
+        staged, descriptor = destination.stage()
+        os.close(descriptor)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / staged).write_text("mine")
+    folders = [os.open(other, os.O_RDONLY | os.O_DIRECTORY) for _ in range(5)]
+    destination.drop(staged)
+    with pytest.raises(OSError, match="the export has ended"):
+        destination.stage()
+    assert os.listdir(other) == [staged]
+    for folder in folders:
+        os.close(folder)
