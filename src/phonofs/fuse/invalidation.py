@@ -3,7 +3,7 @@
 A notification can wait for a request in flight on the same directory or pages, which only the
 event loop can answer. So all notifications are sent from a thread, never from a handler or the
 event loop. A thread that waits in the kernel cannot be killed: a process that is killed then would
-never end, and its mount would hang. So names are told of once the lookups that wait in their
+never end, and its mount would hang. So names of the date tree are told of once the lookups in their
 directory are answered: the kernel holds the directory locked until then.
 """
 

@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, cast
@@ -148,7 +149,9 @@ class Operations(pyfuse3.Operations):
         if name == b"..":
             return self._attributes(self._vfs.parent(parent_inode))
         text = _text(name)
-        with self._kernel.looking_up(parent_inode), self._interruptible.waiting(ctx.pid):
+        in_views = parent_inode >= VIEW_BIT  # whose texts have sizes that must be told at once
+        locked = nullcontext() if in_views else self._kernel.looking_up(parent_inode)
+        with locked, self._interruptible.waiting(ctx.pid):
             entry = await self._vfs.lookup(parent_inode, text, pid=ctx.pid)
         await self._former_gone(entry.ino)
         return self._attributes(entry)
