@@ -9,8 +9,8 @@ from trio.abc import Stream
 class StreamReceiver:
     """Receives from one client.
 
-    Of a socket it waits until there is something, and then takes it: nearly always, trio's own
-    stream would try in vain before, which costs a tenth of answering a small request.
+    Of a socket it waits until there is something, and then takes it: trio's own stream would try
+    before, and nearly always in vain.
     """
 
     def __init__(self, stream: Stream) -> None:

@@ -32,7 +32,7 @@ _CLOSE = 5000
 RECORDS_KEPT = 1024
 """Parsed records kept in memory: if many files are read in sequence, each record is needed first
 for prefetching and again when its file is opened; an S3 client asks for its head and then for it.
-2 KB each."""
+5 KB each."""
 
 LARGEST_KEPT = 20_000
 """The most entries of a day kept in memory after it was read, 0.3 KB each."""

@@ -163,26 +163,13 @@ async def test_nothing_is_checked_twice_in_a_run(tmp_path: Path):
     cache.close()
 
 
-async def test_descriptors_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Few of the objects that nobody reads have one; none has at the end."""
-    monkeypatch.setattr("phonofs.cache.idle_entries.IDLE", 5)
-    before = settled_descriptors()
-    cache = open_cache(tmp_path)
-    opened = descriptors()
-    for n in range(20):
-        fill(cache, record_of(n), data_of(n))
-        await run_once(cache)
-    assert descriptors() == opened + 5
-    cache.close()
-    assert descriptors() == before
-
-
 @pytest.mark.parametrize(
     ("limit", "open_files"), [(20, 5), (4, 1), (resource.RLIM_INFINITY, 8), (1 << 20, 8)]
 )
 async def test_released_entries_have_a_quarter_of_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, open_files: int
 ):
+    """Few of the objects that nobody reads have one; none has at the end."""
     monkeypatch.setattr("phonofs.cache.idle_entries.IDLE", 8)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
     before = settled_descriptors()
