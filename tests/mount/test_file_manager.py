@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,12 +55,17 @@ def item(number: int) -> Item:
 
 @contextlib.contextmanager
 def desktop(folder: Path) -> Iterator[dict[str, str]]:
-    """Start a virtual screen, and return the environment of its programs."""
+    """Start a virtual screen, and return the environment of its programs.
+
+    It is told not to reset: otherwise it begins anew when its last client leaves, here a look for
+    a window, and ends the connection of a program that is just coming.
+    """
     home = folder / "home"
     home.mkdir()
     reader, writer = os.pipe()
     screen = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(writer), "-screen", "0", "1280x900x24", "-nolisten", "tcp"],
+        ["Xvfb", "-displayfd", str(writer), "-screen", "0", "1280x900x24", "-nolisten", "tcp",
+         "-noreset"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[writer],
     )  # fmt: skip
     os.close(writer)
@@ -90,15 +95,24 @@ exec thunar "$0"
 
 
 @contextlib.contextmanager
-def thunar(environment: dict[str, str], folder: Path) -> Iterator[None]:
-    """Open a folder in Thunar, with a session of its own; end all of that session."""
-    process = subprocess.Popen(
-        ["dbus-run-session", "--", "sh", "-c", SESSION, str(folder)],
-        env=environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+def thunar(environment: dict[str, str], folder: Path) -> Iterator[Callable[[], bool]]:
+    """Open a folder in Thunar, with a session of its own; end all of that session.
+
+    The value says whether a window of it is shown.
+    """
+    said = Path(environment["HOME"]) / "session.log"
+    with said.open("wb") as log:
+        process = subprocess.Popen(
+            ["dbus-run-session", "--", "sh", "-c", SESSION, str(folder)],
+            env=environment, start_new_session=True, stdout=log, stderr=log,
+        )  # fmt: skip
+
+    def shown() -> bool:
+        assert process.poll() is None, said.read_text()
+        return bool(xdotool(environment, "search", "--onlyvisible", "--class", "thunar"))
+
     try:
-        yield
+        yield shown
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -130,11 +144,8 @@ def test_a_day_of_200_recordings_with_thumbnails_fetches_nothing(tmp_path):
     with standing(account) as service, mounted(service.url, tmp_path) as mount:
         day = files(mount.point)[0].parent
         assert len(list(day.iterdir())) == COUNT
-        with desktop(tmp_path) as environment, thunar(environment, day):
-            until(
-                lambda: bool(xdotool(environment, "search", "--onlyvisible", "--class", "thunar")),
-                COLD_START_S,
-            )
+        with desktop(tmp_path) as environment, thunar(environment, day) as shown:
+            until(shown, COLD_START_S)
             refused = lambda: status_of(mount)["opens"]["refused"].get("tumblerd", 0)  # noqa: E731
             until(lambda: refused() > 0, COLD_START_S)
             page_down(environment)
