@@ -69,7 +69,10 @@ class Ranges:
 
     def covers(self, start: int, stop: int) -> bool:
         """Return whether all of ``[start, stop)`` is in the set (true for an empty interval)."""
-        return start >= stop or self.stop_of(start) >= stop
+        if start >= stop:
+            return True
+        index = bisect_right(self._starts, start) - 1
+        return index >= 0 and self._stops[index] >= stop
 
     def stop_of(self, start: int) -> int:
         """Return the end of the interval that contains ``start``, or ``start`` if none does."""

@@ -125,20 +125,23 @@ class Cache:
 
     def entry(self, record: Record) -> CacheEntry:
         """Return the entry of an object, pinned until :meth:`release`."""
-        return self.pin(Row.of(record))
+        key = key_of(record.region, record.id, record.fingerprint)
+        return self._pinned(key, partial(Row.of, record))
 
     def pin(self, row: Row) -> CacheEntry:
         """Return the entry of an object, pinned until :meth:`release`.
 
         ``row`` says what is known of the object if the index does not know it.
         """
-        key = row.key
+        return self._pinned(row.key, lambda: row)
+
+    def _pinned(self, key: bytes, row: Callable[[], Row]) -> CacheEntry:
         entry = self._open.get(key)
         if entry is None:
-            entry = self._idle.pop(key, None)
+            entry = self._idle.take(key)
             if entry is None:
                 known = self.backend.query(lambda disk: disk.index.row(key))
-                entry = CacheEntry(self.backend, self._pool, row, known)
+                entry = CacheEntry(self.backend, self._pool, row(), known)
             self._open[key] = entry
         entry.pin()
         if entry.deferrable:
@@ -163,7 +166,7 @@ class Cache:
         self._open.pop(entry.key, None)
         self.write_behind.discard(entry)
         if entry.reusable:
-            self._idle[entry.key] = entry
+            self._idle.put(entry)
         else:
             entry.close()
         if self.backend.disk is not None and entry.stored.has_file and not entry.withdrawn:
@@ -245,7 +248,7 @@ class Cache:
         for entry in [*self._open.values(), *self._idle.of(region, id)]:
             if (entry.row.region, entry.row.id) == (region, id) and entry.key != spared:
                 self._open.pop(entry.key, None)
-                self._idle.pop(entry.key, None)
+                self._idle.take(entry.key)
                 self.write_behind.discard(entry)
                 entry.withdraw()
                 charges[entry.key] = entry.stored.disown_file()

@@ -54,6 +54,7 @@ class CacheEntry:
     pins        number of users
     withdrawn   the service withdrew the object: no byte can be read or written any more
     generation  increases with every loss, so that the outcome of an earlier read does not count
+    left        what its last user left with it for the next one; None once it was closed
 
     Invariant: a block is either stored, or has a buffer, or is not present.
     """
@@ -68,6 +69,7 @@ class CacheEntry:
         self.pins = 0
         self.withdrawn = False
         self.generation = 0
+        self.left: object = None
         self._backend = backend
         self._pool = pool
         self.stored = StoredBlocks(
@@ -119,6 +121,10 @@ class CacheEntry:
         if not self.pins and not self.deferred:
             self.in_memory = self.stored.unreadable or not self._backend.accepts(self.size)
         self.pins += 1
+
+    def leave(self, thing: object) -> None:
+        """Keep a thing of its user as long as the entry stays open."""
+        self.left = thing
 
     def unpin(self) -> bool:
         """Remove a user; return whether none is left."""
@@ -517,6 +523,7 @@ class CacheEntry:
 
     def close(self) -> None:
         """Close the file and drop the buffers; blocks on disk can be opened again."""
+        self.left = None
         self._pass_no_more()
         for index in list(self._buffers):
             self._forget_buffer(index)

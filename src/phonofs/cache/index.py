@@ -16,6 +16,7 @@ import hashlib
 import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import starmap
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ Packed = bytes
 """Numbers as little-endian or big-endian u32, as this machine stores them."""
 
 
+@lru_cache(maxsize=4096)  # a small file is opened again and again
 def key_of(region: str, id: str, fingerprint: str) -> bytes:
     """Return the key of a content in the cache: a hash, so no text of the service is in a path."""
     text = "\0".join((region, id, fingerprint)).encode("utf-8", "surrogatepass")

@@ -1,7 +1,7 @@
 """What all open objects of a reader share: the service, the limits, the counts."""
 
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -99,7 +99,18 @@ class ReaderContext:
     differing: Counter[str] = field(default_factory=Counter)
     accepted: LRUCache[Key, object] = field(default_factory=lambda: LRUCache(MOST_STALE))
     stale: LRUCache[Key, int] = field(default_factory=lambda: LRUCache(MOST_STALE))
-    given: LRUCache[Key, Ranges] = field(default_factory=lambda: LRUCache(MOST_GIVEN))
+    given: OrderedDict[Key, Ranges] = field(default_factory=OrderedDict)
+
+    def given_of(self, key: Key) -> Ranges:
+        """Return what was given of a content; forget it of the one that was opened longest ago."""
+        given = self.given.get(key)
+        if given is not None:
+            self.given.move_to_end(key)
+            return given
+        if len(self.given) >= MOST_GIVEN:
+            self.given.popitem(last=False)
+        self.given[key] = given = Ranges()
+        return given
 
     def active_handles(self) -> int:
         """How many handles are open of contents that are being downloaded."""

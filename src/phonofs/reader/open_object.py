@@ -224,6 +224,21 @@ class OpenObject:
 
     # users
 
+    @property
+    def is_as_new(self) -> bool:
+        """Whether it is as a new one would be: all of its bytes are there, checked, and none of
+        them was asked for. So if any is lost, nothing of former answers counts.
+        """
+        asked = self.answered or self.trouble is not None or self.failure is not None
+        return not asked and self.entry.verified and self.entry.complete
+
+    def reopen(self, record: Record, ino: int) -> bool:
+        """Use it again after it was dropped, if it is as a new one for this file would be."""
+        if record is not self.record or ino != self.ino or not self.is_as_new:
+            return False
+        self.verification.reopen()
+        return True
+
     def open(self, ino: int, pid: int) -> Handle:
         """Return a new handle of this content."""
         handle = Handle(self, ino, pid)

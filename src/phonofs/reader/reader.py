@@ -364,11 +364,13 @@ class Reader:
         if content is not None:
             self._failed.add(content)
         entry = self._cache.entry(record)
-        try:
-            content = OpenObject(record, ino, entry, self._context, self._close_if_idle)
-        except BaseException:
-            self._cache.release(entry)
-            raise
+        content = entry.left if isinstance(entry.left, OpenObject) else None
+        if content is None or not content.reopen(record, ino):
+            try:
+                content = OpenObject(record, ino, entry, self._context, self._close_if_idle)
+            except BaseException:
+                self._cache.release(entry)
+                raise
         self._contents[key] = content
         try:
             if content.size != record.size:
@@ -433,6 +435,8 @@ class Reader:
         else:
             return
         self._context.memory.leave(content)
+        if content.is_as_new:  # to make it anew takes four times as long
+            content.entry.leave(content)
         self._cache.release(content.entry)
 
     # status

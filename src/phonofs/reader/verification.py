@@ -101,10 +101,14 @@ class ContentVerification:
         self._over = trio.Event()
         self._doubted: Sums = []
         self._first: object = None
-        self._given = context.given.setdefault(content_key(record), Ranges())
+        self.reopen()
         for start, stop in entry.present:  # the kernel may have pages of it, and of all before
             self._given.add(start, stop)
         self._passing = StreamingHash(record, entry)
+
+    def reopen(self) -> None:
+        """Find again what was given, which is forgotten of what was opened long ago."""
+        self._given = self._context.given_of(content_key(self._record))
 
     @property
     def busy(self) -> bool:

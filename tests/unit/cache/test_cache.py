@@ -6,6 +6,7 @@ import resource
 import sqlite3
 import stat
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 from phonofs.cache import fsck, write_behind
 from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
+from phonofs.cache.entry import CacheEntry
 from phonofs.cache.filestore import remove_content
 from phonofs.cache.index import key_of
 from phonofs.cache.maintenance import remove_orphans, run_once
 from phonofs.errors import UsageError
+from phonofs.model import Record
 from tests.support.caching import (
     MIB,
     file_of,
@@ -183,6 +186,11 @@ async def test_released_entries_have_a_quarter_of_the_files(
     assert descriptors() == before
 
 
+def idle(cache: Cache, records: Iterable[Record]) -> list[CacheEntry]:
+    """Return the released entries that keep their files open, of these objects."""
+    return [entry for each in records for entry in cache._idle.of(each.region, each.id)]
+
+
 async def test_a_large_object_counts_as_several_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -194,7 +202,7 @@ async def test_a_large_object_counts_as_several_of_them(
         for n in range(9):
             fill(cache, record_of(n), data_of(n))
             await run_once(cache)
-        assert len(cache._idle) == kept
+        assert len(idle(cache, map(record_of, range(9)))) == kept
         cache.close()
 
 
@@ -206,11 +214,12 @@ async def test_what_is_kept_of_closed_files_without_the_disk_is_bounded(
     """As of many files whose first bytes were read: a block that did not come whole of each."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (open_files, open_files))
     cache = open_cache(tmp_path)
-    for n in range(400):
-        entry = cache.entry(record(f"object-{n}", size=BLOCK))
+    records = [record(f"object-{n}", size=BLOCK) for n in range(400)]
+    for each in records:
+        entry = cache.entry(each)
         entry.write(0, b"x" * 1000)
         cache.release(entry)
-    kept = [entry for entry in cache._idle.values() if entry.read_now(0, 1000)]
+    kept = [entry for entry in idle(cache, records) if entry.read_now(0, 1000)]
     assert 50 < len(kept) < 256
     assert cache.statistics()["memory_bytes"] == len(kept) * BLOCK <= 32 * MIB
     cache.close()

@@ -1,6 +1,8 @@
 """The reader over the real cache on disk."""
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +11,18 @@ import trio
 import trio.testing
 
 from phonofs.cache import maintenance
+from phonofs.cache.blocks import BLOCK
 from phonofs.cache.cache import Cache
-from phonofs.errors import Corrupt
+from phonofs.errors import Changed, Corrupt
 from phonofs.model import Record
+from phonofs.ranges import Ranges
+from phonofs.reader.context import content_key
 from phonofs.reader.limits import Limits
 from phonofs.reader.reader import Reader
 from tests.support.reader_world import (
     KIB,
     MIB,
+    Asked,
     FakeCache,
     FakeService,
     Fault,
@@ -133,6 +139,86 @@ async def test_a_part_that_was_read_is_not_fetched_again(tmp_path):
         assert handle.content.entry.verified
         w.reader.release(handle)
     assert service.sent() <= 20 * MIB + 256 * KIB
+
+
+@pytest.mark.expected_log("the cache lost")
+@pytest.mark.parametrize(
+    ("lost", "sent"), [("nothing", 0), ("everything", 1), ("its file", 1), ("its record", 0)]
+)
+async def test_a_file_that_is_opened_again_is_fetched_only_if_it_was_lost(tmp_path, lost, sent):
+    """What is left of its former opening counts only while all of its bytes are there."""
+    service, size = quick(), 3 * MIB
+    running = Running(tmp_path / "cache", service)
+    async with running as w:
+        it = record(size)
+        for _ in range(3):
+            handle = w.reader.open(it, 7)
+            content = handle.content
+            assert await w.read(handle, 0, size) == plain(0, size)
+            w.reader.release(handle)
+            w.reader.release(handle)
+        assert service.sent() == size
+        match lost:
+            case "everything":
+                running.cache.forget(it.region, it.id)
+            case "its file":
+                [file] = (each for each in running.folder.rglob("*") if each.stat().st_size == size)
+                os.truncate(file, 100_000)
+            case "its record":
+                it = record(size)
+        handle = w.reader.open(it, 7)
+        assert (handle.content is content) == (lost in ("nothing", "its file"))
+        assert await w.read(handle, 0, size) == plain(0, size)
+        assert handle.content.sure
+        w.reader.release(handle)
+    assert service.sent() <= (1 + sent) * size
+    assert (service.sent() > size) == bool(sent)
+
+
+async def test_what_was_given_of_a_file_is_known_while_it_is_used(tmp_path, monkeypatch):
+    """However many others were opened since. If it is lost, none of it is given unchecked."""
+    monkeypatch.setattr("phonofs.reader.context.MOST_GIVEN", 2)
+    files = {name: record(3 * MIB, name) for name in "abc"}
+    async with Running(tmp_path / "cache", quick()) as w:
+        for name in "aaabca":
+            handle = w.reader.open(it := files[name], 7)
+            assert await w.read(handle, 0, KIB) == plain(0, KIB)
+            await w.read_on(handle)
+            w.reader.release(handle)
+        assert w.reader._context.given_of(content_key(it)) == Ranges([(0, 3 * MIB)])
+
+
+@pytest.mark.expected_log("the cache lost", "wrong content")
+async def test_what_the_service_answered_is_forgotten_when_a_file_is_closed(tmp_path):
+    """If the cache loses some of it later, that is fetched as if nothing had come before.
+
+    So a content that came under several ETags, and was right all the same, is not given unchecked.
+    """
+    life = 0
+
+    def fault(asked: Asked, number: int) -> Fault:
+        if life == 0:
+            return Fault(etag=f"v{number}")
+        return Fault(etag=f"w{number}", flip=asked.start if number % 2 else None)
+
+    service = quick(fault=fault)
+    async with Running(tmp_path / "cache", service) as w:
+        it = record(40 * MIB)
+        handle = w.reader.open(it, 7)
+        for start in (0, 20 * MIB, 30 * MIB):
+            assert await w.read(handle, start, KIB) == plain(start, start + KIB)
+        await w.read_on(handle)
+        assert handle.content.sure
+        w.reader.release(handle)
+        life = 1
+        handle = w.reader.open(it, 7)
+        for block in (80, 160, 240):
+            handle.content.entry._lose(block, block + 1)
+        for block in (80, 160, 240):
+            start = block * BLOCK
+            with suppress(Changed, Corrupt):
+                assert await w.read(handle, start, KIB) == plain(start, start + KIB)
+        w.reader.release(handle)
 
 
 @pytest.mark.parametrize("size", [0, 8 * MIB])
