@@ -10,7 +10,6 @@ the service does not have it any more (``changes.py``).
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
@@ -41,8 +40,7 @@ class How(StrEnum):
     S3 = "s3"
 
 
-@dataclass(frozen=True, slots=True)
-class Opener:
+class Opener(msgspec.Struct, frozen=True):
     """Who opens a file: ``uid`` and ``pid`` as the kernel tells them, None and 0 if it does not.
 
     ``pid`` may be that of a thread. ``in_order``: whether it may be reading the files of a

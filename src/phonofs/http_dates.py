@@ -4,7 +4,8 @@ Used by the client of the service, and by the S3 door.
 """
 
 from datetime import UTC
-from email.utils import formatdate, parsedate_to_datetime
+from email.utils import parsedate_to_datetime
+from wsgiref.handlers import format_date_time
 
 
 def http_date_s(text: str) -> float | None:
@@ -18,4 +19,4 @@ def http_date_s(text: str) -> float | None:
 
 def http_date(at_s: float) -> str:
     """Return the HTTP date of a time in epoch seconds, cut to a whole second."""
-    return formatdate(at_s // 1, usegmt=True)
+    return format_date_time(at_s // 1)

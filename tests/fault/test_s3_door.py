@@ -1,5 +1,6 @@
 """Clients of the S3 door that are slow, idle, or too many, under a fake clock."""
 
+import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -15,7 +16,10 @@ from phonofs.errors import JournalError, WrongAccount
 from phonofs.fakeservice.account import Account, change, flat_item
 from phonofs.fakeservice.options import Options
 from phonofs.http_server import CONTINUE
+from phonofs.s3door.answers import Answer, Answers, Content
 from phonofs.s3door.connection import IDLE_S, REQUEST_S, SLOW_S
+from phonofs.s3door.keys import Key
+from phonofs.s3door.request import Request
 from phonofs.s3door.server import S3Door
 from tests.model.world import NOW_MS, Look, World, run
 from tests.support.file_sends import Readiness
@@ -42,13 +46,16 @@ class Scene:
     @asynccontextmanager
     async def clients(self, count: int = 1) -> AsyncIterator[list[InProcess]]:
         """Connect some clients; afterwards the door has none of them, and nothing is held."""
-        async with trio.open_nursery() as nursery:
-            made = [InProcess.of(self.door, nursery) for _ in range(count)]
-            try:
-                yield made
-            finally:
-                for each in made:
-                    await trio.aclose_forcefully(each.stream)
+        async with trio.open_nursery() as background:
+            background.start_soon(self.door.hang_up_on_idle)
+            async with trio.open_nursery() as nursery:
+                made = [InProcess.of(self.door, nursery) for _ in range(count)]
+                try:
+                    yield made
+                finally:
+                    for each in made:
+                        await trio.aclose_forcefully(each.stream)
+            background.cancel_scope.cancel()
         assert self.gauges() == (0, 0)
         reader = self.world.app.status.document()["reader"]
         assert (reader["handles"], reader["waiters"]) == (0, 0)
@@ -186,6 +193,54 @@ async def test_an_idle_connection_is_hung_up_on_after_a_minute(scene):
         with pytest.raises(EOFError):
             await client.some()
         assert 4 * IDLE_S - 3 <= trio.current_time() - began <= 4 * IDLE_S - 2
+
+
+@pytest.mark.promise("an-s3-client-leaves-nothing")
+@pytest.mark.parametrize("early", [0, 5])
+@in_scene
+async def test_whoever_has_no_key_cannot_keep_its_connection(scene, early):
+    """However often it asks, also if it has always begun the next request already."""
+    request = b"GET /default HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    async def ask_on(client: InProcess) -> None:
+        await client.send(request[:early])
+        while True:
+            await trio.sleep(5.7)
+            await client.send(request[early:] + request[:early])
+            assert (await client.answer()).code == "AccessDenied"
+
+    async with scene.clients() as [client]:
+        began = trio.current_time()
+        with pytest.raises((EOFError, trio.BrokenResourceError)):
+            await ask_on(client)
+        assert IDLE_S - 1 <= trio.current_time() - began <= IDLE_S + 12
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@in_scene
+async def test_a_request_that_comes_while_it_is_hung_up_on_is_answered(scene, waits):
+    """All of it: many clients ask again what was answered by half."""
+    with patch.object(Answers, "answer", answer_slowly if waits else Answers.answer):
+        async with scene.clients() as [client]:
+            for turns in range(5):
+                assert (await client.ask(scene.key)).body == scene.plain
+                await trio.sleep(IDLE_S - 1)
+                request = client.request(scene.key)
+                assert os.write(client.stream.socket.fileno(), request) == len(request)
+                for _ in range(turns):
+                    await trio.lowlevel.checkpoint()
+                for connection in scene.door._connections:
+                    if connection.idle_until_s is not None:
+                        connection.hang_up()
+                assert (await client.answer()).body == scene.plain
+
+
+async def answer_slowly(answers: Answers, key: Key, request: Request) -> Answer | Content:
+    await trio.sleep(0.5)
+    return await answer(answers, key, request)
+
+
+answer = Answers.answer
 
 
 @pytest.mark.promise("an-s3-client-leaves-nothing")

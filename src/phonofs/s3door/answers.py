@@ -8,7 +8,8 @@ from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from phonofs.http_dates import http_date
+import msgspec
+
 from phonofs.open_files import OpenFile
 from phonofs.restores import NOT_RESTORED, why_not_restored
 from phonofs.s3door import documents
@@ -38,8 +39,7 @@ XML = ("Content-Type", "application/xml")
 Headers = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """An answer: its status, its headers and its body.
 
     size  the length that a HEAD states; None if it is that of the body
@@ -51,8 +51,7 @@ class Answer:
     size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """An answer whose body is a content, or a part of it: the bytes from ``start`` to ``stop``."""
 
     answer: Answer
@@ -118,18 +117,18 @@ class Answers:
             file.close()
         else:
             size = found.size
-        if not is_wanted(request, _etag(found), found.mtime_ms / 1000):
+        if not is_wanted(request, found.etag, found.mtime_ms / 1000):
             return Answer(304, self._fields(found))
-        span = range_of(request, size, _etag(found), found.mtime_ms / 1000)
+        span = range_of(request, size, found.etag, found.mtime_ms / 1000)
         return self._described(request, found, size, span)
 
     async def _get(self, key: Key, request: Request) -> Answer | Content:
         found = await self._objects.find(key, request.key)
-        if not is_wanted(request, _etag(found), found.mtime_ms / 1000):
+        if not is_wanted(request, found.etag, found.mtime_ms / 1000):
             return Answer(304, self._fields(found))
         file = await self._objects.open(key, found)
         try:
-            span = range_of(request, file.size, _etag(found), found.mtime_ms / 1000)
+            span = range_of(request, file.size, found.etag, found.mtime_ms / 1000)
             answer = self._described(request, found, file.size, span)
         except BaseException:
             file.close()
@@ -140,24 +139,20 @@ class Answers:
         self, request: Request, found: Described, size: int, span: tuple[int, int] | None
     ) -> Answer:
         """Return the answer without its body."""
-        headers = dict(self._fields(found)) | {"Content-Type": found.media_type}
-        headers |= response_headers(request)
-        headers["Accept-Ranges"] = "bytes"
+        chosen = {"Content-Type": found.media_type, **response_headers(request)}
+        fields = (*self._fields(found), *chosen.items(), ("Accept-Ranges", "bytes"))
         if span is None:
-            return Answer(200, (*headers.items(),), size=size)
-        headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{size}"
-        return Answer(206, (*headers.items(),), size=span[1] - span[0])
+            return Answer(200, fields, size=size)
+        of_range = "Content-Range", f"bytes {span[0]}-{span[1] - 1}/{size}"
+        return Answer(206, (*fields, of_range), size=span[1] - span[0])
 
     def _fields(self, found: Described) -> Headers:
-        fields = [
-            ("ETag", _etag(found)),
-            ("Last-Modified", http_date(found.mtime_ms / 1000)),
-        ]
-        if found.archived:
-            fields.append(("x-amz-storage-class", ARCHIVED))
-            if found.record and self._restoring.is_asked(found.record.region, found.record.id):
-                fields.append(("x-amz-restore", 'ongoing-request="true"'))
-        return tuple(fields)
+        if not found.archived:
+            return found.fields
+        fields = (*found.fields, ("x-amz-storage-class", ARCHIVED))
+        if found.record and self._restoring.is_asked(found.record.region, found.record.id):
+            fields = (*fields, ("x-amz-restore", 'ongoing-request="true"'))
+        return fields
 
     async def _restore(self, key: Key, request: Request) -> Answer:
         days = documents.days_of_restore(request.body) or DAYS
@@ -237,7 +232,3 @@ def _of_token(token: str) -> str:
         return b64decode(token, altchars=b"-_", validate=True).decode()
     except ValueError:
         raise S3Error("InvalidArgument", "the continuation token is not one of ours") from None
-
-
-def _etag(found: Described) -> str:
-    return f'"{found.fingerprint}"'

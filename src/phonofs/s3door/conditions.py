@@ -78,7 +78,8 @@ def range_of(request: Request, size: int, etag: str, modified_s: float) -> tuple
     As with Amazon, anything but one range of bytes is answered by the whole object. So is a range
     for another version than this one (If-Range). Raises S3Error (416) if no byte is in the range.
     """
-    found = _RANGE.fullmatch(request.header("range") or "")
+    header = request.header("range")
+    found = None if header is None else _RANGE.fullmatch(header)
     if found is None or found.groups() == ("", ""):
         return None
     if not _is_this_version(request, etag, modified_s):
@@ -121,6 +122,8 @@ def response_headers(request: Request) -> dict[str, str]:
     To be called for signed requests only. Raises S3Error if a value cannot stand in a header.
     """
     parameters = request.parameters
+    if not parameters:
+        return {}
     names = {f"response-{name.lower()}": name for name in RESPONSE_HEADERS}
     found = {
         name: parameters[each].strip(" ") for each, name in names.items() if each in parameters

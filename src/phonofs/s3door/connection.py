@@ -7,6 +7,7 @@ before its status is sent; if a later byte cannot be had, the connection is cut 
 
 import logging
 import random
+import select
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -111,6 +112,23 @@ class Connection:
         self.authenticated = False
         self.requests = 0
         self.idle_since_s = trio.current_time()
+        self._is_idle = False
+
+    @property
+    def idle_until_s(self) -> float | None:
+        """When it is to be hung up on unless it asks for something; None while it does."""
+        return self.idle_since_s + IDLE_S if self._is_idle else None
+
+    def hang_up(self) -> None:
+        """End the connection if it still waits for a request; one that has come is answered."""
+        stream = self._stream
+        if isinstance(stream, trio.SSLStream):
+            stream = stream.transport_stream
+        if isinstance(stream, trio.SocketStream):
+            poll = select.poll()
+            poll.register(stream.socket.fileno(), select.POLLIN)
+            if not poll.poll(0):
+                trio.lowlevel.notify_closing(stream.socket)
 
     @property
     def body_bytes(self) -> int:
@@ -175,9 +193,15 @@ class Connection:
 
     async def _next(self) -> Received | S3Error | None:
         """Return the next request, or why it is none; None if the client goes, or has to."""
+        if trio.current_time() >= self.idle_since_s + IDLE_S:
+            return None
         if self._early:
             await trio.lowlevel.checkpoint()  # others have their turn, however many came at once
-        elif not await self._begun():
+        else:
+            self._is_idle = True
+            self._early = await self._receiver.receive_some(RECEIVE)
+            self._is_idle = False
+        if not self._early:
             return None
         try:
             early, self._early = self._early, b""
@@ -198,12 +222,6 @@ class Connection:
             return S3Error("EntityTooLarge", "the body of the request is too long")
         except trio.TooSlowError:
             return S3Error("RequestTimeout", "the request was not received whole in time")
-
-    async def _begun(self) -> bool:
-        """Wait until a request begins; return False if the client goes, or has been idle."""
-        with trio.move_on_at(self.idle_since_s + IDLE_S):
-            self._early = await self._receiver.receive_some(RECEIVE)
-        return bool(self._early)
 
     async def _say_continue(self) -> None:
         await self._stream.send_all(CONTINUE)
@@ -311,24 +329,24 @@ class Connection:
         return file.lend_stored(offset, min(stop - offset, STORED_PIECE))
 
     def _head(self, answer: Answer, length: int, goes_on: bool, request_id: str = "") -> bytes:
-        fields = [
-            ("Date", _date(int(self._services.now().timestamp()))),
-            ("Server", "phonofs"),
-            ("x-amz-request-id", request_id or _request_id()),
-            *answer.headers,
-        ]
+        begin = _begin(answer.status, int(self._services.now().timestamp()))
+        lines = [begin, f"x-amz-request-id: {request_id or _request_id()}\r\n"]
+        for name, value in answer.headers:
+            lines.append(f"{name}: {value}\r\n")
         if answer.status != 304:
-            fields.append(("Content-Length", str(length if answer.size is None else answer.size)))
+            size = length if answer.size is None else answer.size
+            lines.append(f"Content-Length: {size}\r\n")
         if not goes_on:
-            fields.append(("Connection", "close"))
-        lines = (f"{name}: {value}\r\n" for name, value in fields)
-        status = f"HTTP/1.1 {answer.status} {reasons.get(answer.status, 'Unknown')}\r\n"
-        return f"{status}{''.join(lines)}\r\n".encode("latin-1")
+            lines.append("Connection: close\r\n")
+        lines.append("\r\n")
+        return "".join(lines).encode("latin-1")
 
 
-@lru_cache(maxsize=2)
-def _date(at_s: int) -> str:
-    return http_date(at_s)
+@lru_cache(maxsize=8)
+def _begin(status: int, at_s: int) -> str:
+    """Return the first lines of an answer, which all have that are made in the same second."""
+    reason = reasons.get(status, "Unknown")
+    return f"HTTP/1.1 {status} {reason}\r\nDate: {http_date(at_s)}\r\nServer: phonofs\r\n"
 
 
 def _request_id() -> str:

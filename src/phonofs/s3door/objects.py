@@ -1,18 +1,17 @@
 """Finds, describes and opens the objects that S3 clients name. Used by ``answers``."""
 
 import logging
-from dataclasses import dataclass
 
-from cachetools import LRUCache
+import msgspec
 
 from phonofs.access import How, Opener
 from phonofs.catalogue.catalogue import Entry
-from phonofs.errors import Changed, NoSuchName, NotAFolder
+from phonofs.errors import Changed, NoSuchName, NotAFolder, StaleInode
+from phonofs.http_dates import http_date
 from phonofs.model import Record
 from phonofs.open_files import (
     OpenFile,
     fingerprint_of,
-    gone_is_missing,
     is_text,
     open_file,
     text_type,
@@ -29,8 +28,7 @@ log = logging.getLogger(__name__)
 NO_TYPE = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+class Described(msgspec.Struct, frozen=True):
     """An object, or a text of the views, as a HEAD describes it.
 
     size         bytes, as far as they are known without opening it
@@ -38,6 +36,7 @@ class Described:
     fingerprint  identifies the content; the ETag without its quotes
     media_type   as its record gives it
     archived     whether it has to be restored before it can be read
+    fields       the header fields that tell of its content and its time
     record       None of a text
     """
 
@@ -47,12 +46,22 @@ class Described:
     mtime_ms: int
     fingerprint: str
     media_type: str
+    fields: tuple[tuple[str, str], ...]
     archived: bool = False
     record: Record | None = None
+
+    @property
+    def etag(self) -> str:
+        """The fingerprint as an ETag."""
+        return f'"{self.fingerprint}"'
 
 
 FOLDERS_KEPT = 1000
 """Folders whose inode numbers are kept, 200 bytes each."""
+
+DESCRIBED_KEPT = 1024
+"""Objects whose description is kept until their entry or record changes, as many as there are
+records in memory, and 1 KB each: clients ask for the head of an object first, and for parts."""
 
 
 class Objects:
@@ -60,11 +69,13 @@ class Objects:
 
     Owns the inode numbers of folders that objects were found in. These are permanent, so that what
     is looked up in one that has gone is not there, and each GET costs one look instead of four.
+    Owns the descriptions of the objects found last, by their paths.
     """
 
     def __init__(self, vfs: Vfs) -> None:
         self._vfs = vfs
-        self._folders: LRUCache[str, int] = LRUCache(FOLDERS_KEPT)
+        self._folders: dict[str, int] = {}
+        self._described: dict[str, Described] = {}
 
     async def find(self, key: Key, path: str) -> Described:
         """Return what is at a path. Raises S3Error (AccessDenied), NoSuchName, ServiceError.
@@ -94,6 +105,8 @@ class Objects:
         if entry.ino < VIEW_BIT:
             above = self._vfs.parent(entry.ino).ino
             if folder == self._path(above):
+                if len(self._folders) >= FOLDERS_KEPT:
+                    self._folders.clear()
                 self._folders[folder] = above
         return entry
 
@@ -108,20 +121,31 @@ class Objects:
     async def _text(self, path: str, entry: Entry) -> Described:
         known = await self._vfs.text_entry(entry.ino)
         fingerprint = await self._vfs.text_fingerprint(entry.ino, known.size)
-        return Described(path, known, known.size, known.mtime_ms, fingerprint, text_type(path))
+        fields = _fields(fingerprint, known.mtime_ms)
+        return Described(
+            path, known, known.size, known.mtime_ms, fingerprint, text_type(path), fields
+        )
 
     def _object(self, path: str, entry: Entry) -> Described:
         record = self._vfs.record(entry.ino)
-        return Described(
+        found = self._described.get(path)
+        if found is not None and found.record is record and found.entry == entry:
+            return found
+        if len(self._described) >= DESCRIBED_KEPT and found is None:
+            del self._described[next(iter(self._described))]
+        fingerprint = fingerprint_of(self._vfs, entry, record)
+        found = self._described[path] = Described(
             path,
             entry,
             entry.size,
             entry.mtime_ms,
-            fingerprint_of(self._vfs, entry, record),
+            fingerprint,
             _header_value(record.mime_type) or NO_TYPE,
+            _fields(fingerprint, entry.mtime_ms),
             entry.archived,
             record,
         )
+        return found
 
     async def open(self, key: Key, found: Described) -> OpenFile:
         """Open what was found, once that is recorded by the name of the key.
@@ -129,12 +153,18 @@ class Objects:
         Raises Archived, Changed, JournalError, ServiceError.
         """
         opener = Opener(how=How.S3, in_order=False, key=key.name)
-        with gone_is_missing(found.path):
+        try:
             file = await open_file(self._vfs, found.entry, opener)
+        except StaleInode:
+            raise NoSuchName(f"{found.path!r} is not there any more") from None
         if file.fingerprint != found.fingerprint:
             file.close()
             raise Changed(f"{found.path!r} changed while it was opened")
         return file
+
+
+def _fields(fingerprint: str, mtime_ms: int) -> tuple[tuple[str, str], ...]:
+    return ("ETag", f'"{fingerprint}"'), ("Last-Modified", http_date(mtime_ms / 1000))
 
 
 def _header_value(text: str) -> str:

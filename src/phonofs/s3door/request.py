@@ -5,7 +5,7 @@ a parameter given twice, a percent-encoding that is none, a path that is not UTF
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, KeysView
 from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
@@ -37,13 +37,13 @@ class Request:
     query: str
     headers: tuple[tuple[str, str], ...]
     body: bytes = b""
-    _values: dict[str, str] = field(init=False, repr=False, compare=False)
+    _values: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Join the values of repeated headers by commas (RFC 9110, 5.3)."""
-        values: dict[str, str] = {}
+        """Gather the values of each header."""
+        values: dict[str, tuple[str, ...]] = {}
         for name, value in self.headers:
-            values[name] = f"{values[name]},{value}" if name in values else value
+            values[name] = (*values[name], value) if name in values else (value,)
         object.__setattr__(self, "_values", values)
 
     @classmethod
@@ -62,9 +62,22 @@ class Request:
         )
         return cls(method.decode("latin-1"), path, query, fields, body)
 
+    @property
+    def names(self) -> KeysView[str]:
+        """The names of the headers that were sent."""
+        return self._values.keys()
+
+    def values(self, name: str) -> tuple[str, ...]:
+        """Return the values of a header, as often as it was sent. ``name`` is in lower case."""
+        return self._values.get(name, ())
+
     def header(self, name: str) -> str | None:
-        """Return the value of a header, None if it was not sent. ``name`` is in lower case."""
-        return self._values.get(name)
+        """Return the value of a header, None if it was not sent. ``name`` is in lower case.
+
+        Of one that was sent again, the values are joined by commas (RFC 9110, 5.3).
+        """
+        values = self._values.get(name)
+        return None if values is None else ",".join(values)
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -92,7 +105,7 @@ class Request:
     @property
     def bucket(self) -> str:
         """The first part of the decoded path; '' if the request is about no bucket."""
-        return self.decoded_path[1:].partition("/")[0]
+        return _place(self.path)[0]
 
     @property
     def key(self) -> str:
@@ -100,8 +113,8 @@ class Request:
 
         '' if the request is about the bucket itself. Raises S3Error if it is too long.
         """
-        key = self.decoded_path[1:].partition("/")[2]
-        if len(key.encode()) > KEY_MAX:
+        _, key, length = _place(self.path)
+        if length > KEY_MAX:
             raise S3Error("KeyTooLongError", f"a key has at most {KEY_MAX} bytes")
         return key
 
@@ -117,3 +130,10 @@ def decoded(text: str) -> str:
         return unquote_to_bytes(text).decode("utf-8")
     except ValueError:
         raise S3Error("InvalidURI", "the URI is not UTF-8 in percent-encoding") from None
+
+
+@lru_cache(maxsize=8)  # likewise
+def _place(path: str) -> tuple[str, str, int]:
+    """Return the bucket and the key of a path, and the bytes of the key. Raises S3Error."""
+    bucket, _, key = decoded(path)[1:].partition("/")
+    return bucket, key, len(key.encode())

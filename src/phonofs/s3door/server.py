@@ -20,7 +20,7 @@ import trio
 
 from phonofs.errors import UsageError
 from phonofs.s3door.answers import Answers, Restoring
-from phonofs.s3door.connection import Connection, Services
+from phonofs.s3door.connection import IDLE_S, Connection, Services
 from phonofs.s3door.failures import Failures
 from phonofs.s3door.keys import Key, Keys, load_keys
 from phonofs.s3door.listener import Listener
@@ -36,6 +36,9 @@ the others."""
 
 BACKLOG = 512
 """Connections that wait to be accepted."""
+
+LOOK_S = 1.0
+"""How often it is looked for idle clients while others are asking."""
 
 HANDSHAKE_S = 10.0
 """How long TLS may take to begin, and to end."""
@@ -95,7 +98,24 @@ class S3Door:
         """Serve until cancelled."""
         log.info("S3 clients are served at %s, %d keys", self._opened.address, len(self._keys))
         task_status.started()
-        await trio.serve_listeners(self.serve, list(self._opened.sockets))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.hang_up_on_idle)
+            await trio.serve_listeners(self.serve, list(self._opened.sockets))
+
+    async def hang_up_on_idle(self) -> None:
+        """Hang up on those that ask for nothing for long. A timer for each takes 6 µs a GET."""
+        while True:
+            now = trio.current_time()
+            next_look = now + IDLE_S
+            for connection in self._connections:
+                until = connection.idle_until_s
+                if until is None:  # it is asking, and may have no key
+                    next_look = min(next_look, now + LOOK_S)
+                elif until <= now:
+                    connection.hang_up()
+                else:
+                    next_look = min(next_look, until)
+            await trio.sleep_until(next_look)
 
     async def reload(self) -> None:
         """Read the keys and the certificate again; if any is wrong, keep all that are in use."""

@@ -16,10 +16,11 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from urllib.parse import quote
+
+import msgspec
 
 from phonofs.http_dates import http_date_s
 from phonofs.s3door.errors import S3Error
@@ -27,6 +28,9 @@ from phonofs.s3door.keys import Key
 from phonofs.s3door.request import Request
 
 ALGORITHM = "AWS4-HMAC-SHA256"
+NAMES_KEPT = 1000
+"""Characters of the names of signed headers that are kept."""
+
 SKEW = timedelta(minutes=15)
 EXPIRES_MAX_S = 7 * 86400
 
@@ -38,16 +42,20 @@ BODY_HASH = "x-amz-content-sha256"
 _DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _HEX = re.compile(r"[0-9a-f]{64}")
 _BODY_HASH = re.compile(r"[0-9a-f]{64}|UNSIGNED-PAYLOAD|STREAMING-[A-Z0-9-]{1,64}")
-_FIELD = re.compile(r"\s*(Credential|SignedHeaders|Signature)=([!-+\--~]+)\s*")
+_FIELD = r"\s*(Credential|SignedHeaders|Signature)=([!-+\--~]+)\s*"
+_FIELDS = re.compile(",".join(3 * [_FIELD]))
 _CREDENTIAL = re.compile(r"([!-.0-~]{1,128})/([0-9]{8})/([!-.0-~]{1,64})/s3/aws4_request")
 _SPACES = re.compile(r"[ \t]+")
+_ENCODED = re.compile(
+    r"(?:[A-Za-z0-9_.~/-]|%(?:[01][0-9A-F]|2[0-9A-C]|3[A-F]|40|5[B-E]|60|7[B-DF]))*"
+)
+"""A path that is as its signature has it: decoded and encoded again it would be the same."""
 _QUERY_FIELDS = ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature")
 _QUERY_SIGNATURE = "X-Amz-Signature"
 _VERSION_2 = ("AWSAccessKeyId", "Signature")
 
 
-@dataclass(frozen=True, slots=True)
-class _Signature:
+class _Signature(msgspec.Struct, frozen=True):
     """What a request says of its own signature.
 
     access_key, day, region  from the credential; ``day`` as ``20261127``
@@ -80,7 +88,7 @@ def verify(request: Request, find_key: Callable[[str], Key | None], now: datetim
     key = find_key(signature.access_key)
     if key is None:
         raise S3Error("InvalidAccessKeyId", "the access key is not one of this server's keys")
-    stamp = signature.at.strftime("%Y%m%dT%H%M%SZ")
+    stamp = _stamp(signature.at)
     _check_time(signature, stamp[:8], now)
     _check_headers(request, signature)
     if not hmac.compare_digest(_computed(request, signature, stamp, key), signature.hex):
@@ -100,9 +108,9 @@ def _of_header(request: Request) -> _Signature:
     algorithm, _, rest = text.partition(" ")
     if algorithm != ALGORITHM:
         raise S3Error("InvalidRequest", f"the request is not signed by {ALGORITHM}")
-    fields = [_FIELD.fullmatch(part) for part in rest.split(",", 3)]
-    found = {field[1]: field[2] for field in fields if field}
-    if len(fields) != 3 or len(found) != 3:
+    fields = _FIELDS.fullmatch(rest)
+    found = dict(zip(fields.groups()[::2], fields.groups()[1::2], strict=True)) if fields else {}
+    if len(found) != 3:
         raise _malformed("it must be Credential, SignedHeaders and Signature, each once")
     _refuse_token(request.header("x-amz-security-token"))
     access_key, day, region = _credential(found["Credential"], _malformed)
@@ -121,6 +129,8 @@ def _of_header(request: Request) -> _Signature:
 def _of_query(request: Request) -> _Signature | None:
     """Return the signature of a presigned URL, None if the query has none."""
     parameters = request.parameters
+    if not parameters:
+        return None
     if all(name in parameters for name in _VERSION_2):
         raise S3Error("InvalidRequest", f"the request is not signed by {ALGORITHM}")
     if not any(f"X-Amz-{name}" in parameters for name in _QUERY_FIELDS):
@@ -153,6 +163,11 @@ def _of_query(request: Request) -> _Signature | None:
     )
 
 
+@lru_cache(maxsize=8)  # many requests are made in the same second
+def _stamp(at: datetime) -> str:
+    return at.strftime("%Y%m%dT%H%M%SZ")
+
+
 _Refusal = Callable[[str], S3Error]
 
 
@@ -170,6 +185,7 @@ def _refuse_token(token: str | None) -> None:
         raise S3Error("InvalidToken", "the keys of this server have no session token")
 
 
+@lru_cache(maxsize=32)  # as the signing key: a client sends the same one all day
 def _credential(text: str, refusal: _Refusal) -> tuple[str, str, str]:
     """Return access key, day and region."""
     found = _CREDENTIAL.fullmatch(text)
@@ -179,6 +195,13 @@ def _credential(text: str, refusal: _Refusal) -> tuple[str, str, str]:
 
 
 def _names(text: str, refusal: _Refusal) -> tuple[str, ...]:
+    """Return the names of signed headers; of many only for this once: a stranger may send them."""
+    split = _split_names if len(text) <= NAMES_KEPT else _split_names.__wrapped__
+    return split(text, refusal)
+
+
+@lru_cache(maxsize=32)
+def _split_names(text: str, refusal: _Refusal) -> tuple[str, ...]:
     names = text.split(";")
     if names != sorted(set(names)) or text != text.lower():
         raise refusal("the signed headers must be in lower case, sorted, each once")
@@ -227,6 +250,7 @@ def _http_date(text: str) -> datetime | None:
         return None
 
 
+@lru_cache(maxsize=8)
 def _basic_date(text: str) -> datetime | None:
     """Return the time of a text like ``20130524T000000Z``, None if it is not one."""
     try:
@@ -258,13 +282,13 @@ def _check_time(signature: _Signature, day: str, now: datetime) -> None:
 
 def _check_headers(request: Request, signature: _Signature) -> None:
     """Raise S3Error if a header that must be signed is not, or a signed one was not sent."""
-    sent = {name for name, _ in request.headers}
-    dated = {"date"} if signature.expires is None and "x-amz-date" not in sent else set()
-    unsigned = {name for name in sent if name.startswith("x-amz-")} | dated
-    unsigned -= set(signature.headers)
+    sent, signed = request.names, set(signature.headers)
+    unsigned = [name for name in sent if name not in signed and name.startswith("x-amz-")]
+    if signature.expires is None and sent.isdisjoint({"x-amz-date"}) and "date" not in signed:
+        unsigned.append("date")
     if unsigned:
         raise S3Error("AccessDenied", f"the header {min(unsigned)} was sent but is not signed")
-    if not sent.issuperset(signature.headers):
+    if not sent >= signed:
         raise S3Error("SignatureDoesNotMatch", "a header that is signed was not sent")
 
 
@@ -286,27 +310,32 @@ def _signing_key(key: Key, scope: str) -> bytes:
 
 def _canonical(request: Request, signature: _Signature) -> bytes:
     """Return the canonical request, which is what the signature is over."""
-    query = "&".join(
-        f"{name}={value}"
-        for name, value in sorted(
-            (quote(name, safe=""), quote(value, safe=""))
-            for name, value in signature.parameters.items()
-        )
+    path = (
+        request.path if _ENCODED.fullmatch(request.path) else quote(request.decoded_path, safe="/")
     )
-    values: dict[str, list[str]] = {name: [] for name in signature.headers}
-    for name, value in request.headers:
-        if name in values:
-            values[name].append(_SPACES.sub(" ", value).strip(" "))
-    lines = [
-        request.method,
-        quote(request.decoded_path, safe="/"),
-        query,
-        *(f"{name}:{','.join(each)}" for name, each in values.items()),
-        "",
-        ";".join(signature.headers),
-        signature.body_hash,
-    ]
+    lines = [request.method, path, _query(signature.parameters)]
+    for name in signature.headers:
+        values = [_trimmed(value) for value in request.values(name)]
+        lines.append(f"{name}:{','.join(values)}")
+    lines += "", ";".join(signature.headers), signature.body_hash
     return "\n".join(lines).encode("latin-1")
+
+
+def _query(parameters: Mapping[str, str]) -> str:
+    """Return the parameters that are signed, encoded and sorted."""
+    if not parameters:
+        return ""
+    encoded = sorted(
+        (quote(name, safe=""), quote(value, safe="")) for name, value in parameters.items()
+    )
+    return "&".join(f"{name}={value}" for name, value in encoded)
+
+
+def _trimmed(value: str) -> str:
+    """Return the value of a header with single spaces."""
+    if "  " in value or "\t" in value:
+        value = _SPACES.sub(" ", value)
+    return value.strip(" ")
 
 
 def _check_body(body: bytes, signed: str) -> None:

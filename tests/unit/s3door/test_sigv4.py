@@ -4,7 +4,7 @@ import string
 from dataclasses import replace
 from datetime import timedelta
 from unittest import mock
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import pytest
 from hypothesis import assume, given, settings
@@ -346,6 +346,25 @@ def test_another_body_is_refused_and_so_is_no_hash() -> None:
 )
 def test_a_path_may_be_escaped_otherwise_than_it_was_signed(sent: str, signed_as: str) -> None:
     assert verify(replace(signed(path=signed_as), path=sent), KEYS.find, NOW) is KEY
+
+
+@pytest.mark.parametrize("value", ["a   b", "  a", "a  ", " a\tb ", "a \t b", "\ta"])
+def test_white_space_in_a_signed_header_counts_as_one_space(value: str) -> None:
+    """Botocore signs it so; clients send the header as it was."""
+    request = signed(headers={"x-amz-meta-a": value})
+    sent = dict(request.headers)["x-amz-meta-a"]
+    assert sent == value
+    assert verify(request, KEYS.find, NOW) is KEY
+
+
+ESCAPES = st.integers(0, 127).flatmap(lambda n: st.sampled_from([f"%{n:02X}", f"%{n:02x}"]))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(ESCAPES | st.sampled_from([*map(chr, range(33, 127)), "%C3%A9", "%c3%A9"])))
+def test_however_a_path_is_escaped_it_is_the_one_that_was_signed(pieces: list[str]) -> None:
+    path = "/work/" + "".join(piece for piece in pieces if piece not in "%?#")
+    assert verify(replace(signed(path=unquote(path)), path=path), KEYS.find, NOW) is KEY
 
 
 @settings(deadline=None, max_examples=300)
