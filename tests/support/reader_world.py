@@ -265,10 +265,10 @@ class FakeEntry:
         self.pins = 0
         self.most_kept = 0
         self.slow = False
-        self.left: object = None
+        self.attachment: object = None
 
-    def leave(self, thing: object) -> None:
-        self.left = thing
+    def attach(self, thing: object) -> None:
+        self.attachment = thing
 
     @property
     def complete(self) -> bool:

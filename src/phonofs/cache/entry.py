@@ -54,7 +54,7 @@ class CacheEntry:
     pins        number of users
     withdrawn   the service withdrew the object: no byte can be read or written any more
     generation  increases with every loss, so that the outcome of an earlier read does not count
-    left        what its last user left with it for the next one; None once it was closed
+    attachment  what its last user attached for the next one; None once it was closed
 
     Invariant: a block is either stored, or has a buffer, or is not present.
     """
@@ -69,7 +69,7 @@ class CacheEntry:
         self.pins = 0
         self.withdrawn = False
         self.generation = 0
-        self.left: object = None
+        self.attachment: object = None
         self._backend = backend
         self._pool = pool
         self.stored = StoredBlocks(
@@ -122,9 +122,9 @@ class CacheEntry:
             self.in_memory = self.stored.unreadable or not self._backend.accepts(self.size)
         self.pins += 1
 
-    def leave(self, thing: object) -> None:
+    def attach(self, thing: object) -> None:
         """Keep a thing of its user as long as the entry stays open."""
-        self.left = thing
+        self.attachment = thing
 
     def unpin(self) -> bool:
         """Remove a user; return whether none is left."""
@@ -523,7 +523,7 @@ class CacheEntry:
 
     def close(self) -> None:
         """Close the file and drop the buffers; blocks on disk can be opened again."""
-        self.left = None
+        self.attachment = None
         self._pass_no_more()
         for index in list(self._buffers):
             self._forget_buffer(index)

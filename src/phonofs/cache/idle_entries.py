@@ -6,7 +6,7 @@ from collections import OrderedDict, defaultdict
 from phonofs.cache.entry import CacheEntry
 
 IDLE = 2048
-"""Released entries that keep their file open, and what their last user left with them: so a small
+"""Released entries that keep their file open, and what their last user attached: so a small
 GET takes half of the time, and their blocks need not be checked again. At most a quarter of the
 files that the process may have open. Each takes 5 to 11 KB of memory, besides blocks that did not
 come whole."""

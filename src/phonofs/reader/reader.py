@@ -364,7 +364,7 @@ class Reader:
         if content is not None:
             self._failed.add(content)
         entry = self._cache.entry(record)
-        content = entry.left if isinstance(entry.left, OpenObject) else None
+        content = entry.attachment if isinstance(entry.attachment, OpenObject) else None
         if content is None or not content.reopen(record, ino):
             try:
                 content = OpenObject(record, ino, entry, self._context, self._close_if_idle)
@@ -436,7 +436,7 @@ class Reader:
             return
         self._context.memory.leave(content)
         if content.is_as_new:  # to make it anew takes four times as long
-            content.entry.leave(content)
+            content.entry.attach(content)
         self._cache.release(content.entry)
 
     # status
