@@ -2,7 +2,7 @@
 
 Most answers are made from the cache, without waiting. What is needed only while one waits, such as
 a task that watches the client, then costs those nothing: to start a task and to end it takes
-50 µs, which is half as long as such an answer.
+50 µs, which is a third of such an answer.
 """
 
 from collections.abc import Callable, Coroutine, Generator

@@ -6,8 +6,8 @@ from collections import OrderedDict, defaultdict
 from phonofs.cache.entry import CacheEntry
 
 IDLE = 2048
-"""Released entries that keep their file open, and what their last user attached: so a small
-GET takes half of the time, and their blocks need not be checked again. At most a quarter of the
+"""Released entries that keep their file open, and what their last user attached: neither has to be
+made anew, and their blocks need not be checked again. At most a quarter of the
 files that the process may have open. Each takes 5 to 11 KB of memory, besides blocks that did not
 come whole."""
 
@@ -22,8 +22,8 @@ the first bytes of many large files leaves one block of up to 128 KiB for each."
 class IdleEntries:
     """Released entries, by their keys; the least recently used is closed to make space.
 
-    An entry counts as several if it is of a large object, or has blocks in memory. To take one and
-    to put it back takes 4 µs less of a small GET than with cachetools' LRUCache.
+    An entry counts as several if it is of a large object, or has blocks in memory. Each small GET
+    takes one and puts it back, for which cachetools' LRUCache looks its key up several times.
 
     Invariant: ``_keys`` has the keys of exactly these entries, by region and id of their objects.
     """

@@ -435,7 +435,7 @@ class Reader:
         else:
             return
         self._context.memory.leave(content)
-        if content.is_as_new:  # to make it anew takes four times as long
+        if content.is_as_new:  # it need not be made anew then
             content.entry.attach(content)
         self._cache.release(content.entry)
 

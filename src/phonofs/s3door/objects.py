@@ -6,12 +6,13 @@ import msgspec
 
 from phonofs.access import How, Opener
 from phonofs.catalogue.catalogue import Entry
-from phonofs.errors import Changed, NoSuchName, NotAFolder, StaleInode
+from phonofs.errors import Changed, NoSuchName, NotAFolder
 from phonofs.http_dates import http_date
 from phonofs.model import Record
 from phonofs.open_files import (
     OpenFile,
     fingerprint_of,
+    gone_is_missing,
     is_text,
     open_file,
     text_type,
@@ -153,10 +154,8 @@ class Objects:
         Raises Archived, Changed, JournalError, ServiceError.
         """
         opener = Opener(how=How.S3, in_order=False, key=key.name)
-        try:
+        with gone_is_missing(found.path):
             file = await open_file(self._vfs, found.entry, opener)
-        except StaleInode:
-            raise NoSuchName(f"{found.path!r} is not there any more") from None
         if file.fingerprint != found.fingerprint:
             file.close()
             raise Changed(f"{found.path!r} changed while it was opened")

@@ -103,7 +103,7 @@ class S3Door:
             await trio.serve_listeners(self.serve, list(self._opened.sockets))
 
     async def hang_up_on_idle(self) -> None:
-        """Hang up on those that ask for nothing for long. A timer for each takes 6 µs a request."""
+        """Hang up on those that ask for nothing for long. A timer for each takes 5 µs a request."""
         while True:
             now = trio.current_time()
             next_look = now + IDLE_S

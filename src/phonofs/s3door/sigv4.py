@@ -28,11 +28,11 @@ from phonofs.s3door.keys import Key
 from phonofs.s3door.request import Request
 
 ALGORITHM = "AWS4-HMAC-SHA256"
-NAMES_KEPT = 1000
-"""Characters of the names of signed headers that are kept."""
-
 SKEW = timedelta(minutes=15)
 EXPIRES_MAX_S = 7 * 86400
+
+NAMES_KEPT = 1000
+"""The most characters of a list of signed headers whose names are remembered."""
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
 STREAMING = "STREAMING-"
@@ -195,7 +195,7 @@ def _credential(text: str, refusal: _Refusal) -> tuple[str, str, str]:
 
 
 def _names(text: str, refusal: _Refusal) -> tuple[str, ...]:
-    """Return the names of signed headers; of many only for this once: a stranger may send them."""
+    """Return the names of signed headers. A long list, which a stranger may send, is not kept."""
     split = _split_names if len(text) <= NAMES_KEPT else _split_names.__wrapped__
     return split(text, refusal)
 
@@ -284,7 +284,7 @@ def _check_headers(request: Request, signature: _Signature) -> None:
     """Raise S3Error if a header that must be signed is not, or a signed one was not sent."""
     sent, signed = request.names, set(signature.headers)
     unsigned = [name for name in sent if name not in signed and name.startswith("x-amz-")]
-    if signature.expires is None and sent.isdisjoint({"x-amz-date"}) and "date" not in signed:
+    if signature.expires is None and "x-amz-date" not in sent and "date" not in signed:
         unsigned.append("date")
     if unsigned:
         raise S3Error("AccessDenied", f"the header {min(unsigned)} was sent but is not signed")
